@@ -1,0 +1,49 @@
+//! One event type for every long operation, and the flag that stops one.
+//!
+//! Operations take a closure `FnMut(&Event)`. The command line draws bars from the events, a notebook live figures,
+//! and `&mut |_| {}` is silence. An interrupt (Ctrl-C, a notebook's stop button) calls [`interrupt`]; long loops call
+//! [`check_interrupt`] between steps, so the variables of a notebook survive.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What happened. `done` and `total` count in the stage's `unit`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Event {
+    /// A stage begins: `total` units are to be done ("images", "steps", "texts", …).
+    Started { stage: String, total: usize, unit: String },
+    /// `done` of `total` units are done; the loss and accuracy of the latest step where there is one.
+    Advanced { stage: String, done: usize, total: usize, loss: Option<f32>, accuracy: Option<f32> },
+    /// Something the user should know, in one line: a count of cut texts, of skipped images.
+    Notice(String),
+    /// The stage is over after `seconds`.
+    Finished { stage: String, seconds: f64 },
+}
+
+/// A listener that says nothing.
+pub fn silent(_: &Event) {}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Asks every running operation of this process to stop at its next safe point.
+pub fn interrupt() {
+    INTERRUPTED.store(true, Ordering::SeqCst);
+}
+
+/// Forgets an interrupt, before new work begins.
+pub fn clear_interrupt() {
+    INTERRUPTED.store(false, Ordering::SeqCst);
+}
+
+/// True once [`interrupt`] was called.
+pub fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::SeqCst)
+}
+
+/// Returns [`Error::Interrupted`] once [`interrupt`] was called.
+pub fn check_interrupt(what: &str) -> Result<()> {
+    if interrupted() { Err(Error::Interrupted(format!("interrupted: {what}"))) } else { Ok(()) }
+}

@@ -1,0 +1,169 @@
+//! The one source of randomness: a seeded, counter-based generator on the host.
+//!
+//! Candle cannot seed its CPU generator and its CUDA stream differs from it, so everything random in this crate is
+//! drawn here and copied to the device: the same seed gives the same bits on every machine. A stream is a key and a
+//! counter; [`Rng::fork`] derives independent streams (one an epoch, an image, a worker) without sharing state, so
+//! results do not depend on how many threads draw them.
+
+use candle_core::{Device, Shape, Tensor};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+/// A random stream: `key` names it, `counter` is the position in it. Both can be saved and restored.
+///
+/// ```
+/// use lafter::rng::Rng;
+/// let mut a = Rng::new(7777);
+/// let mut b = Rng::new(7777);
+/// assert_eq!(a.uniform(), b.uniform());
+/// assert_ne!(Rng::new(7777).fork(1).uniform(), Rng::new(7777).fork(2).uniform());
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rng {
+    key: u64,
+    counter: u64,
+}
+
+/// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64 bits with full avalanche.
+fn mix(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+
+impl Rng {
+    /// The stream of a seed.
+    pub fn new(seed: u64) -> Self {
+        Self { key: mix(seed.wrapping_add(GOLDEN)), counter: 0 }
+    }
+
+    /// An independent stream named `label` below this one; this one does not move.
+    pub fn fork(&self, label: u64) -> Self {
+        Self { key: mix(self.key ^ mix(label.wrapping_add(GOLDEN)).rotate_left(17)), counter: 0 }
+    }
+
+    fn at(&self, counter: u64) -> u64 {
+        mix(self.key.wrapping_add(counter.wrapping_mul(GOLDEN)))
+    }
+
+    /// The next 64 random bits.
+    pub fn next_u64(&mut self) -> u64 {
+        self.counter += 1;
+        self.at(self.counter)
+    }
+
+    /// Uniform in [0, 1), 24 bits.
+    pub fn uniform(&mut self) -> f32 {
+        unit(self.next_u64())
+    }
+
+    /// Uniform in [low, high).
+    pub fn range(&mut self, low: f32, high: f32) -> f32 {
+        low + (high - low) * self.uniform()
+    }
+
+    /// Uniform in 0..n (n > 0; 0 gives 0). The bias is below 2⁻³² for any n a data set can have.
+    pub fn below(&mut self, n: usize) -> usize {
+        ((u128::from(self.next_u64()) * n as u128) >> 64) as usize
+    }
+
+    /// True with probability `p`.
+    pub fn chance(&mut self, p: f32) -> bool {
+        self.uniform() < p
+    }
+
+    /// One draw of N(0, 1) (Box–Muller).
+    pub fn normal(&mut self) -> f32 {
+        let bits = self.next_u64();
+        box_muller(bits).0
+    }
+
+    /// Fisher–Yates, in place.
+    pub fn shuffle<T>(&mut self, items: &mut [T]) {
+        for i in (1..items.len()).rev() {
+            items.swap(i, self.below(i + 1));
+        }
+    }
+
+    /// `n` draws of N(0, std²), in parallel; the bits do not depend on the number of threads.
+    pub fn normals(&mut self, n: usize, std: f32) -> Vec<f32> {
+        let start = self.counter;
+        let mut values = vec![0f32; n];
+        values.par_chunks_mut(8192).enumerate().for_each(|(chunk, out)| {
+            for (pair, out) in out.chunks_mut(2).enumerate() {
+                let (a, b) = box_muller(self.at(start + 1 + (chunk * 4096 + pair) as u64));
+                out[0] = a * std;
+                if let Some(second) = out.get_mut(1) {
+                    *second = b * std;
+                }
+            }
+        });
+        self.counter += n.div_ceil(2) as u64;
+        values
+    }
+
+    /// A tensor of N(0, std²) in f32, drawn on the host and copied to `device`.
+    pub fn normal_tensor(&mut self, shape: impl Into<Shape>, std: f32, device: &Device) -> candle_core::Result<Tensor> {
+        let shape = shape.into();
+        Tensor::from_vec(self.normals(shape.elem_count(), std), shape, device)
+    }
+
+    /// A tensor of U(low, high) in f32, drawn on the host and copied to `device`.
+    pub fn uniform_tensor(&mut self, shape: impl Into<Shape>, low: f32, high: f32, device: &Device) -> candle_core::Result<Tensor> {
+        let shape = shape.into();
+        let values: Vec<f32> = (0..shape.elem_count()).map(|_| self.range(low, high)).collect();
+        Tensor::from_vec(values, shape, device)
+    }
+}
+
+fn unit(bits: u64) -> f32 {
+    (bits >> 40) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// Two independent draws of N(0, 1) from 64 bits.
+fn box_muller(bits: u64) -> (f32, f32) {
+    let u = ((bits >> 40) as f32 + 1.0) * (1.0 / 16_777_217.0); // (0, 1]
+    let v = (bits & 0xff_ffff) as f32 * (1.0 / 16_777_216.0);
+    let radius = (-2.0 * u.ln()).sqrt();
+    let (sin, cos) = (std::f32::consts::TAU * v).sin_cos();
+    (radius * cos, radius * sin)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normals_have_the_moments_and_do_not_depend_on_threads() {
+        let values = Rng::new(1).normals(200_000, 2.0);
+        let mean = values.iter().map(|v| f64::from(*v)).sum::<f64>() / 2e5;
+        let variance = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 2e5;
+        assert!(mean.abs() < 0.02 && (variance - 4.0).abs() < 0.05, "{mean} {variance}");
+        let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map(|pool| pool.install(|| Rng::new(1).normals(200_000, 2.0)));
+        assert_eq!(single.ok(), Some(values));
+    }
+
+    #[test]
+    fn shuffle_is_a_permutation_and_uniform_is_flat() {
+        let mut rng = Rng::new(3);
+        let mut items: Vec<usize> = (0..100).collect();
+        rng.shuffle(&mut items);
+        assert_ne!(items, (0..100).collect::<Vec<_>>());
+        items.sort_unstable();
+        assert_eq!(items, (0..100).collect::<Vec<_>>());
+        let mut bins = [0; 10];
+        (0..100_000).for_each(|_| bins[rng.below(10)] += 1);
+        assert!(bins.iter().all(|n| (9_500..10_500).contains(n)), "{bins:?}");
+    }
+
+    #[test]
+    fn a_saved_stream_goes_on_where_it_stopped() {
+        let mut rng = Rng::new(5);
+        rng.normals(7, 1.0);
+        let saved = serde_json::to_string(&rng).unwrap();
+        let mut restored: Rng = serde_json::from_str(&saved).unwrap();
+        assert_eq!(rng.next_u64(), restored.next_u64());
+    }
+}
