@@ -58,6 +58,10 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, label_column: Option<&str>, 
 fn broken(path: &Path, error: &ParquetError) -> Error {
     let text = error.to_string();
     let fault = text.lines().next().unwrap_or("unreadable");
+    if fault.contains("Disabled feature") {
+        let remedy = "write it again with snappy or zstd";
+        return Error::Data(format!("{}: its compression is not supported: {fault}: {remedy}", path.display()));
+    }
     Error::Data(format!("{}: not a whole Parquet file: {fault}: fetch it again", path.display()))
 }
 
