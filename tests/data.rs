@@ -174,8 +174,31 @@ fn bad_parquet_is_explained() {
     message(open(fixture("no_images.parquet")), &["text, label", "img or image"]);
     message(open(fixture("truncated.parquet")), &["truncated.parquet", "fetch it again"]);
     message(open(fixture("damaged.parquet")), &["damaged.parquet"]);
+    message(open(fixture("contradictory.parquet")), &["contradictory.parquet", "contradict each other", "fetch it again"]);
     message(open(fixture("gzip.parquet")), &["gzip.parquet", "compression", "zstd"]);
     message(open(fixture("label_out_of_range.parquet")), &["row 1 has label 3", "3 classes"]);
+}
+
+#[test]
+fn damaged_parquet_gives_one_line_and_no_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("damaged.parquet");
+    let mut rng = Rng::new(1);
+    for name in ["snappy.parquet", "zstd.parquet", "plain.parquet", "names.parquet"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        for _ in 0..100 {
+            let mut bytes = whole.clone();
+            for _ in 0..3 {
+                let at = rng.below(bytes.len());
+                bytes[at] = rng.below(256) as u8;
+            }
+            fs::write(&path, bytes).unwrap();
+            match open(&path) {
+                Ok(set) => (0..set.len()).for_each(|i| drop(set.image(i))),
+                Err(e) => assert_eq!(e.to_string().lines().count(), 1, "{e}"),
+            }
+        }
+    }
 }
 
 #[test]
