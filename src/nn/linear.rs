@@ -83,12 +83,12 @@ impl Linear {
 struct SparingLinear;
 
 /// y[rows, out] = x[rows, in] · weight[out, in]ᵀ + y
+#[rustfmt::skip]
 fn multiply_add(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, mut y: Vec<f32>) -> Vec<f32> {
     let (m, n, k) = (y.len() / outputs.max(1), outputs, inputs);
     let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
     debug_assert!(x.len() == m * k && weight.len() == n * k);
     // SAFETY: the three buffers hold m·k, n·k and m·n elements under the (column, row) strides given; y is not aliased.
-    #[rustfmt::skip]
     unsafe {
         gemm::gemm(
             m, n, k,
