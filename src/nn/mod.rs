@@ -8,6 +8,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod block;
+mod fused_attention;
 mod layer_norm;
 mod linear;
 mod schedule;

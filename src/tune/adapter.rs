@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::prompts::VisualPrompts;
@@ -33,13 +33,20 @@ pub struct AdapterInfo {
 
 const KEY: &str = "lafter";
 
-pub(super) fn save(path: &Path, params: &[(String, Var)], info: &AdapterInfo) -> Result<()> {
-    let tensors: Vec<(String, Tensor)> = params.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect();
-    let json = serde_json::to_string(info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
-    save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
-}
-
 impl Tuned {
+    /// Writes prompts, norms and head (atomically): a few hundred kB over the user's own CLIP.
+    pub fn save(&self, path: impl AsRef<Path>, info: &AdapterInfo) -> Result<()> {
+        let path = path.as_ref();
+        let mut tensors = self.prompts.tensors();
+        for (name, norm) in self.vision.clone().norms_mut() {
+            tensors.push((format!("{name}.weight"), norm.weight.detach()));
+            tensors.push((format!("{name}.bias"), norm.bias.detach()));
+        }
+        tensors.extend(self.head.tensors());
+        let json = serde_json::to_string(info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
+        save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
+    }
+
     /// Reads a LaFTer file and applies it to the CLIP that it was trained on.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, AdapterInfo)> {
         let path = path.as_ref();

@@ -10,7 +10,7 @@ use super::config::{FinetuneConfig, TeacherHead};
 use super::prompts::VisualPrompts;
 use super::trainable::Trainable;
 use super::tuned::Tuned;
-use super::{adapter, checkpoint};
+use super::checkpoint;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
@@ -162,7 +162,7 @@ impl Finetuner {
         &self.trainable
     }
 
-    /// The tower, prompts and head as they stand; without a graph, and unaffected by nothing but further steps.
+    /// The tower, prompts and head as they stand, without a graph; further steps show through.
     pub fn tuned(&self) -> Tuned {
         self.student.frozen()
     }
@@ -308,11 +308,6 @@ impl Finetuner {
         let tuned = self.tuned();
         let outputs = embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
         outputs.evaluate(test)
-    }
-
-    /// Writes prompts, norms and head, a few hundred kB over the user's own CLIP (atomically).
-    pub fn save(&self, path: impl AsRef<Path>, info: &adapter::AdapterInfo) -> Result<()> {
-        adapter::save(path.as_ref(), &self.trainable.params, info)
     }
 
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).

@@ -70,7 +70,7 @@ impl VisualPrompts {
         let mut x = self.insert(&tower.embed(pixels)?)?;
         let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
         for (i, block) in blocks.iter().enumerate() {
-            x = block.forward(&self.renew(x, i)?, None)?;
+            x = block.forward(&self.renew(x, i)?)?;
         }
         tower.project(&last.forward_class(&self.renew(x, blocks.len())?)?)
     }
