@@ -1,1 +1,2 @@
+//! The command line (being written).
 fn main() {}

@@ -1,1 +1,50 @@
-//! (being written)
+//! What Candle lacks or loses gradients in: layer norm, a linear layer that spares frozen weights, softmax, attention, AdamW.
+//!
+//! Candle's `LayerNorm` on a contiguous input, `ops::softmax_last_dim` and friends have no backward pass and say
+//! nothing about it: a tuning run then trains only what comes after them. Every block here is checked against finite
+//! differences (`tests/gradients.rs`) and against PyTorch (`tests/parity.rs`).
+
+mod activation;
+mod adamw;
+mod attention;
+mod block;
+mod fused_attention;
+mod layer_norm;
+mod linear;
+mod schedule;
+mod softmax;
+
+pub use activation::Activation;
+pub use adamw::{AdamW, AdamWConfig, ParamGroup};
+pub use attention::Attention;
+pub use block::Block;
+pub use layer_norm::LayerNorm;
+pub use linear::Linear;
+pub use schedule::Schedule;
+pub use softmax::softmax;
+
+use candle_core::{CpuStorage, Error, Layout, Result, Tensor};
+
+/// The f32 values of a contiguous CPU storage, for the custom operations of this module.
+fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+    let values = storage.as_slice::<f32>()?;
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&values[start..end]),
+        None => Err(Error::Msg("custom operation on a strided tensor: call contiguous() first".into())),
+    }
+}
+
+/// Runs `f` on the f32 values of a CPU tensor (made contiguous first).
+fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+    let tensor = tensor.contiguous()?;
+    let (storage, layout) = tensor.storage_and_layout();
+    match &*storage {
+        candle_core::Storage::Cpu(storage) => Ok(f(f32_slice(storage, layout)?)),
+        _ => Err(Error::Msg("custom CPU operation on a tensor of another device".into())),
+    }
+}
+
+/// True where the custom CPU operations apply; elsewhere the plain differentiable form is used.
+fn on_cpu_f32(tensor: &Tensor) -> bool {
+    tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
+}

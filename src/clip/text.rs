@@ -1,0 +1,96 @@
+//! The text tower, with its stages open: embed, encode, project.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::config::TextConfig;
+use crate::nn::{Block, LayerNorm, Linear};
+
+/// CLIP's causal text transformer. Cloning shares the weights.
+#[derive(Clone)]
+pub struct TextTower {
+    /// [vocabulary, width]
+    pub token_embedding: Tensor,
+    /// [context, width]
+    pub position_embedding: Tensor,
+    pub blocks: Vec<Block>,
+    pub final_norm: LayerNorm,
+    /// [d, width], no bias
+    pub projection: Linear,
+    config: TextConfig,
+}
+
+impl TextTower {
+    /// Reads the tower under transformers' names (`text_model.*`, `text_projection`).
+    pub fn load(config: &TextConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
+        let (width, eps) = (config.width, config.norm_eps);
+        let model = vb.pp("text_model");
+        let embeddings = model.pp("embeddings");
+        let layers = model.pp("encoder").pp("layers");
+        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, true, layers.pp(i));
+        Ok(Self {
+            token_embedding: embeddings.get((config.vocabulary, width), "token_embedding.weight")?,
+            position_embedding: embeddings.get((config.context, width), "position_embedding.weight")?,
+            blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
+            final_norm: LayerNorm::load(width, eps, model.pp("final_layer_norm"))?,
+            projection: Linear::load_no_bias(width, projection, vb.pp("text_projection"))?,
+            config: config.clone(),
+        })
+    }
+
+    pub fn config(&self) -> &TextConfig {
+        &self.config
+    }
+
+    /// Token and position embeddings: ids [batch, n] (u32, n ≤ context) → [batch, n, width].
+    pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
+        let (batch, n) = ids.dims2()?;
+        if n > self.config.context {
+            candle_core::bail!("{n} tokens do not fit the context of {}: cut the texts with the tokenizer", self.config.context);
+        }
+        let tokens = self.token_embedding.index_select(&ids.flatten_all()?, 0)?.reshape((batch, n, self.config.width))?;
+        tokens.broadcast_add(&self.position_embedding.narrow(0, 0, n)?)
+    }
+
+    /// All blocks under the causal mask: [batch, n, width] → [batch, n, width].
+    pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
+    }
+
+    /// Final norm and projection at each text's end: [batch, n, width] → features [batch, d], not normalised.
+    pub fn project(&self, tokens: &Tensor, ends: &[usize]) -> Result<Tensor> {
+        let (batch, n, width) = tokens.dims3()?;
+        if ends.len() != batch || ends.iter().any(|end| *end >= n) {
+            candle_core::bail!("expected {batch} end positions below {n}, got {ends:?}");
+        }
+        let rows: Vec<u32> = ends.iter().enumerate().map(|(i, end)| (i * n + end) as u32).collect();
+        let rows = Tensor::from_vec(rows, batch, tokens.device())?;
+        let pooled = tokens.reshape((batch * n, width))?.index_select(&rows, 0)?; // [batch, width]
+        self.projection.forward(&self.final_norm.forward(&pooled)?)
+    }
+
+    /// ids [batch, n] (u32) and each text's end → features [batch, d], not normalised. What stands behind an end is
+    /// padding: under the causal mask it changes nothing.
+    pub fn forward(&self, ids: &Tensor, ends: &[usize]) -> Result<Tensor> {
+        self.project(&self.encode(&self.embed(ids)?)?, ends)
+    }
+
+    /// The same tower without a graph.
+    pub fn frozen(&self) -> Self {
+        Self {
+            token_embedding: self.token_embedding.detach(),
+            position_embedding: self.position_embedding.detach(),
+            blocks: self.blocks.iter().map(Block::frozen).collect(),
+            final_norm: self.final_norm.frozen(),
+            projection: self.projection.frozen(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for TextTower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let TextConfig { context, width, layers, .. } = &self.config;
+        write!(f, "TextTower(context {context}, width {width}, {layers} layers)")
+    }
+}

@@ -1,0 +1,135 @@
+//! The vision tower, with its stages open: embed, encode, project.
+
+use candle_core::{Result, Tensor};
+use candle_nn::VarBuilder;
+
+use super::config::VisionConfig;
+use crate::nn::{Block, LayerNorm, Linear};
+
+/// CLIP's vision transformer. `project(encode(embed(pixels)))` is the image feature; visual prompts are spliced in
+/// between [`embed`](Self::embed) and [`encode`](Self::encode) (`lafter::tune::VisualPrompts`).
+///
+/// Cloning shares the weights. [`frozen`](Self::frozen) is the same tower without a graph.
+#[derive(Clone)]
+pub struct VisionTower {
+    /// [width, 3, patch, patch]
+    pub patch_embedding: Tensor,
+    /// [width]
+    pub class_embedding: Tensor,
+    /// [1 + patches, width]
+    pub position_embedding: Tensor,
+    pub pre_norm: LayerNorm,
+    pub blocks: Vec<Block>,
+    pub post_norm: LayerNorm,
+    /// [d, width], no bias
+    pub projection: Linear,
+    config: VisionConfig,
+}
+
+impl VisionTower {
+    /// Reads the tower under transformers' names (`vision_model.*`, `visual_projection`).
+    pub fn load(config: &VisionConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
+        let (width, eps) = (config.width, config.norm_eps);
+        let model = vb.pp("vision_model");
+        let embeddings = model.pp("embeddings");
+        let layers = model.pp("encoder").pp("layers");
+        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, false, layers.pp(i));
+        Ok(Self {
+            patch_embedding: embeddings.get((width, 3, config.patch_size, config.patch_size), "patch_embedding.weight")?,
+            class_embedding: embeddings.get(width, "class_embedding")?,
+            position_embedding: embeddings.get((1 + config.patches(), width), "position_embedding.weight")?,
+            pre_norm: LayerNorm::load(width, eps, model.pp("pre_layrnorm"))?, // the checkpoints' own spelling
+            blocks: (0..config.layers).map(block).collect::<Result<_>>()?,
+            post_norm: LayerNorm::load(width, eps, model.pp("post_layernorm"))?,
+            projection: Linear::load_no_bias(width, projection, vb.pp("visual_projection"))?,
+            config: config.clone(),
+        })
+    }
+
+    pub fn config(&self) -> &VisionConfig {
+        &self.config
+    }
+
+    /// Patches, class token, positions, pre-norm.
+    ///
+    /// # Shapes
+    /// pixels [batch, 3, side, side] → tokens [batch, 1 + patches, width]
+    pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
+        let (batch, channels, height, width) = pixels.dims4()?;
+        let (side, patch) = (self.config.image_size, self.config.patch_size);
+        if (channels, height, width) != (3, side, side) {
+            candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
+        }
+        let grid = side / patch;
+        // the strided convolution of the checkpoint is a linear map of each patch
+        let patches = pixels
+            .reshape((batch, 3, grid, patch, grid * patch))?
+            .reshape(vec![batch, 3, grid, patch, grid, patch])?
+            .permute(vec![0, 2, 4, 1, 3, 5])?
+            .reshape((batch, grid * grid, 3 * patch * patch))?; // [batch, patches, 3 · patch²]
+        let patches = Linear::new(self.patch_embedding.flatten_from(1)?, None).forward(&patches)?;
+        let class = self.class_embedding.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.config.width))?;
+        let tokens = Tensor::cat(&[&class, &patches], 1)?; // [batch, 1 + patches, width]
+        self.pre_norm.forward(&tokens.broadcast_add(&self.position_embedding)?)
+    }
+
+    /// All blocks: tokens [batch, n, width] → [batch, n, width].
+    pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
+        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
+    }
+
+    /// All blocks, the last for the class token only (exact, and cheaper): [batch, n, width] → [batch, 1, width].
+    pub fn encode_class(&self, tokens: &Tensor) -> Result<Tensor> {
+        match self.blocks.split_last() {
+            None => tokens.narrow(1, 0, 1),
+            Some((last, rest)) => {
+                let x = rest.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))?;
+                last.forward_class(&x)
+            }
+        }
+    }
+
+    /// Post-norm and projection of the class token: [batch, n ≥ 1, width] → features [batch, d], not normalised.
+    pub fn project(&self, tokens: &Tensor) -> Result<Tensor> {
+        let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?; // [batch, width]
+        self.projection.forward(&self.post_norm.forward(&class)?)
+    }
+
+    /// pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
+        self.project(&self.encode_class(&self.embed(pixels)?)?)
+    }
+
+    /// Every layer norm with its checkpoint name, from input to output: what LaFTer tunes.
+    pub fn norms_mut(&mut self) -> Vec<(String, &mut LayerNorm)> {
+        let mut norms = vec![("vision_model.pre_layrnorm".to_string(), &mut self.pre_norm)];
+        for (i, block) in self.blocks.iter_mut().enumerate() {
+            norms.push((format!("vision_model.encoder.layers.{i}.layer_norm1"), &mut block.norm1));
+            norms.push((format!("vision_model.encoder.layers.{i}.layer_norm2"), &mut block.norm2));
+        }
+        norms.push(("vision_model.post_layernorm".to_string(), &mut self.post_norm));
+        norms
+    }
+
+    /// The same tower without a graph. It shares storage, so it sees later updates of tuned norms: this is the tower of
+    /// the pseudo-labels (eq. 3).
+    pub fn frozen(&self) -> Self {
+        Self {
+            patch_embedding: self.patch_embedding.detach(),
+            class_embedding: self.class_embedding.detach(),
+            position_embedding: self.position_embedding.detach(),
+            pre_norm: self.pre_norm.frozen(),
+            blocks: self.blocks.iter().map(Block::frozen).collect(),
+            post_norm: self.post_norm.frozen(),
+            projection: self.projection.frozen(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+impl std::fmt::Debug for VisionTower {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let VisionConfig { image_size, patch_size, width, layers, .. } = &self.config;
+        write!(f, "VisionTower({image_size}px / {patch_size}, width {width}, {layers} layers)")
+    }
+}
