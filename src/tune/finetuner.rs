@@ -49,6 +49,7 @@ pub struct EpochRecord {
     /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
     pub test_top1: Option<f64>,
     pub images: usize,
+    pub steps: usize,
     pub seconds: f64,
 }
 
@@ -271,7 +272,7 @@ impl Finetuner {
             let (loss, accuracy) = (Some(record.loss), None);
             events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy });
         }
-        if let Some(notice) = skipped.notice() {
+        if let Some(notice) = skipped.summary() {
             events(&Event::Notice(notice));
         }
         let sums = std::mem::take(&mut self.sums);
@@ -284,6 +285,7 @@ impl Finetuner {
             pseudo_label_accuracy: (sums.labelled > 0).then(|| 100.0 * sums.right as f64 / sums.labelled as f64),
             test_top1: None,
             images: sums.images,
+            steps: sums.steps,
             seconds: sums.seconds,
         };
         events(&Event::Finished { stage, seconds: record.seconds });
