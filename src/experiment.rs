@@ -86,6 +86,10 @@ impl Experiment {
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
             let trainable = tuner.trainable();
+            if let Some(images) = &mut report.images {
+                images.skipped += tuner.skipped().len();
+                images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason));
+            }
             report.trainable = Some(Trainable { count: trainable.count(), share: trainable.share() });
             lafter.set_tuned(tuner.tuned());
             tuned = Some(evaluation);
