@@ -121,7 +121,7 @@ impl FeatureCache {
     fn write(&self, clip: &Clip, known: &HashMap<String, Vec<f32>>) -> Result<()> {
         std::fs::create_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, e))?;
         let mut rows: Vec<_> = known.iter().collect();
-        rows.sort();
+        rows.sort_by_key(|(key, _)| *key);
         let keys: Vec<&String> = rows.iter().map(|(key, _)| *key).collect();
         let width = clip.config().projection;
         let features = Tensor::from_vec(rows.iter().flat_map(|(_, row)| row.iter().copied()).collect(), (rows.len(), width), &Device::Cpu)?;

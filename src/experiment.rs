@@ -8,11 +8,12 @@ use serde_json::json;
 use crate::classify::{TextEpoch, ZeroShotClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
-use crate::describe::{Templates, TextSet};
+use crate::data::scenes::{self, Domain, Scenes};
+use crate::describe::{Descriptions, Templates, TextSet};
 use crate::embed::{self, FeatureCache, Outputs};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, Trainable, save_atomically};
-use crate::lafter::{LaFTer, LafterConfig};
+use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::progress::Event;
 use crate::tune::{EpochRecord, Finetuner};
 
@@ -44,10 +45,26 @@ pub struct Outcome {
     pub tuned: Option<Evaluation>,
 }
 
+/// Scenes of the demo: unlabeled ones to tune on, labeled ones to evaluate on.
+const DEMO_TRAIN: usize = 1200;
+const DEMO_TEST: usize = 960;
+
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const HISTORY: &str = "history.jsonl";
 
 impl Experiment {
+    /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
+    /// The pictures are the same for every seed.
+    pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
+        let classes = scenes::class_names();
+        let descriptions = Descriptions::parse(scenes::DESCRIPTIONS, "the demo's descriptions")?;
+        let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble()).with_descriptions(&descriptions)?;
+        let pictures = |n, seed| Dataset::new(Scenes::new(Domain::Target, n, seed)).cached(1 << 30);
+        let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
+        let (train, test) = (pictures(DEMO_TRAIN, 1), pictures(DEMO_TEST, 2));
+        Ok(Self { clip, texts, train, test, config, out: None, resume: false, cache: None })
+    }
+
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
     ///
     /// Interrupted during tuning, it saves a checkpoint and says how to go on; a killed run goes on from its last epoch.

@@ -3,12 +3,12 @@
 mod head;
 mod loss;
 mod text_classifier;
-// mod zero_shot;
+mod zero_shot;
 
 pub use head::Head;
 pub use loss::smoothed_cross_entropy;
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
-// pub use zero_shot::ZeroShotClassifier;
+pub use zero_shot::ZeroShotClassifier;
 
 use candle_core::{D, Result, Tensor};
 

@@ -50,7 +50,7 @@ pub fn print(value: &serde_json::Value) {
 
 fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Result<()> {
     if common.json {
-        print(&json!({ name: evaluation.summary() }));
+        print(&json!({ name: evaluation }));
     } else {
         println!("{evaluation}");
     }
@@ -158,7 +158,7 @@ pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!(summary));
     } else {
-        println!("{summary}\nwritten to {}", args.out.display());
+        println!("{summary:?}\nwritten to {}", args.out.display());
     }
     Ok(())
 }

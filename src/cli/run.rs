@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use lafter::clip::{Clip, ClipLoader};
-use lafter::data::{self, Dataset, OpenOptions, Split, scenes};
+use lafter::clip::ClipLoader;
+use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
@@ -83,15 +83,12 @@ fn default_cache() -> Option<PathBuf> {
 
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
-    let clip: Clip = ClipLoader::new("demo").device(&device(&common.device)?).load(|event| bars.show(event))?;
-    let texts = scenes::text_set()?;
-    let (train, test) = scenes::demo_sets(common.seed);
-    let config = LafterConfig { seed: common.seed, ..LafterConfig::new(Preset::Demo) };
+    let clip = ClipLoader::new("demo").device(&device(&common.device)?).load(|event| bars.show(event))?;
+    let experiment = Experiment { out: Some(args.out.clone()), ..Experiment::demo(clip, common.seed)? };
     if !common.json {
+        let Experiment { clip, train, test, texts, .. } = &experiment;
         eprintln!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary());
     }
-    let (train, test) = (train.cached(PICTURE_CACHE), test.cached(PICTURE_CACHE));
-    let experiment = Experiment { clip, texts, train, test, config, out: Some(args.out.clone()), resume: false, cache: None };
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
 }
 

@@ -1,6 +1,6 @@
 //! From a name to a loaded CLIP: the demo's embedded files, a directory, or the hub.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use candle_core::{DType, Device};
@@ -61,7 +61,7 @@ impl ClipLoader {
         if self.name == "demo" {
             return self.demo();
         }
-        let path = Path::new(&self.name);
+        let path = &PathBuf::from(&self.name);
         if path.is_dir() {
             return self.directory(path);
         }
@@ -77,8 +77,8 @@ impl ClipLoader {
     fn demo(self) -> Result<Clip> {
         let files = demo::files();
         let config = ClipConfig::from_transformers(&parse(files.config, "the demo's config.json")?)?;
-        let weights = Weights::from_bytes(files.weights, self.dtype, &self.device)?;
-        let tokenizer = Tokenizer::from_json(files.tokenizer, config.text.context)?;
+        let weights = Weights::from_bytes(files.weights, "the demo's weights", self.dtype, &self.device)?;
+        let tokenizer = Tokenizer::from_json(files.tokenizer, "the demo's tokenizer", config.text.context)?;
         let preprocess = Preprocess::clip(config.vision.image_size);
         self.assemble(config, weights, tokenizer, preprocess)
     }
@@ -112,18 +112,15 @@ impl ClipLoader {
             let crop = preprocess.side();
             return Err(Error::Config(format!("preprocessor_config.json crops to {crop} pixels, the vision tower expects {side}: they must agree")));
         }
-        if tokenizer.vocabulary() > config.text.vocabulary {
-            let (ids, rows) = (tokenizer.vocabulary(), config.text.vocabulary);
-            return Err(Error::Tokenizer(format!("the tokenizer has {ids} ids, the text tower {rows}: they belong to different models")));
-        }
+        tokenizer.check_vocabulary(config.text.vocabulary)?;
+        weights.check(&config)?;
         let vb = weights.var_builder();
-        let vision = VisionTower::load(&config.vision, config.projection, vb.clone());
-        let text = TextTower::load(&config.text, config.projection, vb);
-        let (vision, text) = (vision.map_err(|e| weights.explain(e))?, text.map_err(|e| weights.explain(e))?);
+        let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?;
+        let text = TextTower::load(&config.text, config.projection, vb)?;
         Ok(Clip {
             log_scale: weights.log_scale()?,
             parameters: weights.parameter_count(),
-            weights_hash: weights.hash().into(),
+            weights_hash: weights.hash()?.into(),
             config: Arc::new(config),
             vision,
             text,
