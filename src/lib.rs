@@ -8,6 +8,7 @@ pub mod error;
 pub mod eval;
 pub mod nn;
 pub mod plot;
+pub mod pretrain;
 pub mod progress;
 pub mod rng;
 pub mod tune;

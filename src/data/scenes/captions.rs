@@ -5,7 +5,7 @@ use super::setting::Setting;
 use crate::rng::Rng;
 
 /// Openings around a noun phrase, which replaces `{}`.
-const FRAMES: [&str; 16] = [
+const FRAMES: [&str; 20] = [
     "{}",
     "a photo of {}",
     "a picture of {}",
@@ -22,6 +22,10 @@ const FRAMES: [&str; 16] = [
     "one can see {} here",
     "look at {}",
     "in the picture there is {}",
+    "sometimes it is {}",
+    "the object is {}",
+    "this can be {}",
+    "a good view of {}",
 ];
 
 /// A caption of the scene: a frame around a noun phrase, a sentence about its parts, or both.
@@ -71,8 +75,8 @@ fn subject(scene: &Scene, rng: &mut Rng) -> String {
 
 fn size(scene: &Scene) -> Option<&'static str> {
     match scene.scale {
-        s if s < 0.29 => Some("small"),
-        s if s > 0.39 => Some("large"),
+        s if s < 0.34 => Some("small"),
+        s if s > 0.42 => Some("large"),
         _ => None,
     }
 }

@@ -40,9 +40,9 @@ impl Scene {
         let setting = SETTINGS[rng.below(SETTINGS.len())];
         let colour = main_colour(class, rng);
         let second = second_colour(class, colour.word, rng);
-        let scale = rng.range(0.24, 0.44);
+        let scale = rng.range(0.30, 0.46);
         // The object may touch the border, but not leave by more than a little.
-        let room = (0.52 - scale).max(0.05);
+        let room = (0.53 - scale).max(0.05);
         Self {
             class,
             look: Look { colour, second, variant: rng.chance(0.5), more: rng.below(3) },
