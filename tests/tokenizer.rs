@@ -114,7 +114,7 @@ fn faults_are_one_line_with_the_remedy() {
     std::fs::write(folder.path().join("vocab.json"), r#"{"a": 0, "a</w>": 1, "<|startoftext|>": 2}"#).unwrap();
     fail("no end-of-text token \"<|endoftext|>\"");
     let whole = std::fs::read_to_string(fixture("json/tokenizer.json")).unwrap();
-    std::fs::write(folder.path().join("tokenizer.json"), &whole[..whole.len() / 2]).unwrap();
+    std::fs::write(folder.path().join("tokenizer.json"), &whole[..1000]).unwrap();
     fail("is no tokenizer");
     std::fs::write(folder.path().join("tokenizer.json"), whole.replace("<|endoftext|>", "<|end|>")).unwrap();
     fail("no end-of-text token");

@@ -24,7 +24,9 @@ fn config(name: &str) -> ClipConfig {
 /// A folder with a copy of the micro model's files.
 fn copy(files: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
-    files.iter().for_each(|name| drop(std::fs::copy(fixture("micro").join(name), folder.path().join(name)).unwrap()));
+    for name in files {
+        std::fs::copy(fixture("micro").join(name), folder.path().join(name)).unwrap();
+    }
     folder
 }
 
@@ -36,7 +38,7 @@ fn fail(folder: &Path) -> String {
 
 #[test]
 fn every_layout_and_file_gives_the_same_tensors() {
-    for (names, parameters) in [(&["quick", "open_clip_quick"][..], 0), (&["micro", "micro_sharded", "micro_bin", "open_clip_gelu"], 1)] {
+    for names in [&["quick", "open_clip_quick"][..], &["micro", "micro_sharded", "micro_bin", "open_clip_gelu"]] {
         let first = load(names[0]);
         let layout = config(names[0]);
         for name in names {
@@ -47,7 +49,7 @@ fn every_layout_and_file_gives_the_same_tensors() {
             assert_eq!(weights.parameter_count(), first.parameter_count());
             assert_eq!(weights.log_scale().unwrap(), 2.5);
         }
-        assert!(first.names().all(|name| !name.contains("position_ids")), "{parameters}");
+        assert!(load(names[names.len() - 1]).names().all(|name| !name.contains("position_ids")));
     }
     assert_ne!(load("quick").hash().unwrap(), load("gelu").hash().unwrap());
     assert_eq!(load("quick").hash().unwrap().len(), 64);

@@ -6,7 +6,6 @@ use std::time::Instant;
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, CacheRepo, Repo, RepoType};
-use serde_json::Value;
 
 use super::weights;
 use crate::error::{Error, Result};

@@ -89,16 +89,18 @@ impl Tokenizer {
     }
 
     fn new(json: &[u8], source: &str, context: usize, start: &str, end: &str) -> Result<Self> {
-        let fault = |e: tokenizers::Error| {
-            let why = e.to_string();
+        let fault = |why: String| {
             let why = why.lines().next().unwrap_or_default();
             Error::Tokenizer(format!("{source} is no tokenizer ({why}): download it again"))
         };
         if context < 2 {
             return Err(Error::Tokenizer(format!("a context of {context} tokens has no room for start- and end-of-text")));
         }
-        let mut inner = tokenizers::Tokenizer::from_bytes(json).map_err(fault)?;
-        inner.with_truncation(None).map_err(fault)?.with_padding(None);
+        // what turns ids back into text, pads and cuts is not used; a broken decoder makes the tokenizers crate panic
+        let mut json: Value = serde_json::from_slice(json).map_err(|e| fault(e.to_string()))?;
+        let fields = json.as_object_mut().ok_or_else(|| fault("not an object".into()))?;
+        ["decoder", "post_processor", "truncation", "padding"].iter().for_each(|unused| drop(fields.shift_remove(*unused)));
+        let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| fault(e.to_string()))?;
         let special = |token: &str, kind: &str| {
             let remedy = "use the tokenizer that belongs to this checkpoint";
             inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{token}\": {remedy}")))
