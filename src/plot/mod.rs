@@ -1,1 +1,34 @@
-//! Pictures as owned SVG.
+//! Pictures as owned SVG: training curves, confusion matrices, grids of views, features in the plane, bars.
+//!
+//! Inputs are plain numbers, names and pictures; the result is a [`Figure`], which a notebook shows and
+//! [`Figure::save`] writes. Axes come from plotters; no system font or library is used: texts name the generic
+//! sans-serif family, and margins are computed from text widths measured by [`text_width`], so that no label is cut.
+//! Every picture stands on a white panel of its own, readable on light and dark pages, in colours that colour-blind
+//! readers can tell apart (Okabe & Ito 2008).
+
+mod axes;
+mod bars;
+mod canvas;
+mod confusion;
+mod curves;
+mod embedding;
+mod figure;
+mod page;
+mod palette;
+mod pca;
+mod reliability;
+mod series;
+mod text;
+mod views;
+
+pub use bars::{Sort, bars};
+pub use confusion::confusion;
+pub use curves::{Panel, curves, panels};
+pub use embedding::embedding;
+pub use figure::Figure;
+pub use page::index_html;
+pub use pca::{Pca, pca};
+pub use reliability::reliability;
+pub use series::Series;
+pub use text::text_width;
+pub use views::views;

@@ -1,0 +1,107 @@
+//! A coordinate system on a canvas: plotters chooses and draws ticks, grid and tick labels.
+
+use plotters::prelude::*;
+
+use super::canvas::Canvas;
+use super::text::{number, text_width};
+use crate::error::{Error, Result};
+
+/// Where a picture's plane lies on the sheet and what it shows.
+#[derive(Clone, Copy)]
+pub(super) struct Axes {
+    x: (f64, f64),
+    y: (f64, f64),
+    /// Left, top, right, bottom of the plane in pixels.
+    pub plane: (f64, f64, f64, f64),
+}
+
+/// Which axes carry ticks, grid lines and labels.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ticks {
+    Both,
+    /// Of x alone: the rows of a bar chart name themselves.
+    Across,
+}
+
+/// Size of tick labels. plotters divides by 1.24 on the way to SVG.
+const SIZE: f64 = 11.0;
+
+impl Axes {
+    /// Draws axes into the box of (left, top, right, bottom) pixels: tick labels of y at its left, of x at its bottom.
+    pub(super) fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), x: (f64, f64), y: (f64, f64), ticks: Ticks) -> Result<Self> {
+        let (left, top, right, bottom) = area;
+        let (x_step, y_step) = ((x.1 - x.0) / 8.0, (y.1 - y.0) / 5.0);
+        let label = |value: f64| text_width(&number(value, y_step), SIZE);
+        // A tick between the ends can have one decimal more than they have.
+        let widest = [y.0, y.1, y.0 + y_step, (y.0 + y.1) / 2.0].map(label).into_iter().fold(0.0, f64::max);
+        let beside = if ticks == Ticks::Both { widest + 12.0 } else { 0.0 };
+        let below = 22;
+        let mut svg = String::new();
+        let failed = |e: &dyn std::fmt::Display| Error::Usage(format!("these axes cannot be drawn: {e}"));
+        let ranges = {
+            let root = SVGBackend::with_string(&mut svg, (right.ceil() as u32, bottom.ceil() as u32)).into_drawing_area();
+            let sheet = root.margin(top.round() as i32, 0, left.round() as i32, 0);
+            let mut chart = ChartBuilder::on(&sheet)
+                .set_label_area_size(LabelAreaPosition::Left, beside.ceil() as i32)
+                .set_label_area_size(LabelAreaPosition::Bottom, below)
+                .build_cartesian_2d(x.0..x.1, y.0..y.1)
+                .map_err(|e| failed(&e))?;
+            let grid = RGBColor(0xdd, 0xdd, 0xdd);
+            let style = ("sans-serif", SIZE * 1.24).into_font().color(&RGBColor(0x55, 0x55, 0x55));
+            let mut mesh = chart.configure_mesh();
+            if ticks == Ticks::Across {
+                mesh.disable_y_mesh().disable_y_axis();
+            }
+            mesh.x_labels(9)
+                .y_labels(if ticks == Ticks::Both { 6 } else { 0 })
+                .max_light_lines(0)
+                .bold_line_style(grid)
+                .axis_style(RGBColor(0x99, 0x99, 0x99))
+                .label_style(style)
+                .x_label_formatter(&|v| number(*v, x_step))
+                .y_label_formatter(&|v| number(*v, y_step))
+                .draw()
+                .map_err(|e| failed(&e))?;
+            let ranges = chart.plotting_area().get_pixel_range();
+            root.present().map_err(|e| failed(&e))?;
+            ranges
+        };
+        // Only the elements inside plotters' own <svg>.
+        let inner =
+            svg.find("<svg").and_then(|at| svg[at..].find('>').map(|end| &svg[at + end + 1..])).and_then(|rest| rest.rsplit_once("</svg>"));
+        canvas.raw(inner.map_or("", |(inner, _)| inner.trim()));
+        let (across, down) = ranges;
+        Ok(Self { x, y, plane: (across.start.into(), down.start.into(), across.end.into(), down.end.into()) })
+    }
+
+    /// The pixel of a point.
+    pub(super) fn at(&self, x: f64, y: f64) -> (f64, f64) {
+        let (left, top, right, bottom) = self.plane;
+        let across = (x - self.x.0) / (self.x.1 - self.x.0);
+        let up = (y - self.y.0) / (self.y.1 - self.y.0);
+        (left + across * (right - left), bottom - up * (bottom - top))
+    }
+}
+
+/// The least and the greatest of `values`, widened by `share` of their distance; equal values get room around them.
+pub(super) fn span(values: impl Iterator<Item = f64>, share: f64) -> (f64, f64) {
+    let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+    let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
+    let apart = high - low;
+    // Values nearer to each other than their own rounding errors count as equal.
+    let room = if apart > 1e-9 * low.abs().max(high.abs()) && apart > 1e-300 { apart * share } else { (0.1 * low.abs()).max(0.5) };
+    (low - room, high + room)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_values_get_room() {
+        assert_eq!(span([3.0].into_iter(), 0.1), (2.5, 3.5));
+        assert_eq!(span([0.0, 0.0].into_iter(), 0.1), (-0.5, 0.5));
+        assert_eq!(span([0.0, 10.0].into_iter(), 0.1), (-1.0, 11.0));
+        assert_eq!(span(std::iter::empty(), 0.1), (-0.1, 1.1));
+    }
+}

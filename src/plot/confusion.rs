@@ -1,0 +1,120 @@
+//! The confusion matrix as a heat map.
+
+use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, MUTED, Type, WIDTH};
+use super::figure::Figure;
+use super::text::{text_width, widest, wrap_into};
+use crate::error::{Error, Result};
+
+/// Size of class names.
+const SIZE: f64 = 10.5;
+/// Names up to this width stay on one line.
+const WANTED: f64 = 110.0;
+
+/// A heat map of `counts[true class][predicted class]`. The shade of a cell is its share of its row, that is of the images
+/// of the true class; counts stand in the cells where they fit, and in every cell's tip.
+///
+/// # Errors
+/// [`Error::Usage`] where the matrix is empty, not square, or does not fit the class names.
+///
+/// ```
+/// let classes = ["river".to_string(), "forest".to_string()];
+/// let figure = lafter::plot::confusion(&[vec![9, 1], vec![3, 7]], &classes)?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
+    let k = classes.len();
+    if k == 0 || counts.len() != k || counts.iter().any(|row| row.len() != k) {
+        let widths: Vec<usize> = counts.iter().map(Vec::len).collect();
+        let across = widths.iter().max().copied().unwrap_or(0);
+        return Err(Error::Usage(format!(
+            "confusion matrix of {} × {across} counts for {k} classes: give one row and one column a class, at least one class",
+            counts.len()
+        )));
+    }
+    // Class names first: the more lines a cell has room for, the narrower the margins.
+    let line = SIZE * LINE;
+    let rough = ((WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64).clamp(12.0, 46.0);
+    // Beyond 150 classes the cells shrink and only every second, third … class is named.
+    let rough = if k > 150 { (1800.0 / k as f64).max(1.5) } else { rough };
+    let most = (rough / line).floor().max(1.0) as usize;
+    let names: Vec<Vec<String>> = classes.iter().map(|name| wrap_into(name, SIZE, WANTED, most)).collect();
+    let margin = names.iter().map(|lines| widest(lines, SIZE)).fold(0.0, f64::max) + 8.0;
+    let every = (line / rough).ceil().max(1.0) as usize;
+
+    let axis = 18.0;
+    let left = EDGE + axis + margin;
+    let cell = if k <= 150 { ((WIDTH - left - EDGE) / k as f64).clamp(rough.min(24.0), 46.0) } else { rough };
+    let side = cell * k as f64;
+    let legend = text_width("share of the true class's images", SIZE) + 20.0;
+    let mut canvas = Canvas::new("Confusion matrix", (left + side + EDGE).max(left.min(EDGE) + legend + 220.0));
+    let top = canvas.heading() + axis + margin;
+
+    let label = Type::new(11.0, Anchor::Middle).muted();
+    canvas.text(left + side / 2.0, top - margin - 6.0, "predicted class", centred(label, left + side / 2.0, canvas.width));
+    // The turned label needs as much height as it is long.
+    let tall = text_width("true class", 11.0);
+    canvas.text(EDGE + 9.0, top + (side / 2.0).max(tall / 2.0), "true class", Type { turned: true, ..label });
+
+    canvas.rect((left, top), (side, side), "class=\"frame\" fill=\"#f7f9fb\" stroke=\"#999999\" stroke-width=\"1\"", None);
+    for (truth, row) in counts.iter().enumerate() {
+        let total: usize = row.iter().sum();
+        let y = top + truth as f64 * cell;
+        for (predicted, &count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
+            let share = count as f64 / total as f64;
+            let x = left + predicted as f64 * cell;
+            let tip = format!(
+                "{} taken for {}: {count} of {total} ({:.1} %)",
+                classes.get(truth).map_or("", String::as_str),
+                classes.get(predicted).map_or("", String::as_str),
+                100.0 * share
+            );
+            canvas.rect((x, y), (cell, cell), &format!("class=\"cell\" fill=\"{}\"", shade(share)), Some(&tip));
+            let text = count.to_string();
+            let size = (cell * 0.36).min(11.0);
+            if size >= 7.0 && text_width(&text, size) <= cell - 2.0 {
+                let fill = if share > 0.5 { "#ffffff" } else { INK };
+                canvas.text(x + cell / 2.0, y + cell / 2.0 + size * 0.35, &text, Type { fill, ..Type::new(size, Anchor::Middle) });
+            }
+        }
+    }
+    for (index, lines) in names.iter().enumerate().filter(|(index, _)| index % every == 0) {
+        let middle = (index as f64 + 0.5) * cell;
+        canvas.lines(left - 5.0, top + middle, lines, Type::new(SIZE, Anchor::End));
+        let first = left + middle + SIZE * 0.35 - line * (lines.len() as f64 - 1.0) / 2.0;
+        for (i, text) in lines.iter().enumerate() {
+            canvas.text(first + i as f64 * line, top - 5.0, text, Type { turned: true, ..Type::new(SIZE, Anchor::Start) });
+        }
+    }
+    let below = top + side.max(tall) + 14.0;
+    scale(&mut canvas, EDGE, below);
+    Ok(canvas.finish(below + 34.0))
+}
+
+/// A text around `x`, or one that starts where the sheet does, where it would reach over the edge.
+fn centred(style: Type, x: f64, width: f64) -> Type {
+    let half = text_width("predicted class", style.size) / 2.0;
+    if x + half > width - 4.0 { Type { anchor: Anchor::End, ..style } } else { style }
+}
+
+/// White to dark blue, evenly in lightness.
+fn shade(share: f64) -> String {
+    let stops = [(247.0, 251.0, 255.0), (158.0, 202.0, 225.0), (33.0, 113.0, 181.0), (8.0, 48.0, 107.0)];
+    // The root makes rare confusions visible.
+    let place = share.clamp(0.0, 1.0).powf(0.75) * 3.0;
+    let from = (place.floor() as usize).min(2);
+    let part = place - from as f64;
+    let (a, b) = (stops.get(from).unwrap_or(&stops[0]), stops.get(from + 1).unwrap_or(&stops[3]));
+    let mix = |a: f64, b: f64| (a + (b - a) * part).round() as u8;
+    format!("#{:02x}{:02x}{:02x}", mix(a.0, b.0), mix(a.1, b.1), mix(a.2, b.2))
+}
+
+/// What the shades mean.
+fn scale(canvas: &mut Canvas, x: f64, y: f64) {
+    let style = Type { fill: MUTED, ..Type::new(10.0, Anchor::Start) };
+    canvas.text(x, y + 9.0, "0", style);
+    for step in 0..50 {
+        let fill = format!("class=\"scale\" fill=\"{}\"", shade((f64::from(step) + 0.5) / 50.0));
+        canvas.rect((x + 12.0 + f64::from(step) * 3.0, y), (3.2, 10.0), &fill, None);
+    }
+    canvas.text(x + 168.0, y + 9.0, "100 % of the true class's images", style);
+}

@@ -1,0 +1,69 @@
+//! A finished picture: SVG text that belongs to nobody else.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::error::{Error, Result};
+use crate::eval::save_atomically;
+
+/// A picture as SVG, cheap to clone; a cell that ends in one shows it.
+///
+/// ```
+/// let figure = lafter::plot::curves("Tuning", "epoch", "loss", &[lafter::plot::Series::new("student", [1.5f64, 0.7, 0.4])])?;
+/// assert!(figure.svg().starts_with("<svg"));
+/// let dir = tempfile::tempdir().unwrap();
+/// figure.save(dir.path().join("tuning.svg"))?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, PartialEq)]
+pub struct Figure {
+    svg: Arc<str>,
+    title: String,
+    width: f64,
+    height: f64,
+}
+
+impl Figure {
+    pub(super) fn new(svg: String, title: String, width: f64, height: f64) -> Self {
+        Self { svg: svg.into(), title, width, height }
+    }
+
+    /// The SVG document: one `<svg>` element, without an XML declaration, so that it can stand inside HTML.
+    pub fn svg(&self) -> &str {
+        &self.svg
+    }
+
+    /// What it shows, as its heading says.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
+    /// Width and height in pixels; a page that is narrower shows it smaller.
+    pub fn size(&self) -> (f64, f64) {
+        (self.width, self.height)
+    }
+
+    /// Writes the SVG to a file whose name ends in `.svg`: whole or not at all.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for another ending, [`Error::Io`] with the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let path = path.as_ref();
+        if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) {
+            return Err(Error::Usage(format!("cannot save a figure as {}: only SVG is written; let the name end in .svg", path.display())));
+        }
+        save_atomically(path, self.svg.as_bytes())
+    }
+
+    /// Shows the picture in a notebook (called by evcxr).
+    pub fn evcxr_display(&self) {
+        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.svg);
+    }
+}
+
+impl fmt::Debug for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Figure({}, {:.0} × {:.0})", self.title, self.width, self.height)
+    }
+}

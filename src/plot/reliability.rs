@@ -1,0 +1,43 @@
+//! The reliability diagram: accuracy over confidence.
+
+use super::axes::{Axes, Ticks};
+use super::canvas::{Anchor, Canvas, EDGE, GRID, Type};
+use super::figure::Figure;
+use crate::error::{Error, Result};
+use crate::eval::Bin;
+
+/// A bar a bin: how many predictions of that confidence were right. A calibrated classifier's bars end on the dashed
+/// diagonal; bars below it are over-confident. The strength of a bar's colour grows with its number of images.
+///
+/// # Errors
+/// [`Error::Usage`] where no bin holds an image or a value is not finite.
+///
+/// ```
+/// let (_, bins) = lafter::eval::calibration_error(&[0.9, 0.8, 0.3], &[true, false, false], 15)?;
+/// let figure = lafter::plot::reliability("Calibration", &bins)?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub fn reliability(title: &str, bins: &[Bin]) -> Result<Figure> {
+    let total: usize = bins.iter().map(|bin| bin.n).sum();
+    if total == 0 || bins.iter().any(|bin| !(bin.from.is_finite() && bin.to.is_finite() && bin.accuracy.is_finite())) {
+        return Err(Error::Usage("reliability diagram: no bin holds an image; evaluate on at least one labelled image".into()));
+    }
+    let most = bins.iter().map(|bin| bin.n).max().unwrap_or(1);
+    let mut canvas = Canvas::new(title, 420.0);
+    let mut top = canvas.heading();
+    let label = Type::new(11.0, Anchor::Start).muted();
+    canvas.text(EDGE, top + 10.0, "right, %", label);
+    top += 18.0;
+    let bottom = top + 350.0;
+    let axes = Axes::draw(&mut canvas, (EDGE, top, 420.0 - EDGE, bottom), (0.0, 100.0), (0.0, 100.0), Ticks::Both)?;
+    for bin in bins.iter().filter(|bin| bin.n > 0) {
+        let ((left, upper), (right, lower)) = (axes.at(bin.from, bin.accuracy), axes.at(bin.to, 0.0));
+        let strength = 0.25 + 0.75 * (bin.n as f64 / most as f64).sqrt();
+        let look = format!("class=\"bin\" fill=\"#0072B2\" fill-opacity=\"{strength:.2}\" stroke=\"{GRID}\"");
+        let tip = format!("confidence {:.0} to {:.0} %: {:.1} % of {} right", bin.from, bin.to, bin.accuracy, bin.n);
+        canvas.rect((left, upper), (right - left, (lower - upper).max(0.8)), &look, Some(&tip));
+    }
+    canvas.line(axes.at(0.0, 0.0), axes.at(100.0, 100.0), "stroke=\"#222222\" stroke-width=\"1.2\" stroke-dasharray=\"5 4\"");
+    canvas.text((axes.plane.0 + axes.plane.2) / 2.0, bottom + 13.0, "confidence, %", Type { anchor: Anchor::Middle, ..label });
+    Ok(canvas.finish(bottom + 24.0))
+}

@@ -1,0 +1,85 @@
+//! A grid of pictures: a weak view beside its strong views.
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use image::codecs::png::PngEncoder;
+use image::imageops::FilterType;
+use image::{ExtendedColorType, ImageEncoder, RgbImage};
+
+use super::canvas::{Anchor, Canvas, EDGE, LINE, Type, WIDTH, escape};
+use super::figure::Figure;
+use super::text::wrap;
+use crate::error::{Error, Result};
+
+/// Size of captions.
+const SIZE: f64 = 10.5;
+/// Room between pictures.
+const GAP: f64 = 10.0;
+
+/// Pictures in rows, each with its caption below: one row an image, its weak view first, then its strong views. Small
+/// pictures are enlarged with sharp pixels, large ones are reduced; all keep their proportions. They are embedded as PNG.
+///
+/// # Errors
+/// [`Error::Usage`] where there is no picture or one without pixels.
+///
+/// ```
+/// let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));
+/// let row = vec![("weak view".to_string(), picture.clone()), ("strong view 1".to_string(), picture)];
+/// let figure = lafter::plot::views("Two views", &[row])?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    if columns == 0 {
+        return Err(Error::Usage("views: there is nothing to show; give at least one row with one picture".into()));
+    }
+    if rows.iter().flatten().any(|(_, picture)| picture.width() == 0 || picture.height() == 0) {
+        return Err(Error::Usage("views: a picture has no pixels; leave it out".into()));
+    }
+    // As large as the width allows, but no larger than a few times a tiny picture, and never too small to see.
+    let box_size = ((WIDTH - 2.0 * EDGE + GAP) / columns as f64 - GAP).clamp(64.0, 224.0);
+    let content = columns as f64 * (box_size + GAP) - GAP + 2.0 * EDGE;
+    let mut canvas = Canvas::new(title, content.max(240.0));
+    let mut top = canvas.heading();
+    for row in rows {
+        let fit = |picture: &RgbImage| {
+            let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
+            let scale = box_size / w.max(h);
+            ((w * scale).max(1.0), (h * scale).max(1.0))
+        };
+        let tallest = row.iter().map(|(_, picture)| fit(picture).1).fold(0.0, f64::max);
+        let mut deepest = 0;
+        for (column, (caption, picture)) in row.iter().enumerate() {
+            let left = EDGE + column as f64 * (box_size + GAP);
+            let (w, h) = fit(picture);
+            let (x, y) = (left + (box_size - w) / 2.0, top + tallest - h);
+            let sharp = if w > f64::from(picture.width()) { " style=\"image-rendering:pixelated\"" } else { "" };
+            let data = data_uri(picture, w, h)?;
+            canvas.raw(&format!(
+                "<image class=\"view\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"{sharp} href=\"{data}\">\
+                 <title>{}</title></image>",
+                escape(caption)
+            ));
+            let lines = if caption.trim().is_empty() { Vec::new() } else { wrap(caption, SIZE, box_size) };
+            let style = Type::new(SIZE, Anchor::Middle).muted();
+            for (i, line) in lines.iter().enumerate() {
+                canvas.text(left + box_size / 2.0, top + tallest + 4.0 + SIZE * (1.0 + i as f64 * LINE), line, style);
+            }
+            deepest = deepest.max(lines.len());
+        }
+        top += tallest + deepest as f64 * SIZE * LINE + GAP + 6.0;
+    }
+    Ok(canvas.finish(top + 2.0))
+}
+
+/// The picture as a PNG inside a URI, reduced to twice the size it is shown at where it is larger.
+fn data_uri(picture: &RgbImage, width: f64, height: f64) -> Result<String> {
+    let (w, h) = ((2.0 * width).ceil() as u32, (2.0 * height).ceil() as u32);
+    let reduced = (picture.width() > w).then(|| image::imageops::resize(picture, w, h, FilterType::Triangle));
+    let picture = reduced.as_ref().unwrap_or(picture);
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
+        .map_err(|e| Error::Image(format!("views: a picture cannot be written as PNG: {e}")))?;
+    Ok(format!("data:image/png;base64,{}", STANDARD.encode(png)))
+}
