@@ -82,7 +82,7 @@ pub fn images(
         let done = done.min(dataset.len());
         events(&Event::Advanced { stage: stage.into(), done, total: dataset.len(), loss: None, accuracy: None });
     }
-    if let Some(notice) = skipped.notice() {
+    if let Some(notice) = skipped.summary() {
         events(&Event::Notice(notice));
     }
     if rows.is_empty() {
@@ -90,7 +90,7 @@ pub fn images(
     }
     let seconds = started.elapsed().as_secs_f64();
     events(&Event::Finished { stage: stage.into(), seconds });
-    Ok(Outputs { rows: Tensor::cat(&rows, 0)?, indices, skipped: skipped.list(), seconds })
+    Ok(Outputs { rows: Tensor::cat(&rows, 0)?, indices, skipped: skipped.entries(), seconds })
 }
 
 /// Features of texts, kept on disk by sentence and by text tower: a change of either can never reuse old features.

@@ -106,7 +106,7 @@ pub struct Prediction {
 /// let mut lafter = LaFTer::new(Clip::demo()?, &classes).preset(Preset::Demo);
 /// lafter.config.text.epochs = 20;
 /// lafter.config.image.epochs = 1;
-/// let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble())?;
+/// let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble());
 /// lafter.fit_text(&texts)?; // eq. 2
 /// let pictures = Dataset::new(Scenes::new(Domain::Target, 50, 1));
 /// lafter.fit_images(&pictures, |_| {})?; // eq. 3 and 4

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::Device;
 use lafter::clip::{Clip, ClipLoader, save_tensors};
-use lafter::data::{self, Dataset, OpenOptions};
+use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::eval::Evaluation;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier, embed as embedding};
@@ -60,7 +60,7 @@ fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Res
 pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
-    let test = open(&args.test, &OpenOptions::default(), &args.classes)?;
+    let test = open(&args.test, &OpenOptions::split(Split::Test), &args.classes)?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
     let logits = |pixels: &candle_core::Tensor| classifier.logits(&clip.encode_image(pixels)?);
@@ -72,7 +72,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
-    let test = data::open(&args.test, &OpenOptions::default())?.with_classes(&names)?;
+    let test = data::open(&args.test, &OpenOptions::split(Split::Test))?.with_classes(&names)?;
     print_evaluation("lafter", &lafter.evaluate(&test, |event| bars.show(event))?, common)
 }
 

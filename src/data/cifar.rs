@@ -24,34 +24,43 @@ struct Cifar {
     label_bytes: usize,
 }
 
-/// The two layouts: bytes before the pixels, file of the class names, files of each split.
-fn layouts(folder: &Path) -> [(usize, PathBuf, [(&'static str, Vec<PathBuf>); 2]); 2] {
-    let ten = |i: usize| folder.join(format!("data_batch_{i}.bin"));
-    let existing = |paths: Vec<PathBuf>| paths.into_iter().filter(|path| path.is_file()).collect::<Vec<_>>();
-    [
-        (
-            1,
-            folder.join("batches.meta.txt"),
-            [("train", existing((1..=5).map(ten).collect())), ("test", existing(vec![folder.join("test_batch.bin")]))],
-        ),
-        (
-            2,
-            folder.join("fine_label_names.txt"),
-            [("train", existing(vec![folder.join("train.bin")])), ("test", existing(vec![folder.join("test.bin")]))],
-        ),
-    ]
+/// One of the two layouts, as found in a folder.
+struct Layout {
+    label_bytes: usize,
+    /// The file of the class names.
+    names: PathBuf,
+    /// The files of each split that are there.
+    splits: [(&'static str, Vec<PathBuf>); 2],
+}
+
+impl Layout {
+    /// CIFAR-10, then CIFAR-100.
+    fn both(folder: &Path) -> [Self; 2] {
+        let existing = |names: &[&str]| names.iter().map(|name| folder.join(name)).filter(|path| path.is_file()).collect::<Vec<_>>();
+        let batches = ["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"];
+        let ten = [("train", existing(&batches)), ("test", existing(&["test_batch.bin"]))];
+        let hundred = [("train", existing(&["train.bin"])), ("test", existing(&["test.bin"]))];
+        [
+            Self { label_bytes: 1, names: folder.join("batches.meta.txt"), splits: ten },
+            Self { label_bytes: 2, names: folder.join("fine_label_names.txt"), splits: hundred },
+        ]
+    }
+
+    fn found(&self) -> Vec<&'static str> {
+        self.splits.iter().filter(|(_, files)| !files.is_empty()).map(|(name, _)| *name).collect()
+    }
 }
 
 /// True for a folder that holds binary CIFAR files.
 pub(crate) fn is_cifar(folder: &Path) -> bool {
-    layouts(folder).iter().any(|(_, _, splits)| splits.iter().any(|(_, files)| !files.is_empty()))
+    Layout::both(folder).iter().any(|layout| !layout.found().is_empty())
 }
 
 /// Opens one split of such a folder.
 pub(crate) fn open(folder: &Path, wanted: Option<&str>) -> Result<impl ImageSource + use<>> {
     let shown = folder.display();
-    for (label_bytes, names, splits) in layouts(folder) {
-        let found: Vec<&str> = splits.iter().filter(|(_, files)| !files.is_empty()).map(|(name, _)| *name).collect();
+    for layout in Layout::both(folder) {
+        let (found, Layout { label_bytes, names, splits }) = (layout.found(), layout);
         if found.is_empty() {
             continue;
         }

@@ -174,6 +174,11 @@ impl Dataset {
         Ok(Self { classes, relabel: Some(relabel.into()), ..self.clone() })
     }
 
+    /// The same pictures without their labels and classes.
+    pub fn unlabeled(&self) -> Self {
+        Self { classes: [].into(), relabel: Some([].into()), ..self.clone() }
+    }
+
     /// The same pictures, each kept in memory once it was decoded, up to `limit_bytes` of pixels in all.
     ///
     /// Small sets are then decoded once for all epochs; beyond the limit pictures are decoded at each access as before.

@@ -77,7 +77,7 @@ pub(crate) fn open(name: &str, split: Option<&str>, options: &OpenOptions) -> Re
 
 fn connect(cache: &Cache, repo: &Repo, options: &OpenOptions) -> std::result::Result<ApiRepo, ApiError> {
     let mut builder = ApiBuilder::from_cache(cache.clone()).with_progress(options.progress);
-    if let Ok(endpoint) = std::env::var("HF_ENDPOINT") {
+    if let Some(endpoint) = options.hub_endpoint.clone().or_else(|| std::env::var("HF_ENDPOINT").ok()) {
         builder = builder.with_endpoint(endpoint);
     }
     if let Ok(token) = std::env::var("HF_TOKEN") {

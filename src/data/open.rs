@@ -20,6 +20,8 @@ pub struct OpenOptions {
     pub memory_limit: usize,
     /// The hub's cache folder; `None`: `HF_HOME/hub`, or `~/.cache/huggingface/hub`.
     pub hub_cache: Option<PathBuf>,
+    /// The hub's address; `None`: as `HF_ENDPOINT` says, or huggingface.co.
+    pub hub_endpoint: Option<String>,
     /// Use only what the hub's cache holds; `None`: as `HF_HUB_OFFLINE` says.
     pub offline: Option<bool>,
     /// Show a bar while downloading.
@@ -28,7 +30,16 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { split: None, split_file: None, label_column: None, memory_limit: 1 << 30, hub_cache: None, offline: None, progress: false }
+        Self {
+            split: None,
+            split_file: None,
+            label_column: None,
+            memory_limit: 1 << 30,
+            hub_cache: None,
+            hub_endpoint: None,
+            offline: None,
+            progress: false,
+        }
     }
 }
 

@@ -5,7 +5,9 @@
 //! (`info.features.<column>.names`), or class names themselves. Row groups are read one at a time, and in them a few
 //! rows at a time, into [`Blobs`].
 
+use std::collections::HashMap;
 use std::fs::File;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -46,7 +48,9 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, label_column: Option<&str>, 
     let mut files = Vec::new();
     for path in paths {
         files.push((labels.len(), path.clone()));
-        read_file(path, label_column, &mut blobs, &mut labels)?;
+        // The Parquet reader panics on some damaged files (it asserts what a footer says); what was read is dropped with them.
+        let read = catch_unwind(AssertUnwindSafe(|| read_file(path, label_column, &mut blobs, &mut labels)));
+        read.unwrap_or_else(|_| Err(broken(path, &ParquetError::General("its parts contradict each other".to_string()))))?;
     }
     let (classes, labels) = labels.finish(origin)?;
     if labels.is_empty() {
@@ -58,6 +62,10 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, label_column: Option<&str>, 
 fn broken(path: &Path, error: &ParquetError) -> Error {
     let text = error.to_string();
     let fault = text.lines().next().unwrap_or("unreadable");
+    if fault.contains("Disabled feature") {
+        let remedy = "write it again with snappy or zstd";
+        return Error::Data(format!("{}: its compression is not supported: {fault}: {remedy}", path.display()));
+    }
     Error::Data(format!("{}: not a whole Parquet file: {fault}: fetch it again", path.display()))
 }
 
@@ -269,12 +277,13 @@ impl Labels {
             (None, Some(highest)) => (0..=highest).map(|i| i.to_string()).collect(),
             (None, None) => texts.iter().map(ToString::to_string).collect(),
         };
-        let labels = self.rows.iter().map(|row| match row {
+        let by_name: HashMap<&str, usize> = classes.iter().map(String::as_str).zip(0..).collect();
+        let label = |row: &Label| match row {
             Label::Unknown => None,
             Label::Index(i) => Some(*i),
-            Label::Name(name) => classes.iter().position(|class| **class == **name),
-        });
-        let labels = labels.collect();
+            Label::Name(name) => by_name.get(&**name).copied(),
+        };
+        let labels = self.rows.iter().map(label).collect();
         Ok((classes, labels))
     }
 }

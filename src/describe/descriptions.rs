@@ -115,12 +115,11 @@ impl Descriptions {
         }
         if !by_index {
             // One entry serves all classes that share its name, unless the file tells them apart.
-            for class in 0..classes.len() {
-                if sentences[class].is_none() {
-                    let same = |other: &usize| sentences[*other].is_some() && normal(&classes[*other]) == normal(&classes[class]);
-                    sentences[class] = (0..classes.len()).find(same).and_then(|other| sentences[other]);
-                }
-            }
+            let same = |class: &String| {
+                let named = classes.iter().zip(&sentences).filter(|(other, own)| own.is_some() && normal(other) == normal(class));
+                named.map(|(_, own)| *own).next().flatten()
+            };
+            sentences = classes.iter().zip(&sentences).map(|(class, own)| own.or_else(|| same(class))).collect();
         }
         let empty = |own: &Option<&Vec<String>>| own.is_none_or(|own| own.iter().all(|sentence| is_empty_sentence(sentence)));
         let missing: Vec<&String> = classes.iter().zip(&sentences).filter(|(_, own)| empty(own)).map(|(class, _)| class).collect();

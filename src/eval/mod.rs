@@ -1,1 +1,21 @@
-//! (being written)
+//! What a classifier is worth: accuracies, confusion, calibration, and the report of a whole run.
+//!
+//! Everything here is a pure function of plain numbers; labels are used for measuring only, never for training.
+
+mod calibration;
+mod evaluation;
+mod memory;
+mod metrics;
+mod ordered;
+mod report;
+mod save;
+mod table;
+
+pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
+pub use evaluation::{ClassAccuracy, Evaluation};
+pub use memory::peak_rss_bytes;
+pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
+pub use ordered::Named;
+pub use report::{ImageCounts, LafterReport, OracleBest, Report, TextClassifierReport, Timing, Trainable};
+pub use save::{save_atomically, to_json};
+pub use table::Table;

@@ -1,1 +1,1 @@
-//! (being written)
+//! Pictures as owned SVG.

@@ -14,7 +14,7 @@ use super::checkpoint;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
-use crate::data::{Dataset, epoch_batches, prefetch};
+use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
@@ -49,6 +49,7 @@ pub struct EpochRecord {
     /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
     pub test_top1: Option<f64>,
     pub images: usize,
+    pub steps: usize,
     pub seconds: f64,
 }
 
@@ -97,6 +98,8 @@ pub struct Finetuner {
     strong: StrongAugment,
     pub(super) sums: EpochSums,
     pub(super) history: Vec<EpochRecord>,
+    /// Training images that could not be read; one log for all epochs.
+    skipped: Option<Skipped>,
 }
 
 impl Finetuner {
@@ -153,6 +156,7 @@ impl Finetuner {
             strong,
             sums: EpochSums::default(),
             history: Vec::new(),
+            skipped: None,
             config,
         })
     }
@@ -170,6 +174,11 @@ impl Finetuner {
     /// The epochs done so far.
     pub fn history(&self) -> &[EpochRecord] {
         &self.history
+    }
+
+    /// Training images that could not be read, name and reason.
+    pub fn skipped(&self) -> Vec<(String, String)> {
+        self.skipped.as_ref().map(Skipped::entries).unwrap_or_default()
     }
 
     /// The strong view in use; change its public fields for an ablation.
@@ -234,11 +243,13 @@ impl Finetuner {
         let stage = format!("tuning {}/{}", epoch + 1, self.config.epochs.max(epoch + 1));
         events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
         let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
+        let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
+        let known = skipped.count();
         let views = prefetch(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |index, image| {
             (weak.apply(image), strong.apply(image, &mut rng.fork(index as u64)))
         })
-        .max_unreadable(self.config.max_unreadable);
-        let skipped = views.skipped();
+        .max_unreadable(self.config.max_unreadable)
+        .log(&skipped);
         let side = self.clip.config().vision.image_size;
         for batch in views {
             progress::check_interrupt("tuning stopped between two steps")?;
@@ -271,7 +282,7 @@ impl Finetuner {
             let (loss, accuracy) = (Some(record.loss), None);
             events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy });
         }
-        if let Some(notice) = skipped.notice() {
+        if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
             events(&Event::Notice(notice));
         }
         let sums = std::mem::take(&mut self.sums);
@@ -284,6 +295,7 @@ impl Finetuner {
             pseudo_label_accuracy: (sums.labelled > 0).then(|| 100.0 * sums.right as f64 / sums.labelled as f64),
             test_top1: None,
             images: sums.images,
+            steps: sums.steps,
             seconds: sums.seconds,
         };
         events(&Event::Finished { stage, seconds: record.seconds });

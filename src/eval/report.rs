@@ -1,0 +1,389 @@
+//! The report of a run: what report.json holds and what the terminal shows of it.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::evaluation::Evaluation;
+use super::memory::peak_rss_bytes;
+use super::ordered::Named;
+use super::save::{save_atomically, to_json};
+use super::table::Table;
+use crate::error::{Error, Result};
+
+/// What goes with `pseudo_label_accuracy` in the file.
+const PSEUDO_LABEL_NOTE: &str = "for analysis only: it reads the training labels, which the tuning never does";
+/// What goes with `oracle_best` in the file.
+const ORACLE_NOTE: &str = "the best epoch by test accuracy: chosen with the test labels, so not a result";
+
+/// The report of a run. A run without a stage omits its section; data without labels omit all three.
+///
+/// Accuracies are in percent, `trainable.share` is a fraction.
+///
+/// ```
+/// use lafter::eval::{Evaluation, Report};
+/// let mut report = Report::new(serde_json::json!({"preset": "official"}), 7777, "cpu");
+/// report.zero_shot = Some(Evaluation::from_logits(&[2.0, 1.0], &[0], &["river", "forest"])?);
+/// report.timing.stage("text", 1.5);
+/// let json = report.to_json()?;
+/// assert!(json.contains("\"text_seconds\": 1.5"));
+/// assert!(!json.contains("\"lafter\""));
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Eq. 1: the frozen towers and the class names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_shot: Option<Evaluation>,
+    /// Eq. 2: the classifier trained on texts, on the untouched vision tower.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub text_classifier: Option<TextClassifierReport>,
+    /// Eq. 3 and 4: after the last epoch of label-free tuning.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lafter: Option<LafterReport>,
+    /// Seconds by stage and rates.
+    #[serde(default)]
+    pub timing: Timing,
+    /// The most memory the process held; `null` where the system does not say.
+    #[serde(default)]
+    pub peak_rss_bytes: Option<u64>,
+    /// What was tuned.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trainable: Option<Trainable>,
+    /// The images read and skipped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<ImageCounts>,
+    /// Sentences kept, dropped and cut, by name.
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub texts: Named<usize>,
+    /// The whole configuration.
+    pub config: serde_json::Value,
+    /// The seed.
+    pub seed: u64,
+    /// The device: `cpu`, `cuda:0`.
+    pub device: String,
+    /// This crate's version.
+    pub version: String,
+    /// Whatever else a caller wants kept.
+    #[serde(flatten)]
+    pub extra: serde_json::Map<String, serde_json::Value>,
+}
+
+/// The text classifier's section: its evaluation's keys, and its training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextClassifierReport {
+    /// On the test images.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// The loss of each step on the texts (eq. 2).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loss: Vec<f64>,
+}
+
+/// LaFTer's section: the last epoch's evaluation, and the course of the tuning.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LafterReport {
+    /// On the test images, after the last epoch.
+    #[serde(flatten)]
+    pub evaluation: Evaluation,
+    /// Top-1 on the test images after each epoch; the last entry is `top1`.
+    #[serde(default)]
+    pub per_epoch: Vec<f64>,
+    /// The mean tuning loss of each epoch (eq. 4).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub loss: Vec<f64>,
+    /// How many pseudo-labels (eq. 3) of each epoch were right, in percent. For analysis only: it reads labels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pseudo_label_accuracy: Vec<f64>,
+    /// Says so in the file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pseudo_label_note: Option<String>,
+    /// The best epoch by test accuracy. Never a result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle_best: Option<OracleBest>,
+}
+
+/// The best epoch by test accuracy: what the paper's tables hold, and what nobody without test labels can choose.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OracleBest {
+    /// Top-1 of that epoch, in percent.
+    pub top1: f64,
+    /// The epoch, from 1.
+    pub epoch: usize,
+    /// Says in the file that test labels chose it.
+    pub note: String,
+}
+
+impl LafterReport {
+    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, from which `oracle_best` follows
+    /// (of equal epochs the first).
+    pub fn new(evaluation: Evaluation, per_epoch: Vec<f64>, loss: Vec<f64>) -> Self {
+        let mut best: Option<OracleBest> = None;
+        for (index, &top1) in per_epoch.iter().enumerate() {
+            if best.as_ref().is_none_or(|best| top1 > best.top1) {
+                best = Some(OracleBest { top1, epoch: index + 1, note: ORACLE_NOTE.to_string() });
+            }
+        }
+        Self { evaluation, per_epoch, loss, pseudo_label_accuracy: Vec::new(), pseudo_label_note: None, oracle_best: best }
+    }
+
+    /// The same with the accuracy of each epoch's pseudo-labels, and the note that it reads labels.
+    pub fn with_pseudo_label_accuracy(mut self, per_epoch: Vec<f64>) -> Self {
+        self.pseudo_label_note = (!per_epoch.is_empty()).then(|| PSEUDO_LABEL_NOTE.to_string());
+        self.pseudo_label_accuracy = per_epoch;
+        self
+    }
+}
+
+/// What was tuned, of what.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Trainable {
+    /// Trainable parameters.
+    pub count: usize,
+    /// Their share of all parameters of the model, a fraction: 0.0039 for ViT-B/32.
+    pub share: f64,
+}
+
+/// The images of a run.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageCounts {
+    /// Unlabeled training images used.
+    pub train: usize,
+    /// Test images used.
+    pub test: usize,
+    /// Images that could not be read and were left out.
+    pub skipped: usize,
+    /// Their names and why, one line each.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub skipped_names: Vec<String>,
+}
+
+/// Seconds by stage (`<stage>_seconds`) and rates, in the order they were noted.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Timing(Named<f64>);
+
+impl Timing {
+    /// Notes `<stage>_seconds`.
+    pub fn stage(&mut self, stage: &str, seconds: f64) {
+        self.0.set(format!("{stage}_seconds"), seconds);
+    }
+
+    /// Notes `images_per_second`, of the tuning.
+    pub fn images_per_second(&mut self, rate: f64) {
+        self.0.set("images_per_second", rate);
+    }
+
+    /// Notes `step_seconds`, the mean tuning step.
+    pub fn step_seconds(&mut self, seconds: f64) {
+        self.0.set("step_seconds", seconds);
+    }
+
+    /// A noted value by its key in the file.
+    pub fn get(&self, key: &str) -> Option<f64> {
+        self.0.get(key).copied()
+    }
+
+    /// Keys and values in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.0.iter().map(|(key, value)| (key, *value))
+    }
+}
+
+impl Report {
+    /// An empty report of this version; the peak memory is that of the process up to now (see [`Report::note_memory`]).
+    pub fn new(config: serde_json::Value, seed: u64, device: impl Into<String>) -> Self {
+        Self {
+            zero_shot: None,
+            text_classifier: None,
+            lafter: None,
+            timing: Timing::default(),
+            peak_rss_bytes: peak_rss_bytes(),
+            trainable: None,
+            images: None,
+            texts: Named::new(),
+            config,
+            seed,
+            device: device.into(),
+            version: env!("CARGO_PKG_VERSION").to_string(),
+            extra: serde_json::Map::new(),
+        }
+    }
+
+    /// Takes the peak memory again: call it at the end of the run.
+    pub fn note_memory(&mut self) {
+        self.peak_rss_bytes = peak_rss_bytes();
+    }
+
+    /// The part that a second run with the same seed on the same machine gives bit for bit: all but timing and memory.
+    pub fn without_timing(&self) -> Self {
+        Self { timing: Timing::default(), peak_rss_bytes: None, ..self.clone() }
+    }
+
+    /// The text of report.json.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where an extra value has no JSON form.
+    pub fn to_json(&self) -> Result<String> {
+        to_json(self)
+    }
+
+    /// Writes report.json: whole or not at all, an older file survives a failure.
+    ///
+    /// # Errors
+    /// [`Error::Io`] with the path.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        save_atomically(path, self.to_json()?.as_bytes())
+    }
+
+    /// Reads a saved report.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no report.
+    pub fn load(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
+        serde_json::from_str(&text)
+            .map_err(|e| Error::Data(format!("{} is no report of this crate ({e}): give the report.json of a run", path.display())))
+    }
+
+    /// The evaluations there are, with their names, in the order of the method.
+    pub fn sections(&self) -> Vec<(&'static str, &Evaluation)> {
+        let sections = [
+            ("zero-shot", self.zero_shot.as_ref()),
+            ("text classifier", self.text_classifier.as_ref().map(|section| &section.evaluation)),
+            ("LaFTer", self.lafter.as_ref().map(|section| &section.evaluation)),
+        ];
+        sections.into_iter().filter_map(|(name, evaluation)| evaluation.map(|e| (name, e))).collect()
+    }
+
+    /// The numbers of the run: a row a stage, gains in points of top-1 over each stage before it.
+    pub fn table(&self) -> Table {
+        let sections = self.sections();
+        let any_top5 = sections.iter().any(|(_, e)| e.top5.is_some());
+        let earlier = sections.len().saturating_sub(1).min(2);
+        let mut header = vec![String::new(), "top-1 %".to_string()];
+        header.extend(sections.iter().take(earlier).map(|(name, _)| format!("over {name}")));
+        header.extend(any_top5.then(|| "top-5 %".to_string()));
+        header.push("calibration error".to_string());
+        let mut table = Table::new(&header);
+        for (row, (name, e)) in sections.iter().enumerate() {
+            let mut cells = vec![name.to_string(), format!("{:.2}", e.top1)];
+            for (column, (_, base)) in sections.iter().take(earlier).enumerate() {
+                cells.push(if column < row { format!("{:+.2}", e.top1 - base.top1) } else { String::new() });
+            }
+            if any_top5 {
+                cells.push(e.top5.map_or(String::new(), |top5| format!("{top5:.2}")));
+            }
+            cells.push(format!("{:.2}", e.calibration_error));
+            table.push(cells);
+        }
+        table
+    }
+
+    /// Shows the table in a notebook (called by evcxr).
+    pub fn evcxr_display(&self) {
+        self.table().evcxr_display();
+    }
+}
+
+/// The table of [`Report::table`].
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.sections().is_empty() {
+            return writeln!(f, "no accuracies: the data have no labels");
+        }
+        self.table().fmt(f)
+    }
+}
+
+impl fmt::Debug for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let numbers: Vec<String> = self.sections().iter().map(|(name, e)| format!("{name} {:.2}", e.top1)).collect();
+        write!(f, "Report({}; seed {}, {})", numbers.join(", "), self.seed, self.device)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn evaluation(hits: usize) -> Evaluation {
+        let logits: Vec<f32> = (0..4).flat_map(|i| if i < hits { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
+        Evaluation::from_logits(&logits, &[0; 4], &["river <wide>", "forest"]).unwrap()
+    }
+
+    fn whole() -> Report {
+        let mut report = Report::new(serde_json::json!({"preset": "official", "lr": 5e-4}), 7777, "cpu");
+        report.zero_shot = Some(evaluation(1));
+        report.text_classifier = Some(TextClassifierReport { evaluation: evaluation(2), loss: vec![1.5, 0.5] });
+        let lafter = LafterReport::new(evaluation(3), vec![50.0, 100.0, 75.0], vec![0.5, 0.25, 0.125]);
+        report.lafter = Some(lafter.with_pseudo_label_accuracy(vec![50.0, 75.0, 75.0]));
+        report.timing.stage("text", 1.5);
+        report.timing.images_per_second(30.5);
+        report.timing.step_seconds(0.25);
+        report.trainable = Some(Trainable { count: 128, share: 0.0039 });
+        report.images = Some(ImageCounts { train: 4, test: 4, skipped: 1, skipped_names: vec!["a.png: truncated".into()] });
+        report.texts.set("sentences", 12);
+        report.extra.insert("note".into(), "kept".into());
+        report
+    }
+
+    #[test]
+    fn the_file_has_the_keys_that_scripts_rely_on() {
+        let json = serde_json::to_value(whole()).unwrap();
+        assert_eq!(json["zero_shot"]["top1"], 25.0);
+        assert_eq!(json["zero_shot"]["per_class"]["river <wide>"], 25.0);
+        assert_eq!(json["text_classifier"]["top1"], 50.0);
+        assert_eq!(json["lafter"]["top1"], 75.0);
+        assert_eq!(json["lafter"]["per_epoch"], serde_json::json!([50.0, 100.0, 75.0]));
+        assert_eq!(json["lafter"]["oracle_best"]["epoch"], 2);
+        assert!(json["lafter"]["pseudo_label_note"].as_str().unwrap().contains("analysis only"));
+        assert_eq!(json["timing"], serde_json::json!({"text_seconds": 1.5, "images_per_second": 30.5, "step_seconds": 0.25}));
+        assert_eq!(json["trainable"], serde_json::json!({"count": 128, "share": 0.0039}));
+        assert_eq!(json["seed"], 7777);
+        assert_eq!((&json["device"], &json["version"]), (&"cpu".into(), &env!("CARGO_PKG_VERSION").into()));
+        assert_eq!(json["config"]["preset"], "official");
+        assert_eq!(json["note"], "kept");
+        #[cfg(unix)]
+        assert!(json["peak_rss_bytes"].as_u64().unwrap() > 0);
+    }
+
+    #[test]
+    fn saved_and_loaded_it_is_the_same_but_for_the_predictions() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("report.json");
+        let report = whole();
+        report.save(&path).unwrap();
+        let loaded = Report::load(&path).unwrap();
+        assert_eq!(loaded.to_json().unwrap(), report.to_json().unwrap());
+        assert_eq!(loaded.extra.len(), 1, "known keys must not be taken for extras: {:?}", loaded.extra.keys());
+        std::fs::write(&path, "{}").unwrap();
+        assert!(matches!(Report::load(&path), Err(Error::Data(message)) if message.lines().count() == 1));
+        assert!(matches!(Report::load(dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn two_runs_compare_without_their_timing() {
+        let (a, mut b) = (whole(), whole());
+        b.timing.stage("text", 2.5);
+        b.peak_rss_bytes = Some(1);
+        assert_ne!(a, b);
+        assert_eq!(a.without_timing().to_json().unwrap(), b.without_timing().to_json().unwrap());
+    }
+
+    #[test]
+    fn the_table_shows_the_gains() {
+        let text = whole().to_string();
+        let last = text.lines().last().unwrap();
+        assert!(last.starts_with("LaFTer") && last.contains("75.00") && last.contains("+50.00") && last.contains("+25.00"), "{text}");
+        let mut short = whole();
+        (short.text_classifier, short.lafter) = (None, None);
+        assert_eq!(short.to_string().lines().count(), 3);
+        assert!(!serde_json::to_string(&short).unwrap().contains("lafter\""));
+        short.zero_shot = None;
+        assert!(short.to_string().contains("no labels"));
+        assert_eq!(format!("{:?}", whole()), "Report(zero-shot 25.00, text classifier 50.00, LaFTer 75.00; seed 7777, cpu)");
+    }
+}

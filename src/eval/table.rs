@@ -1,0 +1,108 @@
+//! A small table: aligned text in a terminal, HTML in a notebook and on a page.
+
+use std::fmt;
+
+/// Rows of text below a header. The first column is aligned to the left, the others, numbers as a rule, to the right.
+///
+/// ```
+/// let mut table = lafter::eval::Table::new(&["run", "top-1 %"]);
+/// table.push(["zero-shot".into(), "61.2".into()]);
+/// assert_eq!(table.to_string(), "run        top-1 %\n---------  -------\nzero-shot     61.2\n");
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Table {
+    header: Vec<String>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// An empty table with these columns.
+    pub fn new<S: AsRef<str>>(header: &[S]) -> Self {
+        Self { header: header.iter().map(|cell| cell.as_ref().to_string()).collect(), rows: Vec::new() }
+    }
+
+    /// Adds a row; cells that are missing stay empty, cells beyond the header are dropped.
+    pub fn push(&mut self, row: impl IntoIterator<Item = String>) {
+        let mut row: Vec<String> = row.into_iter().take(self.header.len()).collect();
+        row.resize(self.header.len(), String::new());
+        self.rows.push(row);
+    }
+
+    /// Rows below the header.
+    pub fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    /// True without rows.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// The same as an HTML table, all text escaped.
+    pub fn to_html(&self) -> String {
+        let line = |cells: &[String], tag: &str| {
+            let cell = |(i, cell): (usize, &String)| {
+                let align = if i == 0 { "left" } else { "right" };
+                format!("<{tag} style=\"text-align:{align};padding:.2em .7em\">{}</{tag}>", escape(cell))
+            };
+            format!("<tr>{}</tr>", cells.iter().enumerate().map(cell).collect::<String>())
+        };
+        let rows: String = self.rows.iter().map(|row| line(row, "td")).collect();
+        let header = line(&self.header, "th");
+        format!(
+            "<table style=\"border-collapse:collapse;font-variant-numeric:tabular-nums\"><thead>{header}</thead><tbody>{rows}</tbody></table>"
+        )
+    }
+
+    /// Shows the table in a notebook (called by evcxr).
+    pub fn evcxr_display(&self) {
+        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.to_html());
+    }
+}
+
+/// Text that is safe inside an HTML element.
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut widths: Vec<usize> = self.header.iter().map(|cell| cell.chars().count()).collect();
+        for row in &self.rows {
+            for (width, cell) in widths.iter_mut().zip(row) {
+                *width = (*width).max(cell.chars().count());
+            }
+        }
+        let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
+        for row in [&self.header, &rule].into_iter().chain(&self.rows) {
+            let mut line = String::new();
+            for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
+                line += &if i == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+            }
+            writeln!(f, "{}", line.trim_end())?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Table({} rows: {})", self.rows.len(), self.header.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ragged_rows_and_markup_are_safe() {
+        let mut table = Table::new(&["a<b", "c"]);
+        table.push(["é & ü".to_string()]);
+        table.push(["1".to_string(), "2".to_string(), "3".to_string()]);
+        let html = table.to_html();
+        assert!(html.contains("a&lt;b") && html.contains("é &amp; ü"));
+        assert_eq!(html.matches("<td").count(), 4);
+        assert_eq!(table.to_string().lines().count(), 4);
+    }
+}
