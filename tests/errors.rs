@@ -68,7 +68,25 @@ fn refused(status: i32, words: &[&str], args: &[&str]) {
 }
 
 fn short_run<'a>(model: &'a str, data: &'a str, out: &'a str) -> Vec<&'a str> {
-    vec!["run", "--model", model, "--train", data, "--test", data, "--out", out, "--text-epochs", "5", "--epochs", "1", "--batch-size", "4", "--prompts", "2"]
+    vec![
+        "run",
+        "--model",
+        model,
+        "--train",
+        data,
+        "--test",
+        data,
+        "--out",
+        out,
+        "--text-epochs",
+        "5",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--prompts",
+        "2",
+    ]
 }
 
 #[test]

@@ -123,7 +123,13 @@ fn what_is_declared_trainable_moves_and_nothing_else() {
         let mut tuner = Finetuner::new(&clip, &classifier, config.clone(), &mut rng).unwrap();
         let params = tuner.trainable().params.clone();
         let expected = if config.tune_norms { 2 * (2 + 2 * clip.config().vision.layers) } else { 0 };
-        let prompts = if config.prompts == 0 { 0 } else if config.deep_prompts { clip.config().vision.layers } else { 1 };
+        let prompts = if config.prompts == 0 {
+            0
+        } else if config.deep_prompts {
+            clip.config().vision.layers
+        } else {
+            1
+        };
         assert_eq!(params.len(), expected + prompts + 4, "{config:?}");
 
         let mut view = || rng.normal_tensor((6, 3, side, side), 1.0, &Device::Cpu).unwrap();

@@ -55,7 +55,8 @@ impl PretrainConfig {
     /// The settings of the committed demo CLIP.
     pub fn demo() -> Self {
         let activation = Activation::QuickGelu;
-        let vision = VisionConfig { image_size: 40, patch_size: 8, width: 64, layers: 4, heads: 4, hidden: 256, activation, norm_eps: 1e-5 };
+        let vision =
+            VisionConfig { image_size: 40, patch_size: 8, width: 64, layers: 4, heads: 4, hidden: 256, activation, norm_eps: 1e-5 };
         let text = TextConfig {
             vocabulary: 1024,
             context: 32,
@@ -83,7 +84,13 @@ impl PretrainConfig {
 
     /// Refuses settings that cannot work.
     pub fn validate(&self) -> Result<()> {
-        let least = [("steps", self.steps, 1), ("batch size", self.batch_size, 2), ("scenes", self.scenes, 1), ("test scenes", self.test_scenes, 1), ("vocabulary", self.vocabulary, 514)];
+        let least = [
+            ("steps", self.steps, 1),
+            ("batch size", self.batch_size, 2),
+            ("scenes", self.scenes, 1),
+            ("test scenes", self.test_scenes, 1),
+            ("vocabulary", self.vocabulary, 514),
+        ];
         for (name, value, least) in least {
             if value < least {
                 return Err(Error::Usage(format!("{name} is {value}: pre-training needs at least {least}")));

@@ -78,7 +78,15 @@ fn merge(symbols: &mut Vec<String>, left: &str, right: &str) {
 
 /// The words of [`WORDS`] for plain English text: letters, single digits, runs of other signs.
 fn words(text: &str) -> Vec<String> {
-    let kind = |c: char| if c.is_alphabetic() { 0 } else if c.is_numeric() { 1 } else { 2 };
+    let kind = |c: char| {
+        if c.is_alphabetic() {
+            0
+        } else if c.is_numeric() {
+            1
+        } else {
+            2
+        }
+    };
     let mut words: Vec<String> = Vec::new();
     for chunk in text.split_whitespace() {
         let mut last = None;

@@ -182,3 +182,34 @@ fn detail(scene: &Scene, rng: &mut Rng) -> String {
         _ => pick(&["a hooked handle", "a curved handle"], rng).to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_are_true() {
+        let mut rng = Rng::new(1);
+        for class in 0..super::super::CLASSES.len() {
+            for _ in 0..40 {
+                let scene = Scene::sample(class, &mut rng);
+                let text = caption(&scene, &mut rng);
+                assert!(!text.contains(['{', '}']), "{text}");
+                let others = super::super::CLASSES.iter().filter(|name| **name != scene.name());
+                for other in others {
+                    assert!(
+                        !text.split([' ', ',', '.']).any(|word| word == *other),
+                        "{text:?} names a {other}, the scene shows a {}",
+                        scene.name()
+                    );
+                }
+                assert!(scene.scale >= 0.37 || !text.contains("a large"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn articles_follow_the_first_letter() {
+        assert_eq!((with_article("umbrella"), with_article("key")), ("an umbrella".into(), "a key".into()));
+    }
+}
