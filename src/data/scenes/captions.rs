@@ -38,16 +38,17 @@ const FRAMES: [&str; 20] = [
 /// assert!(!captions::caption(&scene, &mut rng).is_empty());
 /// ```
 pub fn caption(scene: &Scene, rng: &mut Rng) -> String {
-    match rng.below(10) {
+    let caption = match rng.below(10) {
         // The class name alone in a frame: "a photo of a car".
-        0 => fill(pick(&FRAMES, rng), &with_article(scene.name())),
-        1..=4 => fill(pick(&FRAMES, rng), &noun_phrase(scene, rng)),
+        0 | 1 => fill(pick(&FRAMES, rng), &with_article(scene.name())),
+        2..=4 => fill(pick(&FRAMES, rng), &noun_phrase(scene, rng)),
         // Parts without the class name, so that the words for parts carry meaning of their own.
         5 | 6 => fill(pick(&FRAMES, rng), &parts(scene, rng)),
         7 => format!("a {} is {}", scene.name(), parts(scene, rng)),
         8 => format!("{}, {}", noun_phrase(scene, rng), parts(scene, rng)),
         _ => format!("the {} has {}", subject(scene, rng), detail(scene, rng)),
-    }
+    };
+    if rng.chance(0.3) { format!("{caption}.") } else { caption }
 }
 
 fn pick<'a>(items: &[&'a str], rng: &mut Rng) -> &'a str {
@@ -75,18 +76,18 @@ fn subject(scene: &Scene, rng: &mut Rng) -> String {
 
 fn size(scene: &Scene) -> Option<&'static str> {
     match scene.scale {
-        s if s < 0.34 => Some("small"),
-        s if s > 0.42 => Some("large"),
+        s if s < 0.37 => Some("small"),
+        s if s > 0.43 => Some("large"),
         _ => None,
     }
 }
 
 fn noun_phrase(scene: &Scene, rng: &mut Rng) -> String {
     let mut phrase = with_article(&subject(scene, rng));
-    if rng.chance(0.4) {
+    if rng.chance(0.35) {
         phrase = format!("{phrase} with {}", detail(scene, rng));
     }
-    if rng.chance(0.4) {
+    if rng.chance(0.25) {
         phrase = format!("{phrase} {}", place(scene, rng));
     }
     phrase
@@ -96,8 +97,8 @@ fn noun_phrase(scene: &Scene, rng: &mut Rng) -> String {
 fn place(scene: &Scene, rng: &mut Rng) -> String {
     if rng.chance(0.2) {
         match scene.centre.0 {
-            x if x < 0.42 => return "on the left".into(),
-            x if x > 0.58 => return "on the right".into(),
+            x if x < 0.46 => return "on the left".into(),
+            x if x > 0.54 => return "on the right".into(),
             _ => return "in the middle".into(),
         }
     }
@@ -179,5 +180,36 @@ fn detail(scene: &Scene, rng: &mut Rng) -> String {
         "tree" => "a round crown".into(),
         _ if variant => format!("a {second} stripe and a hooked handle"),
         _ => pick(&["a hooked handle", "a curved handle"], rng).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captions_are_true() {
+        let mut rng = Rng::new(1);
+        for class in 0..super::super::CLASSES.len() {
+            for _ in 0..40 {
+                let scene = Scene::sample(class, &mut rng);
+                let text = caption(&scene, &mut rng);
+                assert!(!text.contains(['{', '}']), "{text}");
+                let others = super::super::CLASSES.iter().filter(|name| **name != scene.name());
+                for other in others {
+                    assert!(
+                        !text.split([' ', ',', '.']).any(|word| word == *other),
+                        "{text:?} names a {other}, the scene shows a {}",
+                        scene.name()
+                    );
+                }
+                assert!(scene.scale >= 0.37 || !text.contains("a large"), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn articles_follow_the_first_letter() {
+        assert_eq!((with_article("umbrella"), with_article("key")), ("an umbrella".into(), "a key".into()));
     }
 }

@@ -15,6 +15,7 @@
 
 mod canvas;
 pub mod captions;
+mod demo;
 mod objects;
 mod palette;
 mod scene;
@@ -23,6 +24,7 @@ mod shift;
 
 use image::RgbImage;
 
+pub use demo::{DESCRIPTIONS, TEMPLATES, TEST_IMAGES, TRAIN_IMAGES, demo_sets, descriptions, text_set};
 pub use objects::{CLASSES, Look};
 pub use palette::{COLOURS, Colour};
 pub use scene::Scene;
@@ -35,10 +37,6 @@ use crate::rng::Rng;
 
 /// Side of the pictures in pixels.
 pub const SIDE: usize = 64;
-
-/// Descriptions of the classes in CuPL's JSON: `{"class name": ["sentence", …]}`. Plain sentences as a language model
-/// writes them; none is a caption of pre-training.
-pub const DESCRIPTIONS: &str = include_str!("descriptions.json");
 
 /// Which rendering of the scenes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,4 +118,48 @@ impl ImageSource for Scenes {
 /// [`CLASSES`] as owned strings.
 pub fn class_names() -> Vec<String> {
     CLASSES.iter().map(ToString::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_gives_the_same_pictures_and_another_seed_others() {
+        let scenes = |seed| Scenes::new(Domain::Target, 24, seed);
+        let (a, b, c) = (scenes(1), scenes(1), scenes(2));
+        assert!((0..24).all(|i| a.image(i).unwrap() == b.image(i).unwrap()));
+        assert!((0..24).all(|i| a.image(i).unwrap() != c.image(i).unwrap()));
+        assert!(a.image(24).is_err());
+    }
+
+    #[test]
+    fn classes_are_equally_frequent_and_shuffled() {
+        let scenes = Scenes::new(Domain::Source, 240, 3);
+        assert!((0..CLASSES.len()).all(|class| (0..240).filter(|i| scenes.label(*i) == Some(class)).count() == 20));
+        assert!((0..12).any(|i| scenes.label(i) != Some(i)));
+    }
+
+    #[test]
+    fn a_scene_looks_the_same_at_any_size() {
+        let scene = Scenes::new(Domain::Source, 1, 4).scene(0);
+        let large = image::imageops::resize(&scene.render(128), 32, 32, image::imageops::FilterType::Triangle);
+        let small = scene.render(32);
+        let off: f32 = small.iter().zip(large.iter()).map(|(a, b)| (f32::from(*a) - f32::from(*b)).abs()).sum();
+        assert!(off / (3.0 * 1024.0) < 6.0, "mean difference {}", off / 3072.0);
+    }
+
+    #[test]
+    fn no_shift_is_the_clean_picture_and_dusk_is_darker() {
+        let scene = Scenes::new(Domain::Source, 1, 5).scene(0);
+        assert_eq!(scene.render(48), scene.render_shifted(48, &Shift::none()));
+        let contrast = |image: &RgbImage| {
+            let values: Vec<f32> = image.iter().map(|v| f32::from(*v)).collect();
+            let mean = values.iter().sum::<f32>() / values.len() as f32;
+            (values.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / values.len() as f32).sqrt()
+        };
+        let clear = (0..24).map(|i| contrast(&Scenes::new(Domain::Source, 24, 6).image(i).unwrap())).sum::<f32>();
+        let dusk = (0..24).map(|i| contrast(&Scenes::new(Domain::Target, 24, 6).image(i).unwrap())).sum::<f32>();
+        assert!(dusk < 0.8 * clear, "{dusk} {clear}");
+    }
 }

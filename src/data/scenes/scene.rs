@@ -40,9 +40,9 @@ impl Scene {
         let setting = SETTINGS[rng.below(SETTINGS.len())];
         let colour = main_colour(class, rng);
         let second = second_colour(class, colour.word, rng);
-        let scale = rng.range(0.30, 0.46);
+        let scale = rng.range(0.34, 0.46);
         // The object may touch the border, but not leave by more than a little.
-        let room = (0.53 - scale).max(0.05);
+        let room = (0.53 - scale).clamp(0.05, 0.12);
         Self {
             class,
             look: Look { colour, second, variant: rng.chance(0.5), more: rng.below(3) },
@@ -51,8 +51,8 @@ impl Scene {
             horizon: rng.range(0.5, 0.74),
             centre: (0.5 + rng.range(-room, room), 0.5 + rng.range(-room, room)),
             scale,
-            // A key lies any way round; the others stand nearly upright.
-            angle: if CLASSES[class] == "key" { rng.range(-1.2, 1.2) } else { rng.range(-0.28, 0.28) },
+            // A key lies slanted; the others stand nearly upright.
+            angle: if CLASSES[class] == "key" { rng.range(-0.6, 0.6) } else { rng.range(-0.2, 0.2) },
             mirrored: rng.chance(0.5),
             outline: if rng.chance(0.5) { rng.range(0.05, 0.09) } else { 0.0 },
             details: rng.fork(rng.clone().next_u64()),
