@@ -1,15 +1,86 @@
-//! LaFTer in Candle.
+//! LaFTer in Candle: label-free tuning of CLIP to your classes (Mirza et al., NeurIPS 2023), as blocks.
+//!
+//! CLIP puts images and texts into one space. So a classifier can be trained on *texts* about the classes and used on
+//! *images*; and once it answers better than chance, the vision tower can be tuned on its own answers. No label is needed:
+//! only class names, texts that a language model writes about them, and unlabeled images.
+//!
+//! # The method in one page
+//! With u the text tower, v the vision tower, f a classifier, T texts with their classes, D unlabeled images, α_h a strong
+//! and α_w a weak view, v^p the vision tower with visual prompts:
+//!
+//! 1. Zero-shot: p(c|x) = softmax_c( cos(u_c, v(x)) / τ ) — [`ZeroShotClassifier`]
+//! 2. Text classifier: min_θ Σ_(t,c)∈T L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), n ~ N(0, σ²I) — [`TextClassifier::fit`]
+//! 3. Pseudo-label: ĉ(x) = argmax_c f(v(α_w(x))), no gradient — [`tune::Finetuner::pseudo_labels`]
+//! 4. Tuning: min_{θ,η} Σ_x∈D L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ), η = visual prompts and the scale and shift of the vision
+//!    tower's layer norms — [`tune::Finetuner::loss`]
+//!
+//! # The map
+//! | module | job |
+//! |---|---|
+//! | [`clip`] | both towers with open stages, tokenizer, weights of every common layout, the hub |
+//! | [`describe`] | class names, templates, descriptions, the text set |
+//! | [`classify`] | zero-shot and text classifier, the smoothed cross entropy |
+//! | [`augment`] | weak and strong views |
+//! | [`tune`] | visual prompts, pseudo-labels, the tuning loop, saved files |
+//! | [`data`] | class folders, Parquet, CIFAR, split files, the hub, rendered scenes |
+//! | [`nn`] | what Candle lacks or loses gradients in |
+//! | [`embed`] | features of whole data sets and text sets |
+//! | [`eval`], [`plot`] | accuracies, report, figures |
+//! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
+//! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
+//!
+//! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
+//! [`plot`] only plain numbers. Everything random takes an [`Rng`](rng::Rng); everything long reports
+//! [`progress`](progress::Event).
+//!
+//! ```
+//! use lafter::prelude::*;
+//! let clip = Clip::demo()?;
+//! let classes = ["house", "fish", "boat"];
+//! let zero_shot = ZeroShotClassifier::fit(&clip, &classes, &Templates::single())?;
+//! let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble());
+//! let config = TextClassifierConfig { epochs: 50, ..TextClassifierConfig::official() };
+//! let (classifier, history) = TextClassifier::fit(&texts.embed(&clip)?, texts.labels(), &config, &mut Rng::new(7777))?;
+//! # let _ = (zero_shot, classifier, history);
+//! # Ok::<(), lafter::Error>(())
+//! ```
+
 pub mod augment;
 pub mod classify;
 pub mod clip;
 pub mod data;
 pub mod describe;
+pub mod embed;
 pub mod error;
 pub mod eval;
+pub mod experiment;
+pub mod gallery;
+pub mod lafter;
 pub mod nn;
 pub mod plot;
+pub mod pretrain;
 pub mod progress;
 pub mod rng;
 pub mod tune;
 
+pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
+pub use clip::Clip;
 pub use error::{Error, Result};
+pub use lafter::{LaFTer, LafterConfig, Prediction, Preset};
+
+/// What a notebook cell wants in scope.
+pub mod prelude {
+    pub use crate::augment::{Preprocess, StrongAugment};
+    pub use crate::classify::{Head, TextClassifier, TextClassifierConfig, ZeroShotClassifier, normalise, smoothed_cross_entropy};
+    pub use crate::clip::{Clip, ClipLoader};
+    pub use crate::data::{self, Dataset};
+    pub use crate::describe::{Descriptions, Templates, TextSet};
+    pub use crate::eval::{Evaluation, Report};
+    pub use crate::lafter::{LaFTer, LafterConfig, Preset};
+    pub use crate::plot;
+    pub use crate::progress::Event;
+    pub use crate::rng::Rng;
+    pub use crate::tune::{FinetuneConfig, Finetuner, VisualPrompts};
+    pub use crate::{Error, Result};
+    pub use candle_core::{DType, Device, Tensor};
+}

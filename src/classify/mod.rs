@@ -1,1 +1,25 @@
-//! (being written)
+//! From texts to a classifier: zero-shot (eq. 1) and trained on noisy text features (eq. 2).
+
+mod head;
+mod loss;
+mod text_classifier;
+mod zero_shot;
+
+pub use head::Head;
+pub use loss::smoothed_cross_entropy;
+pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
+pub use zero_shot::ZeroShotClassifier;
+
+use candle_core::{D, Result, Tensor};
+
+/// x / ‖x‖ over the last dimension: features [n, d] of unit length.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let unit = lafter::classify::normalise(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
+/// assert_eq!(unit.to_vec2::<f32>()?, [[0.6, 0.8]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn normalise(features: &Tensor) -> Result<Tensor> {
+    features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+}

@@ -1,9 +1,19 @@
 //! CLIP: configuration, the two towers with open stages, tokenizer, weights of every common layout, the hub.
 
 mod config;
+mod demo;
+pub mod hub;
+mod loader;
+mod model;
 mod text;
+mod tokenizer;
 mod vision;
+mod weights;
 
 pub use config::{ClipConfig, EndOfText, TextConfig, VisionConfig};
+pub use loader::ClipLoader;
+pub use model::Clip;
 pub use text::TextTower;
+pub use tokenizer::{Tokenizer, Tokens};
 pub use vision::VisionTower;
+pub use weights::{Weights, read_tensors, replace_file, save_tensors};

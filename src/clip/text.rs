@@ -27,7 +27,7 @@ impl TextTower {
         let model = vb.pp("text_model");
         let embeddings = model.pp("embeddings");
         let layers = model.pp("encoder").pp("layers");
-        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, layers.pp(i));
+        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, true, layers.pp(i));
         Ok(Self {
             token_embedding: embeddings.get((config.vocabulary, width), "token_embedding.weight")?,
             position_embedding: embeddings.get((config.context, width), "position_embedding.weight")?,
@@ -54,10 +54,7 @@ impl TextTower {
 
     /// All blocks under the causal mask: [batch, n, width] → [batch, n, width].
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
-        let n = tokens.dim(1)?;
-        let mask: Vec<f32> = (0..n * n).map(|i| if i % n > i / n { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (1, 1, n, n), tokens.device())?.to_dtype(tokens.dtype())?;
-        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x, Some(&mask)))
+        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
     /// Final norm and projection at each text's end: [batch, n, width] → features [batch, d], not normalised.

@@ -33,7 +33,7 @@ impl VisionTower {
         let model = vb.pp("vision_model");
         let embeddings = model.pp("embeddings");
         let layers = model.pp("encoder").pp("layers");
-        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, layers.pp(i));
+        let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, false, layers.pp(i));
         Ok(Self {
             patch_embedding: embeddings.get((width, 3, config.patch_size, config.patch_size), "patch_embedding.weight")?,
             class_embedding: embeddings.get(width, "class_embedding")?,
@@ -75,7 +75,7 @@ impl VisionTower {
 
     /// All blocks: tokens [batch, n, width] → [batch, n, width].
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x, None))
+        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
     /// All blocks, the last for the class token only (exact, and cheaper): [batch, n, width] → [batch, 1, width].
@@ -83,7 +83,7 @@ impl VisionTower {
         match self.blocks.split_last() {
             None => tokens.narrow(1, 0, 1),
             Some((last, rest)) => {
-                let x = rest.iter().try_fold(tokens.clone(), |x, block| block.forward(&x, None))?;
+                let x = rest.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))?;
                 last.forward_class(&x)
             }
         }

@@ -1,1 +1,45 @@
-//! (being written)
+//! Pictures from anywhere: folders, Parquet, CIFAR binary, split files, the hub, rendered scenes; and the loader.
+//!
+//! ```text
+//! open(spec) ─► Dataset (names, labels, pictures decoded on access) ─► epoch_batches ─► prefetch ─► Batch
+//! ```
+//! A [`Dataset`] is a cheap handle. Its labels, where it has any, are for evaluation; training never reads them.
+//!
+//! ```
+//! # fn main() -> lafter::Result<()> {
+//! use lafter::data::{self, OpenOptions};
+//! # let folder = tempfile::tempdir().map_err(|e| lafter::Error::io("temporary folder", e))?;
+//! # let root = folder.path();
+//! # for class in ["river", "forest"] {
+//! #     std::fs::create_dir(root.join(class)).map_err(|e| lafter::Error::io(root, e))?;
+//! #     image::RgbImage::new(4, 4).save(root.join(class).join("a.png")).map_err(|e| lafter::Error::Image(e.to_string()))?;
+//! # }
+//! let pictures = data::open(&root.display().to_string(), &OpenOptions::default())?;
+//! assert_eq!(pictures.classes(), ["forest", "river"]);
+//! assert_eq!(pictures.label(1), Some(1));
+//! assert_eq!(pictures.image(0)?.dimensions(), (4, 4));
+//! # Ok(()) }
+//! ```
+
+mod batches;
+mod blobs;
+mod cached;
+mod cifar;
+mod dataset;
+pub mod decode;
+mod folder;
+mod hub;
+mod loader;
+mod open;
+mod parquet;
+pub mod scenes;
+mod skipped;
+mod split;
+mod split_file;
+
+pub use batches::epoch_batches;
+pub use dataset::{Dataset, ImageSource};
+pub use loader::{Batch, Prefetch, prefetch};
+pub use open::{OpenOptions, open};
+pub use skipped::Skipped;
+pub use split::Split;

@@ -3,12 +3,13 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{Linear, softmax};
+use super::fused_attention::FusedAttention;
+use super::{Linear, on_cpu_f32, softmax};
 
 /// Attention(x) = softmax(q kᵀ / √d + mask) v, then the output projection (Vaswani et al. 2017, eq. 1).
 ///
 /// # Shapes
-/// input and output [batch, tokens, width]; `mask` broadcasts to [batch, heads, tokens, tokens] and is added.
+/// input and output [batch, tokens, width].
 #[derive(Clone, Debug)]
 pub struct Attention {
     pub query: Linear,
@@ -16,38 +17,53 @@ pub struct Attention {
     pub value: Linear,
     pub output: Linear,
     pub heads: usize,
+    /// Whether a token sees only itself and those before it (the text tower).
+    pub causal: bool,
 }
 
 impl Attention {
     /// Reads `q_proj`, `k_proj`, `v_proj`, `out_proj` below `vb`.
-    pub fn load(width: usize, heads: usize, vb: VarBuilder) -> Result<Self> {
+    pub fn load(width: usize, heads: usize, causal: bool, vb: VarBuilder) -> Result<Self> {
         let linear = |name| Linear::load(width, width, vb.pp(name));
-        Ok(Self { query: linear("q_proj")?, key: linear("k_proj")?, value: linear("v_proj")?, output: linear("out_proj")?, heads })
+        let (query, key, value, output) = (linear("q_proj")?, linear("k_proj")?, linear("v_proj")?, linear("out_proj")?);
+        Ok(Self { query, key, value, output, heads, causal })
     }
 
-    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        self.attend(x, x, mask)
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.attend(x, x)
     }
 
     /// Attention of the tokens `x` over the tokens `context`: [batch, n, width], [batch, m, width] → [batch, n, width].
-    pub fn attend(&self, x: &Tensor, context: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    pub fn attend(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        if !on_cpu_f32(x) {
+            return self.attend_plain(x, context);
+        }
+        let (query, key, value) = (self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?);
+        let mixed = query.apply_op3(&key, &value, FusedAttention { heads: self.heads, causal: self.causal })?;
+        self.output.forward(&mixed)
+    }
+
+    /// The same out of Candle's own operations: the reference, and the path on other devices.
+    pub fn attend_plain(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
-        let weights = self.weights(x, context, mask)?; // [batch, heads, n, m]
         let value = self.split(&self.value.forward(context)?)?;
-        let mixed = weights.matmul(&value)?; // [batch, heads, n, width / heads]
+        let mixed = self.weights(x, context)?.matmul(&value)?; // [batch, heads, n, width / heads]
         self.output.forward(&mixed.transpose(1, 2)?.reshape((batch, tokens, width))?)
     }
 
     /// The attention weights alone, [batch, heads, n, m]; each row sums to 1.
-    pub fn weights(&self, x: &Tensor, context: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
+    pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let scale = ((x.dim(2)? / self.heads) as f64).powf(-0.5);
         let query = self.split(&(self.query.forward(x)? * scale)?)?;
         let key = self.split(&self.key.forward(context)?)?;
-        let scores = query.matmul(&key.transpose(2, 3)?)?; // [batch, heads, n, m]
-        match mask {
-            Some(mask) => softmax(&scores.broadcast_add(mask)?),
-            None => softmax(&scores),
+        let scores = query.matmul(&key.transpose(2, 3)?.contiguous()?)?; // [batch, heads, n, m]
+        if !self.causal {
+            return softmax(&scores);
         }
+        let (n, m) = (scores.dim(2)?, scores.dim(3)?);
+        let mask: Vec<f32> = (0..n * m).map(|i| if i % m > i / m { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let mask = Tensor::from_vec(mask, (1, 1, n, m), x.device())?.to_dtype(x.dtype())?;
+        softmax(&scores.broadcast_add(&mask)?)
     }
 
     /// [batch, tokens, width] → [batch, heads, tokens, width / heads]
@@ -64,6 +80,7 @@ impl Attention {
             value: self.value.frozen(),
             output: self.output.frozen(),
             heads: self.heads,
+            causal: self.causal,
         }
     }
 }

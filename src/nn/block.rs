@@ -21,10 +21,10 @@ pub struct Block {
 
 impl Block {
     /// Reads `layer_norm1`, `self_attn`, `layer_norm2`, `mlp.fc1`, `mlp.fc2` below `vb`.
-    pub fn load(width: usize, heads: usize, hidden: usize, activation: Activation, eps: f64, vb: VarBuilder) -> Result<Self> {
+    pub fn load(width: usize, heads: usize, hidden: usize, activation: Activation, eps: f64, causal: bool, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             norm1: LayerNorm::load(width, eps, vb.pp("layer_norm1"))?,
-            attention: Attention::load(width, heads, vb.pp("self_attn"))?,
+            attention: Attention::load(width, heads, causal, vb.pp("self_attn"))?,
             norm2: LayerNorm::load(width, eps, vb.pp("layer_norm2"))?,
             fc1: Linear::load(width, hidden, vb.pp("mlp").pp("fc1"))?,
             fc2: Linear::load(hidden, width, vb.pp("mlp").pp("fc2"))?,
@@ -32,8 +32,8 @@ impl Block {
         })
     }
 
-    pub fn forward(&self, x: &Tensor, mask: Option<&Tensor>) -> Result<Tensor> {
-        let x = (x + self.attention.forward(&self.norm1.forward(x)?, mask)?)?;
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let x = (x + self.attention.forward(&self.norm1.forward(x)?)?)?;
         self.mlp(&x)
     }
 
@@ -42,7 +42,7 @@ impl Block {
     pub fn forward_class(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm1.forward(x)?;
         let class = normed.narrow(1, 0, 1)?;
-        let x = (x.narrow(1, 0, 1)? + self.attention.attend(&class, &normed, None)?)?; // [batch, 1, width]
+        let x = (x.narrow(1, 0, 1)? + self.attention.attend(&class.contiguous()?, &normed)?)?; // [batch, 1, width]
         self.mlp(&x)
     }
 

@@ -1,6 +1,6 @@
-//! A linear layer that pays for its weight's gradient only where the weight learns.
+//! A linear layer that computes only the gradients that someone asks for.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use super::{f32_slice, on_cpu_f32};
@@ -8,8 +8,8 @@ use super::{f32_slice, on_cpu_f32};
 /// y = x Wᵀ + b.
 ///
 /// Candle's `matmul` computes both gradients whenever it is visited, also that of a frozen weight: 29 % of the
-/// arithmetic of a tuning step, and it keeps them all. Here a weight that records no graph (neither a variable nor
-/// made from one) is frozen: forward goes through an operation whose backward pass returns the input's gradient only.
+/// arithmetic of a tuning step, and it keeps them all. This one computes a gradient only for what is a variable or made
+/// from one: a frozen weight costs nothing, nor does the input of a first layer.
 ///
 /// # Shapes
 /// input [.., in], output [.., out]; `weight` [out, in], `bias` [out].
@@ -53,13 +53,12 @@ impl Linear {
             _ => candle_core::bail!("linear layer expects [.., {inputs}], got {:?}", x.dims()),
         }
         let rows = x.reshape(((), inputs))?; // [rows, in]
-        let learns = self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op);
-        let y = if learns || !on_cpu_f32(x) { self.forward_plain(&rows)? } else { self.forward_frozen(&rows)? };
+        let y = if on_cpu_f32(x) { self.forward_sparing(&rows)? } else { self.forward_plain(&rows)? };
         y.reshape(dims)
     }
 
-    /// Candle's own matmul and addition: every gradient is computed.
-    fn forward_plain(&self, rows: &Tensor) -> Result<Tensor> {
+    /// Candle's own matmul and addition, [rows, in] → [rows, out]: the reference, and the path on other devices.
+    pub fn forward_plain(&self, rows: &Tensor) -> Result<Tensor> {
         let y = rows.matmul(&self.weight.t()?)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
@@ -67,8 +66,12 @@ impl Linear {
         }
     }
 
-    fn forward_frozen(&self, rows: &Tensor) -> Result<Tensor> {
-        rows.contiguous()?.apply_op1(FrozenLinear { weight: self.weight.contiguous()?, bias: self.bias.clone() })
+    fn forward_sparing(&self, rows: &Tensor) -> Result<Tensor> {
+        let (rows, weight) = (rows.contiguous()?, self.weight.contiguous()?);
+        match &self.bias {
+            Some(bias) => rows.apply_op3(&weight, &bias.contiguous()?, SparingLinear),
+            None => rows.apply_op2(&weight, SparingLinear),
+        }
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
@@ -77,58 +80,82 @@ impl Linear {
     }
 }
 
-struct FrozenLinear {
-    weight: Tensor,
-    bias: Option<Tensor>,
+struct SparingLinear;
+
+/// y[rows, out] = x[rows, in] · weight[out, in]ᵀ + y
+#[rustfmt::skip]
+fn multiply_add(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, mut y: Vec<f32>) -> Vec<f32> {
+    let (m, n, k) = (y.len() / outputs.max(1), outputs, inputs);
+    let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
+    debug_assert!(x.len() == m * k && weight.len() == n * k);
+    // SAFETY: the three buffers hold m·k, n·k and m·n elements under the (column, row) strides given; y is not aliased.
+    unsafe {
+        gemm::gemm(
+            m, n, k,
+            y.as_mut_ptr(), 1, n as isize, true,
+            x.as_ptr(), 1, k as isize,
+            weight.as_ptr(), k as isize, 1,
+            1f32, 1f32, false, false, false, threads,
+        );
+    }
+    y
 }
 
-impl CustomOp1 for FrozenLinear {
+/// The gradients that someone asks for: dx = g W, dW = gᵀ x.
+fn gradients(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+    let dx = x.track_op().then(|| grad.matmul(weight)).transpose()?;
+    let dw = weight.track_op().then(|| grad.t()?.matmul(x)).transpose()?;
+    Ok((dx, dw))
+}
+
+impl CustomOp2 for SparingLinear {
     fn name(&self) -> &'static str {
-        "frozen-linear"
+        "linear"
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let (rows, inputs) = layout.shape().dims2()?;
-        let outputs = self.weight.dim(0)?;
-        let x = f32_slice(x, layout)?;
-        let mut y = match &self.bias {
-            Some(bias) => super::with_f32(bias, |bias| bias.repeat(rows))?,
-            None => vec![0f32; rows * outputs],
-        };
-        super::with_f32(&self.weight, |weight| {
-            // y[rows, out] += x[rows, in] · weight[out, in]ᵀ: weight is read with swapped strides
-            let (m, n, k) = (rows, outputs, inputs);
-            let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
-            // SAFETY: the pointers cover m·k, n·k and m·n elements with the strides given; y is not aliased.
-            unsafe {
-                gemm::gemm(
-                    m,
-                    n,
-                    k,
-                    y.as_mut_ptr(),
-                    1,
-                    n as isize,
-                    true,
-                    x.as_ptr(),
-                    1,
-                    k as isize,
-                    weight.as_ptr(),
-                    k as isize,
-                    1,
-                    1f32,
-                    1f32,
-                    false,
-                    false,
-                    false,
-                    threads,
-                );
-            }
-        })?;
+    fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout, weight: &CpuStorage, weight_layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = x_layout.shape().dims2()?;
+        let outputs = weight_layout.dims()[0];
+        let y = multiply_add(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, outputs, vec![0f32; rows * outputs]);
         Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
     }
 
-    fn bwd(&self, _x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        Ok(Some(grad.matmul(&self.weight)?))
+    fn bwd(&self, x: &Tensor, weight: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        gradients(x, weight, grad)
+    }
+}
+
+impl CustomOp3 for SparingLinear {
+    fn name(&self) -> &'static str {
+        "linear-bias"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        x_layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let (rows, inputs) = x_layout.shape().dims2()?;
+        let bias = f32_slice(bias, bias_layout)?;
+        let y = multiply_add(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, bias.len(), bias.repeat(rows));
+        Ok((CpuStorage::F32(y), Shape::from((rows, bias.len()))))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let (dx, dw) = gradients(x, weight, grad)?;
+        let db = bias.track_op().then(|| grad.sum(0)).transpose()?;
+        Ok((dx, dw, db))
     }
 }
 

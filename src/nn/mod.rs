@@ -1,4 +1,4 @@
-//! What Candle lacks or loses gradients in: layer norm, linear with a frozen weight, softmax, attention, AdamW.
+//! What Candle lacks or loses gradients in: layer norm, a linear layer that spares frozen weights, softmax, attention, AdamW.
 //!
 //! Candle's `LayerNorm` on a contiguous input, `ops::softmax_last_dim` and friends have no backward pass and say
 //! nothing about it: a tuning run then trains only what comes after them. Every block here is checked against finite
@@ -8,6 +8,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod block;
+mod fused_attention;
 mod layer_norm;
 mod linear;
 mod schedule;

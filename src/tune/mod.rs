@@ -1,1 +1,16 @@
-//! (being written)
+//! Stage two: visual prompts, layer-norm affines and the head learn from the tower's own pseudo-labels (eq. 3, eq. 4).
+
+mod adapter;
+mod checkpoint;
+mod config;
+mod finetuner;
+mod prompts;
+mod trainable;
+mod tuned;
+
+pub use adapter::AdapterInfo;
+pub use config::{FinetuneConfig, TeacherHead};
+pub use finetuner::{EpochRecord, Finetuner, StepRecord};
+pub use prompts::VisualPrompts;
+pub use trainable::Trainable;
+pub use tuned::Tuned;

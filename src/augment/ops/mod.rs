@@ -1,0 +1,33 @@
+//! The operations the views are made of: each a function of an image and explicit numbers, nothing random.
+//!
+//! All work on 8-bit RGB, as torchvision's transforms do on Pillow images, and round where Pillow rounds.
+//!
+//! ```
+//! use image::RgbImage;
+//! use lafter::augment::ops::{self, Region, Resample};
+//!
+//! let image = RgbImage::from_pixel(40, 30, image::Rgb([200, 100, 50]));
+//! let crop = ops::crop_resize(&image, Region { left: 4, top: 2, width: 20, height: 25 }, 16, 16, Resample::Bilinear);
+//! let jittered = ops::hue(&ops::brightness(&crop, 1.3), 0.05);
+//! let blurred = ops::gaussian_blur(&ops::grey(&jittered), 1.5);
+//! assert_eq!(blurred.dimensions(), (16, 16));
+//! ```
+
+mod blur;
+mod colour;
+mod crop;
+mod flip;
+mod hue;
+mod normalise;
+mod resize;
+
+pub use blur::gaussian_blur;
+pub use colour::{brightness, contrast, grey, luma, saturation};
+pub use crop::{Region, center_crop, crop};
+pub use flip::flip_horizontal;
+pub use hue::hue;
+pub use normalise::{normalise, picture};
+pub use resize::{Resample, crop_resize, resize, resize_shortest, shortest_edge_size};
+
+pub(crate) use crop::{CentreAxis, paste};
+pub(crate) use resize::resample;

@@ -1,0 +1,180 @@
+//! The weak view α_w (eq. 3): resize, centre crop, normalise, as the CLIP at hand was trained with.
+
+use candle_core::{DType, Device, Tensor};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use super::ops::{self, CentreAxis, Region, Resample};
+use crate::error::{Error, Result};
+
+/// Channel means of OpenAI's CLIP, for values of 0..1.
+pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+/// Channel standard deviations of OpenAI's CLIP, for values of 0..1.
+pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+
+/// What the resize before the centre crop aims at, in pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeTo {
+    /// The shorter edge gets this length, the shape is kept: CLIP's.
+    ShortestEdge(u32),
+    /// The longer edge gets this length, the shape is kept; the crop then pads with black.
+    LongestEdge(u32),
+    /// Both edges, whatever the shape was.
+    Exact { width: u32, height: u32 },
+    /// No resize: the crop cuts or pads the picture as it is.
+    Keep,
+}
+
+/// The weak view: what turns a picture into a vision tower's input, the same at training and inference.
+///
+/// ```
+/// use lafter::augment::Preprocess;
+/// let json = serde_json::json!({"size": {"shortest_edge": 40}, "crop_size": 32, "resample": 3});
+/// let weak = Preprocess::from_json(&json, 224)?;
+/// assert_eq!(weak.side(), 32);
+/// assert_eq!(weak.image(&image::RgbImage::new(60, 50)).dimensions(), (32, 32));
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Preprocess {
+    pub resize: ResizeTo,
+    pub resample: Resample,
+    /// Side of the centre crop, so of the view.
+    pub crop: u32,
+    /// What 8-bit values are multiplied by before `mean` and `std`: 1/255.
+    pub rescale: f32,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
+}
+
+impl Preprocess {
+    /// OpenAI CLIP's: shorter edge to `size` (bicubic), centre crop, CLIP's mean and std.
+    pub fn clip(size: usize) -> Self {
+        let size = u32::try_from(size).unwrap_or(u32::MAX);
+        let (mean, std) = (CLIP_MEAN, CLIP_STD);
+        Self { resize: ResizeTo::ShortestEdge(size), resample: Resample::Bicubic, crop: size, rescale: 1.0 / 255.0, mean, std }
+    }
+
+    /// Side of the view in pixels.
+    pub fn side(&self) -> usize {
+        self.crop as usize
+    }
+
+    /// The picture the tower sees, before normalisation: side × side. An image without pixels gives a black one.
+    pub fn image(&self, image: &RgbImage) -> RgbImage {
+        let (width, height) = self.target_size(image.dimensions());
+        let (x, y) = (CentreAxis::new(width, self.crop), CentreAxis::new(height, self.crop));
+        let window = Region { left: x.start, top: y.start, width: x.length, height: y.length };
+        let middle = ops::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
+        if middle.dimensions() == (self.crop, self.crop) {
+            return middle;
+        }
+        let mut padded = RgbImage::new(self.crop, self.crop);
+        ops::paste(&middle, Region::whole(middle.dimensions()), &mut padded, (x.offset, y.offset));
+        padded
+    }
+
+    /// The tower's input for one image: planes [3, side, side] f32, row by row.
+    pub fn apply(&self, image: &RgbImage) -> Vec<f32> {
+        ops::normalise(&self.image(image), self.mean, self.std, self.rescale)
+    }
+
+    /// The tower's input for a batch: [batch, 3, side, side] f32.
+    ///
+    /// # Errors
+    /// `Usage` for an empty batch.
+    pub fn batch(&self, images: &[RgbImage], device: &Device) -> Result<Tensor> {
+        super::stack(images, self.side(), device, |_, image| self.apply(image))
+    }
+
+    /// The picture behind one view's planes [3, side, side], for figures.
+    pub fn picture(&self, pixels: &[f32]) -> RgbImage {
+        ops::picture(pixels, self.crop, self.crop, self.mean, self.std, self.rescale)
+    }
+
+    /// The pictures behind a batch of views [batch, 3, side, side], for figures.
+    ///
+    /// # Errors
+    /// `Shape` where the tensor is no such batch.
+    pub fn pictures(&self, views: &Tensor) -> Result<Vec<RgbImage>> {
+        let side = self.side();
+        if views.rank() != 4 || views.dims()[1..] != [3, side, side] {
+            return Err(Error::Shape(format!(
+                "expected views [batch, 3, {side}, {side}], got {:?}: were they made for this tower?",
+                views.dims()
+            )));
+        }
+        let rows = views.flatten_from(1)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+        Ok(rows.iter().map(|row| self.picture(row)).collect())
+    }
+
+    /// Width and height after the resize, before the crop.
+    fn target_size(&self, (width, height): (u32, u32)) -> (u32, u32) {
+        match self.resize {
+            ResizeTo::ShortestEdge(size) => ops::shortest_edge_size((width, height), size),
+            ResizeTo::LongestEdge(size) => {
+                let scale = f64::from(size) / f64::from(width.max(height).max(1));
+                let edge = |edge: u32| (f64::from(edge) * scale).round_ties_even() as u32;
+                (edge(width), edge(height))
+            }
+            ResizeTo::Exact { width, height } => (width, height),
+            ResizeTo::Keep => (width, height),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7 + y) as u8, (x * y) as u8, (x ^ y) as u8]))
+    }
+
+    #[test]
+    fn the_window_is_the_same_as_resize_then_crop() {
+        for (w, h) in [(50, 37), (37, 50), (33, 33), (32, 32), (20, 10), (31, 200)] {
+            let image = texture(w, h);
+            let steps = ops::center_crop(&ops::resize_shortest(&image, 32, Resample::Bicubic), 32, 32);
+            let window = Preprocess::clip(32).image(&image);
+            let farthest = window.iter().zip(steps.iter()).map(|(a, b)| a.abs_diff(*b)).max();
+            assert!(window.dimensions() == steps.dimensions() && farthest <= Some(1), "{w}x{h}: {farthest:?}");
+        }
+    }
+
+    #[test]
+    fn crops_larger_than_the_resize_are_padded() {
+        let weak = Preprocess { resize: ResizeTo::LongestEdge(16), ..Preprocess::clip(16) };
+        let image = weak.image(&RgbImage::from_pixel(40, 20, image::Rgb([9, 9, 9])));
+        assert_eq!(image.dimensions(), (16, 16));
+        let middle: Vec<u8> = (0..16).map(|y| image.get_pixel(8, y).0[0]).collect();
+        assert_eq!(middle, [0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 0, 0, 0, 0]);
+    }
+
+    #[test]
+    fn odd_shapes_neither_panic_nor_take_much_memory() {
+        for (w, h) in [(0, 0), (1, 1), (1, 40_000), (40_000, 1)] {
+            assert_eq!(Preprocess::clip(24).apply(&RgbImage::new(w, h)).len(), 3 * 24 * 24);
+        }
+    }
+
+    #[test]
+    fn a_batch_is_its_images_and_pictures_come_back() {
+        let weak = Preprocess::clip(16);
+        let images = [texture(20, 30), texture(16, 16)];
+        let batch = weak.batch(&images, &Device::Cpu).unwrap();
+        assert_eq!(batch.dims(), [2, 3, 16, 16]);
+        assert_eq!(batch.get(1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), weak.apply(&images[1]));
+        assert_eq!(weak.pictures(&batch).unwrap()[1], images[1]);
+        assert!(weak.batch(&[], &Device::Cpu).unwrap_err().is_usage());
+        assert!(Preprocess::clip(8).pictures(&batch).is_err());
+    }
+
+    #[test]
+    fn it_can_be_saved() {
+        let weak = Preprocess { resize: ResizeTo::Exact { width: 9, height: 8 }, ..Preprocess::clip(8) };
+        let json = serde_json::to_string(&weak).unwrap();
+        assert_eq!(serde_json::from_str::<Preprocess>(&json).unwrap(), weak);
+    }
+}

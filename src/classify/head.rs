@@ -1,0 +1,113 @@
+//! The head: features in, one logit a class out.
+
+use candle_core::{Device, Result, Tensor, Var};
+
+use crate::nn::Linear;
+use crate::rng::Rng;
+
+/// A classifier over features: one linear layer without bias (LaFTer's own choice), or an MLP with one hidden layer.
+///
+/// # Shapes
+/// features [n, d] → logits [n, C].
+///
+/// ```
+/// use lafter::{classify::Head, rng::Rng};
+/// use candle_core::{Device, DType, Tensor};
+/// let head = Head::linear(8, 3, &mut Rng::new(1), &Device::Cpu)?;
+/// let logits = head.forward(&Tensor::ones((2, 8), DType::F32, &Device::Cpu)?)?;
+/// assert_eq!(logits.dims(), [2, 3]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Head {
+    /// One layer, or two with a ReLU between.
+    pub layers: Vec<Linear>,
+}
+
+impl Head {
+    /// d → C without bias, PyTorch's default initialisation: uniform within ±1/√d (Kaiming with a = √5).
+    pub fn linear(inputs: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+        Ok(Self { layers: vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)] })
+    }
+
+    /// d → hidden → C with biases and a ReLU between.
+    pub fn mlp(inputs: usize, hidden: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+        let mut layer = |inputs: usize, outputs: usize| -> Result<Linear> {
+            Ok(Linear::new(uniform((outputs, inputs), inputs, rng, device)?, Some(uniform(outputs, inputs, rng, device)?)))
+        };
+        Ok(Self { layers: vec![layer(inputs, hidden)?, layer(hidden, classes)?] })
+    }
+
+    pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        let mut x = features.clone();
+        for (i, layer) in self.layers.iter().enumerate() {
+            x = if i > 0 { layer.forward(&x.relu()?)? } else { layer.forward(&x)? };
+        }
+        Ok(x)
+    }
+
+    /// Width of the features it expects.
+    pub fn inputs(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.weight.dims()[1])
+    }
+
+    /// Number of classes.
+    pub fn classes(&self) -> usize {
+        self.layers.last().map_or(0, |layer| layer.weight.dims()[0])
+    }
+
+    /// A copy in fresh variables, and the variables by name (`head.0.weight`, …).
+    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let mut params = Vec::new();
+        let mut layers = Vec::new();
+        for (i, layer) in self.layers.iter().enumerate() {
+            let weight = Var::from_tensor(&layer.weight.copy()?)?;
+            params.push((format!("head.{i}.weight"), weight.clone()));
+            let bias = layer.bias.as_ref().map(|bias| Var::from_tensor(&bias.copy()?)).transpose()?;
+            params.extend(bias.iter().map(|bias| (format!("head.{i}.bias"), bias.clone())));
+            layers.push(Linear::new(weight.into_inner(), bias.map(Var::into_inner)));
+        }
+        Ok((Self { layers }, params))
+    }
+
+    /// The tensors by name, as they are saved.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        let named = |(i, layer): (usize, &Linear)| {
+            let weight = (format!("head.{i}.weight"), layer.weight.detach());
+            let bias = layer.bias.as_ref().map(|bias| (format!("head.{i}.bias"), bias.detach()));
+            [Some(weight), bias].into_iter().flatten().collect::<Vec<_>>()
+        };
+        self.layers.iter().enumerate().flat_map(named).collect()
+    }
+
+    /// Reads back what [`tensors`](Self::tensors) gave.
+    pub fn from_tensors(tensors: &std::collections::HashMap<String, Tensor>) -> Result<Self> {
+        let layer = |i: usize| {
+            let weight = tensors.get(&format!("head.{i}.weight"))?;
+            Some(Linear::new(weight.clone(), tensors.get(&format!("head.{i}.bias")).cloned()))
+        };
+        let layers: Vec<Linear> = (0..).map_while(layer).collect();
+        if layers.is_empty() {
+            candle_core::bail!("no tensor named head.0.weight");
+        }
+        Ok(Self { layers })
+    }
+
+    /// The same values without a graph; sees later updates of the variables it shares storage with.
+    pub fn frozen(&self) -> Self {
+        Self { layers: self.layers.iter().map(Linear::frozen).collect() }
+    }
+
+    /// A copy that later updates do not reach.
+    pub fn copy(&self) -> Result<Self> {
+        let copy = |layer: &Linear| {
+            Ok(Linear::new(layer.weight.copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))
+        };
+        Ok(Self { layers: self.layers.iter().map(copy).collect::<Result<_>>()? })
+    }
+}
+
+fn uniform(shape: impl Into<candle_core::Shape>, inputs: usize, rng: &mut Rng, device: &Device) -> Result<Tensor> {
+    let bound = 1.0 / (inputs as f32).sqrt();
+    rng.uniform_tensor(shape, -bound, bound, device)
+}

@@ -1,0 +1,24 @@
+//! Smoothed cross entropy, the loss of both stages.
+
+use candle_core::{D, Result, Tensor};
+
+/// L_SCE = −Σ_c q_c log p_c, with q_c = (1 − ε)·[c = label] + ε / C, the mean over the batch (Szegedy et al. 2016, §7;
+/// LaFTer uses ε = 0.1 in eq. 2 and eq. 4).
+///
+/// # Shapes
+/// logits [n, C] f32, labels [n] u32 → scalar.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let logits = Tensor::zeros((2, 4), candle_core::DType::F32, &Device::Cpu)?;
+/// let labels = Tensor::new(&[0u32, 3], &Device::Cpu)?;
+/// let loss = lafter::classify::smoothed_cross_entropy(&logits, &labels, 0.1)?.to_scalar::<f32>()?;
+/// assert!((loss - 4f32.ln()).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
+    let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
+    let of_all = log_p.mean_all()?;
+    (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
+}

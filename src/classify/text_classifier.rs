@@ -1,0 +1,208 @@
+//! The text classifier: trained on noisy text features, applied to image features (eq. 2).
+
+use candle_core::{D, DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::{Head, normalise, smoothed_cross_entropy};
+use crate::error::{Error, Result};
+use crate::nn::{AdamW, AdamWConfig, ParamGroup, Schedule};
+use crate::progress::{Event, check_interrupt};
+use crate::rng::Rng;
+
+/// How the text classifier is trained.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextClassifierConfig {
+    /// Passes over the texts.
+    pub epochs: usize,
+    /// Texts a step; `None` takes all of them at once, as the released code does.
+    pub batch_size: Option<usize>,
+    /// σ of the Gaussian noise on the unit features.
+    pub noise: f32,
+    /// ε of the smoothed cross entropy.
+    pub smoothing: f64,
+    pub learning_rate: f64,
+    /// On weights; biases are exempt.
+    pub weight_decay: f64,
+    pub schedule: Schedule,
+    /// Width of the hidden layer of an MLP; `None` is the linear classifier.
+    pub hidden: Option<usize>,
+}
+
+impl TextClassifierConfig {
+    /// The released code: one full-batch step an epoch, 400 epochs (500 for ImageNet-sized sets), σ = 0.1.
+    pub fn official() -> Self {
+        Self {
+            epochs: 400,
+            batch_size: None,
+            noise: 0.1,
+            smoothing: 0.1,
+            learning_rate: 5e-4,
+            weight_decay: 0.01,
+            schedule: Schedule::Constant,
+            hidden: None,
+        }
+    }
+
+    /// The paper's text: n ~ N(0, I) and 3,000 epochs; what it leaves open is as in [`official`](Self::official).
+    pub fn paper() -> Self {
+        Self { epochs: 3000, noise: 1.0, ..Self::official() }
+    }
+
+    /// Refuses values that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        let wrong = |what: String| Err(Error::Usage(format!("text classifier: {what}")));
+        if self.epochs == 0 || self.batch_size == Some(0) || self.hidden == Some(0) {
+            return wrong("epochs, batch size and hidden width must be at least 1".into());
+        }
+        if !(self.noise.is_finite() && self.noise >= 0.0) {
+            return wrong(format!("noise σ must be at least 0, got {}", self.noise));
+        }
+        if !(0.0..1.0).contains(&self.smoothing) {
+            return wrong(format!("smoothing must lie in [0, 1), got {}", self.smoothing));
+        }
+        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
+            return wrong(format!("learning rate must be above 0, got {}", self.learning_rate));
+        }
+        Ok(())
+    }
+}
+
+impl Default for TextClassifierConfig {
+    fn default() -> Self {
+        Self::official()
+    }
+}
+
+/// Loss and training accuracy (percent) of one epoch, both on the noisy features.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TextEpoch {
+    pub epoch: usize,
+    pub loss: f32,
+    pub accuracy: f32,
+}
+
+/// A head trained on text features that classifies image features of the same CLIP: cross-modal transfer.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::{classify::{TextClassifier, TextClassifierConfig}, rng::Rng};
+/// let features = Tensor::new(&[[1f32, 0.], [0.9, 0.1], [0., 1.]], &Device::Cpu)?;
+/// let config = TextClassifierConfig { epochs: 50, learning_rate: 0.05, ..TextClassifierConfig::official() };
+/// let (classifier, history) = TextClassifier::fit(&features, &[0, 0, 1], &config, &mut Rng::new(1))?;
+/// assert!(history[49].loss < history[0].loss);
+/// assert_eq!(classifier.predict(&features)?, [0, 0, 1]);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct TextClassifier {
+    pub head: Head,
+}
+
+impl TextClassifier {
+    /// min_θ Σ_(t,c)∈T L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), n ~ N(0, σ²I), drawn anew for every text at every step. (eq. 2)
+    ///
+    /// # Shapes
+    /// features [n, d] as the text tower gives them, labels n class indices.
+    pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
+        Self::fit_with(features, labels, config, rng, |_| {})
+    }
+
+    /// [`fit`](Self::fit) with progress events.
+    pub fn fit_with(
+        features: &Tensor,
+        labels: &[usize],
+        config: &TextClassifierConfig,
+        rng: &mut Rng,
+        mut events: impl FnMut(&Event),
+    ) -> Result<(Self, Vec<TextEpoch>)> {
+        config.validate()?;
+        let (n, width) = features.dims2()?;
+        if n != labels.len() || n == 0 {
+            return Err(Error::Shape(format!("{n} text features but {} labels: one label a text, and at least one text", labels.len())));
+        }
+        let classes = labels.iter().max().map_or(0, |max| max + 1);
+        let device = features.device();
+        let head = match config.hidden {
+            None => Head::linear(width, classes, rng, device)?,
+            Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
+        };
+        let (head, params) = head.trainable()?;
+        let mut optimiser = optimiser(params, config)?;
+
+        let unit = normalise(&features.to_dtype(DType::F32)?)?.detach();
+        let targets = Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?;
+        let batch_size = config.batch_size.unwrap_or(n).min(n);
+        let (steps, stage) = (n.div_ceil(batch_size), "text classifier");
+        let started = std::time::Instant::now();
+        events(&Event::Started { stage: stage.into(), total: config.epochs, unit: "epochs".into() });
+        let mut history = Vec::with_capacity(config.epochs);
+        for epoch in 0..config.epochs {
+            let (mut loss_sum, mut correct) = (0f64, 0usize);
+            let order = (steps > 1).then(|| shuffled(n, rng));
+            for step in 0..steps {
+                check_interrupt("text classifier")?;
+                let size = batch_size.min(n - step * batch_size);
+                let (x, y) = match &order {
+                    None => (unit.clone(), targets.clone()),
+                    Some(order) => {
+                        let rows = Tensor::from_slice(&order[step * batch_size..][..size], size, device)?;
+                        (unit.index_select(&rows, 0)?, targets.index_select(&rows, 0)?)
+                    }
+                };
+                let noisy = if config.noise > 0.0 { (x + rng.normal_tensor((size, width), config.noise, device)?)? } else { x };
+                let logits = head.forward(&noisy)?; // [size, classes]
+                let loss = smoothed_cross_entropy(&logits, &y, config.smoothing)?;
+                optimiser.step(&loss.backward()?, config.schedule.factor(epoch * steps + step, config.epochs * steps))?;
+                loss_sum += f64::from(loss.to_scalar::<f32>()?) * size as f64;
+                correct += logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
+            }
+            let record = TextEpoch { epoch: epoch + 1, loss: (loss_sum / n as f64) as f32, accuracy: 100.0 * correct as f32 / n as f32 };
+            if !record.loss.is_finite() {
+                return Err(Error::Usage(format!(
+                    "the text classifier's loss is {} at epoch {}: lower the learning rate",
+                    record.loss,
+                    epoch + 1
+                )));
+            }
+            let (loss, accuracy) = (Some(record.loss), Some(record.accuracy));
+            events(&Event::Advanced { stage: stage.into(), done: epoch + 1, total: config.epochs, loss, accuracy });
+            history.push(record);
+        }
+        events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
+        Ok((Self { head: head.copy()? }, history))
+    }
+
+    /// Logits of image features: unit-normalised first, since the head saw unit text features.
+    ///
+    /// # Shapes
+    /// [n, d] → [n, C].
+    pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
+        let width = features.dim(D::Minus1)?;
+        if width != self.head.inputs() {
+            let expected = self.head.inputs();
+            return Err(Error::Shape(format!(
+                "expected features [n, {expected}], got [n, {width}]: was this classifier trained on another tower?"
+            )));
+        }
+        Ok(self.head.forward(&normalise(&features.to_dtype(DType::F32)?)?)?)
+    }
+
+    /// The class index of each feature.
+    pub fn predict(&self, features: &Tensor) -> Result<Vec<usize>> {
+        let indices = self.logits(features)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        Ok(indices.into_iter().map(|index| index as usize).collect())
+    }
+}
+
+fn shuffled(n: usize, rng: &mut Rng) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    rng.shuffle(&mut order);
+    order
+}
+
+fn optimiser(params: Vec<(String, candle_core::Var)>, config: &TextClassifierConfig) -> Result<AdamW> {
+    let (biases, weights) = params.into_iter().partition(|(name, _)| name.ends_with("bias"));
+    let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
+    let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
+    Ok(AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?)
+}

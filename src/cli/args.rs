@@ -1,0 +1,254 @@
+//! Every command and option, with its help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use lafter::Preset;
+
+/// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
+#[derive(Parser)]
+#[command(version, propagate_version = true, after_help = EXAMPLES)]
+pub struct Cli {
+    #[command(flatten)]
+    pub common: Common,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  lafter demo                                        the whole method in a minute or two, nothing to download
+  lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
+  lafter predict --model openai/clip-vit-base-patch32 --weights lafter-out/lafter.safetensors a.jpg b.jpg";
+
+/// What every command takes.
+#[derive(Args)]
+pub struct Common {
+    /// Seed of everything random: the same seed gives the same report
+    #[arg(long, global = true, default_value_t = 7777)]
+    pub seed: u64,
+    /// Where to compute: cpu, cuda or cuda:N
+    #[arg(long, global = true, default_value = "cpu")]
+    pub device: String,
+    /// Print the result as JSON and no progress
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// The whole method on the embedded demo CLIP and rendered scenes: no download, no data
+    #[command(after_help = "Example:\n  lafter demo --out demo-out   then open demo-out/index.html")]
+    Demo(DemoArgs),
+    /// Both stages on your own data
+    #[command(after_help = RUN_EXAMPLES)]
+    Run(Box<RunArgs>),
+    /// CLIP without any training (eq. 1) on a labeled test set
+    #[command(after_help = "Example:\n  lafter zero-shot --model openai/clip-vit-base-patch32 --test labeled/")]
+    ZeroShot(ZeroShotArgs),
+    /// A saved LaFTer file on a labeled test set
+    #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors --test labeled/")]
+    Evaluate(EvaluateArgs),
+    /// A saved LaFTer file on pictures
+    #[command(after_help = "Example:\n  lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png")]
+    Predict(PredictArgs),
+    /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
+    #[command(after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors")]
+    Embed(EmbedArgs),
+    /// Train the demo CLIP anew from rendered scenes and captions
+    #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
+    PretrainDemo(PretrainArgs),
+}
+
+const RUN_EXAMPLES: &str = "\
+Data: a folder with one folder a class (or a flat folder of pictures for --train), a Parquet file or directory in the hub's
+image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are never used in training.
+
+Examples:
+  lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
+  lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
+  lafter run … --out out --resume      goes on where a stopped run left off";
+
+#[derive(Args)]
+pub struct DemoArgs {
+    /// Where report.json, figures and index.html go
+    #[arg(long, default_value = "lafter-out/demo")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+pub struct ModelArgs {
+    /// A directory (transformers or open_clip layout), a hub id, or `demo`
+    #[arg(long, value_name = "DIR|ID|demo")]
+    pub model: String,
+    /// Branch, tag or commit of a hub id
+    #[arg(long)]
+    pub revision: Option<String>,
+}
+
+#[derive(Args)]
+pub struct ClassArgs {
+    /// Class names, one a line, in the order of the labels; taken from the data otherwise
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub enum PresetArg {
+    /// The released code: what produced the published numbers
+    Official,
+    /// The paper's text where the two differ
+    Paper,
+}
+
+impl From<PresetArg> for Preset {
+    fn from(preset: PresetArg) -> Self {
+        match preset {
+            PresetArg::Official => Self::Official,
+            PresetArg::Paper => Self::Paper,
+        }
+    }
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Unlabeled images to tune on
+    #[arg(long, value_name = "DATA")]
+    pub train: String,
+    /// Labeled images to evaluate on
+    #[arg(long, value_name = "DATA")]
+    pub test: String,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    /// Split file (CoOp's JSON) that says which images of the folders are train and which test
+    #[arg(long, value_name = "FILE")]
+    pub split: Option<PathBuf>,
+    /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
+    #[arg(long, value_name = "FILE")]
+    pub descriptions: Option<PathBuf>,
+    /// Templates for the text set, one a line with {} for the class name [default: seven general ones]
+    #[arg(long, value_name = "FILE")]
+    pub templates: Option<PathBuf>,
+    #[arg(long, value_enum, default_value = "official")]
+    pub preset: PresetArg,
+    /// Epochs of the text classifier [official: 400]
+    #[arg(long, value_name = "N")]
+    pub text_epochs: Option<usize>,
+    /// Epochs of tuning [official: 50]; 0 stops after the text classifier
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<usize>,
+    /// Images a tuning step [official: 50]
+    #[arg(long, value_name = "N")]
+    pub batch_size: Option<usize>,
+    /// Visual prompts [official: 50]
+    #[arg(long, value_name = "N")]
+    pub prompts: Option<usize>,
+    /// New visual prompts at every block
+    #[arg(long)]
+    pub deep_prompts: bool,
+    /// σ of the noise on text features [official: 0.1]
+    #[arg(long, value_name = "S")]
+    pub noise: Option<f32>,
+    /// Learning rate of tuning [official: 5e-4]
+    #[arg(long, value_name = "R")]
+    pub learning_rate: Option<f64>,
+    /// Hidden width of an MLP text classifier [official: linear]
+    #[arg(long, value_name = "N")]
+    pub hidden: Option<usize>,
+    /// Evaluate on the test set every N epochs; 0 only after the last
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub eval_every: usize,
+    /// Tune on the first N images only
+    #[arg(long, value_name = "N")]
+    pub limit_train: Option<usize>,
+    /// Evaluate on the first N images only
+    #[arg(long, value_name = "N")]
+    pub limit_test: Option<usize>,
+    /// Share of unreadable images that a run tolerates, 0 to 1
+    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
+    pub max_unreadable: f64,
+    /// Where text features are kept between runs [default: the user's cache folder]
+    #[arg(long, value_name = "DIR")]
+    pub cache: Option<PathBuf>,
+    /// Where report.json, history.jsonl, lafter.safetensors and figures go
+    #[arg(long, default_value = "lafter-out")]
+    pub out: PathBuf,
+    /// Go on from the checkpoint in --out
+    #[arg(long)]
+    pub resume: bool,
+}
+
+#[derive(Args)]
+pub struct ZeroShotArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Labeled images
+    #[arg(long, value_name = "DATA")]
+    pub test: String,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    /// Templates, one a line with {} for the class name [default: a photo of a {}]
+    #[arg(long, value_name = "FILE")]
+    pub templates: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct EvaluateArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A lafter.safetensors of an earlier run over this model
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// Labeled images
+    #[arg(long, value_name = "DATA")]
+    pub test: String,
+}
+
+#[derive(Args)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// A lafter.safetensors of an earlier run over this model
+    #[arg(long, value_name = "FILE")]
+    pub weights: PathBuf,
+    /// Classes to list for each picture
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub top: usize,
+    /// Pictures
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct EmbedArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub input: EmbedInput,
+    /// The safetensors file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+}
+
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct EmbedInput {
+    /// Images
+    #[arg(long, value_name = "DATA")]
+    pub images: Option<String>,
+    /// Texts, one a line
+    #[arg(long, value_name = "FILE")]
+    pub texts: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct PretrainArgs {
+    /// Directory to write, in the transformers layout
+    #[arg(long, default_value = "lafter-out/demo-clip")]
+    pub out: PathBuf,
+    /// Training steps [default: as the embedded weights were trained]
+    #[arg(long, value_name = "N")]
+    pub steps: Option<usize>,
+}

@@ -1,0 +1,49 @@
+//! Progress events as bars on a terminal.
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use lafter::progress::Event;
+
+/// Draws one bar a stage on standard error; silent where `quiet` or where there is no terminal (notices remain).
+pub struct Bars {
+    bar: Option<ProgressBar>,
+    quiet: bool,
+}
+
+impl Bars {
+    pub fn new(quiet: bool) -> Self {
+        Self { bar: None, quiet }
+    }
+
+    pub fn show(&mut self, event: &Event) {
+        if self.quiet {
+            return;
+        }
+        match event {
+            Event::Started { stage, total, unit } => {
+                let bar = ProgressBar::with_draw_target(Some(*total as u64), ProgressDrawTarget::stderr());
+                let template = format!("{{prefix:20}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+                bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
+                bar.set_prefix(stage.clone());
+                self.bar = Some(bar);
+            }
+            Event::Advanced { done, loss, accuracy, .. } => {
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*done as u64);
+                    let loss = loss.map(|loss| format!("loss {loss:.3}"));
+                    let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
+                    bar.set_message([loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join("  "));
+                }
+            }
+            Event::Notice(text) => match &self.bar {
+                Some(bar) => bar.suspend(|| eprintln!("note: {text}")),
+                None => eprintln!("note: {text}"),
+            },
+            Event::Finished { stage, seconds } => {
+                if let Some(bar) = self.bar.take() {
+                    bar.finish_and_clear();
+                    eprintln!("{stage:20} {seconds:.1} s");
+                }
+            }
+        }
+    }
+}

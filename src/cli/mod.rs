@@ -1,0 +1,45 @@
+//! Commands, options, progress bars; every command is a thin call into the library.
+
+mod args;
+mod bars;
+mod commands;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use lafter::progress;
+
+use args::{Cli, Command};
+
+/// Exit status 0, 1 for a failed run, 2 for bad usage; errors on standard error, one line.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse(); // bad usage ends here with status 2
+    // the first Ctrl-C stops at the next safe point and saves; the second ends the process
+    let handler = ctrlc::set_handler(|| {
+        if progress::interrupted() {
+            std::process::exit(130);
+        }
+        progress::interrupt();
+        eprintln!("\nstopping at the next safe point (Ctrl-C again ends at once)");
+    });
+    if let Err(error) = handler {
+        eprintln!("note: Ctrl-C will end the run without saving: {error}");
+    }
+    let result = match cli.command {
+        Command::Demo(args) => run::demo(args, &cli.common),
+        Command::Run(args) => run::run(*args, &cli.common),
+        Command::ZeroShot(args) => commands::zero_shot(args, &cli.common),
+        Command::Evaluate(args) => commands::evaluate(args, &cli.common),
+        Command::Predict(args) => commands::predict(args, &cli.common),
+        Command::Embed(args) => commands::embed(args, &cli.common),
+        Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+        }
+    }
+}

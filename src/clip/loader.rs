@@ -1,0 +1,146 @@
+//! From a name to a loaded CLIP: the demo's embedded files, a directory, or the hub.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use candle_core::{DType, Device};
+use serde_json::Value;
+
+use super::{Clip, ClipConfig, TextTower, Tokenizer, VisionTower, Weights, demo, hub};
+use crate::augment::Preprocess;
+use crate::error::{Error, Result};
+use crate::progress::Event;
+
+/// Loads a [`Clip`] to a device, in a type of numbers.
+///
+/// ```
+/// use lafter::{clip::ClipLoader, progress};
+/// use candle_core::Device;
+/// let clip = ClipLoader::new("demo").device(&Device::Cpu).load(progress::silent)?;
+/// println!("{clip:?}");
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct ClipLoader {
+    name: String,
+    revision: Option<String>,
+    device: Device,
+    dtype: DType,
+}
+
+impl ClipLoader {
+    /// `demo`, an existing directory, or a hub id `owner/name`.
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_string(), revision: None, device: Device::Cpu, dtype: DType::F32 }
+    }
+
+    /// A directory, also where its name looks like a hub id.
+    pub fn from_dir(directory: impl AsRef<Path>) -> Self {
+        let path = directory.as_ref();
+        Self::new(&if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }.to_string_lossy())
+    }
+
+    pub fn device(mut self, device: &Device) -> Self {
+        self.device = device.clone();
+        self
+    }
+
+    /// The type of the frozen weights; training needs f32.
+    pub fn dtype(mut self, dtype: DType) -> Self {
+        self.dtype = dtype;
+        self
+    }
+
+    /// A branch, tag or commit of the hub id; "main" otherwise.
+    pub fn revision(mut self, revision: &str) -> Self {
+        self.revision = Some(revision.to_string());
+        self
+    }
+
+    pub fn load(self, mut events: impl FnMut(&Event)) -> Result<Clip> {
+        if self.name == "demo" {
+            return self.demo();
+        }
+        let path = &PathBuf::from(&self.name);
+        if path.is_dir() {
+            return self.directory(path);
+        }
+        let local = path.is_absolute() || self.name.starts_with('.') || self.name.split('/').count() != 2;
+        if local {
+            let name = &self.name;
+            return Err(Error::Usage(format!("--model {name}: no such directory, and no hub id (owner/name) either; `demo` names the embedded CLIP")));
+        }
+        let directory = hub::download(&self.name, self.revision.as_deref(), &mut events)?;
+        self.directory(&directory)
+    }
+
+    fn demo(self) -> Result<Clip> {
+        let files = demo::files();
+        let config = ClipConfig::from_transformers(&parse(files.config, "the demo's config.json")?)?;
+        let weights = Weights::from_bytes(files.weights, "the demo's weights", self.dtype, &self.device)?;
+        let tokenizer = Tokenizer::from_json(files.tokenizer, "the demo's tokenizer", config.text.context)?;
+        let preprocess = Preprocess::clip(config.vision.image_size);
+        self.assemble(config, weights, tokenizer, preprocess)
+    }
+
+    fn directory(self, path: &Path) -> Result<Clip> {
+        let (transformers, open_clip) = (path.join("config.json"), path.join("open_clip_config.json"));
+        let (config, cfg) = match (read_json(&transformers)?, read_json(&open_clip)?) {
+            // a directory may hold both: transformers' config counts where it describes a CLIP
+            (Some(json), None) => (ClipConfig::from_transformers(&json)?, None),
+            (Some(json), Some(_)) if json.get("vision_config").is_some() => (ClipConfig::from_transformers(&json)?, None),
+            (_, Some(json)) => (ClipConfig::from_open_clip(&json)?, json.get("preprocess_cfg").cloned()),
+            (None, None) => {
+                let shown = path.display();
+                return Err(Error::Config(format!("{shown} holds neither config.json nor open_clip_config.json: is it a CLIP directory?")));
+            }
+        };
+        let side = config.vision.image_size;
+        let preprocess = match (read_json(&path.join("preprocessor_config.json"))?, cfg) {
+            (Some(json), _) => Preprocess::from_json(&json, side)?,
+            (None, Some(cfg)) => Preprocess::from_open_clip(&cfg, side)?,
+            (None, None) => Preprocess::clip(side),
+        };
+        let weights = Weights::load(path, self.dtype, &self.device)?;
+        let tokenizer = Tokenizer::from_dir(path, config.text.context)?;
+        self.assemble(config, weights, tokenizer, preprocess)
+    }
+
+    fn assemble(self, config: ClipConfig, weights: Weights, tokenizer: Tokenizer, preprocess: Preprocess) -> Result<Clip> {
+        let side = config.vision.image_size;
+        if preprocess.side() != side {
+            let crop = preprocess.side();
+            return Err(Error::Config(format!("preprocessor_config.json crops to {crop} pixels, the vision tower expects {side}: they must agree")));
+        }
+        tokenizer.check_vocabulary(config.text.vocabulary)?;
+        weights.check(&config)?;
+        let vb = weights.var_builder();
+        let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?;
+        let text = TextTower::load(&config.text, config.projection, vb)?;
+        Ok(Clip {
+            log_scale: weights.log_scale()?,
+            parameters: weights.parameter_count(),
+            weights_hash: weights.hash()?.into(),
+            config: Arc::new(config),
+            vision,
+            text,
+            tokenizer,
+            preprocess,
+            id: self.name.into(),
+            device: self.device,
+            dtype: self.dtype,
+        })
+    }
+}
+
+fn parse(json: &[u8], name: &str) -> Result<Value> {
+    serde_json::from_slice(json).map_err(|e| Error::Config(format!("{name} is no valid JSON: {e}")))
+}
+
+/// The file's JSON; `None` where there is no such file.
+fn read_json(path: &Path) -> Result<Option<Value>> {
+    if !path.exists() {
+        return Ok(None);
+    }
+    parse(&std::fs::read(path).map_err(|e| Error::io(path, e))?, &path.display().to_string()).map(Some)
+}

@@ -1,0 +1,151 @@
+//! A loaded CLIP: both towers, tokenizer, preprocessing, logit scale.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::{ClipConfig, ClipLoader, TextTower, Tokenizer, VisionTower};
+use crate::augment::Preprocess;
+use crate::error::Result;
+use crate::progress::{Event, check_interrupt, silent};
+
+/// Texts a batch; batches are sorted by length, so short texts do not pay for long ones.
+const TEXT_BATCH: usize = 64;
+
+/// CLIP with everything needed to turn pictures and texts into features of one space. Cloning shares the weights.
+///
+/// ```
+/// use lafter::clip::Clip;
+/// let clip = Clip::demo()?;
+/// let features = clip.encode_text(&["a photo of a house", "a photo of a fish"])?;
+/// assert_eq!(features.dims(), [2, clip.config().projection]);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Clip {
+    pub(super) config: Arc<ClipConfig>,
+    pub(super) vision: VisionTower,
+    pub(super) text: TextTower,
+    pub(super) tokenizer: Tokenizer,
+    pub(super) preprocess: Preprocess,
+    /// ln(1/τ), as the checkpoint holds it.
+    pub(super) log_scale: f64,
+    pub(super) parameters: usize,
+    pub(super) weights_hash: Arc<str>,
+    pub(super) id: Arc<str>,
+    pub(super) device: Device,
+    pub(super) dtype: DType,
+}
+
+impl Clip {
+    /// Loads a hub id ("openai/clip-vit-base-patch32"): downloaded once, then from the hub's standard cache.
+    pub fn from_hub(id: &str) -> Result<Self> {
+        ClipLoader::new(id).load(silent)
+    }
+
+    /// Loads a directory in the layout of transformers or of open_clip.
+    pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self> {
+        ClipLoader::from_dir(directory).load(silent)
+    }
+
+    /// The tiny CLIP inside this crate, trained by it on rendered scenes (`lafter::pretrain`): for lessons and tests.
+    pub fn demo() -> Result<Self> {
+        ClipLoader::new("demo").load(silent)
+    }
+
+    /// pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    pub fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
+        Ok(self.vision.forward(&pixels.to_device(&self.device)?.to_dtype(self.dtype)?)?)
+    }
+
+    /// n texts → features [n, d], not normalised, in input order. Texts longer than the context are cut.
+    pub fn encode_text(&self, texts: &[impl AsRef<str>]) -> Result<Tensor> {
+        self.encode_text_with(texts, silent)
+    }
+
+    /// [`encode_text`](Self::encode_text) with progress events; texts that had to be cut are counted in a notice.
+    pub fn encode_text_with(&self, texts: &[impl AsRef<str>], mut events: impl FnMut(&Event)) -> Result<Tensor> {
+        let tokens = self.tokenizer.encode(texts)?;
+        let stage = "embedding texts";
+        let started = std::time::Instant::now();
+        events(&Event::Started { stage: stage.into(), total: texts.len(), unit: "texts".into() });
+        if tokens.cut > 0 {
+            let (cut, all, context) = (tokens.cut, texts.len(), self.config.text.context);
+            events(&Event::Notice(format!("{cut} of {all} texts are longer than this CLIP's context of {context} tokens and were cut")));
+        }
+        let mut order: Vec<usize> = (0..tokens.ids.len()).collect();
+        order.sort_by_key(|i| tokens.ids[*i].len());
+        let (mut rows, mut done) = (Vec::new(), 0);
+        for batch in order.chunks(TEXT_BATCH) {
+            check_interrupt(stage)?;
+            let longest = batch.iter().map(|i| tokens.ids[*i].len()).max().unwrap_or(0);
+            let end_of_text = self.config.text.end_of_text;
+            let ends: Vec<usize> = batch.iter().map(|i| end_of_text.position(&tokens.ids[*i])).collect();
+            // what stands behind the end is never read, so 0 pads as well as any id
+            let padded = batch.iter().flat_map(|i| tokens.ids[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
+            let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
+            rows.push(self.text.forward(&ids, &ends)?);
+            done += batch.len();
+            events(&Event::Advanced { stage: stage.into(), done, total: texts.len(), loss: None, accuracy: None });
+        }
+        events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
+        if rows.is_empty() {
+            return Ok(Tensor::zeros((0, self.config.projection), self.dtype, &self.device)?);
+        }
+        let mut back = vec![0u32; order.len()];
+        order.iter().enumerate().for_each(|(row, text)| back[*text] = row as u32);
+        Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
+    }
+
+    pub fn config(&self) -> &ClipConfig {
+        &self.config
+    }
+
+    pub fn vision(&self) -> &VisionTower {
+        &self.vision
+    }
+
+    pub fn text(&self) -> &TextTower {
+        &self.text
+    }
+
+    pub fn tokenizer(&self) -> &Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The weak view of this CLIP.
+    pub fn preprocess(&self) -> &Preprocess {
+        &self.preprocess
+    }
+
+    /// 1/τ of eq. 1: the learned factor on cosine similarities.
+    pub fn logit_scale(&self) -> f64 {
+        self.log_scale.exp()
+    }
+
+    /// Number of scalars in the checkpoint.
+    pub fn parameter_count(&self) -> usize {
+        self.parameters
+    }
+
+    /// Names the weights: equal for equal values, whatever file they came from.
+    pub fn weights_hash(&self) -> &str {
+        &self.weights_hash
+    }
+
+    /// The directory or hub id it was loaded from.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    pub fn device(&self) -> &Device {
+        &self.device
+    }
+}
+
+impl std::fmt::Debug for Clip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Clip({}, {:?}, {:?}, {:.1} M parameters)", self.id, self.vision, self.text, self.parameters as f64 / 1e6)
+    }
+}

@@ -1,0 +1,184 @@
+//! CLIP's tokenizer: texts to ids, cut at the context length with end-of-text kept.
+
+mod vocabulary;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+
+const START: &str = "<|startoftext|>";
+const END: &str = "<|endoftext|>";
+
+/// What OpenAI and open_clip call their list of merges.
+const MERGE_LIST: &str = "bpe_simple_vocab_16e6.txt.gz";
+
+/// Texts as ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// One row a text: start, words, end; no padding.
+    pub ids: Vec<Vec<u32>>,
+    /// How many texts were longer than the context and lost their last words.
+    pub cut: usize,
+}
+
+impl Tokens {
+    /// All rows in one block, `pad` behind each: values in row-major order and the shape [n, length]. `length` is that of
+    /// the longest row if `None`; a longer row is an error.
+    ///
+    /// ```
+    /// let tokens = lafter::clip::Tokens { ids: vec![vec![5, 9], vec![5, 6, 9]], cut: 0 };
+    /// assert_eq!(tokens.padded(0, None)?, (vec![5, 9, 0, 5, 6, 9], [2, 3]));
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn padded(&self, pad: u32, length: Option<usize>) -> Result<(Vec<u32>, [usize; 2])> {
+        let longest = self.ids.iter().map(Vec::len).max().unwrap_or(0);
+        let length = length.unwrap_or(longest);
+        if longest > length {
+            return Err(Error::Usage(format!(
+                "a text of {longest} tokens cannot be padded to {length}: choose a length of at least {longest}"
+            )));
+        }
+        let row = |ids: &Vec<u32>| ids.iter().copied().chain(std::iter::repeat(pad)).take(length).collect::<Vec<_>>();
+        Ok((self.ids.iter().flat_map(row).collect(), [self.ids.len(), length]))
+    }
+}
+
+/// Byte-pair encoding as CLIP uses it. Curly quotes are straightened first: the original tokenizer does so, a
+/// `tokenizer.json` does not. Cloning shares the vocabulary.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: Arc<tokenizers::Tokenizer>,
+    start: u32,
+    end: u32,
+    context: usize,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json`, else `vocab.json` and `merges.txt`, else OpenAI's `bpe_simple_vocab_16e6.txt.gz`.
+    /// `context` is the text tower's length in tokens, start and end included.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where none of the files is there, one is unreadable, or start- or end-of-text is missing.
+    pub fn from_dir(directory: impl AsRef<Path>, context: usize) -> Result<Self> {
+        let directory = directory.as_ref();
+        let file = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
+        let (path, json) = if let Some(path) = file("tokenizer.json") {
+            let json = read(&path)?;
+            (path, json)
+        } else if let (Some(vocabulary), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+            let json = vocabulary::from_files(&vocabulary, &read(&vocabulary)?, &merges, &read(&merges)?)?;
+            (vocabulary, json)
+        } else if let Some(path) = file(MERGE_LIST) {
+            let json = vocabulary::from_merge_list(&path, &read(&path)?)?;
+            (path, json)
+        } else {
+            let looked = format!("tokenizer.json, vocab.json with merges.txt, {MERGE_LIST}");
+            let remedy = "add one of them; all of OpenAI's and most open_clip models share the files of openai/clip-vit-base-patch32";
+            return Err(Error::Tokenizer(format!("no tokenizer in {}: looked for {looked}: {remedy}", directory.display())));
+        };
+        let (start, end) = special_names(directory);
+        Self::new(&json, &path.display().to_string(), context, &start, &end)
+    }
+
+    /// The same from the contents of a `tokenizer.json`; `source` names it in errors.
+    pub fn from_json(json: &[u8], source: &str, context: usize) -> Result<Self> {
+        Self::new(json, source, context, START, END)
+    }
+
+    fn new(json: &[u8], source: &str, context: usize, start: &str, end: &str) -> Result<Self> {
+        let fault = |why: String| {
+            let why = why.lines().next().unwrap_or_default();
+            Error::Tokenizer(format!("{source} is no tokenizer ({why}): download it again"))
+        };
+        if context < 2 {
+            return Err(Error::Tokenizer(format!("a context of {context} tokens has no room for start- and end-of-text")));
+        }
+        // what turns ids back into text, pads and cuts is not used; a broken decoder makes the tokenizers crate panic
+        let mut json: Value = serde_json::from_slice(json).map_err(|e| fault(e.to_string()))?;
+        let fields = json.as_object_mut().ok_or_else(|| fault("not an object".into()))?;
+        ["decoder", "post_processor", "truncation", "padding"].iter().for_each(|unused| drop(fields.shift_remove(*unused)));
+        let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| fault(e.to_string()))?;
+        let special = |token: &str, kind: &str| {
+            let remedy = "use the tokenizer that belongs to this checkpoint";
+            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{token}\": {remedy}")))
+        };
+        let (end, start) = (special(end, "end-of-text")?, special(start, "start-of-text")?);
+        Ok(Self { inner: Arc::new(inner), start, end, context })
+    }
+
+    /// Texts to ids, in parallel, in input order. A text that does not fit the context loses its last words, never the
+    /// end-of-text, at which the text tower reads its feature.
+    pub fn encode(&self, texts: &[impl AsRef<str>]) -> Result<Tokens> {
+        let straight: Vec<String> = texts.iter().map(|text| straighten(text.as_ref())).collect();
+        let fault = |e: tokenizers::Error| {
+            Error::Tokenizer(format!("a text cannot be tokenized: {}", e.to_string().lines().next().unwrap_or_default()))
+        };
+        let encodings = self.inner.encode_batch_fast(straight, false).map_err(fault)?;
+        let room = self.context - 2; // the constructor saw to it that context ≥ 2
+        let cut = encodings.iter().filter(|encoding| encoding.get_ids().len() > room).count();
+        let row = |words: &[u32]| {
+            let words = words.iter().copied().take(room);
+            std::iter::once(self.start).chain(words).chain(std::iter::once(self.end)).collect()
+        };
+        Ok(Tokens { ids: encodings.iter().map(|encoding| row(encoding.get_ids())).collect(), cut })
+    }
+
+    /// Checks that every id fits a text tower with an embedding of `vocabulary` rows.
+    pub fn check_vocabulary(&self, vocabulary: usize) -> Result<()> {
+        let highest = self.inner.get_vocab(true).values().copied().max().unwrap_or(0) as usize;
+        if highest < vocabulary {
+            return Ok(());
+        }
+        let remedy = "use the tokenizer that belongs to this checkpoint";
+        Err(Error::Tokenizer(format!("the tokenizer gives ids up to {highest}, the text tower knows {vocabulary}: {remedy}")))
+    }
+
+    /// Id of start-of-text.
+    pub fn start(&self) -> u32 {
+        self.start
+    }
+
+    /// Id of end-of-text.
+    pub fn end(&self) -> u32 {
+        self.end
+    }
+
+    /// Longest text in tokens, start and end included.
+    pub fn context(&self) -> usize {
+        self.context
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Tokenizer({} tokens, context {})", self.inner.get_vocab_size(true), self.context)
+    }
+}
+
+/// ‘ ’ to ' and “ ” to ".
+fn straighten(text: &str) -> String {
+    let straight = |c| match c {
+        '\u{2018}' | '\u{2019}' => '\'',
+        '\u{201c}' | '\u{201d}' => '"',
+        other => other,
+    };
+    text.chars().map(straight).collect()
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    std::fs::read(path).map_err(|e| Error::io(path, e))
+}
+
+/// Start- and end-of-text as the directory names them; CLIP's own where it says nothing.
+fn special_names(directory: &Path) -> (String, String) {
+    let files = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| std::fs::read(directory.join(name)).unwrap_or_default());
+    let json: Vec<Value> = files.iter().filter_map(|bytes| serde_json::from_slice(bytes).ok()).collect();
+    let find = |key: &str| {
+        let token = json.iter().filter_map(|json| json.get(key)).find_map(|token| token.get("content").unwrap_or(token).as_str());
+        token.map(str::to_string)
+    };
+    (find("bos_token").unwrap_or_else(|| START.into()), find("eos_token").unwrap_or_else(|| END.into()))
+}

@@ -1,0 +1,110 @@
+//! CLIP's byte-level BPE out of older vocabulary files, as the contents of a `tokenizer.json`.
+
+use std::io::Read;
+use std::path::Path;
+
+use serde_json::{Map, Value, json};
+
+use super::{END, START};
+use crate::error::{Error, Result};
+
+/// Merges that CLIP reads from its list (its vocabulary has 512 + 48,894 + 2 = 49,408 ids).
+const MERGES: usize = 49_152 - 256 - 2;
+
+/// Words, digits and runs of other marks; the special tokens stay whole.
+const PATTERN: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// From `vocab.json`, token to id, and `merges.txt`, one pair a line.
+pub(super) fn from_files(vocabulary: &Path, json: &[u8], merges: &Path, lines: &[u8]) -> Result<Vec<u8>> {
+    let tokens: Map<String, Value> = serde_json::from_slice(json)
+        .map_err(|e| Error::Tokenizer(format!("{} is no vocabulary ({e}): download it again", vocabulary.display())))?;
+    Ok(tokenizer_json(tokens, &pairs(merges, lines)?))
+}
+
+/// From OpenAI's gzipped list of merges alone: the order of the vocabulary is a convention.
+pub(super) fn from_merge_list(path: &Path, packed: &[u8]) -> Result<Vec<u8>> {
+    let mut lines = Vec::new();
+    flate2::read::GzDecoder::new(packed)
+        .read_to_end(&mut lines)
+        .map_err(|e| Error::Tokenizer(format!("{} cannot be unpacked ({e}): download it again", path.display())))?;
+    let mut merges = pairs(path, &lines)?;
+    merges.truncate(MERGES);
+    let letters = byte_letters();
+    let ends = letters.iter().map(|letter| format!("{letter}</w>"));
+    let merged = merges.iter().map(|(first, second)| format!("{first}{second}"));
+    let tokens = letters.iter().map(char::to_string).chain(ends).chain(merged).chain([START.to_string(), END.to_string()]);
+    let vocabulary = tokens.enumerate().map(|(id, token)| (token, json!(id))).collect();
+    Ok(tokenizer_json(vocabulary, &merges))
+}
+
+/// The pairs of a list of merges; its first line names the version.
+fn pairs(path: &Path, lines: &[u8]) -> Result<Vec<(String, String)>> {
+    let text = std::str::from_utf8(lines).map_err(|_| Error::Tokenizer(format!("{} is not UTF-8: download it again", path.display())))?;
+    let wanted = text.lines().enumerate().filter(|(i, line)| !(line.is_empty() || *i == 0 && line.contains("#version")));
+    wanted
+        .map(|(i, line)| {
+            let pair = line.split_once(' ').filter(|(_, second)| !second.contains(' '));
+            let (first, second) = pair.ok_or_else(|| {
+                Error::Tokenizer(format!("{}, line {}: expected two tokens, got {line:?}: download it again", path.display(), i + 1))
+            })?;
+            Ok((first.to_string(), second.to_string()))
+        })
+        .collect()
+}
+
+/// A printable letter for every byte, in the order of CLIP's ids: the bytes that print as themselves, then the others as
+/// U+0100 and up (GPT-2's table).
+fn byte_letters() -> Vec<char> {
+    let kept: Vec<u8> = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff).collect();
+    let others = 256 - kept.len() as u32;
+    kept.into_iter().map(char::from).chain((0..others).filter_map(|n| char::from_u32(256 + n))).collect()
+}
+
+fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -> Vec<u8> {
+    let special = |token: &str| {
+        let id = vocabulary.get(token)?;
+        Some(
+            json!({ "id": id, "content": token, "single_word": false, "lstrip": false, "rstrip": false, "normalized": false, "special": true }),
+        )
+    };
+    let added: Vec<Value> = [START, END].into_iter().filter_map(special).collect();
+    let normalizers = json!([
+        { "type": "NFC" },
+        { "type": "Replace", "pattern": { "Regex": r"\s+" }, "content": " " },
+        { "type": "Lowercase" },
+    ]);
+    let pretokenizers = json!([
+        { "type": "Split", "pattern": { "Regex": PATTERN }, "behavior": "Removed", "invert": true },
+        { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
+    ]);
+    let json = json!({
+        "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
+        "normalizer": { "type": "Sequence", "normalizers": normalizers },
+        "pre_tokenizer": { "type": "Sequence", "pretokenizers": pretokenizers },
+        "post_processor": null, "decoder": null,
+        "model": {
+            "type": "BPE", "dropout": null, "unk_token": END, "continuing_subword_prefix": "", "end_of_word_suffix": "</w>",
+            "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary,
+            "merges": merges.iter().map(|(first, second)| json!([first, second])).collect::<Vec<_>>(),
+        },
+    });
+    json.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_byte_has_a_letter_of_its_own() {
+        let letters = byte_letters();
+        assert_eq!((letters.len(), letters[0], letters[94], letters[188]), (256, '!', '¡', '\u{100}'));
+        assert_eq!(letters.iter().collect::<std::collections::BTreeSet<_>>().len(), 256);
+    }
+
+    #[test]
+    fn a_broken_list_of_merges_names_its_line() {
+        let error = pairs(Path::new("merges.txt"), b"#version: 0.2\na b\nc\n").unwrap_err();
+        assert_eq!(error.to_string(), "merges.txt, line 3: expected two tokens, got \"c\": download it again");
+    }
+}

@@ -1,0 +1,116 @@
+//! Names of the open_clip and OpenAI checkpoint layout, translated to those of transformers.
+
+use candle_core::{Result, Tensor};
+
+/// How one tensor becomes tensors under transformers' names.
+#[derive(Debug, PartialEq, Eq)]
+enum Translation {
+    /// The same values.
+    Same(String),
+    /// [width, d] there, [d, width] here.
+    Transposed(String),
+    /// Query, key and value stacked along the first axis.
+    Packed([String; 3]),
+    /// No parameter of a tower: a buffer, or something this crate has no use for.
+    Unused,
+}
+
+use Translation::{Packed, Same, Transposed, Unused};
+
+/// True where the tensor is part of CLIP's towers.
+pub(super) fn is_wanted(name: &str) -> bool {
+    translation(name) != Unused
+}
+
+/// The tensor under transformers' names: one, or three from a packed one.
+pub(super) fn translate(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
+    match translation(name) {
+        Unused => Ok(Vec::new()),
+        Same(name) => Ok(vec![(name, tensor)]),
+        Transposed(name) => Ok(vec![(name, tensor.t()?.contiguous()?)]),
+        Packed(names) => {
+            // [3 · width, ..] → 3 × [width, ..]
+            let parts = tensor.chunk(3, 0)?;
+            names.into_iter().zip(parts).map(|(name, part)| Ok((name, part.contiguous()?))).collect()
+        }
+    }
+}
+
+fn translation(name: &str) -> Translation {
+    let name = name.strip_prefix("module.").unwrap_or(name); // left by data-parallel training
+    if name.ends_with("position_ids") {
+        return Unused; // a buffer of older transformers files
+    }
+    let own = ["vision_model.", "text_model."].iter().any(|tower| name.starts_with(tower));
+    if own || ["visual_projection.weight", "text_projection.weight", "logit_scale"].contains(&name) {
+        return Same(name.to_string());
+    }
+    let name = name.strip_prefix("text.").unwrap_or(name); // open_clip's custom text tower
+    if let Some(block) = name.strip_prefix("visual.transformer.resblocks.") {
+        return in_block("vision_model", block);
+    }
+    if let Some(block) = name.strip_prefix("transformer.resblocks.") {
+        return in_block("text_model", block);
+    }
+    let same = match name {
+        "visual.class_embedding" => "vision_model.embeddings.class_embedding",
+        "visual.conv1.weight" => "vision_model.embeddings.patch_embedding.weight",
+        "visual.positional_embedding" => "vision_model.embeddings.position_embedding.weight",
+        "visual.ln_pre.weight" => "vision_model.pre_layrnorm.weight",
+        "visual.ln_pre.bias" => "vision_model.pre_layrnorm.bias",
+        "visual.ln_post.weight" => "vision_model.post_layernorm.weight",
+        "visual.ln_post.bias" => "vision_model.post_layernorm.bias",
+        "positional_embedding" => "text_model.embeddings.position_embedding.weight",
+        "token_embedding.weight" => "text_model.embeddings.token_embedding.weight",
+        "ln_final.weight" => "text_model.final_layer_norm.weight",
+        "ln_final.bias" => "text_model.final_layer_norm.bias",
+        "visual.proj" => return Transposed("visual_projection.weight".into()),
+        "text_projection" => return Transposed("text_projection.weight".into()),
+        _ => return Unused,
+    };
+    Same(same.into())
+}
+
+/// `block` is the name below `resblocks.`: "3.mlp.c_fc.weight".
+fn in_block(tower: &str, block: &str) -> Translation {
+    let (layer, part) = block.split_once('.').unwrap_or((block, ""));
+    let layer = format!("{tower}.encoder.layers.{layer}");
+    if let Some(kind) = part.strip_prefix("attn.in_proj_") {
+        return Packed(["q", "k", "v"].map(|p| format!("{layer}.self_attn.{p}_proj.{kind}")));
+    }
+    let parts = [
+        ("ln_1.", "layer_norm1."),
+        ("ln_2.", "layer_norm2."),
+        ("attn.out_proj.", "self_attn.out_proj."),
+        ("mlp.c_fc.", "mlp.fc1."),
+        ("mlp.c_proj.", "mlp.fc2."),
+    ];
+    let known = parts.iter().find_map(|(theirs, ours)| part.strip_prefix(theirs).map(|kind| format!("{layer}.{ours}{kind}")));
+    // an unknown part keeps its name, so that the check against the configuration reports it
+    Same(known.unwrap_or_else(|| format!("{layer}.{part}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn packed_and_transposed_tensors_are_taken_apart() {
+        let packed = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
+        let parts = translate("visual.transformer.resblocks.7.attn.in_proj_weight", packed.clone()).unwrap();
+        assert_eq!(parts[1].0, "vision_model.encoder.layers.7.self_attn.k_proj.weight");
+        assert_eq!(parts[1].1.to_vec2::<f32>().unwrap(), [[4.0, 5.0], [6.0, 7.0]]);
+        let turned = translate("module.text.text_projection", packed).unwrap();
+        assert_eq!((turned[0].0.as_str(), turned[0].1.dims()), ("text_projection.weight", &[2, 6][..]));
+    }
+
+    #[test]
+    fn buffers_and_strangers_are_left_out() {
+        for name in ["vision_model.embeddings.position_ids", "attn_mask", "input_resolution", "logit_bias", "visual.head.weight"] {
+            assert!(!is_wanted(name), "{name}");
+        }
+        assert_eq!(translation("transformer.resblocks.0.ls_1.gamma"), Same("text_model.encoder.layers.0.ls_1.gamma".into()));
+    }
+}

@@ -1,0 +1,269 @@
+//! [`ImageSource`], what a format must provide, and [`Dataset`], the handle that everything else takes.
+
+use std::fmt;
+use std::sync::Arc;
+
+use image::RgbImage;
+
+use crate::data::cached::Cached;
+use crate::describe::names::{ClassNames, relabelling};
+use crate::error::{Error, Result};
+
+/// Pictures that can be had by index, in any order, from several threads.
+pub trait ImageSource: Send + Sync {
+    /// How many pictures there are.
+    fn len(&self) -> usize;
+
+    /// True where there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class names, in label order; empty where nothing is labelled.
+    fn classes(&self) -> &[String];
+
+    /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` where it is not known.
+    fn label(&self, i: usize) -> Option<usize>;
+
+    /// A name that leads the user to picture `i`: a path, or a file and a row.
+    fn name(&self, i: usize) -> String;
+
+    /// Picture `i`, decoded.
+    fn image(&self, i: usize) -> Result<RgbImage>;
+
+    /// Where the pictures come from, for messages.
+    fn origin(&self) -> String {
+        "pictures".to_string()
+    }
+}
+
+/// A data set: a shared source, and optionally a choice of its pictures and another list of classes.
+///
+/// Cloning copies handles. Labels serve evaluation only; a data set without them trains just as well.
+///
+/// ```
+/// # fn main() -> lafter::Result<()> {
+/// use image::RgbImage;
+/// use lafter::data::{Dataset, ImageSource};
+///
+/// struct Flat(Vec<String>);
+/// impl ImageSource for Flat {
+///     fn len(&self) -> usize { 10 }
+///     fn classes(&self) -> &[String] { &self.0 }
+///     fn label(&self, i: usize) -> Option<usize> { Some(i % 2) }
+///     fn name(&self, i: usize) -> String { format!("flat {i}") }
+///     fn image(&self, i: usize) -> lafter::Result<RgbImage> { Ok(RgbImage::from_pixel(2, 2, image::Rgb([i as u8; 3]))) }
+/// }
+///
+/// let all = Dataset::new(Flat(vec!["even".into(), "odd".into()]));
+/// let odd = all.subset(&[1, 3, 5])?;
+/// assert_eq!(odd.labels(), Some(vec![1, 1, 1]));
+/// assert_eq!(odd.image(2)?.get_pixel(0, 0).0, [5, 5, 5]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct Dataset {
+    source: Arc<dyn ImageSource>,
+    /// Positions in the source, where this is not all of it.
+    indices: Option<Arc<[usize]>>,
+    classes: Arc<[String]>,
+    /// New label of each of the source's labels, where the classes were replaced.
+    relabel: Option<Arc<[usize]>>,
+}
+
+impl Dataset {
+    /// All pictures of a source.
+    pub fn new(source: impl ImageSource + 'static) -> Self {
+        Self::from_arc(Arc::new(source))
+    }
+
+    /// All pictures of a shared source.
+    pub fn from_arc(source: Arc<dyn ImageSource>) -> Self {
+        let classes = source.classes().into();
+        Self { source, indices: None, classes, relabel: None }
+    }
+
+    /// How many pictures there are.
+    pub fn len(&self) -> usize {
+        self.indices.as_ref().map_or_else(|| self.source.len(), |indices| indices.len())
+    }
+
+    /// True where there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class names, in label order; empty for pictures without labels.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Where the pictures come from, for messages.
+    pub fn origin(&self) -> String {
+        self.source.origin()
+    }
+
+    /// The class of picture `i`; `None` where it is not known (or `i` is out of range).
+    pub fn label(&self, i: usize) -> Option<usize> {
+        let label = self.source.label(self.at(i)?)?;
+        match &self.relabel {
+            Some(relabel) => relabel.get(label).copied(),
+            None => Some(label),
+        }
+    }
+
+    /// The label of every picture, in order; `None` unless all are known.
+    pub fn labels(&self) -> Option<Vec<usize>> {
+        (0..self.len()).map(|i| self.label(i)).collect()
+    }
+
+    /// A name that leads the user to picture `i`.
+    pub fn name(&self, i: usize) -> String {
+        self.at(i).map_or_else(|| format!("picture {i} (out of range)"), |at| self.source.name(at))
+    }
+
+    /// Picture `i`, decoded.
+    ///
+    /// # Errors
+    /// [`Error::Image`] if it cannot be decoded, [`Error::Usage`] if `i` is out of range.
+    pub fn image(&self, i: usize) -> Result<RgbImage> {
+        match self.at(i) {
+            Some(at) => self.source.image(at),
+            None => Err(Error::Usage(format!("picture {i} was asked for, but {} holds {}", self.origin(), self.len()))),
+        }
+    }
+
+    /// The pictures at `indices`, in that order; an index may stand more than once.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if an index is out of range.
+    pub fn subset(&self, indices: &[usize]) -> Result<Self> {
+        let chosen = indices
+            .iter()
+            .map(|&i| self.at(i).ok_or_else(|| Error::Usage(format!("subset: index {i} of a data set of {}", self.len()))))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { indices: Some(chosen.into()), ..self.clone() })
+    }
+
+    /// The first `n` pictures, or all where there are fewer.
+    pub fn take(&self, n: usize) -> Self {
+        let chosen: Vec<usize> = (0..n.min(self.len())).filter_map(|i| self.at(i)).collect();
+        Self { indices: Some(chosen.into()), ..self.clone() }
+    }
+
+    /// The same pictures with the classes of `list`: its order, its spelling.
+    ///
+    /// Each class of the data set is found in the list by its name (case, spaces and underscores do not matter), or by the
+    /// key a line of the list gives (`n02391049<TAB>zebra`). Where the data set only numbers its classes (0, 1, …), the list
+    /// names them by position. The list may hold classes that the data set lacks. Pictures without labels take the list
+    /// as it is.
+    ///
+    /// # Errors
+    /// [`Error::Data`] naming the classes that are not in the list.
+    pub fn with_classes(&self, list: &ClassNames) -> Result<Self> {
+        let classes: Arc<[String]> = list.names().into();
+        if self.classes.is_empty() {
+            return Ok(Self { classes, ..self.clone() });
+        }
+        let map = relabelling(&self.classes, list, &self.origin())?;
+        let relabel = match &self.relabel {
+            // `map` takes the present labels; the source's go through the present relabelling first.
+            Some(first) => first.iter().filter_map(|&label| map.get(label).copied()).collect(),
+            None => map,
+        };
+        Ok(Self { classes, relabel: Some(relabel.into()), ..self.clone() })
+    }
+
+    /// The same pictures without their labels and classes.
+    pub fn unlabeled(&self) -> Self {
+        Self { classes: [].into(), relabel: Some([].into()), ..self.clone() }
+    }
+
+    /// The same pictures, each kept in memory once it was decoded, up to `limit_bytes` of pixels in all.
+    ///
+    /// Small sets are then decoded once for all epochs; beyond the limit pictures are decoded at each access as before.
+    pub fn cached(&self, limit_bytes: usize) -> Self {
+        Self::new(Cached::new(self.clone(), limit_bytes))
+    }
+
+    /// Position in the source of picture `i`.
+    fn at(&self, i: usize) -> Option<usize> {
+        match &self.indices {
+            Some(indices) => indices.get(i).copied(),
+            None => (i < self.source.len()).then_some(i),
+        }
+    }
+}
+
+impl fmt::Debug for Dataset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Dataset({}: {} pictures, {} classes)", self.origin(), self.len(), self.classes.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Numbers(Vec<String>);
+    impl ImageSource for Numbers {
+        fn len(&self) -> usize {
+            6
+        }
+        fn classes(&self) -> &[String] {
+            &self.0
+        }
+        fn label(&self, i: usize) -> Option<usize> {
+            Some(i % 3)
+        }
+        fn name(&self, i: usize) -> String {
+            format!("number {i}")
+        }
+        fn image(&self, i: usize) -> Result<RgbImage> {
+            Ok(RgbImage::from_pixel(1, 1, image::Rgb([i as u8; 3])))
+        }
+    }
+
+    fn numbers() -> Dataset {
+        Dataset::new(Numbers(vec!["polar_bear".into(), "Sea".into(), "tree".into()]))
+    }
+
+    fn list(names: &[&str]) -> ClassNames {
+        ClassNames::new(names.iter().copied()).unwrap()
+    }
+
+    #[test]
+    fn a_subset_of_a_subset_points_into_the_source() {
+        let set = numbers().subset(&[5, 3, 1]).unwrap().subset(&[2, 0]).unwrap();
+        assert_eq!((set.name(0), set.name(1), set.len()), ("number 1".into(), "number 5".into(), 2));
+        assert!(set.subset(&[2]).unwrap_err().is_usage());
+        assert!(set.image(2).is_err());
+        assert_eq!(numbers().take(2).len(), 2);
+        assert_eq!(numbers().take(100).len(), 6);
+        assert_eq!(format!("{:?}", numbers()), "Dataset(pictures: 6 pictures, 3 classes)");
+    }
+
+    #[test]
+    fn classes_are_reordered_by_name_and_may_be_more() {
+        let set = numbers().with_classes(&list(&["tree", "house", "polar bear", "sea"])).unwrap();
+        assert_eq!(set.labels(), Some(vec![2, 3, 0, 2, 3, 0]));
+        let again = set.with_classes(&list(&["house", "sea", "polar bear", "tree"])).unwrap();
+        assert_eq!(again.labels(), Some(vec![2, 1, 3, 2, 1, 3]));
+    }
+
+    #[test]
+    fn a_class_that_is_not_in_the_list_is_named() {
+        let error = numbers().with_classes(&list(&["tree", "polar bears", "sea"])).unwrap_err().to_string();
+        assert!(error.contains("polar_bear") && error.contains("polar bears") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn keys_rename_and_numbers_are_named_by_position() {
+        let set = numbers().with_classes(&list(&["tree\tlinden", "sea\tocean", "polar_bear\tice bear"])).unwrap();
+        assert_eq!(set.classes(), ["linden", "ocean", "ice bear"]);
+        assert_eq!(set.labels(), Some(vec![2, 1, 0, 2, 1, 0]));
+        let numbered = Dataset::new(Numbers(vec!["0".into(), "1".into(), "2".into()])).with_classes(&list(&["a", "b", "c"])).unwrap();
+        assert_eq!(numbered.labels(), Some(vec![0, 1, 2, 0, 1, 2]));
+        assert_eq!(numbered.classes(), ["a", "b", "c"]);
+    }
+}

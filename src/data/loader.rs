@@ -1,0 +1,239 @@
+//! Batches decoded ahead of their use, by a thread in the background.
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::data::dataset::Dataset;
+use crate::data::skipped::Skipped;
+use crate::error::{Error, Result};
+
+/// What `f` made of the pictures of one batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Batch<T> {
+    /// Positions in the data set, in the order asked for, less the unreadable ones.
+    pub indices: Vec<usize>,
+    /// One item an index.
+    pub items: Vec<T>,
+}
+
+impl<T> Batch<T> {
+    /// How many pictures are in it.
+    pub fn len(&self) -> usize {
+        self.indices.len()
+    }
+
+    /// Never true of a batch that [`Prefetch`] gives out.
+    pub fn is_empty(&self) -> bool {
+        self.indices.is_empty()
+    }
+}
+
+/// One picture: its item, or its index and why it cannot be read.
+type Decoded<T> = std::result::Result<(usize, T), (usize, String)>;
+
+/// The batches of [`prefetch`], in order. Dropping it stops the thread.
+pub struct Prefetch<T> {
+    /// `None` once the last batch was taken or an error was given.
+    receiver: Option<Receiver<Result<Vec<Decoded<T>>>>>,
+    thread: Option<JoinHandle<()>>,
+    stop: Arc<AtomicBool>,
+    remaining: usize,
+    dataset: Dataset,
+    skipped: Skipped,
+    max_unreadable: f64,
+    /// An error found before the thread was started.
+    pending: Option<Error>,
+}
+
+/// Decodes `batches` (indices into the data set) and applies `f(index, picture)`, `depth` batches ahead, on rayon's threads.
+///
+/// Order and content do not depend on the number of threads: draw what is random in `f` from a stream forked by the index.
+/// Pictures that cannot be decoded are left out of their batch and noted in [`Prefetch::skipped`]; a batch without any
+/// readable picture is left out. Iterate from a thread outside rayon's pool: waiting inside a pool of one thread would wait
+/// for ever.
+///
+/// # Errors
+/// The iterator ends with one: [`Error::Data`] once more than [`Prefetch::max_unreadable`] of the data set is unreadable,
+/// [`Error::Usage`] for an index out of range.
+///
+/// ```
+/// # fn main() -> lafter::Result<()> {
+/// use image::RgbImage;
+/// use lafter::data::{Dataset, ImageSource, epoch_batches, prefetch};
+/// # struct Flat;
+/// # impl ImageSource for Flat {
+/// #     fn len(&self) -> usize { 10 }
+/// #     fn classes(&self) -> &[String] { &[] }
+/// #     fn label(&self, _: usize) -> Option<usize> { None }
+/// #     fn name(&self, i: usize) -> String { format!("flat {i}") }
+/// #     fn image(&self, i: usize) -> lafter::Result<RgbImage> { Ok(RgbImage::from_pixel(2, 2, image::Rgb([i as u8; 3]))) }
+/// # }
+/// let pictures = Dataset::new(Flat);
+/// let mut seen = Vec::new();
+/// for batch in prefetch(&pictures, epoch_batches(pictures.len(), 4, false, None), 2, |_, picture| picture.get_pixel(0, 0).0[0]) {
+///     seen.extend(batch?.items);
+/// }
+/// assert_eq!(seen, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+/// # Ok(()) }
+/// ```
+pub fn prefetch<T, F>(dataset: &Dataset, batches: Vec<Vec<usize>>, depth: usize, f: F) -> Prefetch<T>
+where
+    T: Send + 'static,
+    F: Fn(usize, &RgbImage) -> T + Send + Sync + 'static,
+{
+    let (sender, receiver) = sync_channel(depth.max(1));
+    let stop = Arc::new(AtomicBool::new(false));
+    let mut this = Prefetch {
+        receiver: Some(receiver),
+        thread: None,
+        stop: stop.clone(),
+        remaining: batches.len(),
+        dataset: dataset.clone(),
+        skipped: Skipped::new(dataset.len()),
+        max_unreadable: 0.05,
+        pending: None,
+    };
+    if let Some(index) = batches.iter().flatten().find(|&&index| index >= dataset.len()) {
+        this.pending = Some(Error::Usage(format!("a batch asks for picture {index} of a data set of {}", dataset.len())));
+        return this;
+    }
+    let source = dataset.clone();
+    let work = move || run(&source, &batches, &stop, &sender, &f);
+    match std::thread::Builder::new().name("prefetch".to_string()).spawn(work) {
+        Ok(thread) => this.thread = Some(thread),
+        Err(e) => this.pending = Some(Error::Data(format!("the loader's thread cannot be started: {e}"))),
+    }
+    this
+}
+
+/// The thread: decodes batch after batch until all are sent, the receiver is gone, or it is told to stop.
+fn run<T: Send, F>(dataset: &Dataset, batches: &[Vec<usize>], stop: &AtomicBool, sender: &SyncSender<Result<Vec<Decoded<T>>>>, f: &F)
+where
+    F: Fn(usize, &RgbImage) -> T + Send + Sync,
+{
+    let one = |&index: &usize| -> Option<Decoded<T>> {
+        if stop.load(Ordering::Relaxed) {
+            return None;
+        }
+        Some(match dataset.image(index) {
+            Ok(picture) => Ok((index, f(index, &picture))),
+            Err(e) => Err((index, e.to_string())),
+        })
+    };
+    for batch in batches {
+        // A panic of `f` (or of a decoder) must end the iteration with an error, not silently.
+        let decoded = catch_unwind(AssertUnwindSafe(|| batch.par_iter().map(one).collect::<Option<Vec<_>>>()));
+        let message = match decoded {
+            Ok(None) => return,
+            Ok(Some(decoded)) => Ok(decoded),
+            Err(_) => Err(Error::Data(format!("{}: the loader's thread panicked (its message stands above)", dataset.origin()))),
+        };
+        let failed = message.is_err();
+        if sender.send(message).is_err() || failed {
+            return;
+        }
+    }
+}
+
+impl<T> Prefetch<T> {
+    /// The share of the data set, 0 to 1, that may be unreadable before the iteration fails; 0.05 unless set.
+    pub fn max_unreadable(mut self, share: f64) -> Self {
+        self.max_unreadable = share;
+        self
+    }
+
+    /// Notes unreadable pictures in `log`, so that the epochs of a run share one.
+    pub fn log(mut self, log: &Skipped) -> Self {
+        self.skipped = log.clone();
+        self
+    }
+
+    /// The log of unreadable pictures so far.
+    pub fn skipped(&self) -> Skipped {
+        self.skipped.clone()
+    }
+
+    fn finish(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // A thread that waits to send wakes up when the receiver is gone.
+        self.receiver = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+
+    fn note(&self, index: usize, reason: &str) -> Result<()> {
+        self.skipped.add(index, &self.dataset.name(index), reason);
+        if self.skipped.share() <= self.max_unreadable {
+            return Ok(());
+        }
+        let entries = self.skipped.entries();
+        let first: Vec<&str> = entries.iter().take(3).map(|(_, reason)| reason.as_str()).collect();
+        Err(Error::Data(format!(
+            "{}: {} of {} pictures cannot be read, more than the {} % allowed ({}{}): repair or remove them, or allow a larger share",
+            self.dataset.origin(),
+            entries.len(),
+            self.dataset.len(),
+            self.max_unreadable * 100.0,
+            first.join("; "),
+            if entries.len() > 3 { "; …" } else { "" },
+        )))
+    }
+}
+
+impl<T> Iterator for Prefetch<T> {
+    type Item = Result<Batch<T>>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Some(error) = self.pending.take() {
+            self.finish();
+            return Some(Err(error));
+        }
+        while self.remaining > 0 {
+            self.remaining -= 1;
+            let message = match self.receiver.as_ref()?.recv() {
+                Ok(message) => message,
+                Err(_) => Err(Error::Data(format!("{}: the loader's thread ended early", self.dataset.origin()))),
+            };
+            let mut batch = Batch { indices: Vec::new(), items: Vec::new() };
+            let taken = message.and_then(|decoded| {
+                decoded.into_iter().try_for_each(|one| match one {
+                    Ok((index, item)) => {
+                        batch.indices.push(index);
+                        batch.items.push(item);
+                        Ok(())
+                    }
+                    Err((index, reason)) => self.note(index, &reason),
+                })
+            });
+            if let Err(e) = taken {
+                self.finish();
+                return Some(Err(e));
+            }
+            if !batch.is_empty() {
+                return Some(Ok(batch));
+            }
+        }
+        self.finish();
+        None
+    }
+}
+
+impl<T> Drop for Prefetch<T> {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+impl<T> fmt::Debug for Prefetch<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prefetch({} batches to come of {:?})", self.remaining, self.dataset)
+    }
+}

@@ -1,0 +1,262 @@
+//! Class names: read from a file, matched across spellings, and the closest one as a remedy in errors.
+
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// A checked list of class names, in label order. Names may repeat (ImageNet has two cranes): a class is its index.
+///
+/// ```
+/// # fn main() -> lafter::Result<()> {
+/// use lafter::describe::ClassNames;
+/// let classes = ClassNames::new(["crane", "river", "crane", "forêt"])?;
+/// assert_eq!(classes.len(), 4);
+/// assert_eq!(classes.duplicates(), 1);
+/// // A tab separates the name that a data set uses from the name to use: here a WordNet id and its meaning.
+/// assert_eq!(ClassNames::new(["n02391049\tzebra"])?.names(), ["zebra"]);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassNames {
+    names: Vec<String>,
+    /// What a data set calls each class: the part before the tab, or the name itself.
+    keys: Vec<String>,
+    blank_lines: usize,
+}
+
+impl ClassNames {
+    /// Checks a list of names, each optionally `key<TAB>name`; white space around a name is cut off.
+    ///
+    /// # Errors
+    /// [`Error::Text`] if there is none, or one is empty (by its position, from 1).
+    pub fn new(lines: impl IntoIterator<Item = impl AsRef<str>>) -> Result<Self> {
+        Self::numbered(lines.into_iter().enumerate().map(|(i, line)| (i + 1, line)), "class")
+    }
+
+    /// `what` is what the numbers count: "class", or "names.txt, line".
+    fn numbered(lines: impl Iterator<Item = (usize, impl AsRef<str>)>, what: &str) -> Result<Self> {
+        let (mut names, mut keys) = (Vec::new(), Vec::new());
+        for (number, line) in lines {
+            let line = line.as_ref();
+            let (key, name) = line.split_once('\t').unwrap_or((line, line));
+            let (key, name) = (key.trim(), name.trim());
+            if name.is_empty() || key.is_empty() {
+                return Err(Error::Text(format!("{what} {number}: the class name is empty: give every class a name")));
+            }
+            keys.push(key.to_string());
+            names.push(name.to_string());
+        }
+        if names.is_empty() {
+            return Err(Error::Text("the list of class names is empty: give at least one class".to_string()));
+        }
+        Ok(Self { names, keys, blank_lines: 0 })
+    }
+
+    /// The names, in label order.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// How many classes there are.
+    pub fn len(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Never true: an empty list is refused.
+    pub fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// How many names repeat an earlier one.
+    pub fn duplicates(&self) -> usize {
+        self.names.len() - self.names.iter().collect::<HashSet<_>>().len()
+    }
+
+    /// How many blank lines the file held.
+    pub fn blank_lines(&self) -> usize {
+        self.blank_lines
+    }
+}
+
+/// Reads class names, one a line, UTF-8; line order is label order. Blank lines are left out and counted.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read; [`Error::Text`] if it is not UTF-8 or holds no name.
+pub fn read_class_names(path: impl AsRef<Path>) -> Result<ClassNames> {
+    let path = path.as_ref();
+    let text = read_text(path)?;
+    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
+    let kept = lines.clone().filter(|(_, line)| !line.trim().is_empty());
+    let blank_lines = lines.filter(|(_, line)| line.trim().is_empty()).count();
+    if text.trim().is_empty() {
+        return Err(Error::Text(format!("{}: holds no class names: write one a line", path.display())));
+    }
+    Ok(ClassNames { blank_lines, ..ClassNames::numbered(kept, &format!("{}, line", path.display()))? })
+}
+
+/// A UTF-8 file without its byte-order mark.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        Error::Text(format!("{}: byte {} is not UTF-8: save the file as UTF-8", path.display(), e.utf8_error().valid_up_to()))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+}
+
+/// The form in which spellings are compared: lower case, underscores and runs of white space as one space.
+pub(crate) fn normal(name: &str) -> String {
+    name.replace('_', " ").to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// For each of `from` its partner in `to`: same spelling first, then same [`normal`] form; the k-th of a name to the k-th.
+/// Each of `to` is used once.
+pub(crate) fn match_names(from: &[String], to: &[String]) -> Vec<Option<usize>> {
+    let mut found = vec![None; from.len()];
+    let mut used = vec![false; to.len()];
+    for form in [|name: &str| name.to_string(), normal] {
+        let mut free: HashMap<String, Vec<usize>> = HashMap::new();
+        for (i, name) in to.iter().enumerate().rev().filter(|(i, _)| !used[*i]) {
+            free.entry(form(name)).or_default().push(i);
+        }
+        for (slot, name) in found.iter_mut().zip(from).filter(|(slot, _)| slot.is_none()) {
+            *slot = free.get_mut(&form(name)).and_then(Vec::pop);
+            if let Some(i) = slot {
+                used[*i] = true;
+            }
+        }
+    }
+    found
+}
+
+/// The new label of each class of a data set under `list` (see `Dataset::with_classes`).
+pub(crate) fn relabelling(classes: &[String], list: &ClassNames, origin: &str) -> Result<Vec<usize>> {
+    let numbered = classes.iter().enumerate().all(|(i, name)| *name == i.to_string());
+    let by_key = match_names(classes, &list.keys);
+    if numbered && by_key.iter().all(Option::is_none) {
+        if list.len() < classes.len() {
+            let text = format!("{origin}: labels go up to {}, but the list names only {} classes", classes.len() - 1, list.len());
+            return Err(Error::Data(text));
+        }
+        return Ok((0..classes.len()).collect());
+    }
+    // A name that the data set has once and the list twice does not say which of the two is meant.
+    let count = |names: &[String], name: &str| names.iter().filter(|other| normal(other) == normal(name)).count();
+    let twofold = |name: &String| count(&list.keys, name) > 1 && count(&list.keys, name) != count(classes, name);
+    if let Some(name) = classes.iter().find(|name| twofold(name)) {
+        return Err(Error::Data(format!(
+            "{origin}: class \"{name}\" stands several times in the list of class names: tell them apart with lines `{name}<TAB>new name`"
+        )));
+    }
+    let missing: Vec<&String> = classes.iter().zip(&by_key).filter(|(_, found)| found.is_none()).map(|(name, _)| name).collect();
+    if missing.is_empty() {
+        return Ok(by_key.into_iter().flatten().collect());
+    }
+    Err(Error::Data(format!(
+        "{origin}: {} of {} classes are not in the list of class names: {}; rename them in the list, or write lines `{}<TAB>new name`",
+        missing.len(),
+        classes.len(),
+        listed_with_closest(&missing, &list.keys),
+        missing.first().map_or("name", |name| name.as_str()),
+    )))
+}
+
+/// The candidate with the smallest edit distance to `name`, if it is near enough to be a misspelling.
+pub(crate) fn closest<'a>(name: &str, candidates: &'a [String]) -> Option<&'a str> {
+    let wanted: Vec<char> = normal(name).chars().collect();
+    let near =
+        candidates.iter().map(|other| (distance(&wanted, &normal(other).chars().collect::<Vec<_>>()), other)).min_by_key(|(d, _)| *d);
+    near.filter(|(d, _)| *d <= (wanted.len() / 3).max(2) && *d < wanted.len()).map(|(_, other)| other.as_str())
+}
+
+/// Levenshtein's distance, one row at a time.
+fn distance(a: &[char], b: &[char]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        for (y, above) in b.iter().zip(row.iter_mut().skip(1)) {
+            let new = (diagonal + usize::from(x != y)).min(*above + 1).min(left + 1);
+            diagonal = std::mem::replace(above, new);
+            left = new;
+        }
+        if let Some(first) = row.first_mut() {
+            *first = i + 1;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+/// At most ten names in quotes, then how many more there are.
+pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
+    listed_by(names, |name| format!("\"{name}\""))
+}
+
+/// As [`listed`], each with the nearest of `candidates` where one is near.
+pub(crate) fn listed_with_closest<T: AsRef<str>>(names: &[T], candidates: &[String]) -> String {
+    listed_by(names, |name| match closest(name, candidates) {
+        Some(near) => format!("\"{name}\" (did you mean \"{near}\"?)"),
+        None => format!("\"{name}\""),
+    })
+}
+
+fn listed_by<T: AsRef<str>>(names: &[T], text: impl Fn(&str) -> String) -> String {
+    const SHOWN: usize = 10;
+    let mut list = names.iter().take(SHOWN).map(|name| text(name.as_ref())).collect::<Vec<_>>().join(", ");
+    if names.len() > SHOWN {
+        list.push_str(&format!(" and {} more", names.len() - SHOWN));
+    }
+    list
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn strings(names: &[&str]) -> Vec<String> {
+        names.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn spellings_match_and_the_exact_one_wins() {
+        let to = strings(&["Polar Bear", "polar_bear", "sea"]);
+        assert_eq!(match_names(&strings(&["polar_bear", "POLAR  bear", "SEA", "tree"]), &to), [Some(1), Some(0), Some(2), None]);
+    }
+
+    #[test]
+    fn repeated_names_match_in_order() {
+        let to = strings(&["crane", "x", "crane"]);
+        assert_eq!(match_names(&strings(&["crane", "crane", "crane"]), &to), [Some(0), Some(2), None]);
+    }
+
+    #[test]
+    fn the_closest_name_is_near() {
+        let names = strings(&["airplane", "automobile", "Großer Hund", "ship"]);
+        assert_eq!(closest("aeroplane", &names), Some("airplane"));
+        assert_eq!(closest("grosser_hund", &names), Some("Großer Hund"));
+        assert_eq!(closest("giraffe", &names), None);
+        assert_eq!(closest("dog", &names), None);
+        assert_eq!(distance(&['a', 'b', 'c'], &['b', 'c', 'd']), 2);
+        assert_eq!(distance(&[], &['b', 'c']), 2);
+    }
+
+    #[test]
+    fn long_lists_are_cut() {
+        let names: Vec<String> = (0..12).map(|i| i.to_string()).collect();
+        assert!(listed(&names).ends_with("\"9\" and 2 more"));
+    }
+
+    #[test]
+    fn a_name_the_list_has_twice_needs_keys() {
+        let list = ClassNames::new(["crane", "crane"]).unwrap();
+        let error = relabelling(&strings(&["crane"]), &list, "here").unwrap_err().to_string();
+        assert!(error.contains("several times"), "{error}");
+        assert_eq!(relabelling(&strings(&["crane", "crane"]), &list, "here").unwrap(), [0, 1]);
+    }
+
+    #[test]
+    fn too_few_names_for_numbered_classes() {
+        let list = ClassNames::new(["a", "b"]).unwrap();
+        assert!(relabelling(&strings(&["0", "1", "2"]), &list, "here").unwrap_err().to_string().contains("only 2"));
+    }
+}

@@ -1,0 +1,176 @@
+//! The text set: sentences with the index of their class, the T of equation 2.
+
+use std::collections::HashSet;
+use std::fmt;
+
+use crate::describe::descriptions::{Descriptions, is_empty_sentence};
+use crate::describe::names::ClassNames;
+use crate::describe::templates::Templates;
+use crate::error::Result;
+
+/// Where a sentence came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub enum Source {
+    /// The class name alone.
+    ClassName,
+    /// A template filled with the class name.
+    Template,
+    /// A description.
+    Description,
+}
+
+/// How many sentences were kept, by source, and how many were dropped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Counts {
+    /// Kept: class names alone.
+    pub class_names: usize,
+    /// Kept: filled templates.
+    pub templates: usize,
+    /// Kept: descriptions.
+    pub descriptions: usize,
+    /// Dropped: descriptions that were blank or a lone full stop.
+    pub dropped_empty: usize,
+    /// Dropped: sentences that their class already had, letter for letter.
+    pub dropped_duplicates: usize,
+}
+
+/// Sentences for classes. A class is its index into the class names, so that classes may share a name.
+///
+/// Sources are added one after the other; within a source, sentences stand by class, then in their own order. An exact
+/// duplicate within a class is dropped and counted, also across sources; the same sentence for two classes stays.
+///
+/// ```
+/// # fn main() -> lafter::Result<()> {
+/// use lafter::describe::{Source, Templates, TextSet};
+/// let texts = TextSet::new(&["river", "forêt"])?.with_class_names().with_templates(&Templates::single());
+/// assert_eq!(texts.sentences(), ["river", "forêt", "a photo of a river", "a photo of a forêt"]);
+/// assert_eq!(texts.labels(), [0, 1, 0, 1]);
+/// assert_eq!(texts.sources()[2], Source::Template);
+/// # Ok(()) }
+/// ```
+#[derive(Clone)]
+pub struct TextSet {
+    classes: Vec<String>,
+    sentences: Vec<String>,
+    labels: Vec<usize>,
+    sources: Vec<Source>,
+    counts: Counts,
+    seen: HashSet<(usize, String)>,
+}
+
+impl TextSet {
+    /// An empty set for these classes, in label order. Names may repeat.
+    ///
+    /// # Errors
+    /// [`crate::Error::Text`] if there is no class, or a name is empty.
+    pub fn new<S: AsRef<str>>(classes: &[S]) -> Result<Self> {
+        let classes = ClassNames::new(classes)?.names().to_vec();
+        let (sentences, labels, sources) = (Vec::new(), Vec::new(), Vec::new());
+        Ok(Self { classes, sentences, labels, sources, counts: Counts::default(), seen: HashSet::new() })
+    }
+
+    /// Adds each class name alone, as a sentence.
+    pub fn with_class_names(mut self) -> Self {
+        for (label, name) in self.classes.clone().into_iter().enumerate() {
+            self.add(label, name, Source::ClassName);
+        }
+        self
+    }
+
+    /// Adds every template, filled with every class name.
+    pub fn with_templates(mut self, templates: &Templates) -> Self {
+        for (label, name) in self.classes.clone().iter().enumerate() {
+            for sentence in templates.fill(name) {
+                self.add(label, sentence, Source::Template);
+            }
+        }
+        self
+    }
+
+    /// Adds the descriptions of every class; empty ones are dropped and counted.
+    ///
+    /// # Errors
+    /// As [`Descriptions::for_classes`]: every class must be described, and every entry must fit a class.
+    pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Result<Self> {
+        for (label, sentences) in descriptions.for_classes(&self.classes)?.into_iter().enumerate() {
+            for sentence in sentences {
+                if is_empty_sentence(&sentence) {
+                    self.counts.dropped_empty += 1;
+                } else {
+                    self.add(label, sentence, Source::Description);
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    fn add(&mut self, label: usize, sentence: String, source: Source) {
+        if !self.seen.insert((label, sentence.clone())) {
+            self.counts.dropped_duplicates += 1;
+            return;
+        }
+        match source {
+            Source::ClassName => self.counts.class_names += 1,
+            Source::Template => self.counts.templates += 1,
+            Source::Description => self.counts.descriptions += 1,
+        }
+        self.sentences.push(sentence);
+        self.labels.push(label);
+        self.sources.push(source);
+    }
+
+    /// The class names, in label order.
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// The sentences; [`TextSet::labels`] and [`TextSet::sources`] run beside them.
+    pub fn sentences(&self) -> &[String] {
+        &self.sentences
+    }
+
+    /// The class of each sentence, an index into [`TextSet::classes`].
+    pub fn labels(&self) -> &[usize] {
+        &self.labels
+    }
+
+    /// Where each sentence came from.
+    pub fn sources(&self) -> &[Source] {
+        &self.sources
+    }
+
+    /// What was kept and what was dropped.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+
+    /// How many sentences there are.
+    pub fn len(&self) -> usize {
+        self.sentences.len()
+    }
+
+    /// True until a source was added.
+    pub fn is_empty(&self) -> bool {
+        self.sentences.is_empty()
+    }
+
+    /// One line: how many sentences of which source, and what was dropped.
+    pub fn summary(&self) -> String {
+        let Counts { class_names, templates, descriptions, dropped_empty, dropped_duplicates } = self.counts;
+        let kept = [(class_names, "class names"), (templates, "from templates"), (descriptions, "descriptions")];
+        let kept: Vec<String> = kept.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        let kept = if kept.is_empty() { String::new() } else { format!(" ({})", kept.join(", ")) };
+        let dropped = if dropped_empty + dropped_duplicates == 0 {
+            String::new()
+        } else {
+            format!("; dropped {dropped_empty} empty, {dropped_duplicates} duplicate")
+        };
+        format!("{} texts for {} classes{kept}{dropped}", self.len(), self.classes.len())
+    }
+}
+
+impl fmt::Debug for TextSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "TextSet({})", self.summary())
+    }
+}

@@ -1,0 +1,162 @@
+//! Features of whole data sets and text sets: batches, prefetching, the cache of text features.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
+
+use crate::augment::Preprocess;
+use crate::clip::{Clip, read_tensors, save_tensors};
+use crate::data::{Dataset, epoch_batches, prefetch};
+use crate::describe::TextSet;
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::progress::{Event, check_interrupt};
+
+/// Images or texts a batch where nothing else is said; the released code evaluates in batches of 50.
+pub const BATCH: usize = 50;
+
+/// Rows for the images of a data set that could be read, in input order.
+#[derive(Clone, Debug)]
+pub struct Outputs {
+    /// [n, width] f32: features or logits.
+    pub rows: Tensor,
+    /// Which image of the data set each row belongs to.
+    pub indices: Vec<usize>,
+    /// Images left out because they could not be read, with the reason.
+    pub skipped: Vec<(String, String)>,
+    pub seconds: f64,
+}
+
+impl Outputs {
+    /// Reads the rows as logits and compares them with the data set's labels.
+    pub fn evaluate(&self, dataset: &Dataset) -> Result<Evaluation> {
+        let labels = self.labels(dataset)?;
+        Evaluation::from_logits(&self.rows.flatten_all()?.to_vec1::<f32>()?, &labels, dataset.classes())
+    }
+
+    fn labels(&self, dataset: &Dataset) -> Result<Vec<usize>> {
+        let label = |index: &usize| dataset.label(*index);
+        self.indices.iter().map(label).collect::<Option<_>>().ok_or_else(|| {
+            Error::Data("these images have no labels, so there is nothing to evaluate against: use `lafter predict`, or a labeled --test".into())
+        })
+    }
+
+    /// Images a second.
+    pub fn rate(&self) -> f64 {
+        self.indices.len() as f64 / self.seconds.max(1e-9)
+    }
+}
+
+/// Applies `f` to the weak views of a data set, batch by batch, in input order; decoding runs ahead in the background.
+///
+/// # Shapes
+/// `f`: pixels [batch, 3, side, side] → [batch, width].
+pub fn images(
+    dataset: &Dataset,
+    preprocess: &Preprocess,
+    device: &Device,
+    batch_size: usize,
+    stage: &str,
+    mut events: impl FnMut(&Event),
+    mut f: impl FnMut(&Tensor) -> Result<Tensor>,
+) -> Result<Outputs> {
+    let started = Instant::now();
+    events(&Event::Started { stage: stage.into(), total: dataset.len(), unit: "images".into() });
+    let view = preprocess.clone();
+    let side = preprocess.side();
+    let batches = prefetch(dataset, epoch_batches(dataset.len(), batch_size, false, None), 2, move |_, image| view.apply(image));
+    let skipped = batches.skipped();
+    let (mut rows, mut indices, mut done) = (Vec::new(), Vec::new(), 0);
+    for batch in batches {
+        check_interrupt(stage)?;
+        let batch = batch?;
+        done += batch_size;
+        if !batch.items.is_empty() {
+            let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), device)?;
+            rows.push(f(&pixels)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?);
+            indices.extend(batch.indices);
+        }
+        let done = done.min(dataset.len());
+        events(&Event::Advanced { stage: stage.into(), done, total: dataset.len(), loss: None, accuracy: None });
+    }
+    if let Some(notice) = skipped.summary() {
+        events(&Event::Notice(notice));
+    }
+    if rows.is_empty() {
+        return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
+    }
+    let seconds = started.elapsed().as_secs_f64();
+    events(&Event::Finished { stage: stage.into(), seconds });
+    Ok(Outputs { rows: Tensor::cat(&rows, 0)?, indices, skipped: skipped.entries(), seconds })
+}
+
+/// Features of texts, kept on disk by sentence and by text tower: a change of either can never reuse old features.
+///
+/// One safetensors file a tower, named by the hash of its weights and context; rows are found by the sentence's hash.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    directory: PathBuf,
+}
+
+impl FeatureCache {
+    pub fn new(directory: impl AsRef<Path>) -> Self {
+        Self { directory: directory.as_ref().to_path_buf() }
+    }
+
+    fn file(&self, clip: &Clip) -> PathBuf {
+        self.directory.join(format!("text-{:.32}.safetensors", clip.weights_hash()))
+    }
+
+    fn read(&self, clip: &Clip) -> HashMap<String, Vec<f32>> {
+        // an unreadable cache is no error: the features are computed again and the file is replaced
+        let Ok((tensors, metadata)) = read_tensors(&self.file(clip), &Device::Cpu) else { return HashMap::new() };
+        let keys: Vec<String> = metadata.get("sentences").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        let rows = tensors.get("features").and_then(|features| features.to_vec2::<f32>().ok()).unwrap_or_default();
+        if keys.len() == rows.len() { keys.into_iter().zip(rows).collect() } else { HashMap::new() }
+    }
+
+    fn write(&self, clip: &Clip, known: &HashMap<String, Vec<f32>>) -> Result<()> {
+        std::fs::create_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, e))?;
+        let mut rows: Vec<_> = known.iter().collect();
+        rows.sort_by_key(|(key, _)| *key);
+        let keys: Vec<&String> = rows.iter().map(|(key, _)| *key).collect();
+        let width = clip.config().projection;
+        let features = Tensor::from_vec(rows.iter().flat_map(|(_, row)| row.iter().copied()).collect(), (rows.len(), width), &Device::Cpu)?;
+        let metadata = HashMap::from([("sentences".to_string(), serde_json::json!(keys).to_string())]);
+        save_tensors(&self.file(clip), &[("features".to_string(), features)], metadata)
+    }
+}
+
+/// Features of sentences, [n, d] f32, not normalised, in input order; only what the cache does not hold is computed.
+pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
+    let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
+    let mut known = cache.read(clip);
+    let keys: Vec<String> = sentences.iter().map(|sentence| sentence_key(sentence)).collect();
+    let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.contains_key(&keys[*i])).collect();
+    let mut seen = std::collections::HashSet::new();
+    missing.retain(|i| seen.insert(&keys[*i]));
+    if !missing.is_empty() {
+        let wanted: Vec<&String> = missing.iter().map(|i| &sentences[*i]).collect();
+        let rows = clip.encode_text_with(&wanted, &mut events)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        known.extend(missing.iter().map(|i| keys[*i].clone()).zip(rows));
+        if let Err(error) = cache.write(clip, &known) {
+            events(&Event::Notice(format!("text features could not be cached: {error}")));
+        }
+    }
+    let rows: Vec<f32> = keys.iter().filter_map(|key| known.get(key)).flatten().copied().collect();
+    Ok(Tensor::from_vec(rows, (sentences.len(), clip.config().projection), clip.device())?)
+}
+
+fn sentence_key(sentence: &str) -> String {
+    Sha256::digest(sentence.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl TextSet {
+    /// Features of every sentence, [n, d] f32, not normalised, in the order of [`labels`](TextSet::labels).
+    pub fn embed(&self, clip: &Clip) -> Result<Tensor> {
+        texts(clip, self.sentences(), None, |_| {})
+    }
+}

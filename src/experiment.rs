@@ -1,0 +1,225 @@
+//! A whole run on one CLIP, one text set, one set of unlabeled images: all three numbers, the report, the figures.
+
+use std::path::PathBuf;
+
+use candle_core::Tensor;
+use serde_json::json;
+
+use crate::classify::{TextEpoch, ZeroShotClassifier};
+use crate::clip::Clip;
+use crate::data::Dataset;
+use crate::data::scenes::{self, Domain, Scenes};
+use crate::describe::{Descriptions, Templates, TextSet};
+use crate::embed::{self, FeatureCache, Outputs};
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, Trainable, save_atomically};
+use crate::lafter::{LaFTer, LafterConfig, Preset};
+use crate::progress::Event;
+use crate::tune::{EpochRecord, Finetuner};
+
+/// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    pub clip: Clip,
+    pub texts: TextSet,
+    pub train: Dataset,
+    pub test: Dataset,
+    pub config: LafterConfig,
+    /// Where results and the checkpoint go; `None` writes nothing.
+    pub out: Option<PathBuf>,
+    /// Go on from the checkpoint in `out`.
+    pub resume: bool,
+    pub cache: Option<FeatureCache>,
+}
+
+/// What a run gives.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub report: Report,
+    pub lafter: LaFTer,
+    pub text_history: Vec<TextEpoch>,
+    pub history: Vec<EpochRecord>,
+    pub zero_shot: Evaluation,
+    pub text_classifier: Evaluation,
+    /// `None` where the image stage was left out (0 epochs).
+    pub tuned: Option<Evaluation>,
+}
+
+/// Scenes of the demo: unlabeled ones to tune on, labeled ones to evaluate on.
+const DEMO_TRAIN: usize = 1200;
+const DEMO_TEST: usize = 960;
+
+const CHECKPOINT: &str = "checkpoint.safetensors";
+const HISTORY: &str = "history.jsonl";
+
+impl Experiment {
+    /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
+    /// The pictures are the same for every seed.
+    pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
+        let classes = scenes::class_names();
+        let descriptions = Descriptions::parse(scenes::DESCRIPTIONS, "the demo's descriptions")?;
+        let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble()).with_descriptions(&descriptions)?;
+        let pictures = |n, seed| Dataset::new(Scenes::new(Domain::Target, n, seed)).cached(1 << 30);
+        let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
+        let (train, test) = (pictures(DEMO_TRAIN, 1), pictures(DEMO_TEST, 2));
+        Ok(Self { clip, texts, train, test, config, out: None, resume: false, cache: None })
+    }
+
+    /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
+    ///
+    /// Interrupted during tuning, it saves a checkpoint and says how to go on; a killed run goes on from its last epoch.
+    pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Outcome> {
+        self.check()?;
+        let mut report = Report::new(self.describe(), self.config.seed, device_name(self.clip.device()));
+        let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
+        lafter.config = self.config.clone();
+
+        let features = self.test_features(&mut events)?;
+        report.timing.stage("test_features", features.seconds);
+        let started = std::time::Instant::now();
+        let zero_shot = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
+        let zero_shot = self.evaluate(&features, zero_shot.logits(&features.rows)?)?;
+        report.timing.stage("zero_shot", started.elapsed().as_secs_f64());
+        report.zero_shot = Some(zero_shot.clone());
+
+        let started = std::time::Instant::now();
+        let text_history = lafter.fit_text_with(&self.texts, self.cache.as_ref(), &mut events)?;
+        report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
+        let text_classifier = self.evaluate(&features, lafter.text_classifier()?.logits(&features.rows)?)?;
+        let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
+        report.text_classifier = Some(TextClassifierReport { evaluation: text_classifier.clone(), loss });
+        self.count(&mut report, &features);
+
+        let (mut history, mut tuned) = (Vec::new(), None);
+        if self.config.image.epochs > 0 {
+            let mut tuner = lafter.finetuner()?;
+            let evaluation = self.tune(&mut tuner, &mut events)?;
+            history = tuner.history().to_vec();
+            let epochs = |f: fn(&EpochRecord) -> Option<f64>| history.iter().filter_map(f).collect::<Vec<f64>>();
+            let section = LafterReport::new(evaluation.clone(), epochs(|e| e.test_top1), epochs(|e| Some(e.loss)));
+            report.lafter = Some(section.with_pseudo_label_accuracy(epochs(|e| e.pseudo_label_accuracy)));
+            let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
+            report.timing.stage("tuning", seconds);
+            report.timing.images_per_second(images as f64 / seconds.max(1e-9));
+            report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
+            let trainable = tuner.trainable();
+            if let Some(images) = &mut report.images {
+                images.skipped += tuner.skipped().len();
+                images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason));
+            }
+            report.trainable = Some(Trainable { count: trainable.count(), share: trainable.share() });
+            lafter.set_tuned(tuner.tuned());
+            tuned = Some(evaluation);
+        }
+        report.note_memory();
+        let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, tuned };
+        if let Some(out) = &self.out {
+            outcome.report.save(out.join("report.json"))?;
+            if outcome.tuned.is_some() {
+                outcome.lafter.save(out.join("lafter.safetensors"))?;
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn check(&self) -> Result<()> {
+        self.config.validate()?;
+        if self.test.classes() != self.texts.classes() {
+            let (test, texts) = (self.test.classes().len(), self.texts.classes().len());
+            return Err(Error::Data(format!("the test set has {test} classes, the text set {texts}: give both the same class list (--classes)")));
+        }
+        if self.test.is_empty() || self.train.is_empty() {
+            return Err(Error::Data("the training or the test set holds no image: check the paths".into()));
+        }
+        if self.texts.is_empty() {
+            return Err(Error::Text("the text set is empty: give templates or descriptions".into()));
+        }
+        if let Some(out) = &self.out {
+            std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
+        }
+        if self.resume && !self.out.as_ref().is_some_and(|out| out.join(CHECKPOINT).exists()) {
+            return Err(Error::Usage("there is no checkpoint to resume from: start without --resume, or name the --out of the stopped run".into()));
+        }
+        Ok(())
+    }
+
+    /// Features of the test images from the untouched tower, for both classifiers of stage one.
+    fn test_features(&self, events: &mut dyn FnMut(&Event)) -> Result<Outputs> {
+        let encode = |pixels: &Tensor| self.clip.encode_image(pixels);
+        embed::images(&self.test, self.clip.preprocess(), self.clip.device(), embed::BATCH, "test features", events, encode)
+    }
+
+    fn evaluate(&self, features: &Outputs, logits: Tensor) -> Result<Evaluation> {
+        Outputs { rows: logits, ..features.clone() }.evaluate(&self.test)
+    }
+
+    /// The tuning loop with evaluation, checkpoint and history after each epoch.
+    fn tune(&self, tuner: &mut Finetuner, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+        let checkpoint = self.out.as_ref().map(|out| out.join(CHECKPOINT));
+        if let (true, Some(checkpoint)) = (self.resume, &checkpoint) {
+            tuner.resume(checkpoint)?;
+            events(&Event::Notice(format!("resumed after epoch {} of {}", tuner.history().len(), self.config.image.epochs)));
+        }
+        let mut evaluation = None;
+        while tuner.history().len() < self.config.image.epochs {
+            match (tuner.fit_epoch(&self.train, &mut *events), &checkpoint) {
+                (Ok(_), _) => {}
+                (Err(Error::Interrupted(_)), Some(checkpoint)) => {
+                    tuner.checkpoint(checkpoint)?;
+                    let epoch = tuner.history().len() + 1;
+                    return Err(Error::Interrupted(format!("stopped in epoch {epoch} and saved: repeat the command with --resume to go on")));
+                }
+                (Err(error), _) => return Err(error),
+            }
+            let (done, every) = (tuner.history().len(), self.config.image.eval_every);
+            evaluation = None;
+            if done == self.config.image.epochs || (every > 0 && done % every == 0) {
+                let result = tuner.evaluate_with(&self.test, &mut *events)?;
+                tuner.note_test_accuracy(result.top1);
+                evaluation = Some(result);
+            }
+            if let (Some(out), Some(checkpoint)) = (&self.out, &checkpoint) {
+                tuner.checkpoint(checkpoint)?;
+                let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
+                save_atomically(out.join(HISTORY), lines.concat().as_bytes())?;
+            }
+        }
+        match evaluation {
+            Some(evaluation) => Ok(evaluation),
+            // resumed after the last epoch: nothing was left to train
+            None => tuner.evaluate_with(&self.test, events),
+        }
+    }
+
+    fn count(&self, report: &mut Report, features: &Outputs) {
+        let counts = self.texts.counts();
+        report.texts.set("class_names", counts.class_names);
+        report.texts.set("templates", counts.templates);
+        report.texts.set("descriptions", counts.descriptions);
+        report.texts.set("dropped_empty", counts.dropped_empty);
+        report.texts.set("dropped_duplicates", counts.dropped_duplicates);
+        report.images = Some(ImageCounts {
+            train: self.train.len(),
+            test: features.indices.len(),
+            skipped: features.skipped.len(),
+            skipped_names: features.skipped.iter().map(|(_, reason)| reason.clone()).collect(),
+        });
+    }
+
+    /// The configuration as the report keeps it.
+    fn describe(&self) -> serde_json::Value {
+        json!({
+            "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
+            "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
+            "text": self.config.text, "image": self.config.image,
+        })
+    }
+}
+
+fn device_name(device: &candle_core::Device) -> String {
+    match device.location() {
+        candle_core::DeviceLocation::Cpu => "cpu".into(),
+        candle_core::DeviceLocation::Cuda { gpu_id } => format!("cuda:{gpu_id}"),
+        candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
+    }
+}

@@ -1,0 +1,258 @@
+//! The stages composed: class names and texts in, a tuned classifier of pictures out.
+
+use std::path::Path;
+
+use candle_core::{D, Device, Tensor};
+use image::RgbImage;
+use serde::{Deserialize, Serialize};
+
+use crate::classify::{TextClassifier, TextClassifierConfig, TextEpoch};
+use crate::clip::Clip;
+use crate::data::Dataset;
+use crate::describe::TextSet;
+use crate::embed::{self, FeatureCache};
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::nn::softmax;
+use crate::progress::{Event, silent};
+use crate::rng::Rng;
+use crate::tune::{AdapterInfo, EpochRecord, FinetuneConfig, Finetuner, Tuned};
+
+/// A named set of settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Preset {
+    /// The released code, which produced the published numbers.
+    #[default]
+    Official,
+    /// The paper's text where it differs from the released code.
+    Paper,
+    /// Official, shortened for the demo CLIP and its rendered scenes.
+    Demo,
+}
+
+impl Preset {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Official => "official",
+            Self::Paper => "paper",
+            Self::Demo => "demo",
+        }
+    }
+}
+
+/// The settings of both stages; every field may be changed after a preset has filled them.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LafterConfig {
+    pub preset: Preset,
+    pub text: TextClassifierConfig,
+    pub image: FinetuneConfig,
+    /// Seeds everything random: noise, initial weights, order, augmentation.
+    pub seed: u64,
+}
+
+impl LafterConfig {
+    pub fn new(preset: Preset) -> Self {
+        let (text, image) = match preset {
+            Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
+            Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
+            Preset::Demo => (
+                TextClassifierConfig::official(),
+                FinetuneConfig { epochs: 10, prompts: 8, ..FinetuneConfig::official() },
+            ),
+        };
+        Self { preset, text, image, seed: 7777 }
+    }
+
+    pub fn validate(&self) -> Result<()> {
+        self.text.validate()?;
+        self.image.validate()
+    }
+
+    /// The stream of the text stage.
+    pub fn text_rng(&self) -> Rng {
+        Rng::new(self.seed).fork(1)
+    }
+
+    /// The stream of the image stage.
+    pub fn image_rng(&self) -> Rng {
+        Rng::new(self.seed).fork(2)
+    }
+}
+
+impl Default for LafterConfig {
+    fn default() -> Self {
+        Self::new(Preset::Official)
+    }
+}
+
+/// One picture's answer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Prediction {
+    /// Index of the most probable class.
+    pub index: usize,
+    pub class: String,
+    /// Softmax probability of that class, 0 to 1.
+    pub confidence: f32,
+    /// Softmax probabilities of all classes, in their order.
+    pub probabilities: Vec<f32>,
+}
+
+/// LaFTer on one CLIP and one set of classes.
+///
+/// ```
+/// use lafter::{LaFTer, Preset, clip::Clip, data::{Dataset, scenes::{Domain, Scenes}}, describe::{Templates, TextSet}};
+/// let classes = lafter::data::scenes::class_names();
+/// let mut lafter = LaFTer::new(Clip::demo()?, &classes).preset(Preset::Demo);
+/// lafter.config.text.epochs = 20;
+/// lafter.config.image.epochs = 1;
+/// let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble());
+/// lafter.fit_text(&texts)?; // eq. 2
+/// let pictures = Dataset::new(Scenes::new(Domain::Target, 50, 1));
+/// lafter.fit_images(&pictures, |_| {})?; // eq. 3 and 4
+/// let answer = &lafter.predict(&[pictures.image(0)?])?[0];
+/// assert!(classes.contains(&answer.class));
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LaFTer {
+    pub config: LafterConfig,
+    clip: Clip,
+    classes: Vec<String>,
+    classifier: Option<TextClassifier>,
+    tuned: Option<Tuned>,
+}
+
+impl LaFTer {
+    pub fn new(clip: Clip, classes: &[impl AsRef<str>]) -> Self {
+        let classes = classes.iter().map(|class| class.as_ref().to_string()).collect();
+        Self { config: LafterConfig::default(), clip, classes, classifier: None, tuned: None }
+    }
+
+    /// Replaces the settings by a preset's, keeping the seed.
+    pub fn preset(mut self, preset: Preset) -> Self {
+        self.config = LafterConfig { seed: self.config.seed, ..LafterConfig::new(preset) };
+        self
+    }
+
+    /// Stage one: trains the text classifier (eq. 2). A later call forgets an earlier tuning.
+    pub fn fit_text(&mut self, texts: &TextSet) -> Result<Vec<TextEpoch>> {
+        self.fit_text_with(texts, None, silent)
+    }
+
+    /// [`fit_text`](Self::fit_text) with a cache of text features and progress events.
+    pub fn fit_text_with(&mut self, texts: &TextSet, cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Vec<TextEpoch>> {
+        if texts.classes() != self.classes {
+            return Err(Error::Text("the text set was made for other classes: build it from the same class names, in the same order".into()));
+        }
+        let features = embed::texts(&self.clip, texts.sentences(), cache, &mut events)?;
+        let rng = &mut self.config.text_rng();
+        let (classifier, history) = TextClassifier::fit_with(&features, texts.labels(), &self.config.text, rng, events)?;
+        self.classifier = Some(classifier);
+        self.tuned = None;
+        Ok(history)
+    }
+
+    /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) gives the loop in your own hands.
+    pub fn fit_images(&mut self, unlabeled: &Dataset, events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
+        let mut tuner = self.finetuner()?;
+        let history = tuner.fit(unlabeled, events)?;
+        self.tuned = Some(tuner.tuned());
+        Ok(history)
+    }
+
+    /// A tuner of stage two as configured, not yet run.
+    pub fn finetuner(&self) -> Result<Finetuner> {
+        Finetuner::new(&self.clip, self.text_classifier()?, self.config.image.clone(), &mut self.config.image_rng())
+    }
+
+    /// The classifier of stage one.
+    pub fn text_classifier(&self) -> Result<&TextClassifier> {
+        self.classifier.as_ref().ok_or_else(|| Error::Usage("there is no text classifier yet: call fit_text first".into()))
+    }
+
+    /// The result of stage two.
+    pub fn tuned(&self) -> Option<&Tuned> {
+        self.tuned.as_ref()
+    }
+
+    pub fn clip(&self) -> &Clip {
+        &self.clip
+    }
+
+    pub fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    /// Takes a tuner's state as the result of stage two.
+    pub fn set_tuned(&mut self, tuned: Tuned) {
+        self.tuned = Some(tuned);
+    }
+
+    /// Logits of pixels [batch, 3, side, side] → [batch, C]: of the tuned tower, or of the text classifier before stage two.
+    pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
+        match &self.tuned {
+            Some(tuned) => Ok(tuned.logits(pixels)?),
+            None => self.text_classifier()?.logits(&self.clip.encode_image(pixels)?),
+        }
+    }
+
+    /// Classifies pictures.
+    pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
+        let mut predictions = Vec::with_capacity(pictures.len());
+        for batch in pictures.chunks(embed::BATCH) {
+            let pixels = self.clip.preprocess().batch(batch, self.clip.device())?;
+            predictions.extend(read_logits(&self.logits(&pixels)?, &self.classes)?);
+        }
+        Ok(predictions)
+    }
+
+    /// Compares with the labels of a data set of the same classes.
+    pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
+        let (view, device) = (self.clip.preprocess(), self.clip.device());
+        embed::images(test, view, device, embed::BATCH, "evaluating", events, |pixels| self.logits(pixels))?.evaluate(test)
+    }
+
+    /// What a saved file says about this run.
+    pub fn info(&self) -> AdapterInfo {
+        AdapterInfo {
+            base_model: self.clip.id().to_string(),
+            weights_hash: self.clip.weights_hash().to_string(),
+            classes: self.classes.clone(),
+            preset: self.config.preset.name().to_string(),
+            seed: self.config.seed,
+            normalise: self.config.image.normalise_student,
+            version: env!("CARGO_PKG_VERSION").to_string(),
+        }
+    }
+
+    /// Reads a LaFTer file over the CLIP that it was trained on.
+    pub fn load(path: impl AsRef<Path>, clip: Clip) -> Result<Self> {
+        let (tuned, info) = Tuned::load(path, &clip)?;
+        let mut lafter = Self::new(clip, &info.classes);
+        lafter.config.seed = info.seed;
+        lafter.tuned = Some(tuned);
+        Ok(lafter)
+    }
+
+    /// Writes prompts, norms and head, a few hundred kB over the user's own CLIP.
+    pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
+        let tuned = self.tuned.as_ref().ok_or_else(|| Error::Usage("there is nothing to save yet: call fit_images first".into()))?;
+        tuned.save(path, &self.info())
+    }
+}
+
+/// Softmax over logits [n, C], read out.
+pub(crate) fn read_logits(logits: &Tensor, classes: &[String]) -> Result<Vec<Prediction>> {
+    let width = logits.dim(D::Minus1)?;
+    if width != classes.len() {
+        return Err(Error::Shape(format!("{width} logits for {} class names: they must match", classes.len())));
+    }
+    let rows = softmax(&logits.to_device(&Device::Cpu)?)?.to_vec2::<f32>()?;
+    let read = |probabilities: Vec<f32>| {
+        let best = |best: usize, i: usize| if probabilities[i] > probabilities[best] { i } else { best };
+        let index = (0..probabilities.len()).fold(0, best);
+        Prediction { index, class: classes[index].clone(), confidence: probabilities[index], probabilities }
+    };
+    Ok(rows.into_iter().map(read).collect())
+}

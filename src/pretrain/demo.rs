@@ -1,0 +1,269 @@
+//! Pre-training of the demo CLIP: scenes, captions, the loop, the files.
+
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{D, DType, Device, Tensor};
+use image::RgbImage;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::tokenizer::{encode, train_tokenizer};
+use super::trainer::{Pretrainer, transformers_config};
+use super::{END, START};
+use crate::clip::{ClipConfig, EndOfText, TextConfig, VisionConfig};
+use crate::data::ImageSource;
+use crate::data::scenes::{CLASSES, DESCRIPTIONS, Domain, Scenes, captions};
+use crate::error::{Error, Result};
+use crate::nn::{Activation, Schedule};
+use crate::progress::{self, Event};
+use crate::rng::Rng;
+
+/// Pixel statistics of CLIP's training images, which every CLIP's preprocessing uses.
+const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
+const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
+
+/// What is trained, on what, for how long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PretrainConfig {
+    /// Sizes of both towers; the vocabulary is set from the tokenizer.
+    pub clip: ClipConfig,
+    pub seed: u64,
+    pub steps: usize,
+    /// Pairs in a step.
+    pub batch_size: usize,
+    pub learning_rate: f64,
+    pub weight_decay: f64,
+    /// Steps of linear warm-up before the cosine.
+    pub warmup: usize,
+    /// Scenes of the source domain to learn from; each gets a new caption whenever it is drawn.
+    pub scenes: usize,
+    /// Scenes of each domain to measure zero-shot accuracy on after training.
+    pub test_scenes: usize,
+    /// Most entries of the tokenizer's vocabulary.
+    pub vocabulary: usize,
+}
+
+impl Default for PretrainConfig {
+    fn default() -> Self {
+        Self::demo()
+    }
+}
+
+impl PretrainConfig {
+    /// The settings of the committed demo CLIP.
+    pub fn demo() -> Self {
+        let activation = Activation::QuickGelu;
+        let vision =
+            VisionConfig { image_size: 40, patch_size: 8, width: 64, layers: 4, heads: 4, hidden: 256, activation, norm_eps: 1e-5 };
+        let text = TextConfig {
+            vocabulary: 1024,
+            context: 32,
+            width: 64,
+            layers: 2,
+            heads: 4,
+            hidden: 256,
+            activation,
+            norm_eps: 1e-5,
+            end_of_text: EndOfText::HighestId,
+        };
+        Self {
+            clip: ClipConfig { vision, text, projection: 64 },
+            seed: 7777,
+            steps: 12_000,
+            batch_size: 64,
+            learning_rate: 3e-3,
+            weight_decay: 0.05,
+            warmup: 100,
+            scenes: 40_000,
+            test_scenes: 960,
+            vocabulary: 1024,
+        }
+    }
+
+    /// Refuses settings that cannot work.
+    pub fn validate(&self) -> Result<()> {
+        let least = [
+            ("steps", self.steps, 1),
+            ("batch size", self.batch_size, 2),
+            ("scenes", self.scenes, 1),
+            ("test scenes", self.test_scenes, 1),
+            ("vocabulary", self.vocabulary, 514),
+        ];
+        for (name, value, least) in least {
+            if value < least {
+                return Err(Error::Usage(format!("{name} is {value}: pre-training needs at least {least}")));
+            }
+        }
+        if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
+            return Err(Error::Usage(format!("learning rate is {}: take a positive number", self.learning_rate)));
+        }
+        Ok(())
+    }
+}
+
+/// What pre-training reached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PretrainSummary {
+    pub steps: usize,
+    pub seconds: f64,
+    /// Mean contrastive loss of the last 100 steps.
+    pub loss: f64,
+    /// exp of the learnt log scale: the inverse temperature.
+    pub logit_scale: f64,
+    /// Zero-shot top-1 accuracy in percent, with the one template "a photo of a {}".
+    pub source_top1: f64,
+    pub target_top1: f64,
+    pub parameters: usize,
+}
+
+/// Pre-trains the demo CLIP and writes config.json, model.safetensors (f16), tokenizer.json, preprocessor_config.json and
+/// summary.json to `out_dir`.
+pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
+    config.validate()?;
+    let started = Instant::now();
+    let device = Device::Cpu;
+    let rng = Rng::new(config.seed);
+
+    let json = train_tokenizer(texts(&rng).iter().map(String::as_str), config.vocabulary);
+    let tokenizer: tokenizers::Tokenizer = json.to_string().parse().map_err(|e| Error::Tokenizer(format!("demo tokenizer: {e}")))?;
+    let id = |token| tokenizer.token_to_id(token).unwrap_or_default();
+    let mut config = config.clone();
+    config.clip.text.vocabulary = tokenizer.get_vocab_size(true);
+    config.clip.text.end_of_text = EndOfText::First(id(END));
+
+    let scenes = Scenes::new(Domain::Source, config.scenes, rng.fork(1).next_u64());
+    let side = config.clip.vision.image_size;
+    let images = render(&scenes, side, "rendering scenes", &mut events)?;
+    let mut trainer = Pretrainer::new(&config, &mut rng.fork(2), &device)?;
+    let mut draws = rng.fork(3);
+    let schedule = Schedule::Cosine { warmup: config.warmup, floor: 0.0 };
+    let stage = "pre-training".to_string();
+    events(&Event::Started { stage: stage.clone(), total: config.steps, unit: "steps".into() });
+    let mut losses = Vec::with_capacity(config.steps);
+    for step in 0..config.steps {
+        progress::check_interrupt("pre-training stopped, nothing was written")?;
+        let picks: Vec<usize> = (0..config.batch_size).map(|_| draws.below(scenes.len())).collect();
+        let pixels = batch(&images, &picks, side, &device)?;
+        let texts: Vec<String> = picks.iter().map(|&i| captions::caption(&scenes.scene(i), &mut draws)).collect();
+        let (ids, ends) = encode(&tokenizer, &texts, config.clip.text.context)?;
+        let loss = trainer.step(&pixels, &Tensor::new(ids, &device)?, &ends, &texts, schedule.factor(step, config.steps))?;
+        losses.push(f64::from(loss));
+        events(&Event::Advanced { stage: stage.clone(), done: step + 1, total: config.steps, loss: Some(loss), accuracy: None });
+    }
+    events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
+
+    let mut top1 = |domain, label| -> Result<f64> {
+        let test = Scenes::new(domain, config.test_scenes, rng.fork(label).next_u64());
+        zero_shot(&trainer, &tokenizer, &test, side, config.clip.text.context, &device, &mut events)
+    };
+    let (source_top1, target_top1) = (top1(Domain::Source, 4)?, top1(Domain::Target, 5)?);
+    let tensors = trainer.tensors();
+    let last = &losses[losses.len().saturating_sub(100)..];
+    let scale = tensors.iter().find(|(name, _)| name == "logit_scale").map(|(_, t)| t.to_scalar::<f32>()).transpose()?;
+    let summary = PretrainSummary {
+        steps: config.steps,
+        seconds: started.elapsed().as_secs_f64(),
+        loss: last.iter().sum::<f64>() / last.len() as f64,
+        logit_scale: f64::from(scale.unwrap_or_default().exp()),
+        source_top1,
+        target_top1,
+        parameters: tensors.iter().map(|(_, t)| t.elem_count()).sum(),
+    };
+    let files = [
+        ("config.json", transformers_config(&config.clip, id(START), id(END))),
+        ("tokenizer.json", json),
+        ("preprocessor_config.json", preprocessor(side)),
+        ("summary.json", json!(summary)),
+    ];
+    write(out_dir.as_ref(), &tensors, &files)?;
+    Ok(summary)
+}
+
+/// What the tokenizer learns from: captions, descriptions, class names.
+fn texts(rng: &Rng) -> Vec<String> {
+    let scenes = Scenes::new(Domain::Source, 4000, rng.fork(6).next_u64());
+    let mut draws = rng.fork(7);
+    let mut texts: Vec<String> = (0..scenes.len()).map(|i| captions::caption(&scenes.scene(i), &mut draws)).collect();
+    let descriptions: std::collections::BTreeMap<String, Vec<String>> = serde_json::from_str(DESCRIPTIONS).unwrap_or_default();
+    texts.extend(descriptions.into_values().flatten());
+    texts.extend(CLASSES.map(|name| format!("a photo of a {name}.")));
+    texts
+}
+
+/// All scenes at the tower's resolution, rendered in parallel.
+fn render(scenes: &Scenes, side: usize, stage: &str, events: &mut impl FnMut(&Event)) -> Result<Vec<RgbImage>> {
+    let started = Instant::now();
+    events(&Event::Started { stage: stage.into(), total: scenes.len(), unit: "images".into() });
+    let mut images = Vec::with_capacity(scenes.len());
+    for start in (0..scenes.len()).step_by(2000) {
+        progress::check_interrupt("rendering stopped, nothing was written")?;
+        let end = (start + 2000).min(scenes.len());
+        let shrink = |image: RgbImage| image::imageops::resize(&image, side as u32, side as u32, image::imageops::FilterType::CatmullRom);
+        let chunk: Vec<RgbImage> = (start..end).into_par_iter().map(|i| scenes.image(i).map(shrink)).collect::<Result<_>>()?;
+        images.extend(chunk);
+        events(&Event::Advanced { stage: stage.into(), done: end, total: scenes.len(), loss: None, accuracy: None });
+    }
+    events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
+    Ok(images)
+}
+
+/// [picks, 3, side, side], normalised.
+fn batch(images: &[RgbImage], picks: &[usize], side: usize, device: &Device) -> Result<Tensor> {
+    let mut values = Vec::with_capacity(picks.len() * 3 * side * side);
+    for &i in picks {
+        for c in 0..3 {
+            values.extend(images[i].pixels().map(|pixel| (f32::from(pixel[c]) / 255.0 - MEAN[c]) / STD[c]));
+        }
+    }
+    Ok(Tensor::from_vec(values, (picks.len(), 3, side, side), device)?)
+}
+
+/// Zero-shot top-1 accuracy in percent, with "a photo of a {}". (eq. 1)
+fn zero_shot(
+    trainer: &Pretrainer,
+    tokenizer: &tokenizers::Tokenizer,
+    scenes: &Scenes,
+    side: usize,
+    context: usize,
+    device: &Device,
+    events: &mut impl FnMut(&Event),
+) -> Result<f64> {
+    let prompts: Vec<String> = CLASSES.iter().map(|name| format!("a photo of a {name}")).collect();
+    let (ids, ends) = encode(tokenizer, &prompts, context)?;
+    let texts = trainer.text().forward(&Tensor::new(ids, device)?, &ends)?; // [C, d]
+    let texts = texts.broadcast_div(&texts.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?;
+    let (images, vision) = (render(scenes, side, "rendering test scenes", events)?, trainer.vision());
+    let mut right = 0;
+    for start in (0..images.len()).step_by(100) {
+        let picks: Vec<usize> = (start..(start + 100).min(images.len())).collect();
+        // the length of an image feature does not change its nearest text
+        let logits = vision.forward(&batch(&images, &picks, side, device)?)?.matmul(&texts.t()?)?; // [picks, C]
+        let answers: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+        right += answers.iter().zip(&picks).filter(|(answer, i)| scenes.label(**i) == Some(**answer as usize)).count();
+    }
+    Ok(100.0 * right as f64 / images.len().max(1) as f64)
+}
+
+fn preprocessor(side: usize) -> Value {
+    json!({
+        "image_processor_type": "CLIPImageProcessor",
+        "do_resize": true, "size": {"shortest_edge": side}, "resample": 3,
+        "do_center_crop": true, "crop_size": {"height": side, "width": side},
+        "do_convert_rgb": true, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
+        "do_normalize": true, "image_mean": MEAN, "image_std": STD,
+    })
+}
+
+fn write(folder: &Path, tensors: &[(String, Tensor)], files: &[(&str, Value)]) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+    for (name, value) in files {
+        let path = folder.join(name);
+        let text = if *name == "tokenizer.json" { value.to_string() } else { format!("{value:#}\n") };
+        std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
+    }
+    let half: std::collections::HashMap<String, Tensor> =
+        tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect::<candle_core::Result<_>>()?;
+    Ok(candle_core::safetensors::save(&half, folder.join("model.safetensors"))?)
+}

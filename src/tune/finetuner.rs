@@ -1,0 +1,340 @@
+//! The tuning loop: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4).
+
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{D, DType, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use super::config::{FinetuneConfig, TeacherHead};
+use super::prompts::VisualPrompts;
+use super::trainable::Trainable;
+use super::tuned::Tuned;
+use super::checkpoint;
+use crate::augment::{Preprocess, StrongAugment};
+use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
+use crate::clip::{Clip, VisionTower};
+use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
+use crate::embed;
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup};
+use crate::progress::{self, Event};
+use crate::rng::Rng;
+
+/// What one step did.
+#[derive(Clone, Debug)]
+pub struct StepRecord {
+    pub loss: f32,
+    /// ĉ of each image.
+    pub pseudo_labels: Vec<u32>,
+    /// The student's own answers on the strong views.
+    pub predictions: Vec<u32>,
+    /// Mean softmax confidence of the pseudo-labels, 0 to 1.
+    pub confidence: f32,
+}
+
+/// What one epoch did; a line of history.jsonl.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    pub epoch: usize,
+    /// Mean loss of eq. 4.
+    pub loss: f64,
+    /// Percent of images whose strong view the student classifies as the pseudo-label says.
+    pub agreement: f64,
+    /// Mean softmax confidence of the pseudo-labels, percent.
+    pub confidence: f64,
+    /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
+    pub pseudo_label_accuracy: Option<f64>,
+    /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
+    pub test_top1: Option<f64>,
+    pub images: usize,
+    pub steps: usize,
+    pub seconds: f64,
+}
+
+/// Running sums of the epoch under way; part of a checkpoint, so that a resumed epoch reports the same numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct EpochSums {
+    pub steps: usize,
+    pub loss: f64,
+    pub agreed: usize,
+    pub confidence: f64,
+    pub right: usize,
+    pub labelled: usize,
+    pub images: usize,
+    pub seconds: f64,
+}
+
+/// Tunes visual prompts, layer-norm affines and the head on unlabeled images.
+///
+/// ```
+/// use lafter::{classify::Head, classify::TextClassifier, clip::Clip, rng::Rng};
+/// use lafter::tune::{FinetuneConfig, Finetuner};
+/// use candle_core::{DType, Device, Tensor};
+/// let clip = Clip::demo()?;
+/// let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), &Device::Cpu)?;
+/// let config = FinetuneConfig { prompts: 4, ..FinetuneConfig::official() };
+/// let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(7777))?;
+/// println!("{}", tuner.trainable().summary());
+/// let side = clip.config().vision.image_size;
+/// let view = Rng::new(2).normal_tensor((2, 3, side, side), 1.0, &Device::Cpu)?;
+/// let first = tuner.step(&view, &view)?;
+/// assert!(tuner.step(&view, &view)?.loss < first.loss);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub struct Finetuner {
+    pub(super) config: FinetuneConfig,
+    pub(super) clip: Clip,
+    student: Tuned,
+    /// The student's tower without prompts and without a graph; it shares the tuned norms.
+    teacher: VisionTower,
+    teacher_head: Head,
+    pub(super) trainable: Trainable,
+    pub(super) optimiser: AdamW,
+    /// The stream that orders and augments; forked by epoch and image, so it never moves.
+    pub(super) rng: Rng,
+    weak: Preprocess,
+    strong: StrongAugment,
+    pub(super) sums: EpochSums,
+    pub(super) history: Vec<EpochRecord>,
+    /// Training images that could not be read; one log for all epochs.
+    skipped: Option<Skipped>,
+}
+
+impl Finetuner {
+    /// Sets up student, teacher and optimiser; `rng` draws the prompts and seeds order and augmentation.
+    pub fn new(clip: &Clip, classifier: &TextClassifier, config: FinetuneConfig, rng: &mut Rng) -> Result<Self> {
+        config.validate()?;
+        let (width, blocks) = (clip.config().vision.width, clip.config().vision.layers);
+        let expected = clip.config().projection;
+        if classifier.head.inputs() != expected {
+            let inputs = classifier.head.inputs();
+            return Err(Error::Shape(format!("this CLIP's features have width {expected}, the text classifier expects {inputs}: train it on this CLIP")));
+        }
+        let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
+        let (prompts, mut params) = prompts.trainable()?;
+        let mut vision = clip.vision().frozen();
+        if config.tune_norms {
+            for (name, norm) in vision.norms_mut() {
+                let fresh = |tensor: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?)?) };
+                let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
+                *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
+                params.push((format!("{name}.weight"), weight));
+                params.push((format!("{name}.bias"), bias));
+            }
+        }
+        let (head, head_params) = classifier.head.trainable()?;
+        params.extend(head_params);
+
+        let added = params.iter().filter(|(name, _)| name.starts_with("prompts") || name.starts_with("head"));
+        let total = clip.parameter_count() + added.map(|(_, var)| var.elem_count()).sum::<usize>();
+        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
+        let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
+        let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
+        let optimiser = AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?;
+        let teacher_head = match config.teacher_head {
+            TeacherHead::Frozen => classifier.head.copy()?,
+            TeacherHead::Shared => head.frozen(),
+        };
+        let weak = clip.preprocess().clone();
+        let strong = match (config.augment, config.always_blur) {
+            (false, _) => StrongAugment::none(clip.config().vision.image_size),
+            (true, true) => StrongAugment::simsiam(clip.config().vision.image_size),
+            (true, false) => StrongAugment::paper(clip.config().vision.image_size),
+        }
+        .normalised_like(&weak);
+        Ok(Self {
+            clip: clip.clone(),
+            teacher: vision.frozen(),
+            student: Tuned { vision, prompts, head, normalise: config.normalise_student },
+            teacher_head,
+            trainable: Trainable { params, total },
+            optimiser,
+            rng: rng.fork(0x7475_6e65),
+            weak,
+            strong,
+            sums: EpochSums::default(),
+            history: Vec::new(),
+            skipped: None,
+            config,
+        })
+    }
+
+    /// What learns.
+    pub fn trainable(&self) -> &Trainable {
+        &self.trainable
+    }
+
+    /// The tower, prompts and head as they stand, without a graph; further steps show through.
+    pub fn tuned(&self) -> Tuned {
+        self.student.frozen()
+    }
+
+    /// The epochs done so far.
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.history
+    }
+
+    /// Training images that could not be read, name and reason.
+    pub fn skipped(&self) -> Vec<(String, String)> {
+        self.skipped.as_ref().map(Skipped::entries).unwrap_or_default()
+    }
+
+    /// The strong view in use; change its public fields for an ablation.
+    pub fn strong_mut(&mut self) -> &mut StrongAugment {
+        &mut self.strong
+    }
+
+    /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient. (eq. 3)
+    ///
+    /// # Shapes
+    /// weak views [batch, 3, side, side] → class indices [batch] u32, and the softmax confidences [batch].
+    pub fn pseudo_labels(&self, weak: &Tensor) -> Result<(Tensor, Tensor)> {
+        let features = normalise(&self.teacher.forward(weak)?)?;
+        let probabilities = candle_nn::ops::softmax(&self.teacher_head.forward(&features)?, D::Minus1)?;
+        Ok((probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?))
+    }
+
+    /// min_{θ,η} L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ): the loss of one batch, with its graph. (eq. 4)
+    ///
+    /// # Shapes
+    /// strong views [batch, 3, side, side], pseudo-labels [batch] → scalar, and the logits [batch, C].
+    pub fn loss(&self, strong: &Tensor, pseudo_labels: &Tensor) -> Result<(Tensor, Tensor)> {
+        let logits = self.student.logits(strong)?;
+        Ok((smoothed_cross_entropy(&logits, pseudo_labels, self.config.smoothing)?, logits))
+    }
+
+    /// One step on a batch of weak and strong views of the same images at the base learning rate.
+    pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
+        self.step_at(weak, strong, 1.0)
+    }
+
+    fn step_at(&mut self, weak: &Tensor, strong: &Tensor, rate: f64) -> Result<StepRecord> {
+        let (targets, confidence) = self.pseudo_labels(weak)?;
+        let (loss, logits) = self.loss(strong, &targets)?;
+        self.optimiser.step(&loss.backward()?, rate)?;
+        Ok(StepRecord {
+            loss: loss.to_scalar()?,
+            pseudo_labels: targets.to_vec1()?,
+            predictions: logits.argmax(D::Minus1)?.to_vec1()?,
+            confidence: confidence.mean_all()?.to_scalar()?,
+        })
+    }
+
+    /// Trains the epochs that are left (all of them, unless the tuner was resumed) and returns the history.
+    pub fn fit(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
+        while self.history.len() < self.config.epochs {
+            self.fit_epoch(unlabeled, &mut events)?;
+        }
+        Ok(self.history.clone())
+    }
+
+    /// One pass over the images. Interrupted, it stops between two steps: the tuner can be saved and goes on from there.
+    pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
+        let epoch = self.history.len();
+        let rng = self.rng.fork(epoch as u64);
+        let size = self.config.batch_size.min(unlabeled.len());
+        let batches = epoch_batches(unlabeled.len(), size, true, Some(&mut rng.fork(u64::MAX)));
+        let per_epoch = batches.len();
+        if per_epoch == 0 {
+            return Err(Error::Data("there are no images to tune on: check --train".into()));
+        }
+        let stage = format!("tuning {}/{}", epoch + 1, self.config.epochs.max(epoch + 1));
+        events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
+        let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
+        let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
+        let known = skipped.count();
+        let views = prefetch(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |index, image| {
+            (weak.apply(image), strong.apply(image, &mut rng.fork(index as u64)))
+        })
+        .max_unreadable(self.config.max_unreadable)
+        .log(&skipped);
+        let side = self.clip.config().vision.image_size;
+        for batch in views {
+            progress::check_interrupt("tuning stopped between two steps")?;
+            let started = Instant::now();
+            let batch = batch?;
+            let rate = self.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.config.epochs * per_epoch);
+            let n = batch.items.len();
+            self.sums.steps += 1;
+            if n == 0 {
+                continue;
+            }
+            let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
+            let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
+            let record = self.step_at(&pixels(weak)?, &pixels(strong)?, rate)?;
+            if !record.loss.is_finite() {
+                return Err(Error::Usage(format!("the loss is {} in epoch {}: lower the learning rate", record.loss, epoch + 1)));
+            }
+            let sums = &mut self.sums;
+            sums.images += n;
+            sums.loss += f64::from(record.loss) * n as f64;
+            sums.confidence += f64::from(record.confidence) * n as f64;
+            sums.agreed += record.predictions.iter().zip(&record.pseudo_labels).filter(|(a, b)| a == b).count();
+            for (index, pseudo) in batch.indices.iter().zip(&record.pseudo_labels) {
+                if let Some(label) = unlabeled.label(*index) {
+                    sums.labelled += 1; // analysis only: nothing above has seen a label
+                    sums.right += usize::from(label == *pseudo as usize);
+                }
+            }
+            sums.seconds += started.elapsed().as_secs_f64();
+            let (loss, accuracy) = (Some(record.loss), None);
+            events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy });
+        }
+        if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
+            events(&Event::Notice(notice));
+        }
+        let sums = std::mem::take(&mut self.sums);
+        let images = sums.images.max(1) as f64;
+        let record = EpochRecord {
+            epoch: epoch + 1,
+            loss: sums.loss / images,
+            agreement: 100.0 * sums.agreed as f64 / images,
+            confidence: 100.0 * sums.confidence / images,
+            pseudo_label_accuracy: (sums.labelled > 0).then(|| 100.0 * sums.right as f64 / sums.labelled as f64),
+            test_top1: None,
+            images: sums.images,
+            steps: sums.steps,
+            seconds: sums.seconds,
+        };
+        events(&Event::Finished { stage, seconds: record.seconds });
+        self.history.push(record.clone());
+        Ok(record)
+    }
+
+    /// Notes the test accuracy after the latest epoch in the history.
+    pub fn note_test_accuracy(&mut self, top1: f64) {
+        if let Some(record) = self.history.last_mut() {
+            record.test_top1 = Some(top1);
+        }
+    }
+
+    /// Prompted tower, weak view, tuned head, features as they come: LaFTer's inference, on labeled images.
+    pub fn evaluate(&self, test: &Dataset) -> Result<Evaluation> {
+        self.evaluate_with(test, progress::silent)
+    }
+
+    /// [`evaluate`](Self::evaluate) with progress events.
+    pub fn evaluate_with(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
+        let tuned = self.tuned();
+        let outputs = embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
+        outputs.evaluate(test)
+    }
+
+    /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        checkpoint::save(self, path.as_ref())
+    }
+
+    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the tuner must have been made with the same settings.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        checkpoint::load(self, path.as_ref())
+    }
+}
+
+impl std::fmt::Debug for Finetuner {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Finetuner(epoch {}/{}, {})", self.history.len(), self.config.epochs, self.trainable.summary())
+    }
+}

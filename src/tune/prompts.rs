@@ -1,0 +1,125 @@
+//! Visual prompts: learned tokens beside the patches (VPT, Jia et al. 2022).
+
+use std::collections::HashMap;
+
+use candle_core::{Device, Result, Tensor, Var};
+
+use crate::clip::VisionTower;
+use crate::rng::Rng;
+
+/// N_P learned tokens, inserted behind the class token after positions and pre-norm; v^p in eq. 4.
+///
+/// Shallow prompts pass through all blocks; deep ones are replaced by fresh ones before every block.
+///
+/// ```
+/// use lafter::{clip::Clip, rng::Rng, tune::VisualPrompts};
+/// use candle_core::{DType, Device, Tensor};
+/// let clip = Clip::demo()?;
+/// let tower = clip.vision();
+/// let prompts = VisualPrompts::shallow(4, tower.config().width, &mut Rng::new(1), &Device::Cpu)?;
+/// let side = tower.config().image_size;
+/// let pixels = Tensor::zeros((2, 3, side, side), DType::F32, &Device::Cpu)?;
+/// let tokens = tower.embed(&pixels)?;
+/// assert_eq!(prompts.insert(&tokens)?.dim(1)?, tokens.dim(1)? + 4);
+/// assert_eq!(prompts.forward(tower, &pixels)?.dims(), [2, clip.config().projection]);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct VisualPrompts {
+    /// One tensor [prompts, width] for shallow prompts, one a block for deep ones, none at all without prompts.
+    pub layers: Vec<Tensor>,
+}
+
+impl VisualPrompts {
+    /// No prompts: [`forward`](Self::forward) is then the tower's own.
+    pub fn none() -> Self {
+        Self { layers: Vec::new() }
+    }
+
+    /// `count` prompts before the first block.
+    pub fn shallow(count: usize, width: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+        Self::deep(count, width, 1, rng, device)
+    }
+
+    /// `count` prompts before each of `blocks` blocks. U(−a, a) with a = √(6 / (3·16·16 + width)), the released code's
+    /// bound whatever the patch size.
+    pub fn deep(count: usize, width: usize, blocks: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+        if count == 0 {
+            return Ok(Self::none());
+        }
+        let bound = (6.0 / (3 * 16 * 16 + width) as f32).sqrt();
+        let layers = (0..blocks).map(|_| rng.uniform_tensor((count, width), -bound, bound, device)).collect::<Result<_>>()?;
+        Ok(Self { layers })
+    }
+
+    /// Prompts a block.
+    pub fn count(&self) -> usize {
+        self.layers.first().map_or(0, |layer| layer.dims()[0])
+    }
+
+    /// [batch, 1 + patches, width] → [batch, 1 + prompts + patches, width].
+    pub fn insert(&self, tokens: &Tensor) -> Result<Tensor> {
+        match self.layers.first() {
+            None => Ok(tokens.clone()),
+            Some(first) => splice(tokens, first, 0),
+        }
+    }
+
+    /// The prompted tower, v^p(x): pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
+        let mut x = self.insert(&tower.embed(pixels)?)?;
+        let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
+        for (i, block) in blocks.iter().enumerate() {
+            x = block.forward(&self.renew(x, i)?)?;
+        }
+        tower.project(&last.forward_class(&self.renew(x, blocks.len())?)?)
+    }
+
+    /// Replaces the prompts before block `i` where they are deep.
+    fn renew(&self, tokens: Tensor, i: usize) -> Result<Tensor> {
+        match self.layers.get(i) {
+            Some(layer) if i > 0 => splice(&tokens, layer, self.count()),
+            _ => Ok(tokens),
+        }
+    }
+
+    /// A copy in fresh variables, and the variables by name (`prompts.0`, …).
+    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let vars = self.layers.iter().map(|layer| Var::from_tensor(&layer.copy()?)).collect::<Result<Vec<_>>>()?;
+        let layers = vars.iter().map(|var| var.as_tensor().clone()).collect();
+        Ok((Self { layers }, vars.into_iter().enumerate().map(|(i, var)| (format!("prompts.{i}"), var)).collect()))
+    }
+
+    /// The same values without a graph.
+    pub fn frozen(&self) -> Self {
+        Self { layers: self.layers.iter().map(Tensor::detach).collect() }
+    }
+
+    /// The tensors by name, as they are saved.
+    pub fn tensors(&self) -> Vec<(String, Tensor)> {
+        self.layers.iter().enumerate().map(|(i, layer)| (format!("prompts.{i}"), layer.detach())).collect()
+    }
+
+    /// Reads back what [`tensors`](Self::tensors) gave.
+    pub fn from_tensors(tensors: &HashMap<String, Tensor>) -> Self {
+        Self { layers: (0..).map_while(|i| tensors.get(&format!("prompts.{i}")).cloned()).collect() }
+    }
+}
+
+/// Puts `prompts` [p, width] behind the class token in place of the next `replaced` tokens.
+fn splice(tokens: &Tensor, prompts: &Tensor, replaced: usize) -> Result<Tensor> {
+    let (batch, n, width) = tokens.dims3()?;
+    if n < 1 + replaced || prompts.dim(1)? != width {
+        candle_core::bail!("visual prompts {:?} do not fit tokens {:?}: were they made for another tower?", prompts.dims(), tokens.dims());
+    }
+    let prompts = prompts.unsqueeze(0)?.broadcast_as((batch, prompts.dim(0)?, width))?;
+    let class = tokens.narrow(1, 0, 1)?;
+    let patches = tokens.narrow(1, 1 + replaced, n - 1 - replaced)?;
+    Tensor::cat(&[&class, &prompts, &patches], 1) // [batch, 1 + p + patches, width]
+}
+
+impl std::fmt::Debug for VisualPrompts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "VisualPrompts({} × {})", self.layers.len(), self.count())
+    }
+}

@@ -1,0 +1,40 @@
+//! The result of tuning: tower, visual prompts, head.
+
+use candle_core::{D, Result, Tensor};
+
+use super::prompts::VisualPrompts;
+use crate::classify::{Head, normalise};
+use crate::clip::VisionTower;
+
+/// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
+#[derive(Clone, Debug)]
+pub struct Tuned {
+    pub vision: VisionTower,
+    pub prompts: VisualPrompts,
+    pub head: Head,
+    /// Whether features are unit-normalised before the head.
+    pub normalise: bool,
+}
+
+impl Tuned {
+    /// v^p(x): pixels [batch, 3, side, side] → features [batch, d].
+    pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
+        let features = self.prompts.forward(&self.vision, pixels)?;
+        if self.normalise { normalise(&features) } else { Ok(features) }
+    }
+
+    /// f(v^p(x)): pixels [batch, 3, side, side] → logits [batch, C].
+    pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
+        self.head.forward(&self.features(pixels)?)
+    }
+
+    /// The class index of each image.
+    pub fn predict(&self, pixels: &Tensor) -> Result<Vec<usize>> {
+        Ok(self.logits(pixels)?.argmax(D::Minus1)?.to_vec1::<u32>()?.into_iter().map(|index| index as usize).collect())
+    }
+
+    /// The same values without a graph; sees later updates of the variables it shares storage with.
+    pub fn frozen(&self) -> Self {
+        Self { vision: self.vision.frozen(), prompts: self.prompts.frozen(), head: self.head.frozen(), normalise: self.normalise }
+    }
+}

@@ -1,0 +1,36 @@
+//! What README.md says of the demo, checked against the report.json files that `lafter demo` wrote.
+//!
+//! ```text
+//! for seed in 7777 1 2; do cargo run --release -- demo --seed $seed --out target/ci/demo-$seed; done
+//! LAFTER_DEMO_REPORTS=target/ci cargo test --test demo_claims -- --ignored --nocapture
+//! ```
+
+use lafter::eval::Report;
+
+#[test]
+#[ignore = "needs the reports of `lafter demo` in the folder that LAFTER_DEMO_REPORTS names"]
+fn three_seeds_hold_what_the_readme_says() {
+    let folder = std::env::var("LAFTER_DEMO_REPORTS").expect("set LAFTER_DEMO_REPORTS to the folder of the demo's outputs");
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let mut seeds = Vec::new();
+    for entry in std::fs::read_dir(&folder).unwrap() {
+        let path = entry.unwrap().path().join("report.json");
+        let report = Report::load(&path).unwrap();
+        let zero_shot = report.zero_shot.as_ref().unwrap().top1;
+        let text = report.text_classifier.as_ref().unwrap().evaluation.top1;
+        let section = report.lafter.as_ref().unwrap();
+        let lafter = section.evaluation.top1;
+        println!("seed {}: zero-shot {zero_shot:.1}, text classifier {text:.1}, LaFTer {lafter:.1}", report.seed);
+        assert!((40.0..=75.0).contains(&zero_shot), "the task is neither trivial nor hopeless: {zero_shot}");
+        assert!(text >= zero_shot, "texts help: {text} against {zero_shot}");
+        assert!(lafter >= text + 8.0, "unlabeled images help: {lafter} against {text}");
+        assert_eq!(section.per_epoch.last(), Some(&lafter), "the reported number is the last epoch's");
+        assert!(report.peak_rss_bytes.unwrap() < 1 << 30, "peak memory {:?}", report.peak_rss_bytes);
+        assert!(report.trainable.unwrap().count > 0);
+        assert!(path.with_file_name("index.html").exists() && path.with_file_name("lafter.safetensors").exists());
+        seeds.push(report.seed);
+    }
+    seeds.sort_unstable();
+    seeds.dedup();
+    assert!(seeds.len() >= 3, "three seeds are promised, found {seeds:?}");
+}

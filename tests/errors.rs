@@ -1,0 +1,224 @@
+//! Bad input through the real command: one line with the remedy on standard error, exit status 1 or 2, nothing written half.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use image::{Rgb, RgbImage};
+use lafter::pretrain::{PretrainConfig, demo};
+use tempfile::TempDir;
+
+fn lafter(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_lafter")).args(args).env("XDG_CACHE_HOME", scratch()).output().unwrap()
+}
+
+fn scratch() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+/// A CLIP directory in transformers' layout, made once by the crate's own trainer (two steps: it only has to load).
+fn model() -> &'static Path {
+    static MODEL: OnceLock<PathBuf> = OnceLock::new();
+    MODEL.get_or_init(|| {
+        let path = scratch().join("model");
+        let config = PretrainConfig { steps: 2, batch_size: 4, scenes: 8, test_scenes: 12, ..PretrainConfig::demo() };
+        demo(&config, &path, |_| {}).unwrap();
+        path
+    })
+}
+
+/// A copy of the model to spoil.
+fn spoiled(name: &str, spoil: impl FnOnce(&Path)) -> String {
+    let path = scratch().join(name);
+    std::fs::create_dir_all(&path).unwrap();
+    for entry in std::fs::read_dir(model()).unwrap() {
+        let entry = entry.unwrap();
+        std::fs::copy(entry.path(), path.join(entry.file_name())).unwrap();
+    }
+    spoil(&path);
+    path.display().to_string()
+}
+
+/// A class folder data set of `n` small pictures a class.
+fn pictures(name: &str, n: usize) -> PathBuf {
+    let path = scratch().join(name);
+    for (c, class) in ["house", "fish"].iter().enumerate() {
+        std::fs::create_dir_all(path.join(class)).unwrap();
+        for i in 0..n {
+            let shade = (40 * c + 5 * i) as u8;
+            RgbImage::from_pixel(20, 24, Rgb([shade, 255 - shade, 90])).save(path.join(class).join(format!("{i}.png"))).unwrap();
+        }
+    }
+    path
+}
+
+/// Fails with this status and one line that holds every one of `words`.
+fn refused(status: i32, words: &[&str], args: &[&str]) {
+    let output = lafter(args);
+    let stderr = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(status), "{args:?}: {stderr}");
+    assert!(output.stdout.is_empty(), "{args:?} printed a result: {}", String::from_utf8_lossy(&output.stdout));
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{args:?}: {stderr}");
+    assert!(!stderr.contains("panicked"), "{stderr}");
+    for word in words {
+        assert!(errors[0].contains(word), "{args:?}: \"{}\" does not say \"{word}\"", errors[0]);
+    }
+}
+
+fn short_run<'a>(model: &'a str, data: &'a str, out: &'a str) -> Vec<&'a str> {
+    vec![
+        "run",
+        "--model",
+        model,
+        "--train",
+        data,
+        "--test",
+        data,
+        "--out",
+        out,
+        "--text-epochs",
+        "5",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "4",
+        "--prompts",
+        "2",
+    ]
+}
+
+#[test]
+fn spoiled_models_are_refused() {
+    let data = pictures("plain", 4).display().to_string();
+    let zero_shot = |model: &str, words: &[&str]| refused(1, words, &["zero-shot", "--model", model, "--test", &data]);
+    let missing = spoiled("no-weights", |path| std::fs::remove_file(path.join("model.safetensors")).unwrap());
+    zero_shot(&missing, &["model.safetensors"]);
+    let cut = spoiled("cut-weights", |path| {
+        let file = path.join("model.safetensors");
+        let bytes = std::fs::read(&file).unwrap();
+        std::fs::write(&file, &bytes[..bytes.len() / 2]).unwrap();
+    });
+    zero_shot(&cut, &["model.safetensors"]);
+    let contradicting = spoiled("other-config", |path| {
+        let file = path.join("config.json");
+        let mut json: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+        let width = json["vision_config"]["hidden_size"].as_u64().unwrap();
+        json["vision_config"]["hidden_size"] = (2 * width).into();
+        std::fs::write(&file, json.to_string()).unwrap();
+    });
+    zero_shot(&contradicting, &["config"]);
+    let endless = spoiled("no-end-of-text", |path| {
+        let file = path.join("tokenizer.json");
+        let text = std::fs::read_to_string(&file).unwrap().replace("<|endoftext|>", "<|middleoftext|>");
+        std::fs::write(&file, text).unwrap();
+    });
+    zero_shot(&endless, &["<|endoftext|>"]);
+    let nonsense = spoiled("no-json", |path| std::fs::write(path.join("config.json"), "{ \"model_type\": ").unwrap());
+    zero_shot(&nonsense, &["config.json", "JSON"]);
+    refused(2, &["no such directory"], &["zero-shot", "--model", "./nowhere", "--test", &data]);
+}
+
+#[test]
+fn spoiled_data_are_refused() {
+    let model = model().display().to_string();
+    let good = pictures("good", 4).display().to_string();
+    let test = |data: &str, words: &[&str]| refused(1, words, &["zero-shot", "--model", &model, "--test", data]);
+    let empty = pictures("with-empty-class", 2);
+    std::fs::create_dir(empty.join("nothing-here")).unwrap();
+    test(&empty.display().to_string(), &["nothing-here"]);
+    test("./no-such-folder", &["no-such-folder"]);
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data");
+    test(&fixtures.join("no_images.parquet").display().to_string(), &["image"]);
+    let unknown = scratch().join("unknown.json");
+    std::fs::write(&unknown, r#"{ "house": ["A house has walls."], "fish": ["A fish swims."], "hous": ["A house has a roof."] }"#).unwrap();
+    let out = scratch().join("never").display().to_string();
+    let mut args = short_run(&model, &good, &out);
+    let unknown = unknown.display().to_string();
+    args.extend(["--descriptions", &unknown]);
+    refused(1, &["hous"], &args);
+    assert!(!Path::new(&out).join("report.json").exists());
+}
+
+#[test]
+fn a_few_unreadable_pictures_are_skipped_and_counted_and_many_end_the_run() {
+    let model = model().display().to_string();
+    let data = pictures("some-broken", 30);
+    std::fs::write(data.join("fish").join("broken.png"), b"not a picture").unwrap();
+    let (text, out) = (data.display().to_string(), scratch().join("some-broken-out"));
+    let out_text = out.display().to_string();
+    let output = lafter(&short_run(&model, &text, &out_text));
+    let stderr = String::from_utf8_lossy(&output.stderr).to_string();
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("broken.png"), "{stderr}");
+    let report: serde_json::Value = serde_json::from_slice(&std::fs::read(out.join("report.json")).unwrap()).unwrap();
+    assert_eq!(report["images"]["skipped"], 1, "{}", report["images"]);
+    for i in 0..10 {
+        std::fs::write(data.join("fish").join(format!("broken{i}.png")), b"not a picture").unwrap();
+    }
+    refused(1, &["could not be read"], &["zero-shot", "--model", &model, "--test", &text]);
+}
+
+#[test]
+fn a_saved_file_is_refused_by_another_model_and_kept_when_the_disk_is_full() {
+    let name = model().display().to_string();
+    let data = pictures("adapter", 6).display().to_string();
+    let out = scratch().join("adapter-out");
+    let out_text = out.display().to_string();
+    let output = lafter(&short_run(&name, &data, &out_text));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let weights = out.join("lafter.safetensors").display().to_string();
+    let picture = Path::new(&data).join("fish").join("0.png").display().to_string();
+    let output = lafter(&["predict", "--model", &name, "--weights", &weights, &picture]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("fish"));
+    refused(1, &["base model"], &["predict", "--model", "demo", "--weights", &weights, &picture]);
+    let plain = model().join("model.safetensors").display().to_string();
+    refused(1, &["no LaFTer file"], &["predict", "--model", &name, "--weights", &plain, &picture]);
+
+    #[cfg(unix)]
+    {
+        // a file-size limit of 8 blocks stands for a full disk: writes fail, the older results stay whole
+        let before = std::fs::read(&weights).unwrap();
+        let args: Vec<String> = short_run(&name, &data, &out_text).iter().map(|arg| format!("'{arg}'")).collect();
+        let script = format!("trap '' XFSZ; ulimit -f 8; exec '{}' {} --seed 5", env!("CARGO_BIN_EXE_lafter"), args.join(" "));
+        let output = Command::new("sh").args(["-c", &script]).env("XDG_CACHE_HOME", scratch()).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr).to_string();
+        assert_eq!(output.status.code(), Some(1), "{stderr}");
+        assert_eq!(stderr.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{stderr}");
+        assert_eq!(std::fs::read(&weights).unwrap(), before, "the older file must stay whole");
+        let left: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|name| name.to_string_lossy().contains("tmp")), "{left:?}");
+    }
+}
+
+#[test]
+fn bad_usage_is_status_2() {
+    let output = lafter(&["run", "--nonsense"]);
+    assert_eq!(output.status.code(), Some(2));
+    refused(2, &["expected cpu"], &["demo", "--device", "tpu"]);
+    #[cfg(not(feature = "cuda"))]
+    refused(2, &["no CUDA"], &["demo", "--device", "cuda"]);
+    let data = pictures("usage", 2).display().to_string();
+    let out = scratch().join("usage-out").display().to_string();
+    let name = model().display().to_string();
+    let mut args = short_run(&name, &data, &out);
+    args.extend(["--noise", "-1"]);
+    refused(2, &["noise"], &args);
+    let mut args = short_run(&name, &data, &out);
+    args.push("--resume");
+    refused(2, &["no checkpoint"], &args);
+}
+
+#[test]
+fn every_command_helps_with_an_example() {
+    for command in ["demo", "run", "zero-shot", "evaluate", "predict", "embed", "pretrain-demo"] {
+        let output = lafter(&[command, "--help"]);
+        let text = String::from_utf8_lossy(&output.stdout).to_string();
+        assert!(output.status.success() && text.contains("Example"), "{command}: {text}");
+        for option in ["--seed", "--device", "--json"] {
+            assert!(text.contains(option), "{command} lacks {option}");
+        }
+    }
+}
