@@ -40,7 +40,9 @@ impl Outputs {
     fn labels(&self, dataset: &Dataset) -> Result<Vec<usize>> {
         let label = |index: &usize| dataset.label(*index);
         self.indices.iter().map(label).collect::<Option<_>>().ok_or_else(|| {
-            Error::Data("these images have no labels, so there is nothing to evaluate against: use `lafter predict`, or a labeled --test".into())
+            Error::Data(
+                "these images have no labels, so there is nothing to evaluate against: use `lafter predict`, or a labeled --test".into(),
+            )
         })
     }
 

@@ -124,7 +124,9 @@ impl Experiment {
         self.config.validate()?;
         if self.test.classes() != self.texts.classes() {
             let (test, texts) = (self.test.classes().len(), self.texts.classes().len());
-            return Err(Error::Data(format!("the test set has {test} classes, the text set {texts}: give both the same class list (--classes)")));
+            return Err(Error::Data(format!(
+                "the test set has {test} classes, the text set {texts}: give both the same class list (--classes)"
+            )));
         }
         if self.test.is_empty() || self.train.is_empty() {
             return Err(Error::Data("the training or the test set holds no image: check the paths".into()));
@@ -136,7 +138,9 @@ impl Experiment {
             std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
         }
         if self.resume && !self.out.as_ref().is_some_and(|out| out.join(CHECKPOINT).exists()) {
-            return Err(Error::Usage("there is no checkpoint to resume from: start without --resume, or name the --out of the stopped run".into()));
+            return Err(Error::Usage(
+                "there is no checkpoint to resume from: start without --resume, or name the --out of the stopped run".into(),
+            ));
         }
         Ok(())
     }
@@ -165,7 +169,9 @@ impl Experiment {
                 (Err(Error::Interrupted(_)), Some(checkpoint)) => {
                     tuner.checkpoint(checkpoint)?;
                     let epoch = tuner.history().len() + 1;
-                    return Err(Error::Interrupted(format!("stopped in epoch {epoch} and saved: repeat the command with --resume to go on")));
+                    return Err(Error::Interrupted(format!(
+                        "stopped in epoch {epoch} and saved: repeat the command with --resume to go on"
+                    )));
                 }
                 (Err(error), _) => return Err(error),
             }

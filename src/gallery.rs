@@ -28,7 +28,11 @@ pub struct Picture {
 pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> {
     let mut pictures = Vec::new();
     let mut add = |name, caption: &str, figure: Figure| pictures.push(Picture { name, caption: caption.to_string(), figure });
-    add("views", "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).", views(experiment)?);
+    add(
+        "views",
+        "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).",
+        views(experiment)?,
+    );
     add(
         "text-classifier",
         "Stage one: the classifier learns on noisy text features (eq. 2).",
@@ -43,10 +47,18 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> 
     );
     add("features", "Texts and test images in one plane: the classes meet, the modalities stay apart.", features(experiment, outcome)?);
     if !outcome.history.is_empty() {
-        add("tuning", "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.", tuning(outcome)?);
+        add(
+            "tuning",
+            "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.",
+            tuning(outcome)?,
+        );
     }
     let last = outcome.tuned.as_ref().unwrap_or(&outcome.text_classifier);
-    add("confusion", "True classes in rows, answers in columns, at the end of the run.", plot::confusion(&last.confusion, &last.class_names())?);
+    add(
+        "confusion",
+        "True classes in rows, answers in columns, at the end of the run.",
+        plot::confusion(&last.confusion, &last.class_names())?,
+    );
     add("classes", "Each class before and after.", classes(outcome)?);
     add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
     Ok(pictures)
@@ -60,9 +72,10 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     for picture in &pictures {
         picture.figure.save(folder.join(picture.name).with_extension("svg"))?;
     }
-    let learned = outcome.report.trainable.map_or(String::new(), |t| {
-        format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share)
-    });
+    let learned = outcome
+        .report
+        .trainable
+        .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
     let intro = format!(
         "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned} \
          Accuracies are on {} test images; LaFTer's is that of the last epoch.</p>",

@@ -56,10 +56,7 @@ impl LafterConfig {
         let (text, image) = match preset {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
-            Preset::Demo => (
-                TextClassifierConfig::official(),
-                FinetuneConfig { epochs: 10, prompts: 8, ..FinetuneConfig::official() },
-            ),
+            Preset::Demo => (TextClassifierConfig::official(), FinetuneConfig { epochs: 10, prompts: 8, ..FinetuneConfig::official() }),
         };
         Self { preset, text, image, seed: 7777 }
     }
@@ -141,9 +138,16 @@ impl LaFTer {
     }
 
     /// [`fit_text`](Self::fit_text) with a cache of text features and progress events.
-    pub fn fit_text_with(&mut self, texts: &TextSet, cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Vec<TextEpoch>> {
+    pub fn fit_text_with(
+        &mut self,
+        texts: &TextSet,
+        cache: Option<&FeatureCache>,
+        mut events: impl FnMut(&Event),
+    ) -> Result<Vec<TextEpoch>> {
         if texts.classes() != self.classes {
-            return Err(Error::Text("the text set was made for other classes: build it from the same class names, in the same order".into()));
+            return Err(Error::Text(
+                "the text set was made for other classes: build it from the same class names, in the same order".into(),
+            ));
         }
         let features = embed::texts(&self.clip, texts.sentences(), cache, &mut events)?;
         let rng = &mut self.config.text_rng();

@@ -31,7 +31,7 @@ fn the_demo_clip_knows_its_scenes_and_the_target_domain_is_hard_but_not_hopeless
 
     let texts = scenes::text_set().unwrap();
     let sentences: Vec<&str> = texts.sentences().iter().map(String::as_str).collect();
-    let config = TextClassifierConfig::official();
+    let config = TextClassifierConfig { learning_rate: 5e-3, ..TextClassifierConfig::official() };
     let (classifier, _) = TextClassifier::fit(&clip.encode_text(&sentences).unwrap(), texts.labels(), &config, &mut Rng::new(1)).unwrap();
     for seed in [1, 2, 3] {
         let (target, labels) = features(&clip, &scenes::demo_sets(seed).1.take(480));

@@ -53,7 +53,9 @@ pub enum Command {
     #[command(after_help = "Example:\n  lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png")]
     Predict(PredictArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
-    #[command(after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors")]
+    #[command(
+        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
+    )]
     Embed(EmbedArgs),
     /// Train the demo CLIP anew from rendered scenes and captions
     #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]

@@ -119,11 +119,20 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         (Some(spec), _) => {
             let dataset = data::open(spec, &OpenOptions::default())?;
             let encode = |pixels: &candle_core::Tensor| clip.encode_image(pixels);
-            let outputs =
-                embedding::images(&dataset, clip.preprocess(), clip.device(), embedding::BATCH, "embedding images", |e| bars.show(e), encode)?;
+            let outputs = embedding::images(
+                &dataset,
+                clip.preprocess(),
+                clip.device(),
+                embedding::BATCH,
+                "embedding images",
+                |e| bars.show(e),
+                encode,
+            )?;
             if let Some((name, reason)) = outputs.skipped.first() {
                 // rows are in input order, so a silent gap would shift every later row
-                return Err(Error::Image(format!("{name} cannot be read ({reason}): remove it, since rows stand for images in input order")));
+                return Err(Error::Image(format!(
+                    "{name} cannot be read ({reason}): remove it, since rows stand for images in input order"
+                )));
             }
             outputs.rows
         }
@@ -138,7 +147,8 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         (None, None) => return Err(Error::Usage("embed needs --images DATA or --texts FILE".into())),
     };
     let shape = features.dims().to_vec();
-    let metadata = HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
+    let metadata =
+        HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
     if common.json {
         print(&json!({ "features": shape, "file": args.out }));

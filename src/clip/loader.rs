@@ -68,7 +68,9 @@ impl ClipLoader {
         let local = path.is_absolute() || self.name.starts_with('.') || self.name.split('/').count() != 2;
         if local {
             let name = &self.name;
-            return Err(Error::Usage(format!("--model {name}: no such directory, and no hub id (owner/name) either; `demo` names the embedded CLIP")));
+            return Err(Error::Usage(format!(
+                "--model {name}: no such directory, and no hub id (owner/name) either; `demo` names the embedded CLIP"
+            )));
         }
         let directory = hub::download(&self.name, self.revision.as_deref(), &mut events)?;
         self.directory(&directory)
@@ -110,7 +112,9 @@ impl ClipLoader {
         let side = config.vision.image_size;
         if preprocess.side() != side {
             let crop = preprocess.side();
-            return Err(Error::Config(format!("preprocessor_config.json crops to {crop} pixels, the vision tower expects {side}: they must agree")));
+            return Err(Error::Config(format!(
+                "preprocessor_config.json crops to {crop} pixels, the vision tower expects {side}: they must agree"
+            )));
         }
         tokenizer.check_vocabulary(config.text.vocabulary)?;
         weights.check(&config)?;

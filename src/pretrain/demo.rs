@@ -71,12 +71,12 @@ impl PretrainConfig {
         Self {
             clip: ClipConfig { vision, text, projection: 64 },
             seed: 7777,
-            steps: 12_000,
+            steps: 5000,
             batch_size: 64,
             learning_rate: 3e-3,
             weight_decay: 0.05,
             warmup: 100,
-            scenes: 40_000,
+            scenes: 24_000,
             test_scenes: 960,
             vocabulary: 1024,
         }

@@ -5,6 +5,10 @@
 //! [`Pretrainer`] is that loop for any sizes and data; [`demo`] runs it on rendered scenes with generated captions
 //! ([`crate::data::scenes`], source domain only) and writes a directory in transformers' layout, tokenizer included.
 //!
+//! The committed demo CLIP (386,497 parameters, 0.8 MB) came from `lafter pretrain-demo` at its defaults: seed 7777, 5,000
+//! steps of 64 pairs over 24,000 scenes, 1,018 s on one thread of a busy machine, last loss 1.08, zero-shot top-1 98.6 % on
+//! new source scenes. `src/clip/demo/summary.json` holds what the command itself wrote.
+//!
 //! ```
 //! use lafter::pretrain::{PretrainConfig, demo};
 //! let config = PretrainConfig { steps: 2, batch_size: 4, scenes: 8, test_scenes: 12, ..PretrainConfig::demo() };

@@ -53,7 +53,9 @@ impl Tuned {
         let shown = path.display();
         let (mut tensors, metadata) = read_tensors(path, clip.device())?;
         let info = metadata.get(KEY).ok_or_else(|| {
-            Error::Adapter(format!("{shown} is no LaFTer file (its metadata lack \"{KEY}\"): expected what `lafter run` writes as lafter.safetensors"))
+            Error::Adapter(format!(
+                "{shown} is no LaFTer file (its metadata lack \"{KEY}\"): expected what `lafter run` writes as lafter.safetensors"
+            ))
         })?;
         let info: AdapterInfo = serde_json::from_str(info).map_err(|e| Error::Adapter(format!("{shown}: unreadable metadata: {e}")))?;
         if info.weights_hash != clip.weights_hash() {
@@ -84,7 +86,9 @@ impl Tuned {
         let head = Head::from_tensors(&tensors).map_err(|e| Error::Adapter(format!("{shown}: {e}")))?;
         let (width, shared) = (clip.config().vision.width, clip.config().projection);
         if prompts.layers.iter().any(|layer| layer.dims().get(1) != Some(&width)) || head.inputs() != shared {
-            return Err(Error::Adapter(format!("{shown}: prompts or head do not fit a tower of width {width} and features of width {shared}")));
+            return Err(Error::Adapter(format!(
+                "{shown}: prompts or head do not fit a tower of width {width} and features of width {shared}"
+            )));
         }
         if head.classes() != info.classes.len() {
             let (outputs, names) = (head.classes(), info.classes.len());

@@ -43,7 +43,8 @@ pub(super) fn save(tuner: &Finetuner, path: &Path) -> Result<()> {
 pub(super) fn load(tuner: &mut Finetuner, path: &Path) -> Result<()> {
     let shown = path.display();
     let (tensors, metadata) = read_tensors(path, tuner.clip.device())?;
-    let state = metadata.get(KEY).ok_or_else(|| Error::Adapter(format!("{shown} is no checkpoint of a tuning run: start without --resume")))?;
+    let state =
+        metadata.get(KEY).ok_or_else(|| Error::Adapter(format!("{shown} is no checkpoint of a tuning run: start without --resume")))?;
     let state: State = serde_json::from_str(state).map_err(|e| Error::Adapter(format!("{shown}: unreadable state: {e}")))?;
     // a longer run may go on from a shorter one; everything else has to be as it was
     let comparable = FinetuneConfig { epochs: tuner.config.epochs, eval_every: tuner.config.eval_every, ..state.config };

