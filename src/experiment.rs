@@ -8,8 +8,8 @@ use serde_json::json;
 use crate::classify::{TextEpoch, ZeroShotClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
-use crate::data::scenes::{self, Domain, Scenes};
-use crate::describe::{Descriptions, Templates, TextSet};
+use crate::data::scenes;
+use crate::describe::{Templates, TextSet};
 use crate::embed::{self, FeatureCache, Outputs};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, Trainable, save_atomically};
@@ -41,13 +41,14 @@ pub struct Outcome {
     pub history: Vec<EpochRecord>,
     pub zero_shot: Evaluation,
     pub text_classifier: Evaluation,
+    /// Features of the test images from the untouched tower.
+    pub test_features: Outputs,
     /// `None` where the image stage was left out (0 epochs).
     pub tuned: Option<Evaluation>,
 }
 
-/// Scenes of the demo: unlabeled ones to tune on, labeled ones to evaluate on.
-const DEMO_TRAIN: usize = 1200;
-const DEMO_TEST: usize = 960;
+/// The seed of the demo's pictures.
+const DEMO_PICTURES: u64 = 1;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const HISTORY: &str = "history.jsonl";
@@ -56,12 +57,9 @@ impl Experiment {
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
     /// The pictures are the same for every seed.
     pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
-        let classes = scenes::class_names();
-        let descriptions = Descriptions::parse(scenes::DESCRIPTIONS, "the demo's descriptions")?;
-        let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble()).with_descriptions(&descriptions)?;
-        let pictures = |n, seed| Dataset::new(Scenes::new(Domain::Target, n, seed)).cached(1 << 30);
+        let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
-        let (train, test) = (pictures(DEMO_TRAIN, 1), pictures(DEMO_TEST, 2));
+        let (texts, train, test) = (scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30));
         Ok(Self { clip, texts, train, test, config, out: None, resume: false, cache: None })
     }
 
@@ -112,7 +110,7 @@ impl Experiment {
             tuned = Some(evaluation);
         }
         report.note_memory();
-        let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, tuned };
+        let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features: features, tuned };
         if let Some(out) = &self.out {
             outcome.report.save(out.join("report.json"))?;
             if outcome.tuned.is_some() {

@@ -1,2 +1,134 @@
-//! stub
-pub fn write(_e: &crate::experiment::Experiment, _o: &crate::experiment::Outcome, _t: &str, _out: &std::path::Path) -> crate::Result<()> { Ok(()) }
+//! The pictures of a run: curves, confusion, classes before and after, views, both modalities in one plane, one page.
+
+use std::path::Path;
+
+use candle_core::Tensor;
+
+use crate::augment::StrongAugment;
+use crate::embed;
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, save_atomically};
+use crate::experiment::{Experiment, Outcome};
+use crate::plot::{self, Figure, Panel, Series, Sort};
+use crate::progress::silent;
+use crate::rng::Rng;
+
+/// More texts than this are thinned before they are embedded for the picture.
+const MOST_TEXTS: usize = 1000;
+
+/// A figure with the name of its file and its caption.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    pub name: &'static str,
+    pub caption: String,
+    pub figure: Figure,
+}
+
+/// Draws what a run's outcome shows, in the order of the method.
+pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> {
+    let mut pictures = Vec::new();
+    let mut add = |name, caption: &str, figure: Figure| pictures.push(Picture { name, caption: caption.to_string(), figure });
+    add("views", "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).", views(experiment)?);
+    add(
+        "text-classifier",
+        "Stage one: the classifier learns on noisy text features (eq. 2).",
+        plot::panels(
+            "Text classifier",
+            "epoch",
+            &[
+                Panel::new("loss", vec![Series::new("loss on texts", outcome.text_history.iter().map(|e| e.loss))]),
+                Panel::new("percent", vec![Series::new("accuracy on noisy texts", outcome.text_history.iter().map(|e| e.accuracy))]),
+            ],
+        )?,
+    );
+    add("features", "Texts and test images in one plane: the classes meet, the modalities stay apart.", features(experiment, outcome)?);
+    if !outcome.history.is_empty() {
+        add("tuning", "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.", tuning(outcome)?);
+    }
+    let last = outcome.tuned.as_ref().unwrap_or(&outcome.text_classifier);
+    add("confusion", "True classes in rows, answers in columns, at the end of the run.", plot::confusion(&last.confusion, &last.class_names())?);
+    add("classes", "Each class before and after.", classes(outcome)?);
+    add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
+    Ok(pictures)
+}
+
+/// Writes the figures as SVG beside an index.html that holds them all.
+pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path) -> Result<()> {
+    let pictures = draw(experiment, outcome)?;
+    let folder = out.join("figures");
+    std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+    for picture in &pictures {
+        picture.figure.save(folder.join(picture.name).with_extension("svg"))?;
+    }
+    let learned = outcome.report.trainable.map_or(String::new(), |t| {
+        format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share)
+    });
+    let intro = format!(
+        "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned} \
+         Accuracies are on {} test images; LaFTer's is that of the last epoch.</p>",
+        experiment.texts.classes().len(),
+        experiment.texts.len(),
+        experiment.train.len(),
+        outcome.zero_shot.n,
+    );
+    let figures: Vec<(String, Figure)> = pictures.into_iter().map(|picture| (picture.caption, picture.figure)).collect();
+    let page = plot::index_html(title, &intro, &figures, &outcome.report.table().to_html());
+    save_atomically(out.join("index.html"), page.as_bytes())
+}
+
+/// Four training pictures: the weak view and four strong views of each.
+fn views(experiment: &Experiment) -> Result<Figure> {
+    let weak = experiment.clip.preprocess();
+    let side = weak.side();
+    let strong = if experiment.config.image.always_blur { StrongAugment::simsiam(side) } else { StrongAugment::paper(side) };
+    let mut rng = Rng::new(experiment.config.seed).fork(3);
+    let mut rows = Vec::new();
+    for index in 0..experiment.train.len() {
+        let Ok(picture) = experiment.train.image(index) else { continue };
+        let mut row = vec![("weak view".to_string(), weak.image(&picture))];
+        row.extend((1..=4).map(|i| (format!("strong view {i}"), strong.image(&picture, &mut rng))));
+        rows.push(row);
+        if rows.len() == 4 {
+            break;
+        }
+    }
+    plot::views("Two views", &rows)
+}
+
+fn features(experiment: &Experiment, outcome: &Outcome) -> Result<Figure> {
+    let texts = &experiment.texts;
+    let step = texts.len().div_ceil(MOST_TEXTS).max(1);
+    let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
+    let sentences: Vec<String> = chosen.iter().map(|i| texts.sentences()[*i].clone()).collect();
+    let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> { Ok(tensor.to_device(&candle_core::Device::Cpu)?.to_vec2::<f32>()?) };
+    let text_rows = rows(&embed::texts(&experiment.clip, &sentences, experiment.cache.as_ref(), silent)?)?;
+    let text_labels: Vec<usize> = chosen.iter().map(|i| texts.labels()[*i]).collect();
+    let images = &outcome.test_features;
+    let image_labels: Vec<usize> = images.indices.iter().filter_map(|i| experiment.test.label(*i)).collect();
+    plot::embedding(&text_rows, &text_labels, &rows(&images.rows)?, &image_labels, texts.classes())
+}
+
+fn tuning(outcome: &Outcome) -> Result<Figure> {
+    let history = &outcome.history;
+    let epochs = |f: fn(&crate::tune::EpochRecord) -> Option<f64>| {
+        history.iter().filter_map(|record| Some((record.epoch as f64, f(record)?))).collect::<Vec<(f64, f64)>>()
+    };
+    let mut shares = vec![
+        Series::at("top-1 on the test set", epochs(|e| e.test_top1)),
+        Series::at("pseudo-labels that are right", epochs(|e| e.pseudo_label_accuracy)),
+        Series::at("student agrees with teacher", epochs(|e| Some(e.agreement))),
+    ];
+    shares.retain(|series| !series.points.is_empty());
+    let loss = Series::at("loss on strong views", epochs(|e| Some(e.loss)));
+    plot::panels("Tuning", "epoch", &[Panel::new("loss", vec![loss]), Panel::new("percent", shares)])
+}
+
+fn classes(outcome: &Outcome) -> Result<Figure> {
+    let series = |name: &str, evaluation: &Evaluation| {
+        let known = evaluation.per_class.iter().enumerate().filter_map(|(i, class)| Some(((i + 1) as f64, class.accuracy?)));
+        Series::at(name, known)
+    };
+    let mut all = vec![series("zero-shot", &outcome.zero_shot), series("text classifier", &outcome.text_classifier)];
+    all.extend(outcome.tuned.as_ref().map(|tuned| series("LaFTer", tuned)));
+    plot::bars("By class", "top-1 %", &outcome.zero_shot.class_names(), &all, Sort::ByGain)
+}

@@ -77,7 +77,7 @@ pub mod prelude {
     pub use crate::describe::{Descriptions, Templates, TextSet};
     pub use crate::eval::{Evaluation, Report};
     pub use crate::lafter::{LaFTer, LafterConfig, Preset};
-    pub use crate::plot;
+    pub use crate::plot::{self, Figure};
     pub use crate::progress::Event;
     pub use crate::rng::Rng;
     pub use crate::tune::{FinetuneConfig, Finetuner, VisualPrompts};

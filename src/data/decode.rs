@@ -77,27 +77,24 @@ fn explain(error: &ImageError) -> String {
     }
 }
 
-/// True for a progressive JPEG without its end marker: the decoder would fill in what is missing and say nothing.
-///
-/// Baseline JPEGs need no such care: there, missing rows are an error of the decoder.
+/// True for a JPEG without its end marker: the decoder would fill in what is missing and say nothing.
 fn cut_short(bytes: &[u8]) -> bool {
     const MARKER: u8 = 0xff;
-    let mut progressive = false;
-    let mut at = 2;
     if !bytes.starts_with(&[MARKER, 0xd8]) {
         return false;
     }
+    let mut at = 2;
     while let Some(&[first, kind]) = bytes.get(at..at + 2) {
-        match (first, kind) {
+        at += match (first, kind) {
             (MARKER, 0xd9) => return false, // end of image
-            // between segments, inside coded data, fill bytes, markers without a length
-            (MARKER, 0x00 | 0x01 | 0xd0..=0xd8 | MARKER) | (..MARKER, _) => at += 1,
-            (MARKER, _) => {
-                progressive |= kind == 0xc2;
-                let Some(&[high, low]) = bytes.get(at + 2..at + 4) else { break };
-                at += 2 + usize::from(u16::from_be_bytes([high, low]));
-            }
+            // inside coded data, between segments, fill bytes, markers without a length
+            (MARKER, 0x00 | 0x01 | 0xd0..=0xd8 | MARKER) | (..MARKER, _) => 1,
+            // a segment: the end marker of an embedded thumbnail does not count
+            (MARKER, _) => match bytes.get(at + 2..at + 4) {
+                Some(&[high, low]) => 2 + usize::from(u16::from_be_bytes([high, low])),
+                _ => return true,
+            },
         }
     }
-    progressive
+    true
 }

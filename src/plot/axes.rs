@@ -19,6 +19,8 @@ pub(super) struct Axes {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ticks {
     Both,
+    /// Of both, those of x at whole numbers alone: epochs, steps.
+    Whole,
     /// Of x alone: the rows of a bar chart name themselves.
     Across,
 }
@@ -34,13 +36,15 @@ impl Axes {
         let label = |value: f64| text_width(&number(value, y_step), SIZE);
         // A tick between the ends can have one decimal more than they have.
         let widest = [y.0, y.1, y.0 + y_step, (y.0 + y.1) / 2.0].map(label).into_iter().fold(0.0, f64::max);
-        let beside = if ticks == Ticks::Both { widest + 12.0 } else { 0.0 };
+        let beside = if ticks != Ticks::Across { widest + 12.0 } else { 0.0 };
         let below = 22;
+        // The last tick's label stands around its tick: half of it lies beyond the plane.
+        let beyond = text_width(&number(x.1, x_step), SIZE).max(text_width(&number(x.1 - x_step, x_step), SIZE)) / 2.0;
         let mut svg = String::new();
         let failed = |e: &dyn std::fmt::Display| Error::Usage(format!("these axes cannot be drawn: {e}"));
         let ranges = {
             let root = SVGBackend::with_string(&mut svg, (right.ceil() as u32, bottom.ceil() as u32)).into_drawing_area();
-            let sheet = root.margin(top.round() as i32, 0, left.round() as i32, 0);
+            let sheet = root.margin(top.round() as i32, 0, left.round() as i32, beyond.ceil() as i32);
             let mut chart = ChartBuilder::on(&sheet)
                 .set_label_area_size(LabelAreaPosition::Left, beside.ceil() as i32)
                 .set_label_area_size(LabelAreaPosition::Bottom, below)
@@ -53,12 +57,12 @@ impl Axes {
                 mesh.disable_y_mesh().disable_y_axis();
             }
             mesh.x_labels(9)
-                .y_labels(if ticks == Ticks::Both { 6 } else { 0 })
+                .y_labels(if ticks != Ticks::Across { 6 } else { 0 })
                 .max_light_lines(0)
                 .bold_line_style(grid)
                 .axis_style(RGBColor(0x99, 0x99, 0x99))
                 .label_style(style)
-                .x_label_formatter(&|v| number(*v, x_step))
+                .x_label_formatter(&|v| if ticks == Ticks::Whole && v.fract() != 0.0 { String::new() } else { number(*v, x_step) })
                 .y_label_formatter(&|v| number(*v, y_step))
                 .draw()
                 .map_err(|e| failed(&e))?;
@@ -89,7 +93,13 @@ pub(super) fn span(values: impl Iterator<Item = f64>, share: f64) -> (f64, f64) 
     let (low, high) = if low <= high { (low, high) } else { (0.0, 1.0) };
     let apart = high - low;
     // Values nearer to each other than their own rounding errors count as equal.
-    let room = if apart > 1e-9 * low.abs().max(high.abs()) && apart > 1e-300 { apart * share } else { (0.1 * low.abs()).max(0.5) };
+    let room = if apart > 1e-9 * low.abs().max(high.abs()) && apart > 1e-300 {
+        apart * share
+    } else if low == 0.0 {
+        0.5
+    } else {
+        0.1 * low.abs().max(1e-290)
+    };
     (low - room, high + room)
 }
 
@@ -99,7 +109,7 @@ mod tests {
 
     #[test]
     fn equal_values_get_room() {
-        assert_eq!(span([3.0].into_iter(), 0.1), (2.5, 3.5));
+        assert_eq!(span([5.0].into_iter(), 0.1), (4.5, 5.5));
         assert_eq!(span([0.0, 0.0].into_iter(), 0.1), (-0.5, 0.5));
         assert_eq!(span([0.0, 10.0].into_iter(), 0.1), (-1.0, 11.0));
         assert_eq!(span(std::iter::empty(), 0.1), (-0.1, 1.1));

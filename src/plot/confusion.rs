@@ -33,7 +33,7 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
     }
     // Class names first: the more lines a cell has room for, the narrower the margins.
     let line = SIZE * LINE;
-    let rough = ((WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64).clamp(12.0, 46.0);
+    let rough = ((WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64).clamp(line, 46.0);
     // Beyond 150 classes the cells shrink and only every second, third … class is named.
     let rough = if k > 150 { (1800.0 / k as f64).max(1.5) } else { rough };
     let most = (rough / line).floor().max(1.0) as usize;

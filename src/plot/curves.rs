@@ -97,8 +97,9 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel) -> Resul
     let points = || panel.series.iter().flat_map(|s| &s.points);
     let x = span(points().map(|p| p.0), 0.0);
     // A single step gets room at both sides; several reach from edge to edge.
-    let x = if points().all(|p| p.0 == x.0) { span(points().map(|p| p.0), 0.1) } else { x };
-    let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), Ticks::Both)?;
+    let whole = points().all(|p| p.0.fract() == 0.0);
+    let x = if x.1 - x.0 < 2.0 && whole { (x.0.ceil() - 0.5, x.1.floor() + 0.5) } else { x };
+    let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), if whole { Ticks::Whole } else { Ticks::Both })?;
     let across = axes.plane.2 - axes.plane.0;
     for (index, series) in panel.series.iter().enumerate() {
         let colour = colour(index);

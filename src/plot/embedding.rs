@@ -7,8 +7,9 @@ use super::palette::{DISTINCT, Key, colour, legend, mark};
 use super::pca::pca;
 use super::text::wrap;
 use crate::error::{Error, Result};
+use crate::rng::Rng;
 
-/// More points of one modality than this are thinned evenly: they would hide each other.
+/// More points of one modality than this are thinned: they would hide each other.
 const MOST: usize = 1500;
 
 /// A scatter plot of text and image features along the first two principal components of both together.
@@ -128,13 +129,16 @@ pub fn embedding(
     Ok(canvas.finish(bottom + 24.0))
 }
 
-/// At most [`MOST`] features at even distances, in 64 bits and of unit length (a feature of zeros stays one), with their
-/// labels.
+/// At most [`MOST`] features, in 64 bits and of unit length (a feature of zeros stays one), with their labels. The choice is
+/// always the same one; it is drawn, because even distances would miss classes of data whose classes take turns.
 fn thinned(features: &[Vec<f32>], labels: &[usize]) -> (Vec<Vec<f64>>, Vec<usize>) {
-    let n = features.len();
-    let kept = n.min(MOST);
-    // Position i of `kept` stands for position i·n/kept of all.
-    let chosen = (0..kept).map(|i| i * n / kept).filter_map(|at| features.get(at).zip(labels.get(at)));
+    let mut order: Vec<usize> = (0..features.len()).collect();
+    if order.len() > MOST {
+        Rng::new(0).shuffle(&mut order);
+        order.truncate(MOST);
+        order.sort_unstable();
+    }
+    let chosen = order.into_iter().filter_map(|at| features.get(at).zip(labels.get(at)));
     chosen
         .map(|(feature, &label)| {
             let length = feature.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();

@@ -15,6 +15,8 @@ use crate::error::{Error, Result};
 const SIZE: f64 = 10.5;
 /// Room between pictures.
 const GAP: f64 = 10.0;
+/// More pictures than this go on in the next line: they would be too small to see.
+const ACROSS: usize = 9;
 
 /// Pictures in rows, each with its caption below: one row an image, its weak view first, then its strong views. Small
 /// pictures are enlarged with sharp pixels, large ones are reduced; all keep their proportions. They are embedded as PNG.
@@ -29,19 +31,19 @@ const GAP: f64 = 10.0;
 /// # Ok::<(), lafter::Error>(())
 /// ```
 pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
-    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0).min(ACROSS);
     if columns == 0 {
         return Err(Error::Usage("views: there is nothing to show; give at least one row with one picture".into()));
     }
     if rows.iter().flatten().any(|(_, picture)| picture.width() == 0 || picture.height() == 0) {
         return Err(Error::Usage("views: a picture has no pixels; leave it out".into()));
     }
-    // As large as the width allows, but no larger than a few times a tiny picture, and never too small to see.
-    let box_size = ((WIDTH - 2.0 * EDGE + GAP) / columns as f64 - GAP).clamp(64.0, 224.0);
+    // As large as the width allows, within reason for a few.
+    let box_size = ((WIDTH - 2.0 * EDGE + GAP) / columns as f64 - GAP).min(224.0);
     let content = columns as f64 * (box_size + GAP) - GAP + 2.0 * EDGE;
     let mut canvas = Canvas::new(title, content.max(240.0));
     let mut top = canvas.heading();
-    for row in rows {
+    for row in rows.iter().flat_map(|row| row.chunks(columns)) {
         let fit = |picture: &RgbImage| {
             let (w, h) = (f64::from(picture.width()), f64::from(picture.height()));
             let scale = box_size / w.max(h);
@@ -54,7 +56,7 @@ pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
             let (w, h) = fit(picture);
             let (x, y) = (left + (box_size - w) / 2.0, top + tallest - h);
             let sharp = if w > f64::from(picture.width()) { " style=\"image-rendering:pixelated\"" } else { "" };
-            let data = data_uri(picture, w, h)?;
+            let data = data_uri(picture, w)?;
             canvas.raw(&format!(
                 "<image class=\"view\" x=\"{x:.1}\" y=\"{y:.1}\" width=\"{w:.1}\" height=\"{h:.1}\"{sharp} href=\"{data}\">\
                  <title>{}</title></image>",
@@ -72,11 +74,21 @@ pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
     Ok(canvas.finish(top + 2.0))
 }
 
-/// The picture as a PNG inside a URI, reduced to twice the size it is shown at where it is larger.
-fn data_uri(picture: &RgbImage, width: f64, height: f64) -> Result<String> {
-    let (w, h) = ((2.0 * width).ceil() as u32, (2.0 * height).ceil() as u32);
-    let reduced = (picture.width() > w).then(|| image::imageops::resize(picture, w, h, FilterType::Triangle));
-    let picture = reduced.as_ref().unwrap_or(picture);
+/// The picture as a PNG inside a URI, at about the `width` it is shown at: whole multiples of small ones, because not every
+/// program that draws SVG knows sharp pixels, and large ones at twice that width.
+fn data_uri(picture: &RgbImage, width: f64) -> Result<String> {
+    let (w, h) = picture.dimensions();
+    let times = (width / f64::from(w)).ceil().clamp(1.0, 64.0) as u32;
+    let most = (2.0 * width).ceil() as u32;
+    let resized = if times > 1 {
+        Some(image::imageops::resize(picture, w * times, h * times, FilterType::Nearest))
+    } else if w > most {
+        let tall = (f64::from(h) * f64::from(most) / f64::from(w)).round().max(1.0) as u32;
+        Some(image::imageops::resize(picture, most, tall, FilterType::Triangle))
+    } else {
+        None
+    };
+    let picture = resized.as_ref().unwrap_or(picture);
     let mut png = Vec::new();
     PngEncoder::new(&mut png)
         .write_image(picture.as_raw(), picture.width(), picture.height(), ExtendedColorType::Rgb8)
