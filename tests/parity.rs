@@ -1,0 +1,210 @@
+//! Parity with PyTorch: both towers in every layout, a text-classifier step, a whole tuning step. What PyTorch computed
+//! stands in tests/fixtures/parity, with the script that made it and the versions.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use candle_core::{DType, Device, Tensor, Var};
+use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
+use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
+use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
+use lafter::rng::Rng;
+use lafter::tune::{FinetuneConfig, Finetuner};
+
+/// Agreement asked for: the largest difference over the largest value of the tensor.
+const TOLERANCE: f32 = 1e-4;
+
+/// The same for one step's change of a parameter: a value near 1 keeps 4 digits of a change of 5e-4.
+const CHANGE: f32 = 1e-3;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(name)
+}
+
+/// The tensors of one fixture, each asked for by name.
+struct Fixture(HashMap<String, Tensor>);
+
+impl Fixture {
+    fn read(name: &str) -> Self {
+        Self(read_tensors(fixture(name), &Device::Cpu).unwrap().0)
+    }
+
+    fn get(&self, name: &str) -> &Tensor {
+        self.0.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"))
+    }
+
+    fn check(&self, name: &str, ours: &Tensor) {
+        close(name, ours, self.get(name), TOLERANCE);
+    }
+}
+
+fn close(name: &str, ours: &Tensor, theirs: &Tensor, tolerance: f32) {
+    assert_eq!(ours.dims(), theirs.dims(), "{name}");
+    let values = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let (ours, theirs) = (values(ours), values(theirs));
+    let scale = theirs.iter().fold(0f32, |most, value| most.max(value.abs())).max(1e-6);
+    let difference = ours.iter().zip(&theirs).fold(0f32, |most, (a, b)| if b.is_nan() { f32::NAN } else { most.max((a - b).abs()) });
+    assert!(difference / scale < tolerance, "{name}: off by {difference:e} where the largest value is {scale:e}");
+    assert!(ours.iter().all(|value| value.is_finite()), "{name} is not finite");
+}
+
+fn config(folder: &str) -> ClipConfig {
+    let read = |file: &str| std::fs::read(fixture(folder).join(file)).ok().map(|bytes| serde_json::from_slice(&bytes).unwrap());
+    match (read("config.json"), read("open_clip_config.json")) {
+        (Some(json), _) => ClipConfig::from_transformers(&json).unwrap(),
+        (None, json) => ClipConfig::from_open_clip(&json.unwrap()).unwrap(),
+    }
+}
+
+fn towers(folder: &str) -> (ClipConfig, VisionTower, TextTower) {
+    let config = config(folder);
+    let weights = Weights::load(fixture(folder), DType::F32, &Device::Cpu).unwrap();
+    weights.check(&config).unwrap();
+    let vision = VisionTower::load(&config.vision, config.projection, weights.var_builder()).unwrap();
+    let text = TextTower::load(&config.text, config.projection, weights.var_builder()).unwrap();
+    (config, vision, text)
+}
+
+/// ids [n, context] of the fixture, and each text's pooled position by the configuration's rule.
+fn texts(config: &ClipConfig, fixture: &Fixture) -> (Tensor, Vec<usize>) {
+    let ids = fixture.get("ids").to_dtype(DType::U32).unwrap();
+    let ends = ids.to_vec2::<u32>().unwrap().iter().map(|row| config.text.end_of_text.position(row)).collect();
+    (ids, ends)
+}
+
+#[test]
+fn both_towers_agree_in_every_layout_and_activation() {
+    for folder in ["quick", "gelu", "micro", "micro_f16", "micro_bf16", "open_clip_quick", "open_clip_gelu"] {
+        let (config, vision, text) = towers(folder);
+        let expected = Fixture::read(&format!("{folder}/expected.safetensors"));
+        expected.check("image_features", &vision.forward(expected.get("pixels")).unwrap());
+        let (ids, ends) = texts(&config, &expected);
+        expected.check("text_features", &text.forward(&ids, &ends).unwrap());
+    }
+}
+
+#[test]
+fn the_open_stages_agree_one_by_one() {
+    for folder in ["quick", "gelu"] {
+        let (config, vision, text) = towers(folder);
+        let expected = Fixture::read(&format!("{folder}/expected.safetensors"));
+        let embedded = vision.embed(expected.get("pixels")).unwrap();
+        expected.check("vision.embedded", &embedded);
+        let encoded = vision.encode(&embedded).unwrap();
+        expected.check("vision.encoded", &encoded);
+        expected.check("image_features", &vision.project(&encoded).unwrap());
+        let (ids, _) = texts(&config, &expected);
+        let hidden = text.encode(&text.embed(&ids).unwrap()).unwrap();
+        expected.check("text.last_hidden", &text.final_norm.forward(&hidden).unwrap());
+    }
+}
+
+#[test]
+fn both_layouts_of_the_same_weights_give_the_same_bits() {
+    let pixels = Fixture::read("quick/expected.safetensors").get("pixels").clone();
+    let features = |folder: &str| towers(folder).1.forward(&pixels).unwrap().to_vec2::<f32>().unwrap();
+    assert_eq!(features("quick"), features("open_clip_quick"));
+}
+
+#[test]
+fn a_directory_loads_as_a_whole_clip() {
+    let clip = Clip::from_dir(fixture("quick")).unwrap();
+    let expected = Fixture::read("quick/expected.safetensors");
+    expected.check("image_features", &clip.encode_image(expected.get("pixels")).unwrap());
+    assert!((clip.logit_scale() - 2.5f64.exp()).abs() < 1e-3);
+    // the fixture's texts are ids only, so words are checked for what must hold: alone or in company, the same feature
+    let words = ["a photo of a river", "a cat", "a long text about a river that does not fit the context of this tower"];
+    let together = clip.encode_text(&words).unwrap();
+    for (i, word) in words.iter().enumerate() {
+        close(word, &clip.encode_text(&[word]).unwrap(), &together.narrow(0, i, 1).unwrap(), 1e-5);
+    }
+}
+
+#[test]
+fn text_classifier_steps_agree() {
+    let expected = Fixture::read("text_classifier.safetensors");
+    let labels = expected.get("labels").to_dtype(DType::U32).unwrap();
+    let weight = Var::from_tensor(expected.get("weight")).unwrap();
+    let group = ParamGroup { params: vec![("head".into(), weight.clone())], weight_decay: 0.01, rate: 1.0 };
+    let mut optimiser = AdamW::new(vec![group], AdamWConfig::default()).unwrap();
+    let unit = normalise(expected.get("features")).unwrap();
+    for step in 1..=2 {
+        let noisy = (&unit + expected.get(&format!("noise{step}"))).unwrap();
+        let logits = noisy.matmul(&weight.t().unwrap()).unwrap();
+        let loss = smoothed_cross_entropy(&logits, &labels, 0.1).unwrap();
+        expected.check(&format!("loss{step}"), &loss);
+        let grads = loss.backward().unwrap();
+        expected.check(&format!("grad{step}"), grads.get(&weight).unwrap());
+        optimiser.step(&grads, 1.0).unwrap();
+        expected.check(&format!("weight{step}"), &weight);
+    }
+}
+
+/// The fixture's name of one of our parameters.
+fn their_name(ours: &str) -> &str {
+    match ours {
+        "prompts.0" => "prompts",
+        "head.0.weight" => "head",
+        norm => norm,
+    }
+}
+
+/// Two whole steps: pseudo-labels, loss, every gradient, every parameter after AdamW.
+fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
+    // tuning reads no text; a directory is whole only with a tokenizer
+    let directory = tempfile::tempdir().unwrap();
+    for from in [folder, "quick"].map(fixture) {
+        for file in ["tokenizer.json", "preprocessor_config.json", "model.safetensors", "config.json"] {
+            let to = directory.path().join(file);
+            if !to.exists() && from.join(file).exists() {
+                std::fs::copy(from.join(file), to).unwrap();
+            }
+        }
+    }
+    let clip = Clip::from_dir(directory.path()).unwrap();
+
+    let expected = Fixture::read(expected);
+    let config = FinetuneConfig { prompts: 3, ..base };
+    let head = Head::from_tensors(&HashMap::from([("head.0.weight".to_string(), expected.get("head").clone())])).unwrap();
+    let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(1)).unwrap();
+    let params = tuner.trainable().params.clone();
+    let (_, prompts) = params.iter().find(|(name, _)| name == "prompts.0").unwrap();
+    prompts.set(expected.get("prompts")).unwrap();
+    let theirs = expected.0.keys().filter(|name| name.starts_with("step1.grad.")).count();
+    assert_eq!(params.len(), theirs, "the same parameters learn");
+
+    for step in 1..=2 {
+        let (weak, strong) = (expected.get(&format!("weak{step}")), expected.get(&format!("strong{step}")));
+        let labels = expected.get(&format!("step{step}.labels")).to_dtype(DType::U32).unwrap();
+        let (ours, _) = tuner.pseudo_labels(weak).unwrap();
+        assert_eq!(ours.to_vec1::<u32>().unwrap(), labels.to_vec1::<u32>().unwrap());
+        let (loss, logits) = tuner.loss(strong, &labels).unwrap();
+        expected.check(&format!("step{step}.logits"), &logits);
+        expected.check(&format!("step{step}.loss"), &loss);
+        let grads = loss.backward().unwrap();
+        for (name, var) in &params {
+            let grad = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
+            expected.check(&format!("step{step}.grad.{}", their_name(name)), grad);
+        }
+        let before: Vec<Tensor> = params.iter().map(|(_, var)| var.copy().unwrap()).collect();
+        let record = tuner.step(weak, strong).unwrap();
+        assert!((record.loss - loss.to_scalar::<f32>().unwrap()).abs() < 1e-6);
+        for ((name, var), before) in params.iter().zip(before) {
+            let after = format!("step{step}.after.{}", their_name(name));
+            expected.check(&after, var);
+            // the change alone, in which weight decay is 1 % for a value of 1
+            let start = if step == 1 { &before } else { expected.get(&format!("step1.after.{}", their_name(name))) };
+            close(&after, &(var.as_tensor() - &before).unwrap(), &(expected.get(&after) - start).unwrap(), CHANGE);
+        }
+    }
+}
+
+#[test]
+fn the_official_tuning_step_agrees() {
+    tuning_steps_agree("quick", "tuning_official.safetensors", FinetuneConfig::official());
+}
+
+#[test]
+fn the_paper_s_tuning_step_agrees() {
+    tuning_steps_agree("gelu", "tuning_paper.safetensors", FinetuneConfig::paper());
+}
