@@ -4,7 +4,6 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
-use crate::augment::StrongAugment;
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, save_atomically};
@@ -92,8 +91,7 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
 /// Four training pictures: the weak view and four strong views of each.
 fn views(experiment: &Experiment) -> Result<Figure> {
     let weak = experiment.clip.preprocess();
-    let side = weak.side();
-    let strong = if experiment.config.image.always_blur { StrongAugment::simsiam(side) } else { StrongAugment::paper(side) };
+    let strong = experiment.config.image.strong_view(weak);
     let mut rng = Rng::new(experiment.config.seed).fork(3);
     let mut rows = Vec::new();
     for index in 0..experiment.train.len() {

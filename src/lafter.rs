@@ -56,7 +56,19 @@ impl LafterConfig {
         let (text, image) = match preset {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
-            Preset::Demo => (TextClassifierConfig::official(), FinetuneConfig { epochs: 10, prompts: 8, ..FinetuneConfig::official() }),
+            Preset::Demo => (
+                // 64-wide features need larger steps than 512-wide ones
+                TextClassifierConfig { learning_rate: 5e-3, ..TextClassifierConfig::official() },
+                // views of 40 pixels: fewer prompts, milder crops, a blur in proportion
+                FinetuneConfig {
+                    epochs: 10,
+                    prompts: 8,
+                    crop_scale: (0.4, 1.0),
+                    blur_sigma: (0.1, 0.5),
+                    normalise_student: true,
+                    ..FinetuneConfig::official()
+                },
+            ),
         };
         Self { preset, text, image, seed: 7777 }
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::augment::{Preprocess, StrongAugment};
 use crate::error::{Error, Result};
 use crate::nn::Schedule;
 
@@ -38,8 +39,12 @@ pub struct FinetuneConfig {
     pub normalise_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation).
     pub augment: bool,
-    /// Whether the strong view is always blurred (released code) or half the time (SimSiam, the paper's reference).
-    pub always_blur: bool,
+    /// Share of the image's area that a strong view's crop takes, drawn uniformly.
+    pub crop_scale: (f32, f32),
+    /// How often the strong view is blurred: always in the released code, half the time in SimSiam, the paper's reference.
+    pub blur_probability: f32,
+    /// Radius of that blur in pixels, drawn uniformly; meant for views of 224 pixels.
+    pub blur_sigma: (f32, f32),
     /// Evaluate on the test set every so many epochs; 0 only after the last.
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails.
@@ -62,7 +67,9 @@ impl FinetuneConfig {
             teacher_head: TeacherHead::Frozen,
             normalise_student: false,
             augment: true,
-            always_blur: true,
+            crop_scale: (0.2, 1.0),
+            blur_probability: 1.0,
+            blur_sigma: (0.1, 2.0),
             eval_every: 1,
             max_unreadable: 0.05,
         }
@@ -71,7 +78,18 @@ impl FinetuneConfig {
     /// The paper's text: the head of eq. 3 is the head of eq. 4, SimSiam's blur; what it leaves open is as in
     /// [`official`](Self::official).
     pub fn paper() -> Self {
-        Self { teacher_head: TeacherHead::Shared, always_blur: false, ..Self::official() }
+        Self { teacher_head: TeacherHead::Shared, blur_probability: 0.5, ..Self::official() }
+    }
+
+    /// α_h: SimSiam's strong view at the side, mean and standard deviation of the weak view; the weak view itself where
+    /// [`augment`](Self::augment) is off.
+    pub fn strong_view(&self, weak: &Preprocess) -> StrongAugment {
+        let (scale, blur_p, blur_sigma) = (self.crop_scale, self.blur_probability, self.blur_sigma);
+        let view = match self.augment {
+            true => StrongAugment { scale, blur_p, blur_sigma, ..StrongAugment::simsiam(weak.side()) },
+            false => StrongAugment::none(weak.side()),
+        };
+        view.normalised_like(weak)
     }
 
     /// Refuses values that cannot work.
@@ -86,6 +104,7 @@ impl FinetuneConfig {
         if !(0.0..1.0).contains(&self.smoothing) {
             return wrong(format!("smoothing must lie in [0, 1), got {}", self.smoothing));
         }
+        self.strong_view(&Preprocess::clip(224)).validate()?;
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
         }

@@ -140,12 +140,7 @@ impl Finetuner {
             TeacherHead::Shared => head.frozen(),
         };
         let weak = clip.preprocess().clone();
-        let strong = match (config.augment, config.always_blur) {
-            (false, _) => StrongAugment::none(clip.config().vision.image_size),
-            (true, true) => StrongAugment::simsiam(clip.config().vision.image_size),
-            (true, false) => StrongAugment::paper(clip.config().vision.image_size),
-        }
-        .normalised_like(&weak);
+        let strong = config.strong_view(&weak);
         Ok(Self {
             clip: clip.clone(),
             teacher: vision.frozen(),
