@@ -57,14 +57,15 @@ impl LafterConfig {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
             Preset::Demo => (
-                // 64-wide features need larger steps than 512-wide ones
-                TextClassifierConfig { learning_rate: 5e-3, ..TextClassifierConfig::official() },
-                // views of 40 pixels: fewer prompts, milder crops, a blur in proportion
+                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512
+                TextClassifierConfig { learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
+                // views of 40 pixels hold 25 patches: two prompts, mild crops, no blur
                 FinetuneConfig {
-                    epochs: 10,
-                    prompts: 8,
-                    crop_scale: (0.4, 1.0),
-                    blur_sigma: (0.1, 0.5),
+                    epochs: 16,
+                    learning_rate: 1e-3,
+                    prompts: 2,
+                    crop_scale: (0.85, 1.0),
+                    blur_probability: 0.0,
                     normalise_student: true,
                     ..FinetuneConfig::official()
                 },
