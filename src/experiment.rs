@@ -102,8 +102,10 @@ impl Experiment {
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
             let trainable = tuner.trainable();
             if let Some(images) = &mut report.images {
-                images.skipped += tuner.skipped().len();
-                images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason));
+                // one picture may stand in both sets
+                let known = images.skipped_names.clone();
+                images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
+                images.skipped = images.skipped_names.len();
             }
             report.trainable = Some(Trainable { count: trainable.count(), share: trainable.share() });
             lafter.set_tuned(tuner.tuned());

@@ -151,10 +151,10 @@ pub struct RunArgs {
     #[arg(long)]
     pub deep_prompts: bool,
     /// σ of the noise on text features [official: 0.1]
-    #[arg(long, value_name = "S")]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub noise: Option<f32>,
     /// Learning rate of tuning [official: 5e-4]
-    #[arg(long, value_name = "R")]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
     /// Hidden width of an MLP text classifier [official: linear]
     #[arg(long, value_name = "N")]

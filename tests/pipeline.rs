@@ -1,0 +1,64 @@
+//! Whole runs on the demo, shortened: the same seed gives the same bits, a stopped run goes on where it stopped.
+
+use lafter::clip::Clip;
+use lafter::experiment::{Experiment, Outcome};
+use lafter::{gallery, progress};
+
+/// The demo on a few pictures, two epochs.
+fn short(seed: u64) -> Experiment {
+    let mut experiment = Experiment::demo(Clip::demo().unwrap(), seed).unwrap();
+    experiment.train = experiment.train.take(120);
+    experiment.test = experiment.test.take(96);
+    experiment.config.text.epochs = 30;
+    experiment.config.image.epochs = 2;
+    experiment
+}
+
+/// The report without what differs from run to run on one machine.
+fn report(outcome: &Outcome) -> String {
+    outcome.report.without_timing().to_json().unwrap()
+}
+
+#[test]
+fn the_same_seed_gives_the_same_report_and_another_seed_another() {
+    let run = |seed| short(seed).run(progress::silent).unwrap();
+    let (a, b, c) = (run(1), run(1), run(2));
+    assert_eq!(report(&a), report(&b));
+    let losses = |outcome: &Outcome| outcome.history.iter().map(|epoch| epoch.loss.to_bits()).collect::<Vec<_>>();
+    assert_eq!(losses(&a), losses(&b));
+    assert_ne!(losses(&a), losses(&c));
+}
+
+#[test]
+fn a_resumed_run_ends_with_the_report_of_an_uninterrupted_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let whole = Experiment { out: Some(folder.path().join("whole")), ..short(1) }.run(progress::silent).unwrap();
+    let out = folder.path().join("stopped");
+    let mut first = Experiment { out: Some(out.clone()), ..short(1) };
+    first.config.image.epochs = 1;
+    first.run(progress::silent).unwrap();
+    let resumed = Experiment { out: Some(out.clone()), resume: true, ..short(1) }.run(progress::silent).unwrap();
+    assert_eq!(report(&whole), report(&resumed));
+    let weights = |run: &str| std::fs::read(folder.path().join(run).join("lafter.safetensors")).unwrap();
+    assert!(weights("whole") == weights("stopped"), "the saved files differ");
+    let lines = std::fs::read_to_string(out.join("history.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 2);
+}
+
+#[test]
+fn a_run_leaves_a_report_figures_and_a_page() {
+    let folder = tempfile::tempdir().unwrap();
+    let experiment = Experiment { out: Some(folder.path().to_path_buf()), ..short(3) };
+    let outcome = experiment.run(progress::silent).unwrap();
+    gallery::write(&experiment, &outcome, "A short run", folder.path()).unwrap();
+    let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
+    assert!(page.contains("<svg") && page.contains("zero-shot"));
+    for figure in ["views", "text-classifier", "features", "tuning", "confusion", "classes", "reliability"] {
+        assert!(folder.path().join("figures").join(figure).with_extension("svg").exists(), "{figure}");
+    }
+    let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();
+    for key in ["zero_shot", "text_classifier", "lafter", "timing", "peak_rss_bytes", "trainable", "config", "seed", "device", "version"] {
+        assert!(!json[key].is_null(), "{key}");
+    }
+    assert_eq!(json["lafter"]["per_epoch"].as_array().unwrap().len(), 2);
+}
