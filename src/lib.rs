@@ -84,3 +84,7 @@ pub mod prelude {
     pub use crate::{Error, Result};
     pub use candle_core::{DType, Device, Tensor};
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
