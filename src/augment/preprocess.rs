@@ -8,8 +8,10 @@ use super::ops::{self, CentreAxis, Region, Resample};
 use crate::error::{Error, Result};
 
 /// Channel means of OpenAI's CLIP, for values of 0..1.
+#[allow(clippy::excessive_precision)] // the published digits
 pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
 /// Channel standard deviations of OpenAI's CLIP, for values of 0..1.
+#[allow(clippy::excessive_precision)] // the published digits
 pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 
 /// What the resize before the centre crop aims at, in pixels.

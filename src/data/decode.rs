@@ -87,8 +87,9 @@ fn cut_short(bytes: &[u8]) -> bool {
     while let Some(&[first, kind]) = bytes.get(at..at + 2) {
         at += match (first, kind) {
             (MARKER, 0xd9) => return false, // end of image
-            // inside coded data, between segments, fill bytes, markers without a length
-            (MARKER, 0x00 | 0x01 | 0xd0..=0xd8 | MARKER) | (..MARKER, _) => 1,
+            // coded data or what stands between segments; fill bytes and markers without a length
+            (..MARKER, _) => bytes[at..].iter().position(|byte| *byte == MARKER).unwrap_or(bytes.len()),
+            (MARKER, 0x00 | 0x01 | 0xd0..=0xd8 | MARKER) => 1,
             // a segment: the end marker of an embedded thumbnail does not count
             (MARKER, _) => match bytes.get(at + 2..at + 4) {
                 Some(&[high, low]) => 2 + usize::from(u16::from_be_bytes([high, low])),
