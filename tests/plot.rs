@@ -161,7 +161,7 @@ fn confusion_matrices() {
     }
     let figure = confusion(&counts(6, &mut rng), &awkward()).unwrap();
     check("confusion_awkward", &figure, "cell");
-    let figure = confusion(&vec![vec![0; 2]; 2], &names(2)).unwrap();
+    let figure = confusion(&[vec![0, 0], vec![0, 0]], &names(2)).unwrap();
     assert_eq!(check("confusion_empty", &figure, "cell"), 0);
     let mut thousand = vec![vec![0; 1000]; 1000];
     (0..1000).for_each(|i| thousand[i][i] = 50);

@@ -77,7 +77,7 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
             }
         }
     }
-    for (index, lines) in names.iter().enumerate().filter(|(index, _)| index % every == 0) {
+    for (index, lines) in names.iter().enumerate().step_by(every) {
         let middle = (index as f64 + 0.5) * cell;
         canvas.lines(left - 5.0, top + middle, lines, Type::new(SIZE, Anchor::End));
         let first = left + middle + SIZE * 0.35 - line * (lines.len() as f64 - 1.0) / 2.0;
