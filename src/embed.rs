@@ -114,7 +114,7 @@ impl FeatureCache {
 
     fn read(&self, clip: &Clip) -> HashMap<String, Vec<f32>> {
         // an unreadable cache is no error: the features are computed again and the file is replaced
-        let Ok((tensors, metadata)) = read_tensors(&self.file(clip), &Device::Cpu) else { return HashMap::new() };
+        let Ok((tensors, metadata)) = read_tensors(self.file(clip), &Device::Cpu) else { return HashMap::new() };
         let keys: Vec<String> = metadata.get("sentences").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
         let rows = tensors.get("features").and_then(|features| features.to_vec2::<f32>().ok()).unwrap_or_default();
         if keys.len() == rows.len() { keys.into_iter().zip(rows).collect() } else { HashMap::new() }
@@ -128,7 +128,7 @@ impl FeatureCache {
         let width = clip.config().projection;
         let features = Tensor::from_vec(rows.iter().flat_map(|(_, row)| row.iter().copied()).collect(), (rows.len(), width), &Device::Cpu)?;
         let metadata = HashMap::from([("sentences".to_string(), serde_json::json!(keys).to_string())]);
-        save_tensors(&self.file(clip), &[("features".to_string(), features)], metadata)
+        save_tensors(self.file(clip), &[("features".to_string(), features)], metadata)
     }
 }
 
