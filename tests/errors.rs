@@ -157,7 +157,7 @@ fn a_few_unreadable_pictures_are_skipped_and_counted_and_many_end_the_run() {
     for i in 0..10 {
         std::fs::write(data.join("fish").join(format!("broken{i}.png")), b"not a picture").unwrap();
     }
-    refused(1, &["could not be read"], &["zero-shot", "--model", &model, "--test", &text]);
+    refused(1, &["cannot be read", "5 %"], &["zero-shot", "--model", &model, "--test", &text]);
 }
 
 #[test]

@@ -185,7 +185,9 @@ fn tuning(setting: &str, seeds: u64) {
     }
 }
 
+/// `cargo test --release --test real_images -- --ignored --nocapture`
 #[test]
+#[ignore = "minutes: two epochs on 2,000 photographs"]
 fn short_tuning_goes_as_pytorchs() {
     tuning("short", 1);
 }
