@@ -46,6 +46,7 @@
 //! ```
 
 pub mod augment;
+pub mod checkpoint;
 pub mod classify;
 pub mod clip;
 pub mod data;
@@ -71,7 +72,9 @@ pub use lafter::{LaFTer, LafterConfig, Prediction, Preset};
 /// What a notebook cell wants in scope.
 pub mod prelude {
     pub use crate::augment::{Preprocess, StrongAugment};
-    pub use crate::classify::{Head, TextClassifier, TextClassifierConfig, ZeroShotClassifier, normalise, smoothed_cross_entropy};
+    pub use crate::classify::{
+        Head, TextClassifier, TextClassifierConfig, TextTrainer, ZeroShotClassifier, normalise, smoothed_cross_entropy,
+    };
     pub use crate::clip::{Clip, ClipLoader};
     pub use crate::data::{self, Dataset};
     pub use crate::describe::{Descriptions, Templates, TextSet};

@@ -177,9 +177,12 @@ pub struct RunArgs {
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,
-    /// Go on from the checkpoint in --out
+    /// Go on from the checkpoints in --out
     #[arg(long)]
     pub resume: bool,
+    /// Save a checkpoint every so many seconds, between two steps; 0 after each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub checkpoint_every: u64,
 }
 
 #[derive(Args)]

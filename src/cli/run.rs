@@ -1,6 +1,7 @@
 //! `run` and `demo`: an experiment set up, run, printed, drawn.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lafter::clip::ClipLoader;
 use lafter::data::{self, Dataset, OpenOptions, Split};
@@ -32,7 +33,8 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     }
     let cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
     let out = Some(args.out.clone());
-    let experiment = Experiment { clip, texts, train, test, config, out, resume: args.resume, cache };
+    let checkpoint_every = Duration::from_secs(args.checkpoint_every);
+    let experiment = Experiment { clip, texts, train, test, config, out, resume: args.resume, checkpoint_every, cache };
     finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
 }
 

@@ -196,7 +196,7 @@ impl<T> Iterator for Prefetch<T> {
             self.finish();
             return Some(Err(error));
         }
-        while self.remaining > 0 {
+        if self.remaining > 0 {
             self.remaining -= 1;
             let message = match self.receiver.as_ref()?.recv() {
                 Ok(message) => message,
@@ -217,9 +217,7 @@ impl<T> Iterator for Prefetch<T> {
                 self.finish();
                 return Some(Err(e));
             }
-            if !batch.is_empty() {
-                return Some(Ok(batch));
-            }
+            return Some(Ok(batch));
         }
         self.finish();
         None

@@ -12,6 +12,7 @@ use super::prompts::VisualPrompts;
 use super::trainable::Trainable;
 use super::tuned::Tuned;
 use crate::augment::{Preprocess, StrongAugment};
+use crate::checkpoint::{Autosave, fingerprint};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
 use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
@@ -86,6 +87,8 @@ pub(super) struct EpochSums {
 pub struct Finetuner {
     pub(super) config: FinetuneConfig,
     pub(super) clip: Clip,
+    /// A hash of the text classifier that the run started from.
+    pub(super) classifier: String,
     student: Tuned,
     /// The student's tower without prompts and without a graph; it shares the tuned norms.
     teacher: VisionTower,
@@ -100,6 +103,7 @@ pub struct Finetuner {
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
     skipped: Option<Skipped>,
+    autosave: Option<Autosave>,
 }
 
 impl Finetuner {
@@ -143,6 +147,7 @@ impl Finetuner {
         let strong = config.strong_view(&weak);
         Ok(Self {
             clip: clip.clone(),
+            classifier: fingerprint(classifier.head.tensors().iter().map(|(_, tensor)| tensor))?,
             teacher: vision.frozen(),
             student: Tuned { vision, prompts, head, normalise: config.normalise_student },
             teacher_head,
@@ -154,6 +159,7 @@ impl Finetuner {
             sums: EpochSums::default(),
             history: Vec::new(),
             skipped: None,
+            autosave: None,
             config,
         })
     }
@@ -256,7 +262,7 @@ impl Finetuner {
             let n = batch.items.len();
             self.sums.steps += 1;
             if n == 0 {
-                continue;
+                continue; // not one picture of the batch could be read
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
@@ -278,6 +284,9 @@ impl Finetuner {
             sums.seconds += started.elapsed().as_secs_f64();
             let (loss, accuracy) = (Some(record.loss), None);
             events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy });
+            if let Some(path) = self.autosave.as_mut().and_then(Autosave::due) {
+                self.checkpoint(path)?;
+            }
         }
         if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
             events(&Event::Notice(notice));
@@ -318,6 +327,11 @@ impl Finetuner {
         let outputs =
             embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
         outputs.evaluate(test)
+    }
+
+    /// Saves a checkpoint by itself while it trains.
+    pub fn autosave(&mut self, autosave: Autosave) {
+        self.autosave = Some(autosave);
     }
 
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
