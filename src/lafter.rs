@@ -57,8 +57,9 @@ impl LafterConfig {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
             Preset::Demo => (
-                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512
-                TextClassifierConfig { learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
+                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512; more epochs, so that
+                // the head forgets the seed of its first weights
+                TextClassifierConfig { epochs: 1000, learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
                 // views of 40 pixels hold 25 patches: two prompts, mild crops, no blur
                 FinetuneConfig {
                     epochs: 16,
