@@ -49,6 +49,7 @@ pub mod augment;
 pub mod checkpoint;
 pub mod classify;
 pub mod clip;
+mod contain;
 pub mod data;
 pub mod describe;
 pub mod embed;
