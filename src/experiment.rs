@@ -59,14 +59,18 @@ const CHECKPOINT: &str = "checkpoint.safetensors";
 const HISTORY: &str = "history.jsonl";
 
 impl Experiment {
+    /// A run with the official settings that writes nothing; change the fields as needed.
+    pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: Dataset) -> Self {
+        let (config, checkpoint_every) = (LafterConfig::default(), Duration::from_secs(60));
+        Self { clip, texts, train, test, config, out: None, resume: false, checkpoint_every, cache: None }
+    }
+
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
     /// The pictures are the same for every seed.
     pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
         let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
-        let (texts, train, test) = (scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30));
-        let checkpoint_every = Duration::from_secs(60);
-        Ok(Self { clip, texts, train, test, config, out: None, resume: false, checkpoint_every, cache: None })
+        Ok(Self { config, ..Self::new(clip, scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30)) })
     }
 
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
@@ -239,10 +243,11 @@ impl Experiment {
     }
 
     /// The configuration as the report keeps it.
-    fn describe(&self) -> serde_json::Value {
+    pub(crate) fn describe(&self) -> serde_json::Value {
         json!({
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
+            "texts": self.texts.hash(),
             "text": self.config.text, "image": self.config.image,
         })
     }

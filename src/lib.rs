@@ -45,6 +45,7 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+pub mod ablate;
 pub mod augment;
 pub mod checkpoint;
 pub mod classify;

@@ -18,6 +18,7 @@ mod palette;
 mod pca;
 mod reliability;
 mod series;
+mod spread;
 mod text;
 mod views;
 
@@ -30,5 +31,6 @@ pub use page::index_html;
 pub use pca::{Pca, pca};
 pub use reliability::reliability;
 pub use series::Series;
+pub use spread::spread_bars;
 pub use text::text_width;
 pub use views::views;
