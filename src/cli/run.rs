@@ -121,7 +121,7 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
         one.map_err(|e| Error::Usage(format!("the thread pool cannot be set up: {e}")))?;
     }
     let mut bars = Bars::new(common.json);
-    let clip = ClipLoader::new("demo").device(&device(&common.device)?).load(|event| bars.show(event))?;
+    let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let experiment = Experiment { out: Some(args.out.clone()), ..Experiment::demo(clip, common.seed)? };
     if !common.json {
         describe(&experiment);
