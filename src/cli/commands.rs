@@ -25,7 +25,6 @@ pub fn device(common: &Common) -> Result<Device> {
     if !cfg!(feature = "cuda") {
         return Err(Error::Usage(format!("--device {spec}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
     }
-    #[cfg(feature = "cuda")]
     candle_core::cuda::set_gemm_reduced_precision_f32(common.tf32);
     Ok(Device::new_cuda(ordinal)?)
 }
