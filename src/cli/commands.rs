@@ -170,7 +170,7 @@ pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!(summary));
     } else {
-        println!("{summary:?}\nwritten to {}", args.out.display());
+        println!("{summary}\nwritten to {}", args.out.display());
     }
     Ok(())
 }
