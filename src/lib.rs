@@ -45,6 +45,9 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+#[macro_use]
+mod wide;
+
 pub mod augment;
 pub mod classify;
 pub mod clip;
