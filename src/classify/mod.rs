@@ -2,11 +2,13 @@
 
 mod head;
 mod loss;
+mod noisy_texts;
 mod text_classifier;
 mod zero_shot;
 
 pub use head::Head;
 pub use loss::smoothed_cross_entropy;
+pub use noisy_texts::NoisyTexts;
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
 pub use zero_shot::ZeroShotClassifier;
 

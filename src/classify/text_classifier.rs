@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Head, normalise, smoothed_cross_entropy};
+use super::{Head, NoisyTexts, normalise};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup, Schedule};
 use crate::progress::{Event, check_interrupt};
@@ -129,8 +129,7 @@ impl TextClassifier {
         let (head, params) = head.trainable()?;
         let mut optimiser = optimiser(params, config)?;
 
-        let unit = normalise(&features.to_dtype(DType::F32)?)?.detach();
-        let targets = Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?;
+        let texts = NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?;
         let batch_size = config.batch_size.unwrap_or(n).min(n);
         let (steps, stage) = (n.div_ceil(batch_size), "text classifier");
         let started = std::time::Instant::now();
@@ -142,19 +141,11 @@ impl TextClassifier {
             for step in 0..steps {
                 check_interrupt("text classifier")?;
                 let size = batch_size.min(n - step * batch_size);
-                let (x, y) = match &order {
-                    None => (unit.clone(), targets.clone()),
-                    Some(order) => {
-                        let rows = Tensor::from_slice(&order[step * batch_size..][..size], size, device)?;
-                        (unit.index_select(&rows, 0)?, targets.index_select(&rows, 0)?)
-                    }
-                };
-                let noisy = if config.noise > 0.0 { (x + rng.normal_tensor((size, width), config.noise, device)?)? } else { x };
-                let logits = head.forward(&noisy)?; // [size, classes]
-                let loss = smoothed_cross_entropy(&logits, &y, config.smoothing)?;
+                let rows = order.as_ref().map(|order| &order[step * batch_size..][..size]);
+                let (loss, right) = texts.loss(&head, rows, rng)?;
                 optimiser.step(&loss.backward()?, config.schedule.factor(epoch * steps + step, config.epochs * steps))?;
                 loss_sum += f64::from(loss.to_scalar::<f32>()?) * size as f64;
-                correct += logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
+                correct += right;
             }
             let record = TextEpoch { epoch: epoch + 1, loss: (loss_sum / n as f64) as f32, accuracy: 100.0 * correct as f32 / n as f32 };
             if !record.loss.is_finite() {

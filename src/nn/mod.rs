@@ -26,7 +26,7 @@ pub use softmax::softmax;
 use candle_core::{CpuStorage, Error, Layout, Result, Tensor};
 
 /// The f32 values of a contiguous CPU storage, for the custom operations of this module.
-fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+pub(crate) fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let values = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
@@ -35,7 +35,7 @@ fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> 
 }
 
 /// Runs `f` on the f32 values of a CPU tensor (made contiguous first).
-fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {
@@ -45,6 +45,6 @@ fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
 }
 
 /// True where the custom CPU operations apply; elsewhere the plain differentiable form is used.
-fn on_cpu_f32(tensor: &Tensor) -> bool {
+pub(crate) fn on_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
 }
