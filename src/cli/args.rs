@@ -156,6 +156,9 @@ pub struct RunArgs {
     /// Learning rate of tuning [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
+    /// Multiply the tower's frozen layers in bf16: faster on processors with AVX-512 BF16, within 1 % of f32's features
+    #[arg(long)]
+    pub bf16: bool,
     /// Hidden width of an MLP text classifier [official: linear]
     #[arg(long, value_name = "N")]
     pub hidden: Option<usize>,

@@ -8,6 +8,7 @@ use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_
 use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
 use lafter::lafter::LafterConfig;
+use lafter::nn::Precision;
 use lafter::{Error, Preset, Result, gallery};
 
 use super::args::{Common, DemoArgs, RunArgs};
@@ -72,6 +73,7 @@ fn configure(args: &RunArgs, common: &Common) -> LafterConfig {
     image.learning_rate = args.learning_rate.unwrap_or(image.learning_rate);
     image.eval_every = args.eval_every;
     image.max_unreadable = args.max_unreadable;
+    image.precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
     config
 }
 

@@ -7,10 +7,18 @@
 mod activation;
 mod adamw;
 mod attention;
+mod attention_branch;
 mod block;
 mod fused_attention;
+mod gemm;
+mod isa;
 mod layer_norm;
 mod linear;
+mod math;
+mod mlp_branch;
+mod norm_rows;
+mod packed;
+mod parallel;
 mod schedule;
 mod softmax;
 
@@ -18,8 +26,10 @@ pub use activation::Activation;
 pub use adamw::{AdamW, AdamWConfig, ParamGroup};
 pub use attention::Attention;
 pub use block::Block;
+pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub use packed::Precision;
 pub use schedule::Schedule;
 pub use softmax::softmax;
 

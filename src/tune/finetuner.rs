@@ -18,7 +18,7 @@ use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup};
+use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup, Precision};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
 
@@ -116,7 +116,10 @@ impl Finetuner {
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
         let (prompts, mut params) = prompts.trainable()?;
-        let mut vision = clip.vision().frozen();
+        let mut vision = match config.precision {
+            Precision::F32 => clip.vision().frozen(),
+            Precision::Bf16 => clip.vision().frozen().packed(config.precision)?,
+        };
         if config.tune_norms {
             for (name, norm) in vision.norms_mut() {
                 let fresh = |tensor: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?)?) };
