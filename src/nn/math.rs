@@ -5,7 +5,7 @@ use crate::nn::Activation;
 
 /// eˣ to 2 units in the last place, without a branch (Cephes' polynomial).
 #[inline(always)]
-fn exp<const FMA: bool>(x: f32) -> f32 {
+pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to a whole number in the low bits
     let x = x.clamp(-87.0, 88.0);
     let t = madd::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
@@ -58,7 +58,7 @@ fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Σ f(x).
 #[inline(always)]
-fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(super) fn sum(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sum2(x, x, |x, _| f(x))
 }
 

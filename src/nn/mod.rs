@@ -16,6 +16,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod mlp_branch;
+mod noisy_loss;
 mod norm_rows;
 mod packed;
 mod parallel;
@@ -29,6 +30,7 @@ pub use block::Block;
 pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub(crate) use noisy_loss::NoisyLoss;
 pub use packed::Precision;
 pub use schedule::Schedule;
 pub use softmax::softmax;
@@ -36,7 +38,7 @@ pub use softmax::softmax;
 use candle_core::{CpuStorage, Error, Layout, Result, Tensor};
 
 /// The f32 values of a contiguous CPU storage, for the custom operations of this module.
-pub(crate) fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
+fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> {
     let values = storage.as_slice::<f32>()?;
     match layout.contiguous_offsets() {
         Some((start, end)) => Ok(&values[start..end]),
@@ -45,7 +47,7 @@ pub(crate) fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<
 }
 
 /// Runs `f` on the f32 values of a CPU tensor (made contiguous first).
-pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
+fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
     let tensor = tensor.contiguous()?;
     let (storage, layout) = tensor.storage_and_layout();
     match &*storage {

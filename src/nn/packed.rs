@@ -129,11 +129,16 @@ fn multiply(packed: &Packed, x: &[f32], inner: Range<usize>, columns: Range<usiz
     let mut y = vec![0f32; x.len() / height.max(1) * width];
     let work = 2 * x.len() * width;
     let tasks: Vec<_> = y.chunks_mut(width * ROWS).zip(x.chunks(height * ROWS)).collect();
-    parallel::map(tasks, work, || Rows::new(packed.kernel(), ROWS, height), |a, (y, x)| {
-        a.resize(x.len() / height, height);
-        x.chunks(height).enumerate().for_each(|(r, row)| a.set(r, row));
-        packed.multiply(a, inner.clone(), columns.clone(), Target { values: y, stride: width, bias, add: false });
-    });
+    parallel::map(
+        tasks,
+        work,
+        || Rows::new(packed.kernel(), ROWS, height),
+        |a, (y, x)| {
+            a.resize(x.len() / height, height);
+            x.chunks(height).enumerate().for_each(|(r, row)| a.set(r, row));
+            packed.multiply(a, inner.clone(), columns.clone(), Target { values: y, stride: width, bias, add: false });
+        },
+    );
     y
 }
 
