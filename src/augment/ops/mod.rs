@@ -20,6 +20,7 @@ mod crop;
 mod flip;
 mod hue;
 mod normalise;
+mod planar;
 mod resize;
 
 pub use blur::gaussian_blur;
