@@ -57,6 +57,7 @@ pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod experiment;
+mod files;
 pub mod gallery;
 pub mod lafter;
 pub mod nn;

@@ -177,6 +177,9 @@ pub struct RunArgs {
     /// Where text features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Disk space for decoded pictures and their weak views, so that they are made once, not every epoch; 0 keeps none
+    #[arg(long, value_name = "N", default_value_t = 4.0)]
+    pub cache_gib: f64,
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use lafter::clip::ClipLoader;
-use lafter::data::{self, Dataset, OpenOptions, Split};
+use lafter::data::{self, Dataset, OpenOptions, PictureCache, Split};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
@@ -14,9 +14,6 @@ use lafter::{Error, Preset, Result, gallery};
 use super::args::{Common, DemoArgs, RunArgs};
 use super::bars::Bars;
 use super::commands::{device, load};
-
-/// Decoded training pictures that are kept in memory between epochs, in bytes.
-const PICTURE_CACHE: usize = 1 << 30;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -57,7 +54,17 @@ fn open(args: &RunArgs) -> Result<(Dataset, Dataset)> {
         train.unlabeled()
     });
     let limit = |set: Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n));
-    Ok((limit(train, args.limit_train).cached(PICTURE_CACHE), limit(test, args.limit_test).cached(PICTURE_CACHE)))
+    let cache = picture_cache(args)?;
+    Ok((limit(train, args.limit_train).cached_in(&cache), limit(test, args.limit_test).cached_in(&cache)))
+}
+
+/// Beside the text features, for the system's temporary folder is often held in memory.
+fn picture_cache(args: &RunArgs) -> Result<PictureCache> {
+    if !(0.0..1e6).contains(&args.cache_gib) {
+        return Err(Error::Usage(format!("--cache-gib must be 0 or more, got {}", args.cache_gib)));
+    }
+    let folder = args.cache.clone().or_else(default_cache).unwrap_or_else(std::env::temp_dir);
+    Ok(PictureCache::new_in(folder, (args.cache_gib * f64::from(1 << 30)) as usize))
 }
 
 fn configure(args: &RunArgs, common: &Common) -> LafterConfig {

@@ -14,7 +14,7 @@ use super::tuned::Tuned;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
-use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
+use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
@@ -245,8 +245,10 @@ impl Finetuner {
         let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
-        let views = prefetch(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |index, image| {
-            (weak.apply(image), strong.apply(image, &mut rng.fork(index as u64)))
+        let views = prefetch_with(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |pictures, index| {
+            let picture = pictures.image(index)?;
+            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
+            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
         })
         .max_unreadable(self.config.max_unreadable)
         .log(&skipped);
