@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::gemm::{Kernel, Packed, Rows, Target, View, multiply};
+use super::gemm::{Kernel, Packed, Rows, Target, View, library};
 use super::isa::vectorised;
 use super::math::{exp, sum};
 use super::{Isa, Precision, f32_slice, with_f32};
@@ -92,10 +92,9 @@ impl Fused {
         let groups = GROUPS.min(GRADIENT_VALUES / weight.len().max(1)).clamp(1, tiles.max(1));
         let kernel = Kernel::new(self.isa, Precision::F32);
         let packed = Packed::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
-        let group = |index: usize| {
+        let buffers = || (vec![0f32; TILE * width], vec![0f32; TILE * classes], Rows::new(kernel, TILE, width));
+        let group = |(x, logits, left): &mut (Vec<f32>, Vec<f32>, Rows), index: usize| {
             let mut sums = Sums { loss: 0.0, right: 0, gradient: vec![0f32; if self.learns { weight.len() } else { 0 }] };
-            let (mut x, mut logits, mut scratch) = (vec![0f32; TILE * width], vec![0f32; TILE * classes], Vec::new());
-            let mut left = Rows::new(kernel, TILE, width);
             for tile in tiles * index / groups..tiles * (index + 1) / groups {
                 let start = tile * TILE;
                 let length = TILE.min(size - start);
@@ -112,15 +111,14 @@ impl Fused {
                     sums.right += usize::from(right);
                 }
                 if self.learns {
-                    // gᵀ x, [C, d]
-                    let (g, right) = (View { at: 0, row: 1, column: classes }, View { at: 0, row: width, column: 1 });
-                    let target = Target { values: &mut sums.gradient, stride: width, bias: None, add: true };
-                    multiply(kernel, [classes, width, length], 1.0, logits, g, x, right, &mut scratch, target);
+                    // += gᵀ x, [C, d]; both factors change at each tile, so there is nothing to pack ahead
+                    let (g, row) = (View { at: 0, row: 1, column: classes }, View { at: 0, row: width, column: 1 });
+                    library(classes, width, length, 1.0, logits, g, x, row, true, &mut sums.gradient, row);
                 }
             }
             sums
         };
-        (0..groups).into_par_iter().map(group).collect()
+        (0..groups).into_par_iter().with_max_len(1).map_init(buffers, group).collect()
     }
 
     /// u/‖u‖ + n for the features from position `start` on: [length, width].
