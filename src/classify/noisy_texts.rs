@@ -27,7 +27,7 @@ use crate::rng::Rng;
 #[derive(Clone, Debug)]
 pub struct NoisyTexts {
     /// [n, d] f32, of any length.
-    features: Tensor,
+    pub(super) features: Tensor,
     /// The features at unit length, made when the plain form first needs them.
     unit: OnceLock<Tensor>,
     labels: Arc<[u32]>,
