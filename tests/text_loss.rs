@@ -21,10 +21,11 @@ fn both(texts: &NoisyTexts, head: &Head, var: &Var, rows: Option<&[u32]>) -> [(f
     })
 }
 
-/// Euclidean distance over the length of the second.
+/// Euclidean distance over the length of the second, or over a tenth of the longest gradient there can be where the terms
+/// nearly cancel.
 fn apart(a: &[f32], b: &[f32]) -> f64 {
     let square = |values: &mut dyn Iterator<Item = f64>| values.map(|v| v * v).sum::<f64>().sqrt();
-    square(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / square(&mut b.iter().map(|b| f64::from(*b))).max(1e-12)
+    square(&mut a.iter().zip(b).map(|(a, b)| f64::from(a - b))) / square(&mut b.iter().map(|b| f64::from(*b))).max(0.3)
 }
 
 proptest! {
