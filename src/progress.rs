@@ -4,6 +4,7 @@
 //! and `&mut |_| {}` is silence. An interrupt (Ctrl-C, a notebook's stop button) calls [`interrupt`]; long loops call
 //! [`check_interrupt`] between steps, so the variables of a notebook survive.
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +26,24 @@ pub enum Event {
 
 /// A listener that says nothing.
 pub fn silent(_: &Event) {}
+
+static OBSERVER: OnceLock<fn(&Event)> = OnceLock::new();
+
+/// Shows every event of this process also to `observer`, whatever listener the caller gave: a notebook's live figures
+/// need no word from the user. The first observer stays.
+pub fn observe(observer: fn(&Event)) {
+    let _ = OBSERVER.set(observer);
+}
+
+/// Where events arise: passes each on to the observer, if there is one, and to the caller's listener.
+pub(crate) fn watched(mut events: impl FnMut(&Event)) -> impl FnMut(&Event) {
+    move |event| {
+        if let Some(observer) = OBSERVER.get() {
+            observer(event);
+        }
+        events(event);
+    }
+}
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 

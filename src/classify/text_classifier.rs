@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Head, normalise, smoothed_cross_entropy};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup, Schedule};
-use crate::progress::{Event, check_interrupt};
+use crate::progress::{Event, check_interrupt, watched};
 use crate::rng::Rng;
 
 /// How the text classifier is trained.
@@ -115,6 +115,7 @@ impl TextClassifier {
         rng: &mut Rng,
         mut events: impl FnMut(&Event),
     ) -> Result<(Self, Vec<TextEpoch>)> {
+        let mut events = watched(&mut events);
         config.validate()?;
         let (n, width) = features.dims2()?;
         if n != labels.len() || n == 0 {

@@ -122,6 +122,7 @@ pub struct PretrainSummary {
 /// summary.json to `out_dir`.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
     config.validate()?;
+    let mut events = progress::watched(&mut events);
     let started = Instant::now();
     let device = Device::Cpu;
     let rng = Rng::new(config.seed);
