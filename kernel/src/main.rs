@@ -1,1 +1,37 @@
-fn main() {}
+//! `lafter-kernel`: a Jupyter kernel for Rust with the lafter crate built ahead.
+
+mod cell;
+mod child;
+mod cli;
+mod commands;
+mod compile_errors;
+mod complete;
+mod engine;
+mod execute;
+mod failure;
+mod history;
+mod input;
+mod install;
+mod interrupt;
+mod is_complete;
+mod layout;
+mod limit;
+mod link;
+mod magics;
+mod publish;
+mod seed;
+mod server;
+mod session;
+mod stream;
+mod toolchain;
+
+fn main() {
+    if std::env::var_os(child::SOCKET_VARIABLE).is_some() && std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
+        child::run()
+    }
+    evcxr::runtime_hook(); // evcxr may also use this binary as its rustc wrapper
+    if let Err(error) = cli::main() {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}

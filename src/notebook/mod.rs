@@ -7,10 +7,12 @@ mod display;
 mod hooks;
 mod last;
 mod live;
+mod timing;
 
 pub use display::{Display, Html, Markdown, Show, clear_output, display, input};
 pub use hooks::{HOOKS_VARIABLE, Hooks, start};
 pub use last::ShowLast;
+pub use timing::timeit;
 
 /// The beginning of a line that is a message to the kernel.
 pub const MARK: &str = "\u{1e}LAFTER ";
