@@ -12,6 +12,7 @@ use crate::layout::{Layout, Scope, size};
 use crate::seed;
 use crate::server;
 use crate::session::Session;
+use crate::shim;
 use crate::toolchain;
 
 /// Answers a Jupyter front end.
@@ -19,7 +20,7 @@ pub fn serve(layout: Layout, connection_file: &Path) -> Result<()> {
     toolchain::complete_path();
     let session = open(&layout)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(server::serve(connection_file, layout, session))
+    runtime.block_on(server::serve(connection_file, session))
 }
 
 fn open(layout: &Layout) -> Result<Session> {
@@ -27,9 +28,15 @@ fn open(layout: &Layout) -> Result<Session> {
     if !seed.join("Cargo.lock").is_file() {
         bail!("{} holds no build: run `cargo run --release -p lafter-kernel -- install` in the checkout of lafter", seed.display());
     }
-    let session = Session::new(layout).with_context(|| format!("copying {}", seed.display()))?;
+    if std::fs::read_to_string(layout.toolchain()).ok() != toolchain::identity().ok() {
+        bail!("Rust has changed since the kernel was installed: run `cargo run --release -p lafter-kernel -- install` again");
+    }
+    let session = Session::new(layout).with_context(|| format!("making a folder in {}", layout.sessions().display()))?;
     // SAFETY: no thread was started yet
-    unsafe { engine::set_environment(&session) }
+    unsafe {
+        engine::set_environment(&session);
+        shim::set_environment(layout)?;
+    }
     Ok(session)
 }
 
@@ -38,7 +45,7 @@ pub fn try_cell(layout: &Layout) -> Result<(f64, f64)> {
     let started = Instant::now();
     let session = open(layout)?;
     let (iopub, _messages) = tokio::sync::mpsc::unbounded_channel();
-    let mut engine = Engine::start(layout, &session, Arc::new(Cell::new(iopub)))?;
+    let mut engine = Engine::start(&session, Arc::new(Cell::new(iopub)))?;
     let ready = started.elapsed().as_secs_f64();
     let code = "let check = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;\nassert_eq!(check.dims(), [2, 3]);";
     engine.execute(code, &|_, _| String::new()).map_err(|failure| anyhow!("the first cell failed: {}", failure.lines.join("\n")))?;

@@ -57,7 +57,34 @@ fn render(message: &str, code: Option<&str>, marks: &[Mark], notes: &[String], c
         text = format!("\u{1b}[31merror\u{1b}[0m: {message}").into_bytes();
     }
     let notes = notes.iter().map(|note| format!("help: {note}"));
-    String::from_utf8_lossy(&text).lines().map(String::from).chain(notes).collect()
+    String::from_utf8_lossy(&text).lines().map(merge).chain(notes).collect()
+}
+
+/// ariadne colours each character by itself: neighbours of one colour are joined, so that words stay words.
+fn merge(line: &str) -> String {
+    const OFF: &str = "\u{1b}[0m";
+    let (mut out, mut now) = (String::new(), "");
+    let mut rest = line;
+    while !rest.is_empty() {
+        let (colour, text, behind) = match rest.strip_prefix('\u{1b}').and_then(|_| rest.find('m')).map(|at| rest.split_at(at + 1)) {
+            Some((colour, tail)) => {
+                let (text, behind) = tail.split_once(OFF).unwrap_or((tail, ""));
+                (colour, text, behind)
+            }
+            None => {
+                let (text, behind) = rest.split_at(rest.find('\u{1b}').unwrap_or(rest.len()));
+                ("", text, behind)
+            }
+        };
+        if colour != now {
+            out += if now.is_empty() { "" } else { OFF };
+            out += colour;
+            now = colour;
+        }
+        out += text;
+        rest = behind;
+    }
+    out + if now.is_empty() { "" } else { OFF }
 }
 
 /// Line and column, counted in characters from 1, to a count of characters from the start.
@@ -95,6 +122,13 @@ mod tests {
         assert!(text.contains("cell:2:14"), "{text}");
         assert!(text.contains("2 │ let x: u32 = größe;"), "{text}");
         assert!(text.contains("expected `u32`") && text.ends_with("help: try this"), "{text}");
+    }
+
+    #[test]
+    fn neighbours_of_one_colour_are_joined() {
+        let (red, off) = ("\u{1b}[31m", "\u{1b}[0m");
+        assert_eq!(merge(&format!("a{red}b{off}{red}c{off} {red}d{off}")), format!("a{red}bc{off} {red}d{off}"));
+        assert_eq!(merge("plain"), "plain");
     }
 
     #[test]

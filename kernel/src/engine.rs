@@ -12,7 +12,6 @@ use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
 use crate::failure::Failure;
-use crate::layout::Layout;
 use crate::link;
 use crate::seed;
 use crate::session::Session;
@@ -43,16 +42,14 @@ pub unsafe fn set_environment(session: &Session) {
 
 impl Engine {
     /// Starts the cell's process and runs the prelude.
-    pub fn start(layout: &Layout, session: &Session, cell: Arc<Cell>) -> Result<Self> {
+    pub fn start(session: &Session, cell: Arc<Cell>) -> Result<Self> {
         link::listen(&session.socket(), cell.clone()).context("listening for the cell's output")?;
         let command = std::process::Command::new(std::env::current_exe()?);
         let (context, outputs) = EvalContext::with_subprocess_command(command).map_err(|e| anyhow!("{e}"))?;
         drop(outputs); // the cell's process writes to our sockets instead
-        seed::restore_lock(layout, &session.folder)?;
         let mut context = CommandContext::with_eval_context(context);
         context.set_opt_level(seed::OPT).map_err(|e| anyhow!("{e}"))?;
-        let prelude = format!(":dep {}\n{}", seed::dependency(layout), seed::PRELUDE);
-        context.execute(&prelude).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
+        context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
         Ok(Self { context, cell })
     }
 
@@ -105,7 +102,7 @@ impl Engine {
 
 /// "… Subprocess terminated with status: signal: 6 (SIGABRT) (core dumped)" → "signal: 6 (SIGABRT)".
 fn status(said: &str) -> &str {
-    let status = said.rsplit_once("status: ").map_or(said, |(_, status)| status).trim();
+    let status = said.split_once("terminated with status: ").map_or(said, |(_, status)| status).trim();
     status.strip_suffix(" (core dumped)").unwrap_or(status)
 }
 

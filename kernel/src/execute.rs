@@ -17,6 +17,7 @@ use crate::failure::Failure;
 use crate::history::History;
 use crate::input::Input;
 use crate::magics;
+use crate::shim;
 use crate::stream::{Bundle, take_whole};
 
 pub struct Executor {
@@ -131,7 +132,7 @@ impl Executor {
         let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(failed)?;
+        let mut child = shim::restore(&mut command).spawn().map_err(failed)?;
         let readers = [child.stdout.take().map(|out| self.pump(out, false)), child.stderr.take().map(|err| self.pump(err, true))];
         let status = loop {
             if let Some(status) = child.try_wait().map_err(failed)? {

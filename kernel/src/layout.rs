@@ -5,7 +5,8 @@
 //! DATA/.cargo/config.toml   profile of all builds below: dependencies optimised, without assertions
 //! DATA/wrapper/             the dylib over lafter that all cells share
 //! DATA/seed/                a build folder with everything compiled
-//! DATA/sessions/PID/        a running notebook's copy of the seed, its large files hard-linked
+//! DATA/shims/bin/           our stand-ins for cargo and rustup
+//! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
 
 use std::path::{Path, PathBuf};
@@ -59,6 +60,31 @@ impl Layout {
 
     pub fn seed(&self) -> PathBuf {
         self.data.join("seed")
+    }
+
+    pub fn shims(&self) -> PathBuf {
+        self.data.join("shims")
+    }
+
+    /// Sysroot and version of the toolchain that everything was built with.
+    pub fn toolchain(&self) -> PathBuf {
+        self.data.join("toolchain")
+    }
+
+    /// What `cargo metadata` is to say of a session.
+    pub fn description(&self) -> PathBuf {
+        self.data.join("metadata.json")
+    }
+
+    /// The shared library of lafter, and the folders of what it was compiled from.
+    pub fn library(&self) -> Result<(PathBuf, Vec<PathBuf>)> {
+        let target = self.seed().join("target");
+        let name = format!("liblafter_notebook.{}", if cfg!(target_os = "macos") { "dylib" } else { "so" });
+        let entries = std::fs::read_dir(&target).with_context(|| format!("reading {}", target.display()))?;
+        let hosts = entries.flatten().map(|entry| entry.path().join("debug"));
+        let debug = hosts.into_iter().find(|debug| debug.join(&name).is_file());
+        let debug = debug.with_context(|| format!("{} holds no {name}: install the kernel again", target.display()))?;
+        Ok((debug.join(name), vec![debug.join("deps"), target.join("debug/deps")]))
     }
 
     pub fn sessions(&self) -> PathBuf {

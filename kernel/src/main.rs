@@ -18,14 +18,17 @@ mod layout;
 mod limit;
 mod link;
 mod magics;
+mod metadata;
 mod publish;
 mod seed;
 mod server;
 mod session;
+mod shim;
 mod stream;
 mod toolchain;
 
 fn main() {
+    shim::hook();
     if std::env::var_os(child::SOCKET_VARIABLE).is_some() && std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
         child::run()
     }

@@ -7,6 +7,9 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 
 use crate::layout::Layout;
+use crate::metadata;
+use crate::shim;
+use crate::toolchain;
 
 /// What every session runs first.
 pub const PRELUDE: &str =
@@ -22,8 +25,8 @@ pub fn checkout() -> PathBuf {
     folder.parent().unwrap_or(folder).to_path_buf()
 }
 
-/// evcxr's line for the wrapper.
-pub fn dependency(layout: &Layout) -> String {
+/// The line of a manifest for the wrapper.
+fn dependency(layout: &Layout) -> String {
     format!("lafter = {{ path = {:?}, package = \"lafter-notebook\" }}", layout.wrapper())
 }
 
@@ -48,12 +51,14 @@ pub fn build(layout: &Layout) -> Result<()> {
     let status = cargo.status().context("starting cargo")?;
     ensure!(status.success(), "building lafter failed: see the messages above");
     fs::copy(seed.join("Cargo.lock"), layout.data.join("Cargo.lock"))?;
-    Ok(())
-}
-
-/// The lock file that pins all versions, whatever evcxr makes of the copy in a session.
-pub fn restore_lock(layout: &Layout, session: &Path) -> std::io::Result<()> {
-    fs::copy(layout.data.join("Cargo.lock"), session.join("Cargo.lock")).map(drop)
+    let mut metadata = Command::new("cargo");
+    metadata.args(["metadata", "--format-version=1", "--offline", "--filter-platform", &host()?]).current_dir(&seed);
+    let output = metadata.env_remove("CARGO").output().context("running cargo metadata")?;
+    ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+    metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
+    fs::write(layout.toolchain(), toolchain::identity()?)?;
+    let _ = fs::remove_dir_all(layout.data.join("answers")); // of an older toolchain
+    shim::install(layout)
 }
 
 const CONFIG: &str = "# Cells are compiled as evcxr says; what they depend on is compiled once, for speed.

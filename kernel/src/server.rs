@@ -14,7 +14,7 @@ use jupyter_zmq_client::{
     RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection, create_kernel_iopub_connection,
     create_kernel_shell_connection, create_kernel_stdin_connection,
 };
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 
 use crate::cell::Cell;
@@ -24,12 +24,14 @@ use crate::execute::Executor;
 use crate::input::Input;
 use crate::interrupt;
 use crate::is_complete;
-use crate::layout::Layout;
 use crate::session::Session;
 use crate::toolchain;
 
+/// When the analyser is made ready for the first question, unless a cell runs.
+const WARM_AFTER: Duration = Duration::from_secs(2);
+
 /// Serves one front end until it says shutdown.
-pub async fn serve(connection_file: &Path, layout: Layout, session: Session) -> Result<()> {
+pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
     let text = std::fs::read_to_string(connection_file).with_context(|| format!("reading {}", connection_file.display()))?;
     let info: ConnectionInfo =
         serde_json::from_str(&text).with_context(|| format!("{} is no connection file", connection_file.display()))?;
@@ -65,7 +67,7 @@ pub async fn serve(connection_file: &Path, layout: Layout, session: Session) -> 
     let cell = Arc::new(Cell::new(iopub.clone()));
     let kernel = Kernel { iopub, cell: cell.clone(), engine: Arc::new(Mutex::new(Err("starting".into()))), process: Arc::default() };
     let session = Arc::new(session);
-    kernel.start(layout, session.clone()).await;
+    kernel.start(session.clone()).await;
     tokio::spawn({
         let kernel = kernel.clone();
         async move {
@@ -99,33 +101,28 @@ pub async fn serve(connection_file: &Path, layout: Layout, session: Session) -> 
         kernel.status(&message, Status::busy());
         let reply = kernel.shell(&message, &executor).await?;
         let failed = matches!(&reply, Some(JupyterMessage { content: JupyterMessageContent::ExecuteReply(reply), .. }) if reply.status == ReplyStatus::Error);
+        // what stands behind a failed cell (Run All) was sent before its reply is
+        let stop = failed && matches!(&message.content, JupyterMessageContent::ExecuteRequest(request) if request.stop_on_error);
+        let behind: Vec<JupyterMessage> = std::iter::from_fn(|| if stop { queue.try_recv().ok() } else { None }).collect();
         if let Some(reply) = reply {
             shell_out.send(reply).await?;
         }
         kernel.status(&message, Status::idle());
-        if failed && matches!(&message.content, JupyterMessageContent::ExecuteRequest(request) if request.stop_on_error) {
-            for message in aborted(&mut queue).await {
-                kernel.status(&message, Status::busy());
-                let reply = match &message.content {
-                    JupyterMessageContent::ExecuteRequest(_) => {
-                        Some(ExecuteReply { status: ReplyStatus::Aborted, ..Default::default() }.as_child_of(&message))
-                    }
-                    _ => kernel.shell(&message, &executor).await?,
-                };
-                if let Some(reply) = reply {
-                    shell_out.send(reply).await?;
+        for message in behind {
+            kernel.status(&message, Status::busy());
+            let reply = match &message.content {
+                JupyterMessageContent::ExecuteRequest(_) => {
+                    Some(ExecuteReply { status: ReplyStatus::Aborted, ..Default::default() }.as_child_of(&message))
                 }
-                kernel.status(&message, Status::idle());
+                _ => kernel.shell(&message, &executor).await?,
+            };
+            if let Some(reply) = reply {
+                shell_out.send(reply).await?;
             }
+            kernel.status(&message, Status::idle());
         }
     }
     Ok(())
-}
-
-/// What stands behind a failed cell (Run All); the front end may still be sending it.
-async fn aborted(queue: &mut UnboundedReceiver<JupyterMessage>) -> Vec<JupyterMessage> {
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    std::iter::from_fn(|| queue.try_recv().ok()).collect()
 }
 
 /// `None` when the socket is closed, `Some(None)` for a message that cannot be read: it must not end the kernel.
@@ -148,15 +145,21 @@ struct Kernel {
 
 impl Kernel {
     /// Starts the engine in the background; whoever needs it waits for the lock, which is taken when this returns.
-    async fn start(&self, layout: Layout, session: Arc<Session>) {
+    async fn start(&self, session: Arc<Session>) {
         let (locked, wait) = tokio::sync::oneshot::channel();
-        let (engine, cell, process) = (self.engine.clone(), self.cell.clone(), self.process.clone());
+        let (engine, warm, cell, process) = (self.engine.clone(), self.engine.clone(), self.cell.clone(), self.process.clone());
         std::thread::spawn(move || {
             let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = locked.send(());
-            *engine = Engine::start(&layout, &session, cell).map_err(|error| format!("{error:#}"));
+            *engine = Engine::start(&session, cell).map_err(|error| format!("{error:#}"));
             if let Ok(engine) = &mut *engine {
                 *process.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.process());
+            }
+            drop(engine);
+            std::thread::sleep(WARM_AFTER);
+            if let Ok(mut engine) = warm.try_lock()
+                && let Ok(engine) = &mut *engine
+            {
                 complete::warm(engine);
             }
         });

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use anyhow::Context;
+
 /// One need: what was found, or what to do.
 pub struct Need {
     pub name: &'static str,
@@ -29,6 +31,12 @@ pub fn needs() -> Vec<Need> {
             required: true,
         },
     ]
+}
+
+/// Sysroot and version: a library built by one compiler is of no use to another.
+pub fn identity() -> anyhow::Result<String> {
+    let sysroot = first_line("rustc", "--print=sysroot").context("rustc does not run: install Rust from https://rustup.rs")?;
+    Ok(format!("{sysroot}\n{}\n", first_line("rustc", "--version").unwrap_or_default()))
 }
 
 /// The version of rustc alone: "1.95.0".
