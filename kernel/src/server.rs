@@ -18,6 +18,7 @@ use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
 use tokio::task::spawn_blocking;
 
 use crate::cell::Cell;
+use crate::compiling;
 use crate::complete;
 use crate::engine::Engine;
 use crate::execute::Executor;
@@ -66,10 +67,11 @@ pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
 
     let cell = Arc::new(Cell::new(iopub.clone()));
     let kernel = Kernel { iopub, cell: cell.clone(), engine: Arc::new(Mutex::new(Err("starting".into()))), process: Arc::default() };
+    compiling::show(cell.clone()).context("taking over standard error")?;
     let session = Arc::new(session);
     kernel.start(session.clone()).await;
     tokio::spawn({
-        let kernel = kernel.clone();
+        let (kernel, bye_session) = (kernel.clone(), session.clone());
         async move {
             while let Some(message) = next(control.read().await) {
                 let Some(message) = message else { continue };
@@ -82,9 +84,19 @@ pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
                 kernel.status(&message, Status::idle());
                 if bye {
                     tokio::time::sleep(Duration::from_millis(50)).await; // the reply is on its way
-                    kernel.end(&session);
+                    kernel.end(&bye_session);
                 }
             }
+        }
+    });
+
+    tokio::spawn({
+        let (kernel, session, parent) = (kernel.clone(), session.clone(), std::os::unix::process::parent_id());
+        async move {
+            while std::os::unix::process::parent_id() == parent {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            kernel.end(&session); // Jupyter has gone without a word
         }
     });
 

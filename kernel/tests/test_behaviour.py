@@ -1,5 +1,6 @@
 """What a reader of a notebook sees: live output, interrupts that keep variables, failures in one line."""
 
+import re
 import time
 import unittest
 
@@ -136,7 +137,7 @@ class Behaviour(unittest.TestCase):
 
     def test_compile_errors_show_the_cells_own_line(self):
         result = self.fails("let straße = \"日本\";\nlet n: u32 = straße;")
-        text = "\n".join(result.reply["traceback"])
+        text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(result.reply["traceback"]))
         self.assertEqual(result.reply["ename"], "CompileError")
         self.assertIn("let n: u32 = straße;", text)
         self.assertIn("2 │", text)
