@@ -21,6 +21,7 @@ mod link;
 mod magics;
 mod metadata;
 mod publish;
+mod receive;
 mod seed;
 mod server;
 mod session;

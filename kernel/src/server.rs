@@ -25,6 +25,7 @@ use crate::execute::Executor;
 use crate::input::Input;
 use crate::interrupt;
 use crate::is_complete;
+use crate::receive;
 use crate::session::Session;
 use crate::toolchain;
 
@@ -102,7 +103,7 @@ pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
 
     let (requests, mut queue) = unbounded_channel();
     tokio::spawn(async move {
-        while let Some(message) = next(shell_in.read().await) {
+        while let Some(message) = next(receive::request(&mut shell_in).await) {
             if message.is_some_and(|message| requests.send(message).is_err()) {
                 break;
             }
