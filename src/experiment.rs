@@ -1,11 +1,13 @@
 //! A whole run on one CLIP, one text set, one set of unlabeled images: all three numbers, the report, the figures.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use candle_core::Tensor;
 use serde_json::json;
 
-use crate::classify::{TextEpoch, ZeroShotClassifier};
+use crate::checkpoint::Autosave;
+use crate::classify::{TextClassifier, TextEpoch, TextTrainer, ZeroShotClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
@@ -27,8 +29,10 @@ pub struct Experiment {
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
     pub out: Option<PathBuf>,
-    /// Go on from the checkpoint in `out`.
+    /// Go on from the checkpoints in `out`.
     pub resume: bool,
+    /// How often a checkpoint is saved to `out` between two steps; one is saved after every epoch of tuning, too.
+    pub checkpoint_every: Duration,
     pub cache: Option<FeatureCache>,
 }
 
@@ -50,22 +54,29 @@ pub struct Outcome {
 /// The seed of the demo's pictures.
 const DEMO_PICTURES: u64 = 2;
 
+const TEXT_CHECKPOINT: &str = "text-checkpoint.safetensors";
 const CHECKPOINT: &str = "checkpoint.safetensors";
 const HISTORY: &str = "history.jsonl";
 
 impl Experiment {
+    /// A run with the official settings that writes nothing; change the fields as needed.
+    pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: Dataset) -> Self {
+        let (config, checkpoint_every) = (LafterConfig::default(), Duration::from_secs(60));
+        Self { clip, texts, train, test, config, out: None, resume: false, checkpoint_every, cache: None }
+    }
+
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
     /// The pictures are the same for every seed.
     pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
         let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
-        let (texts, train, test) = (scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30));
-        Ok(Self { clip, texts, train, test, config, out: None, resume: false, cache: None })
+        Ok(Self { config, ..Self::new(clip, scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30)) })
     }
 
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
     ///
-    /// Interrupted during tuning, it saves a checkpoint and says how to go on; a killed run goes on from its last epoch.
+    /// Interrupted, it saves a checkpoint and says how to go on; a killed run goes on from its last checkpoint. Either way
+    /// the report ends the same, bit for bit.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Outcome> {
         self.check()?;
         let mut report = Report::new(self.describe(), self.config.seed, device_name(self.clip.device()));
@@ -81,7 +92,9 @@ impl Experiment {
         report.zero_shot = Some(zero_shot.clone());
 
         let started = std::time::Instant::now();
-        let text_history = lafter.fit_text_with(&self.texts, self.cache.as_ref(), &mut events)?;
+        let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
+        lafter.set_text_classifier(self.train_text(&mut trainer, &mut events)?);
+        let text_history = trainer.history().to_vec();
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
         let text_classifier = self.evaluate(&features, lafter.text_classifier()?.logits(&features.rows)?)?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
@@ -136,13 +149,11 @@ impl Experiment {
         if self.texts.is_empty() {
             return Err(Error::Text("the text set is empty: give templates or descriptions".into()));
         }
+        if self.resume && !self.out.as_ref().is_some_and(|out| out.exists()) {
+            return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
+        }
         if let Some(out) = &self.out {
             std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
-        }
-        if self.resume && !self.out.as_ref().is_some_and(|out| out.join(CHECKPOINT).exists()) {
-            return Err(Error::Usage(
-                "there is no checkpoint to resume from: start without --resume, or name the --out of the stopped run".into(),
-            ));
         }
         Ok(())
     }
@@ -157,44 +168,63 @@ impl Experiment {
         Outputs { rows: logits, ..features.clone() }.evaluate(&self.test)
     }
 
+    /// The text classifier's loop with its checkpoint.
+    fn train_text(&self, trainer: &mut TextTrainer, events: &mut dyn FnMut(&Event)) -> Result<TextClassifier> {
+        let Some(path) = self.out.as_ref().map(|out| out.join(TEXT_CHECKPOINT)) else { return trainer.fit(events) };
+        if self.resume && path.exists() {
+            trainer.resume(&path)?;
+        }
+        trainer.autosave(Autosave::new(&path, self.checkpoint_every));
+        let result = trainer.fit(events);
+        if matches!(result, Ok(_) | Err(Error::Interrupted(_))) {
+            trainer.checkpoint(&path)?;
+        }
+        result.map_err(say_how_to_go_on)
+    }
+
     /// The tuning loop with evaluation, checkpoint and history after each epoch.
     fn tune(&self, tuner: &mut Finetuner, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
-        let checkpoint = self.out.as_ref().map(|out| out.join(CHECKPOINT));
-        if let (true, Some(checkpoint)) = (self.resume, &checkpoint) {
-            tuner.resume(checkpoint)?;
-            events(&Event::Notice(format!("resumed after epoch {} of {}", tuner.history().len(), self.config.image.epochs)));
+        let path = self.out.as_ref().map(|out| out.join(CHECKPOINT));
+        if let Some(path) = &path {
+            if self.resume && path.exists() {
+                tuner.resume(path)?;
+                events(&Event::Notice(format!("resumed after epoch {} of {}", tuner.history().len(), self.config.image.epochs)));
+            }
+            tuner.autosave(Autosave::new(path, self.checkpoint_every));
         }
-        let mut evaluation = None;
-        while tuner.history().len() < self.config.image.epochs {
-            match (tuner.fit_epoch(&self.train, &mut *events), &checkpoint) {
-                (Ok(_), _) => {}
-                (Err(Error::Interrupted(_)), Some(checkpoint)) => {
-                    tuner.checkpoint(checkpoint)?;
-                    let epoch = tuner.history().len() + 1;
-                    return Err(Error::Interrupted(format!(
-                        "stopped in epoch {epoch} and saved: repeat the command with --resume to go on"
-                    )));
+        let result = self.tune_and_evaluate(tuner, events);
+        match (&result, &path) {
+            (Err(Error::Interrupted(_)), Some(_)) => self.save_progress(tuner)?,
+            _ => return result,
+        }
+        result.map_err(say_how_to_go_on)
+    }
+
+    fn tune_and_evaluate(&self, tuner: &mut Finetuner, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+        let (epochs, every) = (self.config.image.epochs, self.config.image.eval_every);
+        loop {
+            // asked at the top, so that a run killed before or during an evaluation makes up for it
+            let done = tuner.history().len();
+            let unknown = tuner.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
+            if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
+                let evaluation = tuner.evaluate_with(&self.test, &mut *events)?;
+                tuner.note_test_accuracy(evaluation.top1);
+                self.save_progress(tuner)?;
+                if done >= epochs {
+                    return Ok(evaluation);
                 }
-                (Err(error), _) => return Err(error),
             }
-            let (done, every) = (tuner.history().len(), self.config.image.eval_every);
-            evaluation = None;
-            if done == self.config.image.epochs || (every > 0 && done % every == 0) {
-                let result = tuner.evaluate_with(&self.test, &mut *events)?;
-                tuner.note_test_accuracy(result.top1);
-                evaluation = Some(result);
-            }
-            if let (Some(out), Some(checkpoint)) = (&self.out, &checkpoint) {
-                tuner.checkpoint(checkpoint)?;
-                let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
-                save_atomically(out.join(HISTORY), lines.concat().as_bytes())?;
-            }
+            tuner.fit_epoch(&self.train, &mut *events)?;
+            self.save_progress(tuner)?;
         }
-        match evaluation {
-            Some(evaluation) => Ok(evaluation),
-            // resumed after the last epoch: nothing was left to train
-            None => tuner.evaluate_with(&self.test, events),
-        }
+    }
+
+    /// Checkpoint and history, where this run has a folder.
+    fn save_progress(&self, tuner: &Finetuner) -> Result<()> {
+        let Some(out) = &self.out else { return Ok(()) };
+        tuner.checkpoint(out.join(CHECKPOINT))?;
+        let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
+        save_atomically(out.join(HISTORY), lines.concat().as_bytes())
     }
 
     fn count(&self, report: &mut Report, features: &Outputs) {
@@ -213,12 +243,21 @@ impl Experiment {
     }
 
     /// The configuration as the report keeps it.
-    fn describe(&self) -> serde_json::Value {
+    pub(crate) fn describe(&self) -> serde_json::Value {
         json!({
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
+            "texts": self.texts.hash(),
             "text": self.config.text, "image": self.config.image,
         })
+    }
+}
+
+/// Adds the remedy to an interrupt whose state was saved.
+fn say_how_to_go_on(error: Error) -> Error {
+    match error {
+        Error::Interrupted(what) => Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on")),
+        other => other,
     }
 }
 

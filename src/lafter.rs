@@ -6,7 +6,7 @@ use candle_core::{D, Device, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use crate::classify::{TextClassifier, TextClassifierConfig, TextEpoch};
+use crate::classify::{TextClassifier, TextClassifierConfig, TextEpoch, TextTrainer};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::describe::TextSet;
@@ -57,8 +57,9 @@ impl LafterConfig {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
             Preset::Demo => (
-                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512
-                TextClassifierConfig { learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
+                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512; more epochs, so that
+                // the head forgets the seed of its first weights
+                TextClassifierConfig { epochs: 1000, learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
                 // views of 40 pixels hold 25 patches: two prompts, mild crops, no blur
                 FinetuneConfig {
                     epochs: 16,
@@ -157,17 +158,26 @@ impl LaFTer {
         cache: Option<&FeatureCache>,
         mut events: impl FnMut(&Event),
     ) -> Result<Vec<TextEpoch>> {
+        let mut trainer = self.text_trainer(texts, cache, &mut events)?;
+        self.set_text_classifier(trainer.fit(events)?);
+        Ok(trainer.history().to_vec())
+    }
+
+    /// A trainer of stage one as configured, not yet run.
+    pub fn text_trainer(&self, texts: &TextSet, cache: Option<&FeatureCache>, events: impl FnMut(&Event)) -> Result<TextTrainer> {
         if texts.classes() != self.classes {
             return Err(Error::Text(
                 "the text set was made for other classes: build it from the same class names, in the same order".into(),
             ));
         }
-        let features = embed::texts(&self.clip, texts.sentences(), cache, &mut events)?;
-        let rng = &mut self.config.text_rng();
-        let (classifier, history) = TextClassifier::fit_with(&features, texts.labels(), &self.config.text, rng, events)?;
+        let features = embed::texts(&self.clip, texts.sentences(), cache, events)?;
+        TextTrainer::new(&features, texts.labels(), self.config.text.clone(), &mut self.config.text_rng())
+    }
+
+    /// Takes a classifier as the result of stage one and forgets an earlier tuning.
+    pub fn set_text_classifier(&mut self, classifier: TextClassifier) {
         self.classifier = Some(classifier);
         self.tuned = None;
-        Ok(history)
     }
 
     /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) gives the loop in your own hands.

@@ -46,9 +46,12 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+pub mod ablate;
 pub mod augment;
+pub mod checkpoint;
 pub mod classify;
 pub mod clip;
+mod contain;
 pub mod data;
 pub mod describe;
 pub mod embed;
@@ -73,7 +76,9 @@ pub use lafter::{LaFTer, LafterConfig, Prediction, Preset};
 /// What a notebook cell wants in scope.
 pub mod prelude {
     pub use crate::augment::{Preprocess, StrongAugment};
-    pub use crate::classify::{Head, TextClassifier, TextClassifierConfig, ZeroShotClassifier, normalise, smoothed_cross_entropy};
+    pub use crate::classify::{
+        Head, TextClassifier, TextClassifierConfig, TextTrainer, ZeroShotClassifier, normalise, smoothed_cross_entropy,
+    };
     pub use crate::clip::{Clip, ClipLoader};
     pub use crate::data::{self, Dataset};
     pub use crate::describe::{Descriptions, Templates, TextSet};

@@ -421,10 +421,10 @@ fn unreadable_pictures_are_left_out_and_listed_once() {
 }
 
 #[test]
-fn a_batch_without_any_readable_picture_is_left_out() {
+fn a_batch_without_any_readable_picture_comes_empty() {
     let (set, _) = numbers(4, &[2, 3]);
     let batches: Vec<_> = prefetch(&set, epoch_batches(4, 2, false, None), 2, |i, _| i).max_unreadable(0.5).map(Result::unwrap).collect();
-    assert_eq!((batches.len(), batches[0].items.clone()), (1, vec![0, 1]));
+    assert_eq!((batches.len(), batches[0].items.clone(), batches[1].items.clone()), (2, vec![0, 1], vec![]));
 }
 
 #[test]

@@ -208,7 +208,7 @@ fn bad_usage_is_status_2() {
     refused(2, &["noise"], &args);
     let mut args = short_run(&name, &data, &out);
     args.push("--resume");
-    refused(2, &["no checkpoint"], &args);
+    refused(2, &["no run to resume"], &args);
 }
 
 #[test]

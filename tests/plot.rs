@@ -3,7 +3,10 @@
 
 use image::{Rgb, RgbImage};
 use lafter::eval::{Evaluation, calibration_error};
-use lafter::plot::{Figure, Panel, Series, Sort, bars, confusion, curves, embedding, index_html, panels, reliability, text_width, views};
+use lafter::plot::{
+    Figure, Panel, Series, Sort, attention, bars, confusion, curves, embedding, histogram, index_html, modality_gap, panels, reliability,
+    spread_bars, text_width, views,
+};
 use lafter::rng::Rng;
 use roxmltree::{Document, Node};
 
@@ -289,6 +292,44 @@ fn reliability_diagrams() {
 }
 
 #[test]
+fn bars_carry_their_spread() {
+    let rows = [
+        ("templates · both · a name so long that it has to be broken into several lines to fit".to_string(), 71.25, Some(0.84)),
+        ("descriptions · none".to_string(), 64.0, None),
+        ("names <&> σ = 0".to_string(), 3.5, Some(6.0)),
+    ];
+    let figure = spread_bars("What the parts are worth", "LaFTer, top-1 % (mean and standard deviation over seeds)", &rows).unwrap();
+    assert_eq!(check("spread", &figure, "bar"), 3);
+    assert_eq!(figure.svg().matches("class=\"whisker\"").count(), 6);
+    assert!(spread_bars("t", "v", &[]).is_err());
+    assert!(spread_bars("t", "v", &[("a".into(), f64::NAN, None)]).is_err());
+}
+
+#[test]
+fn histograms_hold_every_value_once() {
+    let mut rng = Rng::new(5);
+    let draws = |rng: &mut Rng, n, mean: f32| rng.normals(n, 0.1).into_iter().map(|v| f64::from(v + mean)).collect::<Vec<f64>>();
+    let samples = [("right".to_string(), draws(&mut rng, 900, 0.8)), ("wrong".to_string(), draws(&mut rng, 80, 0.5))];
+    let figure = histogram("Confidence of pseudo-labels", "confidence", 20, &samples).unwrap();
+    assert!(check("histogram", &figure, "bin") <= 40);
+    assert!(histogram("t", "v", 10, &[("empty".into(), vec![])]).is_err());
+    assert!(histogram("t", "v", 10, &[("one".into(), vec![1.0])]).is_ok());
+    let mut rows = |n, shift: f32| (0..n).map(|_| rng.normals(16, 1.0).into_iter().map(|v| v + shift).collect()).collect::<Vec<Vec<f32>>>();
+    let (texts, images) = (rows(40, 1.0), rows(60, -1.0));
+    assert!(check("modality-gap", &modality_gap("The modality gap", &texts, &images).unwrap(), "bin") > 20);
+    assert!(modality_gap("t", &texts[..1], &images).is_err());
+}
+
+#[test]
+fn attention_lies_over_the_picture() {
+    let picture = RgbImage::from_fn(40, 40, |x, y| Rgb([6 * x as u8, 6 * y as u8, 120]));
+    let map = |centre: i32| (0..25).map(|i: i32| 1.0 / (1.0 + (i - centre).pow(2) as f32)).collect::<Vec<f32>>();
+    let maps = [("block 1".to_string(), map(3)), ("block 4".to_string(), map(12))];
+    assert_eq!(check("attention", &attention("Class token", &picture, 5, &maps).unwrap(), "view"), 3);
+    assert!(attention("t", &picture, 4, &maps).unwrap_err().to_string().contains("block 1"));
+}
+
+#[test]
 fn files_and_pages() {
     let evaluation = Evaluation::from_logits(&[1.0, 0.0, 0.0, 1.0], &[0, 0], &["a & b", "c"]).unwrap();
     let figure = confusion(&evaluation.confusion, &evaluation.class_names()).unwrap();
@@ -296,7 +337,13 @@ fn files_and_pages() {
     let path = folder.path().join("figures/confusion.svg");
     figure.save(&path).unwrap();
     assert_eq!(std::fs::read_to_string(&path).unwrap(), figure.svg());
-    for ending in ["figure.png", "figure"] {
+    let png = folder.path().join("figures/confusion.png");
+    figure.save(&png).unwrap();
+    let drawn = image::open(&png).unwrap().to_rgb8();
+    assert_eq!((f64::from(drawn.width()), f64::from(drawn.height())), (2.0 * figure.size().0, 2.0 * figure.size().1));
+    let dark = drawn.pixels().filter(|pixel| pixel.0.iter().all(|v| *v < 100)).count();
+    assert!(dark > 300, "the texts are missing: {dark} dark pixels");
+    for ending in ["figure.gif", "figure"] {
         let error = figure.save(folder.path().join(ending)).unwrap_err().to_string();
         assert!(error.contains(".svg") && error.lines().count() == 1, "{error}");
     }

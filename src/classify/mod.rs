@@ -3,11 +3,13 @@
 mod head;
 mod loss;
 mod text_classifier;
+mod trainer;
 mod zero_shot;
 
 pub use head::Head;
 pub use loss::smoothed_cross_entropy;
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
+pub use trainer::TextTrainer;
 pub use zero_shot::ZeroShotClassifier;
 
 use candle_core::{D, Result, Tensor};

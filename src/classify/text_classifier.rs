@@ -3,10 +3,10 @@
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Head, normalise, smoothed_cross_entropy};
+use super::{Head, TextTrainer, normalise};
 use crate::error::{Error, Result};
-use crate::nn::{AdamW, AdamWConfig, ParamGroup, Schedule};
-use crate::progress::{Event, check_interrupt, watched};
+use crate::nn::Schedule;
+use crate::progress::Event;
 use crate::rng::Rng;
 
 /// How the text classifier is trained.
@@ -113,64 +113,11 @@ impl TextClassifier {
         labels: &[usize],
         config: &TextClassifierConfig,
         rng: &mut Rng,
-        mut events: impl FnMut(&Event),
+        events: impl FnMut(&Event),
     ) -> Result<(Self, Vec<TextEpoch>)> {
-        let mut events = watched(&mut events);
-        config.validate()?;
-        let (n, width) = features.dims2()?;
-        if n != labels.len() || n == 0 {
-            return Err(Error::Shape(format!("{n} text features but {} labels: one label a text, and at least one text", labels.len())));
-        }
-        let classes = labels.iter().max().map_or(0, |max| max + 1);
-        let device = features.device();
-        let head = match config.hidden {
-            None => Head::linear(width, classes, rng, device)?,
-            Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
-        };
-        let (head, params) = head.trainable()?;
-        let mut optimiser = optimiser(params, config)?;
-
-        let unit = normalise(&features.to_dtype(DType::F32)?)?.detach();
-        let targets = Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?;
-        let batch_size = config.batch_size.unwrap_or(n).min(n);
-        let (steps, stage) = (n.div_ceil(batch_size), "text classifier");
-        let started = std::time::Instant::now();
-        events(&Event::Started { stage: stage.into(), total: config.epochs, unit: "epochs".into() });
-        let mut history = Vec::with_capacity(config.epochs);
-        for epoch in 0..config.epochs {
-            let (mut loss_sum, mut correct) = (0f64, 0usize);
-            let order = (steps > 1).then(|| shuffled(n, rng));
-            for step in 0..steps {
-                check_interrupt("text classifier")?;
-                let size = batch_size.min(n - step * batch_size);
-                let (x, y) = match &order {
-                    None => (unit.clone(), targets.clone()),
-                    Some(order) => {
-                        let rows = Tensor::from_slice(&order[step * batch_size..][..size], size, device)?;
-                        (unit.index_select(&rows, 0)?, targets.index_select(&rows, 0)?)
-                    }
-                };
-                let noisy = if config.noise > 0.0 { (x + rng.normal_tensor((size, width), config.noise, device)?)? } else { x };
-                let logits = head.forward(&noisy)?; // [size, classes]
-                let loss = smoothed_cross_entropy(&logits, &y, config.smoothing)?;
-                optimiser.step(&loss.backward()?, config.schedule.factor(epoch * steps + step, config.epochs * steps))?;
-                loss_sum += f64::from(loss.to_scalar::<f32>()?) * size as f64;
-                correct += logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
-            }
-            let record = TextEpoch { epoch: epoch + 1, loss: (loss_sum / n as f64) as f32, accuracy: 100.0 * correct as f32 / n as f32 };
-            if !record.loss.is_finite() {
-                return Err(Error::Usage(format!(
-                    "the text classifier's loss is {} at epoch {}: lower the learning rate",
-                    record.loss,
-                    epoch + 1
-                )));
-            }
-            let (loss, accuracy) = (Some(record.loss), Some(record.accuracy));
-            events(&Event::Advanced { stage: stage.into(), done: epoch + 1, total: config.epochs, loss, accuracy });
-            history.push(record);
-        }
-        events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
-        Ok((Self { head: head.copy()? }, history))
+        let mut trainer = TextTrainer::new(features, labels, config.clone(), rng)?;
+        let classifier = trainer.fit(events)?;
+        Ok((classifier, trainer.history().to_vec()))
     }
 
     /// Logits of image features: unit-normalised first, since the head saw unit text features.
@@ -193,17 +140,4 @@ impl TextClassifier {
         let indices = self.logits(features)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
         Ok(indices.into_iter().map(|index| index as usize).collect())
     }
-}
-
-fn shuffled(n: usize, rng: &mut Rng) -> Vec<u32> {
-    let mut order: Vec<u32> = (0..n as u32).collect();
-    rng.shuffle(&mut order);
-    order
-}
-
-fn optimiser(params: Vec<(String, candle_core::Var)>, config: &TextClassifierConfig) -> Result<AdamW> {
-    let (biases, weights) = params.into_iter().partition(|(name, _)| name.ends_with("bias"));
-    let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
-    let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
-    Ok(AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?)
 }

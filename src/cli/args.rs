@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::Preset;
+use lafter::ablate::Shard;
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
 #[derive(Parser)]
@@ -30,6 +31,9 @@ pub struct Common {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, global = true, default_value = "cpu")]
     pub device: String,
+    /// On an NVIDIA GPU, multiply f32 with factors rounded to TF32: faster, three decimal digits
+    #[arg(long, global = true)]
+    pub tf32: bool,
     /// Print the result as JSON and no progress
     #[arg(long, global = true)]
     pub json: bool,
@@ -57,6 +61,9 @@ pub enum Command {
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
     )]
     Embed(EmbedArgs),
+    /// A grid of runs over any setting, with seeds: a table with mean and spread
+    #[command(after_help = ABLATE_EXAMPLES)]
+    Ablate(Box<AblateArgs>),
     /// Train the demo CLIP anew from rendered scenes and captions
     #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
     PretrainDemo(PretrainArgs),
@@ -70,6 +77,16 @@ Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
   lafter run … --out out --resume      goes on where a stopped run left off";
+
+const ABLATE_EXAMPLES: &str = "\
+Fields are those of report.json's config: text.epochs, text.noise, text.learning_rate, image.epochs, image.prompts,
+image.tune_norms, image.teacher_head, image.augment, …
+
+Examples:
+  lafter ablate --model demo --vary text.noise=0,0.3,1 --vary image.prompts=0,2,8 --seeds 3 --jobs 2
+  lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
+  sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    each task runs its share
+  lafter ablate --model demo --paper --out study --collect                       joins them";
 
 #[derive(Args)]
 pub struct DemoArgs {
@@ -101,6 +118,8 @@ pub enum PresetArg {
     Official,
     /// The paper's text where the two differ
     Paper,
+    /// Official, shortened for the demo CLIP and its scenes
+    Demo,
 }
 
 impl From<PresetArg> for Preset {
@@ -108,20 +127,22 @@ impl From<PresetArg> for Preset {
         match preset {
             PresetArg::Official => Self::Official,
             PresetArg::Paper => Self::Paper,
+            PresetArg::Demo => Self::Demo,
         }
     }
 }
 
+/// What is run on what: shared by `run` and `ablate`.
 #[derive(Args)]
-pub struct RunArgs {
+pub struct SetupArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Unlabeled images to tune on
-    #[arg(long, value_name = "DATA")]
-    pub train: String,
-    /// Labeled images to evaluate on
-    #[arg(long, value_name = "DATA")]
-    pub test: String,
+    /// Unlabeled images to tune on [with --model demo: rendered scenes]
+    #[arg(long, value_name = "DATA", requires = "test")]
+    pub train: Option<String>,
+    /// Labeled images to evaluate on [with --model demo: rendered scenes]
+    #[arg(long, value_name = "DATA", requires = "train")]
+    pub test: Option<String>,
     #[command(flatten)]
     pub classes: ClassArgs,
     /// Split file (CoOp's JSON) that says which images of the folders are train and which test
@@ -133,8 +154,9 @@ pub struct RunArgs {
     /// Templates for the text set, one a line with {} for the class name [default: seven general ones]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
-    #[arg(long, value_enum, default_value = "official")]
-    pub preset: PresetArg,
+    /// [default: official; demo on the demo's scenes]
+    #[arg(long, value_enum)]
+    pub preset: Option<PresetArg>,
     /// Epochs of the text classifier [official: 400]
     #[arg(long, value_name = "N")]
     pub text_epochs: Option<usize>,
@@ -174,12 +196,54 @@ pub struct RunArgs {
     /// Where text features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub setup: SetupArgs,
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,
-    /// Go on from the checkpoint in --out
+    /// Go on from the checkpoints in --out
     #[arg(long)]
     pub resume: bool,
+    /// Save a checkpoint every so many seconds, between two steps; 0 after each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub checkpoint_every: u64,
+}
+
+#[derive(Args)]
+pub struct AblateArgs {
+    #[command(flatten)]
+    pub setup: SetupArgs,
+    /// A factor: a field of the settings and its values, separated by commas (as in text.noise=0,0.1,1); may be repeated
+    #[arg(long, value_name = "FIELD=V,V,…")]
+    pub vary: Vec<String>,
+    /// The paper's grid: text source × image stage × noise
+    #[arg(long)]
+    pub paper: bool,
+    /// σ of the paper's grid
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0])]
+    pub noises: Vec<f32>,
+    /// Seeds a setting, counted from --seed
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub seeds: usize,
+    /// Runs at a time, as far as memory allows
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+    /// Run part i of n only; in a SLURM array job its task is taken by itself
+    #[arg(long, value_name = "i/n")]
+    pub shard: Option<Shard>,
+    /// Run nothing: join what all shards have left in --out
+    #[arg(long)]
+    pub collect: bool,
+    /// Print the runs of the grid and their number, and run nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Where finished runs, tables and the figure go; a finished run is never run again
+    #[arg(long, default_value = "lafter-out/ablation")]
+    pub out: PathBuf,
 }
 
 #[derive(Args)]

@@ -13,8 +13,9 @@ use serde_json::json;
 use super::args::{ClassArgs, Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, ZeroShotArgs};
 use super::bars::Bars;
 
-/// `cpu`, `cuda`, `cuda:N`.
-pub fn device(spec: &str) -> Result<Device> {
+/// `cpu`, `cuda`, `cuda:N`; on a GPU with TF32 where that was chosen.
+pub fn device(common: &Common) -> Result<Device> {
+    let spec = common.device.as_str();
     let ordinal = match spec {
         "cpu" => return Ok(Device::Cpu),
         "cuda" => Some(0),
@@ -24,11 +25,12 @@ pub fn device(spec: &str) -> Result<Device> {
     if !cfg!(feature = "cuda") {
         return Err(Error::Usage(format!("--device {spec}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
     }
+    candle_core::cuda::set_gemm_reduced_precision_f32(common.tf32);
     Ok(Device::new_cuda(ordinal)?)
 }
 
 pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip> {
-    let mut loader = ClipLoader::new(&model.model).device(&device(&common.device)?);
+    let mut loader = ClipLoader::new(&model.model).device(&device(common)?);
     if let Some(revision) = &model.revision {
         loader = loader.revision(revision);
     }
@@ -168,7 +170,7 @@ pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!(summary));
     } else {
-        println!("{summary:?}\nwritten to {}", args.out.display());
+        println!("{summary}\nwritten to {}", args.out.display());
     }
     Ok(())
 }

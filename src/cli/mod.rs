@@ -1,5 +1,6 @@
 //! Commands, options, progress bars; every command is a thin call into the library.
 
+mod ablate;
 mod args;
 mod bars;
 mod commands;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
         Command::Predict(args) => commands::predict(args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
+        Command::Ablate(args) => ablate::ablate(*args, &cli.common),
         Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
     };
     match result {

@@ -1,6 +1,7 @@
 //! `run` and `demo`: an experiment set up, run, printed, drawn.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lafter::clip::ClipLoader;
 use lafter::data::{self, Dataset, OpenOptions, Split};
@@ -8,9 +9,9 @@ use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_
 use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
 use lafter::lafter::LafterConfig;
-use lafter::{Error, Preset, Result, gallery};
+use lafter::{Error, Result, gallery};
 
-use super::args::{Common, DemoArgs, RunArgs};
+use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::commands::{device, load};
 
@@ -19,33 +20,60 @@ const PICTURE_CACHE: usize = 1 << 30;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
-    let clip = load(&args.model, common, &mut bars)?;
-    let (train, test) = open(&args)?;
-    let mut texts = TextSet::new(test.classes())?;
-    texts = texts.with_templates(&args.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?);
-    if let Some(file) = &args.descriptions {
-        texts = texts.with_descriptions(&Descriptions::read(file)?)?;
-    }
-    let config = configure(&args, common);
-    if !common.json {
-        eprintln!("{clip:?}\ntrain: {train:?}\ntest:  {test:?}\ntexts: {}", texts.summary());
-    }
-    let cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
-    let out = Some(args.out.clone());
-    let experiment = Experiment { clip, texts, train, test, config, out, resume: args.resume, cache };
+    let experiment = Experiment {
+        out: Some(args.out.clone()),
+        resume: args.resume,
+        checkpoint_every: Duration::from_secs(args.checkpoint_every),
+        ..set_up(&args.setup, common, &mut bars)?
+    };
     finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
 }
 
+/// The experiment that the options describe, on the user's data or on the demo's.
+pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Experiment> {
+    let clip = load(&args.model, common, bars)?;
+    let mut experiment = match (&args.train, &args.test) {
+        (Some(train), Some(test)) => {
+            let (train, test) = open(args, train, test)?;
+            let texts = TextSet::new(test.classes())?.with_templates(&Templates::clip_ensemble());
+            let mut experiment = Experiment::new(clip, texts, train, test);
+            experiment.config.seed = common.seed;
+            experiment
+        }
+        _ if args.model.model == "demo" => Experiment::demo(clip, common.seed)?,
+        _ => return Err(Error::Usage("there are no images: give --train DATA and --test DATA (or --model demo)".into())),
+    };
+    let limit = |set: &Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n)).cached(PICTURE_CACHE);
+    (experiment.train, experiment.test) = (limit(&experiment.train, args.limit_train), limit(&experiment.test, args.limit_test));
+    if args.templates.is_some() || args.descriptions.is_some() {
+        experiment.texts = texts(args, experiment.test.classes())?;
+    }
+    configure(args, &mut experiment.config);
+    experiment.cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
+    if !common.json {
+        describe(&experiment);
+    }
+    Ok(experiment)
+}
+
+fn texts(args: &SetupArgs, classes: &[String]) -> Result<TextSet> {
+    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
+    let texts = TextSet::new(classes)?.with_templates(&templates);
+    match &args.descriptions {
+        Some(file) => texts.with_descriptions(&Descriptions::read(file)?),
+        None => Ok(texts),
+    }
+}
+
 /// Opens both sets under one list of classes: the user's, or the test set's own.
-fn open(args: &RunArgs) -> Result<(Dataset, Dataset)> {
+fn open(args: &SetupArgs, train: &str, test: &str) -> Result<(Dataset, Dataset)> {
     let options = |split| OpenOptions { split_file: args.split.clone(), progress: true, ..OpenOptions::split(split) };
-    let test = data::open(&args.test, &options(Split::Test))?;
-    let train = data::open(&args.train, &options(Split::Train))?;
+    let (shown, test) = (test, data::open(test, &options(Split::Test))?);
+    let train = data::open(train, &options(Split::Train))?;
     let names = match &args.classes.classes {
         Some(file) => read_class_names(file)?,
         None if test.classes().is_empty() => {
-            let test = &args.test;
-            return Err(Error::Data(format!("--test {test} has no labels: evaluation needs one folder a class, or a label column")));
+            return Err(Error::Data(format!("--test {shown} has no labels: evaluation needs one folder a class, or a label column")));
         }
         None => ClassNames::new(test.classes())?,
     };
@@ -55,12 +83,13 @@ fn open(args: &RunArgs) -> Result<(Dataset, Dataset)> {
         eprintln!("note: the training images' own labels are left aside: {error}");
         train.unlabeled()
     });
-    let limit = |set: Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n));
-    Ok((limit(train, args.limit_train).cached(PICTURE_CACHE), limit(test, args.limit_test).cached(PICTURE_CACHE)))
+    Ok((train, test))
 }
 
-fn configure(args: &RunArgs, common: &Common) -> LafterConfig {
-    let mut config = LafterConfig { seed: common.seed, ..LafterConfig::new(Preset::from(args.preset)) };
+fn configure(args: &SetupArgs, config: &mut LafterConfig) {
+    if let Some(preset) = args.preset {
+        *config = LafterConfig { seed: config.seed, ..LafterConfig::new(preset.into()) };
+    }
     let (text, image) = (&mut config.text, &mut config.image);
     text.epochs = args.text_epochs.unwrap_or(text.epochs);
     text.noise = args.noise.unwrap_or(text.noise);
@@ -72,7 +101,11 @@ fn configure(args: &RunArgs, common: &Common) -> LafterConfig {
     image.learning_rate = args.learning_rate.unwrap_or(image.learning_rate);
     image.eval_every = args.eval_every;
     image.max_unreadable = args.max_unreadable;
-    config
+}
+
+fn describe(experiment: &Experiment) {
+    let Experiment { clip, train, test, texts, .. } = experiment;
+    eprintln!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary());
 }
 
 /// `$XDG_CACHE_HOME/lafter`, or `~/.cache/lafter`.
@@ -88,11 +121,10 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
         one.map_err(|e| Error::Usage(format!("the thread pool cannot be set up: {e}")))?;
     }
     let mut bars = Bars::new(common.json);
-    let clip = ClipLoader::new("demo").device(&device(&common.device)?).load(|event| bars.show(event))?;
+    let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let experiment = Experiment { out: Some(args.out.clone()), ..Experiment::demo(clip, common.seed)? };
     if !common.json {
-        let Experiment { clip, train, test, texts, .. } = &experiment;
-        eprintln!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary());
+        describe(&experiment);
     }
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
 }

@@ -56,7 +56,7 @@ pub struct Prefetch<T> {
 ///
 /// Order and content do not depend on the number of threads: draw what is random in `f` from a stream forked by the index.
 /// Pictures that cannot be decoded are left out of their batch and noted in [`Prefetch::skipped`]; a batch without any
-/// readable picture is left out. Iterate from a thread outside rayon's pool: waiting inside a pool of one thread would wait
+/// readable picture comes empty, so that batches can be counted. Iterate from a thread outside rayon's pool: waiting inside a pool of one thread would wait
 /// for ever.
 ///
 /// # Errors
@@ -196,7 +196,7 @@ impl<T> Iterator for Prefetch<T> {
             self.finish();
             return Some(Err(error));
         }
-        while self.remaining > 0 {
+        if self.remaining > 0 {
             self.remaining -= 1;
             let message = match self.receiver.as_ref()?.recv() {
                 Ok(message) => message,
@@ -217,9 +217,7 @@ impl<T> Iterator for Prefetch<T> {
                 self.finish();
                 return Some(Err(e));
             }
-            if !batch.is_empty() {
-                return Some(Ok(batch));
-            }
+            return Some(Ok(batch));
         }
         self.finish();
         None

@@ -7,7 +7,6 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -20,6 +19,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
 
+use crate::contain::contain;
 use crate::data::blobs::{Blobs, BlobsBuilder};
 use crate::data::dataset::ImageSource;
 use crate::data::decode::decode;
@@ -49,8 +49,8 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, label_column: Option<&str>, 
     for path in paths {
         files.push((labels.len(), path.clone()));
         // The Parquet reader panics on some damaged files (it asserts what a footer says); what was read is dropped with them.
-        let read = catch_unwind(AssertUnwindSafe(|| read_file(path, label_column, &mut blobs, &mut labels)));
-        read.unwrap_or_else(|_| Err(broken(path, &ParquetError::General("its parts contradict each other".to_string()))))?;
+        let read = contain(|| read_file(path, label_column, &mut blobs, &mut labels));
+        read.unwrap_or_else(|| Err(broken(path, &ParquetError::General("its parts contradict each other".to_string()))))?;
     }
     let (classes, labels) = labels.finish(origin)?;
     if labels.is_empty() {

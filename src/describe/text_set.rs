@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use sha2::{Digest, Sha256};
+
 use crate::describe::descriptions::{Descriptions, is_empty_sentence};
 use crate::describe::names::ClassNames;
 use crate::describe::templates::Templates;
@@ -104,6 +106,26 @@ impl TextSet {
         Ok(self)
     }
 
+    /// The sentences of one source alone.
+    ///
+    /// ```
+    /// use lafter::describe::{Source, Templates, TextSet};
+    /// let texts = TextSet::new(&["river"])?.with_class_names().with_templates(&Templates::single());
+    /// assert_eq!(texts.only(Source::Template).sentences(), ["a photo of a river"]);
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn only(&self, source: Source) -> Self {
+        let (sentences, labels, sources) = (Vec::new(), Vec::new(), Vec::new());
+        let mut chosen =
+            Self { classes: self.classes.clone(), sentences, labels, sources, counts: Counts::default(), seen: HashSet::new() };
+        for ((sentence, label), from) in self.sentences.iter().zip(&self.labels).zip(&self.sources) {
+            if *from == source {
+                chosen.add(*label, sentence.clone(), source);
+            }
+        }
+        chosen
+    }
+
     fn add(&mut self, label: usize, sentence: String, source: Source) {
         if !self.seen.insert((label, sentence.clone())) {
             self.counts.dropped_duplicates += 1;
@@ -152,6 +174,17 @@ impl TextSet {
     /// True until a source was added.
     pub fn is_empty(&self) -> bool {
         self.sentences.is_empty()
+    }
+
+    /// A hash of all sentences and their classes: which texts a run was trained on.
+    pub fn hash(&self) -> String {
+        let mut hash = Sha256::new();
+        for (sentence, label) in self.sentences.iter().zip(&self.labels) {
+            hash.update(label.to_le_bytes());
+            hash.update(sentence.len().to_le_bytes());
+            hash.update(sentence);
+        }
+        format!("{:x}", hash.finalize())
     }
 
     /// One line: how many sentences of which source, and what was dropped.

@@ -54,6 +54,34 @@ impl Table {
         )
     }
 
+    /// The same in Markdown (GitHub's tables).
+    pub fn to_markdown(&self) -> String {
+        let line =
+            |cells: &[String]| format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let rule: String = (0..self.header.len()).map(|i| if i == 0 { "|---|" } else { "---:|" }).collect();
+        let rows: String = self.rows.iter().map(|row| line(row)).collect();
+        format!("{}{rule}\n{rows}", line(&self.header))
+    }
+
+    /// The same as a LaTeX `tabular` with booktabs' rules.
+    pub fn to_latex(&self) -> String {
+        let line = |cells: &[String]| format!("{} \\\\\n", cells.iter().map(|cell| latex(cell)).collect::<Vec<_>>().join(" & "));
+        let columns: String = (0..self.header.len()).map(|i| if i == 0 { 'l' } else { 'r' }).collect();
+        let rows: String = self.rows.iter().map(|row| line(row)).collect();
+        let header = line(&self.header);
+        format!("\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n")
+    }
+
+    /// The same as comma-separated values, quoted where needed (RFC 4180).
+    pub fn to_csv(&self) -> String {
+        let quote = |cell: &String| match cell.contains(['"', ',', '\n', '\r']) {
+            true => format!("\"{}\"", cell.replace('"', "\"\"")),
+            false => cell.clone(),
+        };
+        let line = |row: &Vec<String>| row.iter().map(quote).collect::<Vec<_>>().join(",") + "\n";
+        [&self.header].into_iter().chain(&self.rows).map(line).collect()
+    }
+
     /// Shows the table in a notebook (called by evcxr).
     pub fn evcxr_display(&self) {
         println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.to_html());
@@ -63,6 +91,24 @@ impl Table {
 /// Text that is safe inside an HTML element.
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// Text that LaTeX prints as it stands.
+fn latex(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => safe.extend(['\\', c]),
+            '\\' => safe.push_str("\\textbackslash{}"),
+            '~' => safe.push_str("\\textasciitilde{}"),
+            '^' => safe.push_str("\\textasciicircum{}"),
+            '±' => safe.push_str("$\\pm$"),
+            'σ' => safe.push_str("$\\sigma$"),
+            '–' => safe.push_str("--"),
+            c => safe.push(c),
+        }
+    }
+    safe
 }
 
 impl fmt::Display for Table {
@@ -104,5 +150,14 @@ mod tests {
         assert!(html.contains("a&lt;b") && html.contains("é &amp; ü"));
         assert_eq!(html.matches("<td").count(), 4);
         assert_eq!(table.to_string().lines().count(), 4);
+    }
+
+    #[test]
+    fn other_forms_escape_what_they_must() {
+        let mut table = Table::new(&["set_ting", "top-1 %"]);
+        table.push(["a|b, \"c\"".to_string(), "1.00 ± 0.10".to_string()]);
+        assert_eq!(table.to_markdown(), "| set_ting | top-1 % |\n|---|---:|\n| a\\|b, \"c\" | 1.00 ± 0.10 |\n");
+        assert_eq!(table.to_csv(), "set_ting,top-1 %\n\"a|b, \"\"c\"\"\",1.00 ± 0.10\n");
+        assert!(table.to_latex().contains("set\\_ting & top-1 \\% \\\\\n") && table.to_latex().contains("$\\pm$"));
     }
 }

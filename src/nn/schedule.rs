@@ -25,6 +25,11 @@ pub enum Schedule {
 }
 
 impl Schedule {
+    /// True where the factor does not depend on the number of steps to come.
+    pub fn is_constant(&self) -> bool {
+        !matches!(self, Self::Cosine { .. })
+    }
+
     /// The factor at `step` (from 0) of `total` steps.
     pub fn factor(&self, step: usize, total: usize) -> f64 {
         let rise = |warmup: usize| (step < warmup).then(|| (step + 1) as f64 / warmup as f64);

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::png;
 use crate::error::{Error, Result};
 use crate::eval::save_atomically;
 
@@ -44,16 +45,25 @@ impl Figure {
         (self.width, self.height)
     }
 
-    /// Writes the SVG to a file whose name ends in `.svg`: whole or not at all.
+    /// The picture as the bytes of a PNG file, at twice its nominal size.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it is too large to draw.
+    pub fn png(&self) -> Result<Vec<u8>> {
+        png::render(&self.svg)
+    }
+
+    /// Writes the picture to a file whose name ends in `.svg` or `.png`: whole or not at all.
     ///
     /// # Errors
     /// [`Error::Usage`] for another ending, [`Error::Io`] with the path.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        if !path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("svg")) {
-            return Err(Error::Usage(format!("cannot save a figure as {}: only SVG is written; let the name end in .svg", path.display())));
+        match path.extension().map(|ending| ending.to_ascii_lowercase()) {
+            Some(ending) if ending == "svg" => save_atomically(path, self.svg.as_bytes()),
+            Some(ending) if ending == "png" => save_atomically(path, &self.png()?),
+            _ => Err(Error::Usage(format!("cannot save a figure as {}: let the name end in .svg or .png", path.display()))),
         }
-        save_atomically(path, self.svg.as_bytes())
     }
 
     /// Shows the picture in a notebook (called by evcxr).

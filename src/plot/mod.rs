@@ -6,6 +6,7 @@
 //! Every picture stands on a white panel of its own, readable on light and dark pages, in colours that colour-blind
 //! readers can tell apart (Okabe & Ito 2008).
 
+mod attention;
 mod axes;
 mod bars;
 mod canvas;
@@ -13,22 +14,28 @@ mod confusion;
 mod curves;
 mod embedding;
 mod figure;
+mod histogram;
 mod page;
 mod palette;
 mod pca;
+mod png;
 mod reliability;
 mod series;
+mod spread;
 mod text;
 mod views;
 
+pub use attention::attention;
 pub use bars::{Sort, bars};
 pub use confusion::confusion;
 pub use curves::{Panel, curves, panels};
 pub use embedding::embedding;
 pub use figure::Figure;
+pub use histogram::{histogram, modality_gap};
 pub use page::index_html;
 pub use pca::{Pca, pca};
 pub use reliability::reliability;
 pub use series::Series;
+pub use spread::spread_bars;
 pub use text::text_width;
 pub use views::views;

@@ -118,6 +118,14 @@ pub struct PretrainSummary {
     pub parameters: usize,
 }
 
+impl std::fmt::Display for PretrainSummary {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { steps, seconds, loss, logit_scale, source_top1, target_top1, parameters } = self;
+        writeln!(f, "{parameters} parameters, {steps} steps in {seconds:.0} s, loss {loss:.3}, logit scale {logit_scale:.1}")?;
+        write!(f, "zero-shot top-1: {source_top1:.1} % on clean scenes, {target_top1:.1} % on the target domain")
+    }
+}
+
 /// Pre-trains the demo CLIP and writes config.json, model.safetensors (f16), tokenizer.json, preprocessor_config.json and
 /// summary.json to `out_dir`.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {

@@ -12,6 +12,7 @@ use super::prompts::VisualPrompts;
 use super::trainable::Trainable;
 use super::tuned::Tuned;
 use crate::augment::{Preprocess, StrongAugment};
+use crate::checkpoint::{Autosave, fingerprint};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
 use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
@@ -33,6 +34,28 @@ pub struct StepRecord {
     /// Mean softmax confidence of the pseudo-labels, 0 to 1.
     pub confidence: f32,
 }
+
+/// What one step did, not yet copied from the device: a copy would make the host wait for the device.
+struct OnDevice {
+    loss: Tensor,
+    pseudo_labels: Tensor,
+    predictions: Tensor,
+    confidence: Tensor,
+}
+
+impl OnDevice {
+    fn read(&self) -> Result<StepRecord> {
+        Ok(StepRecord {
+            loss: self.loss.to_scalar()?,
+            pseudo_labels: self.pseudo_labels.to_vec1()?,
+            predictions: self.predictions.to_vec1()?,
+            confidence: self.confidence.to_scalar()?,
+        })
+    }
+}
+
+/// Steps of a GPU between two looks at their results.
+const READ_EVERY: usize = 16;
 
 /// What one epoch did; a line of history.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -86,6 +109,8 @@ pub(super) struct EpochSums {
 pub struct Finetuner {
     pub(super) config: FinetuneConfig,
     pub(super) clip: Clip,
+    /// A hash of the text classifier that the run started from.
+    pub(super) classifier: String,
     student: Tuned,
     /// The student's tower without prompts and without a graph; it shares the tuned norms.
     teacher: VisionTower,
@@ -100,6 +125,7 @@ pub struct Finetuner {
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
     skipped: Option<Skipped>,
+    autosave: Option<Autosave>,
 }
 
 impl Finetuner {
@@ -143,6 +169,7 @@ impl Finetuner {
         let strong = config.strong_view(&weak);
         Ok(Self {
             clip: clip.clone(),
+            classifier: fingerprint(classifier.head.tensors().iter().map(|(_, tensor)| tensor))?,
             teacher: vision.frozen(),
             student: Tuned { vision, prompts, head, normalise: config.normalise_student },
             teacher_head,
@@ -154,6 +181,7 @@ impl Finetuner {
             sums: EpochSums::default(),
             history: Vec::new(),
             skipped: None,
+            autosave: None,
             config,
         })
     }
@@ -204,19 +232,15 @@ impl Finetuner {
 
     /// One step on a batch of weak and strong views of the same images at the base learning rate.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
-        self.step_at(weak, strong, 1.0)
+        self.step_at(weak, strong, 1.0)?.read()
     }
 
-    fn step_at(&mut self, weak: &Tensor, strong: &Tensor, rate: f64) -> Result<StepRecord> {
-        let (targets, confidence) = self.pseudo_labels(weak)?;
-        let (loss, logits) = self.loss(strong, &targets)?;
+    fn step_at(&mut self, weak: &Tensor, strong: &Tensor, rate: f64) -> Result<OnDevice> {
+        let (pseudo_labels, confidence) = self.pseudo_labels(weak)?;
+        let (loss, logits) = self.loss(strong, &pseudo_labels)?;
         self.optimiser.step(&loss.backward()?, rate)?;
-        Ok(StepRecord {
-            loss: loss.to_scalar()?,
-            pseudo_labels: targets.to_vec1()?,
-            predictions: logits.argmax(D::Minus1)?.to_vec1()?,
-            confidence: confidence.mean_all()?.to_scalar()?,
-        })
+        let (loss, predictions) = (loss.detach(), logits.detach().argmax(D::Minus1)?);
+        Ok(OnDevice { loss, pseudo_labels, predictions, confidence: confidence.mean_all()? })
     }
 
     /// Trains the epochs that are left (all of them, unless the tuner was resumed) and returns the history.
@@ -249,37 +273,34 @@ impl Finetuner {
         .max_unreadable(self.config.max_unreadable)
         .log(&skipped);
         let side = self.clip.config().vision.image_size;
+        let mut pending = Vec::new();
         for batch in views {
-            progress::check_interrupt("tuning stopped between two steps")?;
+            if let Err(stopped) = progress::check_interrupt("tuning stopped between two steps") {
+                self.read_steps(&mut pending, unlabeled)?;
+                return Err(stopped);
+            }
             let started = Instant::now();
             let batch = batch?;
             let rate = self.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.config.epochs * per_epoch);
             let n = batch.items.len();
             self.sums.steps += 1;
             if n == 0 {
-                continue;
+                continue; // not one picture of the batch could be read
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
-            let record = self.step_at(&pixels(weak)?, &pixels(strong)?, rate)?;
-            if !record.loss.is_finite() {
-                return Err(Error::Usage(format!("the loss is {} in epoch {}: lower the learning rate", record.loss, epoch + 1)));
+            pending.push((batch.indices, self.step_at(&pixels(weak)?, &pixels(strong)?, rate)?));
+            let save = self.autosave.as_mut().and_then(Autosave::due);
+            if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
+                let loss = Some(self.read_steps(&mut pending, unlabeled)?);
+                events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy: None });
             }
-            let sums = &mut self.sums;
-            sums.images += n;
-            sums.loss += f64::from(record.loss) * n as f64;
-            sums.confidence += f64::from(record.confidence) * n as f64;
-            sums.agreed += record.predictions.iter().zip(&record.pseudo_labels).filter(|(a, b)| a == b).count();
-            for (index, pseudo) in batch.indices.iter().zip(&record.pseudo_labels) {
-                if let Some(label) = unlabeled.label(*index) {
-                    sums.labelled += 1; // analysis only: nothing above has seen a label
-                    sums.right += usize::from(label == *pseudo as usize);
-                }
+            self.sums.seconds += started.elapsed().as_secs_f64();
+            if let Some(path) = save {
+                self.checkpoint(path)?;
             }
-            sums.seconds += started.elapsed().as_secs_f64();
-            let (loss, accuracy) = (Some(record.loss), None);
-            events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy });
         }
+        self.read_steps(&mut pending, unlabeled)?;
         if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
             events(&Event::Notice(notice));
         }
@@ -301,6 +322,30 @@ impl Finetuner {
         Ok(record)
     }
 
+    /// Adds the results of finished steps to the epoch's sums; the loss of the last.
+    fn read_steps(&mut self, pending: &mut Vec<(Vec<usize>, OnDevice)>, unlabeled: &Dataset) -> Result<f32> {
+        let (mut last, epoch, sums) = (f32::NAN, self.history.len() + 1, &mut self.sums);
+        for (indices, step) in pending.drain(..) {
+            let StepRecord { loss, pseudo_labels, predictions, confidence } = step.read()?;
+            if !loss.is_finite() {
+                return Err(Error::Usage(format!("the loss is {loss} in epoch {epoch}: lower the learning rate")));
+            }
+            let n = indices.len();
+            sums.images += n;
+            sums.loss += f64::from(loss) * n as f64;
+            sums.confidence += f64::from(confidence) * n as f64;
+            sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
+            for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
+                if let Some(label) = unlabeled.label(*index) {
+                    sums.labelled += 1; // analysis only: nothing above has seen a label
+                    sums.right += usize::from(label == *pseudo as usize);
+                }
+            }
+            last = loss;
+        }
+        Ok(last)
+    }
+
     /// Notes the test accuracy after the latest epoch in the history.
     pub fn note_test_accuracy(&mut self, top1: f64) {
         if let Some(record) = self.history.last_mut() {
@@ -319,6 +364,11 @@ impl Finetuner {
         let outputs =
             embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
         outputs.evaluate(test)
+    }
+
+    /// Saves a checkpoint by itself while it trains.
+    pub fn autosave(&mut self, autosave: Autosave) {
+        self.autosave = Some(autosave);
     }
 
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).

@@ -1,0 +1,179 @@
+//! The grid: factors, their levels, seeds, and the cells they make.
+
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::shard::Shard;
+use crate::error::Result;
+use crate::experiment::Experiment;
+use crate::lafter::LafterConfig;
+
+type Change = Arc<dyn Fn(&mut Experiment) -> Result<()> + Send + Sync>;
+
+/// One value of a factor: what the table calls it and what it changes.
+#[derive(Clone)]
+struct Level {
+    label: String,
+    change: Change,
+}
+
+/// A grid of runs over a base: every combination of the factors' levels, with every seed.
+///
+/// ```no_run
+/// use lafter::{ablate::Ablation, clip::Clip, experiment::Experiment};
+/// let base = Experiment::demo(Clip::demo()?, 7777)?;
+/// let study = Ablation::new(base)
+///     .vary("noise", [0.0, 0.1, 1.0], |config, noise| config.text.noise = noise)
+///     .vary("prompts", [0, 2, 8], |config, prompts| config.image.prompts = prompts)
+///     .seeds(3)
+///     .out("study")
+///     .run(|_| {})?;
+/// println!("{}", study.table());
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Ablation {
+    base: Experiment,
+    factors: Vec<(String, Vec<Level>)>,
+    seeds: usize,
+    pub(super) out: Option<PathBuf>,
+    pub(super) jobs: usize,
+    pub(super) shard: Shard,
+}
+
+/// One run of a grid.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    /// Factor and level, in the order of the factors.
+    pub settings: Vec<(String, String)>,
+    pub experiment: Experiment,
+}
+
+impl Ablation {
+    /// A grid with the base as its only setting.
+    pub fn new(base: Experiment) -> Self {
+        Self { base, factors: Vec::new(), seeds: 1, out: None, jobs: 1, shard: Shard::WHOLE }
+    }
+
+    /// Adds a factor over any field of the settings; the table calls a level by its value.
+    pub fn vary<V>(
+        self,
+        factor: &str,
+        values: impl IntoIterator<Item = V>,
+        set: impl Fn(&mut LafterConfig, V) + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: fmt::Display + Clone + Send + Sync + 'static,
+    {
+        self.vary_experiment(factor, values, move |experiment, value| {
+            set(&mut experiment.config, value);
+            Ok(())
+        })
+    }
+
+    /// Adds a factor over anything in the run: its texts, its images, its model.
+    pub fn vary_experiment<V>(
+        mut self,
+        factor: &str,
+        values: impl IntoIterator<Item = V>,
+        set: impl Fn(&mut Experiment, V) -> Result<()> + Send + Sync + 'static,
+    ) -> Self
+    where
+        V: fmt::Display + Clone + Send + Sync + 'static,
+    {
+        let set = Arc::new(set);
+        let level = |value: V| {
+            let set = set.clone();
+            Level { label: value.to_string(), change: Arc::new(move |experiment| set(experiment, value.clone())) }
+        };
+        self.factors.push((factor.to_string(), values.into_iter().map(level).collect()));
+        self
+    }
+
+    /// Runs each setting with `count` seeds, from the base's on.
+    pub fn seeds(mut self, count: usize) -> Self {
+        self.seeds = count.max(1);
+        self
+    }
+
+    /// Keeps each cell's report in `folder` and never runs a finished cell again.
+    pub fn out(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.out = Some(folder.into());
+        self
+    }
+
+    /// Runs so many cells at a time, as far as memory allows.
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs.max(1);
+        self
+    }
+
+    /// Runs a part of the grid only.
+    pub fn shard(mut self, shard: Shard) -> Self {
+        self.shard = shard;
+        self
+    }
+
+    /// Names of the factors.
+    pub fn factors(&self) -> Vec<String> {
+        self.factors.iter().map(|(name, _)| name.clone()).collect()
+    }
+
+    /// All runs of the whole grid: settings in the order of the factors, the last varying fastest, seeds innermost.
+    pub fn cells(&self) -> Result<Vec<Cell>> {
+        let mut settings = vec![(Vec::new(), self.base.clone())];
+        for (factor, levels) in &self.factors {
+            let mut next = Vec::with_capacity(settings.len() * levels.len());
+            for (path, experiment) in &settings {
+                for level in levels {
+                    let mut experiment: Experiment = experiment.clone();
+                    (level.change)(&mut experiment)?;
+                    let mut path: Vec<(String, String)> = path.clone();
+                    path.push((factor.clone(), level.label.clone()));
+                    next.push((path, experiment));
+                }
+            }
+            settings = next;
+        }
+        let mut cells = Vec::with_capacity(settings.len() * self.seeds);
+        for (settings, experiment) in settings {
+            experiment.config.validate()?;
+            for seed in 0..self.seeds as u64 {
+                let mut experiment = experiment.clone();
+                experiment.config.seed = experiment.config.seed.wrapping_add(seed);
+                cells.push(Cell { settings: settings.clone(), experiment });
+            }
+        }
+        Ok(cells)
+    }
+}
+
+impl Cell {
+    /// "noise=0.1 prompts=2 seed=7777".
+    pub fn name(&self) -> String {
+        let settings = self.settings.iter().map(|(factor, level)| format!("{factor}={level} "));
+        format!("{}seed={}", settings.collect::<String>(), self.experiment.config.seed)
+    }
+
+    /// The folder of its results: its name and a hash of everything that decides them, so that a finished cell is found
+    /// again however the grid around it changes, and never taken for another.
+    pub(super) fn folder(&self) -> String {
+        let Experiment { train, test, config, .. } = &self.experiment;
+        let decisive = json!([self.experiment.describe(), train.len(), test.len(), config.seed, env!("CARGO_PKG_VERSION")]);
+        let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
+        let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
+        let name: String = self.name().chars().map(safe).take(80).collect();
+        format!("{name}-{}", &hash[..12])
+    }
+}
+
+impl fmt::Debug for Ablation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let factors: Vec<String> = self.factors.iter().map(|(name, levels)| format!("{name} ({})", levels.len())).collect();
+        write!(f, "Ablation({}, {} seeds)", factors.join(" × "), self.seeds)
+    }
+}

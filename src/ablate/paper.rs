@@ -1,0 +1,115 @@
+//! The paper's own questions as a ready grid: where the texts come from × what learns × how much noise.
+
+use std::fmt;
+
+use super::grid::Ablation;
+use crate::describe::{Source, TextSet};
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+
+/// Which of the base's texts the text classifier is trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TextSource {
+    /// The class names alone.
+    Names,
+    /// The templates, filled with the class names.
+    Templates,
+    /// The descriptions.
+    Descriptions,
+    /// All the base's texts.
+    All,
+}
+
+impl TextSource {
+    pub const ALL: [Self; 4] = [Self::Names, Self::Templates, Self::Descriptions, Self::All];
+
+    /// Leaves only these texts in a run.
+    ///
+    /// # Errors
+    /// [`Error::Text`] where the base has none of them.
+    pub fn apply(self, experiment: &mut Experiment) -> Result<()> {
+        let texts = match self {
+            Self::Names => TextSet::new(experiment.texts.classes())?.with_class_names(),
+            Self::Templates => experiment.texts.only(Source::Template),
+            Self::Descriptions => experiment.texts.only(Source::Description),
+            Self::All => experiment.texts.clone(),
+        };
+        if texts.is_empty() {
+            return Err(Error::Text(format!("the base has no {self} to compare: give --{self}, or leave this level out")));
+        }
+        experiment.texts = texts;
+        Ok(())
+    }
+}
+
+impl fmt::Display for TextSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Names => "names",
+            Self::Templates => "templates",
+            Self::Descriptions => "descriptions",
+            Self::All => "all",
+        })
+    }
+}
+
+/// What the image stage tunes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageStage {
+    /// No image stage: the text classifier alone.
+    None,
+    /// Visual prompts and the head.
+    PromptsOnly,
+    /// Layer-norm affines and the head.
+    NormsOnly,
+    /// Prompts, affines and the head: the method.
+    Both,
+    /// The method on weak views on both sides.
+    NoAugmentation,
+}
+
+impl ImageStage {
+    pub const ALL: [Self; 5] = [Self::None, Self::PromptsOnly, Self::NormsOnly, Self::Both, Self::NoAugmentation];
+
+    /// Changes a run's settings so.
+    pub fn apply(self, experiment: &mut Experiment) {
+        let image = &mut experiment.config.image;
+        match self {
+            Self::None => image.epochs = 0,
+            Self::PromptsOnly => image.tune_norms = false,
+            Self::NormsOnly => image.prompts = 0,
+            Self::Both => {}
+            Self::NoAugmentation => image.augment = false,
+        }
+    }
+}
+
+impl fmt::Display for ImageStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "none",
+            Self::PromptsOnly => "prompts only",
+            Self::NormsOnly => "norms only",
+            Self::Both => "both",
+            Self::NoAugmentation => "no augmentation",
+        })
+    }
+}
+
+/// Text source × image stage × noise σ, over a base with templates and descriptions.
+///
+/// ```
+/// use lafter::{ablate, clip::Clip, experiment::Experiment};
+/// let grid = ablate::paper(Experiment::demo(Clip::demo()?, 7777)?, &[0.0, 0.3]).seeds(3);
+/// assert_eq!(grid.cells()?.len(), ablate::TextSource::ALL.len() * ablate::ImageStage::ALL.len() * 2 * 3);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub fn paper(base: Experiment, noises: &[f32]) -> Ablation {
+    Ablation::new(base)
+        .vary_experiment("texts", TextSource::ALL, |experiment, source| source.apply(experiment))
+        .vary_experiment("image stage", ImageStage::ALL, |experiment, stage| {
+            stage.apply(experiment);
+            Ok(())
+        })
+        .vary("noise σ", noises.to_vec(), |config, noise| config.text.noise = noise)
+}

@@ -1,0 +1,152 @@
+//! What a grid gave: a row a setting with mean, spread and number of seeds.
+
+use std::fmt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::grid::Cell;
+use crate::error::Result;
+use crate::eval::{Report, Table, save_atomically, to_json};
+use crate::plot::{self, Figure};
+
+/// Mean and spread of one number over seeds.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub mean: f64,
+    /// Sample standard deviation (n − 1); `None` with fewer than two seeds.
+    pub std: Option<f64>,
+    pub n: usize,
+}
+
+impl Spread {
+    /// `None` without a value.
+    ///
+    /// ```
+    /// let spread = lafter::ablate::Spread::of(&[1.0, 3.0]).unwrap();
+    /// assert_eq!((spread.mean, spread.std, spread.n), (2.0, Some(2f64.sqrt()), 2));
+    /// ```
+    pub fn of(values: &[f64]) -> Option<Self> {
+        let n = values.len();
+        if n == 0 {
+            return None;
+        }
+        let mean = values.iter().sum::<f64>() / n as f64;
+        let squares: f64 = values.iter().map(|value| (value - mean).powi(2)).sum();
+        Some(Self { mean, std: (n > 1).then(|| (squares / (n - 1) as f64).sqrt()), n })
+    }
+}
+
+impl fmt::Display for Spread {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.std {
+            Some(std) => write!(f, "{:.2} ± {std:.2}", self.mean),
+            None => write!(f, "{:.2}", self.mean),
+        }
+    }
+}
+
+/// One setting's top-1 accuracies in percent, over the seeds that are done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// A level for each factor.
+    pub levels: Vec<String>,
+    pub zero_shot: Option<Spread>,
+    pub text_classifier: Option<Spread>,
+    /// At the last epoch.
+    pub lafter: Option<Spread>,
+    /// Seeds that are done.
+    pub seeds: Vec<u64>,
+}
+
+/// The rows of a grid, in its order.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Study {
+    pub factors: Vec<String>,
+    pub rows: Vec<Row>,
+    /// Runs of the grid that are not done.
+    pub missing: usize,
+}
+
+impl Study {
+    pub(super) fn new(factors: Vec<String>, cells: &[Cell], reports: &[Option<Report>]) -> Self {
+        let mut rows: Vec<(Vec<String>, Vec<&Report>)> = Vec::new();
+        for (cell, report) in cells.iter().zip(reports) {
+            let levels: Vec<String> = cell.settings.iter().map(|(_, level)| level.clone()).collect();
+            if rows.last().is_none_or(|(last, _)| *last != levels) {
+                rows.push((levels, Vec::new()));
+            }
+            if let Some((_, row)) = rows.last_mut() {
+                row.extend(report);
+            }
+        }
+        let row = |(levels, reports): (Vec<String>, Vec<&Report>)| {
+            let spread =
+                |top1: fn(&Report) -> Option<f64>| Spread::of(&reports.iter().filter_map(|report| top1(report)).collect::<Vec<_>>());
+            Row {
+                levels,
+                zero_shot: spread(|report| Some(report.zero_shot.as_ref()?.top1)),
+                text_classifier: spread(|report| Some(report.text_classifier.as_ref()?.evaluation.top1)),
+                lafter: spread(|report| Some(report.lafter.as_ref()?.evaluation.top1)),
+                seeds: reports.iter().map(|report| report.seed).collect(),
+            }
+        };
+        let missing = reports.iter().filter(|report| report.is_none()).count();
+        Self { factors, rows: rows.into_iter().map(row).collect(), missing }
+    }
+
+    /// Top-1 in percent, mean ± sample standard deviation, and the number of seeds.
+    pub fn table(&self) -> Table {
+        let numbers = ["zero-shot", "text classifier", "LaFTer", "n"].map(String::from);
+        let header: Vec<String> = self.factors.iter().cloned().chain(numbers).collect();
+        let mut table = Table::new(&header);
+        for row in &self.rows {
+            let numbers = [row.zero_shot, row.text_classifier, row.lafter].map(|spread| spread.map_or("–".into(), |s| s.to_string()));
+            table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
+        }
+        table
+    }
+
+    /// The last stage that ran, as bars with their spread.
+    ///
+    /// # Errors
+    /// [`crate::Error::Usage`] where nothing is done.
+    pub fn figure(&self, title: &str) -> Result<Figure> {
+        let tuned = self.rows.iter().any(|row| row.lafter.is_some());
+        let done = |row: &Row| if tuned { row.lafter } else { row.text_classifier };
+        let bar = |row: &Row| {
+            let name = if row.levels.is_empty() { "base".to_string() } else { row.levels.join(" · ") };
+            done(row).map(|spread| (name, spread.mean, spread.std))
+        };
+        let bars: Vec<(String, f64, Option<f64>)> = self.rows.iter().filter_map(bar).collect();
+        let label = if tuned { "LaFTer, top-1 %" } else { "text classifier, top-1 %" };
+        plot::spread_bars(title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
+    }
+
+    /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and `study.svg` into a folder.
+    pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
+        let (folder, table) = (folder.as_ref(), self.table());
+        std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
+        let forms = [("txt", table.to_string()), ("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())];
+        for (ending, text) in forms {
+            save_atomically(folder.join("table").with_extension(ending), text.as_bytes())?;
+        }
+        save_atomically(folder.join("study.json"), to_json(self)?.as_bytes())?;
+        self.figure("Ablation")?.save(folder.join("study.svg"))
+    }
+
+    /// Shows the table in a notebook (called by evcxr).
+    pub fn evcxr_display(&self) {
+        self.table().evcxr_display();
+    }
+}
+
+impl fmt::Display for Study {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.table())?;
+        match self.missing {
+            0 => Ok(()),
+            missing => writeln!(f, "{missing} runs of the grid are not done yet"),
+        }
+    }
+}

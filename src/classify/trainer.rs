@@ -1,0 +1,222 @@
+//! The loop of eq. 2 as a value: an epoch at a time, saved and resumed at any step.
+
+use std::path::Path;
+use std::time::Instant;
+
+use candle_core::{D, DType, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use super::{Head, TextClassifier, TextClassifierConfig, TextEpoch, normalise, smoothed_cross_entropy};
+use crate::checkpoint::{self, Autosave, Saved};
+use crate::error::{Error, Result};
+use crate::nn::{AdamW, AdamWConfig, ParamGroup};
+use crate::progress::{Event, check_interrupt, watched};
+use crate::rng::Rng;
+
+/// Running sums of the epoch under way; part of a checkpoint.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+struct EpochSums {
+    steps: usize,
+    loss: f64,
+    correct: usize,
+}
+
+/// Trains a head on noisy text features; [`TextClassifier::fit`] is this with nothing between the epochs.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::{classify::{TextClassifierConfig, TextTrainer}, rng::Rng};
+/// let features = Tensor::new(&[[1f32, 0.], [0.9, 0.1], [0., 1.]], &Device::Cpu)?;
+/// let config = TextClassifierConfig { learning_rate: 0.05, ..TextClassifierConfig::official() };
+/// let mut trainer = TextTrainer::new(&features, &[0, 0, 1], config, &mut Rng::new(1))?;
+/// for _ in 0..50 {
+///     let epoch = trainer.epoch()?; // look at it, stop early, save: the loop is yours
+///     assert!(epoch.loss.is_finite());
+/// }
+/// assert_eq!(trainer.classifier()?.predict(&features)?, [0, 0, 1]);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub struct TextTrainer {
+    config: TextClassifierConfig,
+    /// Unit text features [n, d].
+    features: Tensor,
+    /// Class indices [n].
+    targets: Tensor,
+    head: Head,
+    params: Vec<(String, Var)>,
+    optimiser: AdamW,
+    /// The stream of order and noise; forked by epoch and step, so it never moves.
+    rng: Rng,
+    sums: EpochSums,
+    history: Vec<TextEpoch>,
+    autosave: Option<Autosave>,
+}
+
+impl TextTrainer {
+    /// A fresh head, drawn from `rng`, which also seeds order and noise.
+    ///
+    /// # Shapes
+    /// features [n, d] as the text tower gives them, labels n class indices.
+    pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
+        config.validate()?;
+        let (n, width) = features.dims2()?;
+        if n != labels.len() || n == 0 {
+            return Err(Error::Shape(format!("{n} text features but {} labels: one label a text, and at least one text", labels.len())));
+        }
+        let classes = labels.iter().max().map_or(0, |max| max + 1);
+        let device = features.device();
+        let head = match config.hidden {
+            None => Head::linear(width, classes, rng, device)?,
+            Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
+        };
+        let (head, params) = head.trainable()?;
+        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
+        let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
+        let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
+        Ok(Self {
+            optimiser: AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?,
+            features: normalise(&features.to_dtype(DType::F32)?)?.detach(),
+            targets: Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?,
+            rng: rng.fork(0x7465_7874),
+            sums: EpochSums::default(),
+            history: Vec::new(),
+            autosave: None,
+            head,
+            params,
+            config,
+        })
+    }
+
+    /// Trains the epochs that are left.
+    pub fn fit(&mut self, mut events: impl FnMut(&Event)) -> Result<TextClassifier> {
+        let mut events = watched(&mut events);
+        let (stage, total, started) = ("text classifier".to_string(), self.config.epochs, Instant::now());
+        events(&Event::Started { stage: stage.clone(), total, unit: "epochs".into() });
+        while self.history.len() < total {
+            let TextEpoch { epoch, loss, accuracy } = self.epoch()?;
+            events(&Event::Advanced { stage: stage.clone(), done: epoch, total, loss: Some(loss), accuracy: Some(accuracy) });
+        }
+        events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
+        self.classifier()
+    }
+
+    /// One pass over the texts. Interrupted, it stops between two steps: the trainer can be saved and goes on from there.
+    pub fn epoch(&mut self) -> Result<TextEpoch> {
+        let (epoch, n) = (self.history.len(), self.features.dim(0)?);
+        let batch_size = self.config.batch_size.unwrap_or(n).min(n);
+        let steps = n.div_ceil(batch_size);
+        let rng = self.rng.fork(epoch as u64);
+        let order = (steps > 1).then(|| shuffled(n, &mut rng.fork(u64::MAX)));
+        while self.sums.steps < steps {
+            check_interrupt("the text classifier stopped between two steps")?;
+            let step = self.sums.steps;
+            let rows = order.as_ref().map(|order| &order[step * batch_size..(step * batch_size + batch_size).min(n)]);
+            self.step(rows, epoch * steps + step, self.config.epochs * steps, &mut rng.fork(step as u64))?;
+            self.sums.steps += 1;
+            if let Some(path) = self.autosave.as_mut().and_then(Autosave::due) {
+                self.checkpoint(path)?;
+            }
+        }
+        let sums = std::mem::take(&mut self.sums);
+        let record = TextEpoch { epoch: epoch + 1, loss: (sums.loss / n as f64) as f32, accuracy: 100.0 * sums.correct as f32 / n as f32 };
+        if !record.loss.is_finite() {
+            return Err(Error::Usage(format!(
+                "the text classifier's loss is {} at epoch {}: lower the learning rate",
+                record.loss,
+                epoch + 1
+            )));
+        }
+        self.history.push(record);
+        Ok(record)
+    }
+
+    /// One step on the given rows, or on all; `step` of `total` places it in the schedule.
+    fn step(&mut self, rows: Option<&[u32]>, step: usize, total: usize, rng: &mut Rng) -> Result<()> {
+        let device = self.features.device();
+        let (x, y) = match rows {
+            None => (self.features.clone(), self.targets.clone()),
+            Some(rows) => {
+                let rows = Tensor::from_slice(rows, rows.len(), device)?;
+                (self.features.index_select(&rows, 0)?, self.targets.index_select(&rows, 0)?)
+            }
+        };
+        let noisy = match self.config.noise {
+            0.0 => x,
+            noise => (&x + rng.normal_tensor(x.shape(), noise, device)?)?,
+        };
+        let logits = self.head.forward(&noisy)?; // [size, classes]
+        let loss = smoothed_cross_entropy(&logits, &y, self.config.smoothing)?;
+        self.optimiser.step(&loss.backward()?, self.config.schedule.factor(step, total))?;
+        self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * y.elem_count() as f64;
+        self.sums.correct += logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
+        Ok(())
+    }
+
+    /// The classifier as it stands; later steps do not reach it.
+    pub fn classifier(&self) -> Result<TextClassifier> {
+        Ok(TextClassifier { head: self.head.copy()? })
+    }
+
+    /// The epochs done so far.
+    pub fn history(&self) -> &[TextEpoch] {
+        &self.history
+    }
+
+    /// Saves a checkpoint by itself while it trains.
+    pub fn autosave(&mut self, autosave: Autosave) {
+        self.autosave = Some(autosave);
+    }
+
+    /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        let state = State {
+            config: self.config.clone(),
+            texts: checkpoint::fingerprint([&self.features, &self.targets])?,
+            rng: self.rng.clone(),
+            sums: self.sums.clone(),
+            history: self.history.clone(),
+        };
+        checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimiser)
+    }
+
+    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the trainer must have been made from the same texts and settings.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let saved = Saved::<State>::read(path.as_ref(), KIND, self.features.device())?;
+        let State { config, texts, rng, .. } = &saved.state;
+        // a constant schedule may go on for longer; any other depends on the number of epochs
+        let longer =
+            TextClassifierConfig { epochs: self.config.epochs, ..config.clone() } == self.config && self.config.schedule.is_constant();
+        if !(*config == self.config || longer) || *rng != self.rng || *texts != checkpoint::fingerprint([&self.features, &self.targets])? {
+            return Err(saved.foreign());
+        }
+        let state = saved.restore(&self.params, &mut self.optimiser)?;
+        self.sums = state.sums;
+        self.history = state.history;
+        Ok(())
+    }
+}
+
+/// What a checkpoint keeps beside the tensors.
+#[derive(Serialize, Deserialize)]
+struct State {
+    config: TextClassifierConfig,
+    /// A hash of the text features and their classes.
+    texts: String,
+    rng: Rng,
+    sums: EpochSums,
+    history: Vec<TextEpoch>,
+}
+
+const KIND: &str = "text_classifier";
+
+impl std::fmt::Debug for TextTrainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "TextTrainer(epoch {}/{}, features {:?})", self.history.len(), self.config.epochs, self.features.dims())
+    }
+}
+
+fn shuffled(n: usize, rng: &mut Rng) -> Vec<u32> {
+    let mut order: Vec<u32> = (0..n as u32).collect();
+    rng.shuffle(&mut order);
+    order
+}

@@ -1,0 +1,56 @@
+//! `ablate`: a grid over settings, its runs, its table.
+
+use lafter::ablate::{self, Ablation, Shard};
+use lafter::experiment::Experiment;
+use lafter::lafter::LafterConfig;
+use lafter::{Error, Result};
+
+use super::args::{AblateArgs, Common};
+use super::bars::Bars;
+use super::run::set_up;
+
+pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::new(common.json);
+    let base = set_up(&args.setup, common, &mut bars)?;
+    let slurm = Shard::from_slurm(|name| std::env::var(name).ok())?;
+    let shard = args.shard.or(slurm).unwrap_or(Shard::WHOLE);
+    let grid = grid(&args, base)?.seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
+    if args.dry_run {
+        let cells = grid.cells()?;
+        let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
+        println!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len());
+        return Ok(());
+    }
+    let study = if args.collect { grid.collect()? } else { grid.run(|event| bars.show(event))? };
+    if shard != Shard::WHOLE && !args.collect {
+        eprintln!("shard {shard} is done; join all with --collect");
+    }
+    study.save(&args.out)?;
+    if common.json {
+        println!("{}", lafter::eval::to_json(&study)?);
+        return Ok(());
+    }
+    println!("{study}\ntables and figure: {}", args.out.display());
+    Ok(())
+}
+
+/// The paper's grid, the user's factors, or both.
+fn grid(args: &AblateArgs, base: Experiment) -> Result<Ablation> {
+    if args.vary.is_empty() && !args.paper {
+        return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,… or --paper".into()));
+    }
+    let mut config: LafterConfig = base.config.clone();
+    let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
+    for factor in &args.vary {
+        let Some((field, values)) = factor.split_once('=') else {
+            return Err(Error::Usage(format!("--vary {factor} has no values: write --vary FIELD=V,V,…")));
+        };
+        let values: Vec<String> = values.split(',').map(|value| value.trim().to_string()).collect();
+        for value in &values {
+            ablate::set_field(&mut config, field, value)?; // refused now, not in the middle of the grid
+        }
+        let name = field.to_string();
+        grid = grid.vary_experiment(field, values, move |experiment, value| ablate::set_field(&mut experiment.config, &name, &value));
+    }
+    Ok(grid)
+}

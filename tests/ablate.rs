@@ -1,0 +1,93 @@
+//! Ablations: finished runs are kept, shards join to the whole, broken grids are refused before anything runs.
+
+use std::path::Path;
+
+use lafter::ablate::{Ablation, Shard};
+use lafter::clip::Clip;
+use lafter::error::Result;
+use lafter::experiment::Experiment;
+use lafter::progress::{Event, silent};
+
+/// Two noises × two numbers of prompts × two seeds on a few of the demo's pictures.
+fn grid() -> Ablation {
+    let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+    (base.train, base.test) = (base.train.take(20), base.test.take(24));
+    (base.config.text.epochs, base.config.image.epochs) = (10, 1);
+    Ablation::new(base)
+        .vary("noise", [0.0, 0.5], |config, noise| config.text.noise = noise)
+        .vary("prompts", [0, 2], |config, prompts| config.image.prompts = prompts)
+        .seeds(2)
+}
+
+/// Runs a grid and counts the runs that were not done before.
+fn count_runs(grid: &Ablation) -> Result<usize> {
+    let (mut kept, mut last) = (0, 0);
+    grid.run(|event| match event {
+        Event::Advanced { done, .. } => last = *done,
+        Event::Notice(text) => kept = text.split(' ').next().and_then(|n| n.parse().ok()).unwrap_or(kept),
+        _ => {}
+    })?;
+    Ok(last - kept)
+}
+
+fn reports(folder: &Path) -> usize {
+    std::fs::read_dir(folder.join("runs")).unwrap().filter(|run| run.as_ref().unwrap().path().join("report.json").exists()).count()
+}
+
+#[test]
+fn a_grid_has_a_row_a_setting_with_mean_spread_and_count() {
+    let study = grid().run(silent).unwrap();
+    assert_eq!((study.rows.len(), study.missing), (4, 0));
+    assert_eq!(study.rows[1].levels, ["0", "2"]);
+    for row in &study.rows {
+        let lafter = row.lafter.unwrap();
+        assert!(lafter.n == 2 && lafter.std.is_some() && (0.0..=100.0).contains(&lafter.mean));
+        assert_eq!(row.seeds, [1, 2]);
+    }
+    // the text classifier knows nothing of prompts
+    assert_eq!(study.rows[0].text_classifier, study.rows[1].text_classifier);
+    assert_ne!(study.rows[0].text_classifier, study.rows[2].text_classifier);
+    assert!(study.to_string().contains("±"));
+}
+
+#[test]
+fn finished_runs_are_kept_and_jobs_change_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let once = grid().run(silent).unwrap();
+    let kept = grid().out(folder.path()).jobs(3);
+    assert_eq!(count_runs(&kept).unwrap(), 8);
+    assert_eq!(count_runs(&kept).unwrap(), 0);
+    assert_eq!(kept.run(silent).unwrap(), once);
+    // a grid that grows runs what is new
+    let grown = grid().seeds(3).out(folder.path());
+    assert_eq!(count_runs(&grown).unwrap(), 4);
+    let study = grown.collect().unwrap();
+    study.save(folder.path()).unwrap();
+    for name in ["table.txt", "table.md", "table.tex", "table.csv", "study.json", "study.svg"] {
+        assert!(folder.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
+fn shards_join_to_the_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    assert!(grid().out(folder.path()).collect().unwrap_err().to_string().contains("run it first"));
+    let part = |index| grid().out(folder.path()).shard(Shard { index, count: 3 });
+    assert_eq!(count_runs(&part(2)).unwrap(), 3);
+    assert_eq!(part(1).collect().unwrap().missing, 5);
+    assert_eq!(count_runs(&part(1)).unwrap() + count_runs(&part(3)).unwrap(), 5);
+    assert_eq!(reports(folder.path()), 8);
+    assert_eq!(grid().out(folder.path()).collect().unwrap(), grid().run(silent).unwrap());
+}
+
+#[test]
+fn the_first_failure_ends_the_grid_with_the_name_of_its_run() {
+    let failing = grid().vary_experiment("images", ["all", "none"], |experiment, images| {
+        if images == "none" {
+            experiment.train = experiment.train.take(0);
+        }
+        Ok(())
+    });
+    let error = failing.run(silent).unwrap_err().to_string();
+    assert!(error.contains("images=none") && error.lines().count() == 1, "{error}");
+}
