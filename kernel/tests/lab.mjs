@@ -11,6 +11,11 @@ const [url, folder] = process.argv.slice(2);
 const browser = await chromium.launch({ executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium", args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"] });
 const page = await browser.newPage({ viewport: { width: 1200, height: 1000 } });
 const shot = async (name) => page.screenshot({ path: path.join(folder, `${name}.png`) });
+process.on("uncaughtException", async (error) => {
+  await shot("failed");
+  console.error(String(error).split("\n")[0]);
+  process.exit(1);
+});
 const check = (right, what) => {
   console.log(`${right ? "ok  " : "FAIL"} ${what}`);
   if (!right) process.exitCode = 1;
