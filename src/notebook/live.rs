@@ -30,6 +30,7 @@ struct Bar {
     words: String,
     started: Instant,
     seconds: Option<f64>,
+    stopped: bool,
     shown: Option<Display>,
     drawn: Option<Instant>,
 }
@@ -59,6 +60,7 @@ pub(super) fn begin() {
 pub(super) fn end() {
     with(|live| {
         if let Some(bar) = live.bar.as_mut().filter(|bar| bar.shown.is_some()) {
+            bar.stopped = bar.seconds.is_none();
             bar.draw(true);
         }
         live.curves.iter_mut().for_each(Curve::draw);
@@ -77,8 +79,18 @@ impl Live {
                 let shown = self.bar.take().and_then(|bar| bar.shown);
                 let (stage, unit) = (stage.clone(), unit.clone());
                 let words = String::new();
-                self.bar =
-                    Some(Bar { stage, unit, total: *total, done: 0, words, started: Instant::now(), seconds: None, shown, drawn: None });
+                self.bar = Some(Bar {
+                    stage,
+                    unit,
+                    total: *total,
+                    done: 0,
+                    words,
+                    started: Instant::now(),
+                    seconds: None,
+                    stopped: false,
+                    shown,
+                    drawn: None,
+                });
             }
             Event::Advanced { stage, done, total, loss, accuracy } => {
                 if let Some(bar) = &mut self.bar {
@@ -126,14 +138,15 @@ impl Bar {
         let seconds = self.started.elapsed().as_secs_f64();
         let time = match self.seconds {
             Some(seconds) => format!("{seconds:.1} s"),
+            None if self.stopped => "stopped".into(),
             None if self.done == 0 => String::new(),
             None => format!("{seconds:.0} s, about {:.0} s left", seconds / self.done as f64 * self.total.saturating_sub(self.done) as f64),
         };
         let count = format!("{} of {} {}", self.done, self.total, self.unit);
-        let words = [self.words.as_str(), &time].into_iter().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(" · ");
+        let words = [&count, &self.words, &time].into_iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" · ");
         let html = Html(format!(
             "<div style=\"display:flex;gap:.8em;align-items:center;font-variant-numeric:tabular-nums\"><span style=\"min-width:9em\">{}</span>\
-             <progress max=\"{}\" value=\"{}\" style=\"flex:0 1 16em\"></progress><span>{count} · {words}</span></div>",
+             <progress max=\"{}\" value=\"{}\" style=\"flex:0 1 16em\"></progress><span>{words}</span></div>",
             self.stage.replace('&', "&amp;").replace('<', "&lt;"),
             self.total.max(1),
             self.done
