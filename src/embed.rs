@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::augment::Preprocess;
 use crate::clip::{Clip, read_tensors, save_tensors};
-use crate::data::{Dataset, epoch_batches, prefetch};
+use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::describe::TextSet;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
@@ -70,7 +70,9 @@ pub fn images(
     events(&Event::Started { stage: stage.into(), total: dataset.len(), unit: "images".into() });
     let view = preprocess.clone();
     let side = preprocess.side();
-    let batches = prefetch(dataset, epoch_batches(dataset.len(), batch_size, false, None), 2, move |_, image| view.apply(image));
+    let batches = prefetch_with(dataset, epoch_batches(dataset.len(), batch_size, false, None), 2, move |pictures, index| {
+        Ok(view.planes(&pictures.view(index, view.kind(), None, &|picture| view.image(picture))?))
+    });
     let skipped = batches.skipped();
     let (mut rows, mut indices, mut done) = (Vec::new(), Vec::new(), 0);
     for batch in batches {

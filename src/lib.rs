@@ -46,6 +46,9 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+#[macro_use]
+mod wide;
+
 pub mod ablate;
 pub mod augment;
 pub mod checkpoint;
@@ -58,6 +61,7 @@ pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod experiment;
+mod files;
 pub mod gallery;
 pub mod lafter;
 pub mod nn;

@@ -9,6 +9,8 @@ use candle_core::{Device, Shape, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::wide::{ln, sin_cos_24};
+
 /// A random stream: `key` names it, `counter` is the position in it. Both can be saved and restored.
 ///
 /// ```
@@ -25,6 +27,7 @@ pub struct Rng {
 }
 
 /// The finaliser of SplitMix64 (Steele, Lea, Flood 2014): a bijection of 64 bits with full avalanche.
+#[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -89,19 +92,22 @@ impl Rng {
 
     /// `n` draws of N(0, std²), in parallel; the bits do not depend on the number of threads.
     pub fn normals(&mut self, n: usize, std: f32) -> Vec<f32> {
-        let start = self.counter;
         let mut values = vec![0f32; n];
-        values.par_chunks_mut(8192).enumerate().for_each(|(chunk, out)| {
-            for (pair, out) in out.chunks_mut(2).enumerate() {
-                let (a, b) = box_muller(self.at(start + 1 + (chunk * 4096 + pair) as u64));
-                out[0] = a * std;
-                if let Some(second) = out.get_mut(1) {
-                    *second = b * std;
-                }
-            }
-        });
-        self.counter += n.div_ceil(2) as u64;
+        values.par_chunks_mut(8192).enumerate().for_each(|(chunk, out)| self.peek_normals(chunk * 8192, out, std));
+        self.skip_normals(n);
         values
+    }
+
+    /// Fills `out` with the draws from number `first` (even) on of those that [`normals`](Self::normals) would give next;
+    /// this stream does not move. So parts of one long draw can be made where and when they are needed.
+    pub fn peek_normals(&self, first: usize, out: &mut [f32], std: f32) {
+        debug_assert!(first % 2 == 0, "two draws come from one counter");
+        normal_pairs(self.key, self.counter + 1 + (first / 2) as u64, std, out);
+    }
+
+    /// Moves on as [`normals`](Self::normals) would after `n` draws.
+    pub fn skip_normals(&mut self, n: usize) {
+        self.counter += n.div_ceil(2) as u64;
     }
 
     /// A tensor of N(0, std²) in f32, drawn on the host and copied to `device`.
@@ -123,12 +129,30 @@ fn unit(bits: u64) -> f32 {
 }
 
 /// Two independent draws of N(0, 1) from 64 bits.
+#[inline(always)]
 fn box_muller(bits: u64) -> (f32, f32) {
-    let u = ((bits >> 40) as f32 + 1.0) * (1.0 / 16_777_217.0); // (0, 1]
-    let v = (bits & 0xff_ffff) as f32 * (1.0 / 16_777_216.0);
-    let radius = (-2.0 * u.ln()).sqrt();
-    let (sin, cos) = (std::f32::consts::TAU * v).sin_cos();
+    let u = ((bits >> 40) as i32 as f32 + 1.0) * (1.0 / 16_777_217.0); // (0, 1]
+    let radius = (-2.0 * ln(u)).sqrt();
+    let (sin, cos) = sin_cos_24((bits & 0xff_ffff) as i32);
     (radius * cos, radius * sin)
+}
+
+wide! {
+    /// N(0, std²) from the counters `counter`, `counter + 1`, …, two draws each.
+    fn normal_pairs(key: u64, counter: u64, std: f32, out: &mut [f32]) {
+        const LANES: usize = 32;
+        for (block, out) in out.chunks_mut(2 * LANES).enumerate() {
+            let (mut first, mut second) = ([0f32; LANES], [0f32; LANES]);
+            for lane in 0..LANES {
+                let at = counter.wrapping_add((block * LANES + lane) as u64);
+                let (a, b) = box_muller(mix(key.wrapping_add(at.wrapping_mul(GOLDEN))));
+                (first[lane], second[lane]) = (a * std, b * std);
+            }
+            for (i, out) in out.iter_mut().enumerate() {
+                *out = if i % 2 == 0 { first[i / 2] } else { second[i / 2] };
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -142,7 +166,11 @@ mod tests {
         let variance = values.iter().map(|v| f64::from(*v).powi(2)).sum::<f64>() / 2e5;
         assert!(mean.abs() < 0.02 && (variance - 4.0).abs() < 0.05, "{mean} {variance}");
         let single = rayon::ThreadPoolBuilder::new().num_threads(1).build().map(|pool| pool.install(|| Rng::new(1).normals(200_000, 2.0)));
-        assert_eq!(single.ok(), Some(values));
+        assert_eq!(single.ok(), Some(values.clone()));
+        // parts of the same draw
+        let (rng, mut part) = (Rng::new(1), vec![0f32; 77]);
+        rng.peek_normals(1234, &mut part, 2.0);
+        assert_eq!(part, values[1234..1234 + 77]);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! The weak view α_w (eq. 3): resize, centre crop, normalise, as the CLIP at hand was trained with.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
+
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
@@ -79,7 +81,19 @@ impl Preprocess {
 
     /// The tower's input for one image: planes [3, side, side] f32, row by row.
     pub fn apply(&self, image: &RgbImage) -> Vec<f32> {
-        ops::normalise(&self.image(image), self.mean, self.std, self.rescale)
+        self.planes(&self.image(image))
+    }
+
+    /// The tower's input from the picture that the tower sees, which [`image`](Self::image) gives.
+    pub fn planes(&self, view: &RgbImage) -> Vec<f32> {
+        ops::normalise(view, self.mean, self.std, self.rescale)
+    }
+
+    /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
+    pub fn kind(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        format!("{:?} {:?} {}", self.resize, self.resample, self.crop).hash(&mut hasher);
+        hasher.finish()
     }
 
     /// The tower's input for a batch: [batch, 3, side, side] f32.

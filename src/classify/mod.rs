@@ -2,12 +2,14 @@
 
 mod head;
 mod loss;
+mod noisy_texts;
 mod text_classifier;
 mod trainer;
 mod zero_shot;
 
 pub use head::Head;
 pub use loss::smoothed_cross_entropy;
+pub use noisy_texts::NoisyTexts;
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
 pub use trainer::TextTrainer;
 pub use zero_shot::ZeroShotClassifier;

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{D, DType, Tensor, Var};
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use super::{Head, TextClassifier, TextClassifierConfig, TextEpoch, normalise, smoothed_cross_entropy};
+use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
 use crate::checkpoint::{self, Autosave, Saved};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
@@ -38,10 +38,9 @@ struct EpochSums {
 /// ```
 pub struct TextTrainer {
     config: TextClassifierConfig,
-    /// Unit text features [n, d].
-    features: Tensor,
-    /// Class indices [n].
-    targets: Tensor,
+    texts: NoisyTexts,
+    /// A hash of the text features and their classes.
+    fingerprint: String,
     head: Head,
     params: Vec<(String, Var)>,
     optimiser: AdamW,
@@ -75,8 +74,8 @@ impl TextTrainer {
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         Ok(Self {
             optimiser: AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?,
-            features: normalise(&features.to_dtype(DType::F32)?)?.detach(),
-            targets: Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?,
+            fingerprint: checkpoint::fingerprint([features, &Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?])?,
+            texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
             rng: rng.fork(0x7465_7874),
             sums: EpochSums::default(),
             history: Vec::new(),
@@ -102,7 +101,7 @@ impl TextTrainer {
 
     /// One pass over the texts. Interrupted, it stops between two steps: the trainer can be saved and goes on from there.
     pub fn epoch(&mut self) -> Result<TextEpoch> {
-        let (epoch, n) = (self.history.len(), self.features.dim(0)?);
+        let (epoch, n) = (self.history.len(), self.texts.len());
         let batch_size = self.config.batch_size.unwrap_or(n).min(n);
         let steps = n.div_ceil(batch_size);
         let rng = self.rng.fork(epoch as u64);
@@ -132,23 +131,10 @@ impl TextTrainer {
 
     /// One step on the given rows, or on all; `step` of `total` places it in the schedule.
     fn step(&mut self, rows: Option<&[u32]>, step: usize, total: usize, rng: &mut Rng) -> Result<()> {
-        let device = self.features.device();
-        let (x, y) = match rows {
-            None => (self.features.clone(), self.targets.clone()),
-            Some(rows) => {
-                let rows = Tensor::from_slice(rows, rows.len(), device)?;
-                (self.features.index_select(&rows, 0)?, self.targets.index_select(&rows, 0)?)
-            }
-        };
-        let noisy = match self.config.noise {
-            0.0 => x,
-            noise => (&x + rng.normal_tensor(x.shape(), noise, device)?)?,
-        };
-        let logits = self.head.forward(&noisy)?; // [size, classes]
-        let loss = smoothed_cross_entropy(&logits, &y, self.config.smoothing)?;
+        let (loss, right) = self.texts.loss(&self.head, rows, rng)?;
         self.optimiser.step(&loss.backward()?, self.config.schedule.factor(step, total))?;
-        self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * y.elem_count() as f64;
-        self.sums.correct += logits.argmax(D::Minus1)?.eq(&y)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? as usize;
+        self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * rows.map_or(self.texts.len(), <[u32]>::len) as f64;
+        self.sums.correct += right;
         Ok(())
     }
 
@@ -171,7 +157,7 @@ impl TextTrainer {
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.config.clone(),
-            texts: checkpoint::fingerprint([&self.features, &self.targets])?,
+            texts: self.fingerprint.clone(),
             rng: self.rng.clone(),
             sums: self.sums.clone(),
             history: self.history.clone(),
@@ -181,12 +167,12 @@ impl TextTrainer {
 
     /// Goes on where [`checkpoint`](Self::checkpoint) stood; the trainer must have been made from the same texts and settings.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let saved = Saved::<State>::read(path.as_ref(), KIND, self.features.device())?;
+        let saved = Saved::<State>::read(path.as_ref(), KIND, self.texts.device())?;
         let State { config, texts, rng, .. } = &saved.state;
         // a constant schedule may go on for longer; any other depends on the number of epochs
         let longer =
             TextClassifierConfig { epochs: self.config.epochs, ..config.clone() } == self.config && self.config.schedule.is_constant();
-        if !(*config == self.config || longer) || *rng != self.rng || *texts != checkpoint::fingerprint([&self.features, &self.targets])? {
+        if !(*config == self.config || longer) || *rng != self.rng || *texts != self.fingerprint {
             return Err(saved.foreign());
         }
         let state = saved.restore(&self.params, &mut self.optimiser)?;
@@ -211,7 +197,7 @@ const KIND: &str = "text_classifier";
 
 impl std::fmt::Debug for TextTrainer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "TextTrainer(epoch {}/{}, features {:?})", self.history.len(), self.config.epochs, self.features.dims())
+        write!(f, "TextTrainer(epoch {}/{}, {} texts)", self.history.len(), self.config.epochs, self.texts.len())
     }
 }
 

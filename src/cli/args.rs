@@ -178,6 +178,9 @@ pub struct SetupArgs {
     /// Learning rate of tuning [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
+    /// Multiply the tower's frozen layers in bf16: faster on processors with AVX-512 BF16, within 1 % of f32's features
+    #[arg(long)]
+    pub bf16: bool,
     /// Hidden width of an MLP text classifier [official: linear]
     #[arg(long, value_name = "N")]
     pub hidden: Option<usize>,
@@ -196,6 +199,9 @@ pub struct SetupArgs {
     /// Where text features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
+    /// Disk space for decoded pictures and their weak views, so that they are made once, not every epoch; 0 keeps none
+    #[arg(long, value_name = "N", default_value_t = 4.0)]
+    pub cache_gib: f64,
 }
 
 #[derive(Args)]

@@ -4,19 +4,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lafter::clip::ClipLoader;
-use lafter::data::{self, Dataset, OpenOptions, Split};
+use lafter::data::{self, Dataset, OpenOptions, PictureCache, Split};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
 use lafter::lafter::LafterConfig;
+use lafter::nn::Precision;
 use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::commands::{device, load};
-
-/// Decoded training pictures that are kept in memory between epochs, in bytes.
-const PICTURE_CACHE: usize = 1 << 30;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -43,7 +41,8 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
         _ if args.model.model == "demo" => Experiment::demo(clip, common.seed)?,
         _ => return Err(Error::Usage("there are no images: give --train DATA and --test DATA (or --model demo)".into())),
     };
-    let limit = |set: &Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n)).cached(PICTURE_CACHE);
+    let cache = picture_cache(args)?;
+    let limit = |set: &Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n)).cached_in(&cache);
     (experiment.train, experiment.test) = (limit(&experiment.train, args.limit_train), limit(&experiment.test, args.limit_test));
     if args.templates.is_some() || args.descriptions.is_some() {
         experiment.texts = texts(args, experiment.test.classes())?;
@@ -86,6 +85,15 @@ fn open(args: &SetupArgs, train: &str, test: &str) -> Result<(Dataset, Dataset)>
     Ok((train, test))
 }
 
+/// Beside the text features, for the system's temporary folder is often held in memory.
+fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
+    if !(0.0..1e6).contains(&args.cache_gib) {
+        return Err(Error::Usage(format!("--cache-gib must be 0 or more, got {}", args.cache_gib)));
+    }
+    let folder = args.cache.clone().or_else(default_cache).unwrap_or_else(std::env::temp_dir);
+    Ok(PictureCache::new_in(folder, (args.cache_gib * f64::from(1 << 30)) as usize))
+}
+
 fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     if let Some(preset) = args.preset {
         *config = LafterConfig { seed: config.seed, ..LafterConfig::new(preset.into()) };
@@ -101,6 +109,7 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     image.learning_rate = args.learning_rate.unwrap_or(image.learning_rate);
     image.eval_every = args.eval_every;
     image.max_unreadable = args.max_unreadable;
+    image.precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
 }
 
 fn describe(experiment: &Experiment) {

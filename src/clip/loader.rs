@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{Clip, ClipConfig, TextTower, Tokenizer, VisionTower, Weights, demo, hub};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result};
+use crate::nn::Precision;
 use crate::progress::Event;
 
 /// Loads a [`Clip`] to a device, in a type of numbers.
@@ -26,12 +27,13 @@ pub struct ClipLoader {
     revision: Option<String>,
     device: Device,
     dtype: DType,
+    precision: Precision,
 }
 
 impl ClipLoader {
     /// `demo`, an existing directory, or a hub id `owner/name`.
     pub fn new(name: &str) -> Self {
-        Self { name: name.to_string(), revision: None, device: Device::Cpu, dtype: DType::F32 }
+        Self { name: name.to_string(), revision: None, device: Device::Cpu, dtype: DType::F32, precision: Precision::F32 }
     }
 
     /// A directory, also where its name looks like a hub id.
@@ -48,6 +50,13 @@ impl ClipLoader {
     /// The type of the frozen weights; training needs f32.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
+        self
+    }
+
+    /// The numbers in which frozen layers multiply on the CPU; a tuner can choose its own
+    /// ([`FinetuneConfig::precision`](crate::tune::FinetuneConfig::precision)).
+    pub fn precision(mut self, precision: Precision) -> Self {
+        self.precision = precision;
         self
     }
 
@@ -119,8 +128,8 @@ impl ClipLoader {
         tokenizer.check_vocabulary(config.text.vocabulary)?;
         weights.check(&config)?;
         let vb = weights.var_builder();
-        let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?;
-        let text = TextTower::load(&config.text, config.projection, vb)?;
+        let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?.packed(self.precision)?;
+        let text = TextTower::load(&config.text, config.projection, vb)?.packed(self.precision)?;
         Ok(Clip {
             log_scale: weights.log_scale()?,
             parameters: weights.parameter_count(),

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::TextConfig;
-use crate::nn::{Block, LayerNorm, Linear};
+use crate::nn::{Block, Isa, LayerNorm, Linear, Precision};
 
 /// CLIP's causal text transformer. Cloning shares the weights.
 #[derive(Clone)]
@@ -73,6 +73,16 @@ impl TextTower {
     /// padding: under the causal mask it changes nothing.
     pub fn forward(&self, ids: &Tensor, ends: &[usize]) -> Result<Tensor> {
         self.project(&self.encode(&self.embed(ids)?)?, ends)
+    }
+
+    /// The same tower with its frozen layers packed for this processor, as [`VisionTower::packed`](super::VisionTower::packed).
+    pub fn packed(&self, precision: Precision) -> Result<Self> {
+        let isa = Isa::best();
+        Ok(Self {
+            blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
+            projection: self.projection.packed(precision, isa)?,
+            ..self.clone()
+        })
     }
 
     /// The same tower without a graph.

@@ -1,4 +1,4 @@
-//! Decoded pictures kept in memory under a limit, so that fifty epochs do not decode fifty times.
+//! A data set whose pictures, and the views made of them, are kept once they were made.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,21 +6,33 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use image::RgbImage;
 
 use crate::data::dataset::{Dataset, ImageSource};
+use crate::data::picture_cache::{PictureCache, Slot};
 use crate::error::Result;
 
-/// A data set whose pictures are kept once decoded. Failures are not kept: they fail again, with their reason.
+/// Keeps pixels in a [`PictureCache`]. Failures are not kept: they fail again, with their reason.
+///
+/// Views come first, for they are small and save decoding and resizing: the pictures themselves leave room for a view of each.
 pub(crate) struct Cached {
     inner: Dataset,
-    images: Vec<OnceLock<RgbImage>>,
-    used: AtomicUsize,
-    limit: usize,
+    cache: PictureCache,
+    pictures: Vec<Slot>,
+    /// The views of one kind, the first that was asked for.
+    views: OnceLock<(u64, Vec<Slot>)>,
+    /// Bytes of one view, once there is one.
+    size: OnceLock<usize>,
+    /// Bytes that views may still need.
+    wanted: AtomicUsize,
 }
 
 impl Cached {
-    pub(crate) fn new(inner: Dataset, limit: usize) -> Self {
-        let images = (0..inner.len()).map(|_| OnceLock::new()).collect();
-        Self { inner, images, used: AtomicUsize::new(0), limit }
+    pub(crate) fn new(inner: Dataset, cache: PictureCache) -> Self {
+        let pictures = slots(inner.len());
+        Self { inner, cache, pictures, views: OnceLock::new(), size: OnceLock::new(), wanted: AtomicUsize::new(0) }
     }
+}
+
+fn slots(n: usize) -> Vec<Slot> {
+    (0..n).map(|_| Slot::default()).collect()
 }
 
 impl ImageSource for Cached {
@@ -41,17 +53,39 @@ impl ImageSource for Cached {
     }
 
     fn image(&self, i: usize) -> Result<RgbImage> {
-        let cell = self.images.get(i);
-        if let Some(image) = cell.and_then(OnceLock::get) {
-            return Ok(image.clone());
+        let slot = self.pictures.get(i);
+        if let Some(picture) = slot.and_then(|slot| self.cache.get(slot)) {
+            return Ok(picture);
         }
-        let image = self.inner.image(i)?;
-        let bytes = image.as_raw().len();
-        // Reserve first, so that threads together stay under the limit.
-        if self.used.fetch_add(bytes, Ordering::Relaxed) + bytes > self.limit || cell.is_none_or(|cell| cell.set(image.clone()).is_err()) {
-            self.used.fetch_sub(bytes, Ordering::Relaxed);
+        let picture = self.inner.image(i)?;
+        if let Some(slot) = slot {
+            self.cache.keep(slot, &picture, self.wanted.load(Ordering::Relaxed));
         }
-        Ok(image)
+        Ok(picture)
+    }
+
+    fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
+        let (kept, views) = self.views.get_or_init(|| (kind, slots(self.inner.len())));
+        let slot = views.get(i).filter(|_| *kept == kind);
+        if let Some(view) = slot.and_then(|slot| self.cache.get(slot)) {
+            return Ok(view);
+        }
+        let view = match (picture, self.pictures.get(i).and_then(|slot| self.cache.get(slot))) {
+            (Some(picture), _) => make(picture),
+            (None, Some(picture)) => make(&picture),
+            // not kept: with its view at hand nobody asks for the picture
+            (None, None) => make(&self.inner.image(i)?),
+        };
+        if let Some(slot) = slot {
+            let size = view.as_raw().len();
+            if self.size.set(size).is_ok() {
+                self.wanted.store(size * self.inner.len(), Ordering::Relaxed);
+            }
+            self.cache.keep(slot, &view, 0);
+            let less = |wanted: usize| Some(wanted.saturating_sub(size));
+            let _ = self.wanted.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        }
+        Ok(view)
     }
 
     fn origin(&self) -> String {
@@ -80,9 +114,9 @@ mod tests {
         fn name(&self, i: usize) -> String {
             i.to_string()
         }
-        fn image(&self, _: usize) -> Result<RgbImage> {
+        fn image(&self, i: usize) -> Result<RgbImage> {
             self.0.fetch_add(1, Ordering::Relaxed);
-            Ok(RgbImage::new(10, 10))
+            Ok(RgbImage::from_pixel(10, 10, image::Rgb([i as u8; 3])))
         }
     }
 
@@ -97,5 +131,28 @@ mod tests {
         // A subset shares what is kept.
         set.subset(&[1]).unwrap().image(0).unwrap();
         assert_eq!(decoded.load(Ordering::Relaxed), 8);
+    }
+
+    #[test]
+    fn views_are_made_once_and_leave_less_room_for_pictures() {
+        let decoded = Arc::new(AtomicUsize::new(0));
+        let half = |picture: &RgbImage| RgbImage::from_pixel(5, 5, *picture.get_pixel(0, 0));
+        let set = Dataset::new(Counting(decoded.clone())).cached(4 * 75 + 2 * 300);
+        for _ in 0..3 {
+            for i in 0..4 {
+                assert_eq!(set.view(i, 1, None, &half).unwrap(), RgbImage::from_pixel(5, 5, image::Rgb([i as u8; 3])));
+            }
+        }
+        assert_eq!(decoded.load(Ordering::Relaxed), 4);
+        // another kind of view is made anew each time, never taken for the first
+        let other = |_: &RgbImage| RgbImage::new(1, 1);
+        assert_eq!(set.view(0, 2, None, &other).unwrap().dimensions(), (1, 1));
+        assert_eq!(set.view(0, 1, None, &other).unwrap().dimensions(), (5, 5));
+        decoded.store(0, Ordering::Relaxed);
+        (0..8).for_each(|i| assert_eq!(set.image(i % 4).unwrap().get_pixel(9, 9).0[0], (i % 4) as u8));
+        assert_eq!(decoded.load(Ordering::Relaxed), 2 + 2 * 2);
+        // through a subset and for a set without a cache the result is the same
+        let view = set.subset(&[3]).unwrap().view(0, 1, None, &half).unwrap();
+        assert_eq!(view, Dataset::new(Counting::default()).view(3, 1, None, &half).unwrap());
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 
 use crate::data::cached::Cached;
+use crate::data::picture_cache::PictureCache;
 use crate::describe::names::{ClassNames, relabelling};
 use crate::error::{Error, Result};
 
@@ -30,6 +31,17 @@ pub trait ImageSource: Send + Sync {
 
     /// Picture `i`, decoded.
     fn image(&self, i: usize) -> Result<RgbImage>;
+
+    /// `make` of picture `i`, where `kind` names what is made; `picture` is picture `i` where the caller has it already.
+    ///
+    /// A source that keeps views gives back one of the same kind. Others make it each time.
+    fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
+        let _ = kind;
+        match picture {
+            Some(picture) => Ok(make(picture)),
+            None => Ok(make(&self.image(i)?)),
+        }
+    }
 
     /// Where the pictures come from, for messages.
     fn origin(&self) -> String {
@@ -127,10 +139,21 @@ impl Dataset {
     /// # Errors
     /// [`Error::Image`] if it cannot be decoded, [`Error::Usage`] if `i` is out of range.
     pub fn image(&self, i: usize) -> Result<RgbImage> {
-        match self.at(i) {
-            Some(at) => self.source.image(at),
-            None => Err(Error::Usage(format!("picture {i} was asked for, but {} holds {}", self.origin(), self.len()))),
-        }
+        self.source.image(self.at(i).ok_or_else(|| self.beyond(i))?)
+    }
+
+    /// `make` of picture `i`; a data set that keeps views ([`cached`](Self::cached)) makes each of a `kind` once.
+    ///
+    /// `kind` must name all that `make` depends on but the picture. `picture` is picture `i`, where it is at hand.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image).
+    pub fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
+        self.source.view(self.at(i).ok_or_else(|| self.beyond(i))?, kind, picture, make)
+    }
+
+    fn beyond(&self, i: usize) -> Error {
+        Error::Usage(format!("picture {i} was asked for, but {} holds {}", self.origin(), self.len()))
     }
 
     /// The pictures at `indices`, in that order; an index may stand more than once.
@@ -179,11 +202,17 @@ impl Dataset {
         Self { classes: [].into(), relabel: Some([].into()), ..self.clone() }
     }
 
-    /// The same pictures, each kept in memory once it was decoded, up to `limit_bytes` of pixels in all.
+    /// The same pictures; their views, and the pictures themselves as far as there is room, are kept once they were made, up
+    /// to `limit_bytes` of pixels in a memory-mapped temporary file.
     ///
-    /// Small sets are then decoded once for all epochs; beyond the limit pictures are decoded at each access as before.
+    /// Results are the same with and without, bit for bit; beyond the limit pictures are decoded at each access as before.
     pub fn cached(&self, limit_bytes: usize) -> Self {
-        Self::new(Cached::new(self.clone(), limit_bytes))
+        self.cached_in(&PictureCache::new(limit_bytes))
+    }
+
+    /// [`cached`](Self::cached) in a cache that several data sets share.
+    pub fn cached_in(&self, cache: &PictureCache) -> Self {
+        Self::new(Cached::new(self.clone(), cache.clone()))
     }
 
     /// Position in the source of picture `i`.

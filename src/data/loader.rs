@@ -88,6 +88,16 @@ where
     T: Send + 'static,
     F: Fn(usize, &RgbImage) -> T + Send + Sync + 'static,
 {
+    prefetch_with(dataset, batches, depth, move |pictures, index| Ok(f(index, &pictures.image(index)?)))
+}
+
+/// [`prefetch`] where `f(data set, index)` gets the picture itself, or a view of it that is kept, or neither. An error of `f`
+/// counts as an unreadable picture.
+pub fn prefetch_with<T, F>(dataset: &Dataset, batches: Vec<Vec<usize>>, depth: usize, f: F) -> Prefetch<T>
+where
+    T: Send + 'static,
+    F: Fn(&Dataset, usize) -> Result<T> + Send + Sync + 'static,
+{
     let (sender, receiver) = sync_channel(depth.max(1));
     let stop = Arc::new(AtomicBool::new(false));
     let mut this = Prefetch {
@@ -116,16 +126,13 @@ where
 /// The thread: decodes batch after batch until all are sent, the receiver is gone, or it is told to stop.
 fn run<T: Send, F>(dataset: &Dataset, batches: &[Vec<usize>], stop: &AtomicBool, sender: &SyncSender<Result<Vec<Decoded<T>>>>, f: &F)
 where
-    F: Fn(usize, &RgbImage) -> T + Send + Sync,
+    F: Fn(&Dataset, usize) -> Result<T> + Send + Sync,
 {
     let one = |&index: &usize| -> Option<Decoded<T>> {
         if stop.load(Ordering::Relaxed) {
             return None;
         }
-        Some(match dataset.image(index) {
-            Ok(picture) => Ok((index, f(index, &picture))),
-            Err(e) => Err((index, e.to_string())),
-        })
+        Some(f(dataset, index).map(|item| (index, item)).map_err(|e| (index, e.to_string())))
     };
     for batch in batches {
         // A panic of `f` (or of a decoder) must end the iteration with an error, not silently.

@@ -32,6 +32,7 @@ mod hub;
 mod loader;
 mod open;
 mod parquet;
+mod picture_cache;
 pub mod scenes;
 mod skipped;
 mod split;
@@ -39,7 +40,8 @@ mod split_file;
 
 pub use batches::epoch_batches;
 pub use dataset::{Dataset, ImageSource};
-pub use loader::{Batch, Prefetch, prefetch};
+pub use loader::{Batch, Prefetch, prefetch, prefetch_with};
 pub use open::{OpenOptions, open};
+pub use picture_cache::PictureCache;
 pub use skipped::Skipped;
 pub use split::Split;

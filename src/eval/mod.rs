@@ -11,11 +11,12 @@ mod report;
 mod save;
 mod table;
 
+pub use crate::files::save_atomically;
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
 pub use evaluation::{ClassAccuracy, Evaluation};
 pub use memory::peak_rss_bytes;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
 pub use ordered::Named;
 pub use report::{ImageCounts, LafterReport, OracleBest, Report, TextClassifierReport, Timing, Trainable};
-pub use save::{save_atomically, to_json};
+pub use save::to_json;
 pub use table::Table;

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::evaluation::Evaluation;
 use super::memory::peak_rss_bytes;
 use super::ordered::Named;
-use super::save::{save_atomically, to_json};
+use super::save::to_json;
 use super::table::Table;
 use crate::error::{Error, Result};
+use crate::files::save_atomically;
 
 /// What goes with `pseudo_label_accuracy` in the file.
 const PSEUDO_LABEL_NOTE: &str = "for analysis only: it reads the training labels, which the tuning never does";

@@ -1,10 +1,9 @@
 //! The two activations that CLIP checkpoints use.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{f32_slice, on_cpu_f32, with_f32};
+use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// The activation of the MLPs; the checkpoint's configuration says which.
 ///
@@ -27,49 +26,45 @@ pub enum Activation {
 
 impl Activation {
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        if on_cpu_f32(x) { x.contiguous()?.apply_op1(Fused(self)) } else { self.forward_plain(x) }
+    }
+
+    /// The same out of Candle's own differentiable operations: the reference, and the path on other devices.
+    pub fn forward_plain(self, x: &Tensor) -> Result<Tensor> {
         match self {
-            Self::QuickGelu if on_cpu_f32(x) => x.contiguous()?.apply_op1(FusedQuickGelu),
             Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
             Self::Gelu => x.gelu_erf(),
         }
     }
 }
 
-struct FusedQuickGelu;
+struct Fused(Activation);
 
+/// Numbers that one task computes.
 const CHUNK: usize = 16 * 1024;
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-1.702 * x).exp())
-}
+/// Operations a number: what an exponential and a division cost.
+const WORK: usize = 30;
 
-impl CustomOp1 for FusedQuickGelu {
+impl CustomOp1 for Fused {
     fn name(&self) -> &'static str {
-        "quick-gelu"
+        "activation"
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let x = f32_slice(x, layout)?;
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| {
-            y.iter_mut().zip(x).for_each(|(y, x)| *y = x * sigmoid(*x));
-        });
+        let tasks = y.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).collect();
+        parallel::for_each(tasks, WORK * x.len(), |(y, x)| math::activate(Isa::best(), self.0, x, y));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
-    /// d/dx x·s = s·(1 + 1.702 x (1 − s)) with s = σ(1.702 x)
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let mut dx = vec![0f32; x.elem_count()];
+        let mut dx = with_f32(grad, <[f32]>::to_vec)?;
         with_f32(x, |x| {
-            with_f32(grad, |grad| {
-                dx.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).zip(grad.par_chunks(CHUNK)).for_each(|((dx, x), g)| {
-                    for ((dx, x), g) in dx.iter_mut().zip(x).zip(g) {
-                        let s = sigmoid(*x);
-                        *dx = g * s * (1.0 + 1.702 * x * (1.0 - s));
-                    }
-                });
-            })
-        })??;
+            let tasks = dx.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).collect();
+            parallel::for_each(tasks, WORK * x.len(), |(dx, x)| math::activate_backward(Isa::best(), self.0, x, dx));
+        })?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::fused_attention::FusedAttention;
-use super::{Linear, on_cpu_f32, softmax};
+use super::{Isa, Linear, Precision, on_cpu_f32, softmax};
 
 /// Attention(x) = softmax(q kᵀ / √d + mask) v, then the output projection (Vaswani et al. 2017, eq. 1).
 ///
@@ -39,7 +39,7 @@ impl Attention {
             return self.attend_plain(x, context);
         }
         let (query, key, value) = (self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?);
-        let mixed = query.apply_op3(&key, &value, FusedAttention { heads: self.heads, causal: self.causal })?;
+        let mixed = query.apply_op3(&key, &value, FusedAttention { heads: self.heads, causal: self.causal, isa: Isa::best() })?;
         self.output.forward(&mixed)
     }
 
@@ -82,5 +82,11 @@ impl Attention {
             heads: self.heads,
             causal: self.causal,
         }
+    }
+
+    /// The same with packed layers ([`Linear::packed`]); query, key and value become one product.
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        let [query, key, value] = Linear::stacked([&self.query, &self.key, &self.value], precision, isa)?;
+        Ok(Self { query, key, value, output: self.output.packed(precision, isa)?, heads: self.heads, causal: self.causal })
     }
 }

@@ -1,9 +1,13 @@
 //! One residual block of a CLIP tower.
 
+use std::sync::OnceLock;
+
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{Activation, Attention, LayerNorm, Linear};
+use super::attention_branch::AttentionBranch;
+use super::mlp_branch::MlpBranch;
+use super::{Activation, Attention, Isa, LayerNorm, Linear, Precision, on_cpu_f32};
 
 /// x ← x + attention(norm₁(x)); x ← x + fc2(act(fc1(norm₂(x)))): the pre-norm block of ViT (Dosovitskiy et al. 2021, eq. 2, 3).
 ///
@@ -33,8 +37,15 @@ impl Block {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let x = (x + self.attention.forward(&self.norm1.forward(x)?)?)?;
-        self.mlp(&x)
+        self.mlp(&self.attend(x)?)
+    }
+
+    /// The same out of Candle's own operations: the reference.
+    pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        let normed = self.norm1.forward_plain(x)?;
+        let x = (x + self.attention.attend_plain(&normed, &normed)?)?;
+        let hidden = self.activation.forward_plain(&self.fc1.forward_plain(&self.norm2.forward_plain(&x)?)?)?;
+        x + self.fc2.forward_plain(&hidden)?
     }
 
     /// The block for the first token only, [batch, tokens, width] → [batch, 1, width]: exact, because later stages of
@@ -46,9 +57,48 @@ impl Block {
         self.mlp(&x)
     }
 
+    /// x + attention(norm₁(x))
+    fn attend(&self, x: &Tensor) -> Result<Tensor> {
+        match self.attention_branch(x) {
+            Some(branch) => x.contiguous()?.apply_op3(&self.norm1.weight, &self.norm1.bias, branch),
+            None => x + self.attention.forward(&self.norm1.forward(x)?)?,
+        }
+    }
+
+    /// x + fc2(act(fc1(norm₂(x))))
     fn mlp(&self, x: &Tensor) -> Result<Tensor> {
+        if let Some(branch) = self.mlp_branch(x) {
+            return x.contiguous()?.apply_op3(&self.norm2.weight, &self.norm2.bias, branch);
+        }
         let hidden = self.activation.forward(&self.fc1.forward(&self.norm2.forward(x)?)?)?; // [batch, tokens, hidden]
         x + self.fc2.forward(&hidden)?
+    }
+
+    /// The fused form of a branch, where its layers are packed and `x` is on the CPU.
+    fn attention_branch(&self, x: &Tensor) -> Option<AttentionBranch> {
+        let Attention { query, output, heads, causal, .. } = &self.attention;
+        let (qkv, out) = (query.part()?.stack.clone(), output.part()?.stack.clone());
+        let fits = on_cpu_f32(x) && on_cpu_f32(&self.norm1.weight) && qkv.outputs() == 3 * qkv.inputs() && out.outputs() == qkv.inputs();
+        let kept = self.norm1.learns(x).then(OnceLock::new);
+        fits.then(|| AttentionBranch { qkv, out, heads: *heads, causal: *causal, eps: self.norm1.eps as f32, kept })
+    }
+
+    fn mlp_branch(&self, x: &Tensor) -> Option<MlpBranch> {
+        let (fc1, fc2) = (self.fc1.part()?.stack.clone(), self.fc2.part()?.stack.clone());
+        let fits = on_cpu_f32(x) && on_cpu_f32(&self.norm2.weight) && fc1.outputs() == fc2.inputs() && fc2.outputs() == fc1.inputs();
+        let kept = self.norm2.learns(x).then(OnceLock::new);
+        fits.then(|| MlpBranch { fc1, fc2, activation: self.activation, eps: self.norm2.eps as f32, kept })
+    }
+
+    /// The same with packed layers: each branch then is one operation, in which only the norms and the input have
+    /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen.
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        Ok(Self {
+            attention: self.attention.packed(precision, isa)?,
+            fc1: self.fc1.packed(precision, isa)?,
+            fc2: self.fc2.packed(precision, isa)?,
+            ..self.clone()
+        })
     }
 
     /// The same values without a graph.

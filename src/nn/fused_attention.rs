@@ -1,75 +1,133 @@
 //! Attention on the CPU in one operation: no transposed copies, no stored probabilities.
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use super::{f32_slice, with_f32};
+use super::gemm::{Kernel, Target, View, multiply};
+use super::{Isa, Precision, f32_slice, math, parallel, with_f32};
 
-/// softmax(q kᵀ · scale [+ causal mask]) v for all heads, read by stride from [batch, tokens, width]. The backward pass
-/// computes the probabilities again instead of keeping [batch, heads, tokens, tokens] values through the whole graph.
+/// All heads of one sequence: `n` queries, `m` keys, `d` numbers a head.
+#[derive(Clone, Copy)]
+pub(super) struct Heads {
+    pub kernel: Kernel,
+    pub heads: usize,
+    pub causal: bool,
+    pub n: usize,
+    pub m: usize,
+    pub d: usize,
+}
+
+/// Queries, keys or values of one sequence: [tokens, heads · d] inside a slice, `stride` from one token to the next.
+#[derive(Clone, Copy)]
+pub(super) struct Tokens<'a> {
+    pub values: &'a [f32],
+    pub stride: usize,
+}
+
+impl Tokens<'_> {
+    fn head(&self, at: usize) -> View {
+        View { at, row: self.stride, column: 1 }
+    }
+}
+
+/// The gradients of queries, keys and values in one slice: where each starts, and from one token to the next.
+pub(super) struct Gradients<'a> {
+    pub values: &'a mut [f32],
+    pub starts: [usize; 3],
+    pub stride: usize,
+}
+
+impl Gradients<'_> {
+    fn head(&mut self, which: usize, at: usize) -> Target<'_> {
+        to(&mut self.values[self.starts[which] + at..], self.stride, false)
+    }
+}
+
+/// What one thread reuses from head to head.
+#[derive(Default)]
+pub(super) struct Scratch {
+    p: Vec<f32>,
+    dp: Vec<f32>,
+    panel: Vec<f32>,
+}
+
+impl Heads {
+    /// Floating-point operations of the forward pass over one sequence.
+    pub fn work(&self) -> usize {
+        4 * self.heads * self.n * self.m * self.d
+    }
+
+    fn scale(&self) -> f32 {
+        (self.d as f32).powf(-0.5)
+    }
+
+    /// The probabilities of the head that starts at `at`, [n, m].
+    fn probabilities(&self, at: usize, q: Tokens, k: Tokens, p: &mut Vec<f32>, panel: &mut Vec<f32>) {
+        let Self { kernel, n, m, d, .. } = *self;
+        p.resize(n * m, 0.0);
+        let keys = k.head(at).transposed();
+        multiply(kernel, [n, m, d], self.scale(), q.values, q.head(at), k.values, keys, panel, to(p, m, false));
+        for (i, row) in p.chunks_mut(m).enumerate() {
+            let seen = if self.causal { (i + 1).min(m) } else { m };
+            let (row, hidden) = row.split_at_mut(seen);
+            math::softmax(kernel.isa(), row);
+            hidden.fill(0.0);
+        }
+    }
+
+    /// y[n, heads · d] = softmax(q kᵀ / √d [+ causal mask]) v, head by head; `stride` numbers from one row of y to the next.
+    pub fn forward(&self, q: Tokens, k: Tokens, v: Tokens, y: &mut [f32], stride: usize, scratch: &mut Scratch) {
+        let Self { kernel, n, m, d, .. } = *self;
+        let Scratch { p, panel, .. } = scratch;
+        for at in (0..self.heads).map(|head| head * d) {
+            self.probabilities(at, q, k, p, panel);
+            let rows = View { at: 0, row: m, column: 1 };
+            multiply(kernel, [n, d, m], 1.0, p, rows, v.values, v.head(at), panel, to(&mut y[at..], stride, false));
+        }
+    }
+
+    /// The gradients from that of y, written over what was there.
+    ///
+    /// P = softmax(S), S = q kᵀ·scale: dv = Pᵀ g; dP = g vᵀ; dS = P (dP − Σ dP·P); dq = dS k·scale; dk = dSᵀ q·scale
+    pub fn backward(&self, q: Tokens, k: Tokens, v: Tokens, g: Tokens, mut to_grad: Gradients, scratch: &mut Scratch) {
+        let Self { kernel, n, m, d, .. } = *self;
+        let Scratch { p, dp, panel } = scratch;
+        let (rows, scale) = (View { at: 0, row: m, column: 1 }, self.scale());
+        for at in (0..self.heads).map(|head| head * d) {
+            self.probabilities(at, q, k, p, panel);
+            let columns = rows.transposed();
+            multiply(kernel, [m, d, n], 1.0, p, columns, g.values, g.head(at), panel, to_grad.head(2, at));
+            dp.resize(n * m, 0.0);
+            multiply(kernel, [n, m, d], 1.0, g.values, g.head(at), v.values, v.head(at).transposed(), panel, to(dp, m, false));
+            for (p, dp) in p.chunks(m).zip(dp.chunks_mut(m)) {
+                math::softmax_backward(kernel.isa(), p, dp);
+            }
+            multiply(kernel, [n, d, m], scale, dp, rows, k.values, k.head(at), panel, to_grad.head(0, at));
+            multiply(kernel, [m, d, n], scale, dp, columns, q.values, q.head(at), panel, to_grad.head(1, at));
+        }
+    }
+}
+
+fn to(values: &mut [f32], stride: usize, add: bool) -> Target<'_> {
+    Target { values, stride, bias: None, add }
+}
+
+/// [`Heads`] as an operation on queries, keys and values [batch, tokens, width]. The backward pass computes the
+/// probabilities again instead of keeping [batch, heads, tokens, tokens] values through the whole graph.
 #[derive(Clone, Copy)]
 pub(super) struct FusedAttention {
     pub heads: usize,
     pub causal: bool,
-}
-
-/// Sizes of one call: `n` queries, `m` keys, `d` per head, `width` = heads · d.
-#[derive(Clone, Copy)]
-struct Sizes {
-    n: usize,
-    m: usize,
-    d: usize,
-    width: usize,
-}
-
-/// A matrix inside a slice: first element, row stride, column stride.
-#[derive(Clone, Copy)]
-struct View(usize, usize, usize);
-
-/// c[rows, cols] = alpha · a[rows, inner] · b[inner, cols], one thread; the views must lie inside their slices.
-#[rustfmt::skip]
-#[allow(clippy::too_many_arguments)]
-fn multiply(rows: usize, cols: usize, inner: usize, alpha: f32, a: &[f32], av: View, b: &[f32], bv: View, c: &mut [f32], cv: View) {
-    let last = |v: View, r: usize, s: usize| v.0 + (r - 1) * v.1 + (s - 1) * v.2;
-    assert!(rows > 0 && cols > 0 && inner > 0);
-    assert!(last(av, rows, inner) < a.len() && last(bv, inner, cols) < b.len() && last(cv, rows, cols) < c.len());
-    // SAFETY: the assertion above bounds every address; c is borrowed exclusively.
-    unsafe {
-        gemm::gemm(
-            rows, cols, inner,
-            c.as_mut_ptr().add(cv.0), cv.2 as isize, cv.1 as isize, false,
-            a.as_ptr().add(av.0), av.2 as isize, av.1 as isize,
-            b.as_ptr().add(bv.0), bv.2 as isize, bv.1 as isize,
-            0f32, alpha, false, false, false, gemm::Parallelism::None,
-        );
-    }
+    pub isa: Isa,
 }
 
 impl FusedAttention {
-    fn sizes(&self, q: &[usize], k: &[usize]) -> Result<Sizes> {
+    fn heads(&self, q: &[usize], k: &[usize]) -> Result<Heads> {
+        let Self { heads, causal, isa } = *self;
         match (q, k) {
-            ([batch, n, width], [batch2, m, width2])
-                if batch == batch2 && width == width2 && width % self.heads == 0 && n * m * width > 0 =>
-            {
-                Ok(Sizes { n: *n, m: *m, d: width / self.heads, width: *width })
+            ([batch, n, width], [batch2, m, width2]) if batch == batch2 && width == width2 && width % heads == 0 && n * m * width > 0 => {
+                Ok(Heads { kernel: Kernel::new(isa, Precision::F32), heads, causal, n: *n, m: *m, d: width / heads })
             }
-            _ => candle_core::bail!("attention expects [batch, tokens, width] with {} heads, got {q:?} over {k:?}", self.heads),
-        }
-    }
-
-    /// The probabilities of one head, [n, m], into `p`.
-    fn probabilities(&self, s: Sizes, head: usize, q: &[f32], k: &[f32], p: &mut [f32]) {
-        let Sizes { n, m, d, width } = s;
-        let scale = (d as f32).powf(-0.5);
-        multiply(n, m, d, scale, q, View(head * d, width, 1), k, View(head * d, 1, width), p, View(0, m, 1));
-        for (i, row) in p.chunks_mut(m).enumerate() {
-            let seen = if self.causal { (i + 1).min(m) } else { m };
-            let (row, hidden) = row.split_at_mut(seen);
-            let max = row.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-            row.iter_mut().for_each(|v| *v = (*v - max).exp());
-            let inverse = 1.0 / row.iter().sum::<f32>();
-            row.iter_mut().for_each(|v| *v *= inverse);
-            hidden.fill(0.0);
+            _ => candle_core::bail!("attention expects [batch, tokens, width] with {heads} heads, got {q:?} over {k:?}"),
         }
     }
 }
@@ -89,23 +147,19 @@ impl CustomOp3 for FusedAttention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (f32_slice(q, q_layout)?, f32_slice(k, k_layout)?, f32_slice(v, v_layout)?);
-        let s = self.sizes(q_layout.dims(), k_layout.dims())?;
-        let Sizes { n, m, d, width } = s;
+        let heads = self.heads(q_layout.dims(), k_layout.dims())?;
+        let width = heads.heads * heads.d;
         let mut y = vec![0f32; q.len()];
-        y.par_chunks_mut(n * width).zip(q.par_chunks(n * width)).zip(k.par_chunks(m * width).zip(v.par_chunks(m * width))).for_each_init(
-            || vec![0f32; n * m],
-            |p, ((y, q), (k, v))| {
-                for head in 0..self.heads {
-                    self.probabilities(s, head, q, k, p);
-                    let (values, out) = (View(head * d, width, 1), View(head * d, width, 1));
-                    multiply(n, d, m, 1.0, p, View(0, m, 1), v, values, y, out);
-                }
-            },
-        );
+        let (n, m) = (heads.n * width, heads.m * width);
+        let tasks: Vec<_> = y.chunks_mut(n).zip(q.chunks(n)).zip(k.chunks(m).zip(v.chunks(m))).collect();
+        let work = heads.work() * tasks.len();
+        let tokens = |values| Tokens { values, stride: width };
+        parallel::map(tasks, work, Scratch::default, |scratch, ((y, q), (k, v))| {
+            heads.forward(tokens(q), tokens(k), tokens(v), y, width, scratch);
+        });
         Ok((CpuStorage::F32(y), q_layout.shape().clone()))
     }
 
-    /// P = softmax(S), S = q kᵀ·scale: dv = Pᵀ g; dP = g vᵀ; dS = P (dP − Σ dP·P); dq = dS k·scale; dk = dSᵀ q·scale
     fn bwd(
         &self,
         q: &Tensor,
@@ -114,35 +168,24 @@ impl CustomOp3 for FusedAttention {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let s = self.sizes(q.dims(), k.dims())?;
-        let Sizes { n, m, d, width } = s;
-        let scale = (d as f32).powf(-0.5);
-        let mut dq = vec![0f32; q.elem_count()];
-        let (mut dk, mut dv) = (vec![0f32; k.elem_count()], vec![0f32; k.elem_count()]);
+        let heads = self.heads(q.dims(), k.dims())?;
+        let width = heads.heads * heads.d;
+        let (n, m) = (heads.n * width, heads.m * width);
+        let (batch, tokens) = (q.dims()[0], heads.n + 2 * heads.m);
+        // [batch, n + 2 m, width]: the three gradients of a sequence one behind the other
+        let mut all = vec![0f32; batch * tokens * width];
         let mut run = |q: &[f32], k: &[f32], v: &[f32], g: &[f32]| {
-            let outputs = dq.par_chunks_mut(n * width).zip(dk.par_chunks_mut(m * width).zip(dv.par_chunks_mut(m * width)));
-            let queries = q.par_chunks(n * width).zip(g.par_chunks(n * width));
-            let keys = k.par_chunks(m * width).zip(v.par_chunks(m * width));
-            outputs.zip(queries).zip(keys).for_each_init(
-                || (vec![0f32; n * m], vec![0f32; n * m]),
-                |(p, dp), (((dq, (dk, dv)), (q, g)), (k, v))| {
-                    for head in 0..self.heads {
-                        let (rows, columns) = (View(head * d, width, 1), View(head * d, 1, width));
-                        self.probabilities(s, head, q, k, p);
-                        multiply(m, d, n, 1.0, p, View(0, 1, m), g, rows, dv, rows);
-                        multiply(n, m, d, 1.0, g, rows, v, columns, dp, View(0, m, 1));
-                        for (p, dp) in p.chunks(m).zip(dp.chunks_mut(m)) {
-                            let dot: f32 = p.iter().zip(dp.iter()).map(|(p, dp)| p * dp).sum();
-                            p.iter().zip(dp).for_each(|(p, dp)| *dp = p * (*dp - dot));
-                        }
-                        multiply(n, d, m, scale, dp, View(0, m, 1), k, rows, dq, rows);
-                        multiply(m, d, n, scale, dp, View(0, 1, m), q, rows, dk, rows);
-                    }
-                },
-            );
+            let inputs = q.chunks(n).zip(g.chunks(n)).zip(k.chunks(m).zip(v.chunks(m)));
+            let tasks: Vec<_> = all.chunks_mut(tokens * width).zip(inputs).collect();
+            let rows = |values| Tokens { values, stride: width };
+            parallel::map(tasks, 3 * heads.work() * batch, Scratch::default, |scratch, (values, ((q, g), (k, v)))| {
+                let to = Gradients { values, starts: [0, n, n + m], stride: width };
+                heads.backward(rows(q), rows(k), rows(v), rows(g), to, scratch);
+            });
         };
         with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| with_f32(grad, |g| run(q, k, v, g)))))????;
-        let tensor = |values: Vec<f32>, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device());
-        Ok((Some(tensor(dq, q)?), Some(tensor(dk, k)?), Some(tensor(dv, v)?)))
+        let all = Tensor::from_vec(all, (batch, tokens, width), q.device())?;
+        let part = |start, len| all.narrow(1, start, len);
+        Ok((Some(part(0, heads.n)?), Some(part(heads.n, heads.m)?), Some(part(heads.n + heads.m, heads.m)?)))
     }
 }

@@ -2,9 +2,9 @@
 
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
-use rayon::prelude::*;
 
-use super::{f32_slice, on_cpu_f32, with_f32};
+use super::norm_rows::{Affine, NormGradients};
+use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// y = (x − mean(x)) / √(var(x) + ε) · weight + bias over the last dimension (Ba et al. 2016, eq. 4).
 ///
@@ -59,6 +59,11 @@ impl LayerNorm {
         normalised.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?.broadcast_add(&self.bias.to_dtype(DType::F32)?)?.to_dtype(dtype)
     }
 
+    /// Whether a backward pass will come through.
+    pub(super) fn learns(&self, x: &Tensor) -> bool {
+        x.track_op() || self.weight.track_op() || self.bias.track_op()
+    }
+
     /// The same values without a graph; sees later updates of the variables it shares storage with.
     pub fn frozen(&self) -> Self {
         Self { weight: self.weight.detach(), bias: self.bias.detach(), eps: self.eps }
@@ -71,26 +76,6 @@ struct FusedLayerNorm {
 
 /// Rows that one task handles; partial sums are added in task order, so the bits do not depend on the thread count.
 const ROWS: usize = 64;
-
-fn moments(x: &[f32], eps: f32) -> (f32, f32) {
-    let n = x.len() as f32;
-    let mean = lanes(x, |v| v) / n;
-    let variance = lanes(x, |v| (v - mean) * (v - mean)) / n;
-    (mean, 1.0 / (variance + eps).sqrt())
-}
-
-/// Σ f(x) in 16 independent lanes, which the compiler turns into vector registers.
-fn lanes(x: &[f32], f: impl Fn(f32) -> f32) -> f32 {
-    let mut sums = [0f32; 16];
-    let chunks = x.chunks_exact(16);
-    let rest: f32 = chunks.remainder().iter().map(|v| f(*v)).sum();
-    for chunk in chunks {
-        for (sum, v) in sums.iter_mut().zip(chunk) {
-            *sum += f(*v);
-        }
-    }
-    sums.iter().sum::<f32>() + rest
-}
 
 impl CustomOp3 for FusedLayerNorm {
     fn name(&self) -> &'static str {
@@ -106,18 +91,14 @@ impl CustomOp3 for FusedLayerNorm {
         bias: &CpuStorage,
         bias_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
-        let (x, weight, bias) = (f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?);
-        let width = weight.len();
-        if width == 0 || bias.len() != width || x_layout.dims().last() != Some(&width) {
-            candle_core::bail!("layer norm of width {width} on an input of shape {:?}", x_layout.dims());
-        }
+        let (x, isa) = (f32_slice(x, x_layout)?, Isa::best());
+        let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, x_layout.dims())?;
+        let width = norm.width();
         let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(width * ROWS).zip(x.par_chunks(width * ROWS)).for_each(|(y, x)| {
+        let tasks = y.chunks_mut(width * ROWS).zip(x.chunks(width * ROWS)).collect();
+        parallel::for_each(tasks, 8 * x.len(), |(y, x): (&mut [f32], &[f32])| {
             for (y, x) in y.chunks_mut(width).zip(x.chunks(width)) {
-                let (mean, scale) = moments(x, self.eps);
-                for i in 0..width {
-                    y[i] = (x[i] - mean) * scale * weight[i] + bias[i];
-                }
+                math::layer_norm(isa, x, norm.weight, norm.bias, norm.eps, y);
             }
         });
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
@@ -131,61 +112,15 @@ impl CustomOp3 for FusedLayerNorm {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let width = weight.elem_count();
+        let size = weight.elem_count() * ROWS;
         let mut dx = vec![0f32; x.elem_count()];
-        // x̂ = (x − mean)·s;  dx = s·(g·w − mean(g·w) − x̂·mean(g·w·x̂));  dw = Σ g·x̂;  db = Σ g
-        let partials: Vec<(Vec<f32>, Vec<f32>)> = with_f32(x, |x| {
-            with_f32(weight, |w| {
-                with_f32(grad, |grad| {
-                    dx.par_chunks_mut(width * ROWS)
-                        .zip(x.par_chunks(width * ROWS))
-                        .zip(grad.par_chunks(width * ROWS))
-                        .map(|((dx, x), g)| {
-                            let (mut dw, mut db) = (vec![0f32; width], vec![0f32; width]);
-                            for ((dx, x), g) in dx.chunks_mut(width).zip(x.chunks(width)).zip(g.chunks(width)) {
-                                backward_row(x, w, g, self.eps, dx, &mut dw, &mut db);
-                            }
-                            (dw, db)
-                        })
-                        .collect()
-                })
-            })
-        })???;
-        let (mut dw, mut db) = (vec![0f32; width], vec![0f32; width]);
-        for (w, b) in &partials {
-            for i in 0..width {
-                dw[i] += w[i];
-                db[i] += b[i];
-            }
-        }
-        let device = x.device();
-        Ok((
-            Some(Tensor::from_vec(dx, x.shape(), device)?),
-            Some(Tensor::from_vec(dw, weight.shape(), device)?),
-            Some(Tensor::from_vec(db, bias.shape(), device)?),
-        ))
-    }
-}
-
-fn backward_row(x: &[f32], w: &[f32], g: &[f32], eps: f32, dx: &mut [f32], dw: &mut [f32], db: &mut [f32]) {
-    let (mean, scale) = moments(x, eps);
-    let width = x.len();
-    let (g, w, dw, db) = (&g[..width], &w[..width], &mut dw[..width], &mut db[..width]);
-    for i in 0..width {
-        dx[i] = g[i] * w[i]; // g·w, replaced by the gradient below
-        dw[i] += g[i] * (x[i] - mean) * scale;
-        db[i] += g[i];
-    }
-    let mean_gw = lanes(dx, |v| v) / width as f32;
-    let mut dot = [0f32; 16];
-    for (chunk, x) in dx.chunks(16).zip(x.chunks(16)) {
-        for ((sum, gw), x) in dot.iter_mut().zip(chunk).zip(x) {
-            *sum += gw * (x - mean) * scale;
-        }
-    }
-    let mean_gwx = dot.iter().sum::<f32>() / width as f32;
-    for i in 0..width {
-        dx[i] = scale * (dx[i] - mean_gw - (x[i] - mean) * scale * mean_gwx);
+        let mut run = |x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| {
+            let norm = Affine { weight, bias, eps: self.eps };
+            let tasks = dx.chunks_mut(size).zip(x.chunks(size).zip(g.chunks(size))).collect();
+            parallel::map(tasks, 20 * x.len(), || (), |(), (dx, (x, g))| norm.backward(Isa::best(), x, g, dx))
+        };
+        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))????;
+        NormGradients::tensors(partial, dx, x, weight)
     }
 }
 

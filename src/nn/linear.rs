@@ -3,7 +3,9 @@
 use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
-use super::{f32_slice, on_cpu_f32};
+use super::gemm::{View, library};
+use super::packed::{FrozenLinear, PackedLinear, Part};
+use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
 
 /// y = x Wᵀ + b.
 ///
@@ -28,11 +30,12 @@ use super::{f32_slice, on_cpu_f32};
 pub struct Linear {
     pub weight: Tensor,
     pub bias: Option<Tensor>,
+    packed: Option<Part>,
 }
 
 impl Linear {
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
-        Self { weight, bias }
+        Self { weight, bias, packed: None }
     }
 
     /// Reads `weight` and `bias` below `vb`.
@@ -52,14 +55,22 @@ impl Linear {
             Some(last) if *last == inputs => *last = outputs,
             _ => candle_core::bail!("linear layer expects [.., {inputs}], got {:?}", x.dims()),
         }
-        let rows = x.reshape(((), inputs))?; // [rows, in]
-        let y = if on_cpu_f32(x) { self.forward_sparing(&rows)? } else { self.forward_plain(&rows)? };
-        y.reshape(dims)
+        if let (Some(part), true) = (&self.packed, on_cpu_f32(x)) {
+            return x.contiguous()?.apply_op1(FrozenLinear(part.clone()));
+        }
+        if !on_cpu_f32(x) {
+            return self.forward_plain(x);
+        }
+        self.forward_sparing(&x.reshape(((), inputs))?)?.reshape(dims)
     }
 
-    /// Candle's own matmul and addition, [rows, in] → [rows, out]: the reference, and the path on other devices.
-    pub fn forward_plain(&self, rows: &Tensor) -> Result<Tensor> {
-        let y = rows.matmul(&self.weight.t()?)?;
+    /// The same out of Candle's own matmul and addition: the reference, and the path on other devices.
+    pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        let (outputs, inputs) = self.weight.dims2()?;
+        let mut dims = x.dims().to_vec();
+        dims.pop();
+        dims.push(outputs);
+        let y = x.reshape(((), inputs))?.matmul(&self.weight.t()?)?.reshape(dims)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(bias),
             None => Ok(y),
@@ -76,35 +87,72 @@ impl Linear {
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
     pub fn frozen(&self) -> Self {
-        Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach) }
+        Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), packed: self.packed.clone() }
+    }
+
+    /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
+    /// updates of the weight. A layer that learns, or lies on another device, stays as it is.
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        let [layer] = Self::stacked([self], precision, isa)?;
+        Ok(layer)
+    }
+
+    /// [`packed`](Self::packed) for layers that read the same input: one product computes them all.
+    pub(super) fn stacked<const N: usize>(layers: [&Self; N], precision: Precision, isa: Isa) -> Result<[Self; N]> {
+        let parts = PackedLinear::stack(&layers.map(|layer| (&layer.weight, layer.bias.as_ref())), precision, isa)?;
+        let mut parts = parts.into_iter().flatten();
+        Ok(layers.map(|layer| Self { packed: parts.next(), ..layer.clone() }))
+    }
+
+    /// Where it is packed.
+    pub(super) fn part(&self) -> Option<&Part> {
+        self.packed.as_ref()
+    }
+
+    /// Memory that packing has taken so far, in bytes; layers of one stack each name the whole stack's.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.as_ref().map_or(0, |part| part.stack.bytes())
     }
 }
 
 struct SparingLinear;
 
-/// y[rows, out] = x[rows, in] · weight[out, in]ᵀ + y
-#[rustfmt::skip]
-fn multiply_add(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, mut y: Vec<f32>) -> Vec<f32> {
-    let (m, n, k) = (y.len() / outputs.max(1), outputs, inputs);
-    let threads = gemm::Parallelism::Rayon(rayon::current_num_threads());
-    debug_assert!(x.len() == m * k && weight.len() == n * k);
-    // SAFETY: the three buffers hold m·k, n·k and m·n elements under the (column, row) strides given; y is not aliased.
-    unsafe {
-        gemm::gemm(
-            m, n, k,
-            y.as_mut_ptr(), 1, n as isize, true,
-            x.as_ptr(), 1, k as isize,
-            weight.as_ptr(), k as isize, 1,
-            1f32, 1f32, false, false, false, threads,
-        );
+/// Rows of the result that one task computes; the cut does not depend on the number of threads, so neither do the bits.
+const ROWS: usize = 192;
+
+/// y[rows, columns] += a[rows, inner] · b[inner, columns] for matrices of any layout.
+fn multiply_add(a: &[f32], av: View, b: &[f32], bv: View, inner: usize, columns: usize, y: &mut [f32]) {
+    if y.is_empty() || inner == 0 {
+        return;
     }
+    let work = 2 * y.len() * inner;
+    let blocks = y.chunks_mut(ROWS * columns).enumerate().collect();
+    parallel::for_each(blocks, work, |(block, y)| {
+        let a_view = View { at: av.at + block * ROWS * av.row, ..av };
+        let to = View { at: 0, row: columns, column: 1 };
+        library(y.len() / columns, columns, inner, 1.0, a, a_view, b, bv, true, y, to);
+    });
+}
+
+/// y[rows, out] = x[rows, in] · weight[out, in]ᵀ + y
+fn forward(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, mut y: Vec<f32>) -> Vec<f32> {
+    let rows = View { at: 0, row: inputs, column: 1 };
+    multiply_add(x, rows, weight, rows.transposed(), inputs, outputs, &mut y);
     y
 }
 
 /// The gradients that someone asks for: dx = g W, dW = gᵀ x.
 fn gradients(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-    let dx = x.track_op().then(|| grad.matmul(weight)).transpose()?;
-    let dw = weight.track_op().then(|| grad.t()?.matmul(x)).transpose()?;
+    let (rows, inputs) = x.dims2()?;
+    let outputs = weight.dims()[0];
+    let (wide, narrow) = (View { at: 0, row: inputs, column: 1 }, View { at: 0, row: outputs, column: 1 });
+    let product = |a: &Tensor, av: View, b: &Tensor, inner: usize, like: &Tensor| -> Result<Tensor> {
+        let mut y = vec![0f32; like.elem_count()];
+        with_f32(a, |a| with_f32(b, |b| multiply_add(a, av, b, wide, inner, inputs, &mut y)))??;
+        Tensor::from_vec(y, like.shape(), like.device())
+    };
+    let dx = x.track_op().then(|| product(grad, narrow, weight, outputs, x)).transpose()?;
+    let dw = weight.track_op().then(|| product(grad, narrow.transposed(), x, rows, weight)).transpose()?;
     Ok((dx, dw))
 }
 
@@ -116,7 +164,7 @@ impl CustomOp2 for SparingLinear {
     fn cpu_fwd(&self, x: &CpuStorage, x_layout: &Layout, weight: &CpuStorage, weight_layout: &Layout) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs) = x_layout.shape().dims2()?;
         let outputs = weight_layout.dims()[0];
-        let y = multiply_add(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, outputs, vec![0f32; rows * outputs]);
+        let y = forward(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, outputs, vec![0f32; rows * outputs]);
         Ok((CpuStorage::F32(y), Shape::from((rows, outputs))))
     }
 
@@ -141,7 +189,7 @@ impl CustomOp3 for SparingLinear {
     ) -> Result<(CpuStorage, Shape)> {
         let (rows, inputs) = x_layout.shape().dims2()?;
         let bias = f32_slice(bias, bias_layout)?;
-        let y = multiply_add(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, bias.len(), bias.repeat(rows));
+        let y = forward(f32_slice(x, x_layout)?, f32_slice(weight, weight_layout)?, inputs, bias.len(), bias.repeat(rows));
         Ok((CpuStorage::F32(y), Shape::from((rows, bias.len()))))
     }
 

@@ -7,10 +7,19 @@
 mod activation;
 mod adamw;
 mod attention;
+mod attention_branch;
 mod block;
 mod fused_attention;
+mod gemm;
+mod isa;
 mod layer_norm;
 mod linear;
+mod math;
+mod mlp_branch;
+mod noisy_loss;
+mod norm_rows;
+mod packed;
+mod parallel;
 mod schedule;
 mod softmax;
 
@@ -18,8 +27,11 @@ pub use activation::Activation;
 pub use adamw::{AdamW, AdamWConfig, ParamGroup};
 pub use attention::Attention;
 pub use block::Block;
+pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
+pub(crate) use noisy_loss::NoisyLoss;
+pub use packed::Precision;
 pub use schedule::Schedule;
 pub use softmax::softmax;
 
@@ -45,6 +57,6 @@ fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
 }
 
 /// True where the custom CPU operations apply; elsewhere the plain differentiable form is used.
-fn on_cpu_f32(tensor: &Tensor) -> bool {
+pub(crate) fn on_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
 }

@@ -1,9 +1,8 @@
 //! Softmax over the last dimension, with a backward pass.
 
 use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
-use rayon::prelude::*;
 
-use super::{f32_slice, on_cpu_f32, with_f32};
+use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) over the last dimension; `candle_nn::ops::softmax_last_dim` has no backward pass.
 ///
@@ -22,7 +21,11 @@ pub fn softmax(x: &Tensor) -> Result<Tensor> {
 
 struct FusedSoftmax;
 
+/// Rows that one task computes.
 const ROWS: usize = 64;
+
+/// Operations a number: what an exponential costs.
+const WORK: usize = 20;
 
 impl CustomOp1 for FusedSoftmax {
     fn name(&self) -> &'static str {
@@ -30,34 +33,23 @@ impl CustomOp1 for FusedSoftmax {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let x = f32_slice(x, layout)?;
         let n = layout.dims().last().copied().unwrap_or(1).max(1);
-        let mut y = vec![0f32; x.len()];
-        y.par_chunks_mut(n * ROWS).zip(x.par_chunks(n * ROWS)).for_each(|(y, x)| {
-            for (y, x) in y.chunks_mut(n).zip(x.chunks(n)) {
-                let max = x.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
-                y.iter_mut().zip(x).for_each(|(y, x)| *y = (x - max).exp());
-                let inverse = 1.0 / y.iter().sum::<f32>();
-                y.iter_mut().for_each(|y| *y *= inverse);
-            }
-        });
+        let mut y = f32_slice(x, layout)?.to_vec();
+        let work = WORK * y.len();
+        parallel::for_each(y.chunks_mut(n * ROWS).collect(), work, |y| y.chunks_mut(n).for_each(|y| math::softmax(Isa::best(), y)));
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
     /// dxᵢ = pᵢ (gᵢ − Σⱼ gⱼ pⱼ)
     fn bwd(&self, x: &Tensor, p: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
         let n = x.dim(D::Minus1)?.max(1);
-        let mut dx = vec![0f32; x.elem_count()];
+        let mut dx = with_f32(grad, <[f32]>::to_vec)?;
         with_f32(p, |p| {
-            with_f32(grad, |grad| {
-                dx.par_chunks_mut(n * ROWS).zip(p.par_chunks(n * ROWS)).zip(grad.par_chunks(n * ROWS)).for_each(|((dx, p), g)| {
-                    for ((dx, p), g) in dx.chunks_mut(n).zip(p.chunks(n)).zip(g.chunks(n)) {
-                        let dot: f32 = p.iter().zip(g).map(|(p, g)| p * g).sum();
-                        dx.iter_mut().zip(p).zip(g).for_each(|((dx, p), g)| *dx = p * (g - dot));
-                    }
-                });
-            })
-        })??;
+            let tasks = dx.chunks_mut(n * ROWS).zip(p.chunks(n * ROWS)).collect();
+            parallel::for_each(tasks, 4 * p.len(), |(dx, p)| {
+                dx.chunks_mut(n).zip(p.chunks(n)).for_each(|(dx, p)| math::softmax_backward(Isa::best(), p, dx));
+            });
+        })?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
     }
 }

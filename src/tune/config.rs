@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::augment::{Preprocess, StrongAugment};
 use crate::error::{Error, Result};
-use crate::nn::Schedule;
+use crate::nn::{Precision, Schedule};
 
 /// Whose head gives the pseudo-labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,6 +49,9 @@ pub struct FinetuneConfig {
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails.
     pub max_unreadable: f64,
+    /// The numbers in which the tower's frozen layers multiply on the CPU.
+    #[serde(default)]
+    pub precision: Precision,
 }
 
 impl FinetuneConfig {
@@ -72,6 +75,7 @@ impl FinetuneConfig {
             blur_sigma: (0.1, 2.0),
             eval_every: 1,
             max_unreadable: 0.05,
+            precision: Precision::F32,
         }
     }
 

@@ -15,11 +15,11 @@ use crate::augment::{Preprocess, StrongAugment};
 use crate::checkpoint::{Autosave, fingerprint};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
-use crate::data::{Dataset, Skipped, epoch_batches, prefetch};
+use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup};
+use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup, Precision};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
 
@@ -142,7 +142,10 @@ impl Finetuner {
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
         let (prompts, mut params) = prompts.trainable()?;
-        let mut vision = clip.vision().frozen();
+        let mut vision = match config.precision {
+            Precision::F32 => clip.vision().frozen(),
+            Precision::Bf16 => clip.vision().frozen().packed(config.precision)?,
+        };
         if config.tune_norms {
             for (name, norm) in vision.norms_mut() {
                 let fresh = |tensor: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?)?) };
@@ -267,8 +270,10 @@ impl Finetuner {
         let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
-        let views = prefetch(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |index, image| {
-            (weak.apply(image), strong.apply(image, &mut rng.fork(index as u64)))
+        let views = prefetch_with(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |pictures, index| {
+            let picture = pictures.image(index)?;
+            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
+            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
         })
         .max_unreadable(self.config.max_unreadable)
         .log(&skipped);

@@ -77,16 +77,60 @@ impl BoxKernel {
 
     /// `tap(i)` is the row of bytes that lies i − radius − 1 pixels from the target.
     fn apply<'a>(&self, tap: impl Fn(usize) -> &'a [u8], sums: &mut [u32], out: &mut [u8]) {
-        let last = 2 * self.radius + 2;
-        sums.fill(0);
-        for i in 1..last {
-            for (sum, value) in sums.iter_mut().zip(tap(i)) {
-                *sum += u32::from(*value);
+        let Self { radius, inner, outer } = *self;
+        match radius {
+            // up to σ = 2.4 the box is one or three pixels wide and two of less weight
+            0 => weigh_3(tap(0), tap(1), tap(2), inner, outer, out),
+            1 => weigh_5(tap(0), [tap(1), tap(2), tap(3)], tap(4), inner, outer, out),
+            _ => {
+                sums.fill(0);
+                for i in 1..2 * radius + 2 {
+                    add(tap(i), sums);
+                }
+                weigh(sums, tap(0), tap(2 * radius + 2), inner, outer, out);
             }
         }
-        for (((target, sum), before), after) in out.iter_mut().zip(sums.iter()).zip(tap(0)).zip(tap(last)) {
-            let ends = u32::from(*before) + u32::from(*after);
-            *target = ((sum * self.inner + ends * self.outer + (1 << 23)) >> 24) as u8;
+    }
+}
+
+#[inline(always)]
+fn weighed(sum: u32, ends: u32, inner: u32, outer: u32) -> u8 {
+    ((sum * inner + ends * outer + (1 << 23)) >> 24) as u8
+}
+
+wide! {
+    fn weigh_3(before: &[u8], at: &[u8], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
+        let n = out.len();
+        let (before, at, after) = (&before[..n], &at[..n], &after[..n]);
+        for i in 0..n {
+            out[i] = weighed(at[i].into(), u32::from(before[i]) + u32::from(after[i]), inner, outer);
+        }
+    }
+}
+
+wide! {
+    fn weigh_5(before: &[u8], taps: [&[u8]; 3], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
+        let n = out.len();
+        let (before, [a, b, c], after) = (&before[..n], taps.map(|tap| &tap[..n]), &after[..n]);
+        for i in 0..n {
+            let sum = u32::from(a[i]) + u32::from(b[i]) + u32::from(c[i]);
+            out[i] = weighed(sum, u32::from(before[i]) + u32::from(after[i]), inner, outer);
+        }
+    }
+}
+
+wide! {
+    fn add(tap: &[u8], sums: &mut [u32]) {
+        for (sum, value) in sums.iter_mut().zip(tap) {
+            *sum += u32::from(*value);
+        }
+    }
+}
+
+wide! {
+    fn weigh(sums: &[u32], before: &[u8], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
+        for (((target, sum), before), after) in out.iter_mut().zip(sums).zip(before).zip(after) {
+            *target = weighed(*sum, u32::from(*before) + u32::from(*after), inner, outer);
         }
     }
 }

@@ -5,7 +5,10 @@
 
 use image::RgbImage;
 
+use super::planar::for_each_block;
+
 /// The grey value of a pixel, ITU-R 601-2 in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶.
+#[inline(always)]
 pub fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b) + 0x8000) >> 16) as u8
 }
@@ -26,13 +29,19 @@ pub fn contrast(image: &RgbImage, factor: f32) -> RgbImage {
 /// Blends with the grey image.
 pub fn saturation(image: &RgbImage, factor: f32) -> RgbImage {
     let mut out = image.clone();
-    for pixel in out.chunks_exact_mut(3) {
-        let grey = luma([pixel[0], pixel[1], pixel[2]]);
-        for value in pixel {
-            *value = blend(grey, *value, factor);
-        }
-    }
+    saturate(&mut out, factor);
     out
+}
+
+wide! {
+    fn saturate(values: &mut [u8], factor: f32) {
+        for_each_block(values, |r, g, b| {
+            for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
+                let grey = luma([*r, *g, *b]);
+                [*r, *g, *b] = [*r, *g, *b].map(|value| blend(grey, value, factor));
+            }
+        });
+    }
 }
 
 /// The grey image, in three equal channels.
@@ -54,9 +63,12 @@ fn blend_with_constant(image: &RgbImage, simple: u8, factor: f32) -> RgbImage {
     out
 }
 
+#[inline(always)]
 fn blend(simple: u8, value: u8, factor: f32) -> u8 {
     let (simple, value) = (f32::from(simple), f32::from(value));
-    (simple + factor * (value - simple)) as u8 // `as` cuts to 0..=255 and drops the fraction
+    let blended = (simple + factor * (value - simple)).max(0.0).min(255.0); // not a number becomes 0
+    // SAFETY: the value lies in 0..=255
+    unsafe { blended.to_int_unchecked::<i32>() as u8 } // without its fraction
 }
 
 #[cfg(test)]

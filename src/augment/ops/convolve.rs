@@ -66,17 +66,45 @@ fn level(sum: i32) -> u8 {
 
 const HALF: i32 = 1 << (BITS - 1);
 
+/// Rows that are resized side by side, and the lanes they fill: three channels and one unused.
+const ROWS: usize = 8;
+const LANES: usize = 4 * ROWS;
+
+/// Resizes rows of RGB pixels that begin `stride` bytes apart, the first pixel of which is pixel `first` of the source's
+/// rows, to rows of `narrow` bytes. `wide` bytes of each row are read.
+///
+/// Neighbours in a row share a weight only with pixels of other rows, so eight rows are turned into columns first.
+pub(super) fn across(rows: &[u8], stride: usize, wide: usize, first: usize, taps: &Taps, out: &mut [u8], narrow: usize) {
+    let mut columns = vec![[0u8; LANES]; wide / 3];
+    for (rows, out) in rows.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * narrow)) {
+        for (lane, row) in rows.chunks(stride).enumerate() {
+            // four bytes at once: a next pixel's first one falls on the unused lane
+            let (last, columns) = match columns.split_last_mut() {
+                Some(split) => split,
+                None => return,
+            };
+            for (pixel, column) in row[..wide].windows(4).step_by(3).zip(columns) {
+                column[4 * lane..4 * lane + 4].copy_from_slice(pixel);
+            }
+            last[4 * lane..4 * lane + 3].copy_from_slice(&row[wide - 3..wide]);
+        }
+        across_columns(&columns, first, taps, out, narrow);
+    }
+}
+
 wide! {
-    /// Resizes one row of RGB pixels, the first of which is pixel `first` of the source's row.
-    pub(super) fn across(row: &[u8], first: usize, taps: &Taps, out: &mut [u8]) {
-        for ((start, weights), target) in taps.iter().zip(out.chunks_exact_mut(3)) {
-            let mut sums = [HALF; 3];
-            for (pixel, weight) in row[(start - first) * 3..].chunks_exact(3).zip(weights) {
-                for (sum, value) in sums.iter_mut().zip(pixel) {
+    fn across_columns(columns: &[[u8; LANES]], first: usize, taps: &Taps, out: &mut [u8], narrow: usize) {
+        for ((start, weights), x) in taps.iter().zip((0..narrow).step_by(3)) {
+            let mut sums = [HALF; LANES];
+            for (column, weight) in columns[start - first..].iter().zip(weights) {
+                for (sum, value) in sums.iter_mut().zip(column) {
                     *sum += i32::from(*value) * weight;
                 }
             }
-            target.copy_from_slice(&sums.map(level));
+            let levels = sums.map(level);
+            for (row, levels) in out.chunks_exact_mut(narrow).zip(levels.chunks_exact(4)) {
+                row[x..x + 3].copy_from_slice(&levels[..3]);
+            }
         }
     }
 }
@@ -84,17 +112,28 @@ wide! {
 wide! {
     /// Resizes rows that begin `stride` bytes apart, the first of which is row `first` of the source, to rows of `length` bytes.
     pub(super) fn down(rows: &[u8], stride: usize, first: usize, taps: &Taps, out: &mut [u8], length: usize) {
-        let mut sums = vec![0i32; length];
+        const BLOCK: usize = 64; // sums that stay in registers
         for ((start, weights), target) in taps.iter().zip(out.chunks_exact_mut(length)) {
-            sums.fill(HALF);
-            for (row, weight) in rows[(start - first) * stride..].chunks(stride).zip(weights) {
-                for (sum, value) in sums.iter_mut().zip(row) {
+            let rows = &rows[(start - first) * stride..];
+            let (blocks, rest) = target.as_chunks_mut::<BLOCK>();
+            let at_rest = blocks.len() * BLOCK;
+            for (block, target) in blocks.iter_mut().enumerate() {
+                let mut sums = [HALF; BLOCK];
+                for (i, weight) in weights.iter().enumerate() {
+                    let row = &rows[i * stride + block * BLOCK..][..BLOCK];
+                    for (sum, value) in sums.iter_mut().zip(row) {
+                        *sum += i32::from(*value) * weight;
+                    }
+                }
+                *target = sums.map(level);
+            }
+            let mut sums = [HALF; BLOCK];
+            for (i, weight) in weights.iter().enumerate() {
+                for (sum, value) in sums.iter_mut().zip(&rows[i * stride + at_rest..][..rest.len()]) {
                     *sum += i32::from(*value) * weight;
                 }
             }
-            for (value, sum) in target.iter_mut().zip(&sums) {
-                *value = level(*sum);
-            }
+            rest.iter_mut().zip(sums).for_each(|(value, sum)| *value = level(sum));
         }
     }
 }

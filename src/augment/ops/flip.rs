@@ -4,11 +4,12 @@ use image::RgbImage;
 
 /// The image as in a mirror.
 pub fn flip_horizontal(image: &RgbImage) -> RgbImage {
-    let mut out = RgbImage::new(image.width(), image.height());
+    let mut out = image.clone();
     let stride = (image.width() as usize * 3).max(1);
     for (row, target) in image.chunks_exact(stride).zip(out.chunks_exact_mut(stride)) {
-        for (pixel, mirrored) in row.chunks_exact(3).rev().zip(target.chunks_exact_mut(3)) {
-            mirrored.copy_from_slice(pixel);
+        let (row, target) = (row.as_chunks::<3>().0, target.as_chunks_mut::<3>().0);
+        for (pixel, mirrored) in row.iter().rev().zip(target) {
+            *mirrored = *pixel;
         }
     }
     out

@@ -13,30 +13,6 @@
 //! assert_eq!(blurred.dimensions(), (16, 16));
 //! ```
 
-/// Compiles a loop twice, the second time for AVX2, and takes the faster one the machine has. Both do the same whole-number
-/// arithmetic, so the results are the same.
-macro_rules! wide {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $body:block) => {
-        $(#[$meta])*
-        $vis fn $name($($arg: $type),*) {
-            #[inline(always)]
-            fn portable($($arg: $type),*) $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) {
-                    portable($($arg),*)
-                }
-                if std::arch::is_x86_feature_detected!("avx2") {
-                    // SAFETY: the feature was just found on this machine
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            portable($($arg),*)
-        }
-    };
-}
-
 mod blur;
 mod colour;
 mod convolve;
@@ -44,6 +20,7 @@ mod crop;
 mod flip;
 mod hue;
 mod normalise;
+mod planar;
 mod resize;
 
 pub use blur::gaussian_blur;

@@ -94,14 +94,10 @@ pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), windo
     if rows_first(region, size) {
         let mut short = vec![0; wide * window.height as usize];
         down(source, stride, top, &rows, &mut short, wide); // [height, wide] -> [window height, wide]
-        for (row, target) in short.chunks_exact(wide).zip(out.chunks_exact_mut(narrow)) {
-            across(row, left, &columns, target); // [wide] -> [window width]
-        }
+        across(&short, wide, wide, left, &columns, &mut out, narrow); // [wide] -> [window width]
     } else {
         let mut slim = vec![0; narrow * (bottom - top)];
-        for (row, target) in source.chunks(stride).zip(slim.chunks_exact_mut(narrow)) {
-            across(row, left, &columns, target); // [height, wide] -> [height, window width]
-        }
+        across(source, stride, wide, left, &columns, &mut slim, narrow); // [height, wide] -> [height, window width]
         down(&slim, narrow, top, &rows, &mut out, narrow); // [height] -> [window height]
     }
     out

@@ -16,9 +16,10 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
 use crate::error::{Error, Result};
+pub use crate::files::replace_file;
 pub use file::read_tensors;
 pub(super) use find::{choose, find, is_foreign, shard_names};
-pub use save::{replace_file, save_tensors};
+pub use save::save_tensors;
 
 /// The tensors of a CLIP checkpoint under transformers' names (`vision_model.…`, `text_projection.weight`, …).
 ///

@@ -1,36 +1,14 @@
-//! Writes files whole or not at all, and tensors in bytes that depend on nothing but the tensors.
+//! Tensors as safetensors, in bytes that depend on nothing but the tensors.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::Path;
 
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, Result};
-
-/// Writes a file through a temporary one in the same directory, which takes its place only when it is complete: on a
-/// full disk, or any other failure, the old file stays as it was and nothing half-written is left.
-pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
-    let path = path.as_ref();
-    let io = |e| Error::io(path, e);
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut builder = tempfile::Builder::new();
-    builder.prefix(".lafter-").suffix(".tmp");
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask, as for any other file
-    }
-    let temporary = builder.tempfile_in(directory).map_err(io)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
-}
+use crate::files::replace_file;
 
 /// Saves tensors as safetensors, whole or not at all ([`replace_file`]). Equal tensors and metadata give equal bytes:
 /// metadata and tensors are sorted by name, the widest dtypes first, so that every tensor is aligned.
@@ -112,23 +90,6 @@ fn bytes(tensor: &Tensor) -> Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
-    }
-
-    #[test]
-    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("saved");
-        replace_file(&path, |file| file.write_all(b"old")).unwrap();
-        let full = || io::Error::from(io::ErrorKind::StorageFull);
-        let error = replace_file(&path, |file| file.write_all(b"half").and_then(|()| Err(full()))).unwrap_err();
-        assert_eq!(error.to_string().lines().count(), 1);
-        assert_eq!(std::fs::read(&path).unwrap(), b"old");
-        assert_eq!(names(folder.path()), ["saved"]);
-        assert!(replace_file(folder.path().join("no/such/folder"), |_| Ok(())).is_err());
-    }
 
     #[test]
     fn bytes_do_not_depend_on_order_and_every_dtype_comes_back() {

@@ -1,0 +1,70 @@
+//! What the benchmarks share: a row is measured several times and printed as one line of JSON.
+//!
+//! `cargo bench --bench NAME` measures every row of a file; `cargo bench --bench NAME -- ROW --repetitions 9` one of them.
+
+use std::time::Instant;
+
+/// Repetitions of a row, and which rows are asked for (all where none is).
+pub struct Bench {
+    repetitions: usize,
+    rows: Vec<String>,
+}
+
+impl Bench {
+    pub fn from_args(repetitions: usize) -> Self {
+        let mut this = Self { repetitions, rows: Vec::new() };
+        let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--repetitions" => this.repetitions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(repetitions),
+                _ => this.rows.push(argument),
+            }
+        }
+        this
+    }
+
+    /// Runs `work` once to warm up and then on the clock, and prints the least and the median time. `items`: how many
+    /// pictures, texts, … one run takes.
+    pub fn row(&self, name: &str, items: usize, mut work: impl FnMut() -> lafter::Result<()>) -> lafter::Result<()> {
+        if !self.rows.is_empty() && !self.rows.iter().any(|row| row == name) {
+            return Ok(());
+        }
+        let peak = || lafter::eval::peak_rss_bytes().unwrap_or(0);
+        let before = peak();
+        work()?;
+        let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
+        for _ in 0..self.repetitions.max(1) {
+            let (started, used) = (Instant::now(), cpu_seconds());
+            work()?;
+            seconds.push(started.elapsed().as_secs_f64());
+            cpu.push(cpu_seconds() - used);
+        }
+        for values in [&mut seconds, &mut cpu] {
+            values.sort_by(f64::total_cmp);
+        }
+        let line = serde_json::json!({
+            "row": name, "seconds": seconds[0], "median": seconds[seconds.len() / 2], "cpu_seconds": cpu[0], "items": items,
+            "repetitions": seconds.len(), "threads": rayon::current_num_threads(),
+            "peak_rss_bytes": peak(), "extra_rss_bytes": peak() - before,
+        });
+        println!("{line}");
+        Ok(())
+    }
+}
+
+/// Processor time of this process so far, over all threads: what a busy machine hardly blurs.
+#[cfg(unix)]
+fn cpu_seconds() -> f64 {
+    // SAFETY: getrusage only writes to the struct it is given; all-zero bytes are a valid `rusage`.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_SELF, &mut usage);
+        usage
+    };
+    [usage.ru_utime, usage.ru_stime].iter().map(|time| time.tv_sec as f64 + 1e-6 * time.tv_usec as f64).sum()
+}
+
+#[cfg(not(unix))]
+fn cpu_seconds() -> f64 {
+    f64::NAN
+}

@@ -1,0 +1,142 @@
+//! The vision tower and the tuning step of a ViT-B/32 with random weights: `cargo bench --bench towers`.
+//!
+//! Each row runs in a process of its own, so that its peak memory is its own, and prints one line of JSON:
+//! `{"row", "seconds" (least of the repetitions), "median", "repetitions", "peak_rss_bytes", "threads"}`. Rows can be named:
+//! `cargo bench --bench towers -- tuning_step_f32 --repetitions 9`; the last four run only when named.
+//!
+//! | row | what |
+//! |---|---|
+//! | vision_forward_f32, vision_forward_bf16 | 64 images through the packed tower |
+//! | tuning_step_f32, tuning_step_bf16 | pseudo-labels, loss, backward and AdamW for 32 images, 50 visual prompts, 100 classes |
+//! | demo_step | the same for 50 images and the embedded tiny CLIP, where threads cost more than they give |
+//! | vision_forward_avx512, vision_forward_avx2, vision_forward_portable | the forward pass on narrower instructions |
+//! | vision_forward_candle | the same blocks out of Candle's own operations |
+
+use std::path::Path;
+use std::process::Command;
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use lafter::classify::{Head, TextClassifier};
+use lafter::clip::{Clip, VisionConfig, VisionTower, save_tensors};
+use lafter::eval::peak_rss_bytes;
+use lafter::nn::{Activation, Isa, Precision};
+use lafter::pretrain::{PretrainConfig, Pretrainer};
+use lafter::rng::Rng;
+use lafter::tune::{FinetuneConfig, Finetuner};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+const ROWS: [&str; 5] = ["vision_forward_f32", "vision_forward_bf16", "tuning_step_f32", "tuning_step_bf16", "demo_step"];
+const CLASSES: usize = 100;
+
+fn main() -> Result<()> {
+    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
+    let (mut rows, mut repetitions, mut model) = (Vec::new(), 5, None);
+    while let Some(argument) = arguments.next() {
+        match argument.as_str() {
+            "--repetitions" => repetitions = arguments.next().ok_or("--repetitions needs a number")?.parse()?,
+            "--model" => model = arguments.next(),
+            _ => rows.push(argument),
+        }
+    }
+    if let (Some(model), [row]) = (&model, &rows[..]) {
+        return measure(row, Path::new(model), repetitions);
+    }
+    let folder = tempfile::tempdir()?;
+    write_model(folder.path())?;
+    let rows = if rows.is_empty() { ROWS.map(String::from).to_vec() } else { rows };
+    for row in rows {
+        let mut child = Command::new(std::env::current_exe()?);
+        child.arg(&row).args(["--repetitions", &repetitions.to_string(), "--model"]).arg(folder.path());
+        if !child.status()?.success() {
+            return Err(format!("{row} failed").into());
+        }
+    }
+    Ok(())
+}
+
+/// A CLIP in transformers' layout: the vision tower of ViT-B/32, a small text tower, all random.
+fn write_model(folder: &Path) -> Result<()> {
+    let mut config = PretrainConfig::demo();
+    config.clip.projection = 512;
+    config.clip.vision = VisionConfig {
+        image_size: 224,
+        patch_size: 32,
+        width: 768,
+        layers: 12,
+        heads: 12,
+        hidden: 3072,
+        activation: Activation::QuickGelu,
+        norm_eps: 1e-5,
+    };
+    let tensors = Pretrainer::new(&config, &mut Rng::new(1), &Device::Cpu)?.tensors();
+    save_tensors(folder.join("model.safetensors"), &tensors, [].into())?;
+    std::fs::write(folder.join("config.json"), config.clip.to_transformers().to_string())?;
+    let tokenizer = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/tokenizer/json/tokenizer.json");
+    std::fs::copy(tokenizer, folder.join("tokenizer.json"))?;
+    Ok(())
+}
+
+fn measure(row: &str, model: &Path, repetitions: usize) -> Result<()> {
+    let mut run = work(row, model)?;
+    run()?; // packs, warms the caches
+    let mut seconds = Vec::new();
+    for _ in 0..repetitions.max(1) {
+        let started = Instant::now();
+        run()?;
+        seconds.push(started.elapsed().as_secs_f64());
+    }
+    seconds.sort_by(f64::total_cmp);
+    let (least, median, threads) = (seconds[0], seconds[seconds.len() / 2], rayon::current_num_threads());
+    let peak = peak_rss_bytes().unwrap_or(0);
+    let line = serde_json::json!({
+        "row": row, "seconds": least, "median": median, "repetitions": seconds.len(), "peak_rss_bytes": peak, "threads": threads,
+    });
+    println!("{line}");
+    Ok(())
+}
+
+/// One repetition of a row.
+fn work(row: &str, model: &Path) -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let clip = if row == "demo_step" { Clip::demo()? } else { Clip::from_dir(model)? };
+    let side = clip.config().vision.image_size;
+    let images = |n: usize, seed| Rng::new(seed).normal_tensor((n, 3, side, side), 1.0, &Device::Cpu);
+    let forward = |tower: VisionTower| -> Result<Box<dyn FnMut() -> Result<()>>> {
+        let pixels = images(64, 2)?;
+        Ok(Box::new(move || Ok(tower.forward(&pixels).map(drop)?)))
+    };
+    let step = |precision, batch, prompts| -> Result<Box<dyn FnMut() -> Result<()>>> {
+        let head = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), &Device::Cpu)?;
+        let config = FinetuneConfig { prompts, precision, ..FinetuneConfig::official() };
+        let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(4))?;
+        let (weak, strong) = (images(batch, 5)?, images(batch, 6)?);
+        Ok(Box::new(move || Ok(tuner.step(&weak, &strong).map(drop)?)))
+    };
+    let narrower = |name: &str| -> Result<Isa> {
+        let isa = Isa::available().into_iter().find(|isa| format!("{isa:?}").eq_ignore_ascii_case(name));
+        Ok(isa.ok_or_else(|| format!("this processor has no {name}"))?)
+    };
+    match row {
+        "vision_forward_f32" => forward(clip.vision().clone()),
+        "vision_forward_bf16" => forward(clip.vision().packed(Precision::Bf16)?),
+        "tuning_step_f32" => step(Precision::F32, 32, 50),
+        "tuning_step_bf16" => step(Precision::Bf16, 32, 50),
+        "demo_step" => step(Precision::F32, 50, 8),
+        "vision_forward_candle" => {
+            let (tower, pixels) = (clip.vision().clone(), images(64, 2)?);
+            Ok(Box::new(move || {
+                let tokens = tower.embed(&pixels)?;
+                let encoded: Tensor = tower.blocks.iter().try_fold(tokens, |x, block| block.forward_plain(&x))?;
+                Ok(tower.project(&encoded).map(drop)?)
+            }))
+        }
+        _ => match row.strip_prefix("vision_forward_") {
+            Some(name) => forward(clip.vision().packed_for(Precision::F32, narrower(name)?)?),
+            None => Err(format!("there is no row {row}").into()),
+        },
+    }
+}

@@ -1,0 +1,112 @@
+//! The loss of the text classifier (eq. 2): texts, noise, head, smoothed cross entropy.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{D, DType, Device, Result, Tensor};
+
+use super::{Head, normalise, smoothed_cross_entropy};
+use crate::nn::{NoisyLoss, on_cpu_f32};
+use crate::rng::Rng;
+
+/// Text features and their classes, and what a step of eq. 2 makes of them:
+///
+/// L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), the mean over the texts of the step, n ~ N(0, σ²I) drawn anew at every step.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::{classify::{Head, NoisyTexts}, rng::Rng};
+/// let features = Tensor::new(&[[3f32, 0.], [0., 5.]], &Device::Cpu)?;
+/// let (head, params) = Head::linear(2, 2, &mut Rng::new(1), &Device::Cpu)?.trainable()?;
+/// let texts = NoisyTexts::new(features, &[0, 1], 0.1, 0.1)?;
+/// let (loss, right) = texts.loss(&head, None, &mut Rng::new(2))?;
+/// let (plain, right_plain) = texts.loss_plain(&head, None, &mut Rng::new(2))?;
+/// assert!((loss.to_scalar::<f32>()? - plain.to_scalar::<f32>()?).abs() < 1e-6 && right == right_plain);
+/// assert!(loss.backward()?.get(&params[0].1).is_some());
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct NoisyTexts {
+    /// [n, d] f32, of any length.
+    features: Tensor,
+    /// The features at unit length, made when the plain form first needs them.
+    unit: OnceLock<Tensor>,
+    labels: Arc<[u32]>,
+    noise: f32,
+    smoothing: f64,
+}
+
+impl NoisyTexts {
+    /// Features [n, d], n class indices, σ of the noise and ε of the smoothing.
+    pub fn new(features: Tensor, labels: &[usize], noise: f32, smoothing: f64) -> Result<Self> {
+        let (n, _) = features.dims2()?;
+        if n != labels.len() {
+            candle_core::bail!("{n} text features but {} labels: one label a text", labels.len());
+        }
+        let labels = labels.iter().map(|label| *label as u32).collect();
+        Ok(Self { features: features.to_dtype(DType::F32)?.detach(), unit: OnceLock::new(), labels, noise, smoothing })
+    }
+
+    /// How many texts there are.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// True without texts.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Where the features live.
+    pub fn device(&self) -> &Device {
+        self.features.device()
+    }
+
+    /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right.
+    ///
+    /// A linear head without bias on the CPU takes the fused form, any other the plain one.
+    pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, usize)> {
+        match head.layers.as_slice() {
+            [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
+                let size = rows.map_or(self.labels.len(), <[u32]>::len);
+                let step = NoisyLoss {
+                    features: self.features.clone(),
+                    labels: self.labels.clone(),
+                    rows: rows.map(Into::into),
+                    noise: self.noise,
+                    smoothing: self.smoothing as f32,
+                    rng: rng.clone(),
+                };
+                if self.noise > 0.0 {
+                    rng.skip_normals(size * only.weight.dim(1)?);
+                }
+                step.of(&only.weight)
+            }
+            _ => self.loss_plain(head, rows, rng),
+        }
+    }
+
+    /// The same from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP and for
+    /// other devices.
+    pub fn loss_plain(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, usize)> {
+        let device = self.features.device();
+        let unit = match self.unit.get() {
+            Some(unit) => unit,
+            None => {
+                let unit = normalise(&self.features)?;
+                self.unit.get_or_init(|| unit)
+            }
+        };
+        let (x, labels) = match rows {
+            None => (unit.clone(), Tensor::from_slice(&self.labels, self.labels.len(), device)?),
+            Some(rows) => {
+                let labels: Vec<u32> = rows.iter().map(|row| self.labels[*row as usize]).collect();
+                let at = Tensor::from_slice(rows, rows.len(), device)?;
+                (unit.index_select(&at, 0)?, Tensor::from_vec(labels, rows.len(), device)?)
+            }
+        };
+        let x = if self.noise > 0.0 { (&x + rng.normal_tensor(x.shape(), self.noise, device)?)? } else { x };
+        let logits = head.forward(&x)?; // [rows, C]
+        let right = logits.argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?;
+        Ok((smoothed_cross_entropy(&logits, &labels, self.smoothing)?, right as usize))
+    }
+}

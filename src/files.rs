@@ -1,0 +1,74 @@
+//! Files that are whole or not there.
+
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// Writes a file through a temporary one in the same directory, which takes its place only when it is complete: on a
+/// full disk, or any other failure, the old file stays as it was and nothing half-written is left. Folders above `path`
+/// are made.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
+    let path = path.as_ref();
+    let io = |e| Error::io(path, e);
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".lafter-").suffix(".tmp");
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask, as for any other file
+    }
+    let temporary = builder.tempfile_in(directory).map_err(io)?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
+    drop(writer);
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
+    Ok(())
+}
+
+/// [`replace_file`] with bytes at hand.
+pub fn save_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
+    replace_file(path, |file| file.write_all(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(folder: &Path) -> Vec<String> {
+        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn a_failed_write_leaves_the_old_file_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("saved");
+        save_atomically(&path, b"older").unwrap();
+        save_atomically(&path, b"old").unwrap();
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let error = replace_file(&path, |file| file.write_all(b"half").and_then(|()| Err(full()))).unwrap_err();
+        assert_eq!(error.to_string().lines().count(), 1);
+        assert_eq!(std::fs::read(&path).unwrap(), b"old");
+        assert_eq!(names(folder.path()), ["saved"]);
+    }
+
+    #[test]
+    fn folders_are_made_and_one_in_the_way_is_an_error() {
+        let folder = tempfile::tempdir().unwrap();
+        save_atomically(folder.path().join("new/deep/report.json"), b"x").unwrap();
+        assert_eq!(names(&folder.path().join("new/deep")), ["report.json"]);
+        // the rename fails after everything was written
+        let error = save_atomically(folder.path().join("new"), b"x").unwrap_err();
+        assert!(error.to_string().contains("new") && error.to_string().lines().count() == 1);
+        assert_eq!(names(folder.path()), ["new"], "nothing is left beside it");
+        save_atomically(folder.path().join("file"), b"x").unwrap();
+        assert!(save_atomically(folder.path().join("file/below"), b"x").is_err());
+    }
+}

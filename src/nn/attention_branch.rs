@@ -1,0 +1,204 @@
+//! The attention branch of a block, frozen but for its norm, in one operation.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::fused_attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
+use super::gemm::{Kernel, Rows, Target};
+use super::norm_rows::{Affine, NormGradients};
+use super::packed::{PackedLinear, ROWS};
+use super::{Precision, f32_slice, parallel, with_f32};
+
+/// x + out(attention(qkv(norm(x)))): input [batch, tokens, width], the norm's scale and shift [width].
+///
+/// A task takes one sequence (several, where they are short) through all of it. Query, key and value are one stacked
+/// layer, and attention reads its output by stride. That output is kept for the backward pass; the norm and the
+/// probabilities are computed again.
+pub(super) struct AttentionBranch {
+    pub qkv: Arc<PackedLinear>,
+    pub out: Arc<PackedLinear>,
+    pub heads: usize,
+    pub causal: bool,
+    pub eps: f32,
+    /// The stacked layer's output [batch, tokens, 3 width], kept from forward to backward; `None` where nothing learns.
+    pub kept: Option<OnceLock<Vec<f32>>>,
+}
+
+/// What one thread reuses from task to task.
+struct Scratch {
+    /// [rows, width]
+    narrow: Rows,
+    /// [rows, 3 width]
+    wide: Rows,
+    qkv: Vec<f32>,
+    mixed: Vec<f32>,
+    heads: HeadScratch,
+}
+
+impl AttentionBranch {
+    fn sizes(&self, dims: &[usize]) -> Result<Heads> {
+        let (heads, causal) = (self.heads, self.causal);
+        match *dims {
+            [_, n, width] if n > 0 && width > 0 && width == self.qkv.inputs() && width % heads == 0 => {
+                Ok(Heads { kernel: Kernel::new(self.qkv.isa(), Precision::F32), heads, causal, n, m: n, d: width / heads })
+            }
+            _ => candle_core::bail!("attention expects [batch, tokens, width] with {heads} heads, got {dims:?}"),
+        }
+    }
+
+    /// Sequences of one task: about as many rows as a block of a product has.
+    fn together(n: usize) -> usize {
+        (ROWS.next_multiple_of(10) / n).max(1)
+    }
+
+    fn work(&self, heads: &Heads, batch: usize) -> usize {
+        batch * (heads.work() + 8 * heads.n * self.qkv.inputs().pow(2))
+    }
+
+    fn scratch(&self, rows: usize) -> Scratch {
+        let width = self.qkv.inputs();
+        Scratch {
+            narrow: Rows::new(self.qkv.kernel(), rows, width),
+            wide: Rows::new(self.qkv.kernel(), 0, 0),
+            qkv: vec![0.0; if self.kept.is_none() { rows * 3 * width } else { 0 }],
+            mixed: vec![0.0; rows * width],
+            heads: HeadScratch::default(),
+        }
+    }
+
+    /// One task: whole sequences of x to y, and of qkv where it is kept.
+    fn forward_rows(
+        &self,
+        heads: &Heads,
+        norm: Affine,
+        x: &[f32],
+        y: &mut [f32],
+        kept: Option<&mut [f32]>,
+        scratch: &mut Scratch,
+    ) -> Result<()> {
+        let (project, out) = (self.qkv.forward()?, self.out.forward()?);
+        let width = norm.width();
+        let Scratch { narrow, qkv, mixed, heads: head_scratch, .. } = scratch;
+        let qkv = kept.unwrap_or(qkv); // [rows, 3 width]
+        norm.rows(self.qkv.isa(), x, narrow);
+        let bias = Some(self.qkv.bias());
+        project.multiply(narrow, 0..width, 0..3 * width, Target { values: &mut *qkv, stride: 3 * width, bias, add: false });
+        let sequences = x.len() / (heads.n * width);
+        for i in 0..sequences {
+            let qkv = &qkv[i * heads.n * 3 * width..][..heads.n * 3 * width];
+            let [q, k, v] = thirds(qkv, width);
+            heads.forward(q, k, v, &mut mixed[i * heads.n * width..][..heads.n * width], width, head_scratch);
+        }
+        for (r, row) in mixed.chunks(width).take(x.len() / width).enumerate() {
+            narrow.set(r, row);
+        }
+        y.copy_from_slice(x);
+        out.multiply(narrow, 0..width, 0..width, Target { values: y, stride: width, bias: Some(self.out.bias()), add: true });
+        Ok(())
+    }
+
+    /// One task: dx from g = dy, the sums over its rows for the norm.
+    #[allow(clippy::too_many_arguments)]
+    fn backward_rows(
+        &self,
+        heads: &Heads,
+        norm: Affine,
+        x: &[f32],
+        qkv: &[f32],
+        g: &[f32],
+        dx: &mut [f32],
+        scratch: &mut Scratch,
+    ) -> Result<NormGradients> {
+        let (project, out) = (self.qkv.backward()?, self.out.backward()?);
+        let width = norm.width();
+        let (rows, size) = (x.len() / width, heads.n * width);
+        let Scratch { narrow, wide, mixed, heads: head_scratch, .. } = scratch;
+        narrow.resize(rows, width);
+        g.chunks(width).enumerate().for_each(|(r, row)| narrow.set(r, row));
+        out.multiply(narrow, 0..width, 0..width, Target { values: &mut *mixed, stride: width, bias: None, add: false });
+        let mut dqkv = vec![0f32; 3 * x.len()];
+        for ((values, qkv), dy) in dqkv.chunks_mut(3 * size).zip(qkv.chunks(3 * size)).zip(mixed.chunks(size)) {
+            let [q, k, v] = thirds(qkv, width);
+            let to = Gradients { values, starts: [0, width, 2 * width], stride: 3 * width };
+            heads.backward(q, k, v, Tokens { values: dy, stride: width }, to, head_scratch);
+        }
+        wide.resize(rows, 3 * width);
+        dqkv.chunks(3 * width).enumerate().for_each(|(r, row)| wide.set(r, row));
+        let dn = &mut mixed[..x.len()]; // [rows, width]: the gradient of the norm's output
+        project.multiply(wide, 0..3 * width, 0..width, Target { values: &mut *dn, stride: width, bias: None, add: false });
+        dx.copy_from_slice(g);
+        Ok(norm.backward(self.qkv.isa(), x, dn, dx))
+    }
+}
+
+/// Queries, keys and values of a stacked output [n, 3 width].
+fn thirds(qkv: &[f32], width: usize) -> [Tokens<'_>; 3] {
+    [0, width, 2 * width].map(|start| Tokens { values: &qkv[start..], stride: 3 * width })
+}
+
+impl CustomOp3 for AttentionBranch {
+    fn name(&self) -> &'static str {
+        "attention-branch"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = f32_slice(x, layout)?;
+        let heads = self.sizes(layout.dims())?;
+        let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
+        let rows = heads.n * Self::together(heads.n);
+        let chunk = rows * norm.width();
+        let mut y = vec![0f32; x.len()];
+        let mut kept = self.kept.as_ref().map(|_| vec![0f32; 3 * x.len()]);
+        let parts: Vec<Option<&mut [f32]>> = match &mut kept {
+            Some(kept) => kept.chunks_mut(3 * chunk).map(Some).collect(),
+            None => (0..x.len().div_ceil(chunk)).map(|_| None).collect(),
+        };
+        let tasks = y.chunks_mut(chunk).zip(x.chunks(chunk)).zip(parts).collect();
+        let work = self.work(&heads, layout.dims()[0]);
+        parallel::map(tasks, work, || self.scratch(rows), |scratch, ((y, x), kept)| self.forward_rows(&heads, norm, x, y, kept, scratch))
+            .into_iter()
+            .collect::<Result<()>>()?;
+        if let (Some(cell), Some(values)) = (&self.kept, kept) {
+            let _ = cell.set(values);
+        }
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(qkv) = self.kept.as_ref().and_then(OnceLock::get) else {
+            candle_core::bail!("the attention branch was run without a graph");
+        };
+        let heads = self.sizes(x.dims())?;
+        let rows = heads.n * Self::together(heads.n);
+        let chunk = rows * self.qkv.inputs();
+        let mut dx = vec![0f32; x.elem_count()];
+        let mut run = |all: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| -> Result<Vec<NormGradients>> {
+            let norm = Affine { weight, bias, eps: self.eps };
+            let inputs = all.chunks(chunk).zip(g.chunks(chunk)).zip(qkv.chunks(3 * chunk));
+            let tasks = dx.chunks_mut(chunk).zip(inputs).collect();
+            let work = self.work(&heads, x.dims()[0]);
+            let task = |scratch: &mut Scratch, (dx, ((x, g), qkv)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
+                self.backward_rows(&heads, norm, x, qkv, g, dx, scratch)
+            };
+            parallel::map(tasks, work, || self.scratch(rows), task).into_iter().collect()
+        };
+        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))?????;
+        NormGradients::tensors(partial, dx, x, weight)
+    }
+}

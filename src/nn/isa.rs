@@ -1,0 +1,117 @@
+//! Which vector instructions the CPU operations use: asked of the processor at run time, never of the build.
+
+/// A set of vector instructions that this processor has; a value of this type is the proof.
+///
+/// ```
+/// use lafter::nn::Isa;
+/// assert!(Isa::available().contains(&Isa::best()));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Isa(Level);
+
+/// Ordered from plain to wide.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Level {
+    /// What the target has at least: SSE2 on x86-64, NEON on 64-bit Arm.
+    Portable,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Avx512,
+    /// AVX-512 with products of bf16 pairs.
+    #[cfg(target_arch = "x86_64")]
+    Avx512Bf16,
+}
+
+impl Isa {
+    /// The widest that this processor has.
+    pub fn best() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let wide = ["avx512f", "avx512vl", "avx512bw", "avx512dq"];
+            let has = |name: &str| match name {
+                "avx512f" => is_x86_feature_detected!("avx512f"),
+                "avx512vl" => is_x86_feature_detected!("avx512vl"),
+                "avx512bw" => is_x86_feature_detected!("avx512bw"),
+                _ => is_x86_feature_detected!("avx512dq"),
+            };
+            if avx2 && wide.into_iter().all(has) {
+                return Self(if is_x86_feature_detected!("avx512bf16") { Level::Avx512Bf16 } else { Level::Avx512 });
+            }
+            if avx2 {
+                return Self(Level::Avx2);
+            }
+        }
+        Self(Level::Portable)
+    }
+
+    /// The plain path that every processor has.
+    pub fn portable() -> Self {
+        Self(Level::Portable)
+    }
+
+    /// All that this processor has, from plain to wide: a test runs each.
+    pub fn available() -> Vec<Self> {
+        #[cfg(target_arch = "x86_64")]
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
+        #[cfg(not(target_arch = "x86_64"))]
+        let levels = [Level::Portable];
+        levels.into_iter().filter(|level| *level <= Self::best().0).map(Self).collect()
+    }
+
+    pub(super) fn level(self) -> Level {
+        self.0
+    }
+}
+
+impl std::fmt::Debug for Isa {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// a·b + c, in one rounding where the instructions at hand have it (elsewhere that would be a call into the C library).
+#[inline(always)]
+pub(super) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+    if FMA { a.mul_add(b, c) } else { a * b + c }
+}
+
+/// Defines `fn name(isa, ..)` whose body, plain Rust on slices, is compiled once for each level, so that the compiler
+/// turns its loops into that level's vectors. Inside the body `FMA` says whether [`madd`] is one instruction.
+macro_rules! vectorised {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: $crate::nn::Isa, $($arg: $type),*) $(-> $result)? {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn body<const FMA: bool>($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $type),*) $(-> $result)? {
+                body::<true>($($arg),*)
+            }
+
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512bw,avx512dq")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512($($arg: $type),*) $(-> $result)? {
+                body::<true>($($arg),*)
+            }
+
+            match isa.level() {
+                $crate::nn::isa::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` of this level exists only where the processor has these instructions.
+                $crate::nn::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                _ => unsafe { avx512($($arg),*) },
+            }
+        }
+    };
+}
+pub(super) use vectorised;

@@ -1,0 +1,166 @@
+//! The MLP branch of a block, frozen but for its norm, in one operation.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
+
+use super::gemm::{Rows, Target};
+use super::norm_rows::{Affine, NormGradients};
+use super::packed::{PackedLinear, ROWS};
+use super::{Activation, f32_slice, math, parallel, with_f32};
+
+/// x + fc2(act(fc1(norm(x)))): input [.., width], the norm's scale and shift [width].
+///
+/// A task takes 96 rows through all of it, so that between the two products they stay in the core's cache; Candle's own
+/// operations write and read five tensors of [rows, hidden] and add three gradients of that size to zeros. What the
+/// backward pass needs is kept: fc1's output; the norm is computed again.
+pub(super) struct MlpBranch {
+    pub fc1: Arc<PackedLinear>,
+    pub fc2: Arc<PackedLinear>,
+    pub activation: Activation,
+    pub eps: f32,
+    /// fc1's output [rows, hidden], kept from forward to backward; `None` where nothing learns.
+    pub kept: Option<OnceLock<Vec<f32>>>,
+}
+
+/// Columns of the hidden layer that are activated and multiplied at a time.
+const SLICE: usize = 768;
+
+/// What one thread reuses from task to task.
+struct Scratch {
+    normed: Rows,
+    hidden: Rows,
+    slice: Vec<f32>,
+    row: Vec<f32>,
+}
+
+impl MlpBranch {
+    fn work(&self, rows: usize) -> usize {
+        4 * rows * self.fc1.inputs() * self.fc1.outputs()
+    }
+
+    fn scratch(&self) -> Scratch {
+        let hidden = self.fc1.outputs().min(SLICE);
+        Scratch {
+            normed: Rows::new(self.fc1.kernel(), ROWS, self.fc1.inputs()),
+            hidden: Rows::new(self.fc2.kernel(), ROWS, hidden),
+            slice: vec![0.0; ROWS * hidden],
+            row: vec![0.0; self.fc1.inputs().max(hidden)],
+        }
+    }
+
+    /// One task: rows of x to rows of y, and of fc1's output where it is kept.
+    fn forward_rows(&self, norm: Affine, x: &[f32], y: &mut [f32], mut kept: Option<&mut [f32]>, scratch: &mut Scratch) -> Result<()> {
+        let (fc1, fc2, isa) = (self.fc1.forward()?, self.fc2.forward()?, self.fc1.isa());
+        let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
+        let rows = x.len() / width;
+        let Scratch { normed, hidden: active, slice, row } = scratch;
+        norm.rows(isa, x, normed);
+        y.copy_from_slice(x);
+        for start in (0..hidden).step_by(SLICE) {
+            let columns = start..hidden.min(start + SLICE);
+            let some = columns.len();
+            // [rows, some], in the kept output or in the scratch
+            let (z, stride) = match &mut kept {
+                Some(kept) => (&mut kept[start..], hidden),
+                None => (&mut slice[..], some),
+            };
+            let bias = Some(&self.fc1.bias()[columns.clone()]);
+            fc1.multiply(normed, 0..width, columns.clone(), Target { values: &mut *z, stride, bias, add: false });
+            active.resize(rows, some);
+            for r in 0..rows {
+                math::activate(isa, self.activation, &z[r * stride..][..some], &mut row[..some]);
+                active.set(r, &row[..some]);
+            }
+            let bias = (start == 0).then_some(self.fc2.bias());
+            fc2.multiply(active, columns, 0..width, Target { values: &mut *y, stride: width, bias, add: true });
+        }
+        Ok(())
+    }
+
+    /// One task: dx from g = dy, the sums over its rows for the norm.
+    fn backward_rows(&self, norm: Affine, x: &[f32], z: &[f32], g: &[f32], dx: &mut [f32], scratch: &mut Scratch) -> Result<NormGradients> {
+        let (fc1, fc2, isa) = (self.fc1.backward()?, self.fc2.backward()?, self.fc1.isa());
+        let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
+        let rows = x.len() / width;
+        let Scratch { normed: upstream, hidden: inner, slice, .. } = scratch;
+        upstream.resize(rows, width);
+        g.chunks(width).enumerate().for_each(|(r, row)| upstream.set(r, row));
+        let mut dn = vec![0f32; x.len()];
+        for start in (0..hidden).step_by(SLICE) {
+            let columns = start..hidden.min(start + SLICE);
+            let some = columns.len();
+            fc2.multiply(upstream, 0..width, columns.clone(), Target { values: &mut slice[..], stride: some, bias: None, add: false });
+            inner.resize(rows, some);
+            for (r, row) in slice.chunks_mut(some).take(rows).enumerate() {
+                math::activate_backward(isa, self.activation, &z[r * hidden..][columns.clone()], row);
+                inner.set(r, row);
+            }
+            fc1.multiply(inner, columns, 0..width, Target { values: &mut dn, stride: width, bias: None, add: start > 0 });
+        }
+        dx.copy_from_slice(g);
+        Ok(norm.backward(isa, x, &dn, dx))
+    }
+}
+
+impl CustomOp3 for MlpBranch {
+    fn name(&self) -> &'static str {
+        "mlp-branch"
+    }
+
+    fn cpu_fwd(
+        &self,
+        x: &CpuStorage,
+        layout: &Layout,
+        weight: &CpuStorage,
+        weight_layout: &Layout,
+        bias: &CpuStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        let x = f32_slice(x, layout)?;
+        let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
+        let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
+        let rows = x.len() / width.max(1);
+        let mut y = vec![0f32; x.len()];
+        let mut kept = self.kept.as_ref().map(|_| vec![0f32; rows * hidden]);
+        let parts: Vec<Option<&mut [f32]>> = match &mut kept {
+            Some(kept) => kept.chunks_mut(hidden * ROWS).map(Some).collect(),
+            None => (0..rows.div_ceil(ROWS)).map(|_| None).collect(),
+        };
+        let tasks = y.chunks_mut(width * ROWS).zip(x.chunks(width * ROWS)).zip(parts).collect();
+        parallel::map(tasks, self.work(rows), || self.scratch(), |scratch, ((y, x), kept)| self.forward_rows(norm, x, y, kept, scratch))
+            .into_iter()
+            .collect::<Result<()>>()?;
+        if let (Some(cell), Some(values)) = (&self.kept, kept) {
+            let _ = cell.set(values);
+        }
+        Ok((CpuStorage::F32(y), layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let Some(z) = self.kept.as_ref().and_then(OnceLock::get) else {
+            candle_core::bail!("the MLP branch was run without a graph");
+        };
+        let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
+        let mut dx = vec![0f32; x.elem_count()];
+        let mut run = |x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| -> Result<Vec<NormGradients>> {
+            let norm = Affine { weight, bias, eps: self.eps };
+            let inputs = x.chunks(width * ROWS).zip(g.chunks(width * ROWS)).zip(z.chunks(hidden * ROWS));
+            let tasks = dx.chunks_mut(width * ROWS).zip(inputs).collect();
+            let work = self.work(x.len() / width);
+            let task = |scratch: &mut Scratch, (dx, ((x, g), z)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
+                self.backward_rows(norm, x, z, g, dx, scratch)
+            };
+            parallel::map(tasks, work, || self.scratch(), task).into_iter().collect()
+        };
+        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))?????;
+        NormGradients::tensors(partial, dx, x, weight)
+    }
+}

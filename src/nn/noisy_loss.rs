@@ -1,0 +1,213 @@
+//! Unit length, noise, a linear layer and the smoothed cross entropy in one operation, tile by tile: neither the noisy
+//! features nor the logits of the whole set ever exist.
+
+use std::sync::{Arc, OnceLock};
+
+use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+use rayon::prelude::*;
+
+use super::gemm::{Kernel, Packed, Rows, Target, View, library};
+use super::isa::vectorised;
+use super::math::{exp, sum};
+use super::{Isa, Precision, f32_slice, with_f32};
+use crate::rng::Rng;
+
+/// Features a tile: its noisy features and logits stay in a core's own cache.
+const TILE: usize = 128;
+/// Tiles are summed in this many groups at most, whatever the number of threads, so that the sums have the same bits …
+const GROUPS: usize = 32;
+/// … and in fewer where a gradient is so large that theirs would fill more than this many values.
+const GRADIENT_VALUES: usize = 16 << 20;
+
+/// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head.
+///
+/// Its plain form is [`NoisyTexts::loss_plain`](crate::classify::NoisyTexts::loss_plain).
+pub(crate) struct NoisyLoss {
+    /// [n, d] f32 on the CPU, of any length.
+    pub features: Tensor,
+    /// n class indices.
+    pub labels: Arc<[u32]>,
+    /// Which features the step takes, in which order; all where `None`.
+    pub rows: Option<Vec<u32>>,
+    /// σ
+    pub noise: f32,
+    /// ε
+    pub smoothing: f32,
+    /// Draws n: the same values as one tensor [rows, d] from this stream.
+    pub rng: Rng,
+}
+
+impl NoisyLoss {
+    /// The loss for weights [C, d], with its graph, and the number of features that are classified right.
+    pub fn of(self, weight: &Tensor) -> Result<(Tensor, usize)> {
+        let op = Fused { isa: Isa::best(), learns: weight.track_op(), gradient: OnceLock::new(), step: self };
+        let both = weight.contiguous()?.apply_op1(op)?; // [2]
+        Ok((both.get(0)?, both.get(1)?.to_scalar::<f32>()? as usize))
+    }
+
+    fn len(&self) -> usize {
+        self.rows.as_ref().map_or(self.labels.len(), Vec::len)
+    }
+
+    /// Which feature stands at a position of the step.
+    fn row(&self, position: usize) -> usize {
+        self.rows.as_ref().map_or(position, |rows| rows[position] as usize)
+    }
+
+    fn check(&self, classes: usize, width: usize) -> Result<()> {
+        if self.features.dims() != [self.labels.len(), width] {
+            candle_core::bail!("expected features [{}, {width}], got {:?}", self.labels.len(), self.features.dims());
+        }
+        if let Some(label) = self.labels.iter().find(|label| **label as usize >= classes) {
+            candle_core::bail!("class index {label} of a text, but the head has {classes} classes");
+        }
+        if let Some(row) = self.rows.iter().flatten().find(|row| **row as usize >= self.labels.len()) {
+            candle_core::bail!("text {row} of {} was asked for", self.labels.len());
+        }
+        Ok(())
+    }
+}
+
+/// weight [C, d] → [mean loss, number right]; the gradient is made on the way and kept for the backward pass.
+struct Fused {
+    step: NoisyLoss,
+    isa: Isa,
+    learns: bool,
+    gradient: OnceLock<Tensor>,
+}
+
+/// What a group of tiles adds up to.
+struct Sums {
+    loss: f64,
+    right: usize,
+    /// [C, d], or empty where the weight does not learn
+    gradient: Vec<f32>,
+}
+
+impl Fused {
+    /// All features of the step in groups of tiles; the groups run in parallel, the tiles of a group one after another.
+    fn run(&self, features: &[f32], weight: &[f32], classes: usize, width: usize) -> Vec<Sums> {
+        let step = &self.step;
+        let (size, tiles) = (step.len(), step.len().div_ceil(TILE));
+        let groups = GROUPS.min(GRADIENT_VALUES / weight.len().max(1)).clamp(1, tiles.max(1));
+        let kernel = Kernel::new(self.isa, Precision::F32);
+        let packed = Packed::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
+        let buffers = || (vec![0f32; TILE * width], vec![0f32; TILE * classes], Rows::new(kernel, TILE, width));
+        let group = |(x, logits, left): &mut (Vec<f32>, Vec<f32>, Rows), index: usize| {
+            let mut sums = Sums { loss: 0.0, right: 0, gradient: vec![0f32; if self.learns { weight.len() } else { 0 }] };
+            for tile in tiles * index / groups..tiles * (index + 1) / groups {
+                let start = tile * TILE;
+                let length = TILE.min(size - start);
+                let (x, logits) = (&mut x[..length * width], &mut logits[..length * classes]);
+                left.resize(length, width);
+                self.noisy(features, start, width, x);
+                x.chunks_exact(width).enumerate().for_each(|(i, x)| left.set(i, x));
+                let target = Target { values: logits, stride: classes, bias: None, add: false };
+                packed.multiply(&left, 0..width, 0..classes, target); // x Wᵀ, [length, C]
+                for (i, logits) in logits.chunks_exact_mut(classes).enumerate() {
+                    let label = step.labels[step.row(start + i)] as usize;
+                    let (loss, right) = smoothed_row(self.isa, logits, label, step.smoothing, 1.0 / size as f32);
+                    sums.loss += f64::from(loss);
+                    sums.right += usize::from(right);
+                }
+                if self.learns {
+                    // += gᵀ x, [C, d]; both factors change at each tile, so there is nothing to pack ahead
+                    let (g, row) = (View { at: 0, row: 1, column: classes }, View { at: 0, row: width, column: 1 });
+                    library(classes, width, length, 1.0, logits, g, x, row, true, &mut sums.gradient, row);
+                }
+            }
+            sums
+        };
+        (0..groups).into_par_iter().with_max_len(1).map_init(buffers, group).collect()
+    }
+
+    /// u/‖u‖ + n for the features from position `start` on: [length, width].
+    fn noisy(&self, features: &[f32], start: usize, width: usize, out: &mut [f32]) {
+        if self.step.noise > 0.0 {
+            self.step.rng.peek_normals(start * width, out, self.step.noise); // TILE is even, so is `start`
+        } else {
+            out.fill(0.0);
+        }
+        for (i, out) in out.chunks_exact_mut(width).enumerate() {
+            add_unit(self.isa, &features[self.step.row(start + i) * width..][..width], out);
+        }
+    }
+}
+
+impl CustomOp1 for Fused {
+    fn name(&self) -> &'static str {
+        "noisy-loss"
+    }
+
+    fn cpu_fwd(&self, weight: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        let (classes, width) = layout.shape().dims2()?;
+        self.step.check(classes, width)?;
+        let weight = f32_slice(weight, layout)?;
+        let mut sums = with_f32(&self.step.features, |features| self.run(features, weight, classes, width))?.into_iter();
+        // always in the same order
+        let mut total = sums.next().unwrap_or(Sums { loss: 0.0, right: 0, gradient: vec![0f32; weight.len()] });
+        for part in sums {
+            total.loss += part.loss;
+            total.right += part.right;
+            add(self.isa, &part.gradient, &mut total.gradient);
+        }
+        if self.learns {
+            let _ = self.gradient.set(Tensor::from_vec(total.gradient, (classes, width), self.step.features.device())?);
+        }
+        let mean = (total.loss / self.step.len() as f64) as f32;
+        Ok((CpuStorage::F32(vec![mean, total.right as f32]), Shape::from(2)))
+    }
+
+    fn bwd(&self, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        match self.gradient.get() {
+            Some(gradient) => Ok(Some(gradient.broadcast_mul(&grad.get(0)?)?)),
+            None => Ok(Some(weight.zeros_like()?)),
+        }
+    }
+}
+
+vectorised! {
+    /// out += x/‖x‖
+    fn add_unit(x: &[f32], out: &mut [f32]) {
+        let length = sum(x, |v| v * v).sqrt();
+        for (out, x) in out.iter_mut().zip(x) {
+            *out += x / length;
+        }
+    }
+}
+
+vectorised! {
+    fn add(part: &[f32], total: &mut [f32]) {
+        for (total, part) in total.iter_mut().zip(part) {
+            *total += part;
+        }
+    }
+}
+
+vectorised! {
+    /// The smoothed cross entropy of one row of logits, and whether its label has the greatest; the logits become the
+    /// gradient, times `scale`: (p − (1 − ε)·[c = label] − ε/C)·scale.
+    fn smoothed_row(logits: &mut [f32], label: usize, smoothing: f32, scale: f32) -> (f32, bool) {
+        let mut most = [f32::NEG_INFINITY; 32];
+        for chunk in logits.chunks(32) {
+            for (most, v) in most.iter_mut().zip(chunk) {
+                *most = if *v > *most { *v } else { *most };
+            }
+        }
+        let most = most.iter().fold(f32::NEG_INFINITY, |a, b| a.max(*b));
+        let right = logits[label] == most && logits[..label].iter().all(|v| *v < most);
+        let count = logits.len() as f32;
+        let of_label = logits[label] - most;
+        let of_all = sum(logits, |v| v - most) / count;
+        for v in logits.iter_mut() {
+            *v = exp::<FMA>(*v - most);
+        }
+        let total = sum(logits, |v| v);
+        let (factor, share) = (scale / total, scale * smoothing / count);
+        for v in logits.iter_mut() {
+            *v = *v * factor - share;
+        }
+        logits[label] -= scale * (1.0 - smoothing);
+        (total.ln() - (1.0 - smoothing) * of_label - smoothing * of_all, right)
+    }
+}

@@ -1,0 +1,28 @@
+//! Parallel loops that stay on one thread where the work is too small to hand over.
+
+use rayon::prelude::*;
+
+/// Floating-point operations below which a loop runs on the calling thread. Waking another thread and waiting for it
+/// takes about as long as this many operations on one.
+const WORTH: usize = 8_000_000;
+
+/// `f` of each item, in order. How the work is cut into items must depend on its size only, never on the number of
+/// threads: then neither do the results, to the last bit. `work` is the whole in floating-point operations; each thread
+/// that takes part makes itself a scratch with `init`.
+pub(super) fn map<T: Send, S, R: Send>(
+    items: Vec<T>,
+    work: usize,
+    init: impl Fn() -> S + Sync + Send,
+    f: impl Fn(&mut S, T) -> R + Sync + Send,
+) -> Vec<R> {
+    if items.len() < 2 || work < WORTH || rayon::current_num_threads() < 2 {
+        let mut scratch = init();
+        return items.into_iter().map(|item| f(&mut scratch, item)).collect();
+    }
+    items.into_par_iter().with_max_len(1).map_init(init, f).collect()
+}
+
+/// [`map`] without scratch and results.
+pub(super) fn for_each<T: Send>(items: Vec<T>, work: usize, f: impl Fn(T) + Sync + Send) {
+    map(items, work, || (), |(), item| f(item));
+}
