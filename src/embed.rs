@@ -13,7 +13,7 @@ use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::describe::TextSet;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::progress::{Event, check_interrupt};
+use crate::progress::{Event, check_interrupt, watched};
 
 /// Images or texts a batch where nothing else is said; the released code evaluates in batches of 50.
 pub const BATCH: usize = 50;
@@ -65,6 +65,7 @@ pub fn images(
     mut events: impl FnMut(&Event),
     mut f: impl FnMut(&Tensor) -> Result<Tensor>,
 ) -> Result<Outputs> {
+    let mut events = watched(&mut events);
     let started = Instant::now();
     events(&Event::Started { stage: stage.into(), total: dataset.len(), unit: "images".into() });
     let view = preprocess.clone();

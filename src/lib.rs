@@ -26,6 +26,7 @@
 //! | [`nn`] | what Candle lacks or loses gradients in |
 //! | [`embed`] | features of whole data sets and text sets |
 //! | [`eval`], [`plot`] | accuracies, report, figures |
+//! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
 //!
@@ -64,6 +65,7 @@ mod files;
 pub mod gallery;
 pub mod lafter;
 pub mod nn;
+pub mod notebook;
 pub mod plot;
 pub mod pretrain;
 pub mod progress;
@@ -86,8 +88,9 @@ pub mod prelude {
     pub use crate::describe::{Descriptions, Templates, TextSet};
     pub use crate::eval::{Evaluation, Report};
     pub use crate::lafter::{LaFTer, LafterConfig, Preset};
+    pub use crate::notebook::{Html, Markdown, ShowLast, clear_output, display, input};
     pub use crate::plot::{self, Figure};
-    pub use crate::progress::Event;
+    pub use crate::progress::{Event, check_interrupt};
     pub use crate::rng::Rng;
     pub use crate::tune::{FinetuneConfig, Finetuner, VisualPrompts};
     pub use crate::{Error, Result};

@@ -4,6 +4,8 @@
 //! and `&mut |_| {}` is silence. An interrupt (Ctrl-C, a notebook's stop button) calls [`interrupt`]; long loops call
 //! [`check_interrupt`] between steps, so the variables of a notebook survive.
 
+use std::cell::Cell;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -25,6 +27,36 @@ pub enum Event {
 
 /// A listener that says nothing.
 pub fn silent(_: &Event) {}
+
+static OBSERVER: OnceLock<fn(&Event)> = OnceLock::new();
+
+/// Shows every event of this process also to `observer`, whatever listener the caller gave: a notebook's live figures
+/// need no word from the user. The first observer stays.
+pub fn observe(observer: fn(&Event)) {
+    let _ = OBSERVER.set(observer);
+}
+
+/// Where events arise: passes each on to the observer, if there is one, and to the caller's listener.
+pub(crate) fn watched(mut events: impl FnMut(&Event)) -> impl FnMut(&Event) {
+    move |event| {
+        if let Some(observer) = OBSERVER.get().filter(|_| !UNWATCHED.get()) {
+            observer(event);
+        }
+        events(event);
+    }
+}
+
+thread_local! {
+    static UNWATCHED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs `f` without showing the observer what it does on this thread: a study shows its runs, not the steps of each.
+pub(crate) fn unwatched<T>(f: impl FnOnce() -> T) -> T {
+    let before = UNWATCHED.replace(true);
+    let result = f();
+    UNWATCHED.set(before);
+    result
+}
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 

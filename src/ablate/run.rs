@@ -21,6 +21,7 @@ impl Ablation {
     /// The first cell's that fails, with the cell's name; [`Error::Interrupted`] after an interrupt. Cells that were done
     /// by then are kept where there is a folder, and started ones go on from their checkpoints.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
+        let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
         let mut reports: Vec<Option<Report>> = cells.iter().map(|cell| self.finished(cell)).collect();
         let mine = (0..cells.len()).filter(|place| self.shard.holds(*place));
@@ -101,7 +102,7 @@ impl Ablation {
         let out = self.out.as_ref().map(|out| out.join("runs").join(cell.folder()));
         let resume = out.as_deref().is_some_and(Path::exists);
         let experiment = Experiment { out, resume, ..cell.experiment.clone() };
-        let outcome = experiment.run(progress::silent);
+        let outcome = progress::unwatched(|| experiment.run(progress::silent));
         outcome.map(|outcome| outcome.report).map_err(|error| match error {
             Error::Interrupted(_) if self.out.is_some() => {
                 Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())

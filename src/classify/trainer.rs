@@ -10,7 +10,7 @@ use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
 use crate::checkpoint::{self, Autosave, Saved};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
-use crate::progress::{Event, check_interrupt};
+use crate::progress::{Event, check_interrupt, watched};
 use crate::rng::Rng;
 
 /// Running sums of the epoch under way; part of a checkpoint.
@@ -88,6 +88,7 @@ impl TextTrainer {
 
     /// Trains the epochs that are left.
     pub fn fit(&mut self, mut events: impl FnMut(&Event)) -> Result<TextClassifier> {
+        let mut events = watched(&mut events);
         let (stage, total, started) = ("text classifier".to_string(), self.config.epochs, Instant::now());
         events(&Event::Started { stage: stage.clone(), total, unit: "epochs".into() });
         while self.history.len() < total {

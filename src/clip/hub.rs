@@ -9,7 +9,7 @@ use hf_hub::{Cache, CacheRepo, Repo, RepoType};
 
 use super::weights;
 use crate::error::{Error, Result};
-use crate::progress::{Event, check_interrupt};
+use crate::progress::{Event, check_interrupt, watched};
 
 /// Files beside the weights, as far as a repository has them. They come first and the weights last, so that a snapshot
 /// with weights is complete.
@@ -94,6 +94,7 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
     if let Some(folder) = cached.as_ref().filter(|folder| has_tokenizer(folder)) {
         return Ok(folder.clone());
     }
+    let events = &mut watched(events);
     let model = Model { id, revision, cache: Cache::new(options.cache.clone()).repo(repo.clone()) };
     if options.offline {
         let shown = options.cache.display();

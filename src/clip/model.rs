@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{ClipConfig, ClipLoader, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
 use crate::error::Result;
-use crate::progress::{Event, check_interrupt, silent};
+use crate::progress::{Event, check_interrupt, silent, watched};
 
 /// Texts a batch; batches are sorted by length, so short texts do not pay for long ones.
 const TEXT_BATCH: usize = 64;
@@ -66,6 +66,7 @@ impl Clip {
 
     /// [`encode_text`](Self::encode_text) with progress events; texts that had to be cut are counted in a notice.
     pub fn encode_text_with(&self, texts: &[impl AsRef<str>], mut events: impl FnMut(&Event)) -> Result<Tensor> {
+        let mut events = watched(&mut events);
         let tokens = self.tokenizer.encode(texts)?;
         let stage = "embedding texts";
         let started = std::time::Instant::now();

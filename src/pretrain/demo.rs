@@ -130,6 +130,7 @@ impl std::fmt::Display for PretrainSummary {
 /// summary.json to `out_dir`.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
     config.validate()?;
+    let mut events = progress::watched(&mut events);
     let started = Instant::now();
     let device = Device::Cpu;
     let rng = Rng::new(config.seed);

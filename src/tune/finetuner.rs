@@ -256,6 +256,7 @@ impl Finetuner {
 
     /// One pass over the images. Interrupted, it stops between two steps: the tuner can be saved and goes on from there.
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
+        let mut events = progress::watched(&mut events);
         let epoch = self.history.len();
         let rng = self.rng.fork(epoch as u64);
         let size = self.config.batch_size.min(unlabeled.len());

@@ -1,0 +1,208 @@
+//! The cell that runs: what its process reports becomes messages and, in the end, success or a failure.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use jupyter_protocol::JupyterMessage;
+use serde_json::Value;
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::failure::Failure;
+use crate::publish::Publisher;
+use crate::stream::{Bundle, Piece};
+
+/// Shared by the server, the engine, and the thread that reads the cell's output.
+pub struct Cell(Mutex<State>);
+
+pub struct State {
+    pub publisher: Publisher,
+    /// Counts requests, so that a late kill cannot hit the next cell.
+    pub serial: usize,
+    /// From the request to the reply.
+    pub busy: bool,
+    /// From the first to the last statement of the cell.
+    pub running: bool,
+    pub interrupted: bool,
+    began: Option<Instant>,
+    ran: Duration,
+    panics: Vec<Panic>,
+    panicked: bool,
+    error: Option<String>,
+}
+
+/// What the panic hook said.
+#[derive(Clone, Debug)]
+pub struct Panic {
+    pub message: String,
+    pub file: String,
+    pub line: usize,
+}
+
+/// How a cell that was loaded came to its end.
+pub enum End {
+    Fine,
+    /// An error reached the cell's level through `?`.
+    Error(String),
+    Panic(Panic),
+    /// Stopped by the user; with what the stopped operation said.
+    Interrupted(Option<String>),
+}
+
+impl Cell {
+    pub fn new(iopub: UnboundedSender<JupyterMessage>) -> Self {
+        Self(Mutex::new(State {
+            publisher: Publisher::new(iopub),
+            serial: 0,
+            busy: false,
+            running: false,
+            interrupted: false,
+            began: None,
+            ran: Duration::ZERO,
+            panics: Vec::new(),
+            panicked: false,
+            error: None,
+        }))
+    }
+
+    /// A poisoned lock only means that publishing one message failed.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    pub fn begin(&mut self, parent: &JupyterMessage, count: usize) {
+        self.publisher.begin(parent, count);
+        self.serial += 1;
+        (self.busy, self.running, self.interrupted, self.panicked) = (true, false, false, false);
+        (self.began, self.ran, self.error) = (None, Duration::ZERO, None);
+        self.panics.clear();
+    }
+
+    /// Time in the cell's own statements.
+    pub fn ran(&self) -> Duration {
+        self.ran
+    }
+
+    /// Takes one piece; the line that evcxr is to hear, if any.
+    pub fn take(&mut self, piece: Piece) -> Option<String> {
+        match piece {
+            Piece::Text(text) => self.publisher.out(&text),
+            Piece::Shown(bundle) => self.publisher.display(bundle, None),
+            Piece::Last(bundle) => self.publisher.result(bundle),
+            Piece::Message(message) => self.message(&message),
+            Piece::Begin => (self.began, self.running) = (Some(Instant::now()), true),
+            Piece::End => {
+                self.stopped();
+                return Some("EVCXR_EXECUTION_COMPLETE".into());
+            }
+            Piece::Evcxr(line) => {
+                match line.as_str() {
+                    "EVCXR_PANIC_NOTIFICATION" => self.panicked = true,
+                    "EVCXR_ERROR_OCCURRED" => self.error = Some(self.publisher.take_error_line().unwrap_or_default()),
+                    line if line.starts_with("EVCXR_INPUT_REQUEST") => self.publisher.tick(),
+                    _ => {}
+                }
+                return Some(line);
+            }
+        }
+        None
+    }
+
+    /// The cell has ended, or its process has.
+    pub fn stopped(&mut self) {
+        self.ran += self.began.take().map_or(Duration::ZERO, |began| began.elapsed());
+        self.running = false;
+        self.publisher.tick();
+    }
+
+    pub fn end(&mut self) -> End {
+        let mut panics = std::mem::take(&mut self.panics);
+        let panic = if self.panicked { panics.pop() } else { None };
+        for other in panics {
+            // in a thread of the cell's own, or caught
+            self.publisher.err(&format!("a thread panicked at {}:{}: {}\n", other.file, other.line, other.message));
+        }
+        match (self.interrupted, panic, self.error.take()) {
+            (true, Some(panic), _) => End::Interrupted(Some(panic.message)),
+            (true, None, Some(error)) => End::Interrupted(Some(error)),
+            (_, Some(panic), _) => End::Panic(panic),
+            (_, None, Some(error)) => End::Error(error),
+            _ => End::Fine,
+        }
+    }
+
+    fn message(&mut self, message: &Value) {
+        let data = || message["data"].as_object().cloned().unwrap_or_default();
+        let id = message["id"].as_str();
+        match message["op"].as_str().unwrap_or_default() {
+            "display" => self.publisher.display(data(), id.map(String::from)),
+            "update" => self.publisher.update(data(), id.unwrap_or_default()),
+            "clear" => self.publisher.clear(message["wait"].as_bool().unwrap_or(false)),
+            "panic" => self.panics.push(Panic {
+                message: message["message"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_string(),
+                file: message["place"]["file"].as_str().unwrap_or("?").to_string(),
+                line: message["place"]["line"].as_u64().unwrap_or(0) as usize,
+            }),
+            _ => {}
+        }
+    }
+}
+
+/// Text as the value of a cell.
+pub fn plain(text: impl Into<String>) -> Bundle {
+    Bundle::from_iter([("text/plain".to_string(), Value::from(text.into()))])
+}
+
+impl End {
+    /// The failure, with a panic's place in the words of the cell; `source` is what was compiled for it.
+    pub fn failure(self, code: &str, source: &str) -> Option<Failure> {
+        Some(match self {
+            Self::Fine => return None,
+            Self::Error(error) => Failure::new("Error", error),
+            Self::Panic(panic) => {
+                let place = place(&panic, code, source);
+                Failure::new("panic", format!("{} ({place}); variables from before this cell are kept", panic.message))
+            }
+            Self::Interrupted(said) => {
+                let said = said.map(|said| said.strip_prefix("interrupted: ").map(String::from).unwrap_or(said));
+                let said = said.map(|said| format!("{said}; ")).unwrap_or_default();
+                Failure::new("Interrupted", format!("{said}all variables from before this cell are kept"))
+            }
+        })
+    }
+}
+
+/// Where a panic arose: a line of the cell, or of a library.
+fn place(panic: &Panic, code: &str, source: &str) -> String {
+    if !panic.file.ends_with("src/lib.rs") || panic.file.contains('/') && !panic.file.starts_with("src/") {
+        let file = panic
+            .file
+            .rsplit_once("/registry/src/")
+            .map_or(panic.file.as_str(), |(_, file)| file.split_once('/').map_or(file, |(_, file)| file));
+        return format!("{file}:{}", panic.line);
+    }
+    let Some(text) = panic.line.checked_sub(1).and_then(|line| source.lines().nth(line)).map(str::trim) else {
+        return "in the cell".into();
+    };
+    match code.lines().position(|line| line.trim() == text || (text.len() > 3 && line.contains(text))) {
+        Some(line) => format!("line {} of the cell: {}", line + 1, text),
+        None => format!("in an earlier cell: {text}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_placed_in_the_words_of_the_cell() {
+        let panic = Panic { message: "out of bounds".into(), file: "src/lib.rs".into(), line: 3 };
+        let (code, source) = ("let é = 1;\nv[3];", "generated\nlet é = 1;\nv[3];\n");
+        assert_eq!(place(&panic, code, source), "line 2 of the cell: v[3];");
+        let elsewhere = Panic { file: "/home/x/.cargo/registry/src/index-1/candle-core-0.11.1/src/op.rs".into(), ..panic.clone() };
+        assert_eq!(place(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
+        let failure = End::Panic(panic).failure(code, source).unwrap();
+        assert_eq!(failure.lines.len(), 1);
+    }
+}

@@ -1,0 +1,119 @@
+//! The process that loads each compiled cell and runs it.
+//!
+//! evcxr writes `LOAD_AND_RUN <library> <function>` to our standard input and waits for `EVCXR_EXECUTION_COMPLETE`. What
+//! the cell prints goes straight to the kernel: descriptors 1 and 2 are sockets, so that not even a crash loses a line.
+//! The kernel picks out what is meant for evcxr and sends it back over the first socket; we pass it on.
+
+use std::ffi::{CStr, CString, c_void};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::ptr::null_mut;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// Where the kernel listens for the cell's output.
+pub const SOCKET_VARIABLE: &str = "LAFTER_KERNEL_SOCKET";
+/// Written to the cell's output before a cell runs and after it has run.
+pub const BEGIN: &str = "\u{1e}LAFTER_BEGIN\n";
+pub const END: &str = "\u{1e}LAFTER_END\n";
+/// Above this glibc maps memory anew for each tensor, which costs a page fault a page.
+const MAP_ABOVE: i32 = 1 << 30;
+/// What may stay with the process after tensors are gone.
+const KEEP: i32 = 128 << 20;
+
+/// The layout of `lafter::notebook::Hooks`, which fills it when the prelude calls `lafter::notebook::start()`.
+#[repr(C)]
+struct Hooks {
+    begin: AtomicPtr<()>,
+    end: AtomicPtr<()>,
+    interrupt: AtomicPtr<()>,
+}
+
+static HOOKS: Hooks = Hooks { begin: AtomicPtr::new(null_mut()), end: AtomicPtr::new(null_mut()), interrupt: AtomicPtr::new(null_mut()) };
+
+pub fn run() -> ! {
+    match serve() {
+        Ok(()) => std::process::exit(0),
+        Err(error) => {
+            eprintln!("the cell's process cannot go on: {error:#}");
+            std::process::exit(99)
+        }
+    }
+}
+
+fn serve() -> anyhow::Result<()> {
+    let socket = std::env::var(SOCKET_VARIABLE)?;
+    let (out, err) = (UnixStream::connect(&socket)?, UnixStream::connect(&socket)?);
+    // SAFETY: plain descriptor calls on descriptors that we own; no other thread runs yet, so the environment may be set.
+    let evcxr = unsafe {
+        let evcxr = File::from_raw_fd(libc::dup(1));
+        libc::dup2(out.as_raw_fd(), 1);
+        libc::dup2(err.as_raw_fd(), 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, MAP_ABOVE);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, KEEP);
+        libc::signal(libc::SIGINT, on_interrupt as *const () as libc::sighandler_t);
+        std::env::remove_var("RUST_BACKTRACE"); // evcxr sets it; errors and panics are to be one line
+        std::env::set_var("LAFTER_NOTEBOOK_HOOKS", (&raw const HOOKS).expose_provenance().to_string());
+        evcxr
+    };
+    drop(err);
+    std::thread::spawn(move || forward(out, evcxr));
+    let mut variables: *mut c_void = null_mut();
+    for line in std::io::stdin().lock().lines() {
+        let line = line?;
+        let job = line.strip_prefix("LOAD_AND_RUN ").and_then(|job| job.rsplit_once(' '));
+        let (library, function) = job.ok_or_else(|| anyhow::anyhow!("unknown order {line:?}"))?;
+        write_all(1, BEGIN.as_bytes());
+        call(&HOOKS.begin);
+        variables = load_and_run(library, function, variables)?;
+        call(&HOOKS.end);
+        write_all(1, END.as_bytes());
+    }
+    Ok(())
+}
+
+/// Libraries are never unloaded: values from earlier cells point into them.
+fn load_and_run(library: &str, function: &str, variables: *mut c_void) -> anyhow::Result<*mut c_void> {
+    let (library, function) = (CString::new(library)?, CString::new(function)?);
+    // SAFETY: evcxr generated the library with exactly this function; the pointer is the one that its predecessor returned.
+    unsafe {
+        let handle = libc::dlopen(library.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL);
+        anyhow::ensure!(!handle.is_null(), "cannot load the cell: {:?}", CStr::from_ptr(libc::dlerror()));
+        let symbol = libc::dlsym(handle, function.as_ptr());
+        anyhow::ensure!(!symbol.is_null(), "the cell has no function {function:?}");
+        let function: extern "C" fn(*mut c_void) -> *mut c_void = std::mem::transmute(symbol);
+        Ok(function(variables))
+    }
+}
+
+/// Passes the kernel's lines on to evcxr. The kernel's end is ours too, also in the middle of a cell.
+fn forward(kernel: UnixStream, mut evcxr: File) {
+    for line in BufReader::new(kernel).lines().map_while(Result::ok) {
+        let _ = writeln!(evcxr, "{line}");
+    }
+    std::process::exit(0);
+}
+
+extern "C" fn on_interrupt(_: i32) {
+    call(&HOOKS.interrupt);
+}
+
+fn call(hook: &AtomicPtr<()>) {
+    let hook = hook.load(Ordering::SeqCst);
+    if !hook.is_null() {
+        // SAFETY: only `lafter::notebook::start` stores here, functions of this type.
+        unsafe { std::mem::transmute::<*mut (), extern "C" fn()>(hook)() }
+    }
+}
+
+fn write_all(fd: RawFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        // SAFETY: pointer and length are those of a slice.
+        let n = unsafe { libc::write(fd, bytes.as_ptr().cast(), bytes.len()) };
+        if n <= 0 {
+            return;
+        }
+        bytes = &bytes[n as usize..];
+    }
+}

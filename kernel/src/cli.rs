@@ -1,0 +1,60 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::{Args, Parser, Subcommand};
+
+use crate::commands;
+use crate::install;
+use crate::layout::{Layout, Scope};
+
+/// A Jupyter kernel for Rust with the lafter crate built ahead
+#[derive(Parser)]
+#[command(version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Build everything ahead and tell Jupyter
+    Install(Where),
+    /// Remove the kernel and its data
+    Uninstall(Where),
+    /// Print versions, paths and sizes, and run a cell
+    Doctor(Where),
+    /// Answer a front end (what Jupyter calls)
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        data: PathBuf,
+        connection_file: PathBuf,
+    },
+}
+
+#[derive(Args)]
+struct Where {
+    /// For this user (the default)
+    #[arg(long, conflicts_with = "prefix")]
+    user: bool,
+    /// For one environment, for example that of a virtual environment: the value of sys.prefix
+    #[arg(long, value_name = "DIR")]
+    prefix: Option<PathBuf>,
+}
+
+impl Where {
+    fn scope(self) -> Scope {
+        self.prefix.map_or(Scope::User, Scope::Prefix)
+    }
+}
+
+pub fn main() -> Result<()> {
+    match Cli::parse().command {
+        Command::Install(place) => install::install(&place.scope()),
+        Command::Uninstall(place) => install::uninstall(&place.scope()),
+        Command::Doctor(place) => commands::doctor(&place.scope()),
+        Command::Serve { data, connection_file } => commands::serve(Layout { data }, &connection_file),
+    }
+}

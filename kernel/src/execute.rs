@@ -1,0 +1,167 @@
+//! One execute request: its commands or its code, and the reply.
+
+use std::io::Read;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use jupyter_protocol::{
+    ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, HistoryReply, HistoryRequest, JupyterMessage, Payload, ReplyStatus,
+};
+
+use crate::cell::{Cell, plain};
+use crate::complete;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::history::History;
+use crate::input::Input;
+use crate::magics;
+use crate::shim;
+use crate::stream::{Bundle, take_whole};
+
+pub struct Executor {
+    cell: Arc<Cell>,
+    engine: Arc<Mutex<Result<Engine, String>>>,
+    input: Input,
+    history: Mutex<History>,
+    count: AtomicUsize,
+}
+
+impl Executor {
+    pub fn new(cell: Arc<Cell>, engine: Arc<Mutex<Result<Engine, String>>>, input: Input) -> Self {
+        Self { cell, engine, input, history: Mutex::default(), count: AtomicUsize::new(0) }
+    }
+
+    pub fn history(&self, request: &HistoryRequest) -> HistoryReply {
+        self.history.lock().unwrap_or_else(PoisonError::into_inner).reply(request)
+    }
+
+    /// Runs the request to its end; blocks.
+    pub fn run(&self, parent: &JupyterMessage, request: &ExecuteRequest) -> ExecuteReply {
+        if request.store_history && !request.silent && !request.code.trim().is_empty() {
+            self.count.fetch_add(1, Ordering::SeqCst);
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).push(&request.code);
+        }
+        let count = self.count.load(Ordering::SeqCst);
+        {
+            let mut state = self.cell.lock();
+            state.begin(parent, count);
+            if !request.silent {
+                state.publisher.send(ExecuteInput { code: request.code.clone(), execution_count: ExecutionCount::new(count) });
+            }
+        }
+        // a fault inside evcxr must not take the kernel with it
+        let run = std::panic::AssertUnwindSafe(|| self.cell_of(parent, request));
+        let result = std::panic::catch_unwind(run)
+            .unwrap_or_else(|_| Err(Failure::new("Error", "the evaluator failed on this cell; if it goes on, restart the kernel")));
+        let mut state = self.cell.lock();
+        state.publisher.flush();
+        state.busy = false;
+        let mut reply =
+            ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(Default::default()), ..Default::default() };
+        if request.store_history {
+            self.history.lock().unwrap_or_else(PoisonError::into_inner).value(&state.publisher.value);
+        }
+        match result {
+            Ok(payload) => reply.payload = payload,
+            Err(failure) => {
+                state.publisher.send(failure.output());
+                (reply.status, reply.error) = (ReplyStatus::Error, Some(Box::new(failure.reply())));
+            }
+        }
+        reply
+    }
+
+    fn cell_of(&self, parent: &JupyterMessage, request: &ExecuteRequest) -> Result<Vec<Payload>, Failure> {
+        match magics::parse(&request.code) {
+            magics::Cell::Help => {
+                let (text, html) = magics::help();
+                self.show(text, html);
+                Ok(vec![])
+            }
+            magics::Cell::Unknown(line) => Err(Failure::new("Error", format!("{line}: no such command; %help lists those that there are"))),
+            magics::Cell::Shell(script) => self.shell(&script),
+            magics::Cell::Doc(item) => self.with_engine(|engine| {
+                let data = complete::documentation(engine, &item, item.len())
+                    .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;
+                Ok(vec![Payload::Page { data, start: 0 }])
+            }),
+            magics::Cell::Vars => self.with_engine(|engine| {
+                let variables = engine.variables();
+                let text = variables.iter().map(|(name, kind)| format!("{name}: {kind}\n")).collect();
+                let row = |(name, kind): &(String, String)| format!("<tr><td>{name}</td><td><code>{}</code></td></tr>", escape(kind));
+                let rows: String = variables.iter().map(row).collect();
+                self.show(text, format!("<table><tr><th>variable</th><th>type</th></tr>{rows}</table>"));
+                Ok(vec![])
+            }),
+            magics::Cell::Code { code, .. } if code.trim().is_empty() => Ok(vec![]),
+            magics::Cell::Code { code, timed } => self.with_engine(|engine| {
+                let started = Instant::now();
+                let ask = |prompt: &str, hidden: bool| self.input.ask(parent, request.allow_stdin, prompt, hidden, &self.cell);
+                let answer = engine.execute(&code, &ask)?;
+                let mut state = self.cell.lock();
+                if !answer.is_empty() {
+                    state.publisher.result(answer.into_iter().map(|(media, text)| (media, text.into())).collect());
+                }
+                if timed {
+                    let (all, ran) = (started.elapsed(), state.ran());
+                    let (ran, compiled) = (ran.as_secs_f64(), all.saturating_sub(ran).as_secs_f64());
+                    state.publisher.out(&format!("ran {ran:.3} s, after {compiled:.2} s of compiling\n"));
+                }
+                Ok(vec![])
+            }),
+        }
+    }
+
+    fn with_engine(&self, f: impl FnOnce(&mut Engine) -> Result<Vec<Payload>, Failure>) -> Result<Vec<Payload>, Failure> {
+        match &mut *self.engine.lock().unwrap_or_else(PoisonError::into_inner) {
+            Ok(engine) => f(engine),
+            Err(why) => Err(Failure::new("Error", format!("the kernel could not start: {why}; see `lafter-kernel doctor`"))),
+        }
+    }
+
+    fn show(&self, text: String, html: String) {
+        let mut bundle: Bundle = plain(text);
+        bundle.insert("text/html".into(), html.into());
+        self.cell.lock().publisher.result(bundle);
+    }
+
+    /// Runs a script with its output live; an interrupt ends it.
+    fn shell(&self, script: &str) -> Result<Vec<Payload>, Failure> {
+        let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = shim::restore(&mut command).spawn().map_err(failed)?;
+        let readers = [child.stdout.take().map(|out| self.pump(out, false)), child.stderr.take().map(|err| self.pump(err, true))];
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(failed)? {
+                break status;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+            self.cell.lock().publisher.tick();
+        };
+        readers.into_iter().flatten().for_each(|reader| drop(reader.join()));
+        match (self.cell.lock().interrupted, status.success()) {
+            (_, true) => Ok(vec![]),
+            (true, _) => Err(Failure::new("Interrupted", "the shell command was ended")),
+            (false, _) => Err(Failure::new("Error", format!("the shell command failed ({status})"))),
+        }
+    }
+
+    fn pump(&self, mut from: impl Read + Send + 'static, err: bool) -> std::thread::JoinHandle<()> {
+        let cell = self.cell.clone();
+        std::thread::spawn(move || {
+            let (mut bytes, mut chunk) = (Vec::new(), [0u8; 8192]);
+            while let Ok(n @ 1..) = from.read(&mut chunk) {
+                bytes.extend_from_slice(&chunk[..n]);
+                let (text, mut state) = (take_whole(&mut bytes), cell.lock());
+                if err { state.publisher.err(&text) } else { state.publisher.out(&text) }
+            }
+        })
+    }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}

@@ -1,0 +1,91 @@
+//! `install` and `uninstall`.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result, bail};
+use serde_json::json;
+
+use crate::commands;
+use crate::layout::{Layout, Scope, size};
+use crate::seed;
+use crate::toolchain;
+
+/// Checks the machine, builds the seed, writes the kernelspec, and runs a cell.
+pub fn install(scope: &Scope) -> Result<()> {
+    for need in toolchain::needs() {
+        match need.found {
+            Ok(found) => println!("{:9} {found}", need.name),
+            Err(remedy) if need.required => bail!("{} is missing: {remedy}", need.name),
+            Err(remedy) => println!("{:9} missing: {remedy}", need.name),
+        }
+    }
+    let layout = scope.layout()?;
+    println!("building lafter and Candle for notebooks in {} (some minutes the first time)", layout.data.display());
+    seed::build(&layout)?;
+    let binary = layout.binary();
+    copy_binary(&binary)?;
+    let folder = scope.kernelspec()?;
+    write_kernelspec(&folder, &layout)?;
+    println!("trying a cell");
+    commands::try_cell(&layout)?;
+    println!("installed: kernel \"LaFTer (Rust)\" in {}, {} MB in {}", folder.display(), size(&layout.data) >> 20, layout.data.display());
+    Ok(())
+}
+
+pub fn uninstall(scope: &Scope) -> Result<()> {
+    for folder in [scope.kernelspec()?, scope.layout()?.data] {
+        match fs::remove_dir_all(&folder) {
+            Ok(()) => println!("removed {}", folder.display()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => println!("{} is not there", folder.display()),
+            Err(error) => bail!("{}: {error}", folder.display()),
+        }
+    }
+    Ok(())
+}
+
+/// `cargo clean` in the checkout must not take the kernel with it. A running kernel keeps the file it was started from.
+fn copy_binary(to: &Path) -> Result<()> {
+    let from = std::env::current_exe()?;
+    if from == to {
+        return Ok(());
+    }
+    let new = to.with_extension("new");
+    fs::create_dir_all(to.parent().context("the binary has no folder")?)?;
+    fs::copy(&from, &new).with_context(|| format!("copying to {}", new.display()))?;
+    fs::rename(&new, to).with_context(|| format!("replacing {}", to.display()))
+}
+
+fn write_kernelspec(folder: &Path, layout: &Layout) -> Result<()> {
+    let spec = kernelspec(layout);
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let (file, new) = (folder.join("kernel.json"), folder.join("kernel.json.new"));
+    fs::write(&new, serde_json::to_string_pretty(&spec)? + "\n").with_context(|| format!("writing {}", new.display()))?;
+    fs::rename(&new, &file).with_context(|| format!("writing {}", file.display()))
+}
+
+fn kernelspec(layout: &Layout) -> serde_json::Value {
+    json!({
+        "argv": [layout.binary(), "serve", "--data", layout.data, "{connection_file}"],
+        "display_name": "LaFTer (Rust)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "metadata": {"debugger": false},
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernelspec_names_the_copied_binary_and_its_data() {
+        let folder = std::env::temp_dir().join(format!("lafter-kernelspec-{}", std::process::id()));
+        let layout = Layout { data: "/data with space".into() };
+        write_kernelspec(&folder, &layout).unwrap();
+        let spec: serde_json::Value = serde_json::from_str(&fs::read_to_string(folder.join("kernel.json")).unwrap()).unwrap();
+        assert_eq!(spec["argv"], json!(["/data with space/bin/lafter-kernel", "serve", "--data", "/data with space", "{connection_file}"]));
+        assert_eq!((spec["display_name"].as_str(), spec["interrupt_mode"].as_str()), (Some("LaFTer (Rust)"), Some("message")));
+        fs::remove_dir_all(folder).unwrap();
+    }
+}

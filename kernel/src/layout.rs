@@ -1,0 +1,129 @@
+//! Where things lie: the data folder with its seed and sessions, and Jupyter's folder of kernels.
+//!
+//! ```text
+//! DATA/bin/lafter-kernel    this binary
+//! DATA/.cargo/config.toml   profile of all builds below: dependencies optimised, without assertions
+//! DATA/wrapper/             the dylib over lafter that all cells share
+//! DATA/seed/                a build folder with everything compiled
+//! DATA/shims/bin/           our stand-ins for cargo and rustup
+//! DATA/sessions/PID/        where a running notebook compiles its cells
+//! ```
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// The data folder.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Layout {
+    pub data: PathBuf,
+}
+
+/// Whose Jupyter the kernel is installed for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Scope {
+    User,
+    Prefix(PathBuf),
+}
+
+impl Scope {
+    /// Jupyter's folder of this kernel.
+    pub fn kernelspec(&self) -> Result<PathBuf> {
+        let jupyter = match self {
+            Self::Prefix(prefix) => prefix.join("share/jupyter"),
+            Self::User => match std::env::var_os("JUPYTER_DATA_DIR") {
+                Some(folder) => folder.into(),
+                None if cfg!(target_os = "macos") => home()?.join("Library/Jupyter"),
+                None => user_data()?.join("jupyter"),
+            },
+        };
+        Ok(jupyter.join("kernels/lafter"))
+    }
+
+    pub fn layout(&self) -> Result<Layout> {
+        let data = match self {
+            Self::Prefix(prefix) => std::path::absolute(prefix)?.join("share/lafter-kernel"),
+            Self::User => user_data()?.join("lafter-kernel"),
+        };
+        Ok(Layout { data })
+    }
+}
+
+impl Layout {
+    pub fn binary(&self) -> PathBuf {
+        self.data.join("bin/lafter-kernel")
+    }
+
+    pub fn wrapper(&self) -> PathBuf {
+        self.data.join("wrapper")
+    }
+
+    pub fn seed(&self) -> PathBuf {
+        self.data.join("seed")
+    }
+
+    pub fn shims(&self) -> PathBuf {
+        self.data.join("shims")
+    }
+
+    /// Sysroot and version of the toolchain that everything was built with.
+    pub fn toolchain(&self) -> PathBuf {
+        self.data.join("toolchain")
+    }
+
+    /// What `cargo metadata` is to say of a session.
+    pub fn description(&self) -> PathBuf {
+        self.data.join("metadata.json")
+    }
+
+    /// The shared library of lafter, and the folders of what it was compiled from.
+    pub fn library(&self) -> Result<(PathBuf, Vec<PathBuf>)> {
+        let target = self.seed().join("target");
+        let name = format!("liblafter_notebook.{}", if cfg!(target_os = "macos") { "dylib" } else { "so" });
+        let entries = std::fs::read_dir(&target).with_context(|| format!("reading {}", target.display()))?;
+        let hosts = entries.flatten().map(|entry| entry.path().join("debug"));
+        let debug = hosts.into_iter().find(|debug| debug.join(&name).is_file());
+        let debug = debug.with_context(|| format!("{} holds no {name}: install the kernel again", target.display()))?;
+        Ok((debug.join(name), vec![debug.join("deps"), target.join("debug/deps")]))
+    }
+
+    pub fn sessions(&self) -> PathBuf {
+        self.data.join("sessions")
+    }
+}
+
+fn user_data() -> Result<PathBuf> {
+    match std::env::var_os("XDG_DATA_HOME").filter(|folder| Path::new(folder).is_absolute()) {
+        Some(folder) => Ok(folder.into()),
+        None => Ok(home()?.join(".local/share")),
+    }
+}
+
+fn home() -> Result<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).context("HOME is not set: give --prefix DIR")
+}
+
+/// Bytes below a folder, hard links counted where they stand.
+pub fn size(folder: &Path) -> u64 {
+    let Ok(entries) = std::fs::read_dir(folder) else { return 0 };
+    let size = |entry: std::fs::DirEntry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => size(&entry.path()),
+        Ok(metadata) => metadata.len(),
+        Err(_) => 0,
+    };
+    entries.flatten().map(size).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_holds_both_the_kernelspec_and_the_data() {
+        let scope = Scope::Prefix("/opt/env".into());
+        assert_eq!(scope.kernelspec().unwrap(), Path::new("/opt/env/share/jupyter/kernels/lafter"));
+        let layout = scope.layout().unwrap();
+        assert_eq!(layout.seed(), Path::new("/opt/env/share/lafter-kernel/seed"));
+        assert!(layout.binary().starts_with(&layout.data));
+    }
+}

@@ -1,0 +1,46 @@
+//! `lafter-kernel`: a Jupyter kernel for Rust with the lafter crate built ahead.
+
+mod cell;
+mod child;
+mod cli;
+mod commands;
+mod compile_errors;
+mod compiling;
+mod complete;
+mod engine;
+mod execute;
+mod failure;
+mod history;
+mod input;
+mod install;
+mod interrupt;
+mod is_complete;
+mod layout;
+mod limit;
+mod link;
+mod magics;
+mod metadata;
+mod publish;
+mod receive;
+mod seed;
+mod server;
+mod session;
+mod shim;
+mod stream;
+mod toolchain;
+
+/// rust-analyzer allocates millions of small nodes: a third of its time with the system's allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() {
+    shim::hook();
+    if std::env::var_os(child::SOCKET_VARIABLE).is_some() && std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
+        child::run()
+    }
+    evcxr::runtime_hook(); // evcxr may also use this binary as its rustc wrapper
+    if let Err(error) = cli::main() {
+        eprintln!("error: {error:#}");
+        std::process::exit(1);
+    }
+}

@@ -1,0 +1,124 @@
+//! `cargo metadata` of a session with the lafter library in it, though its Cargo.toml does not name it.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use crate::layout::Layout;
+
+/// The crates whose types cells meet. rust-analyzer reads the source of each: all 300 would cost seconds and a gigabyte.
+const MET: [&str; 9] = ["ctx", "lafter-notebook", "lafter", "candle-core", "candle-nn", "image", "half", "num-traits", "safetensors"];
+
+/// Keeps, of the seed's description, the crates that cells meet.
+pub fn keep(layout: &Layout, description: &str) -> Result<()> {
+    let pruned = prune(serde_json::from_str(description)?);
+    fs::write(layout.description(), pruned.to_string()).with_context(|| format!("writing {}", layout.description().display()))
+}
+
+/// The description of the session whose manifest this is: what was kept, or joined with what Cargo says where the cell has
+/// dependencies of its own.
+pub fn of_session(layout: &Layout, manifest: &Path, ask: impl FnOnce() -> Result<String>) -> Result<String> {
+    let kept = fs::read_to_string(layout.description()).context("no description was kept: install the kernel again")?;
+    let session = manifest.parent().context("a manifest without a folder")?;
+    let kept = kept.replace(&*layout.seed().to_string_lossy(), &session.to_string_lossy());
+    let text = fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
+    let own = text.split_once("[dependencies]").is_some_and(|(_, own)| !own.trim().is_empty());
+    if !own {
+        return Ok(kept);
+    }
+    Ok(join(serde_json::from_str(&ask()?)?, serde_json::from_str(&kept)?).to_string())
+}
+
+fn prune(mut description: Value) -> Value {
+    let packages = list(&mut description["packages"]);
+    packages.retain(|package| package["name"].as_str().is_some_and(|name| MET.contains(&name)));
+    for package in packages.iter_mut() {
+        // only the library of each: tests and programs are no use to a cell
+        list(&mut package["targets"])
+            .retain(|target| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| is_library(kind))));
+        list(&mut package["dependencies"]).retain(|dependency| dependency["name"].as_str().is_some_and(|name| MET.contains(&name)));
+    }
+    let kept: HashSet<String> = packages.iter().filter_map(|package| package["id"].as_str().map(String::from)).collect();
+    let known = |value: &Value| value.as_str().is_some_and(|id| kept.contains(id));
+    let nodes = list(&mut description["resolve"]["nodes"]);
+    nodes.retain(|node| known(&node["id"]));
+    for node in nodes.iter_mut() {
+        list(&mut node["dependencies"]).retain(known);
+        list(&mut node["deps"]).retain(|dependency| known(&dependency["pkg"]));
+    }
+    description
+}
+
+fn is_library(kind: &Value) -> bool {
+    kind.as_str().is_some_and(|kind| ["lib", "rlib", "dylib", "cdylib"].contains(&kind))
+}
+
+/// Cargo's description, with the kept crates added and the cell depending on the library.
+fn join(mut cargo: Value, mut kept: Value) -> Value {
+    for (of_cargo, of_kept) in [("/packages", "/packages"), ("/resolve/nodes", "/resolve/nodes")] {
+        let Some(added) = kept.pointer_mut(of_kept).map(Value::take) else { continue };
+        let Some(Value::Array(all)) = cargo.pointer_mut(of_cargo) else { continue };
+        let there: HashSet<Value> = all.iter().map(|entry| entry["id"].clone()).collect();
+        let (cell, others): (Vec<Value>, Vec<Value>) =
+            added.as_array().cloned().unwrap_or_default().into_iter().partition(|entry| is_cell(entry));
+        all.extend(others.into_iter().filter(|entry| !there.contains(&entry["id"])));
+        if let (Some(own), Some(kept)) = (all.iter_mut().find(|entry| is_cell(entry)), cell.first()) {
+            for edges in ["dependencies", "deps"] {
+                let extra = kept[edges].as_array().cloned().unwrap_or_default();
+                if let Some(edges) = own[edges].as_array_mut() {
+                    edges.extend(extra);
+                }
+            }
+        }
+    }
+    cargo
+}
+
+/// The cell's package, or its node.
+fn is_cell(entry: &Value) -> bool {
+    entry["name"] == "ctx" || entry["name"].is_null() && entry["id"].as_str().is_some_and(|id| id.contains("#ctx@"))
+}
+
+fn list(value: &mut Value) -> &mut Vec<Value> {
+    if !value.is_array() {
+        *value = json!([]);
+    }
+    match value {
+        Value::Array(list) => list,
+        _ => unreachable!("made an array above"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn description(names: &[&str]) -> Value {
+        let id = |name: &str| format!("path+file:///seed#{name}@1.0.0");
+        let package = |name: &&str| {
+            let targets = json!([{"kind": ["lib"]}, {"kind": ["test"]}]);
+            json!({"name": name, "id": id(name), "targets": targets, "dependencies": [{"name": "lafter"}, {"name": "arrow"}]})
+        };
+        let node = |name: &&str| json!({"id": id(name), "dependencies": [id("lafter"), id("arrow")], "deps": [{"pkg": id("lafter")}, {"pkg": id("arrow")}]});
+        json!({"packages": names.iter().map(package).collect::<Vec<_>>(), "resolve": {"nodes": names.iter().map(node).collect::<Vec<_>>()}})
+    }
+
+    #[test]
+    fn only_what_cells_meet_is_kept() {
+        let pruned = prune(description(&["ctx", "lafter", "arrow"]));
+        assert_eq!(pruned["packages"].as_array().unwrap().len(), 2);
+        assert_eq!(pruned["packages"][0]["targets"].as_array().unwrap().len(), 1);
+        assert_eq!(pruned["resolve"]["nodes"][0]["deps"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_cells_own_dependencies_stand_beside_the_library() {
+        let joined = join(prune(description(&["ctx", "half"])), prune(description(&["ctx", "lafter", "half"])));
+        let names: Vec<&str> = joined["packages"].as_array().unwrap().iter().filter_map(|package| package["name"].as_str()).collect();
+        assert_eq!(names, ["ctx", "half", "lafter"]);
+        assert_eq!(joined["resolve"]["nodes"][0]["deps"].as_array().unwrap().len(), 1);
+    }
+}

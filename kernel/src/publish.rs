@@ -1,0 +1,208 @@
+//! What the kernel publishes for the running request: text in small batches, shown values, updates not faster than one sees.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use jupyter_protocol::{
+    ClearOutput, DisplayData, ExecuteResult, ExecutionCount, JupyterMessage, JupyterMessageContent, Media, StreamContent, Transient,
+    UpdateDisplayData,
+};
+use tokio::sync::mpsc::UnboundedSender;
+
+use crate::limit::Limit;
+use crate::stream::Bundle;
+
+/// Between two updates of one display: what comes faster replaces what waits.
+const UPDATE_EVERY: Duration = Duration::from_millis(50);
+/// Values that one cell may show; a loop that shows thousands would choke the browser.
+const MOST_SHOWN: usize = 500;
+
+pub struct Publisher {
+    iopub: UnboundedSender<JupyterMessage>,
+    parent: Option<JupyterMessage>,
+    out: String,
+    err: String,
+    limit: Limit,
+    updates: HashMap<String, Update>,
+    shown: usize,
+    count: usize,
+    /// The cell's value as text, for the history.
+    pub value: String,
+}
+
+/// One display's latest update.
+struct Update {
+    sent: Instant,
+    waiting: Option<Bundle>,
+}
+
+impl Publisher {
+    pub fn new(iopub: UnboundedSender<JupyterMessage>) -> Self {
+        let limit = Limit::new(Instant::now());
+        Self {
+            iopub,
+            parent: None,
+            out: String::new(),
+            err: String::new(),
+            limit,
+            updates: HashMap::new(),
+            shown: 0,
+            count: 0,
+            value: String::new(),
+        }
+    }
+
+    /// From now on everything belongs to `parent`, the cell numbered `count`.
+    pub fn begin(&mut self, parent: &JupyterMessage, count: usize) {
+        self.flush();
+        (self.parent, self.count, self.shown) = (Some(parent.clone()), count, 0);
+        self.limit = Limit::new(Instant::now());
+        self.value.clear();
+    }
+
+    pub fn out(&mut self, text: &str) {
+        self.out.push_str(text);
+    }
+
+    pub fn err(&mut self, text: &str) {
+        self.err.push_str(text);
+    }
+
+    /// The last line on standard error, if it was not sent yet: it becomes the cell's error instead.
+    pub fn take_error_line(&mut self) -> Option<String> {
+        let text = self.err.trim_end();
+        let at = text.rfind('\n').map_or(0, |at| at + 1);
+        let line = text[at..].to_string();
+        self.err.truncate(at);
+        (!line.is_empty()).then_some(line)
+    }
+
+    /// Anything else, after the text that came before it.
+    pub fn send(&mut self, content: impl Into<JupyterMessageContent>) {
+        self.text();
+        self.raw(content.into());
+    }
+
+    pub fn display(&mut self, data: Bundle, id: Option<String>) {
+        self.shown += 1;
+        if self.shown == MOST_SHOWN {
+            self.err.push_str(&format!("[… more than {MOST_SHOWN} displays in one cell are not shown; update one instead]\n"));
+        }
+        if self.shown < MOST_SHOWN {
+            let transient = Some(Transient { display_id: id });
+            self.send(DisplayData { data: media(data), metadata: Default::default(), transient });
+        }
+    }
+
+    pub fn update(&mut self, data: Bundle, id: &str) {
+        let now = Instant::now();
+        match self.updates.get_mut(id) {
+            Some(update) if now.duration_since(update.sent) < UPDATE_EVERY => update.waiting = Some(data),
+            _ => {
+                self.updates.insert(id.to_string(), Update { sent: now, waiting: None });
+                self.send(UpdateDisplayData::new(media(data), id));
+            }
+        }
+    }
+
+    pub fn result(&mut self, data: Bundle) {
+        self.value = data.get("text/plain").and_then(|text| text.as_str()).unwrap_or_default().to_string();
+        let (execution_count, transient) = (ExecutionCount::new(self.count), Some(Transient::default()));
+        self.send(ExecuteResult { execution_count, data: media(data), metadata: Default::default(), transient });
+    }
+
+    pub fn clear(&mut self, wait: bool) {
+        self.send(ClearOutput { wait });
+    }
+
+    /// Sends what waits; called every few milliseconds while a cell runs.
+    pub fn tick(&mut self) {
+        self.text();
+        let now = Instant::now();
+        let due = |update: &Update| now.duration_since(update.sent) >= UPDATE_EVERY;
+        self.send_updates(due);
+    }
+
+    /// Sends all that waits, and what became of text that was left out.
+    pub fn flush(&mut self) {
+        self.text();
+        if let Some(rest) = self.limit.rest() {
+            self.raw(StreamContent::stdout(&rest).into());
+        }
+        self.send_updates(|_| true);
+        self.updates.clear();
+    }
+
+    fn send_updates(&mut self, due: impl Fn(&Update) -> bool) {
+        let now = Instant::now();
+        let waiting: Vec<_> = self.updates.iter_mut().filter(|(_, update)| due(update)).collect();
+        let mut messages = Vec::new();
+        for (id, update) in waiting {
+            if let Some(data) = update.waiting.take() {
+                update.sent = now;
+                messages.push(UpdateDisplayData::new(media(data), id));
+            }
+        }
+        messages.into_iter().for_each(|message| self.raw(message.into()));
+    }
+
+    fn text(&mut self) {
+        let now = Instant::now();
+        for (text, make) in [
+            (std::mem::take(&mut self.out), StreamContent::stdout as fn(&str) -> _),
+            (std::mem::take(&mut self.err), StreamContent::stderr),
+        ] {
+            if !text.is_empty()
+                && let Some(text) = self.limit.pass(text, now)
+            {
+                self.raw(make(&text).into());
+            }
+        }
+    }
+
+    fn raw(&self, content: JupyterMessageContent) {
+        if let Some(parent) = &self.parent {
+            let _ = self.iopub.send(JupyterMessage::new(content, Some(parent))); // the server is going down
+        }
+    }
+}
+
+fn media(data: Bundle) -> Media {
+    serde_json::from_value(data.into()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jupyter_protocol::{ExecuteRequest, JupyterMessage};
+    use serde_json::{Map, Value};
+
+    #[test]
+    fn updates_are_thinned_but_the_last_arrives() {
+        let (iopub, mut messages) = tokio::sync::mpsc::unbounded_channel();
+        let mut publisher = Publisher::new(iopub);
+        publisher.begin(&JupyterMessage::new(ExecuteRequest::new("1".into()), None), 1);
+        let data = |i: usize| Map::from_iter([("text/plain".to_string(), Value::from(i.to_string()))]);
+        publisher.out("before\n");
+        publisher.display(data(0), Some("a".into()));
+        (1..=100).for_each(|i| publisher.update(data(i), "a"));
+        publisher.flush();
+        let mut kinds = Vec::new();
+        let mut last = None;
+        while let Ok(message) = messages.try_recv() {
+            kinds.push(message.header.msg_type.clone());
+            last = Some(serde_json::to_value(&message.content).unwrap());
+        }
+        assert_eq!(kinds, ["stream", "display_data", "update_display_data", "update_display_data"]);
+        assert_eq!(last.unwrap()["data"]["text/plain"], "100");
+    }
+
+    #[test]
+    fn the_error_line_is_taken_from_standard_error() {
+        let (iopub, _messages) = tokio::sync::mpsc::unbounded_channel();
+        let mut publisher = Publisher::new(iopub);
+        publisher.err("a warning\nno such file\n");
+        assert_eq!(publisher.take_error_line().as_deref(), Some("no such file"));
+        assert_eq!(publisher.err, "a warning\n");
+    }
+}

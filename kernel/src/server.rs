@@ -1,0 +1,272 @@
+//! The Jupyter side: sockets, requests, replies.
+
+use std::path::Path;
+use std::process::Child;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use jupyter_protocol::{
+    CodeMirrorMode, CommInfoReply, ConnectionInfo, ExecuteReply, ExecuteRequest, InterruptReply, JupyterMessage, JupyterMessageContent,
+    KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
+};
+use jupyter_zmq_client::{
+    RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection, create_kernel_iopub_connection,
+    create_kernel_shell_connection, create_kernel_stdin_connection,
+};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::task::spawn_blocking;
+
+use crate::cell::Cell;
+use crate::compiling;
+use crate::complete;
+use crate::engine::Engine;
+use crate::execute::Executor;
+use crate::input::Input;
+use crate::interrupt;
+use crate::is_complete;
+use crate::receive;
+use crate::session::Session;
+use crate::toolchain;
+
+/// When the analyser is made ready for the first question, unless a cell runs.
+const WARM_AFTER: Duration = Duration::from_secs(2);
+
+/// Serves one front end until it says shutdown.
+pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
+    let text = std::fs::read_to_string(connection_file).with_context(|| format!("reading {}", connection_file.display()))?;
+    let info: ConnectionInfo =
+        serde_json::from_str(&text).with_context(|| format!("{} is no connection file", connection_file.display()))?;
+    let id = uuid::Uuid::new_v4().to_string();
+    let (mut shell_out, mut shell_in) = create_kernel_shell_connection(&info, &id).await?.split();
+    let mut control = create_kernel_control_connection(&info, &id).await?;
+    let (mut stdin_out, mut stdin_in) = create_kernel_stdin_connection(&info, &id).await?.split();
+    let mut iopub_socket = create_kernel_iopub_connection(&info, &id).await?;
+    let mut heartbeat = create_kernel_heartbeat_connection(&info).await?;
+    tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
+
+    let (iopub, mut outgoing) = unbounded_channel::<JupyterMessage>();
+    tokio::spawn(async move {
+        while let Some(message) = outgoing.recv().await {
+            let _ = iopub_socket.send(message).await; // nobody listens
+        }
+    });
+    let (questions, mut asked) = unbounded_channel::<JupyterMessage>();
+    tokio::spawn(async move {
+        while let Some(message) = asked.recv().await {
+            let _ = stdin_out.send(message).await;
+        }
+    });
+    let (input, answers) = Input::new(questions);
+    tokio::spawn(async move {
+        while let Some(message) = next(stdin_in.read().await) {
+            if let Some(JupyterMessageContent::InputReply(reply)) = message.map(|message| message.content) {
+                let _ = answers.send(reply.value);
+            }
+        }
+    });
+
+    let cell = Arc::new(Cell::new(iopub.clone()));
+    let kernel = Kernel { iopub, cell: cell.clone(), engine: Arc::new(Mutex::new(Err("starting".into()))), process: Arc::default() };
+    compiling::show(cell.clone()).context("taking over standard error")?;
+    let session = Arc::new(session);
+    kernel.start(session.clone()).await;
+    tokio::spawn({
+        let (kernel, bye_session) = (kernel.clone(), session.clone());
+        async move {
+            while let Some(message) = next(control.read().await) {
+                let Some(message) = message else { continue };
+                kernel.status(&message, Status::busy());
+                let reply = kernel.control(&message);
+                let bye = matches!(message.content, JupyterMessageContent::ShutdownRequest(_));
+                if let Some(reply) = reply {
+                    let _ = control.send(reply).await;
+                }
+                kernel.status(&message, Status::idle());
+                if bye {
+                    tokio::time::sleep(Duration::from_millis(50)).await; // the reply is on its way
+                    kernel.end(&bye_session);
+                }
+            }
+        }
+    });
+
+    tokio::spawn({
+        let (kernel, session, parent) = (kernel.clone(), session.clone(), std::os::unix::process::parent_id());
+        async move {
+            while std::os::unix::process::parent_id() == parent {
+                tokio::time::sleep(Duration::from_secs(2)).await;
+            }
+            kernel.end(&session); // Jupyter has gone without a word
+        }
+    });
+
+    let (requests, mut queue) = unbounded_channel();
+    tokio::spawn(async move {
+        while let Some(message) = next(receive::request(&mut shell_in).await) {
+            if message.is_some_and(|message| requests.send(message).is_err()) {
+                break;
+            }
+        }
+    });
+    let executor = Arc::new(Executor::new(cell, kernel.engine.clone(), input));
+    while let Some(message) = queue.recv().await {
+        kernel.status(&message, Status::busy());
+        let reply = kernel.shell(&message, &executor).await?;
+        let failed = matches!(&reply, Some(JupyterMessage { content: JupyterMessageContent::ExecuteReply(reply), .. }) if reply.status == ReplyStatus::Error);
+        // what stands behind a failed cell (Run All) was sent before its reply is
+        let stop = failed && matches!(&message.content, JupyterMessageContent::ExecuteRequest(request) if request.stop_on_error);
+        let behind: Vec<JupyterMessage> = std::iter::from_fn(|| if stop { queue.try_recv().ok() } else { None }).collect();
+        if let Some(reply) = reply {
+            shell_out.send(reply).await?;
+        }
+        kernel.status(&message, Status::idle());
+        for message in behind {
+            kernel.status(&message, Status::busy());
+            let reply = match &message.content {
+                JupyterMessageContent::ExecuteRequest(_) => {
+                    Some(ExecuteReply { status: ReplyStatus::Aborted, ..Default::default() }.as_child_of(&message))
+                }
+                _ => kernel.shell(&message, &executor).await?,
+            };
+            if let Some(reply) = reply {
+                shell_out.send(reply).await?;
+            }
+            kernel.status(&message, Status::idle());
+        }
+    }
+    Ok(())
+}
+
+/// `None` when the socket is closed, `Some(None)` for a message that cannot be read: it must not end the kernel.
+fn next(message: Result<JupyterMessage, RuntimeError>) -> Option<Option<JupyterMessage>> {
+    match message {
+        Ok(message) => Some(Some(message)),
+        Err(RuntimeError::ZmqError(_) | RuntimeError::IoError(_)) => None,
+        Err(_) => Some(None),
+    }
+}
+
+#[derive(Clone)]
+struct Kernel {
+    iopub: UnboundedSender<JupyterMessage>,
+    cell: Arc<Cell>,
+    engine: Arc<Mutex<Result<Engine, String>>>,
+    /// The cell's process, once there is one.
+    process: Arc<Mutex<Option<Arc<Mutex<Child>>>>>,
+}
+
+impl Kernel {
+    /// Starts the engine in the background; whoever needs it waits for the lock, which is taken when this returns.
+    async fn start(&self, session: Arc<Session>) {
+        let (locked, wait) = tokio::sync::oneshot::channel();
+        let (engine, warm, cell, process) = (self.engine.clone(), self.engine.clone(), self.cell.clone(), self.process.clone());
+        std::thread::spawn(move || {
+            let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
+            let _ = locked.send(());
+            *engine = Engine::start(&session, cell).map_err(|error| format!("{error:#}"));
+            if let Ok(engine) = &mut *engine {
+                *process.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.process());
+            }
+            drop(engine);
+            std::thread::sleep(WARM_AFTER);
+            if let Ok(mut engine) = warm.try_lock()
+                && let Ok(engine) = &mut *engine
+            {
+                complete::warm(engine);
+            }
+        });
+        let _ = wait.await;
+    }
+
+    fn status(&self, parent: &JupyterMessage, status: Status) {
+        let _ = self.iopub.send(status.as_child_of(parent));
+    }
+
+    fn process(&self) -> Option<Arc<Mutex<Child>>> {
+        self.process.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn control(&self, message: &JupyterMessage) -> Option<JupyterMessage> {
+        Some(match &message.content {
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info().as_child_of(message),
+            JupyterMessageContent::InterruptRequest(_) => {
+                if let Some(process) = self.process() {
+                    interrupt::interrupt(&self.cell, &process);
+                }
+                InterruptReply::new().as_child_of(message)
+            }
+            JupyterMessageContent::ShutdownRequest(request) => {
+                ShutdownReply { restart: request.restart, status: ReplyStatus::Ok, error: None }.as_child_of(message)
+            }
+            _ => return None,
+        })
+    }
+
+    async fn shell(&self, message: &JupyterMessage, executor: &Arc<Executor>) -> Result<Option<JupyterMessage>> {
+        Ok(Some(match message.content.clone() {
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info().as_child_of(message),
+            JupyterMessageContent::ExecuteRequest(request) => {
+                let (executor, parent) = (executor.clone(), message.clone());
+                let run = move || executor.run(&parent, &request as &ExecuteRequest);
+                spawn_blocking(run).await?.as_child_of(message)
+            }
+            JupyterMessageContent::CompleteRequest(request) => {
+                let reply = self.with_engine(move |engine| complete::complete(engine, &request)).await?;
+                reply.unwrap_or_default().as_child_of(message)
+            }
+            JupyterMessageContent::InspectRequest(request) => {
+                let reply = self.with_engine(move |engine| complete::inspect(engine, &request)).await?;
+                reply.unwrap_or_default().as_child_of(message)
+            }
+            JupyterMessageContent::IsCompleteRequest(request) => is_complete::reply(&request.code).as_child_of(message),
+            JupyterMessageContent::HistoryRequest(request) => executor.history(&request).as_child_of(message),
+            JupyterMessageContent::CommInfoRequest(_) => {
+                CommInfoReply { status: ReplyStatus::Ok, comms: Default::default(), error: None }.as_child_of(message)
+            }
+            JupyterMessageContent::ShutdownRequest(_) => return Ok(self.control(message)),
+            _ => return Ok(None),
+        }))
+    }
+
+    async fn with_engine<T: Send + 'static>(&self, f: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<Option<T>> {
+        let engine = self.engine.clone();
+        let run = move || engine.lock().unwrap_or_else(PoisonError::into_inner).as_mut().ok().map(f);
+        // rust-analyzer may stumble over an unfinished cell: that is no answer, not the end
+        Ok(spawn_blocking(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(None)).await?)
+    }
+
+    fn end(&self, session: &Session) -> ! {
+        if let Some(process) = self.process()
+            && let Ok(mut process) = process.lock()
+        {
+            let _ = process.kill();
+        }
+        interrupt::stop_tree_below(std::process::id());
+        session.remove();
+        std::process::exit(0)
+    }
+}
+
+fn kernel_info() -> KernelInfoReply {
+    let text = String::from;
+    KernelInfoReply {
+        status: ReplyStatus::Ok,
+        protocol_version: text("5.3"),
+        implementation: text("lafter-kernel"),
+        implementation_version: text(env!("CARGO_PKG_VERSION")),
+        language_info: LanguageInfo {
+            name: text("rust"),
+            version: toolchain::rust_version().unwrap_or_else(|| text("1")),
+            mimetype: Some(text("text/rust")),
+            file_extension: Some(text(".rs")),
+            pygments_lexer: Some(text("rust")),
+            codemirror_mode: Some(CodeMirrorMode::Simple(text("rust"))),
+            nbconvert_exporter: None,
+        },
+        banner: text("LaFTer in Rust: lafter::prelude is in scope; %help lists what a cell can do"),
+        help_links: vec![],
+        debugger: false,
+        error: None,
+    }
+}

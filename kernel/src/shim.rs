@@ -1,0 +1,186 @@
+//! Our stand-in for `cargo`, which evcxr and its rust-analyzer call.
+//!
+//! The lafter library is no dependency in the sessions' Cargo.toml: Cargo would check some 300 packages at every cell.
+//! Instead `cargo build` goes on with flags that name the library built at installation, and `cargo metadata` answers with
+//! a description that has it among the packages, kept from the installation: only crates whose types cells meet are in it,
+//! so that the analyser starts in a second. Everything else goes to the real Cargo as it is.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, exit};
+
+use anyhow::{Context, Result};
+
+use crate::layout::Layout;
+use crate::metadata;
+
+/// The data folder, for the stand-in.
+const DATA: &str = "LAFTER_KERNEL_DATA";
+/// What `CARGO_HOME` was; empty where it was not set.
+const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
+
+/// Puts the stand-in in the way of evcxr (by PATH) and of rust-analyzer (by CARGO_HOME).
+///
+/// # Safety
+/// Only before any thread is started.
+pub unsafe fn set_environment(layout: &Layout) -> Result<()> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders = [layout.shims().join("bin")].into_iter().chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(folders)?;
+    // SAFETY: as the caller promises
+    unsafe {
+        std::env::set_var(HOME, std::env::var_os("CARGO_HOME").unwrap_or_default());
+        std::env::set_var(DATA, &layout.data);
+        std::env::set_var("CARGO_HOME", layout.shims());
+        std::env::set_var("PATH", path);
+        std::env::remove_var("CARGO");
+        std::env::remove_var("RUSTC");
+    }
+    Ok(())
+}
+
+/// Makes the links whose names the binary looks at.
+pub fn install(layout: &Layout) -> Result<()> {
+    let bin = layout.shims().join("bin");
+    std::fs::create_dir_all(&bin)?;
+    for name in ["cargo", "rustup"] {
+        let link = bin.join(name);
+        let _ = std::fs::remove_file(&link);
+        std::os::unix::fs::symlink("../../bin/lafter-kernel", &link).with_context(|| format!("linking {}", link.display()))?;
+    }
+    Ok(())
+}
+
+/// Acts as `cargo` or `rustup` where the program was called by that name.
+pub fn hook() {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().map(PathBuf::from).and_then(|path| path.file_name().map(OsString::from));
+    let (Some(name), Some(data)) = (name, std::env::var_os(DATA)) else { return };
+    let layout = Layout { data: data.into() };
+    let arguments: Vec<OsString> = arguments.collect();
+    let result = match name.to_str() {
+        Some("cargo") => cargo(&layout, &arguments),
+        Some("rustup") => rustup(&layout, &arguments),
+        _ => return,
+    };
+    if let Err(error) = result {
+        eprintln!("error: {error:#}");
+        exit(101)
+    }
+}
+
+/// evcxr asks `rustup which cargo` and `rustup which rustc`.
+fn rustup(layout: &Layout, arguments: &[OsString]) -> Result<()> {
+    match arguments {
+        [which, tool] if which == "which" && tool == "cargo" => println!("{}", layout.shims().join("bin/cargo").display()),
+        [which, tool] if which == "which" => println!("{}", real(layout, &tool.to_string_lossy())?.display()),
+        _ => return Err(restore(&mut Command::new("rustup")).args(arguments).exec().into()),
+    }
+    exit(0)
+}
+
+fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let mut command = Command::new(real(layout, "cargo")?);
+    restore(&mut command).args(arguments);
+    let session = |manifest: &str| Path::new(manifest).starts_with(layout.sessions());
+    match words.iter().find(|word| !word.starts_with('-')) {
+        Some(&"build" | &"check") => {
+            command.env("RUSTFLAGS", format!("{} {}", std::env::var("RUSTFLAGS").unwrap_or_default(), flags(layout)?));
+        }
+        Some(&"metadata") => match after(&words, "--manifest-path") {
+            Some(manifest) if session(manifest) && !words.contains(&"--no-deps") => {
+                let description = metadata::of_session(layout, Path::new(manifest), || output(&mut command))?;
+                println!("{description}");
+                exit(0)
+            }
+            Some(manifest) if !session(manifest) => memo(layout, &words, &mut command)?,
+            Some(_) => {}
+            // evcxr tries a new dependency: versions that the lock file of lafter names come first
+            None => pin(layout)?,
+        },
+        Some(&"rustc" | &"config") if words.contains(&"--print") || words.contains(&"get") => memo(layout, &words, &mut command)?,
+        None => memo(layout, &words, &mut command)?, // --version
+        _ => {}
+    }
+    Err(command.exec().into())
+}
+
+/// Answers from a file what was asked before of the same toolchain; what is asked does not depend on the session.
+fn memo(layout: &Layout, words: &[&str], command: &mut Command) -> Result<()> {
+    let key: String = words.iter().filter(|word| !word.contains("/sessions/")).copied().collect::<Vec<_>>().join(" ");
+    let key: String = key.chars().map(|c| if c.is_alphanumeric() { c } else { '_' }).collect();
+    let folder = layout.data.join("answers");
+    let file = folder.join(&key[key.len().saturating_sub(200)..]);
+    if let Ok(answer) = std::fs::read(&file) {
+        let (status, text) = answer.split_first().context("an empty answer was kept")?;
+        std::io::Write::write_all(&mut std::io::stdout(), text)?;
+        exit(i32::from(*status))
+    }
+    let output = command.output()?;
+    std::io::Write::write_all(&mut std::io::stdout(), &output.stdout)?;
+    std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
+    let status = output.status.code().unwrap_or(101);
+    let new = folder.join(format!("new-{}", std::process::id()));
+    let kept = [vec![status as u8], output.stdout].concat();
+    if std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&new, kept)).is_ok() {
+        let _ = std::fs::rename(new, file); // a folder that is not ours to write in only costs time
+    }
+    exit(status)
+}
+
+fn output(command: &mut Command) -> Result<String> {
+    let output = command.output().context("running cargo metadata")?;
+    anyhow::ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Where the session's lock file knows only the cell, lafter's takes its place; Cargo drops from it what is not used.
+fn pin(layout: &Layout) -> Result<()> {
+    let lock = std::env::current_dir()?.join("Cargo.lock");
+    let bare = std::fs::read_to_string(&lock).map_or(true, |text| text.matches("[[package]]").count() <= 1);
+    if bare {
+        std::fs::copy(layout.data.join("Cargo.lock"), &lock).with_context(|| format!("writing {}", lock.display()))?;
+    }
+    Ok(())
+}
+
+/// rustc's flags for the library and for what its types come from.
+fn flags(layout: &Layout) -> Result<String> {
+    let (library, folders) = layout.library()?;
+    let folders: String = folders.iter().map(|folder| format!(" -Ldependency={}", folder.display())).collect();
+    // evcxr moves the compiled cell: a path relative to it would lead astray
+    let (host, here) = (library.ancestors().nth(2).and_then(Path::file_name), library.parent().unwrap_or(&library));
+    let std = sysroot(layout)?.join("lib/rustlib").join(host.unwrap_or_default()).join("lib");
+    let paths: String = [here, &std].map(|folder| format!(" -Clink-arg=-Wl,-rpath,{}", folder.display())).concat();
+    Ok(format!("--extern=lafter={}{folders}{paths}", library.display()))
+}
+
+fn real(layout: &Layout, tool: &str) -> Result<PathBuf> {
+    Ok(sysroot(layout)?.join("bin").join(tool))
+}
+
+fn sysroot(layout: &Layout) -> Result<PathBuf> {
+    let recorded = std::fs::read_to_string(layout.toolchain()).context("no toolchain was recorded: install the kernel again")?;
+    Ok(recorded.lines().next().unwrap_or_default().into())
+}
+
+/// Gives a command the environment as it was before [`set_environment`].
+pub fn restore(command: &mut Command) -> &mut Command {
+    let Some(data) = std::env::var_os(DATA) else { return command };
+    match std::env::var_os(HOME).filter(|home| !home.is_empty()) {
+        Some(home) => command.env("CARGO_HOME", home),
+        None => command.env_remove("CARGO_HOME"),
+    };
+    let shims = Layout { data: data.into() }.shims().join("bin");
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    if let Ok(path) = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != shims)) {
+        command.env("PATH", path);
+    }
+    command
+}
+
+fn after<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
+    words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1).copied())
+}

@@ -1,0 +1,217 @@
+//! What a cell writes to its standard output, taken apart: text, shown values, messages, and lines meant for evcxr.
+
+use serde_json::{Map, Value};
+
+use crate::child::{BEGIN, END};
+
+/// The beginning of a message from `lafter::notebook`.
+const MARK: &str = "\u{1e}LAFTER ";
+const CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
+const CONTENT_END: &str = "EVCXR_END_CONTENT";
+/// Text that long without a line end is passed on in pieces.
+const LONG: usize = 64 << 10;
+
+/// The same content in one or more media types.
+pub type Bundle = Map<String, Value>;
+
+/// One piece of a cell's output, in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Piece {
+    Text(String),
+    /// Shown in the middle of a cell.
+    Shown(Bundle),
+    /// Shown by the cell's last expression.
+    Last(Bundle),
+    /// A message of `lafter::notebook`: an object with an `op`.
+    Message(Value),
+    /// `EVCXR_…`: a line that evcxr waits for.
+    Evcxr(String),
+    Begin,
+    End,
+}
+
+/// Takes bytes as they come and gives whole pieces.
+#[derive(Default)]
+pub struct Parser {
+    buffer: Vec<u8>,
+    block: Option<(String, String)>,
+    bundle: Bundle,
+}
+
+impl Parser {
+    pub fn feed(&mut self, bytes: &[u8]) -> Vec<Piece> {
+        self.buffer.extend_from_slice(bytes);
+        let buffer = std::mem::take(&mut self.buffer);
+        let (mut pieces, mut start) = (Vec::new(), 0);
+        while let Some(length) = buffer[start..].iter().position(|byte| *byte == b'\n') {
+            let line = String::from_utf8_lossy(&buffer[start..=start + length]);
+            self.line(&line, &mut pieces);
+            start += length + 1;
+        }
+        self.buffer = buffer[start..].to_vec();
+        if self.buffer.len() > LONG {
+            pieces.extend(self.partial());
+        }
+        pieces
+    }
+
+    /// What can be shown although the line has not ended and no more came for a moment.
+    pub fn idle(&mut self) -> Vec<Piece> {
+        let mut pieces = Vec::new();
+        if self.block.is_none() {
+            self.close_bundle(&mut pieces);
+            pieces.extend(self.partial());
+        }
+        pieces
+    }
+
+    fn partial(&mut self) -> Option<Piece> {
+        let ours = |word: &[u8]| self.buffer.starts_with(word) || word.starts_with(&self.buffer);
+        if self.block.is_some() || self.buffer.contains(&0x1e) || ours(b"EVCXR_") {
+            return None;
+        }
+        let text = take_whole(&mut self.buffer);
+        (!text.is_empty()).then_some(Piece::Text(text))
+    }
+
+    /// `line` ends in a newline.
+    fn line(&mut self, line: &str, pieces: &mut Vec<Piece>) {
+        let bare = &line[..line.len() - 1];
+        if let Some((media, content)) = &mut self.block {
+            if bare != CONTENT_END {
+                content.push_str(line);
+                return;
+            }
+            content.pop();
+            let value = if media.ends_with("json") { serde_json::from_str(content).ok() } else { None };
+            let (media, value) = (media.clone(), value.unwrap_or_else(|| Value::from(content.as_str())));
+            self.block = None;
+            if self.bundle.contains_key(&media) {
+                self.close_bundle(pieces);
+            }
+            self.bundle.insert(media, value);
+            return;
+        }
+        // text without a line end may stand in front of each of these
+        let before = |at: usize, pieces: &mut Vec<Piece>| text(&line[..at], pieces);
+        if let Some(at) = bare.find(CONTENT) {
+            if at > 0 {
+                self.close_bundle(pieces);
+            }
+            before(at, pieces);
+            self.block = Some((bare[at + CONTENT.len()..].trim().to_string(), String::new()));
+            return;
+        }
+        if let Some(at) = line.find(END) {
+            if at > 0 {
+                self.close_bundle(pieces);
+            }
+            before(at, pieces);
+            let bundle = std::mem::take(&mut self.bundle);
+            // the value of a loop or of a statement is nothing to show
+            if !bundle.is_empty() && !(bundle.len() == 1 && bundle.get("text/plain").is_some_and(|value| value == "()")) {
+                pieces.push(Piece::Last(bundle));
+            }
+            pieces.push(Piece::End);
+            return;
+        }
+        self.close_bundle(pieces);
+        if let Some(at) = line.find(BEGIN) {
+            before(at, pieces);
+            pieces.push(Piece::Begin);
+        } else if let Some((at, message)) = message(bare) {
+            before(at, pieces);
+            pieces.push(Piece::Message(message));
+        } else if bare.starts_with("EVCXR_") {
+            pieces.push(Piece::Evcxr(bare.to_string()));
+        } else {
+            text(line, pieces);
+        }
+    }
+
+    fn close_bundle(&mut self, pieces: &mut Vec<Piece>) {
+        if !self.bundle.is_empty() {
+            pieces.push(Piece::Shown(std::mem::take(&mut self.bundle)));
+        }
+    }
+}
+
+/// Takes all but the beginning of a character whose end is still on its way.
+pub fn take_whole(bytes: &mut Vec<u8>) -> String {
+    let whole = match std::str::from_utf8(bytes) {
+        Err(error) if error.error_len().is_none() => error.valid_up_to(),
+        _ => bytes.len(),
+    };
+    String::from_utf8_lossy(&bytes.drain(..whole).collect::<Vec<u8>>()).into_owned()
+}
+
+fn message(line: &str) -> Option<(usize, Value)> {
+    let at = line.find(MARK)?;
+    Some((at, serde_json::from_str(&line[at + MARK.len()..]).ok()?))
+}
+
+/// Neighbouring texts become one.
+fn text(text: &str, pieces: &mut Vec<Piece>) {
+    match pieces.last_mut() {
+        _ if text.is_empty() => {}
+        Some(Piece::Text(last)) => last.push_str(text),
+        _ => pieces.push(Piece::Text(text.to_string())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bundle(media: &str, text: &str) -> Bundle {
+        Map::from_iter([(media.to_string(), Value::from(text))])
+    }
+
+    #[test]
+    fn order_is_kept() {
+        let mut parser = Parser::default();
+        let bytes = format!(
+            "a\nb\n{CONTENT}text/html\n<p>\n</p>\n{CONTENT_END}\nc{MARK}{{\"op\":\"clear\"}}\nEVCXR_PANIC_NOTIFICATION\n{CONTENT}text/plain\n7\n{CONTENT_END}\n{END}"
+        );
+        let pieces = parser.feed(bytes.as_bytes());
+        let expected = vec![
+            Piece::Text("a\nb\n".into()),
+            Piece::Shown(bundle("text/html", "<p>\n</p>")),
+            Piece::Text("c".into()),
+            Piece::Message(serde_json::json!({"op": "clear"})),
+            Piece::Evcxr("EVCXR_PANIC_NOTIFICATION".into()),
+            Piece::Last(bundle("text/plain", "7")),
+            Piece::End,
+        ];
+        assert_eq!(pieces, expected);
+    }
+
+    #[test]
+    fn one_byte_at_a_time_gives_the_same() {
+        let bytes =
+            format!("é{CONTENT}a/b\nx\n{CONTENT_END}\n{CONTENT}c/d\ny\n{CONTENT_END}\n{CONTENT}a/b\nz\n{CONTENT_END}\nt\n{BEGIN}{END}");
+        let mut parser = Parser::default();
+        let whole = parser.feed(bytes.as_bytes());
+        let mut parser = Parser::default();
+        let single: Vec<Piece> = bytes.bytes().flat_map(|byte| parser.feed(&[byte])).collect();
+        assert_eq!(whole, single);
+        assert!(matches!(&whole[1], Piece::Shown(two) if two.len() == 2), "different media types are one value");
+    }
+
+    #[test]
+    fn unfinished_lines_are_shown_but_never_half_characters_or_protocol() {
+        let mut parser = Parser::default();
+        assert!(parser.feed("\r 50 % é".as_bytes().split_last().unwrap().1).is_empty());
+        assert_eq!(parser.idle(), [Piece::Text("\r 50 % ".into())]);
+        assert!(parser.feed(&[0xa9]).is_empty());
+        assert_eq!(parser.idle(), [Piece::Text("é".into())]);
+        assert!(parser.feed(b"EVCXR_BEG").is_empty());
+        assert!(parser.idle().is_empty());
+    }
+
+    #[test]
+    fn a_unit_value_is_not_shown() {
+        let mut parser = Parser::default();
+        assert_eq!(parser.feed(format!("{CONTENT}text/plain\n()\n{CONTENT_END}\n{END}").as_bytes()), [Piece::End]);
+    }
+}

@@ -1,0 +1,85 @@
+"""Prints what is promised in seconds and bytes: medians, not assertions.
+
+python timings.py [--cells 20]
+"""
+
+import argparse
+import statistics
+import time
+
+import psutil
+from jupyter_client.manager import KernelManager
+
+from session import KERNEL, Session
+
+
+def kernel_info():
+    """Seconds from the start of the process to its first kernel_info reply."""
+    manager = KernelManager(kernel_name=KERNEL)
+    started = time.monotonic()
+    manager.start_kernel()
+    client = manager.client()
+    client.start_channels()
+    while True:
+        client.kernel_info()
+        try:
+            client.get_shell_msg(timeout=0.2)
+            break
+        except Exception:  # not listening yet
+            continue
+    seconds = time.monotonic() - started
+    client.stop_channels()
+    manager.shutdown_kernel(now=True)
+    return seconds
+
+
+def first_tensor():
+    with Session() as session:
+        result = session.run("let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;")
+        assert result.status == "ok", result.reply
+        return time.monotonic() - session.started
+
+
+def memory(session):
+    """Resident bytes of the kernel and its children, shared pages counted once."""
+    kernel = psutil.Process(session.manager.provisioner.process.pid)
+    return sum(process.memory_full_info().pss for process in [kernel, *kernel.children(recursive=True)])
+
+
+def show(what, values, limit):
+    print(f"{what:44} {statistics.median(values):6.2f}   ({min(values):.2f} to {max(values):.2f}, {len(values)} times; promised {limit})", flush=True)
+
+
+def cells(session, code, n):
+    values = []
+    for i in range(n):
+        result = session.run(code.replace("NUMBER", str(i)))
+        assert result.status == "ok", result.reply
+        values.append(result.seconds)
+    return values
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--cells", type=int, default=20)
+    n = parser.parse_args().cells
+    show("kernel_info after, s", [kernel_info() for _ in range(3)], "1")
+    show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 3")
+    with Session() as session:
+        session.run("let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;")
+        show("trivial cell (let a = 1), s", cells(session, "let a = NUMBER;", n), "0.8")
+        show("trivial cell (println), s", cells(session, 'println!("{}", NUMBER);', n), "0.8")
+        show("library cell (encode a text), s", cells(session, "let clip = Clip::demo()?; let f = clip.encode_text(&[\"a fish NUMBER\"])?;", n), "1.2")
+        show("library cell, value shown, s", cells(session, "clip.encode_text(&[\"a fish NUMBER\"])?", n), "1.2")
+        complete = []
+        for _ in range(5):
+            began = time.monotonic()
+            session.ask(session.client.complete("clip.enco", 9))
+            complete.append(time.monotonic() - began)
+        show("completion, s", complete, "1")
+        time.sleep(2)
+        show("memory of an idle session, GiB", [memory(session) / 2**30], "1.2")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,220 @@
+//! Progress events as one updating bar a cell and one updating curve a kind of training.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use super::display::{Display, Html, display};
+use crate::plot::{Panel, Series, panels};
+use crate::progress::Event;
+
+/// Between two redrawn bars.
+const BAR_EVERY: Duration = Duration::from_millis(100);
+/// Between two redrawn curves, which are larger.
+const CURVE_EVERY: Duration = Duration::from_millis(400);
+/// What is over sooner needs no bar.
+const WORTH_A_BAR: Duration = Duration::from_millis(300);
+
+static LIVE: Mutex<Live> = Mutex::new(Live { bar: None, curves: Vec::new() });
+
+struct Live {
+    bar: Option<Bar>,
+    curves: Vec<Curve>,
+}
+
+/// The cell's bar: the latest stage, drawn over the one before.
+struct Bar {
+    stage: String,
+    unit: String,
+    total: usize,
+    done: usize,
+    words: String,
+    started: Instant,
+    seconds: Option<f64>,
+    stopped: bool,
+    shown: Option<Display>,
+    drawn: Option<Instant>,
+}
+
+/// Loss and accuracy of all stages of one kind ("tuning 1/16", "tuning 2/16", …), one after the other.
+struct Curve {
+    kind: String,
+    unit: String,
+    loss: Vec<f64>,
+    accuracy: Vec<f64>,
+    shown: Option<Display>,
+    drawn: Option<Instant>,
+    stale: bool,
+}
+
+/// Takes one event of the library.
+pub(super) fn observe(event: &Event) {
+    with(|live| live.take(event));
+}
+
+/// Forgets the cell before.
+pub(super) fn begin() {
+    with(|live| *live = Live { bar: None, curves: Vec::new() });
+}
+
+/// Draws what the last events left undrawn; a bar that is not full was stopped.
+pub(super) fn end() {
+    with(|live| {
+        if let Some(bar) = live.bar.as_mut().filter(|bar| bar.shown.is_some()) {
+            bar.stopped = bar.seconds.is_none();
+            bar.draw(true);
+        }
+        live.curves.iter_mut().for_each(Curve::draw);
+    });
+}
+
+fn with(f: impl FnOnce(&mut Live)) {
+    // a panic while drawing must not silence every later cell
+    f(&mut LIVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+}
+
+impl Live {
+    fn take(&mut self, event: &Event) {
+        match event {
+            Event::Started { stage, total, unit } => {
+                let shown = self.bar.take().and_then(|bar| bar.shown);
+                let (stage, unit) = (stage.clone(), unit.clone());
+                let words = String::new();
+                self.bar = Some(Bar {
+                    stage,
+                    unit,
+                    total: *total,
+                    done: 0,
+                    words,
+                    started: Instant::now(),
+                    seconds: None,
+                    stopped: false,
+                    shown,
+                    drawn: None,
+                });
+            }
+            Event::Advanced { stage, done, total, loss, accuracy } => {
+                if let Some(bar) = &mut self.bar {
+                    (bar.done, bar.total) = (*done, *total);
+                    let loss = loss.map(|loss| format!("loss {loss:.3}"));
+                    let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
+                    bar.words = [loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join(", ");
+                    if bar.started.elapsed() >= WORTH_A_BAR || bar.shown.is_some() {
+                        bar.draw(false);
+                    }
+                }
+                if let Some(loss) = loss.filter(|loss| loss.is_finite()) {
+                    let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit).to_string();
+                    self.curve(kind(stage), unit).push(f64::from(loss), accuracy.map(f64::from));
+                }
+            }
+            Event::Notice(text) => println!("note: {text}"),
+            Event::Finished { seconds, .. } => {
+                if let Some(bar) = &mut self.bar {
+                    bar.seconds = Some(*seconds);
+                    if bar.shown.is_some() {
+                        bar.draw(true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn curve(&mut self, kind: &str, unit: String) -> &mut Curve {
+        let at = self.curves.iter().position(|curve| curve.kind == kind).unwrap_or_else(|| {
+            let kind = kind.to_string();
+            self.curves.push(Curve { kind, unit, loss: Vec::new(), accuracy: Vec::new(), shown: None, drawn: None, stale: false });
+            self.curves.len() - 1
+        });
+        &mut self.curves[at]
+    }
+}
+
+impl Bar {
+    fn draw(&mut self, now: bool) {
+        if !now && self.drawn.is_some_and(|drawn| drawn.elapsed() < BAR_EVERY) {
+            return;
+        }
+        self.drawn = Some(Instant::now());
+        let seconds = self.started.elapsed().as_secs_f64();
+        let time = match self.seconds {
+            Some(seconds) => format!("{seconds:.1} s"),
+            None if self.stopped => "stopped".into(),
+            None if self.done == 0 => String::new(),
+            None => format!("{seconds:.0} s, about {:.0} s left", seconds / self.done as f64 * self.total.saturating_sub(self.done) as f64),
+        };
+        let count = format!("{} of {} {}", self.done, self.total, self.unit);
+        let words = [&count, &self.words, &time].into_iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" · ");
+        let html = Html(format!(
+            "<div style=\"display:flex;gap:.8em;align-items:center;font-variant-numeric:tabular-nums\"><span style=\"min-width:9em\">{}</span>\
+             <progress max=\"{}\" value=\"{}\" style=\"flex:0 1 16em\"></progress><span>{words}</span></div>",
+            self.stage.replace('&', "&amp;").replace('<', "&lt;"),
+            self.total.max(1),
+            self.done
+        ));
+        show(&mut self.shown, html);
+    }
+}
+
+impl Curve {
+    fn push(&mut self, loss: f64, accuracy: Option<f64>) {
+        self.loss.push(loss);
+        self.accuracy.extend(accuracy.filter(|accuracy| accuracy.is_finite()));
+        self.stale = true;
+        if self.drawn.is_none_or(|drawn| drawn.elapsed() >= CURVE_EVERY) {
+            self.draw();
+        }
+    }
+
+    /// Nothing before the second point: a curve of one has no direction.
+    fn draw(&mut self) {
+        if !self.stale || self.loss.len() < 2 {
+            return;
+        }
+        (self.stale, self.drawn) = (false, Some(Instant::now()));
+        let mut parts = vec![Panel::new("loss", vec![Series::new("loss", self.loss.iter().copied())])];
+        if !self.accuracy.is_empty() {
+            parts.push(Panel::new("accuracy, %", vec![Series::new("accuracy", self.accuracy.iter().copied())]));
+        }
+        let unit = self.unit.strip_suffix('s').unwrap_or(&self.unit);
+        if let Ok(figure) = panels(&self.kind, unit, &parts) {
+            show(&mut self.shown, figure);
+        }
+    }
+}
+
+fn show(shown: &mut Option<Display>, content: impl super::Show) {
+    match shown {
+        Some(shown) => shown.update(content),
+        None => *shown = Some(display(content)),
+    }
+}
+
+/// "tuning 3/16" → "tuning": the epochs of one training share a curve.
+fn kind(stage: &str) -> &str {
+    match stage.rsplit_once(' ') {
+        Some((kind, count)) if count.contains('/') && count.chars().all(|c| c.is_ascii_digit() || c == '/') => kind,
+        _ => stage,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn epochs_share_a_curve() {
+        assert_eq!((kind("tuning 3/16"), kind("text classifier"), kind("a b/c")), ("tuning", "text classifier", "a b/c"));
+        let mut live = Live { bar: None, curves: Vec::new() };
+        for epoch in 1..=2 {
+            let stage = format!("tuning {epoch}/2");
+            live.take(&Event::Started { stage: stage.clone(), total: 2, unit: "steps".into() });
+            for done in 1..=2 {
+                live.take(&Event::Advanced { stage: stage.clone(), done, total: 2, loss: Some(1.0), accuracy: None });
+            }
+            live.take(&Event::Finished { stage, seconds: 0.1 });
+        }
+        assert_eq!(live.curves.len(), 1);
+        assert_eq!(live.curves[0].loss.len(), 4);
+        assert!(live.bar.is_some_and(|bar| bar.shown.is_none()), "an operation of a few milliseconds needs no bar");
+    }
+}
