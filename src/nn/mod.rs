@@ -19,6 +19,7 @@ mod mlp_branch;
 mod norm_rows;
 mod packed;
 mod parallel;
+mod patches;
 mod schedule;
 mod softmax;
 
@@ -30,6 +31,7 @@ pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub use packed::Precision;
+pub use patches::patches;
 pub use schedule::Schedule;
 pub use softmax::softmax;
 
