@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
-use crate::nn::{Block, Isa, LayerNorm, Linear, Precision};
+use crate::nn::{Block, Isa, LayerNorm, Linear, Precision, patches};
 
 /// CLIP's vision transformer. `project(encode(embed(pixels)))` is the image feature; visual prompts are spliced in
 /// between [`embed`](Self::embed) and [`encode`](Self::encode) (`lafter::tune::VisualPrompts`).
@@ -63,12 +63,7 @@ impl VisionTower {
         if (channels, height, width) != (3, side, side) {
             candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
         }
-        let grid = side / patch;
-        let patches = pixels
-            .reshape((batch, 3, grid, patch, grid * patch))?
-            .reshape(vec![batch, 3, grid, patch, grid, patch])?
-            .permute(vec![0, 2, 4, 1, 3, 5])?
-            .reshape((batch, grid * grid, 3 * patch * patch))?; // [batch, patches, 3 · patch²]
+        let patches = patches(pixels, patch)?; // [batch, patches, 3 · patch²]
         let patches = match &self.packed_patches {
             Some(layer) => layer.forward(&patches)?,
             None => self.patch_layer()?.forward(&patches)?,

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use super::fused_attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
 use super::gemm::{Kernel, Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
-use super::packed::{PackedLinear, ROWS};
+use super::packed::PackedLinear;
 use super::{Precision, f32_slice, parallel, with_f32};
 
 /// x + out(attention(qkv(norm(x)))): input [batch, tokens, width], the norm's scale and shift [width].
@@ -47,9 +47,9 @@ impl AttentionBranch {
         }
     }
 
-    /// Sequences of one task: about as many rows as a block of a product has.
+    /// Sequences of one task: as many as come to about a hundred rows, two images of ViT-B/32.
     fn together(n: usize) -> usize {
-        (ROWS.next_multiple_of(10) / n).max(1)
+        (100 / n).max(1)
     }
 
     fn work(&self, heads: &Heads, batch: usize) -> usize {
@@ -154,6 +154,7 @@ impl CustomOp3 for AttentionBranch {
         let x = f32_slice(x, layout)?;
         let heads = self.sizes(layout.dims())?;
         let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
+        (self.qkv.forward()?, self.out.forward()?); // packed here, before the tasks ask for them
         let rows = heads.n * Self::together(heads.n);
         let chunk = rows * norm.width();
         let mut y = vec![0f32; x.len()];
@@ -184,6 +185,7 @@ impl CustomOp3 for AttentionBranch {
         let Some(qkv) = self.kept.as_ref().and_then(OnceLock::get) else {
             candle_core::bail!("the attention branch was run without a graph");
         };
+        (self.qkv.backward()?, self.out.backward()?);
         let heads = self.sizes(x.dims())?;
         let rows = heads.n * Self::together(heads.n);
         let chunk = rows * self.qkv.inputs();

@@ -20,6 +20,7 @@ mod noisy_loss;
 mod norm_rows;
 mod packed;
 mod parallel;
+mod patches;
 mod schedule;
 mod softmax;
 
@@ -32,6 +33,7 @@ pub use layer_norm::LayerNorm;
 pub use linear::Linear;
 pub(crate) use noisy_loss::NoisyLoss;
 pub use packed::Precision;
+pub use patches::patches;
 pub use schedule::Schedule;
 pub use softmax::softmax;
 

@@ -105,10 +105,13 @@ impl PackedLinear {
         for weight in &self.weights {
             with_f32(weight, |weight| values.extend_from_slice(weight))?;
         }
-        Ok(cell.get_or_init(|| match transposed {
+        let packed = match transposed {
             true => Packed::new(self.kernel, self.inputs, self.outputs, |i, j| values[j * self.inputs + i]),
             false => Packed::new(self.kernel, self.outputs, self.inputs, |i, j| values[i * self.inputs + j]),
-        }))
+        };
+        // packing runs on rayon's threads, and waiting inside `get_or_init` for tasks that may need the same cell could
+        // wait for ever
+        Ok(cell.get_or_init(|| packed))
     }
 
     /// Memory of what is packed so far.

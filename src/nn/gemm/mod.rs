@@ -9,6 +9,8 @@ mod strided;
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::math;
 pub(crate) use kernel::Kernel;
 use kernel::TILE;
@@ -49,13 +51,13 @@ pub(super) struct Target<'a> {
 
 impl Packed {
     /// Packs the matrix whose numbers are `at(i, j)`, i < inner, j < columns.
-    pub fn new(kernel: Kernel, inner: usize, columns: usize, at: impl Fn(usize, usize) -> f32) -> Self {
+    pub fn new(kernel: Kernel, inner: usize, columns: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
         let panels = if kernel.is_library() {
             Panels::Plain((0..inner * columns).map(|n| at(n / columns, n % columns)).collect())
         } else {
             let (width, height) = (kernel.columns(), elements(kernel, inner));
             let mut panels = vec![0; columns.div_ceil(width) * width * height];
-            for (p, panel) in panels.chunks_mut((width * height).max(1)).enumerate() {
+            panels.par_chunks_mut((width * height).max(1)).enumerate().for_each(|(p, panel)| {
                 for (i, row) in panel.chunks_mut(width).enumerate() {
                     for (j, element) in (p * width..columns.min((p + 1) * width)).zip(row) {
                         *element = if kernel.is_bf16() {
@@ -66,7 +68,7 @@ impl Packed {
                         };
                     }
                 }
-            }
+            });
             Panels::Elements(panels)
         };
         Self { kernel, inner, columns, panels }
