@@ -57,6 +57,9 @@ pub enum Command {
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
     )]
     Embed(EmbedArgs),
+    /// Sentences about your classes from a language model: a server, a local model, a published file
+    #[command(after_help = super::describe::EXAMPLES)]
+    Describe(Box<super::describe::DescribeArgs>),
     /// Train the demo CLIP anew from rendered scenes and captions
     #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
     PretrainDemo(PretrainArgs),

@@ -3,6 +3,7 @@
 mod args;
 mod bars;
 mod commands;
+mod describe;
 mod run;
 
 use std::process::ExitCode;
@@ -33,6 +34,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
         Command::Predict(args) => commands::predict(args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
+        Command::Describe(args) => describe::describe(*args, &cli.common),
         Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
     };
     match result {
