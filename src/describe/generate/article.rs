@@ -1,8 +1,8 @@
 //! "a" or "an" by sound, for queries in any model's good English.
 
 /// Beginnings that are written with a vowel and spoken with a consonant: "a unicorn", "a one-way street", "a ewe".
-const SPOKEN_CONSONANT: [&str; 15] =
-    ["uni", "use", "usu", "uti", "ura", "uku", "eu", "ewe", "one-", "once", "ouija", "ubiq", "ufo", "urol", "uvu"];
+const SPOKEN_CONSONANT: [&str; 16] =
+    ["uni", "use", "usa", "usu", "uti", "ura", "uku", "eu", "ewe", "one-", "once", "ouija", "ubiq", "ufo", "urol", "uvu"];
 /// Words among them that are vowels after all: "an unimportant …", "an uninvited …".
 const SPOKEN_VOWEL: [&str; 4] = ["unin", "unim", "unid", "usurp"];
 /// Beginnings with a silent h: "an hour".

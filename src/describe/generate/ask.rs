@@ -118,6 +118,10 @@ pub fn ask(
         Some(Error::Llm(why)) if asked.known + asked.answered > 0 => Err(Error::Llm(format!("{why}; {kept}"))),
         Some(error) => Err(error),
         None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
+        None if asked.answered + asked.known == 0 => {
+            let why = asked.first_failure.unwrap_or_default();
+            Err(Error::Llm(format!("none of {total} requests got an answer, the first because {why}: is the model the right one?")))
+        }
         None => Ok(asked),
     }
 }

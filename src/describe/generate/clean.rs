@@ -147,13 +147,18 @@ impl ClassCleaner {
     /// The descriptions in one answer; everything else is counted.
     pub fn clean(&mut self, text: &str, finish: Finish, settings: &Settings, counts: &mut CleanCounts) -> Vec<String> {
         counts.answers += 1;
-        let text = straight(&without_thoughts(text));
+        let text = without_thoughts(text);
+        // some servers leave the stop string in, with what stands behind it in its token
+        let stopped = settings.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let text = straight(&text[..stopped.unwrap_or(text.len())]);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         if lines.is_empty() {
             counts.empty += 1;
         }
         // where a server does not say why it stopped, a full stop among the stops is the likely reason
-        let whole = finish == Finish::Stop || (finish == Finish::Unknown && settings.stop.iter().any(|stop| stop.contains('.')));
+        let whole = stopped.is_some()
+            || finish == Finish::Stop
+            || (finish == Finish::Unknown && settings.stop.iter().any(|stop| stop.contains('.')));
         let mut kept = Vec::new();
         for (i, line) in lines.iter().enumerate() {
             let (line, removed) = strip_preamble(&strip_markup(line));
@@ -269,6 +274,8 @@ mod tests {
         let mut clean =
             |settings: &Settings| Cleaner::default().class().clean("A boat has a hull", Finish::Unknown, settings, &mut counts).len();
         assert_eq!((clean(&Settings::official()), clean(&Settings::chat())), (1, 0));
+        let kept = Cleaner::default().class().clean(" A boat floats. It", Finish::Length, &Settings::official(), &mut counts);
+        assert_eq!(kept, ["A boat floats."]);
     }
 
     #[test]
@@ -306,7 +313,8 @@ mod tests {
         let mut clean = |text: &str| class.clean(text, Finish::Stop, &settings, &mut counts).len();
         assert_eq!(clean("An airplane has wings and a tail."), 1);
         assert_eq!(clean("the airplane has wings, and a tail"), 0);
-        let long = "An airplane is a large metal vehicle with two wings and a tail that carries people through the air at high speed";
+        let long =
+            "An airplane is a large metal vehicle with two wings and a tail that carries people and goods through the air at high speed";
         assert_eq!(clean(long), 1);
         assert_eq!(clean(&long.replace("people", "passengers")), 0);
         assert_eq!(clean("An airplane is a long, thin object with wings."), 1);

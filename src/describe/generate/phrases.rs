@@ -153,9 +153,9 @@ pub(super) fn is_nonsense(sentence: &str) -> bool {
     }
     let (mut plain, mut all) = (0usize, 0usize);
     for c in sentence.chars().filter(|c| !c.is_whitespace()) {
-        (plain, all) = (plain + usize::from(c.is_alphanumeric() || matches!(c, '\'' | ',')), all + 1);
+        (plain, all) = (plain + usize::from(c.is_alphanumeric()), all + 1);
     }
-    if plain * 5 < all * 4 {
+    if plain * 5 < all * 3 {
         return true;
     }
     let words: Vec<String> = sentence.split_whitespace().map(str::to_lowercase).collect();

@@ -60,15 +60,18 @@ impl Gguf {
                 return Err(Error::Llm(format!("{path} is a broken GGUF file ({family}.{name} is missing or 0): fetch it again")));
             }
         }
-        let (heads, groups, width) = (self.of_family("attention.head_count"), self.of_family("attention.head_count_kv"), self.of_family("embedding_length"));
+        let (heads, groups, width) =
+            (self.of_family("attention.head_count"), self.of_family("attention.head_count_kv"), self.of_family("embedding_length"));
         let divides = |a: Option<u64>, b: Option<u64>| matches!((a, b), (Some(a), Some(b)) if a % b == 0);
         if !divides(heads, groups) || !(divides(width, heads) || self.family == "qwen3") {
             return Err(Error::Llm(format!("{path} is a broken GGUF file (its heads do not divide its width): fetch it again")));
         }
-        let end = |name: &String| self.content.tensor_infos.get(name).map(|info| {
-            let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
-            self.content.tensor_data_offset + info.offset + (blocks * info.ggml_dtype.type_size()) as u64
-        });
+        let end = |name: &String| {
+            self.content.tensor_infos.get(name).map(|info| {
+                let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
+                self.content.tensor_data_offset + info.offset + (blocks * info.ggml_dtype.type_size()) as u64
+            })
+        };
         let needed = self.content.tensor_infos.keys().filter_map(end).max().unwrap_or(0);
         let size = self.reader.get_ref().metadata().map_err(|e| Error::io(&self.path, e))?.len();
         if size < needed {

@@ -20,9 +20,13 @@ pub(super) fn download(spec: &str, events: &mut dyn FnMut(&Event)) -> Result<Pat
 /// [`download`] with explicit options.
 pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
     let (id, part) = spec.split_once(':').map_or((spec, None), |(id, part)| (id, Some(part)));
-    let plain = |part: &str| !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c));
+    let plain = |part: &str| {
+        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+    };
     if id.split('/').count() != 2 || !id.split('/').all(plain) {
-        return Err(Error::Usage(format!("--llm {spec} is neither a file nor a hub id: expected model.gguf, owner/name or owner/name:q4_k_m")));
+        return Err(Error::Usage(format!(
+            "--llm {spec} is neither a file nor a hub id: expected model.gguf, owner/name or owner/name:q4_k_m"
+        )));
     }
     let repo = Repo::new(id.to_string(), RepoType::Model);
     let cache = Cache::new(options.cache.clone());
@@ -35,7 +39,9 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
         }
     }
     if options.offline {
-        return Err(Error::Hub(format!("{spec} is not in the hub's cache and offline mode is on: unset HF_HUB_OFFLINE to download it once")));
+        return Err(Error::Hub(format!(
+            "{spec} is not in the hub's cache and offline mode is on: unset HF_HUB_OFFLINE to download it once"
+        )));
     }
     let fault = |e: ApiError| {
         let line = e.to_string().lines().next().unwrap_or("no answer").trim().to_string();
@@ -58,7 +64,7 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
 fn choose(names: &[String], part: Option<&str>, id: &str) -> Result<String> {
     let models: Vec<&String> = names.iter().filter(|name| name.ends_with(".gguf") && !name.contains("mmproj")).collect();
     let wanted = part.unwrap_or(DEFAULT).to_lowercase();
-    let found: Vec<&&String> = models.iter().filter(|name| name.to_lowercase().contains(&wanted)).collect();
+    let found: Vec<&String> = models.iter().copied().filter(|name| name.to_lowercase().contains(&wanted)).collect();
     match (found.as_slice(), models.as_slice(), part) {
         ([one], _, _) | ([], [one], None) if !one.contains("-of-") => Ok(one.to_string()),
         (_, [], _) => Err(Error::Hub(format!("{id} holds no GGUF file: choose a repository whose name ends in -GGUF"))),

@@ -107,7 +107,9 @@ impl LocalModel {
     pub fn tokens(&self, request: &Request) -> Result<Vec<u32>> {
         let (text, special) = match (request.settings.api, &self.chat) {
             (Api::Completion, _) => (request.query.clone(), true),
-            (Api::Chat, Some(chat)) => (chat.render(&request.query).map_err(|e| self.fault(&format!("its chat template fails: {e}")))?, false),
+            (Api::Chat, Some(chat)) => {
+                (chat.render(&request.query).map_err(|e| self.fault(&format!("its chat template fails: {e}")))?, false)
+            }
             (Api::Chat, None) => return Err(self.fault("it has no chat template: use --api completion")),
         };
         let encoding = self.tokenizer.encode(text, special).map_err(|e| self.fault(&format!("its tokenizer fails: {e}")))?;

@@ -20,13 +20,18 @@ pub(super) fn draw(logits: &[f32], temperature: f64, top_p: f64, rng: &mut Rng) 
         return greedy(logits);
     }
     let most = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let mut weights: Vec<(u32, f64)> = logits.iter().enumerate().map(|(i, z)| (i as u32, (f64::from(z - most) / temperature).exp())).collect();
+    let mut weights: Vec<(u32, f64)> =
+        logits.iter().enumerate().map(|(i, z)| (i as u32, (f64::from(z - most) / temperature).exp())).collect();
     if top_p < 1.0 {
         // equal weights keep the order of their ids: the same seed gives the same text
         weights.sort_unstable_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
         let enough = top_p * weights.iter().map(|(_, weight)| weight).sum::<f64>();
         let mut sum = 0.0;
-        let inside = weights.iter().take_while(|(_, weight)| std::mem::replace(&mut sum, sum + weight) < enough).count();
+        let mut inside = 0;
+        while inside < weights.len() && sum < enough {
+            sum += weights[inside].1;
+            inside += 1;
+        }
         weights.truncate(inside.max(1));
     }
     let total: f64 = weights.iter().map(|(_, weight)| weight).sum();

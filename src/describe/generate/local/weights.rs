@@ -21,7 +21,9 @@ impl Weights {
             "qwen3" => quantized_qwen3::ModelWeights::from_gguf(content, &mut reader, device).map(Self::Qwen3),
             _ => quantized_llama::ModelWeights::from_gguf(content, &mut reader, device).map(Self::Llama),
         };
-        loaded.map_err(|e| Error::Llm(format!("{} cannot be used ({}): fetch it again, or choose another file", path.display(), Error::from(e))))
+        loaded.map_err(|e| {
+            Error::Llm(format!("{} cannot be used ({}): fetch it again, or choose another file", path.display(), Error::from(e)))
+        })
     }
 
     /// Forgets the text.
