@@ -131,7 +131,7 @@ fn a_whole_run_is_traced_and_a_second_asks_nothing() {
     let more = Run { extra: ["--completions", "4", "--seed", "9"].map(String::from).to_vec(), dir: run.dir, address: run.address };
     assert!(more.good().contains("40 requests: 30 known, 10 answered"));
     // other settings are other requests
-    let other = Run { extra: ["--completions", "1", "--temperature", "0.5", "--json"].map(String::from).to_vec(), ..more };
+    let other = Run { extra: ["--completions", "1", "--temperature", "0.5", "--seed", "9", "--json"].map(String::from).to_vec(), ..more };
     let json: Value = serde_json::from_str(&other.good()).unwrap();
     assert_eq!((&json["asked"]["answered"], &json["cleaning"]["answers"]), (&10.into(), &10.into()));
     // the key is in no file
@@ -236,9 +236,9 @@ fn a_key_is_shown_nowhere() {
     // PATH is set everywhere; its value stands for a key
     let Err(error) = Endpoint::new(&stub.address, "m").unwrap().key_from_env("LAFTER_NO_SUCH_KEY") else { panic!() };
     assert!(error.is_usage());
-    let endpoint = Endpoint::new(&stub.address, "m").unwrap().key_from_env("CARGO_PKG_NAME");
-    let shown = format!("{:?}", endpoint.unwrap());
-    assert!(shown.contains("key from CARGO_PKG_NAME") && !shown.contains("lafter"), "{shown}");
+    let endpoint = Endpoint::new(&stub.address, "m").unwrap().key_from_env("PATH");
+    let (shown, value) = (format!("{:?}", endpoint.unwrap()), std::env::var("PATH").unwrap());
+    assert!(shown.contains("key from PATH") && !shown.contains(&value), "{shown}");
 }
 
 #[test]
@@ -297,7 +297,8 @@ fn two_runs_cannot_share_a_journal() {
     first.wait().unwrap();
 }
 
-/// Ten thousand queries, 32 at a time: what the process holds at the end is what it held near the beginning.
+/// Ten thousand queries, 32 at a time: 16 MB of answers pass between the two measurements, and half of that would be seen.
+/// What may grow is the index of the journal, 32 bytes a query.
 #[test]
 #[cfg(target_os = "linux")]
 fn memory_does_not_grow_with_the_number_of_queries() {
@@ -305,12 +306,12 @@ fn memory_does_not_grow_with_the_number_of_queries() {
     let (of, first, last) = (pid.clone(), early.clone(), late.clone());
     let stub = Stub::start(move |ask| {
         match ask.number {
-            1_000 => first.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
+            2_000 => first.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
             9_990 => last.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
             _ => {}
         }
         // a long answer: ten thousand of them are 20 MB
-        Act::Say(format!("{}{}", ask.query.trim_end_matches(['.', '?', ':']), " and on and off again it goes".repeat(70)))
+        Act::Say(format!("A sentence about {} {}", ask.query, "And on it goes. ".repeat(125)))
     });
     let names: String = (0..1000).map(|i| format!("thing number {i}\n")).collect();
     let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "32"]);
@@ -321,11 +322,11 @@ fn memory_does_not_grow_with_the_number_of_queries() {
     let (early, late) = (early.load(Ordering::SeqCst), late.load(Ordering::SeqCst));
     let size = std::fs::metadata(run.path("texts.journal.jsonl")).unwrap().len() >> 20;
     println!(
-        "10,000 queries in {:.1} s; resident {early} kB after 1,000, {late} kB after 9,990; journal {size} MB",
+        "10,000 queries in {:.1} s; resident {early} kB after 2,000, {late} kB after 9,990; journal {size} MB",
         started.elapsed().as_secs_f64()
     );
     assert_eq!(run.lines("texts.journal.jsonl").len(), 10_000);
-    assert!(early > 0 && late < early + 4_000, "{early} kB after 1,000 queries, {late} kB after 9,990");
+    assert!(early > 0 && late < early + 8_000, "{early} kB after 2,000 queries, {late} kB after 9,990");
 }
 
 /// Resident memory of a process, kB.
@@ -368,7 +369,8 @@ fn a_model_that_answers_nonsense_or_nothing_loses_nothing() {
         Stub::start(|ask| if ask.number < 3 { Act::Say("An owl has large eyes.".into()) } else { Act::Status(500, "", String::new()) });
     let run = Run::new(&stub, &(0..20).map(|i| format!("owl {i}\n")).collect::<String>(), &["--retries", "0", "--concurrency", "1"]);
     refused(&run.run(), 1, &["16 requests in a row", "status 500", "3 of 500 answers"]);
-    assert_eq!((stub.requests(), run.lines("texts.journal.jsonl").len()), (19, 3));
+    // one or two more may have been on their way
+    assert!((19..=21).contains(&stub.requests()) && run.lines("texts.journal.jsonl").len() == 3, "{} requests", stub.requests());
 }
 
 #[test]

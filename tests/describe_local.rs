@@ -124,7 +124,7 @@ fn broken_files_are_refused_in_one_line() {
         (b"not a model".to_vec(), "no GGUF file"),
         (whole[..100].to_vec(), "broken"),
         (whole[..whole.len() - 100].to_vec(), "cut off"),
-        (with(find(b"llama\x10"), b"gemma"), "gemma"),
+        (with(find(b"general.architecture") + b"general.architecture".len() + 12, b"gemma"), "gemma"),
         (with(heads, &0u32.to_le_bytes()), "head_count"),
         (with(heads, &3u32.to_le_bytes()), "broken"),
         (with(find(b"gpt2"), b"spm2"), "tokenizer.json"),

@@ -57,7 +57,7 @@ pub struct DescribeArgs {
     #[arg(long, value_name = "WHAT")]
     pub keep: Option<Keep>,
     /// Sentences of a class that share this much of their word pairs count as the same, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, allow_negative_numbers = true)]
     pub near: f32,
 }
 
@@ -83,7 +83,7 @@ pub struct SourceArgs {
     #[arg(long, value_name = "N", default_value_t = 8)]
     pub concurrency: usize,
     /// Seconds that one answer may take
-    #[arg(long, value_name = "S", default_value_t = 120.0)]
+    #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true)]
     pub timeout: f64,
     /// How often a request is tried again after 429, 5xx, time-outs and broken connections
     #[arg(long, value_name = "N", default_value_t = 6)]
