@@ -36,6 +36,12 @@ pub enum Error {
     /// A model could not be had from the hub.
     #[error("{0}")]
     Hub(String),
+    /// A language model cannot be used: unknown host, refused key, unknown model, a file that is none.
+    #[error("{0}")]
+    Llm(String),
+    /// One request to a language model got no usable answer, after all retries; the next one may.
+    #[error("{0}")]
+    Unanswered(String),
     /// A tensor has another shape than the operation expects.
     #[error("{0}")]
     Shape(String),

@@ -3,9 +3,11 @@
 use std::fmt;
 
 use super::grid::Ablation;
+use crate::describe::generate::random_words;
 use crate::describe::{Source, TextSet};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::rng::Rng;
 
 /// Which of the base's texts the text classifier is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +20,12 @@ pub enum TextSource {
     Descriptions,
     /// All the base's texts.
     All,
+    /// As many sentences as the base has descriptions, with random words in them (WaffleCLIP): the control.
+    RandomWords,
 }
 
 impl TextSource {
-    pub const ALL: [Self; 4] = [Self::Names, Self::Templates, Self::Descriptions, Self::All];
+    pub const ALL: [Self; 5] = [Self::Names, Self::Templates, Self::Descriptions, Self::All, Self::RandomWords];
 
     /// Leaves only these texts in a run.
     ///
@@ -33,6 +37,13 @@ impl TextSource {
             Self::Templates => experiment.texts.only(Source::Template),
             Self::Descriptions => experiment.texts.only(Source::Description),
             Self::All => experiment.texts.clone(),
+            Self::RandomWords => {
+                let classes = experiment.texts.classes();
+                let each = experiment.texts.counts().descriptions.div_ceil(classes.len()).max(1);
+                // the same words for every seed of the training
+                let control = random_words(classes, each, &mut Rng::new(0))?;
+                TextSet::new(classes)?.with_descriptions(&control)?
+            }
         };
         if texts.is_empty() {
             return Err(Error::Text(format!("the base has no {self} to compare: give --{self}, or leave this level out")));
@@ -49,6 +60,7 @@ impl fmt::Display for TextSource {
             Self::Templates => "templates",
             Self::Descriptions => "descriptions",
             Self::All => "all",
+            Self::RandomWords => "random words",
         })
     }
 }

@@ -4,6 +4,7 @@ mod ablate;
 mod args;
 mod bars;
 mod commands;
+mod describe;
 mod run;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => commands::predict(args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),
+        Command::Describe(args) => describe::describe(*args, &cli.common),
         Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
     };
     match result {

@@ -73,6 +73,11 @@ impl Descriptions {
         &self.entries
     }
 
+    /// Where they came from, as errors name it: the file.
+    pub fn origin(&self) -> &str {
+        &self.origin
+    }
+
     /// How many sentences there are in all.
     pub fn sentence_count(&self) -> usize {
         self.entries.iter().map(|(_, sentences)| sentences.len()).sum()

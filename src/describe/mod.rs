@@ -6,7 +6,7 @@
 //! ```
 //! A class is its index: two classes may share a name. Sources of sentences:
 //! - [`Templates`]: "a photo of a {}" and its like;
-//! - [`Descriptions`]: sentences written by a language model, read from CuPL's JSON.
+//! - [`Descriptions`]: sentences written by a language model, read from CuPL's JSON, or asked for by [`generate`].
 //!
 //! ```
 //! # fn main() -> lafter::Result<()> {
@@ -25,6 +25,7 @@
 
 mod cupl_json;
 mod descriptions;
+pub mod generate;
 pub(crate) mod names;
 mod templates;
 mod text_set;

@@ -1,0 +1,137 @@
+//! Asking: many requests in flight, each answer into the journal, nothing asked that is known.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
+use std::time::Instant;
+
+use serde::Serialize;
+
+use super::generator::Generator;
+use super::journal::Journal;
+use super::plan::Plan;
+use super::request::Key;
+use crate::error::{Error, Result};
+use crate::progress::{Event, interrupted};
+
+/// Requests that may fail one after the other before a run stops: then it is not the request.
+const IN_A_ROW: usize = 16;
+
+/// What became of the requests of a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Asked {
+    /// Requests of the plan.
+    pub requests: usize,
+    /// Answered by the journal, without asking: earlier runs, and requests that are identical.
+    pub known: usize,
+    /// Answered now.
+    pub answered: usize,
+    /// Without a usable answer after all retries; the next run asks them again.
+    pub unanswered: usize,
+    /// Why the first of them failed.
+    pub first_failure: Option<String>,
+}
+
+impl fmt::Display for Asked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { requests, known, answered, unanswered, first_failure } = self;
+        write!(f, "{requests} requests: {known} known, {answered} answered, {unanswered} unanswered")?;
+        first_failure.as_ref().map_or(Ok(()), |why| write!(f, " ({why})"))
+    }
+}
+
+/// Asks everything of `plan` that the journal does not know, up to `concurrency` requests at a time.
+///
+/// # Errors
+/// The generator's, where going on makes no sense; [`Error::Interrupted`] after [`interrupt`](crate::progress::interrupt);
+/// both after the requests in flight have ended, so that nothing paid for is lost, and saying how to go on.
+pub fn ask(
+    generator: &dyn Generator,
+    plan: &Plan,
+    journal: &mut Journal,
+    concurrency: usize,
+    mut events: impl FnMut(&Event),
+) -> Result<Asked> {
+    if concurrency == 0 {
+        return Err(Error::Usage("--concurrency must be at least 1".into()));
+    }
+    let missing = missing(plan, generator.model(), journal);
+    let mut asked = Asked { requests: plan.len(), known: plan.len() - missing.len(), ..Asked::default() };
+    if missing.is_empty() {
+        return Ok(asked);
+    }
+    let (stage, total, started) = ("asking", missing.len(), Instant::now());
+    events(&Event::Started { stage: stage.into(), total, unit: "answers".into() });
+    let place = journal.path().display().to_string();
+    let journal = Mutex::new(journal);
+    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    // bounded, so that slow listeners slow the workers down instead of filling memory
+    let (sender, outcomes) = sync_channel::<Result<()>>(concurrency);
+    let mut fatal = None;
+    std::thread::scope(|scope| {
+        for _ in 0..concurrency.min(total) {
+            let sender = sender.clone();
+            let (missing, journal, next, stop) = (&missing, &journal, &next, &stop);
+            scope.spawn(move || {
+                while !stop.load(Ordering::SeqCst) && !interrupted() {
+                    let Some(&i) = missing.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
+                    let request = plan.request(i as usize);
+                    let outcome = generator.generate(&request).and_then(|answer| {
+                        // a panic elsewhere cannot have left the journal half-written: append is one write
+                        let mut journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+                        journal.append(&request, generator.model(), &answer)
+                    });
+                    if matches!(&outcome, Err(error) if !matches!(error, Error::Unanswered(_))) {
+                        stop.store(true, Ordering::SeqCst);
+                    }
+                    if sender.send(outcome).is_err() {
+                        break;
+                    }
+                }
+            });
+        }
+        drop(sender);
+        let mut in_a_row = 0;
+        for outcome in outcomes {
+            match outcome {
+                Ok(()) => (asked.answered, in_a_row) = (asked.answered + 1, 0),
+                Err(Error::Unanswered(why)) => {
+                    (asked.unanswered, in_a_row) = (asked.unanswered + 1, in_a_row + 1);
+                    if in_a_row >= IN_A_ROW.max(concurrency) && fatal.is_none() {
+                        stop.store(true, Ordering::SeqCst);
+                        fatal = Some(Error::Llm(format!("{in_a_row} requests in a row got no answer, the last because {why}")));
+                    }
+                    asked.first_failure.get_or_insert(why);
+                }
+                Err(error) => drop(fatal.get_or_insert(error)),
+            }
+            let done = asked.answered + asked.unanswered;
+            events(&Event::Advanced { stage: stage.into(), done, total, loss: None, accuracy: None });
+        }
+    });
+    events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
+    let kept = format!("{} of {} answers are in {place}: the same command goes on from there", asked.known + asked.answered, plan.len());
+    match fatal {
+        Some(Error::Interrupted(_)) => Err(Error::Interrupted(format!("interrupted: {kept}"))),
+        Some(Error::Llm(why)) if asked.known + asked.answered > 0 => Err(Error::Llm(format!("{why}; {kept}"))),
+        Some(error) => Err(error),
+        None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
+        None if asked.answered + asked.known == 0 => {
+            let why = asked.first_failure.unwrap_or_default();
+            Err(Error::Llm(format!("none of {total} requests got an answer, the first because {why}: is the model the right one?")))
+        }
+        None => Ok(asked),
+    }
+}
+
+/// The requests that have to be asked, each key once: 4 bytes each.
+fn missing(plan: &Plan, model: &str, journal: &Journal) -> Vec<u32> {
+    let mut seen: HashSet<Key> = HashSet::new();
+    let unknown = |i: &u32| {
+        let key = plan.request(*i as usize).key(model);
+        !journal.contains(key) && seen.insert(key)
+    };
+    (0..plan.len() as u32).filter(unknown).collect()
+}

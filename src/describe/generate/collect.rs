@@ -1,0 +1,128 @@
+//! From the journal to descriptions: class by class, one answer in memory at a time.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::clean::{CleanCounts, Cleaner};
+use super::journal::{Journal, Record};
+use super::plan::Plan;
+use super::request::{Key, Settings};
+use super::stream::{DescriptionFile, LineFile};
+use crate::describe::Descriptions;
+use crate::error::{Error, Result};
+
+/// One line of the trace: a sentence and everything that made it.
+#[derive(Serialize)]
+struct Trace<'a> {
+    class: usize,
+    name: &'a str,
+    sentence: &'a str,
+    query: &'a str,
+    model: &'a str,
+    settings: &'a Settings,
+    completion: usize,
+    /// Its line in the journal, which holds the answer as it came.
+    key: Key,
+}
+
+/// What came out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Collected {
+    pub counts: CleanCounts,
+    /// Classes that are left without a sentence.
+    pub empty_classes: Vec<String>,
+}
+
+impl Collected {
+    /// A line about classes without a sentence, where there are any.
+    pub fn warning(&self) -> Option<String> {
+        let empty = &self.empty_classes;
+        let names = crate::describe::names::listed(empty);
+        (!empty.is_empty())
+            .then(|| format!("{} classes have no sentence: {names}; ask for more --completions, or with other --queries", empty.len()))
+    }
+}
+
+/// Cleans every answer that the journal has to the plan, by class and in the plan's order. `begin` is called once a class
+/// (also one without a sentence), `sentence` for each description with the record it comes from.
+fn each(
+    plan: &Plan,
+    model: &str,
+    journal: &mut Journal,
+    cleaner: &Cleaner,
+    mut begin: impl FnMut(usize, &str) -> Result<()>,
+    mut sentence: impl FnMut(usize, &str, &Record) -> Result<()>,
+) -> Result<Collected> {
+    cleaner.validate()?;
+    let mut collected = Collected::default();
+    for (class, name) in plan.classes().iter().enumerate() {
+        begin(class, name)?;
+        let (before, mut cleaner) = (collected.counts.kept, cleaner.class());
+        for i in class * plan.per_class()..(class + 1) * plan.per_class() {
+            let Some(record) = journal.get(plan.request(i).key(model))? else { continue };
+            for text in cleaner.clean(&record.answer, record.finish, &record.settings, &mut collected.counts) {
+                sentence(class, &text, &record)?;
+            }
+        }
+        if collected.counts.kept == before {
+            collected.empty_classes.push(name.clone());
+        }
+    }
+    if collected.counts.kept == 0 {
+        let CleanCounts { answers, empty, nonsense, refusals, unfinished, .. } = collected.counts;
+        return Err(Error::Text(format!(
+            "none of {answers} answers holds a usable sentence ({empty} empty, {nonsense} nonsense, {refusals} refusals, {unfinished} unfinished): \
+             try another model, more --max-tokens, or look at {}",
+            journal.path().display()
+        )));
+    }
+    Ok(collected)
+}
+
+/// The descriptions in memory: for a notebook.
+///
+/// # Errors
+/// [`Error::Text`] where no answer holds a usable sentence; [`Error::Io`].
+pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner) -> Result<(Descriptions, Collected)> {
+    let entries = std::cell::RefCell::new(Vec::<(String, Vec<String>)>::new());
+    let begin = |_: usize, name: &str| {
+        entries.borrow_mut().push((name.to_string(), Vec::new()));
+        Ok(())
+    };
+    let sentence = |_: usize, text: &str, _: &Record| {
+        if let Some((_, sentences)) = entries.borrow_mut().last_mut() {
+            sentences.push(text.to_string());
+        }
+        Ok(())
+    };
+    let collected = each(plan, model, journal, cleaner, begin, sentence)?;
+    Ok((Descriptions::from_entries(entries.into_inner(), model), collected))
+}
+
+/// The same into files: CuPL's JSON at `out` (`{"class name": ["sentence", …]}`, a list of lists where two classes share a
+/// name), and beside it the trace, a JSON line a sentence in the same order. Both are whole or not there.
+///
+/// # Errors
+/// As [`collect`].
+pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
+    let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
+    let mut trace = LineFile::begin(&beside(out, "trace"))?;
+    let begin = |_: usize, name: &str| file.borrow_mut().class(name);
+    let sentence = |class: usize, sentence: &str, record: &Record| {
+        file.borrow_mut().sentence(sentence)?;
+        let Record { query, model, settings, completion, key, .. } = record;
+        let name = plan.classes().get(class).map_or("", String::as_str);
+        trace.line(&Trace { class, name, sentence, query, model, settings, completion: *completion, key: *key })
+    };
+    let collected = each(plan, model, journal, cleaner, begin, sentence)?;
+    // the trace first: who finds descriptions finds their trace
+    trace.finish()?;
+    file.into_inner().finish()?;
+    Ok(collected)
+}
+
+/// The file beside `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl.
+pub fn beside(out: &Path, what: &str) -> PathBuf {
+    out.with_extension(format!("{what}.jsonl"))
+}

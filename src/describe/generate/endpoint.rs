@@ -1,0 +1,338 @@
+//! Any server that speaks OpenAI's API: llama.cpp, vLLM, Ollama, `transformers serve`, the hosted ones.
+
+use std::fmt;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::generator::Generator;
+use super::reply::{Reply, answer_of, one_line};
+use super::request::{Answer, Api, Request};
+use super::retry::Backoff;
+use super::secret::Secret;
+use crate::error::{Error, Result};
+
+/// The longest body that is read: an answer of a few thousand tokens is a hundredth of it.
+const BODY_LIMIT: u64 = 8 << 20;
+
+/// A model behind an OpenAI-compatible server. Cheap to clone; all clones share their connections.
+///
+/// ```no_run
+/// use lafter::describe::generate::{Endpoint, Generator, Request, Settings};
+/// let model = Endpoint::new("http://localhost:8080/v1", "qwen2.5-7b-instruct")?;
+/// let answer = model.generate(&Request::new("Describe what an owl looks like.", &Settings::chat()))?;
+/// println!("{}", answer.text);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Endpoint {
+    /// With `/v1` or what the user gave instead; without a slash at its end.
+    base: String,
+    /// Scheme, host and port: what errors may show.
+    host: String,
+    model: String,
+    key: Option<Secret>,
+    timeout: Duration,
+    retries: usize,
+    omit: Vec<String>,
+    agent: ureq::Agent,
+    state: Arc<State>,
+}
+
+/// What was learned of the server while asking.
+#[derive(Default)]
+struct State {
+    /// It answered once, so address, key and model are right.
+    answered: AtomicBool,
+    /// It wants the newer name of `max_tokens`.
+    max_completion_tokens: AtomicBool,
+}
+
+impl Endpoint {
+    /// `url` as its documentation gives it: with or without `/v1`, with or without `/chat/completions`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where it is no http or https address, or the model has no name.
+    pub fn new(url: &str, model: &str) -> Result<Self> {
+        let url = url.trim().trim_end_matches('/');
+        let url = url.strip_suffix("/chat/completions").or_else(|| url.strip_suffix("/completions")).unwrap_or(url);
+        let parts = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
+        let wrong = || Error::Usage("--endpoint must be an address such as http://localhost:8080/v1 or https://api.openai.com/v1".into());
+        let (scheme, rest) = parts.ok_or_else(wrong)?;
+        let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
+        if authority.is_empty() || authority.contains(['@', '?', '#', ' ']) || path.contains(['?', '#', ' ']) {
+            // a name, password or key inside the address would end up in messages of other libraries
+            let text = "--endpoint must not hold a user name, a password or a `?`: a key comes from the environment, see --key-env";
+            return Err(Error::Usage(text.into()));
+        }
+        if model.trim().is_empty() {
+            return Err(Error::Usage("--llm must name the model that the server is to use".into()));
+        }
+        let base = if path.is_empty() { format!("{scheme}://{authority}/v1") } else { url.to_string() };
+        let host = format!("{scheme}://{authority}");
+        let (timeout, retries) = (Duration::from_secs(120), 6);
+        let agent = agent(&host, timeout);
+        Ok(Self { base, host, model: model.trim().into(), key: None, timeout, retries, omit: Vec::new(), agent, state: Arc::default() })
+    }
+
+    /// Sends the key that the environment variable `name` holds with every request. It stays in memory.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where the variable is not set, or holds what cannot be a key.
+    pub fn key_from_env(mut self, name: &str) -> Result<Self> {
+        self.key = Some(Secret::from_env(name)?);
+        Ok(self)
+    }
+
+    /// The same with `OPENAI_API_KEY` where it is set, but only over https or to this machine: any other server has to be
+    /// trusted with a key by name.
+    ///
+    /// # Errors
+    /// As [`key_from_env`](Self::key_from_env).
+    pub fn default_key(self) -> Result<Self> {
+        const NAME: &str = "OPENAI_API_KEY";
+        let set = std::env::var_os(NAME).is_some_and(|value| !value.is_empty());
+        if set && (self.host.starts_with("https://") || is_local(&self.host)) { self.key_from_env(NAME) } else { Ok(self) }
+    }
+
+    /// How long one answer may take; 120 seconds by default.
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout.max(Duration::from_millis(1));
+        self.agent = agent(&self.host, self.timeout);
+        self
+    }
+
+    /// How often a request is tried again after 429, 5xx, time-outs and broken connections; 6 by default.
+    pub fn retries(mut self, retries: usize) -> Self {
+        self.retries = retries;
+        self
+    }
+
+    /// Parameters that this server refuses and that are not to be sent ("seed", "top_p", "stop", "temperature").
+    pub fn omit(mut self, parameters: &[impl AsRef<str>]) -> Self {
+        self.omit = parameters.iter().map(|name| name.as_ref().to_string()).collect();
+        self
+    }
+
+    /// The body of a request.
+    fn body(&self, request: &Request) -> Value {
+        let settings = &request.settings;
+        let mut body = json!({ "model": self.model, "temperature": settings.temperature, "top_p": settings.top_p, "seed": request.seed() });
+        match settings.api {
+            Api::Chat => body["messages"] = json!([{ "role": "user", "content": request.query }]),
+            Api::Completion => body["prompt"] = json!(request.query),
+        }
+        let newer = settings.api == Api::Chat && self.state.max_completion_tokens.load(Ordering::SeqCst);
+        body[if newer { "max_completion_tokens" } else { "max_tokens" }] = json!(settings.max_tokens);
+        if !settings.stop.is_empty() {
+            body["stop"] = json!(settings.stop);
+        }
+        if let Some(fields) = body.as_object_mut() {
+            self.omit.iter().for_each(|name| drop(fields.remove(name)));
+        }
+        body
+    }
+
+    /// Sends once and says what is to be done with what came back.
+    fn try_once(&self, request: &Request) -> Reply {
+        let path = match request.settings.api {
+            Api::Chat => "chat/completions",
+            Api::Completion => "completions",
+        };
+        let mut call = self.agent.post(&format!("{}/{path}", self.base)).set("Content-Type", "application/json");
+        if let Some(key) = &self.key {
+            call = call.set("Authorization", &format!("Bearer {}", key.expose()));
+        }
+        match call.send_string(&self.body(request).to_string()) {
+            Ok(response) => match read(response) {
+                (200..=299, Ok(body), _) => answer_of(&body, request.settings.api),
+                (200..=299, Err(why), _) => Reply::again(why),
+                (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
+            },
+            Err(ureq::Error::Status(code, response)) => {
+                let (_, body, after) = read(response);
+                self.refusal(code, &body.unwrap_or_default(), after)
+            }
+            Err(ureq::Error::Transport(fault)) => self.fault(&fault),
+        }
+    }
+
+    /// What a status of 400 and above means.
+    fn refusal(&self, code: u16, body: &[u8], after: Option<Duration>) -> Reply {
+        let said = self.said(body);
+        let key = self.key.as_ref().map(|key| key.name());
+        match code {
+            401 | 403 => Reply::Fatal(match key {
+                Some(name) => format!("refuses the key in {name} (status {code}{said}): set {name} to a valid one"),
+                None => format!("wants a key (status {code}{said}): put it into OPENAI_API_KEY, or name its variable with --key-env"),
+            }),
+            402 => Reply::Fatal(format!("wants to be paid (status 402{said}): add credit and run again")),
+            404 | 405 => Reply::Fatal(format!(
+                "does not know this address or the model \"{}\" (status {code}{said}): check --endpoint, --llm and --api",
+                self.model
+            )),
+            429 if said.contains("insufficient_quota") => {
+                Reply::Fatal(format!("says that the quota is used up (status 429{said}): add credit and run again"))
+            }
+            408 | 425 | 429 | 500..=599 => Reply::Again { why: format!("status {code}{said}"), after },
+            400 | 422 if said.contains("max_completion_tokens") && !self.state.max_completion_tokens.swap(true, Ordering::SeqCst) => {
+                Reply::Again { why: "max_tokens has another name here".into(), after: Some(Duration::ZERO) }
+            }
+            // one query may be against a server's rules; if not a single one is accepted, it is the parameters
+            _ if self.state.answered.load(Ordering::SeqCst) => Reply::Skip(format!("the server refused a request (status {code}{said})")),
+            _ => Reply::Fatal(format!(
+                "refuses the request (status {code}{said}): leave out what it does not know with --omit, or see --api"
+            )),
+        }
+    }
+
+    /// The server's own words, in brackets' company: one line, no key.
+    fn said(&self, body: &[u8]) -> String {
+        let text = String::from_utf8_lossy(body);
+        let json: Option<Value> = serde_json::from_str(&text).ok();
+        let field = |name: &str| json.as_ref().and_then(|json| json.pointer(name)).and_then(Value::as_str).map(str::to_string);
+        let message = field("/error/message").or_else(|| field("/message")).or_else(|| field("/detail")).or_else(|| field("/error"));
+        let code = field("/error/code").map(|code| format!("{code}: ")).unwrap_or_default();
+        let mut text = format!("{code}{}", message.unwrap_or_else(|| text.into_owned()));
+        if let Some(key) = &self.key {
+            text = key.redact(&text);
+        }
+        let text = one_line(&text, 200);
+        if text.is_empty() { text } else { format!(": {text}") }
+    }
+
+    /// A fault below HTTP. Before the first answer it is the address, after it the network.
+    fn fault(&self, fault: &ureq::Transport) -> Reply {
+        let io = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let reason = io.map_or_else(|| fault.message().unwrap_or("no reason given").to_string(), ToString::to_string);
+        let reason = one_line(&self.key.as_ref().map_or(reason.clone(), |key| key.redact(&reason)), 120);
+        let known = self.state.answered.load(Ordering::SeqCst);
+        match fault.kind() {
+            ureq::ErrorKind::Dns if !known => {
+                Reply::Fatal(format!("is an unknown host ({reason}): check the spelling of --endpoint and the network"))
+            }
+            ureq::ErrorKind::ConnectionFailed if !known => {
+                Reply::Fatal(format!("cannot be reached ({reason}): start the server, or check the port of --endpoint"))
+            }
+            ureq::ErrorKind::InvalidUrl | ureq::ErrorKind::UnknownScheme => Reply::Fatal("is no address: check --endpoint".into()),
+            ureq::ErrorKind::InvalidProxyUrl | ureq::ErrorKind::ProxyConnect | ureq::ErrorKind::ProxyUnauthorized => {
+                Reply::Fatal(format!("cannot be reached through the proxy ({reason}): check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"))
+            }
+            kind => Reply::again(format!("{}: {reason}", kind.to_string().to_lowercase())),
+        }
+    }
+}
+
+impl Generator for Endpoint {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn generate(&self, request: &Request) -> Result<Answer> {
+        request.settings.validate()?;
+        let mut backoff = Backoff::new(request, self.retries);
+        loop {
+            let (why, after) = match self.try_once(request) {
+                Reply::Answer(answer) => {
+                    self.state.answered.store(true, Ordering::SeqCst);
+                    return Ok(answer);
+                }
+                Reply::Fatal(why) => return Err(Error::Llm(format!("{} {why}", self.host))),
+                Reply::Skip(why) => return Err(Error::Unanswered(why)),
+                Reply::Again { why, after } => (why, after),
+            };
+            if !backoff.wait(after)? {
+                return Err(Error::Unanswered(format!("{} failed {} times: {why}", self.host, self.retries + 1)));
+            }
+        }
+    }
+}
+
+/// Status, body as far as the limit, and how long the server wants to be left alone.
+fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, String>, Option<Duration>) {
+    let code = response.status();
+    let after = response.header("retry-after").and_then(|text| text.trim().parse::<f64>().ok());
+    let after = after.filter(|seconds| seconds.is_finite()).map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)));
+    let mut body = Vec::new();
+    let read = response.into_reader().take(BODY_LIMIT).read_to_end(&mut body);
+    (code, read.map(|_| body).map_err(|e| format!("the answer was cut off: {}", one_line(&e.to_string(), 80))), after)
+}
+
+/// Connections of one endpoint. No redirects: a POST sent elsewhere would take the query, and perhaps the key, along.
+fn agent(host: &str, timeout: Duration) -> ureq::Agent {
+    ureq::AgentBuilder::new()
+        .timeout_connect(Duration::from_secs(15).min(timeout))
+        .timeout(timeout)
+        .redirects(0)
+        .max_idle_connections(256)
+        .max_idle_connections_per_host(256)
+        .try_proxy_from_env(!is_local(host) && !in_no_proxy(host))
+        .user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION")))
+        .build()
+}
+
+/// The name alone of "https://name:port".
+fn host_name(host: &str) -> &str {
+    let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
+    match authority.strip_prefix('[') {
+        Some(six) => six.split(']').next().unwrap_or(six),
+        None => authority.split(':').next().unwrap_or(authority),
+    }
+}
+
+fn is_local(host: &str) -> bool {
+    let name = host_name(host);
+    name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn in_no_proxy(host: &str) -> bool {
+    let list = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
+    let name = host_name(host);
+    let covers = |entry: &str| entry == "*" || (!entry.is_empty() && (name == entry || name.ends_with(&format!(".{entry}"))));
+    list.split(',').any(|entry| covers(entry.trim().trim_start_matches('.')))
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = self.key.as_ref().map_or("no key".into(), |key| format!("key from {}", key.name()));
+        write!(f, "Endpoint({}, {}, {key})", self.base, self.model)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::generate::Settings;
+
+    #[test]
+    fn addresses_as_people_write_them() {
+        for url in ["http://h:1", "http://h:1/", "http://h:1/v1", "http://h:1/v1/chat/completions", "http://h:1/v1/completions/"] {
+            assert_eq!(Endpoint::new(url, "m").unwrap().base, "http://h:1/v1", "{url}");
+        }
+        assert_eq!(Endpoint::new("https://h/api/openai/", "m").unwrap().base, "https://h/api/openai");
+        for url in ["h:1", "ftp://h", "http://", "http://user:word@h", "https://h/v1?key=sk-1", ""] {
+            let error = Endpoint::new(url, "m").unwrap_err();
+            assert!(error.is_usage() && !error.to_string().contains("sk-1") && !error.to_string().contains("word@"), "{error}");
+        }
+        assert!(Endpoint::new("http://h", " ").is_err());
+    }
+
+    #[test]
+    fn hosts_of_this_machine() {
+        assert!(["http://localhost:1", "http://127.0.0.1:80", "http://[::1]:8"].iter().all(|host| is_local(host)));
+        assert!(!["http://localhost.example.org", "https://10.0.0.1"].iter().any(|host| is_local(host)));
+    }
+
+    #[test]
+    fn the_body_holds_what_the_settings_say() {
+        let endpoint = Endpoint::new("http://h", "m").unwrap();
+        let chat = endpoint.body(&Request::new("Q", &Settings::chat()));
+        assert_eq!(chat["messages"][0]["content"], "Q");
+        assert_eq!((&chat["max_tokens"], &chat["stop"]), (&json!(50), &Value::Null));
+        let completion = endpoint.omit(&["seed", "top_p"]).body(&Request::new("Q", &Settings::official()));
+        assert_eq!(completion, json!({ "model": "m", "prompt": "Q", "temperature": 0.99, "max_tokens": 50, "stop": ["."] }));
+    }
+}

@@ -1,0 +1,74 @@
+//! Descriptions that others generated: CuPL's JSON, and the releases of LaFTer and MPVR, which share the format.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use super::generator::Generator;
+use super::query::Queries;
+use super::request::{Answer, Finish, Request};
+use crate::describe::Descriptions;
+use crate::error::{Error, Result};
+
+/// A description file as a generator: its answer to any query about a class is that class's sentences, one a line.
+///
+/// ```
+/// use lafter::describe::{Descriptions, generate::{Files, Generator, Plan, Settings}};
+/// let file = Descriptions::parse(r#"{"polar bear": ["A white bear.", "It lives on ice."]}"#, "texts.json")?;
+/// let classes = ["polar_bear"];
+/// let files = Files::new(&file, &classes)?;
+/// let plan = files.plan(&classes)?;
+/// assert_eq!(files.generate(&plan.request(0))?.text, "A white bear.\nIt lives on ice.");
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Files {
+    model: String,
+    sentences: Arc<Vec<Vec<String>>>,
+}
+
+impl Files {
+    /// The sentences of these classes, spellings matched as [`Descriptions::for_classes`] does.
+    ///
+    /// # Errors
+    /// As [`Descriptions::for_classes`].
+    pub fn new<S: AsRef<str>>(descriptions: &Descriptions, classes: &[S]) -> Result<Self> {
+        let sentences = descriptions.for_classes(classes)?;
+        let origin = descriptions.origin();
+        let name = Path::new(origin).file_name().map_or(origin.to_string(), |name| name.to_string_lossy().into_owned());
+        let mut hash = Sha256::new();
+        sentences.iter().flatten().for_each(|sentence| hash.update(format!("{sentence}\0")));
+        let hash: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        // the content is part of the name, so that a file which changed is read anew
+        Ok(Self { model: format!("{name}@{hash}"), sentences: Arc::new(sentences) })
+    }
+
+    /// One request a class: all of its sentences.
+    ///
+    /// # Errors
+    /// As [`Plan::new`](super::Plan::new).
+    pub fn plan<S: AsRef<str>>(&self, classes: &[S]) -> Result<super::Plan> {
+        super::Plan::new(classes, Queries::new(["all sentences of {}"])?, 1, super::Settings::default())
+    }
+}
+
+impl Generator for Files {
+    fn model(&self) -> &str {
+        &self.model
+    }
+
+    fn generate(&self, request: &Request) -> Result<Answer> {
+        let sentences = request.class.and_then(|class| self.sentences.get(class));
+        let sentences = sentences.ok_or_else(|| Error::Unanswered(format!("{} has no sentences for this request", self.model)))?;
+        let lines: Vec<String> = sentences.iter().map(|s| s.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        Ok(Answer { text: lines.join("\n"), finish: Finish::Stop })
+    }
+}
+
+impl fmt::Debug for Files {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Files({}, {} classes)", self.model, self.sentences.len())
+    }
+}

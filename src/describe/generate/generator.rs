@@ -1,0 +1,18 @@
+//! The one trait of everything that writes descriptions.
+
+use super::request::{Answer, Request};
+use crate::error::Result;
+
+/// A source of answers: [`Endpoint`](super::Endpoint) (a server), [`LocalModel`](super::LocalModel) (in this process,
+/// feature `llm`), [`Files`](super::Files) (written earlier by others).
+pub trait Generator: Send + Sync {
+    /// What it is called in journal and trace; part of an answer's key.
+    fn model(&self) -> &str;
+
+    /// One answer. May be called from several threads at once.
+    ///
+    /// # Errors
+    /// [`Error::Unanswered`](crate::Error::Unanswered) where this request got no usable answer but another may;
+    /// [`Error::Llm`](crate::Error::Llm) and all others where going on makes no sense.
+    fn generate(&self, request: &Request) -> Result<Answer>;
+}

@@ -1,0 +1,84 @@
+//! Descriptions from any language model: queries, back ends, the journal, cleaning.
+//!
+//! ```text
+//! class names × queries × completions = Plan ─► ask: Generator, many at a time ─► Journal (every answer, at once)
+//!                                                                                    │
+//!                     Descriptions, file and trace ◄─ collect, write ◄─ Cleaner ◄────┘
+//! ```
+//! Three back ends stand behind one trait, [`Generator`]:
+//! - [`Endpoint`]: any server that speaks OpenAI's API, chat or completion;
+//! - `LocalModel`: a quantised GGUF model in this process (feature `llm`);
+//! - [`Files`]: description files that others published.
+//!
+//! Each is usable by itself ([`Generator::generate`] on one [`Request`]), or under [`describe`] with everything around it.
+//!
+//! ```
+//! use lafter::describe::{Descriptions, generate::{Cleaner, Files, describe}};
+//! let file = Descriptions::parse(r#"{"owl": ["An owl has large eyes.", "An owl has large eyes", "."]}"#, "texts.json")?;
+//! let files = Files::new(&file, &["owl"])?;
+//! let (descriptions, collected) = describe(&files, &files.plan(&["owl"])?, &Cleaner::default(), |_| {})?;
+//! assert_eq!(descriptions.for_classes(&["owl"])?, [["An owl has large eyes."]]);
+//! assert_eq!((collected.counts.duplicates, collected.counts.empty), (1, 1));
+//! # Ok::<(), lafter::Error>(())
+//! ```
+
+mod article;
+mod ask;
+mod clean;
+mod collect;
+mod domain;
+mod duplicates;
+mod endpoint;
+mod files;
+mod generator;
+mod journal;
+#[cfg(feature = "llm")]
+mod local;
+mod meta;
+mod phrases;
+mod plan;
+mod query;
+mod random_words;
+mod reply;
+mod request;
+mod retry;
+mod secret;
+mod sentences;
+mod stream;
+
+pub use article::article_by_sound;
+pub use ask::{Asked, ask};
+pub use clean::{ClassCleaner, CleanCounts, Cleaner, Keep};
+pub use collect::{Collected, beside, collect, write};
+pub use domain::Domain;
+pub use endpoint::Endpoint;
+pub use files::Files;
+pub use generator::Generator;
+pub use journal::{Journal, Record};
+#[cfg(feature = "llm")]
+pub use local::LocalModel;
+pub use meta::{meta_request, queries_of};
+pub use plan::Plan;
+pub use query::{Queries, Query};
+pub use random_words::random_words;
+pub use request::{Answer, Api, Finish, Key, Request, Settings};
+
+use crate::describe::Descriptions;
+use crate::error::Result;
+use crate::progress::Event;
+
+/// Asks a whole plan, one request at a time, and cleans the answers; nothing is written to files. With a journal that
+/// stays and many requests in flight: [`ask`], then [`collect`] or [`write`].
+///
+/// # Errors
+/// As [`ask`] and [`collect`].
+pub fn describe(
+    generator: &dyn Generator,
+    plan: &Plan,
+    cleaner: &Cleaner,
+    events: impl FnMut(&Event),
+) -> Result<(Descriptions, Collected)> {
+    let mut journal = Journal::temporary()?;
+    ask(generator, plan, &mut journal, 1, events)?;
+    collect(plan, generator.model(), &mut journal, cleaner)
+}

@@ -1,0 +1,225 @@
+//! What models say around a description: markup, preambles, refusals, nonsense.
+
+/// Words that open an answer and say nothing.
+const INTERJECTIONS: [&str; 12] = [
+    "sure thing",
+    "sure",
+    "certainly",
+    "of course",
+    "absolutely",
+    "okay",
+    "ok",
+    "great question",
+    "good question",
+    "no problem",
+    "definitely",
+    "i'd be happy to help",
+];
+/// Openings that lead to a colon behind which the text begins.
+const OPENINGS: [&str; 12] = [
+    "here is",
+    "here's",
+    "here are",
+    "below is",
+    "below are",
+    "answer:",
+    "a:",
+    "caption:",
+    "description:",
+    "response:",
+    "output:",
+    "image caption:",
+];
+/// Openings of an answer that declines.
+const REFUSALS: [&str; 27] = [
+    "i'm sorry",
+    "i am sorry",
+    "sorry,",
+    "sorry, but",
+    "i cannot",
+    "i can't",
+    "i can not",
+    "i'm unable",
+    "i am unable",
+    "i'm not able",
+    "i am not able",
+    "as an ai",
+    "as a language model",
+    "as a large language model",
+    "i'm just an ai",
+    "i'm an ai",
+    "unfortunately, i",
+    "i do not have",
+    "i don't have",
+    "i don't know",
+    "i do not know",
+    "i apologize",
+    "i'm afraid",
+    "i must decline",
+    "i won't",
+    "my apologies",
+    "i'm not sure",
+];
+
+/// A line without list marks, headings, emphasis and the quotes around it.
+pub(super) fn strip_markup(line: &str) -> String {
+    let mut line = line.trim();
+    loop {
+        let bare = line.trim_start_matches(['#', '>', '•', '·', '▪', '●', '|']).trim_start();
+        let bare = ["- ", "* ", "+ ", "– ", "— "].iter().find_map(|mark| bare.strip_prefix(mark)).unwrap_or(bare).trim_start();
+        let bare = without_number(bare);
+        if bare.len() == line.len() {
+            break;
+        }
+        line = bare;
+    }
+    let line = line.replace("**", "").replace("__", "").replace('`', "");
+    let line = line.trim().trim_matches('*').replace(" *", " ").replace("* ", " ");
+    let mut line = line.trim();
+    if let Some(inner) = line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|inner| !inner.contains('"')) {
+        line = inner;
+    }
+    line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '=' | '_')).to_string()
+}
+
+/// Without "1. ", "(2) ", "b) " in front.
+fn without_number(line: &str) -> &str {
+    let inner = line.strip_prefix('(').unwrap_or(line);
+    let digits = inner.len() - inner.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let letter = usize::from(inner.starts_with(|c: char| c.is_ascii_lowercase()) && inner[1..].starts_with(')'));
+    let count = if (1..=3).contains(&digits) { digits } else { letter };
+    let rest = inner.get(count..).unwrap_or("");
+    let marks: &[char] = if digits > 0 { &['.', ')', ':'] } else { &[')'] };
+    match rest.strip_prefix(marks) {
+        Some(rest) if count > 0 && (rest.is_empty() || rest.starts_with(char::is_whitespace)) => rest.trim_start(),
+        _ => line,
+    }
+}
+
+/// The line behind "Sure! Here is a description:", and whether something was removed; a line that only announces (it
+/// ends in a colon) is removed whole.
+pub(super) fn strip_preamble(line: &str) -> (String, bool) {
+    let mut rest = line;
+    loop {
+        let lower = rest.to_lowercase();
+        // lower-casing may change the length of other scripts; the phrases here are ASCII, and so is what they match
+        let after = |phrase: &str| if lower.starts_with(phrase) { rest.get(phrase.len()..) } else { None };
+        let said = INTERJECTIONS.iter().find_map(|phrase| after(phrase)?.strip_prefix([',', '!', '.', ':', ';']));
+        let opened = || {
+            let tail =
+                OPENINGS.iter().find_map(|phrase| if phrase.ends_with(':') { after(phrase) } else { behind_colon(after(phrase)?) })?;
+            Some(tail)
+        };
+        match said.or_else(opened) {
+            Some(tail) => rest = tail.trim_start(),
+            None => break,
+        }
+    }
+    if rest.ends_with(':') {
+        return (String::new(), true);
+    }
+    (rest.trim_matches('"').to_string(), rest.len() < line.len())
+}
+
+/// What follows the first colon of the first sentence.
+fn behind_colon(text: &str) -> Option<&str> {
+    let colon = text.find(':')?;
+    let sentence = super::sentences::first_end(text).unwrap_or(text.len());
+    (colon < sentence).then(|| &text[colon + 1..])
+}
+
+/// True where the model declines.
+pub(super) fn is_refusal(line: &str) -> bool {
+    let lower = line.to_lowercase();
+    REFUSALS.iter().any(|phrase| lower.strip_prefix(phrase).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
+}
+
+/// How many words; a character of a script without blanks counts as one.
+pub(super) fn words(sentence: &str) -> usize {
+    let wide = sentence.chars().filter(|c| is_wide(*c)).count();
+    let spaced = sentence.split(|c: char| c.is_whitespace() || is_wide(c)).filter(|word| word.chars().any(char::is_alphanumeric)).count();
+    wide + spaced
+}
+
+/// Scripts that write without blanks: Chinese, Japanese, Thai, Lao, Khmer, Burmese.
+fn is_wide(c: char) -> bool {
+    matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
+}
+
+/// Text that cannot describe anything: broken characters, few letters, endless words, words repeated again and again.
+pub(super) fn is_nonsense(sentence: &str) -> bool {
+    if sentence.contains('\u{fffd}') {
+        return true;
+    }
+    let (mut plain, mut all) = (0usize, 0usize);
+    for c in sentence.chars().filter(|c| !c.is_whitespace()) {
+        (plain, all) = (plain + usize::from(c.is_alphanumeric()), all + 1);
+    }
+    if plain * 5 < all * 3 {
+        return true;
+    }
+    let words: Vec<String> = sentence.split_whitespace().map(str::to_lowercase).collect();
+    let endless = |word: &String| word.split(['-', '/']).any(|part| part.chars().count() > 35 && !part.chars().any(is_wide));
+    let repeats = words.windows(4).any(|four| four.iter().all(|word| word == &four[0]));
+    let distinct = words.iter().collect::<std::collections::HashSet<_>>().len();
+    words.iter().any(endless) || repeats || (words.len() >= 10 && distinct * 3 < words.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preambles_go_and_descriptions_stay() {
+        for (line, rest) in [
+            ("Sure! A boat floats.", "A boat floats."),
+            ("Sure, here's a description of a boat: A boat floats.", "A boat floats."),
+            ("Certainly. Here is a caption: \"A boat at sea\"", "A boat at sea"),
+            ("Of course! Here are five features:", ""),
+            ("Characteristics of a boat:", ""),
+            ("Caption: A boat at sea.", "A boat at sea."),
+        ] {
+            assert_eq!(strip_preamble(line), (rest.to_string(), true), "{line}");
+        }
+        for line in [
+            "Surely a boat floats.",
+            "Here is a red boat on the sea.",
+            "Sure-footed goats climb.",
+            "A: b",
+            "Okapis have stripes.",
+            "İstanbul is a city.",
+        ] {
+            let (rest, removed) = strip_preamble(line);
+            assert!(rest == line && !removed || line == "A: b", "{line} → {rest}");
+        }
+    }
+
+    #[test]
+    fn marks_go_and_numbers_in_sentences_stay() {
+        for (line, bare) in [
+            ("1. A boat", "A boat"),
+            ("(12) A boat", "A boat"),
+            ("b) A boat", "A boat"),
+            ("- 3. **A boat** floats", "A boat floats"),
+            ("3.5 metres long", "3.5 metres long"),
+            ("747 airplanes", "747 airplanes"),
+            ("a boat", "a boat"),
+            ("### Heading", "Heading"),
+            ("\"A boat.\"", "A boat."),
+            ("*A boat* floats *well*", "A boat floats well"),
+            ("1.", ""),
+            ("---", ""),
+            ("é) x", "é) x"),
+        ] {
+            assert_eq!(strip_markup(line), bare, "{line}");
+        }
+    }
+
+    #[test]
+    fn refusals_are_openings() {
+        assert!(is_refusal("I can't do that.") && is_refusal("As an AI, I have no eyes."));
+        assert!(!is_refusal("I cannister") && !is_refusal("As an aircraft, it flies.") && !is_refusal("A sorry boat."));
+        assert!(!is_nonsense("A U-boat, e.g. the \"U-96\" (1940), dives."));
+        assert_eq!((words("一种大型动物。"), words("A boat."), words("It's a boat – big")), (6, 2, 4));
+    }
+}

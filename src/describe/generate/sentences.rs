@@ -1,0 +1,73 @@
+//! Where sentences end.
+
+/// Words before whose full stop no sentence ends.
+const ABBREVIATIONS: [&str; 26] = [
+    "e.g", "i.e", "etc", "vs", "cf", "approx", "ca", "dr", "mr", "mrs", "ms", "st", "prof", "no", "fig", "inc", "jr", "sr", "a.k.a", "sp",
+    "spp", "var", "u.s", "u.k", "ft", "lat",
+];
+
+/// The end (in bytes, behind mark and closing quotes) of every sentence of a line.
+fn ends(line: &str) -> impl Iterator<Item = usize> + '_ {
+    line.char_indices().filter_map(move |(at, mark)| {
+        if !matches!(mark, '.' | '!' | '?' | '。' | '！' | '？' | '…') {
+            return None;
+        }
+        let behind = &line[at + mark.len_utf8()..];
+        let rest = behind.trim_start_matches(['"', '\'', ')', ']', '”', '»', '」']);
+        let wide = !mark.is_ascii() && mark != '…';
+        if !(wide || rest.is_empty() || rest.starts_with(char::is_whitespace)) || rest.starts_with(['.', '!', '?']) {
+            return None; // "3.5", "...", "?!"
+        }
+        if mark == '.' {
+            let word = line[..at].rsplit([' ', '(', '"']).next().unwrap_or("");
+            let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+            let goes_on = rest.trim_start().starts_with(char::is_lowercase);
+            // an abbreviation may well be the last word of a line
+            if !rest.is_empty() && (goes_on || initial || ABBREVIATIONS.contains(&word.to_lowercase().as_str())) {
+                return None;
+            }
+        }
+        Some(line.len() - rest.len())
+    })
+}
+
+/// The end of the first sentence.
+pub(super) fn first_end(line: &str) -> Option<usize> {
+    ends(line).next()
+}
+
+/// The end of the last whole sentence.
+pub(super) fn last_end(line: &str) -> Option<usize> {
+    ends(line).last()
+}
+
+/// The sentences of a line, each by itself.
+pub(super) fn split(line: &str) -> Vec<String> {
+    let mut start = 0;
+    let mut sentences = Vec::new();
+    for end in ends(line) {
+        sentences.push(line[start..end].trim().to_string());
+        start = end;
+    }
+    if !line[start..].trim().is_empty() {
+        sentences.push(line[start..].trim().to_string());
+    }
+    sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sentences_end_where_readers_think() {
+        let text = "He said \"A boat.\" It is 3.5 m long... Really?! Made by J. Smith, e.g. in the U.S. Navy. 船です。帆です。";
+        assert_eq!(
+            split(text),
+            ["He said \"A boat.\"", "It is 3.5 m long...", "Really?!", "Made by J. Smith, e.g. in the U.S. Navy.", "船です。", "帆です。"]
+        );
+        assert_eq!(first_end("no end"), None);
+        assert_eq!(first_end(""), None);
+        assert_eq!(last_end("A. b. C d"), None.or(first_end("A. b. C d")));
+    }
+}

@@ -1,0 +1,502 @@
+//! `lafter describe` against a server that misbehaves: nothing is lost, nothing asked twice, every fault is one line.
+#![cfg(unix)]
+
+mod llm_stub;
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use lafter::describe::Descriptions;
+use lafter::describe::generate::{Endpoint, Generator, Request, Settings};
+use llm_stub::{Act, Stub};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const KEY: &str = "sk-this-must-never-be-seen-4711";
+
+/// A folder with a class file and a place for the output.
+struct Run {
+    dir: TempDir,
+    address: String,
+    extra: Vec<String>,
+}
+
+impl Run {
+    fn new(stub: &Stub, classes: &str, extra: &[&str]) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("names.txt"), classes).unwrap();
+        Self { dir, address: stub.address.clone(), extra: extra.iter().map(ToString::to_string).collect() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn read(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    fn command(&self) -> Command {
+        let mut command = lafter();
+        command.arg("describe").arg("--classes").arg(self.path("names.txt")).arg("--out").arg(self.path("texts.json"));
+        command.args(["--endpoint", &self.address, "--llm", "stub"]).args(&self.extra);
+        command.env("OPENAI_API_KEY", KEY).stdin(Stdio::null());
+        command
+    }
+
+    fn run(&self) -> Output {
+        self.command().output().unwrap()
+    }
+
+    fn good(&self) -> String {
+        let output = self.run();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    }
+
+    fn lines(&self, name: &str) -> Vec<Value> {
+        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn lafter() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "OPENAI_API_KEY"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Fails with this status and one line that holds every one of `words`; the key is nowhere.
+fn refused(output: &Output, status: i32, words: &[&str]) -> String {
+    let stderr = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(status), "{stderr}");
+    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
+    assert_eq!(errors.len(), 1, "{stderr}");
+    assert!(!stderr.contains(KEY) && !text(&output.stdout).contains(KEY), "{stderr}");
+    for word in words {
+        assert!(errors[0].contains(word), "\"{}\" does not say \"{word}\"", errors[0]);
+    }
+    errors[0].to_string()
+}
+
+#[test]
+fn a_whole_run_is_traced_and_a_second_asks_nothing() {
+    let stub = Stub::start(|ask| {
+        assert_eq!((ask.path.as_str(), ask.authorization.as_deref()), ("/v1/chat/completions", Some(&*format!("Bearer {KEY}"))));
+        assert_eq!(ask.body["model"], "stub");
+        let seed = ask.body["seed"].as_u64().unwrap();
+        match seed % 3 {
+            0 => Act::Say(format!("Sure! Here is one: \"{}\" it is. And so on.", ask.query.trim_end_matches(['.', '?', ':']))),
+            1 => Act::Say("I\u{2019}m sorry, but I can\u{2019}t help with that.".into()),
+            _ => Act::Finish(format!("{} is seen in picture {seed}. It has a m", ask.query.trim_end_matches(['.', '?', ':'])), "length"),
+        }
+    });
+    let run = Run::new(&stub, "owl\nhourglass\n", &["--completions", "3", "--seed", "9"]);
+    let stdout = run.good();
+    assert!(stdout.contains("30 requests: 0 known, 30 answered, 0 unanswered"), "{stdout}");
+    for line in ["answers", "dropped: refusal", "preambles removed"] {
+        assert!(stdout.lines().any(|l| l.starts_with(line) && !l.ends_with(" 0")), "{stdout}");
+    }
+    let descriptions = Descriptions::read(run.path("texts.json")).unwrap();
+    let sentences = descriptions.for_classes(&["owl", "hourglass"]).unwrap();
+    assert_eq!(sentences.iter().map(Vec::len).collect::<Vec<_>>(), [10, 10]);
+    assert!(sentences[1].iter().any(|s| s == "Describe what an hourglass looks like is seen in picture 11."), "{sentences:?}");
+
+    // every sentence leads to its query, model, settings and to the line of the journal it comes from
+    let (trace, journal) = (run.lines("texts.trace.jsonl"), run.lines("texts.journal.jsonl"));
+    assert_eq!((trace.len(), journal.len()), (20, 30));
+    let by_key: HashMap<&str, &Value> = journal.iter().map(|line| (line["key"].as_str().unwrap(), line)).collect();
+    for (line, sentence) in trace.iter().zip(sentences.iter().flatten()) {
+        assert_eq!(line["sentence"], sentence.as_str());
+        let record = by_key[line["key"].as_str().unwrap()];
+        for field in ["query", "model", "settings", "completion", "class", "name"] {
+            assert_eq!(line[field], record[field]);
+        }
+        assert_eq!((&line["settings"]["temperature"], &line["model"]), (&0.99.into(), &"stub".into()));
+    }
+    // a second run asks nothing and writes the same
+    let (asked, before) = (stub.requests(), run.read("texts.json"));
+    assert!(run.good().contains("30 requests: 30 known, 0 answered"));
+    assert_eq!((stub.requests(), run.read("texts.json")), (asked, before));
+    // one more completion asks only for that
+    let more = Run { extra: ["--completions", "4", "--seed", "9"].map(String::from).to_vec(), dir: run.dir, address: run.address };
+    assert!(more.good().contains("40 requests: 30 known, 10 answered"));
+    // other settings are other requests
+    let other = Run { extra: ["--completions", "1", "--temperature", "0.5", "--seed", "9", "--json"].map(String::from).to_vec(), ..more };
+    let json: Value = serde_json::from_str(&other.good()).unwrap();
+    assert_eq!((&json["asked"]["answered"], &json["cleaning"]["answers"]), (&10.into(), &10.into()));
+    // the key is in no file
+    for entry in std::fs::read_dir(other.dir.path()).unwrap() {
+        assert!(!text(&std::fs::read(entry.unwrap().path()).unwrap()).contains(KEY));
+    }
+}
+
+#[test]
+fn every_fault_is_survived_and_counted() {
+    let stub = Stub::start(|ask| {
+        let good = format!("A sentence about {} in words.", ask.query.trim_end_matches(['.', '?', ':']));
+        if ask.before > 0 && !ask.query.contains("moon") {
+            return Act::Say(good);
+        }
+        match ask.query.split(' ').next_back().unwrap().trim_end_matches('.') {
+            "slow" => Act::Slow(Duration::from_secs(4), good), // longer than --timeout
+            "busy" => Act::Status(429, "Retry-After: 2", "{\"error\": {\"message\": \"too fast\"}}".into()),
+            "fault" => Act::Status(500, "", "<html>".into()),
+            "cut" => Act::Cut,
+            "invalid" => Act::Raw(b"{\"choices\": [{\"message\"".to_vec()),
+            "empty" => Act::Raw(Vec::new()),
+            "reset" => Act::Drop,
+            "bytes" => Act::Raw(
+                b"{\"choices\": [{\"message\": {\"content\": \"A b\xffroken sentence about bytes.\"}, \"finish_reason\": \"stop\"}]}"
+                    .to_vec(),
+            ),
+            "nothing" => Act::Say(String::new()),
+            "moon" => Act::Status(503, "", String::new()),
+            _ => Act::Say(good),
+        }
+    });
+    let names = "good\nslow\nbusy\nfault\ncut\ninvalid\nempty\nreset\nbytes\nnothing\nmoon\n";
+    let run = Run::new(&stub, names, &["--completions", "1", "--timeout", "1.5", "--retries", "2", "--concurrency", "11"]);
+    std::fs::write(run.path("q.txt"), "Describe {}.\n").unwrap();
+    let run = Run { extra: [run.extra.clone(), vec!["--queries".into(), run.path("q.txt").display().to_string()]].concat(), ..run };
+    let output = run.run();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{stderr}");
+    assert!(stdout.contains("11 requests: 0 known, 10 answered, 1 unanswered") && stdout.contains("status 503"), "{stdout}");
+    assert!(stderr.contains("3 classes have no sentence: \"bytes\", \"nothing\", \"moon\""), "{stderr}");
+    let asked = stub.asked();
+    let of = |name: &str| asked.iter().find(|(key, _)| key.contains(&format!(" {name}.#"))).unwrap().1.0;
+    assert_eq!(["good", "bytes", "nothing"].map(of), [1, 1, 1]);
+    assert_eq!(["slow", "busy", "fault", "cut", "invalid", "empty", "reset"].map(of), [2; 7]);
+    assert_eq!(of("moon"), 3);
+    let busy = asked.iter().find(|(key, _)| key.contains(" busy.")).unwrap().1.1;
+    assert!(busy >= Duration::from_secs(2), "asked again after {busy:?}, the server wanted 2 s");
+    // what failed is asked again by the next run, and nothing else
+    stub.behave(|_| Act::Say("The moon is a bright disc.".into()));
+    let before = stub.requests();
+    assert!(run.good().contains("11 requests: 10 known, 1 answered"));
+    assert_eq!(stub.requests(), before + 1);
+}
+
+#[test]
+fn fatal_faults_stop_at_once_with_the_remedy() {
+    let stub = Stub::default();
+    let run = Run::new(&stub, "owl\nboat\n", &["--retries", "3"]);
+    let cases: [(u16, &str, &[&str]); 6] = [
+        (401, "Incorrect API key provided: KEY", &["401", "OPENAI_API_KEY", "***"]),
+        (403, "not yours", &["403", "OPENAI_API_KEY"]),
+        (404, "no model stub", &["404", "--endpoint", "--llm", "no model stub"]),
+        (402, "no money", &["credit"]),
+        (400, "unknown parameter:\nseed", &["400", "unknown parameter: seed", "--omit"]),
+        (308, "", &["another address"]),
+    ];
+    for (status, message, words) in cases {
+        let before = stub.requests();
+        let body = serde_json::json!({ "error": { "message": message.replace("KEY", KEY) } }).to_string();
+        stub.behave(move |_| Act::Status(status, "Location: http://127.0.0.1:9/", body.clone()));
+        refused(&run.run(), 1, words);
+        assert!(stub.requests() - before <= 8, "status {status} was asked {} times", stub.requests() - before);
+    }
+    stub.behave(|_| Act::Status(429, "", "{\"error\": {\"message\": \"pay\", \"code\": \"insufficient_quota\"}}".into()));
+    refused(&run.run(), 1, &["quota", "credit"]);
+    let started = Instant::now();
+    let to = |address: &str| Run { dir: tempfile::tempdir().unwrap(), address: address.into(), extra: run.extra.clone() };
+    let at = |address: &str| {
+        let run = to(address);
+        std::fs::write(run.path("names.txt"), "owl\n").unwrap();
+        run.run()
+    };
+    refused(&at("http://no-such-host.invalid/v1"), 1, &["no-such-host.invalid", "unknown host"]);
+    refused(&at("http://127.0.0.1:1"), 1, &["127.0.0.1:1", "start the server"]);
+    refused(&at("localhost:8080"), 2, &["http://"]);
+    refused(&at(&format!("http://user:{KEY}@localhost/v1")), 2, &["--key-env"]);
+    assert!(started.elapsed() < Duration::from_secs(20));
+    // no key, and a key that is not there
+    stub.behave(|ask| Act::Status(401, "", format!("{:?}", ask.authorization)));
+    let output = run.command().env_remove("OPENAI_API_KEY").output().unwrap();
+    refused(&output, 1, &["--key-env", "None"]);
+    refused(&run.command().args(["--key-env", "NO_SUCH_VARIABLE"]).output().unwrap(), 2, &["NO_SUCH_VARIABLE", "not set"]);
+    refused(&run.command().args(["--key-env", "ODD"]).env("ODD", "two words").output().unwrap(), 2, &["ODD", "no key"]);
+    let output = run.command().args(["--key-env", "OTHER"]).env("OTHER", "other-key").output().unwrap();
+    assert!(refused(&output, 1, &["OTHER"]).contains("***"));
+}
+
+#[test]
+fn a_key_is_shown_nowhere() {
+    let stub = Stub::default();
+    // PATH is set everywhere; its value stands for a key
+    let Err(error) = Endpoint::new(&stub.address, "m").unwrap().key_from_env("LAFTER_NO_SUCH_KEY") else { panic!() };
+    assert!(error.is_usage());
+    let endpoint = Endpoint::new(&stub.address, "m").unwrap().key_from_env("PATH");
+    let (shown, value) = (format!("{:?}", endpoint.unwrap()), std::env::var("PATH").unwrap());
+    assert!(shown.contains("key from PATH") && !shown.contains(&value), "{shown}");
+}
+
+#[test]
+fn kill_9_in_the_middle_and_nothing_is_asked_twice() {
+    const ANSWERED: usize = 23;
+    let stub = Stub::start(|ask| if ask.number < ANSWERED { Act::Say(format!("A sentence about {}", ask.query)) } else { Act::Hang });
+    let names: String = (0..12).map(|i| format!("thing {i}\n")).collect();
+    let run = Run::new(&stub, &names, &["--completions", "1", "--concurrency", "4"]);
+    let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let journal = run.path("texts.journal.jsonl");
+    let lines = || std::fs::read_to_string(&journal).unwrap_or_default().lines().count();
+    wait_for(|| lines() == ANSWERED && stub.requests() == ANSWERED + 4);
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    assert!(!run.path("texts.json").exists());
+    let first: HashMap<String, usize> = stub.answered();
+    assert_eq!(first.len(), ANSWERED);
+    // the process died while it wrote
+    let whole = std::fs::read(&journal).unwrap();
+    std::fs::write(&journal, [&whole[..], &whole[..50]].concat()).unwrap();
+
+    stub.behave(|ask| Act::Say(format!("A sentence about {}", ask.query)));
+    let stdout = run.good();
+    assert!(stdout.contains(&format!("60 requests: {ANSWERED} known, {} answered, 0 unanswered", 60 - ANSWERED)), "{stdout}");
+    let (asked, answered) = (stub.asked(), stub.answered());
+    assert_eq!((answered.len(), lines()), (60, 60));
+    assert!(answered.values().all(|n| *n == 1), "answered twice: {answered:?}");
+    assert!(first.keys().all(|key| asked[key].0 == 1), "asked again though answered");
+    // only the four that were in flight, whose answers never came
+    assert_eq!(asked.values().filter(|(n, _)| *n == 2).count(), 4);
+}
+
+#[test]
+fn ctrl_c_stops_after_the_answers_in_flight_and_says_how_to_go_on() {
+    let stub = Stub::start(|ask| Act::Slow(Duration::from_millis(150), format!("A sentence about {}", ask.query)));
+    let names: String = (0..40).map(|i| format!("thing {i}\n")).collect();
+    let run = Run::new(&stub, &names, &["--completions", "1", "--concurrency", "3"]);
+    let child = run.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    wait_for(|| stub.requests() >= 6);
+    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
+    let output = child.wait_with_output().unwrap();
+    let line = refused(&output, 1, &["interrupted", "of 200 answers", "same command goes on"]);
+    let lines = run.lines("texts.journal.jsonl").len();
+    assert!(lines == stub.requests() && line.contains(&format!("{lines} of 200")), "{line}: {} requests", stub.requests());
+    assert!(!run.path("texts.json").exists());
+}
+
+#[test]
+fn two_runs_cannot_share_a_journal() {
+    let stub = Stub::start(|_| Act::Hang);
+    let run = Run::new(&stub, "owl\n", &[]);
+    let mut first = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    wait_for(|| stub.requests() > 0);
+    refused(&run.run(), 2, &["texts.journal.jsonl", "another process"]);
+    first.kill().unwrap();
+    first.wait().unwrap();
+}
+
+/// Ten thousand queries, 32 at a time: 16 MB of answers pass between the two measurements, and half of that would be seen.
+/// What may grow is the index of the journal, 32 bytes a query.
+#[test]
+#[cfg(target_os = "linux")]
+fn memory_does_not_grow_with_the_number_of_queries() {
+    let (pid, early, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+    let (of, first, last) = (pid.clone(), early.clone(), late.clone());
+    let stub = Stub::start(move |ask| {
+        match ask.number {
+            2_000 => first.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
+            9_990 => last.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
+            _ => {}
+        }
+        // a long answer: ten thousand of them are 20 MB
+        Act::Say(format!("A sentence about {} {}", ask.query, "And on it goes. ".repeat(125)))
+    });
+    let names: String = (0..1000).map(|i| format!("thing number {i}\n")).collect();
+    let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "32"]);
+    let started = Instant::now();
+    let mut child: Child = run.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+    pid.store(child.id() as usize, Ordering::SeqCst);
+    assert!(child.wait().unwrap().success());
+    let (early, late) = (early.load(Ordering::SeqCst), late.load(Ordering::SeqCst));
+    let size = std::fs::metadata(run.path("texts.journal.jsonl")).unwrap().len() >> 20;
+    println!(
+        "10,000 queries in {:.1} s; resident {early} kB after 2,000, {late} kB after 9,990; journal {size} MB",
+        started.elapsed().as_secs_f64()
+    );
+    assert_eq!(run.lines("texts.journal.jsonl").len(), 10_000);
+    assert!(early > 0 && late < early + 8_000, "{early} kB after 2,000 queries, {late} kB after 9,990");
+}
+
+/// Resident memory of a process, kB.
+fn resident(pid: usize) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse().unwrap()
+}
+
+#[test]
+fn class_files_as_people_write_them() {
+    let stub = Stub::default();
+    let run = Run::new(&stub, "\u{feff}crane\r\n\r\nFlügel\r\n犬\r\n  \r\ncrane\r\n", &["--completions", "1"]);
+    let output = run.run();
+    let stderr = text(&output.stderr);
+    assert!(output.status.success(), "{stderr}");
+    assert!(stderr.contains("2 empty lines") && stderr.contains("1 class names repeat"), "{stderr}");
+    // two classes of one name share the answers: 3 × 5 requests, not 4 × 5
+    assert_eq!(stub.requests(), 15);
+    let descriptions = Descriptions::read(run.path("texts.json")).unwrap();
+    let sentences = descriptions.for_classes(&["crane", "Flügel", "犬", "crane"]).unwrap();
+    assert!(sentences[0] == sentences[3] && sentences[1][0].contains("Flügel") && sentences[2][0].contains('犬'));
+
+    let empty = Run::new(&stub, "\n\n", &[]);
+    refused(&empty.run(), 1, &["holds no class names"]);
+    let binary = Run::new(&stub, "", &[]);
+    std::fs::write(binary.path("names.txt"), b"a\nb\xff\n").unwrap();
+    refused(&binary.run(), 1, &["not UTF-8"]);
+}
+
+#[test]
+fn a_model_that_answers_nonsense_or_nothing_loses_nothing() {
+    let stub = Stub::start(|ask| if ask.number % 2 == 0 { Act::Say("the the the the the the".into()) } else { Act::Say(" \n".into()) });
+    let run = Run::new(&stub, "owl\n", &["--completions", "2"]);
+    refused(&run.run(), 1, &["none of 10 answers", "5 empty", "5 nonsense", "journal.jsonl"]);
+    assert_eq!(run.lines("texts.journal.jsonl").len(), 10);
+    assert!(!run.path("texts.json").exists());
+    // a server that fails for good stops the run, with what it has
+    let stub =
+        Stub::start(|ask| if ask.number < 3 { Act::Say("An owl has large eyes.".into()) } else { Act::Status(500, "", String::new()) });
+    let run = Run::new(&stub, &(0..20).map(|i| format!("owl {i}\n")).collect::<String>(), &["--retries", "0", "--concurrency", "1"]);
+    refused(&run.run(), 1, &["16 requests in a row", "status 500", "3 of 500 answers"]);
+    // one or two more may have been on their way
+    assert!((19..=21).contains(&stub.requests()) && run.lines("texts.journal.jsonl").len() == 3, "{} requests", stub.requests());
+}
+
+#[test]
+fn servers_with_their_own_parameters() {
+    let stub = Stub::start(|ask| {
+        if ask.body.get("max_tokens").is_some() {
+            let text = "Unsupported parameter: 'max_tokens' is not supported with this model. Use 'max_completion_tokens' instead.";
+            return Act::Status(400, "", serde_json::json!({ "error": { "message": text } }).to_string());
+        }
+        assert_eq!((&ask.body["max_completion_tokens"], ask.body.get("seed"), ask.body.get("top_p")), (&70.into(), None, None));
+        Act::Say(format!("A sentence about {}", ask.query))
+    });
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--max-tokens", "70", "--omit", "seed,top_p", "--concurrency", "1"]);
+    assert!(run.good().contains("5 answered"));
+    assert_eq!(stub.requests(), 6);
+    // the completion API, with the published stop
+    let stub = Stub::start(|ask| {
+        assert_eq!((ask.path.as_str(), &ask.body["stop"][0], &ask.body["max_tokens"]), ("/v1/completions", &".".into(), &50.into()));
+        Act::Say(format!(" {} it is", ask.query.trim_end_matches(['.', '?', ':'])))
+    });
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--api", "completion"]);
+    run.good();
+    assert!(run.read("texts.json").contains("\"Describe what an owl looks like it is.\""));
+}
+
+#[test]
+fn the_model_writes_the_queries_first() {
+    let heard: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = heard.clone();
+    let stub = Stub::start(move |ask| {
+        log.lock().unwrap().push(ask.query.clone());
+        if ask.query.contains("Number of questions: 3") {
+            return Act::Say(
+                "Sure, here they are:\n1. What does a {} look like in a shed?\n2. Describe the handle of {class}.\n3. No place here.\n"
+                    .into(),
+            );
+        }
+        Act::Say(format!("A sentence about {}", ask.query))
+    });
+    let extra = ["--style", "meta", "--about", "photographs of garden tools", "--meta-queries", "3", "--completions", "2"];
+    let run = Run::new(&stub, "axe\nrake\n", &extra);
+    assert!(run.good().contains("8 requests: 0 known, 8 answered"));
+    let asked = heard.lock().unwrap().clone();
+    assert!(asked[0].contains("photographs of garden tools; some of its classes: axe, rake"));
+    assert!(
+        asked.iter().any(|q| q == "What does an axe look like in a shed?") && asked.iter().any(|q| q == "Describe the handle of rake.")
+    );
+    // the queries come from the journal, too
+    let before = stub.requests();
+    assert!(run.good().contains("8 known"));
+    assert_eq!(stub.requests(), before);
+    stub.behave(|_| Act::Say("I cannot.".into()));
+    let other = Run::new(&stub, "axe\n", &extra);
+    refused(&other.run(), 1, &["no query", "--style lafter"]);
+}
+
+#[test]
+fn dry_runs_files_and_random_words_ask_nobody() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    std::fs::write(path("names.txt"), "river\nice field\n").unwrap();
+    std::fs::write(
+        path("texts.json"),
+        r#"{"river": ["A river is blue. It winds.", "a river is blue! It winds", "."], "ice_field": ["\nIt is white\nand cold."]}"#,
+    )
+    .unwrap();
+    let run = |extra: &[&str]| {
+        let output = lafter().arg("describe").args(["--classes", &path("names.txt")]).args(extra).output().unwrap();
+        (text(&output.stdout), output)
+    };
+    let (stdout, output) = run(&["--dry-run", "--domain", "satellite", "--completions", "3"]);
+    assert!(output.status.success() && stdout.contains("Describe what an ice field looks like from a satellite."), "{stdout}");
+    assert!(stdout.trim_end().ends_with("10 queries × 3 completions = 30 requests"), "{stdout}");
+    let (stdout, _) = run(&["--dry-run", "--style", "cupl-full", "--domain", "satellite", "--json"]);
+    let json: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((json["queries"].as_array().unwrap().len(), &json["requests"]), (6, &30.into()));
+    let (stdout, _) = run(&["--dry-run", "--style", "meta"]);
+    assert!(stdout.contains("some of its classes: river, ice field") && stdout.contains("1 request for the queries"), "{stdout}");
+
+    let (stdout, output) = run(&["--from", &path("texts.json"), "--out", &path("clean.json")]);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(stdout.contains("2 descriptions of 2 classes"), "{stdout}");
+    let clean = std::fs::read_to_string(path("clean.json")).unwrap();
+    assert!(clean.contains("\"A river is blue. It winds.\"") && clean.contains("\"It is white and cold.\""), "{clean}");
+    assert!(std::fs::read_to_string(path("clean.trace.jsonl")).unwrap().contains("texts.json@"));
+
+    let (stdout, output) = run(&["--random-words", "7", "--out", &path("control.json")]);
+    assert!(output.status.success() && stdout.contains("14 sentences"), "{stdout}");
+    let control = Descriptions::read(path("control.json")).unwrap().for_classes(&["river", "ice field"]).unwrap();
+    assert!(control[1].len() == 7 && control[1][0].starts_with("A photo of an ice field, which has "));
+
+    for (words, extra) in [
+        (&["nobody to ask", "--endpoint"][..], &["--out", "x.json"][..]),
+        (&["--out"], &["--llm", "x"]),
+        (&["--concurrency"], &["--out", &path("x.json"), "--concurrency", "0", "--from", &path("texts.json")]),
+        (&["--near"], &["--out", &path("x.json"), "--near", "1.5", "--from", &path("texts.json")]),
+        (&["no domain \"moon\"", "satellite"], &["--dry-run", "--domain", "moon"]),
+        (&["--top-p"], &["--dry-run", "--top-p", "1.5"]),
+        (&["--temperature"], &["--dry-run", "--temperature", "-1"]),
+        (&["--timeout"], &["--out", &path("x.json"), "--endpoint", "http://h", "--llm", "m", "--timeout", "-3"]),
+        (&["--random-words"], &["--out", &path("x.json"), "--random-words", "0"]),
+    ] {
+        let (_, output) = run(extra);
+        let stderr = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{stderr}");
+        assert!(words.iter().all(|word| stderr.contains(word)), "{extra:?}: {stderr}");
+    }
+    let (_, output) = run(&["--from", &path("names.txt"), "--out", &path("x.json")]);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn an_endpoint_alone_as_in_a_cell() {
+    let stub = Stub::start(|ask| Act::Say(format!("{} Yes.", ask.query)));
+    let model = Endpoint::new(&stub.address, "stub").unwrap().timeout(Duration::from_secs(5)).retries(0);
+    let answer = model.generate(&Request::new("Is an owl a bird?", &Settings::chat())).unwrap();
+    assert_eq!(answer.text, "Is an owl a bird? Yes.");
+    stub.behave(|_| Act::Status(500, "", String::new()));
+    let error = model.generate(&Request::new("Is it?", &Settings::chat())).unwrap_err();
+    assert!(matches!(error, lafter::Error::Unanswered(_)), "{error}");
+}
+
+fn wait_for(mut condition: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while !condition() {
+        assert!(Instant::now() < end, "waited for a minute");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}

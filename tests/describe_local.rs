@@ -1,0 +1,165 @@
+//! The local back end against transformers: the same tokens from the same weights, by `cargo test --features llm`.
+#![cfg(feature = "llm")]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use candle_core::Device;
+use lafter::describe::generate::{Api, Cleaner, Finish, Generator, LocalModel, Plan, Queries, Request, Settings, describe};
+use serde_json::Value;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llm").join(name)
+}
+
+fn expected() -> Value {
+    serde_json::from_str(&std::fs::read_to_string(fixture("expected.json")).unwrap()).unwrap()
+}
+
+fn ids(value: &Value) -> Vec<u32> {
+    value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
+}
+
+fn model(family: &str) -> LocalModel {
+    LocalModel::open(fixture(&format!("{family}.gguf")), &Device::Cpu).unwrap()
+}
+
+fn completion() -> Settings {
+    Settings { api: Api::Completion, stop: Vec::new(), ..Settings::chat() }
+}
+
+#[test]
+fn the_same_tokens_as_transformers() {
+    let expected = expected();
+    for family in ["llama", "qwen2", "qwen3"] {
+        let (model, expected) = (model(family), &expected[family]);
+        for case in expected["cases"].as_array().unwrap() {
+            let (prompt, tokens) = (ids(&case["ids"]), ids(&case["tokens"]));
+            assert_eq!(model.greedy(&prompt, tokens.len()).unwrap(), tokens, "{family}: {}", case["text"]);
+            // the same from the text, through tokenizer, sampling at temperature 0 and back
+            let request = Request::new(case["text"].as_str().unwrap(), &completion());
+            assert_eq!(model.tokens(&request).unwrap(), prompt, "{family}");
+        }
+        let first = &expected["cases"][0];
+        let settings = Settings { temperature: 0.0, max_tokens: ids(&first["tokens"]).len(), ..completion() };
+        let answer = model.generate(&Request::new(first["text"].as_str().unwrap(), &settings)).unwrap();
+        assert_eq!((answer.text.as_str(), answer.finish), (expected["decoded"].as_str().unwrap(), Finish::Length));
+    }
+}
+
+#[test]
+fn texts_and_chats_become_the_same_ids() {
+    let expected = expected();
+    for family in ["llama", "qwen2", "qwen3"] {
+        let (model, expected) = (model(family), &expected[family]);
+        for (text, wanted) in expected["texts"].as_object().unwrap() {
+            let mut got = model.tokens(&Request::new(text, &completion())).unwrap();
+            if family == "llama" {
+                got.remove(0); // begin of text
+            }
+            assert_eq!(got, ids(wanted), "{family}: {text:?}");
+        }
+        assert!(model.has_chat_template());
+        let chat = model.tokens(&Request::new(" Describe {{ an owl }}. ", &Settings::chat())).unwrap();
+        assert_eq!(chat, ids(&expected["chat_ids"]), "{family}: {}", expected["chat"]);
+    }
+}
+
+#[test]
+fn a_tokenizer_beside_the_file_comes_first() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::copy(fixture("qwen2.gguf"), dir.path().join("m.gguf")).unwrap();
+    std::fs::copy(fixture("qwen2.tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
+    let beside = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap();
+    for (text, wanted) in expected()["qwen2"]["texts"].as_object().unwrap() {
+        assert_eq!(beside.tokens(&Request::new(text, &completion())).unwrap(), ids(wanted));
+    }
+    std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
+    let error = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json") && error.lines().count() == 1, "{error}");
+}
+
+#[test]
+fn a_seed_gives_the_same_text_in_any_order() {
+    let model = model("qwen3");
+    let settings = Settings { max_tokens: 16, top_p: 0.9, ..completion() };
+    let request = |completion: usize| Request { completion, ..Request::new("A boat", &settings) };
+    let answer = |request: &Request| model.generate(request).unwrap().text;
+    let forward: Vec<String> = (0..4).map(|i| answer(&request(i))).collect();
+    let backward: Vec<String> = (0..4).rev().map(|i| answer(&request(i))).collect();
+    assert_eq!(forward, backward.into_iter().rev().collect::<Vec<_>>());
+    assert!(forward[0] != forward[1] && forward[1] != forward[2]);
+    let other = Request::new("A boat", &Settings { seed: 8, ..settings.clone() });
+    assert_ne!(answer(&other), forward[0]);
+    let one = rayon::ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+    assert_eq!(one.install(|| answer(&request(2))), forward[2]);
+}
+
+#[test]
+fn answers_end_at_a_stop_and_fit_the_context() {
+    let model = model("llama");
+    let long = Settings { temperature: 0.0, max_tokens: 20, ..completion() };
+    let whole = model.generate(&Request::new("Describe what an owl looks like.", &long)).unwrap().text;
+    let middle: String = whole.chars().skip(whole.chars().count() / 2).take(2).collect();
+    let stopped = Settings { stop: vec!["never".into(), middle.clone()], ..long.clone() };
+    let answer = model.generate(&Request::new("Describe what an owl looks like.", &stopped)).unwrap();
+    assert_eq!((answer.text.as_str(), answer.finish), (&whole[..whole.find(&middle).unwrap()], Finish::Stop));
+    let error = model.generate(&Request::new("boat ".repeat(300), &long)).unwrap_err();
+    assert!(matches!(&error, lafter::Error::Unanswered(why) if why.contains("does not fit")), "{error}");
+}
+
+#[test]
+fn broken_files_are_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("m.gguf");
+    let whole = std::fs::read(fixture("llama.gguf")).unwrap();
+    let find = |needle: &[u8]| whole.windows(needle.len()).position(|window| window == needle).unwrap();
+    let with = |at: usize, bytes: &[u8]| {
+        let mut copy = whole.clone();
+        copy[at..at + bytes.len()].copy_from_slice(bytes);
+        copy
+    };
+    let heads = find(b"llama.attention.head_count") + b"llama.attention.head_count".len() + 4;
+    for (bytes, word) in [
+        (b"not a model".to_vec(), "no GGUF file"),
+        (whole[..100].to_vec(), "broken"),
+        (whole[..whole.len() - 100].to_vec(), "cut off"),
+        (with(find(b"general.architecture") + b"general.architecture".len() + 12, b"gemma"), "gemma"),
+        (with(heads, &0u32.to_le_bytes()), "head_count"),
+        (with(heads, &3u32.to_le_bytes()), "broken"),
+        (with(find(b"gpt2"), b"spm2"), "tokenizer.json"),
+        (with(find(b"blk.1.ffn_up.weight"), b"blk.1.ffn_oh.weight"), "ffn_up"),
+    ] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = LocalModel::open(&path, &Device::Cpu).unwrap_err().to_string();
+        assert!(error.contains(word) && error.lines().count() == 1, "\"{error}\" does not say \"{word}\"");
+    }
+    let error = LocalModel::load("no-such.gguf", &Device::Cpu, |_| {}).unwrap_err();
+    assert!(error.is_usage());
+}
+
+#[test]
+fn a_plan_through_the_local_model() {
+    let model = model("qwen2");
+    let settings = Settings { max_tokens: 12, ..completion() };
+    let plan = Plan::new(&["owl", "boat"], Queries::new(["A caption of {article} {}:"]).unwrap(), 2, settings).unwrap();
+    match describe(&model, &plan, &Cleaner::default(), |_| {}) {
+        Ok((descriptions, collected)) => assert!(descriptions.sentence_count() == collected.counts.kept),
+        Err(error) => assert!(error.to_string().contains("none of 4 answers"), "{error}"), // random weights write what they like
+    }
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("names.txt"), "owl\nboat\n").unwrap();
+    let output = Command::new(env!("CARGO_BIN_EXE_lafter"))
+        .args(["describe", "--classes"])
+        .arg(dir.path().join("names.txt"))
+        .arg("--out")
+        .arg(dir.path().join("texts.json"))
+        .arg("--llm")
+        .arg(fixture("qwen2.gguf"))
+        .args(["--completions", "1", "--max-tokens", "8", "--api", "completion"])
+        .output()
+        .unwrap();
+    let journal = std::fs::read_to_string(dir.path().join("texts.journal.jsonl")).unwrap();
+    assert_eq!(journal.lines().count(), 10, "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(journal.contains("qwen2.gguf@"));
+}
