@@ -101,7 +101,7 @@ impl Rng {
     /// Fills `out` with the draws from number `first` (even) on of those that [`normals`](Self::normals) would give next;
     /// this stream does not move. So parts of one long draw can be made where and when they are needed.
     pub fn peek_normals(&self, first: usize, out: &mut [f32], std: f32) {
-        debug_assert!(first % 2 == 0, "two draws come from one counter");
+        debug_assert!(first.is_multiple_of(2), "two draws come from one counter");
         normal_pairs(self.key, self.counter + 1 + (first / 2) as u64, std, out);
     }
 

@@ -39,6 +39,7 @@ macro_rules! wide {
 
 /// ln x for a normal x above 0, to two units in the last place.
 #[inline(always)]
+#[allow(clippy::excessive_precision)] // the published coefficients
 pub(crate) fn ln(x: f32) -> f32 {
     const HALF_ROOT: u32 = 0x3f35_04f3; // √½: the mantissa lies between it and its double
     let exponent = (x.to_bits().wrapping_sub(HALF_ROOT) as i32) >> 23;

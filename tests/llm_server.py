@@ -58,11 +58,12 @@ def free_port():
 
 
 def wait_for(address, server):
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     for _ in range(240):
         if server.poll() is not None:
             raise SystemExit(f"the server ended with status {server.returncode}")
         try:
-            urllib.request.urlopen(f"{address}/v1/models", timeout=2).read()
+            direct.open(f"{address}/health", timeout=5).read()
             return
         except OSError:
             time.sleep(0.5)

@@ -154,7 +154,9 @@ impl CustomOp3 for AttentionBranch {
         let x = f32_slice(x, layout)?;
         let heads = self.sizes(layout.dims())?;
         let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
-        (self.qkv.forward()?, self.out.forward()?); // packed here, before the tasks ask for them
+        // packed here, before the tasks ask for them
+        self.qkv.forward()?;
+        self.out.forward()?;
         let rows = heads.n * Self::together(heads.n);
         let chunk = rows * norm.width();
         let mut y = vec![0f32; x.len()];
@@ -185,7 +187,8 @@ impl CustomOp3 for AttentionBranch {
         let Some(qkv) = self.kept.as_ref().and_then(OnceLock::get) else {
             candle_core::bail!("the attention branch was run without a graph");
         };
-        (self.qkv.backward()?, self.out.backward()?);
+        self.qkv.backward()?;
+        self.out.backward()?;
         let heads = self.sizes(x.dims())?;
         let rows = heads.n * Self::together(heads.n);
         let chunk = rows * self.qkv.inputs();
@@ -195,6 +198,7 @@ impl CustomOp3 for AttentionBranch {
             let inputs = all.chunks(chunk).zip(g.chunks(chunk)).zip(qkv.chunks(3 * chunk));
             let tasks = dx.chunks_mut(chunk).zip(inputs).collect();
             let work = self.work(&heads, x.dims()[0]);
+            #[allow(clippy::type_complexity)]
             let task = |scratch: &mut Scratch, (dx, ((x, g), qkv)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
                 self.backward_rows(&heads, norm, x, qkv, g, dx, scratch)
             };

@@ -22,6 +22,7 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
 
 /// erf x to 3·10⁻⁷: the rational approximation of Eigen and XLA on [−4, 4], beyond which f32 knows only ±1.
 #[inline(always)]
+#[allow(clippy::excessive_precision)] // the published coefficients
 fn erf<const FMA: bool>(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let s = x * x;

@@ -119,7 +119,9 @@ impl CustomOp3 for MlpBranch {
     ) -> Result<(CpuStorage, Shape)> {
         let x = f32_slice(x, layout)?;
         let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
-        (self.fc1.forward()?, self.fc2.forward()?); // packed here, before the tasks ask for them
+        // packed here, before the tasks ask for them
+        self.fc1.forward()?;
+        self.fc2.forward()?;
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
         let rows = x.len() / width.max(1);
         let mut y = vec![0f32; x.len()];
@@ -149,7 +151,8 @@ impl CustomOp3 for MlpBranch {
         let Some(z) = self.kept.as_ref().and_then(OnceLock::get) else {
             candle_core::bail!("the MLP branch was run without a graph");
         };
-        (self.fc1.backward()?, self.fc2.backward()?);
+        self.fc1.backward()?;
+        self.fc2.backward()?;
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
         let mut dx = vec![0f32; x.elem_count()];
         let mut run = |x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| -> Result<Vec<NormGradients>> {
@@ -157,6 +160,7 @@ impl CustomOp3 for MlpBranch {
             let inputs = x.chunks(width * ROWS).zip(g.chunks(width * ROWS)).zip(z.chunks(hidden * ROWS));
             let tasks = dx.chunks_mut(width * ROWS).zip(inputs).collect();
             let work = self.work(x.len() / width);
+            #[allow(clippy::type_complexity)]
             let task = |scratch: &mut Scratch, (dx, ((x, g), z)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
                 self.backward_rows(norm, x, z, g, dx, scratch)
             };

@@ -103,7 +103,7 @@ impl Fused {
                 self.noisy(features, start, width, x);
                 x.chunks_exact(width).enumerate().for_each(|(i, x)| left.set(i, x));
                 let target = Target { values: logits, stride: classes, bias: None, add: false };
-                packed.multiply(&left, 0..width, 0..classes, target); // x Wᵀ, [length, C]
+                packed.multiply(left, 0..width, 0..classes, target); // x Wᵀ, [length, C]
                 for (i, logits) in logits.chunks_exact_mut(classes).enumerate() {
                     let label = step.labels[step.row(start + i)] as usize;
                     let (loss, right) = smoothed_row(self.isa, logits, label, step.smoothing, 1.0 / size as f32);

@@ -64,7 +64,7 @@ pub fn ask(
     }
     let (stage, total, started) = ("asking", missing.len(), Instant::now());
     events(&Event::Started { stage: stage.into(), total, unit: "answers".into() });
-    let place = journal.path().display().to_string();
+    let (place, had_answers) = (journal.path().display().to_string(), !journal.is_empty());
     let journal = Mutex::new(journal);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     // bounded, so that slow listeners slow the workers down instead of filling memory
@@ -112,10 +112,11 @@ pub fn ask(
         }
     });
     events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
-    let kept = format!("{} of {} answers are in {place}: the same command goes on from there", asked.known + asked.answered, plan.len());
+    let open = total - asked.answered;
+    let kept = format!("{open} of {} requests are open, all answers are in {place}: the same command goes on from there", plan.len());
     match fatal {
         Some(Error::Interrupted(_)) => Err(Error::Interrupted(format!("interrupted: {kept}"))),
-        Some(Error::Llm(why)) if asked.known + asked.answered > 0 => Err(Error::Llm(format!("{why}; {kept}"))),
+        Some(Error::Llm(why)) if asked.answered > 0 || had_answers => Err(Error::Llm(format!("{why}; {kept}"))),
         Some(error) => Err(error),
         None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
         None if asked.answered + asked.known == 0 => {

@@ -47,9 +47,9 @@ pub struct CleanCounts {
     pub kept: usize,
     /// Dropped: answers without text, and lines without a letter.
     pub empty: usize,
-    /// Dropped: answers that decline ("I'm sorry, but …").
+    /// Dropped: lines that decline ("I'm sorry, but …").
     pub refusals: usize,
-    /// Removed: "Sure! Here is a description:", headings.
+    /// Removed: "Sure! Here is a description:", headings, "Let me know if …".
     pub preambles: usize,
     /// Dropped: lines that the limit of tokens cut off before their first sentence end.
     pub unfinished: usize,
@@ -169,7 +169,7 @@ impl ClassCleaner {
             }
             if is_refusal(&line) {
                 counts.refusals += 1;
-                break;
+                continue;
             }
             let torn = i + 1 == lines.len() && !whole;
             for sentence in self.sentences(&line, torn, counts) {
@@ -294,6 +294,8 @@ mod tests {
             (c.refusals, c.nonsense, c.empty, c.too_short)
         };
         assert_eq!(reasons("I\u{2019}m sorry, but I cannot describe that. A boat floats on water."), (1, 0, 0, 0));
+        let polite = "I'm sorry, I can't see images.\n\nIf you have any other questions, feel free to ask!";
+        assert_eq!(reasons(polite), (1, 0, 0, 0));
         assert_eq!(reasons("As an AI language model, I have no eyes."), (1, 0, 0, 0));
         assert_eq!(reasons("the the the the the the"), (0, 1, 0, 0));
         assert_eq!(reasons("A bo\u{fffd}t floats on water."), (0, 1, 0, 0));

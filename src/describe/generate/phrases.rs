@@ -61,6 +61,10 @@ const REFUSALS: [&str; 27] = [
     "i'm not sure",
 ];
 
+/// Openings of a closing line.
+const CLOSINGS: [&str; 8] =
+    ["let me know", "feel free", "if you have", "if you'd like", "if you would like", "i hope this", "is there anything", "please provide"];
+
 /// A line without list marks, headings, emphasis and the quotes around it.
 pub(super) fn strip_markup(line: &str) -> String {
     let mut line = line.trim();
@@ -115,7 +119,8 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
             None => break,
         }
     }
-    if rest.ends_with(':') {
+    let lower = rest.to_lowercase();
+    if rest.ends_with(':') || CLOSINGS.iter().any(|phrase| lower.starts_with(phrase)) {
         return (String::new(), true);
     }
     (rest.trim_matches('"').to_string(), rest.len() < line.len())

@@ -82,6 +82,7 @@ impl Kernel {
     /// tile[r, j] = Σᵢ a[r · row + i · step] · b[i, j] for r < rows, j < [`columns`](Self::columns), i < inner; an element is
     /// one f32, or a pair of bf16 of which both products are added.
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+    #[allow(clippy::too_many_arguments)] // the sizes and strides of one product
     pub fn run(self, rows: usize, inner: usize, a: &[Element], row: usize, step: usize, b: &[Element], tile: &mut [f32; TILE]) {
         assert!(rows > 0 && rows <= self.rows() && inner > 0);
         assert!((rows - 1) * row + (inner - 1) * step < a.len() && inner * self.columns() <= b.len());
@@ -95,17 +96,17 @@ impl Kernel {
                     Kind::Library => {}
                     Kind::Avx2 => match rows {
                         ..=2 => x86::avx2::<2>(rows, inner, a, row, step, b, tile),
-                        ..=4 => x86::avx2::<4>(rows, inner, a, row, step, b, tile),
+                        3..=4 => x86::avx2::<4>(rows, inner, a, row, step, b, tile),
                         _ => x86::avx2::<6>(rows, inner, a, row, step, b, tile),
                     },
                     Kind::Avx512 => match rows {
                         ..=4 => x86::avx512::<4>(rows, inner, a, row, step, b, tile),
-                        ..=8 => x86::avx512::<8>(rows, inner, a, row, step, b, tile),
+                        5..=8 => x86::avx512::<8>(rows, inner, a, row, step, b, tile),
                         _ => x86::avx512::<12>(rows, inner, a, row, step, b, tile),
                     },
                     Kind::Bf16 => match rows {
                         ..=4 => x86::bf16::<4>(rows, inner, a, row, step, b, tile),
-                        ..=8 => x86::bf16::<8>(rows, inner, a, row, step, b, tile),
+                        5..=8 => x86::bf16::<8>(rows, inner, a, row, step, b, tile),
                         _ => x86::bf16::<12>(rows, inner, a, row, step, b, tile),
                     },
                 }
