@@ -29,7 +29,7 @@ mod shim;
 mod stream;
 mod toolchain;
 
-/// rust-analyzer allocates millions of small nodes: a third of its time with the system's allocator.
+/// rust-analyzer allocates millions of small nodes.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

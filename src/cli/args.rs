@@ -181,7 +181,7 @@ pub struct SetupArgs {
     /// Learning rate of tuning [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
-    /// Multiply the tower's frozen layers in bf16: faster on processors with AVX-512 BF16, within 1 % of f32's features
+    /// Multiply the tower's frozen layers in bf16: faster on processors with AVX-512 BF16 (others stay with f32), at 8 bits of mantissa
     #[arg(long)]
     pub bf16: bool,
     /// Hidden width of an MLP text classifier [official: linear]

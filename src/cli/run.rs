@@ -124,11 +124,6 @@ fn default_cache() -> Option<PathBuf> {
 }
 
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
-    if std::env::var_os("RAYON_NUM_THREADS").is_none() {
-        // the demo's matrices are so small that handing work to a second thread costs more than it gives
-        let one = rayon::ThreadPoolBuilder::new().num_threads(1).build_global();
-        one.map_err(|e| Error::Usage(format!("the thread pool cannot be set up: {e}")))?;
-    }
     let mut bars = Bars::new(common.json);
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let experiment = Experiment { out: Some(args.out.clone()), ..Experiment::demo(clip, common.seed)? };

@@ -116,7 +116,7 @@ impl VisionTower {
         norms
     }
 
-    /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): 2 × and more faster, at the
+    /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
     /// price of a second copy of the weights (a third where it is tuned), made when first used. Norms stay trainable. On
     /// another device nothing changes.
     pub fn packed(&self, precision: Precision) -> Result<Self> {

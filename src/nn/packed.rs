@@ -15,7 +15,7 @@ use super::{Isa, f32_slice, parallel, with_f32};
 pub enum Precision {
     #[default]
     F32,
-    /// Weights and inputs rounded to bf16 (8 bits of mantissa): 1.7 × faster where the processor has AVX-512 BF16, and
+    /// Weights and inputs rounded to bf16 (8 bits of mantissa): faster where the processor has AVX-512 BF16, and
     /// the same as [`F32`](Self::F32) where it has not.
     Bf16,
 }

@@ -57,14 +57,14 @@ pub fn ask(
     if concurrency == 0 {
         return Err(Error::Usage("--concurrency must be at least 1".into()));
     }
-    let missing = missing(plan, generator.model(), journal);
+    let (missing, earlier) = missing(plan, generator.model(), journal);
     let mut asked = Asked { requests: plan.len(), known: plan.len() - missing.len(), ..Asked::default() };
     if missing.is_empty() {
         return Ok(asked);
     }
     let (stage, total, started) = ("asking", missing.len(), Instant::now());
     events(&Event::Started { stage: stage.into(), total, unit: "answers".into() });
-    let (place, had_answers) = (journal.path().display().to_string(), !journal.is_empty());
+    let place = journal.path().display().to_string();
     let journal = Mutex::new(journal);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     // bounded, so that slow listeners slow the workers down instead of filling memory
@@ -112,11 +112,11 @@ pub fn ask(
         }
     });
     events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
-    let open = total - asked.answered;
-    let kept = format!("{open} of {} requests are open, all answers are in {place}: the same command goes on from there", plan.len());
+    let have = earlier + asked.answered;
+    let kept = format!("{have} of {} answers are in {place}: the same command goes on from there", plan.len());
     match fatal {
         Some(Error::Interrupted(_)) => Err(Error::Interrupted(format!("interrupted: {kept}"))),
-        Some(Error::Llm(why)) if asked.answered > 0 || had_answers => Err(Error::Llm(format!("{why}; {kept}"))),
+        Some(Error::Llm(why)) if have > 0 => Err(Error::Llm(format!("{why}; {kept}"))),
         Some(error) => Err(error),
         None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
         None if asked.answered + asked.known == 0 => {
@@ -127,12 +127,15 @@ pub fn ask(
     }
 }
 
-/// The requests that have to be asked, each key once: 4 bytes each.
-fn missing(plan: &Plan, model: &str, journal: &Journal) -> Vec<u32> {
-    let mut seen: HashSet<Key> = HashSet::new();
+/// The requests that have to be asked, each key once (4 bytes each), and how many the journal answers already.
+fn missing(plan: &Plan, model: &str, journal: &Journal) -> (Vec<u32>, usize) {
+    let (mut seen, mut earlier) = (HashSet::<Key>::new(), 0);
     let unknown = |i: &u32| {
         let key = plan.request(*i as usize).key(model);
-        !journal.contains(key) && seen.insert(key)
+        let known = journal.contains(key);
+        earlier += usize::from(known);
+        !known && seen.insert(key)
     };
-    (0..plan.len() as u32).filter(unknown).collect()
+    let missing = (0..plan.len() as u32).filter(unknown).collect();
+    (missing, earlier)
 }
