@@ -94,6 +94,34 @@ impl VisionTower {
         }
     }
 
+    /// The attention weights of block `layer`, counted from 0: what each token (row) reads from each other (column).
+    /// Tokens stand as they were given: the class token, visual prompts if any, patches row by row. Differentiable, so that
+    /// a loss may ask for attention, too.
+    ///
+    /// # Shapes
+    /// tokens [batch, n, width] → [batch, heads, n, n]; each row sums to 1. [`Looks`](super::Looks) picks the parts.
+    ///
+    /// # Errors
+    /// Where the tower has no such block.
+    ///
+    /// ```
+    /// use lafter::clip::Clip;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let tower = Clip::demo()?.vision().clone();
+    /// let side = tower.config().image_size;
+    /// let tokens = tower.embed(&Tensor::zeros((2, 3, side, side), DType::F32, &Device::Cpu)?)?;
+    /// let (heads, n) = (tower.config().heads, tokens.dim(1)?);
+    /// assert_eq!(tower.attention(&tokens, 0)?.dims(), [2, heads, n, n]);
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn attention(&self, tokens: &Tensor, layer: usize) -> Result<Tensor> {
+        let Some(block) = self.blocks.get(layer) else {
+            candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", self.blocks.len().saturating_sub(1));
+        };
+        let x = self.blocks[..layer].iter().try_fold(tokens.clone(), |x, block| block.forward(&x))?;
+        block.attention_weights(&x)
+    }
+
     /// Post-norm and projection of the class token: [batch, n ≥ 1, width] → features [batch, d], not normalised.
     pub fn project(&self, tokens: &Tensor) -> Result<Tensor> {
         let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?; // [batch, width]

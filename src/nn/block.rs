@@ -57,6 +57,13 @@ impl Block {
         self.mlp(&x)
     }
 
+    /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): [batch, tokens, width] →
+    /// [batch, heads, tokens, tokens], each row summing to 1.
+    pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
+        let normed = self.norm1.forward(x)?;
+        self.attention.weights(&normed, &normed)
+    }
+
     /// x + attention(norm₁(x))
     fn attend(&self, x: &Tensor) -> Result<Tensor> {
         match self.attention_branch(x) {

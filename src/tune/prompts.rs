@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use crate::clip::VisionTower;
+use crate::clip::{Looks, VisionTower};
 use crate::rng::Rng;
 
 /// N_P learned tokens, inserted behind the class token after positions and pre-norm; v^p in eq. 4.
@@ -73,6 +73,23 @@ impl VisualPrompts {
             x = block.forward(&self.renew(x, i)?)?;
         }
         tower.project(&last.forward_class(&self.renew(x, blocks.len())?)?)
+    }
+
+    /// The attention weights of the prompted tower's block `layer`, counted from 0
+    /// ([`VisionTower::attention`]), deep prompts in their places: pixels [batch, 3, side, side] →
+    /// weights [batch, heads, n, n] with n = 1 + prompts + patches.
+    ///
+    /// # Errors
+    /// Where the tower has no such block.
+    pub fn attention(&self, tower: &VisionTower, pixels: &Tensor, layer: usize) -> Result<Looks> {
+        let Some(block) = tower.blocks.get(layer) else {
+            candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", tower.blocks.len().saturating_sub(1));
+        };
+        let mut x = self.insert(&tower.embed(pixels)?)?;
+        for (i, block) in tower.blocks[..layer].iter().enumerate() {
+            x = block.forward(&self.renew(x, i)?)?;
+        }
+        Looks::new(block.attention_weights(&self.renew(x, layer)?)?, self.count())
     }
 
     /// Replaces the prompts before block `i` where they are deep.

@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use super::prompts::VisualPrompts;
 use crate::classify::{Head, normalise};
-use crate::clip::VisionTower;
+use crate::clip::{Looks, VisionTower};
 
 /// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
 #[derive(Clone, Debug)]
@@ -26,6 +26,15 @@ impl Tuned {
     /// f(v^p(x)): pixels [batch, 3, side, side] → logits [batch, C].
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(pixels)?)
+    }
+
+    /// What the tokens of block `layer`, counted from 0, look at: class token, prompts, patches of
+    /// pixels [batch, 3, side, side].
+    ///
+    /// # Errors
+    /// Where the tower has no such block.
+    pub fn attention(&self, pixels: &Tensor, layer: usize) -> Result<Looks> {
+        self.prompts.attention(&self.vision, pixels, layer)
     }
 
     /// The class index of each image.
