@@ -13,7 +13,7 @@ use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::describe::TextSet;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::progress::{Event, check_interrupt, watched};
+use crate::progress::{Event, check_interrupt, silent, watched};
 
 /// Images or texts a batch where nothing else is said; the released code evaluates in batches of 50.
 pub const BATCH: usize = 50;
@@ -31,6 +31,30 @@ pub struct Outputs {
 }
 
 impl Outputs {
+    /// Other rows for the same images: features become logits.
+    ///
+    /// # Shapes
+    /// `f`: rows [n, width] → [n, any width].
+    ///
+    /// ```
+    /// use lafter::prelude::*;
+    /// use lafter::data::scenes::{self, Domain, Scenes};
+    /// let (clip, pictures) = (Clip::demo()?, Dataset::new(Scenes::new(Domain::Source, 24, 1)));
+    /// let zero_shot = ZeroShotClassifier::fit(&clip, pictures.classes(), &Templates::single())?;
+    /// let features = pictures.embed(&clip)?;
+    /// let evaluation = features.map(|features| zero_shot.logits(features))?.evaluate(&pictures)?;
+    /// assert!(evaluation.top1 > 50.0);
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn map(&self, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+        let rows = f(&self.rows)?;
+        if rows.dim(0)? != self.indices.len() {
+            let (images, dims) = (self.indices.len(), rows.dims().to_vec());
+            return Err(Error::Shape(format!("expected a row for each of {images} images, got {dims:?}: do not drop or add rows")));
+        }
+        Ok(Self { rows, ..self.clone() })
+    }
+
     /// Reads the rows as logits and compares them with the data set's labels.
     pub fn evaluate(&self, dataset: &Dataset) -> Result<Evaluation> {
         let labels = self.labels(dataset)?;
@@ -157,6 +181,14 @@ pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mu
 
 fn sentence_key(sentence: &str) -> String {
     Sha256::digest(sentence.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Dataset {
+    /// Features of every picture's weak view, not normalised: [n, d] f32 in input order. [`images`] takes events, another
+    /// batch size, another function.
+    pub fn embed(&self, clip: &Clip) -> Result<Outputs> {
+        images(self, clip.preprocess(), clip.device(), BATCH, "embedding pictures", silent, |pixels| clip.encode_image(pixels))
+    }
 }
 
 impl TextSet {

@@ -86,7 +86,8 @@ pub mod prelude {
     pub use crate::clip::{Clip, ClipLoader};
     pub use crate::data::{self, Dataset};
     pub use crate::describe::{Descriptions, Templates, TextSet};
-    pub use crate::eval::{Evaluation, Report};
+    pub use crate::embed::Outputs;
+    pub use crate::eval::{Evaluation, Report, Table};
     pub use crate::lafter::{LaFTer, LafterConfig, Preset};
     pub use crate::notebook::{Html, Markdown, ShowLast, clear_output, display, input};
     pub use crate::plot::{self, Figure};
@@ -94,7 +95,7 @@ pub mod prelude {
     pub use crate::rng::Rng;
     pub use crate::tune::{FinetuneConfig, Finetuner, VisualPrompts};
     pub use crate::{Error, Result};
-    pub use candle_core::{DType, Device, Tensor};
+    pub use candle_core::{DType, Device, Tensor, Var};
 }
 
 #[cfg(doctest)]

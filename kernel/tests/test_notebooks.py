@@ -1,13 +1,12 @@
-"""Executes a notebook through nbclient, as nbconvert and the lessons' test do."""
+"""Executes notebooks through nbclient, as nbconvert does; the lessons' loop is in lessons.py."""
 
-import pathlib
 import tempfile
 import unittest
 
 import nbclient
 import nbformat
 
-LESSONS = pathlib.Path(__file__).resolve().parents[2] / "notebooks"
+import lessons
 
 CELLS = [
     "let clip = Clip::demo()?;\nlet classes = data::scenes::class_names();",
@@ -18,15 +17,11 @@ CELLS = [
 ]
 
 
-def execute(notebook, folder):
-    nbclient.NotebookClient(notebook, timeout=600, kernel_name="lafter", resources={"metadata": {"path": folder}}).execute()
-
-
 class Notebooks(unittest.TestCase):
     def test_a_notebook_of_three_cells(self):
         notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code) for code in CELLS])
         with tempfile.TemporaryDirectory() as folder:
-            execute(notebook, folder)
+            lessons.execute(notebook, folder)
         last = notebook.cells[-1].outputs
         self.assertTrue(any("text/html" in output.get("data", {}) for output in last), last)
 
@@ -34,12 +29,43 @@ class Notebooks(unittest.TestCase):
         for code in ('panic!("no");', 'Clip::from_dir("/no/such/folder")?;', "no_such_name"):
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
             with self.assertRaises(nbclient.exceptions.CellExecutionError):
-                execute(notebook, ".")
+                lessons.execute(notebook, ".")
 
-    def test_the_lessons(self):
-        for path in sorted(LESSONS.glob("*.ipynb")):
+
+class Lessons(unittest.TestCase):
+    def test_every_lesson_runs_from_top_to_bottom(self):
+        for path in lessons.paths():
             with self.subTest(path.name), tempfile.TemporaryDirectory() as folder:
-                execute(nbformat.read(path, as_version=4), folder)
+                notebook = lessons.read(path)
+                lessons.execute(notebook, folder)
+                self.assertEqual(lessons.faults(notebook), [])
+
+    def test_every_lesson_is_kept_with_its_outputs(self):
+        for path in lessons.paths():
+            with self.subTest(path.name):
+                notebook = lessons.read(path)
+                nbformat.validate(notebook)
+                self.assertEqual(lessons.faults(notebook), [], "run kernel/tests/lessons.py --write")
+                self.assertEqual(notebook.metadata.kernelspec, lessons.METADATA["kernelspec"])
+                self.assertLess(path.stat().st_size, lessons.LARGEST)
+
+    def test_every_lesson_has_the_common_form(self):
+        for path in lessons.paths():
+            with self.subTest(path.name):
+                cells = lessons.read(path).cells
+                text = "\n".join(cell.source for cell in cells if cell.cell_type == "markdown")
+                self.assertRegex(cells[0].source, rf"^# {path.name[:2]} · .+: .+")
+                self.assertIn("src/", cells[0].source, "the first cell names the files to copy")
+                self.assertIn("// ←", "\n".join(cell.source for cell in cells if cell.cell_type == "code"))
+                self.assertIn("## Exercises", cells[-1].source)
+                self.assertGreaterEqual(cells[-1].source.count("<details>"), 2)
+                self.assertEqual(text.count("<details>"), text.count("</details>"))
+
+    def test_a_bad_lesson_is_found(self):
+        cell = nbformat.v4.new_code_cell("1", execution_count=2, outputs=[nbformat.v4.new_output("error", ename="E", evalue="v", traceback=[])])
+        found = lessons.faults(nbformat.v4.new_notebook(cells=[cell]))
+        self.assertEqual(len(found), 2, found)
+        self.assertEqual(lessons.faults(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("1", execution_count=1)])), ["no outputs"])
 
 
 if __name__ == "__main__":

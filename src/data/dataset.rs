@@ -95,6 +95,19 @@ impl Dataset {
         Self { source, indices: None, classes, relabel: None }
     }
 
+    /// Opens a folder, a file or `hf:owner/name` as it stands: [`open`](crate::data::open) with the defaults.
+    ///
+    /// # Errors
+    /// As [`open`](crate::data::open).
+    ///
+    /// ```
+    /// let error = lafter::data::Dataset::open("/no/such/folder").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/folder"));
+    /// ```
+    pub fn open(spec: impl AsRef<std::path::Path>) -> Result<Self> {
+        crate::data::open(&spec.as_ref().to_string_lossy(), &crate::data::OpenOptions::default())
+    }
+
     /// How many pictures there are.
     pub fn len(&self) -> usize {
         self.indices.as_ref().map_or_else(|| self.source.len(), |indices| indices.len())
