@@ -222,7 +222,7 @@ fn endpoint(args: &SourceArgs, url: &str, llm: &str) -> Result<Box<dyn Generator
 
 #[cfg(feature = "llm")]
 fn local(llm: &str, api: Option<Api>, common: &Common, bars: &mut Bars) -> Result<(Box<dyn Generator>, Api)> {
-    let device = super::commands::device(&common.device)?;
+    let device = super::commands::device(common)?;
     let model = lafter::describe::generate::LocalModel::load(llm, &device, |event| bars.show(event))?;
     let api = api.unwrap_or(if model.has_chat_template() { Api::Chat } else { Api::Completion });
     Ok((Box::new(model), api))
