@@ -69,11 +69,9 @@ impl TextTrainer {
             Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
         };
         let (head, params) = head.trainable()?;
-        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
-        let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         Ok(Self {
-            optimiser: AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?,
+            optimiser: AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?,
             fingerprint: checkpoint::fingerprint([features, &Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?])?,
             texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
             rng: rng.fork(0x7465_7874),

@@ -1,6 +1,6 @@
 //! The vision tower, with its stages open: embed, encode, project.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor, Var};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
@@ -142,6 +142,28 @@ impl VisionTower {
         }
         norms.push(("vision_model.post_layernorm".to_string(), &mut self.post_norm));
         norms
+    }
+
+    /// A copy whose layer norms are fresh variables in f32, all else frozen, and the variables by name
+    /// (`vision_model.pre_layrnorm.weight`, …): what of the tower LaFTer tunes.
+    ///
+    /// ```
+    /// let clip = lafter::clip::Clip::demo()?;
+    /// let (student, params) = clip.vision().trainable_norms()?;
+    /// let teacher = student.frozen(); // sees what the student learns, records no graph
+    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift of two norms a block, pre-norm, post-norm
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn trainable_norms(&self) -> Result<(Self, Vec<(String, Var)>)> {
+        let (mut tower, mut params) = (self.frozen(), Vec::new());
+        for (name, norm) in tower.norms_mut() {
+            let fresh = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?);
+            let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
+            *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
+            params.push((format!("{name}.weight"), weight));
+            params.push((format!("{name}.bias"), bias));
+        }
+        Ok((tower, params))
     }
 
     /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use image::RgbImage;
+use rayon::prelude::*;
 
 use crate::data::cached::Cached;
 use crate::data::picture_cache::PictureCache;
@@ -155,6 +156,15 @@ impl Dataset {
         self.source.image(self.at(i).ok_or_else(|| self.beyond(i))?)
     }
 
+    /// The pictures at `indices`, decoded in parallel: a batch for a loop of your own. [`prefetch`](crate::data::prefetch) works
+    /// ahead in the background and skips what cannot be read.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image), for one that fails.
+    pub fn images(&self, indices: &[usize]) -> Result<Vec<RgbImage>> {
+        indices.par_iter().map(|&i| self.image(i)).collect()
+    }
+
     /// `make` of picture `i`; a data set that keeps views ([`cached`](Self::cached)) makes each of a `kind` once.
     ///
     /// `kind` must name all that `make` depends on but the picture. `picture` is picture `i`, where it is at hand.
@@ -280,6 +290,8 @@ mod tests {
         assert_eq!((set.name(0), set.name(1), set.len()), ("number 1".into(), "number 5".into(), 2));
         assert!(set.subset(&[2]).unwrap_err().is_usage());
         assert!(set.image(2).is_err());
+        assert_eq!(set.images(&[1, 0, 1]).unwrap(), [1, 0, 1].map(|i| set.image(i).unwrap()));
+        assert!(set.images(&[0, 2]).is_err());
         assert_eq!(numbers().take(2).len(), 2);
         assert_eq!(numbers().take(100).len(), 6);
         assert_eq!(format!("{:?}", numbers()), "Dataset(pictures: 6 pictures, 3 classes)");

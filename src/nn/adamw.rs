@@ -28,6 +28,25 @@ pub struct ParamGroup {
     pub rate: f64,
 }
 
+impl ParamGroup {
+    /// Two groups at the base learning rate: weights with this decay, and biases, whose names end in `bias`, without. So both
+    /// stages train.
+    ///
+    /// ```
+    /// use candle_core::{Device, Var};
+    /// use lafter::nn::ParamGroup;
+    /// let var = || Var::new(&[1f32], &Device::Cpu);
+    /// let groups = ParamGroup::decay_weights(&[("norm.weight".into(), var()?), ("norm.bias".into(), var()?)], 0.01);
+    /// assert_eq!(groups.iter().map(|group| (group.params.len(), group.weight_decay)).collect::<Vec<_>>(), [(1, 0.01), (1, 0.0)]);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn decay_weights(params: &[(String, Var)], weight_decay: f64) -> Vec<Self> {
+        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
+        let group = |params, weight_decay| Self { params, weight_decay, rate: 1.0 };
+        vec![group(weights, weight_decay), group(biases, 0.0)]
+    }
+}
+
 /// AdamW (Loshchilov & Hutter 2019, algorithm 2), in PyTorch's order of operations:
 ///
 /// θ ← θ (1 − η λ); m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²;

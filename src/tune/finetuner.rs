@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{D, DType, Tensor, Var};
+use candle_core::{D, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint;
@@ -19,7 +19,7 @@ use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::nn::{AdamW, AdamWConfig, LayerNorm, ParamGroup, Precision};
+use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
 
@@ -147,23 +147,17 @@ impl Finetuner {
             Precision::Bf16 => clip.vision().frozen().packed(config.precision)?,
         };
         if config.tune_norms {
-            for (name, norm) in vision.norms_mut() {
-                let fresh = |tensor: &Tensor| -> Result<Var> { Ok(Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?)?) };
-                let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
-                *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
-                params.push((format!("{name}.weight"), weight));
-                params.push((format!("{name}.bias"), bias));
-            }
+            let (tower, norms) = vision.trainable_norms()?;
+            vision = tower;
+            params.extend(norms);
         }
         let (head, head_params) = classifier.head.trainable()?;
         params.extend(head_params);
 
         let added = params.iter().filter(|(name, _)| name.starts_with("prompts") || name.starts_with("head"));
         let total = clip.parameter_count() + added.map(|(_, var)| var.elem_count()).sum::<usize>();
-        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
-        let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
-        let optimiser = AdamW::new(vec![group(weights, config.weight_decay), group(biases, 0.0)], adamw)?;
+        let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
         let teacher_head = match config.teacher_head {
             TeacherHead::Frozen => classifier.head.copy()?,
             TeacherHead::Shared => head.frozen(),
