@@ -26,7 +26,7 @@ use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner};
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
@@ -34,6 +34,7 @@ const ROWS: [&str; 5] = ["vision_forward_f32", "vision_forward_bf16", "tuning_st
 const CLASSES: usize = 100;
 
 fn main() -> Result<()> {
+    lafter::allocator::keep_freed_memory();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (mut rows, mut repetitions, mut model) = (Vec::new(), 5, None);
     while let Some(argument) = arguments.next() {

@@ -18,9 +18,10 @@ use lafter::rng::Rng;
 use lafter::tune::FinetuneConfig;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 fn main() -> lafter::Result<()> {
+    lafter::allocator::keep_freed_memory();
     let bench = common::Bench::from_args(9);
     let jpegs = match std::env::var_os("LAFTER_BENCH_PHOTOS") {
         Some(folder) => read(folder.as_ref())?,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::{read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::AdamW;
+use crate::nn::{AdamW, with_f32};
 
 /// Where and how often a training loop saves its state by itself, between two steps.
 ///
@@ -48,9 +48,11 @@ impl Autosave {
 pub(crate) fn fingerprint<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<String> {
     let mut hash = Sha256::new();
     for tensor in tensors {
-        for value in tensor.flatten_all()?.to_dtype(DType::F32)?.to_vec1::<f32>()? {
-            hash.update(value.to_le_bytes());
-        }
+        with_f32(&tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?, |values| {
+            for values in values.chunks(1024) {
+                hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
+            }
+        })?;
     }
     Ok(format!("{:x}", hash.finalize()))
 }

@@ -50,6 +50,7 @@
 mod wide;
 
 pub mod ablate;
+pub mod allocator;
 pub mod augment;
 pub mod checkpoint;
 pub mod classify;

@@ -25,17 +25,23 @@ impl Bench {
 
     /// Runs `work` once to warm up and then on the clock, and prints the least and the median time. `items`: how many
     /// pictures, texts, … one run takes.
+    #[allow(dead_code)] // each benchmark is a program of its own and needs one of the two
     pub fn row(&self, name: &str, items: usize, mut work: impl FnMut() -> lafter::Result<()>) -> lafter::Result<()> {
+        self.long_row(name, items, |_| work())
+    }
+
+    /// The same for work that takes long: `work(true)` is a small part of it, to warm up.
+    pub fn long_row(&self, name: &str, items: usize, mut work: impl FnMut(bool) -> lafter::Result<()>) -> lafter::Result<()> {
         if !self.rows.is_empty() && !self.rows.iter().any(|row| row == name) {
             return Ok(());
         }
         let peak = || lafter::eval::peak_rss_bytes().unwrap_or(0);
         let before = peak();
-        work()?;
+        work(true)?;
         let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..self.repetitions.max(1) {
             let (started, used) = (Instant::now(), cpu_seconds());
-            work()?;
+            work(false)?;
             seconds.push(started.elapsed().as_secs_f64());
             cpu.push(cpu_seconds() - used);
         }

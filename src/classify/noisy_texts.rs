@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{D, DType, Device, Result, Tensor};
 
 use super::{Head, normalise, smoothed_cross_entropy};
+use crate::checkpoint::fingerprint;
 use crate::nn::{NoisyLoss, on_cpu_f32};
 use crate::rng::Rng;
 
@@ -54,6 +55,12 @@ impl NoisyTexts {
     /// True without texts.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
+    }
+
+    /// A hash of the features and their classes, to tie a checkpoint to them; the features are read once for it.
+    pub(crate) fn fingerprint(&self) -> crate::Result<String> {
+        let labels = Tensor::from_slice(&self.labels, self.labels.len(), &Device::Cpu)?;
+        fingerprint([&self.features, &labels])
     }
 
     /// Where the features live.

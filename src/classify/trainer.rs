@@ -1,6 +1,7 @@
 //! The loop of eq. 2 as a value: an epoch at a time, saved and resumed at any step.
 
 use std::path::Path;
+use std::sync::OnceLock;
 use std::time::Instant;
 
 use candle_core::{Tensor, Var};
@@ -39,8 +40,8 @@ struct EpochSums {
 pub struct TextTrainer {
     config: TextClassifierConfig,
     texts: NoisyTexts,
-    /// A hash of the text features and their classes.
-    fingerprint: String,
+    /// A hash of the text features and their classes, made when the first checkpoint needs it.
+    fingerprint: OnceLock<String>,
     head: Head,
     params: Vec<(String, Var)>,
     optimiser: AdamW,
@@ -72,7 +73,7 @@ impl TextTrainer {
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         Ok(Self {
             optimiser: AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?,
-            fingerprint: checkpoint::fingerprint([features, &Tensor::from_iter(labels.iter().map(|label| *label as u32), device)?])?,
+            fingerprint: OnceLock::new(),
             texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
             rng: rng.fork(0x7465_7874),
             sums: EpochSums::default(),
@@ -155,12 +156,22 @@ impl TextTrainer {
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.config.clone(),
-            texts: self.fingerprint.clone(),
+            texts: self.fingerprint()?.to_string(),
             rng: self.rng.clone(),
             sums: self.sums.clone(),
             history: self.history.clone(),
         };
         checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimiser)
+    }
+
+    fn fingerprint(&self) -> Result<&str> {
+        match self.fingerprint.get() {
+            Some(known) => Ok(known),
+            None => {
+                let hash = self.texts.fingerprint()?;
+                Ok(self.fingerprint.get_or_init(|| hash))
+            }
+        }
     }
 
     /// Goes on where [`checkpoint`](Self::checkpoint) stood; the trainer must have been made from the same texts and settings.
@@ -170,7 +181,7 @@ impl TextTrainer {
         // a constant schedule may go on for longer; any other depends on the number of epochs
         let longer =
             TextClassifierConfig { epochs: self.config.epochs, ..config.clone() } == self.config && self.config.schedule.is_constant();
-        if !(*config == self.config || longer) || *rng != self.rng || *texts != self.fingerprint {
+        if !(*config == self.config || longer) || *rng != self.rng || *texts != self.fingerprint()? {
             return Err(saved.foreign());
         }
         let state = saved.restore(&self.params, &mut self.optimiser)?;

@@ -21,8 +21,9 @@ pub(super) struct AttentionBranch {
     pub heads: usize,
     pub causal: bool,
     pub eps: f32,
-    /// The stacked layer's output [batch, tokens, 3 width], kept from forward to backward; `None` where nothing learns.
-    pub kept: Option<OnceLock<Vec<f32>>>,
+    /// The stacked layer's output [batch, tokens, 3 width], a buffer for each task, kept from forward to backward; `None`
+    /// where nothing learns.
+    pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
 /// What one thread reuses from task to task.
@@ -160,18 +161,16 @@ impl CustomOp3 for AttentionBranch {
         let rows = heads.n * Self::together(heads.n);
         let chunk = rows * norm.width();
         let mut y = vec![0f32; x.len()];
-        let mut kept = self.kept.as_ref().map(|_| vec![0f32; 3 * x.len()]);
-        let parts: Vec<Option<&mut [f32]>> = match &mut kept {
-            Some(kept) => kept.chunks_mut(3 * chunk).map(Some).collect(),
-            None => (0..x.len().div_ceil(chunk)).map(|_| None).collect(),
-        };
-        let tasks = y.chunks_mut(chunk).zip(x.chunks(chunk)).zip(parts).collect();
+        let tasks = y.chunks_mut(chunk).zip(x.chunks(chunk)).collect();
         let work = self.work(&heads, layout.dims()[0]);
-        parallel::map(tasks, work, || self.scratch(rows), |scratch, ((y, x), kept)| self.forward_rows(&heads, norm, x, y, kept, scratch))
-            .into_iter()
-            .collect::<Result<()>>()?;
-        if let (Some(cell), Some(values)) = (&self.kept, kept) {
-            let _ = cell.set(values);
+        let task = |scratch: &mut Scratch, (y, x): (&mut [f32], &[f32])| -> Result<Vec<f32>> {
+            let mut kept = self.kept.as_ref().map(|_| vec![0f32; 3 * x.len()]);
+            self.forward_rows(&heads, norm, x, y, kept.as_deref_mut(), scratch)?;
+            Ok(kept.unwrap_or_default())
+        };
+        let kept = parallel::map(tasks, work, || self.scratch(rows), task).into_iter().collect::<Result<_>>()?;
+        if let Some(cell) = &self.kept {
+            let _ = cell.set(kept);
         }
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -195,11 +194,11 @@ impl CustomOp3 for AttentionBranch {
         let mut dx = vec![0f32; x.elem_count()];
         let mut run = |all: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| -> Result<Vec<NormGradients>> {
             let norm = Affine { weight, bias, eps: self.eps };
-            let inputs = all.chunks(chunk).zip(g.chunks(chunk)).zip(qkv.chunks(3 * chunk));
+            let inputs = all.chunks(chunk).zip(g.chunks(chunk)).zip(qkv);
             let tasks = dx.chunks_mut(chunk).zip(inputs).collect();
             let work = self.work(&heads, x.dims()[0]);
             #[allow(clippy::type_complexity)]
-            let task = |scratch: &mut Scratch, (dx, ((x, g), qkv)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
+            let task = |scratch: &mut Scratch, (dx, ((x, g), qkv)): (&mut [f32], ((&[f32], &[f32]), &Vec<f32>))| {
                 self.backward_rows(&heads, norm, x, qkv, g, dx, scratch)
             };
             parallel::map(tasks, work, || self.scratch(rows), task).into_iter().collect()

@@ -19,8 +19,8 @@ pub(super) struct MlpBranch {
     pub fc2: Arc<PackedLinear>,
     pub activation: Activation,
     pub eps: f32,
-    /// fc1's output [rows, hidden], kept from forward to backward; `None` where nothing learns.
-    pub kept: Option<OnceLock<Vec<f32>>>,
+    /// fc1's output [rows, hidden], a buffer for each task, kept from forward to backward; `None` where nothing learns.
+    pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
 /// Columns of the hidden layer that are activated and multiplied at a time.
@@ -125,17 +125,15 @@ impl CustomOp3 for MlpBranch {
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
         let rows = x.len() / width.max(1);
         let mut y = vec![0f32; x.len()];
-        let mut kept = self.kept.as_ref().map(|_| vec![0f32; rows * hidden]);
-        let parts: Vec<Option<&mut [f32]>> = match &mut kept {
-            Some(kept) => kept.chunks_mut(hidden * ROWS).map(Some).collect(),
-            None => (0..rows.div_ceil(ROWS)).map(|_| None).collect(),
+        let tasks = y.chunks_mut(width * ROWS).zip(x.chunks(width * ROWS)).collect();
+        let task = |scratch: &mut Scratch, (y, x): (&mut [f32], &[f32])| -> Result<Vec<f32>> {
+            let mut kept = self.kept.as_ref().map(|_| vec![0f32; x.len() / width * hidden]);
+            self.forward_rows(norm, x, y, kept.as_deref_mut(), scratch)?;
+            Ok(kept.unwrap_or_default())
         };
-        let tasks = y.chunks_mut(width * ROWS).zip(x.chunks(width * ROWS)).zip(parts).collect();
-        parallel::map(tasks, self.work(rows), || self.scratch(), |scratch, ((y, x), kept)| self.forward_rows(norm, x, y, kept, scratch))
-            .into_iter()
-            .collect::<Result<()>>()?;
-        if let (Some(cell), Some(values)) = (&self.kept, kept) {
-            let _ = cell.set(values);
+        let kept = parallel::map(tasks, self.work(rows), || self.scratch(), task).into_iter().collect::<Result<_>>()?;
+        if let Some(cell) = &self.kept {
+            let _ = cell.set(kept);
         }
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
@@ -153,15 +151,15 @@ impl CustomOp3 for MlpBranch {
         };
         self.fc1.backward()?;
         self.fc2.backward()?;
-        let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
+        let width = self.fc1.inputs();
         let mut dx = vec![0f32; x.elem_count()];
         let mut run = |x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| -> Result<Vec<NormGradients>> {
             let norm = Affine { weight, bias, eps: self.eps };
-            let inputs = x.chunks(width * ROWS).zip(g.chunks(width * ROWS)).zip(z.chunks(hidden * ROWS));
+            let inputs = x.chunks(width * ROWS).zip(g.chunks(width * ROWS)).zip(z);
             let tasks = dx.chunks_mut(width * ROWS).zip(inputs).collect();
             let work = self.work(x.len() / width);
             #[allow(clippy::type_complexity)]
-            let task = |scratch: &mut Scratch, (dx, ((x, g), z)): (&mut [f32], ((&[f32], &[f32]), &[f32]))| {
+            let task = |scratch: &mut Scratch, (dx, ((x, g), z)): (&mut [f32], ((&[f32], &[f32]), &Vec<f32>))| {
                 self.backward_rows(norm, x, z, g, dx, scratch)
             };
             parallel::map(tasks, work, || self.scratch(), task).into_iter().collect()

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use super::gemm::{Kernel, Packed, Rows, Target, View, library};
 use super::isa::vectorised;
 use super::math::{exp, sum};
-use super::{Isa, Precision, f32_slice, with_f32};
+use super::{Isa, Precision, f32_slice, parallel, with_f32};
 use crate::rng::Rng;
 
 /// Features a tile: its noisy features and logits stay in a core's own cache.
@@ -18,6 +18,10 @@ const TILE: usize = 128;
 const GROUPS: usize = 32;
 /// … and in fewer where a gradient is so large that theirs would fill more than this many values.
 const GRADIENT_VALUES: usize = 16 << 20;
+/// A gradient of more values than this lies in no cache: to add up those of many groups then costs as much as to make them, …
+const CACHED_VALUES: usize = 1 << 17;
+/// … so a group takes at least this many tiles.
+const LARGE_GROUP: usize = 4;
 
 /// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head.
 ///
@@ -89,7 +93,8 @@ impl Fused {
     fn run(&self, features: &[f32], weight: &[f32], classes: usize, width: usize) -> Vec<Sums> {
         let step = &self.step;
         let (size, tiles) = (step.len(), step.len().div_ceil(TILE));
-        let groups = GROUPS.min(GRADIENT_VALUES / weight.len().max(1)).clamp(1, tiles.max(1));
+        let smallest = if weight.len() > CACHED_VALUES { LARGE_GROUP } else { 1 };
+        let groups = GROUPS.min(GRADIENT_VALUES / weight.len().max(1)).min(tiles / smallest).max(1);
         let kernel = Kernel::new(self.isa, Precision::F32);
         let packed = Packed::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
         let buffers = || (vec![0f32; TILE * width], vec![0f32; TILE * classes], Rows::new(kernel, TILE, width));
@@ -121,6 +126,20 @@ impl Fused {
         (0..groups).into_par_iter().with_max_len(1).map_init(buffers, group).collect()
     }
 
+    /// The gradient of all groups, each number of it summed in their order.
+    fn add_up(&self, groups: &mut [Sums]) -> Vec<f32> {
+        const PART: usize = 1 << 14;
+        let Some((first, rest)) = groups.split_first_mut() else { return Vec::new() };
+        let mut total = std::mem::take(&mut first.gradient);
+        let work = total.len() * rest.len();
+        parallel::for_each(total.chunks_mut(PART).enumerate().collect(), work, |(part, total)| {
+            for group in &*rest {
+                add(self.isa, &group.gradient[part * PART..][..total.len()], total);
+            }
+        });
+        total
+    }
+
     /// u/‖u‖ + n for the features from position `start` on: [length, width].
     fn noisy(&self, features: &[f32], start: usize, width: usize, out: &mut [f32]) {
         if self.step.noise > 0.0 {
@@ -143,19 +162,14 @@ impl CustomOp1 for Fused {
         let (classes, width) = layout.shape().dims2()?;
         self.step.check(classes, width)?;
         let weight = f32_slice(weight, layout)?;
-        let mut sums = with_f32(&self.step.features, |features| self.run(features, weight, classes, width))?.into_iter();
-        // always in the same order
-        let mut total = sums.next().unwrap_or(Sums { loss: 0.0, right: 0, gradient: vec![0f32; weight.len()] });
-        for part in sums {
-            total.loss += part.loss;
-            total.right += part.right;
-            add(self.isa, &part.gradient, &mut total.gradient);
-        }
+        let mut groups = with_f32(&self.step.features, |features| self.run(features, weight, classes, width))?;
+        let (loss, right) = (groups.iter().map(|sums| sums.loss).sum::<f64>(), groups.iter().map(|sums| sums.right).sum::<usize>());
         if self.learns {
-            let _ = self.gradient.set(Tensor::from_vec(total.gradient, (classes, width), self.step.features.device())?);
+            let gradient = self.add_up(&mut groups);
+            let _ = self.gradient.set(Tensor::from_vec(gradient, (classes, width), self.step.features.device())?);
         }
-        let mean = (total.loss / self.step.len() as f64) as f32;
-        Ok((CpuStorage::F32(vec![mean, total.right as f32]), Shape::from(2)))
+        let mean = (loss / self.step.len() as f64) as f32;
+        Ok((CpuStorage::F32(vec![mean, right as f32]), Shape::from(2)))
     }
 
     fn bwd(&self, weight: &Tensor, _: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
