@@ -66,6 +66,14 @@ fn finished_runs_are_kept_and_jobs_change_nothing() {
     for name in ["table.txt", "table.md", "table.tex", "table.csv", "study.json", "study.svg"] {
         assert!(folder.path().join(name).exists(), "{name}");
     }
+    // the CSV carries the numbers, not the words of the table
+    let csv = std::fs::read_to_string(folder.path().join("table.csv")).unwrap();
+    let mut lines = csv.lines().map(|line| line.split(',').collect::<Vec<_>>());
+    assert_eq!(lines.next().unwrap()[..4], ["noise", "prompts", "zero_shot_mean", "zero_shot_std"]);
+    for (line, row) in lines.zip(&study.rows) {
+        let lafter = row.lafter.unwrap();
+        assert_eq!((line[6].parse::<f64>().unwrap(), line[7].parse::<f64>().ok(), line[8]), (lafter.mean, lafter.std, "3"));
+    }
 }
 
 #[test]
@@ -90,4 +98,18 @@ fn the_first_failure_ends_the_grid_with_the_name_of_its_run() {
     });
     let error = failing.run(silent).unwrap_err().to_string();
     assert!(error.contains("images=none") && error.lines().count() == 1, "{error}");
+}
+
+#[test]
+fn what_stands_twice_is_refused_before_anything_runs() {
+    let noise = |values: [f32; 2]| grid().vary("text noise", values, |config, noise| config.text.noise = noise);
+    for (grid, says) in [
+        (noise([0.1, 0.1]), "text noise=0.1 stands twice"),
+        (noise([0.1, 0.2]).vary("noise", [3], |config, prompts| config.image.prompts = prompts), "the factor noise stands twice"),
+        (grid().vary("empty", [0usize; 0], |config, prompts| config.image.prompts = prompts), "no level"),
+    ] {
+        let error = grid.cells().unwrap_err().to_string();
+        assert!(error.contains(says) && error.lines().count() == 1, "{error}");
+        assert!(grid.run(silent).is_err());
+    }
 }

@@ -53,7 +53,9 @@ fn a_run_leaves_a_report_figures_and_a_page() {
     gallery::write(&experiment, &outcome, "A short run", folder.path()).unwrap();
     let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("zero-shot"));
-    for figure in ["views", "text-classifier", "features", "tuning", "confusion", "classes", "reliability"] {
+    let first = ["views", "words", "text-classifier", "features", "neighbours", "modality-gap"];
+    let second = ["tuning", "confidence", "attention", "prompts", "confusion", "classes", "reliability"];
+    for figure in first.into_iter().chain(second) {
         assert!(folder.path().join("figures").join(figure).with_extension("svg").exists(), "{figure}");
     }
     let json: serde_json::Value = serde_json::from_slice(&std::fs::read(folder.path().join("report.json")).unwrap()).unwrap();

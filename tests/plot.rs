@@ -4,8 +4,8 @@
 use image::{Rgb, RgbImage};
 use lafter::eval::{Evaluation, calibration_error};
 use lafter::plot::{
-    Figure, Panel, Series, Sort, attention, bars, confusion, curves, embedding, histogram, index_html, modality_gap, panels, reliability,
-    spread_bars, text_width, views,
+    Figure, Panel, Series, Sort, attention, attention_rows, bars, confusion, curves, embedding, embedding_tsne, histogram, index_html,
+    modality_gap, panels, reliability, spread_bars, text_width, views, word_counts,
 };
 use lafter::rng::Rng;
 use roxmltree::{Document, Node};
@@ -44,7 +44,9 @@ fn text_box(node: Node) -> [f64; 4] {
 /// Checks what holds for every picture and returns how many elements of `class` it has.
 fn check(name: &str, figure: &Figure, class: &str) -> usize {
     if let Ok(folder) = std::env::var("LAFTER_FIGURES") {
-        figure.save(std::path::Path::new(&folder).join(format!("{name}.svg"))).unwrap();
+        for ending in ["svg", "png"] {
+            figure.save(std::path::Path::new(&folder).join(format!("{name}.{ending}"))).unwrap();
+        }
     }
     let svg = figure.svg();
     assert!(!svg.contains("NaN") && !svg.contains("inf\""), "{name} has a number that is none");
@@ -175,6 +177,17 @@ fn confusion_matrices() {
     }
 }
 
+#[test]
+fn many_classes_fit_a_notebook_and_their_confusions_are_told() {
+    for k in [50, 100, 300] {
+        let figure = confusion(&counts(k, &mut Rng::new(6)), &names(k)).unwrap();
+        assert!(figure.size().0 <= 720.0, "{k} classes: {:?}", figure.size());
+        assert_eq!(figure.svg().matches(" taken for ").count() - check(&format!("confusion_{k}"), &figure, "cell"), 10);
+    }
+    let long: Vec<String> = (0..60).map(|i| format!("{} {i}", awkward()[i % 6])).collect();
+    assert!(confusion(&counts(60, &mut Rng::new(7)), &long).map(|f| check("confusion_long", &f, "cell")).unwrap() > 60);
+}
+
 fn scene(width: u32, height: u32, seed: u64) -> RgbImage {
     let mut rng = Rng::new(seed);
     let (cx, cy) = (rng.range(0.3, 0.7), rng.range(0.3, 0.7));
@@ -234,10 +247,18 @@ fn text_and_image_features() {
     let again = embedding(&texts, &text_labels, &images, &image_labels, &names(10)).unwrap();
     assert_eq!(figure, again, "the same features must give the same picture");
 
+    let figure = embedding_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap();
+    assert_eq!((check("tsne", &figure, "text"), check("tsne", &figure, "image"), check("tsne", &figure, "gap")), (80, 400, 0));
+    assert_eq!(figure, embedding_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap());
+    assert!(embedding_tsne(&texts[..3], &text_labels[..3], &[], &[], &names(10), 30.0).is_err());
+
     let (texts, text_labels) = features(100, 1, 16, 2.0, &mut rng);
     let (images, image_labels) = features(100, 30, 16, -2.0, &mut rng);
     let figure = embedding(&texts, &text_labels, &images, &image_labels, &names(100)).unwrap();
     assert_eq!(check("embedding_100", &figure, "image"), 1500);
+    assert!(check("embedding_100", &figure, "ground") > 10, "classes are named where there is room");
+    let long: Vec<String> = (0..100).map(|i| format!("{} {i}", awkward()[i % 6])).collect();
+    check("embedding_long", &embedding(&texts, &text_labels, &[], &[], &long).unwrap(), "text");
 }
 
 #[test]
@@ -327,6 +348,46 @@ fn attention_lies_over_the_picture() {
     let maps = [("block 1".to_string(), map(3)), ("block 4".to_string(), map(12))];
     assert_eq!(check("attention", &attention("Class token", &picture, 5, &maps).unwrap(), "view"), 3);
     assert!(attention("t", &picture, 4, &maps).unwrap_err().to_string().contains("block 1"));
+}
+
+#[test]
+fn several_pictures_have_a_row_of_maps_each() {
+    let row = |seed: u64, side: u32| {
+        let map = |block: usize| {
+            (format!("block {}", block + 1), Rng::new(seed + block as u64).normals(49, 1.0).iter().map(|v| v.exp()).collect())
+        };
+        (scene(side, side, seed), (0..4).map(map).collect::<Vec<(String, Vec<f32>)>>())
+    };
+    let figure = attention_rows("Attention of the class token", 7, &[row(1, 32), row(2, 224)]).unwrap();
+    assert_eq!(check("attention_rows", &figure, "view"), 10);
+    let (picture, maps) = row(3, 56);
+    let many: Vec<(String, Vec<f32>)> = (0..50).map(|i| (format!("prompt {}", i + 1), maps[i % 4].1.clone())).collect();
+    assert_eq!(check("attention_prompts", &attention("Visual prompts", &picture, 7, &many).unwrap(), "view"), 51);
+    // attention on one patch alone, and on all alike
+    let flat = [("one".to_string(), vec![1.0, 0.0, 0.0, 0.0]), ("even".to_string(), vec![0.25; 4])];
+    assert_eq!(check("attention_flat", &attention("", &picture, 2, &flat).unwrap(), "view"), 3);
+    assert!(attention_rows("t", 7, &[]).is_err() && attention("t", &picture, 7, &[]).is_err());
+    assert!(attention("t", &picture, 1, &[("bad".into(), vec![f32::NAN])]).is_err());
+}
+
+#[test]
+fn words_by_class() {
+    let say = |class: &str, i: usize| {
+        let kind = ["a photo of", "a drawing that shows", "seen from the air on a clear day:"][i % 3];
+        format!("{kind} {class}, with its {} and {}.", ["roof", "river", "wings"][i % 3], ["windows", "banks", "feathers"][(i / 3) % 3])
+    };
+    for (name, classes) in [("words", names(10)), ("words_awkward", awkward()), ("words_100", names(100)), ("words_one", names(1))] {
+        let labels: Vec<usize> = (0..classes.len() * 7).map(|i| i % classes.len()).collect();
+        let sentences: Vec<String> = labels.iter().enumerate().map(|(i, c)| say(&classes[*c], i * i + c)).collect();
+        let figure = word_counts("Descriptions", &classes, &sentences, &labels).unwrap();
+        assert_eq!(check(name, &figure, "bar"), classes.len());
+    }
+    // a class without a sentence, a sentence without a word
+    let figure = word_counts("t", &names(2), &[String::new()], &[0]).unwrap();
+    assert!(check("words_empty", &figure, "bar") == 2 && figure.svg().contains("no sentence"));
+    assert!(word_counts("t", &names(2), &[], &[]).is_err());
+    assert!(word_counts("t", &names(2), &["a".into()], &[2]).is_err());
+    assert!(word_counts("t", &names(2), &["a".into()], &[]).is_err());
 }
 
 #[test]

@@ -8,7 +8,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::shard::Shard;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::lafter::LafterConfig;
 
@@ -118,13 +118,34 @@ impl Ablation {
         self
     }
 
+    /// Two cells of one name would overwrite each other.
+    fn check(&self) -> Result<()> {
+        for (i, (factor, levels)) in self.factors.iter().enumerate() {
+            if self.factors[..i].iter().any(|(other, _)| other == factor) {
+                return Err(Error::Usage(format!("the factor {factor} stands twice: give all its levels at once")));
+            }
+            if levels.is_empty() {
+                return Err(Error::Usage(format!("the factor {factor} has no level: give at least one value")));
+            }
+            if let Some((_, level)) = levels.iter().enumerate().find(|(at, level)| levels[..*at].iter().any(|l| l.label == level.label)) {
+                return Err(Error::Usage(format!("{factor}={} stands twice: leave one out", level.label)));
+            }
+        }
+        Ok(())
+    }
+
     /// Names of the factors.
     pub fn factors(&self) -> Vec<String> {
         self.factors.iter().map(|(name, _)| name.clone()).collect()
     }
 
     /// All runs of the whole grid: settings in the order of the factors, the last varying fastest, seeds innermost.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a factor or a level that stands twice or a factor without levels; settings that a run would
+    /// refuse.
     pub fn cells(&self) -> Result<Vec<Cell>> {
+        self.check()?;
         let mut settings = vec![(Vec::new(), self.base.clone())];
         for (factor, levels) in &self.factors {
             let mut next = Vec::with_capacity(settings.len() * levels.len());

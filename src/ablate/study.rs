@@ -107,6 +107,22 @@ impl Study {
         table
     }
 
+    /// The numbers of [`table`](Self::table) for other programs: mean and standard deviation in columns of their own, with all
+    /// digits; empty where there is none.
+    pub fn to_csv(&self) -> String {
+        let stages = ["zero_shot", "text_classifier", "lafter"];
+        let numbers = stages.iter().flat_map(|stage| [format!("{stage}_mean"), format!("{stage}_std")]);
+        let header: Vec<String> = self.factors.iter().cloned().chain(numbers).chain(["n".to_string()]).collect();
+        let mut table = Table::new(&header);
+        for row in &self.rows {
+            let text = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
+            let spreads = [row.zero_shot, row.text_classifier, row.lafter].into_iter();
+            let numbers = spreads.flat_map(|spread| [text(spread.map(|s| s.mean)), text(spread.and_then(|s| s.std))]);
+            table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
+        }
+        table.to_csv()
+    }
+
     /// The last stage that ran, as bars with their spread.
     ///
     /// # Errors
@@ -127,7 +143,7 @@ impl Study {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let (folder, table) = (folder.as_ref(), self.table());
         std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
-        let forms = [("txt", table.to_string()), ("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", table.to_csv())];
+        let forms = [("txt", table.to_string()), ("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", self.to_csv())];
         for (ending, text) in forms {
             save_atomically(folder.join("table").with_extension(ending), text.as_bytes())?;
         }

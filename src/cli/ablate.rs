@@ -45,7 +45,13 @@ fn grid(args: &AblateArgs, base: Experiment) -> Result<Ablation> {
         let Some((field, values)) = factor.split_once('=') else {
             return Err(Error::Usage(format!("--vary {factor} has no values: write --vary FIELD=V,V,…")));
         };
-        let values: Vec<String> = values.split(',').map(|value| value.trim().to_string()).collect();
+        if field == "seed" {
+            return Err(Error::Usage("the seed is no factor: give --seed for the first and --seeds for how many".into()));
+        }
+        if args.paper && field == "text.noise" {
+            return Err(Error::Usage("--paper varies text.noise itself: give its levels by --noises".into()));
+        }
+        let values = values_of(values);
         for value in &values {
             ablate::set_field(&mut config, field, value)?; // refused now, not in the middle of the grid
         }
@@ -53,4 +59,28 @@ fn grid(args: &AblateArgs, base: Experiment) -> Result<Ablation> {
         grid = grid.vary_experiment(field, values, move |experiment, value| ablate::set_field(&mut experiment.config, &name, &value));
     }
     Ok(grid)
+}
+
+/// Parts at the commas outside brackets: `[0.2,1],[0.5,1]` are two values.
+fn values_of(text: &str) -> Vec<String> {
+    let (mut values, mut depth) = (vec![String::new()], 0i32);
+    for c in text.chars() {
+        depth += i32::from(c == '[') - i32::from(c == ']');
+        match (c, values.last_mut()) {
+            (',', _) if depth <= 0 => values.push(String::new()),
+            (c, Some(value)) => value.push(c),
+            (_, None) => {}
+        }
+    }
+    values.into_iter().map(|value| value.trim().to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn lists_are_single_values() {
+        assert_eq!(super::values_of("0, 0.3,1"), ["0", "0.3", "1"]);
+        assert_eq!(super::values_of("[0.2,1],[0.5, 1]"), ["[0.2,1]", "[0.5, 1]"]);
+        assert_eq!(super::values_of(""), [""]);
+    }
 }

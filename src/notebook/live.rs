@@ -173,7 +173,7 @@ impl Curve {
         (self.stale, self.drawn) = (false, Some(Instant::now()));
         let mut parts = vec![Panel::new("loss", vec![Series::new("loss", self.loss.iter().copied())])];
         if !self.accuracy.is_empty() {
-            parts.push(Panel::new("accuracy, %", vec![Series::new("accuracy", self.accuracy.iter().copied())]));
+            parts.push(Panel::new("accuracy, %", vec![Series::new("accuracy, %", self.accuracy.iter().copied())]));
         }
         let unit = self.unit.strip_suffix('s').unwrap_or(&self.unit);
         if let Ok(figure) = panels(&self.kind, unit, &parts) {

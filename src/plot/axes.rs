@@ -56,7 +56,8 @@ impl Axes {
             if ticks == Ticks::Across {
                 mesh.disable_y_mesh().disable_y_axis();
             }
-            mesh.x_labels(9)
+            let wholes = (x.1.floor() - x.0.ceil()).max(0.0) as usize + 1;
+            mesh.x_labels(if ticks == Ticks::Whole { wholes.min(9) } else { 9 })
                 .y_labels(if ticks != Ticks::Across { 6 } else { 0 })
                 .max_light_lines(0)
                 .bold_line_style(grid)

@@ -2,7 +2,7 @@
 
 use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, MUTED, Type, WIDTH};
 use super::figure::Figure;
-use super::text::{text_width, widest, wrap_into};
+use super::text::{text_width, widest, wrap, wrap_into};
 use crate::error::{Error, Result};
 
 /// Size of class names.
@@ -33,17 +33,21 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
     }
     // Class names first: the more lines a cell has room for, the narrower the margins.
     let line = SIZE * LINE;
-    let rough = ((WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64).clamp(line, 46.0);
-    // Beyond 150 classes the cells shrink and only every second, third … class is named.
-    let rough = if k > 150 { (1800.0 / k as f64).max(1.5) } else { rough };
-    let most = (rough / line).floor().max(1.0) as usize;
-    let names: Vec<Vec<String>> = classes.iter().map(|name| wrap_into(name, SIZE, WANTED, most)).collect();
+    let rough = (WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64;
+    // More classes than lines of text have room: cells shrink to the width of a notebook, every second, third … class is named,
+    // and the most frequent confusions are told in words below.
+    let many = rough < line;
+    let most = (rough.min(46.0) / line).floor().max(1.0) as usize;
+    let fit = |name: &String| if many { wrap(name, SIZE, WANTED) } else { wrap_into(name, SIZE, WANTED, most) };
+    let names: Vec<Vec<String>> = classes.iter().map(fit).collect();
     let margin = names.iter().map(|lines| widest(lines, SIZE)).fold(0.0, f64::max) + 8.0;
-    let every = (line / rough).ceil().max(1.0) as usize;
 
     let axis = 18.0;
     let left = EDGE + axis + margin;
-    let cell = if k <= 150 { ((WIDTH - left - EDGE) / k as f64).clamp(rough.min(24.0), 46.0) } else { rough };
+    let exact = (WIDTH - left - EDGE) / k as f64;
+    let cell = if many { exact } else { exact.clamp(rough.min(24.0), 46.0) };
+    let lines = names.iter().map(Vec::len).max().unwrap_or(1) as f64;
+    let every = if many { ((lines * line + 1.0) / cell).ceil() as usize } else { 1 };
     let side = cell * k as f64;
     let legend = text_width("share of the true class's images", SIZE) + 20.0;
     let mut canvas = Canvas::new("Confusion matrix", (left + side + EDGE).max(left.min(EDGE) + legend + 220.0));
@@ -77,7 +81,10 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
             }
         }
     }
-    for (index, lines) in names.iter().enumerate().step_by(every) {
+    // the first and last names must not reach beyond the matrix
+    let first = if many { ((lines * line / 2.0) / cell).floor() as usize } else { 0 };
+    let named = names.iter().enumerate().skip(first).step_by(every);
+    for (index, lines) in named.filter(|(index, _)| !many || index + first < k || k == 1) {
         let middle = (index as f64 + 0.5) * cell;
         canvas.lines(left - 5.0, top + middle, lines, Type::new(SIZE, Anchor::End));
         let first = left + middle + SIZE * 0.35 - line * (lines.len() as f64 - 1.0) / 2.0;
@@ -85,9 +92,41 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
             canvas.text(first + i as f64 * line, top - 5.0, text, Type { turned: true, ..Type::new(SIZE, Anchor::Start) });
         }
     }
-    let below = top + side.max(tall) + 14.0;
+    let mut below = top + side.max(tall) + 14.0;
     scale(&mut canvas, EDGE, below);
-    Ok(canvas.finish(below + 34.0))
+    below += 20.0;
+    if many {
+        below = told(&mut canvas, below, counts, classes);
+    }
+    Ok(canvas.finish(below + 14.0))
+}
+
+/// How many confusions are told in words.
+const TOLD: usize = 10;
+
+/// The most frequent confusions by their share of the true class, one a line. Returns the y below.
+fn told(canvas: &mut Canvas, mut y: f64, counts: &[Vec<usize>], classes: &[String]) -> f64 {
+    let mut wrong: Vec<(f64, usize, usize, usize, usize)> = Vec::new();
+    for (truth, row) in counts.iter().enumerate() {
+        let total: usize = row.iter().sum();
+        let others = row.iter().enumerate().filter(|(predicted, count)| *predicted != truth && **count > 0);
+        wrong.extend(others.map(|(predicted, &count)| (count as f64 / total as f64, truth, predicted, count, total)));
+    }
+    wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
+    if wrong.is_empty() {
+        return y;
+    }
+    y += 20.0;
+    canvas.text(EDGE, y, "Most frequent confusions", Type { bold: true, ..Type::new(11.0, Anchor::Start) });
+    let name = |class: usize| classes.get(class).map_or("", String::as_str);
+    for (share, truth, predicted, count, total) in wrong.into_iter().take(TOLD) {
+        let text = format!("{} taken for {}: {count} of {total} ({:.0} %)", name(truth), name(predicted), 100.0 * share);
+        for line in wrap(&text, 11.0, WIDTH - 2.0 * EDGE) {
+            y += 11.0 * 1.35;
+            canvas.text(EDGE, y, &line, Type::new(11.0, Anchor::Start));
+        }
+    }
+    y
 }
 
 /// A text around `x`, or one that starts where the sheet does, where it would reach over the edge.

@@ -1,4 +1,5 @@
-//! Pictures as owned SVG: training curves, confusion matrices, grids of views, features in the plane, bars.
+//! Pictures as owned SVG: training curves, confusion matrices, grids of views, features in the plane,
+//! attention over pictures, histograms, words by class, bars.
 //!
 //! Inputs are plain numbers, names and pictures; the result is a [`Figure`], which a notebook shows and
 //! [`Figure::save`] writes. Axes come from plotters; no system font or library is used: texts name the generic
@@ -13,6 +14,7 @@ mod canvas;
 mod confusion;
 mod curves;
 mod embedding;
+mod features;
 mod figure;
 mod histogram;
 mod page;
@@ -23,13 +25,15 @@ mod reliability;
 mod series;
 mod spread;
 mod text;
+mod tsne;
 mod views;
+mod words;
 
-pub use attention::attention;
+pub use attention::{AttentionRow, attention, attention_rows};
 pub use bars::{Sort, bars};
 pub use confusion::confusion;
 pub use curves::{Panel, curves, panels};
-pub use embedding::embedding;
+pub use embedding::{embedding, embedding_tsne};
 pub use figure::Figure;
 pub use histogram::{histogram, modality_gap};
 pub use page::index_html;
@@ -38,4 +42,6 @@ pub use reliability::reliability;
 pub use series::Series;
 pub use spread::spread_bars;
 pub use text::text_width;
+pub use tsne::tsne;
 pub use views::views;
+pub use words::word_counts;

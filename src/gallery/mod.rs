@@ -1,4 +1,11 @@
-//! The pictures of a run: curves, confusion, classes before and after, views, both modalities in one plane, one page.
+//! The pictures of a run: curves, confusion, classes before and after, views, words, both modalities in one plane, attention,
+//! confidence, one page.
+
+mod attention;
+mod confidence;
+
+pub use attention::{class_attention, prompt_attention};
+pub use confidence::{confidence, teacher_confidences};
 
 use std::path::Path;
 
@@ -32,6 +39,12 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> 
         "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).",
         views(experiment)?,
     );
+    let texts = &experiment.texts;
+    add(
+        "words",
+        "What the texts say of each class: how long they are, and the words that no other class has as often.",
+        plot::word_counts("Words by class", texts.classes(), texts.sentences(), texts.labels())?,
+    );
     add(
         "text-classifier",
         "Stage one: the classifier learns on noisy text features (eq. 2).",
@@ -44,13 +57,47 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> 
             ],
         )?,
     );
-    add("features", "Texts and test images in one plane: the classes meet, the modalities stay apart.", features(experiment, outcome)?);
+    let rows = Rows::of(experiment, outcome)?;
+    add("features", "Texts and test images in one plane: the classes meet, the modalities stay apart.", rows.embedding(texts.classes())?);
+    // a handful of features has no neighbourhoods and no spread of cosines to show
+    if rows.texts.len() >= 4 && rows.images.len() >= 4 {
+        add(
+            "neighbours",
+            "The same features by t-SNE: who is whose neighbour.",
+            plot::embedding_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
+        );
+        add(
+            "modality-gap",
+            "Cosines within and across the modalities: texts are nearer to texts, images to images.",
+            plot::modality_gap("The modality gap", &rows.texts, &rows.images)?,
+        );
+    }
     if !outcome.history.is_empty() {
         add(
             "tuning",
             "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.",
             tuning(outcome)?,
         );
+    }
+    if let Some(tuned) = outcome.lafter.tuned() {
+        let (before, after) = teacher_confidences(experiment, &outcome.lafter)?;
+        add("confidence", "How sure the teacher is of its pseudo-labels (eq. 3), before and after tuning.", confidence(&before, &after)?);
+        let pictures = attention::of_three_classes(experiment);
+        if !pictures.is_empty() {
+            add(
+                "attention",
+                "Where the class token looks, block by block: above before tuning, below after.",
+                class_attention("Attention of the class token", &experiment.clip, Some(tuned), &pictures)?,
+            );
+        }
+        if let (true, Some(picture)) = (tuned.prompts.count() > 0, pictures.first()) {
+            let last = experiment.clip.vision().blocks.len().saturating_sub(1);
+            add(
+                "prompts",
+                "Where each learned visual prompt looks, in the last block.",
+                prompt_attention("Attention of the visual prompts", &experiment.clip, tuned, picture, last)?,
+            );
+        }
     }
     let last = outcome.tuned.as_ref().unwrap_or(&outcome.text_classifier);
     add(
@@ -106,17 +153,33 @@ fn views(experiment: &Experiment) -> Result<Figure> {
     plot::views("Two views", &rows)
 }
 
-fn features(experiment: &Experiment, outcome: &Outcome) -> Result<Figure> {
-    let texts = &experiment.texts;
-    let step = texts.len().div_ceil(MOST_TEXTS).max(1);
-    let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
-    let sentences: Vec<String> = chosen.iter().map(|i| texts.sentences()[*i].clone()).collect();
-    let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> { Ok(tensor.to_device(&candle_core::Device::Cpu)?.to_vec2::<f32>()?) };
-    let text_rows = rows(&embed::texts(&experiment.clip, &sentences, experiment.cache.as_ref(), silent)?)?;
-    let text_labels: Vec<usize> = chosen.iter().map(|i| texts.labels()[*i]).collect();
-    let images = &outcome.test_features;
-    let image_labels: Vec<usize> = images.indices.iter().filter_map(|i| experiment.test.label(*i)).collect();
-    plot::embedding(&text_rows, &text_labels, &rows(&images.rows)?, &image_labels, texts.classes())
+/// Features of texts (thinned) and test images with their labels, from the untouched towers.
+struct Rows {
+    texts: Vec<Vec<f32>>,
+    text_labels: Vec<usize>,
+    images: Vec<Vec<f32>>,
+    image_labels: Vec<usize>,
+}
+
+impl Rows {
+    fn of(experiment: &Experiment, outcome: &Outcome) -> Result<Self> {
+        let texts = &experiment.texts;
+        let step = texts.len().div_ceil(MOST_TEXTS).max(1);
+        let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
+        let sentences: Vec<String> = chosen.iter().map(|i| texts.sentences()[*i].clone()).collect();
+        let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> { Ok(tensor.to_device(&candle_core::Device::Cpu)?.to_vec2::<f32>()?) };
+        let images = &outcome.test_features;
+        Ok(Self {
+            texts: rows(&embed::texts(&experiment.clip, &sentences, experiment.cache.as_ref(), silent)?)?,
+            text_labels: chosen.iter().map(|i| texts.labels()[*i]).collect(),
+            images: rows(&images.rows)?,
+            image_labels: images.indices.iter().filter_map(|i| experiment.test.label(*i)).collect(),
+        })
+    }
+
+    fn embedding(&self, classes: &[String]) -> Result<Figure> {
+        plot::embedding(&self.texts, &self.text_labels, &self.images, &self.image_labels, classes)
+    }
 }
 
 fn tuning(outcome: &Outcome) -> Result<Figure> {
@@ -128,6 +191,7 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
         Series::at("top-1 on the test set", epochs(|e| e.test_top1)),
         Series::at("pseudo-labels that are right", epochs(|e| e.pseudo_label_accuracy)),
         Series::at("student agrees with teacher", epochs(|e| Some(e.agreement))),
+        Series::at("mean confidence of pseudo-labels", epochs(|e| Some(e.confidence))),
     ];
     shares.retain(|series| !series.points.is_empty());
     let loss = Series::at("loss on strong views", epochs(|e| Some(e.loss)));
