@@ -105,6 +105,12 @@ impl Rng {
         normal_pairs(self.key, self.counter + 1 + (first / 2) as u64, std, out);
     }
 
+    /// The stream's key and the counter of its next draw, for a device that draws by itself.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn next_draw(&self) -> (u64, u64) {
+        (self.key, self.counter + 1)
+    }
+
     /// Moves on as [`normals`](Self::normals) would after `n` draws.
     pub fn skip_normals(&mut self, n: usize) {
         self.counter += n.div_ceil(2) as u64;

@@ -17,7 +17,7 @@ fn both(texts: &NoisyTexts, head: &Head, var: &Var, rows: Option<&[u32]>) -> [(f
     assert_eq!(rngs[0], rngs[1], "both forms draw equally many numbers");
     [fused, plain].map(|(loss, right)| {
         let gradient = (&loss * 3.0).unwrap().backward().unwrap().get(var).unwrap().clone();
-        (loss.to_scalar().unwrap(), right, values(&gradient))
+        (loss.to_scalar().unwrap(), right.to_scalar::<f32>().unwrap() as usize, values(&gradient))
     })
 }
 

@@ -22,6 +22,9 @@ struct EpochSums {
     correct: usize,
 }
 
+/// Steps between two looks at their results.
+const READ_EVERY: usize = 16;
+
 /// Trains a head on noisy text features; [`TextClassifier::fit`] is this with nothing between the epochs.
 ///
 /// ```
@@ -49,6 +52,8 @@ pub struct TextTrainer {
     rng: Rng,
     sums: EpochSums,
     history: Vec<TextEpoch>,
+    /// Loss, number right and size of the steps whose results still lie on the device: a look would make the host wait.
+    unread: Vec<(Tensor, Tensor, usize)>,
     autosave: Option<Autosave>,
 }
 
@@ -78,6 +83,7 @@ impl TextTrainer {
             rng: rng.fork(0x7465_7874),
             sums: EpochSums::default(),
             history: Vec::new(),
+            unread: Vec::new(),
             autosave: None,
             head,
             params,
@@ -106,15 +112,23 @@ impl TextTrainer {
         let rng = self.rng.fork(epoch as u64);
         let order = (steps > 1).then(|| shuffled(n, &mut rng.fork(u64::MAX)));
         while self.sums.steps < steps {
-            check_interrupt("the text classifier stopped between two steps")?;
+            if let Err(stopped) = check_interrupt("the text classifier stopped between two steps") {
+                self.read()?;
+                return Err(stopped);
+            }
             let step = self.sums.steps;
             let rows = order.as_ref().map(|order| &order[step * batch_size..(step * batch_size + batch_size).min(n)]);
             self.step(rows, epoch * steps + step, self.config.epochs * steps, &mut rng.fork(step as u64))?;
             self.sums.steps += 1;
+            if self.unread.len() == READ_EVERY {
+                self.read()?;
+            }
             if let Some(path) = self.autosave.as_mut().and_then(Autosave::due) {
+                self.read()?;
                 self.checkpoint(path)?;
             }
         }
+        self.read()?;
         let sums = std::mem::take(&mut self.sums);
         let record = TextEpoch { epoch: epoch + 1, loss: (sums.loss / n as f64) as f32, accuracy: 100.0 * sums.correct as f32 / n as f32 };
         if !record.loss.is_finite() {
@@ -132,8 +146,16 @@ impl TextTrainer {
     fn step(&mut self, rows: Option<&[u32]>, step: usize, total: usize, rng: &mut Rng) -> Result<()> {
         let (loss, right) = self.texts.loss(&self.head, rows, rng)?;
         self.optimiser.step(&loss.backward()?, self.config.schedule.factor(step, total))?;
-        self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * rows.map_or(self.texts.len(), <[u32]>::len) as f64;
-        self.sums.correct += right;
+        self.unread.push((loss.detach(), right, rows.map_or(self.texts.len(), <[u32]>::len)));
+        Ok(())
+    }
+
+    /// Adds the results of finished steps to the epoch's sums.
+    fn read(&mut self) -> Result<()> {
+        for (loss, right, size) in self.unread.drain(..) {
+            self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * size as f64;
+            self.sums.correct += right.to_scalar::<f32>()? as usize;
+        }
         Ok(())
     }
 

@@ -168,7 +168,7 @@ impl VisionTower {
 
     /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
     /// price of a second copy of the weights (a third where it is tuned), made when first used. Norms stay trainable. On
-    /// another device nothing changes.
+    /// a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
     pub fn packed(&self, precision: Precision) -> Result<Self> {
         self.packed_for(precision, Isa::best())
     }

@@ -1,9 +1,11 @@
 //! The two activations that CLIP checkpoints use.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
+use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// The activation of the MLPs; the checkpoint's configuration says which.
 ///
@@ -26,10 +28,11 @@ pub enum Activation {
 
 impl Activation {
     pub fn forward(self, x: &Tensor) -> Result<Tensor> {
-        if on_cpu_f32(x) { x.contiguous()?.apply_op1(Fused(self)) } else { self.forward_plain(x) }
+        let fused = on_cpu_f32(x) || cuda::takes(x, &[DType::F32, DType::BF16]);
+        if fused { x.contiguous()?.apply_op1(Fused(self)) } else { self.forward_plain(x) }
     }
 
-    /// The same out of Candle's own differentiable operations: the reference, and the path on other devices.
+    /// The same out of Candle's own differentiable operations: the reference, and the path of other types.
     pub fn forward_plain(self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
@@ -59,7 +62,16 @@ impl CustomOp1 for Fused {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::activation(self.0, x, layout)
+    }
+
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return Ok(Some(cuda::activation_backward(self.0, x, grad)?));
+        }
         let mut dx = with_f32(grad, <[f32]>::to_vec)?;
         with_f32(x, |x| {
             let tasks = dx.chunks_mut(CHUNK).zip(x.chunks(CHUNK)).collect();

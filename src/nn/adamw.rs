@@ -2,6 +2,9 @@
 
 use candle_core::{DType, Result, Tensor, Var, backprop::GradStore};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
+
 /// Settings of AdamW; the defaults are those of LaFTer's released code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
@@ -80,6 +83,40 @@ struct Slot {
     rate: f64,
     first: Tensor,
     second: Tensor,
+    /// Both moments [2, n] as the GPU's kernel left them; `first` and `second` are views of it.
+    #[cfg(feature = "cuda")]
+    moments: Option<Tensor>,
+}
+
+/// The numbers of one step of one parameter: θ ← keep·θ − rate · m / (correct2·√v + eps), where
+/// m ← β₁ m + rest1·g and v ← β₂ v + rest2·g².
+#[cfg(feature = "cuda")]
+#[derive(Clone, Copy)]
+pub(super) struct Update {
+    pub keep: f32,
+    pub beta1: f32,
+    pub rest1: f32,
+    pub beta2: f32,
+    pub rest2: f32,
+    pub correct2: f32,
+    pub eps: f32,
+    pub rate: f32,
+}
+
+#[cfg(feature = "cuda")]
+impl Slot {
+    fn step_on_gpu(&mut self, grad: &Tensor, update: Update) -> Result<()> {
+        let moments = match self.moments.take() {
+            Some(moments) => moments,
+            None => Tensor::stack(&[self.first.flatten_all()?, self.second.flatten_all()?], 0)?, // [2, n]
+        };
+        let (parameter, moments) = cuda::adamw(&self.var.as_detached_tensor(), grad, &moments, update)?;
+        self.var.set(&parameter)?;
+        self.first = moments.get(0)?.reshape(self.var.shape())?;
+        self.second = moments.get(1)?.reshape(self.var.shape())?;
+        self.moments = Some(moments);
+        Ok(())
+    }
 }
 
 impl AdamW {
@@ -88,7 +125,16 @@ impl AdamW {
         for ParamGroup { params, weight_decay, rate } in groups {
             for (name, var) in params {
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-                slots.push(Slot { first: zeros()?, second: zeros()?, name, var, weight_decay, rate });
+                slots.push(Slot {
+                    first: zeros()?,
+                    second: zeros()?,
+                    #[cfg(feature = "cuda")]
+                    moments: None,
+                    name,
+                    var,
+                    weight_decay,
+                    rate,
+                });
             }
         }
         Ok(Self { config, slots, steps: 0 })
@@ -105,6 +151,23 @@ impl AdamW {
                 candle_core::bail!("{} has no gradient: an operation between it and the loss drops it", slot.name);
             };
             let rate = learning_rate * slot.rate * factor;
+            #[cfg(feature = "cuda")]
+            if cuda::takes(grad, &[DType::F32]) && slot.var.dtype() == DType::F32 {
+                slot.step_on_gpu(
+                    grad,
+                    Update {
+                        keep: (1.0 - rate * slot.weight_decay) as f32,
+                        beta1: beta1 as f32,
+                        rest1: (1.0 - beta1) as f32,
+                        beta2: beta2 as f32,
+                        rest2: (1.0 - beta2) as f32,
+                        correct2: (1.0 / correct2.sqrt()) as f32,
+                        eps: eps as f32,
+                        rate: (rate / correct1) as f32,
+                    },
+                )?;
+                continue;
+            }
             slot.first = ((&slot.first * beta1)? + (grad * (1.0 - beta1))?)?.detach();
             slot.second = ((&slot.second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?.detach();
             let denominator = ((slot.second.sqrt()? / correct2.sqrt())? + eps)?;
@@ -130,6 +193,10 @@ impl AdamW {
     /// Puts back what [`state`](Self::state) and [`steps`](Self::steps) gave.
     pub fn restore(&mut self, steps: usize, state: &std::collections::HashMap<String, Tensor>) -> Result<()> {
         for slot in &mut self.slots {
+            #[cfg(feature = "cuda")]
+            {
+                slot.moments = None;
+            }
             for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
                 let name = format!("{kind}.{}", slot.name);
                 match state.get(&name) {

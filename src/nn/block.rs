@@ -51,16 +51,17 @@ impl Block {
     /// The block for the first token only, [batch, tokens, width] → [batch, 1, width]: exact, because later stages of
     /// the vision tower read nothing but the class token of the last block.
     pub fn forward_class(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
+        let normed = self.before_attention(x)?;
         let class = normed.narrow(1, 0, 1)?;
-        let x = (x.narrow(1, 0, 1)? + self.attention.attend(&class.contiguous()?, &normed)?)?; // [batch, 1, width]
+        let mixed = self.attention.attend(&class.contiguous()?, &normed)?; // [batch, 1, width]
+        let x = (x.narrow(1, 0, 1)? + mixed.to_dtype(x.dtype())?)?;
         self.mlp(&x)
     }
 
     /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): [batch, tokens, width] →
     /// [batch, heads, tokens, tokens], each row summing to 1.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
-        let normed = self.norm1.forward(x)?;
+        let normed = self.before_attention(x)?;
         self.attention.weights(&normed, &normed)
     }
 
@@ -68,8 +69,13 @@ impl Block {
     fn attend(&self, x: &Tensor) -> Result<Tensor> {
         match self.attention_branch(x) {
             Some(branch) => x.contiguous()?.apply_op3(&self.norm1.weight, &self.norm1.bias, branch),
-            None => x + self.attention.forward(&self.norm1.forward(x)?)?,
+            None => x + self.attention.forward(&self.before_attention(x)?)?.to_dtype(x.dtype())?,
         }
+    }
+
+    /// norm₁(x), in the type in which attention multiplies: the norms and what runs past the branches stay in the type of x.
+    fn before_attention(&self, x: &Tensor) -> Result<Tensor> {
+        self.norm1.forward(x)?.to_dtype(self.attention.query.weight.dtype())
     }
 
     /// x + fc2(act(fc1(norm₂(x))))
@@ -77,8 +83,9 @@ impl Block {
         if let Some(branch) = self.mlp_branch(x) {
             return x.contiguous()?.apply_op3(&self.norm2.weight, &self.norm2.bias, branch);
         }
-        let hidden = self.activation.forward(&self.fc1.forward(&self.norm2.forward(x)?)?)?; // [batch, tokens, hidden]
-        x + self.fc2.forward(&hidden)?
+        let normed = self.norm2.forward(x)?.to_dtype(self.fc1.weight.dtype())?;
+        let hidden = self.activation.forward(&self.fc1.forward(&normed)?)?; // [batch, tokens, hidden]
+        x + self.fc2.forward(&hidden)?.to_dtype(x.dtype())?
     }
 
     /// The fused form of a branch, where its layers are packed and `x` is on the CPU.

@@ -1,10 +1,12 @@
 //! Layer normalisation whose scale and shift learn.
 
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 
 use super::norm_rows::{Affine, NormGradients};
-use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
+use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// y = (x − mean(x)) / √(var(x) + ε) · weight + bias over the last dimension (Ba et al. 2016, eq. 4).
 ///
@@ -42,14 +44,15 @@ impl LayerNorm {
     }
 
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        if on_cpu_f32(x) && self.weight.dtype() == DType::F32 {
+        let fused = on_cpu_f32(x) || cuda::takes(x, &[DType::F32]);
+        if fused && self.weight.dtype() == DType::F32 {
             x.contiguous()?.apply_op3(&self.weight, &self.bias, FusedLayerNorm { eps: self.eps as f32 })
         } else {
             self.forward_plain(x)
         }
     }
 
-    /// The same out of Candle's own differentiable operations: the reference, and the path on other devices.
+    /// The same out of Candle's own differentiable operations: the reference, and the path of other types.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let dtype = x.dtype();
         let x = x.to_dtype(DType::F32)?;
@@ -104,6 +107,19 @@ impl CustomOp3 for FusedLayerNorm {
         Ok((CpuStorage::F32(y), x_layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        x_layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        cuda::layer_norm((x, x_layout), (weight, weight_layout), (bias, bias_layout), self.eps)
+    }
+
     fn bwd(
         &self,
         x: &Tensor,
@@ -112,6 +128,11 @@ impl CustomOp3 for FusedLayerNorm {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            let (dx, dw, db) = cuda::layer_norm_backward(x, weight, grad, self.eps)?;
+            return Ok((Some(dx), Some(dw), Some(db)));
+        }
         let size = weight.elem_count() * ROWS;
         let mut dx = vec![0f32; x.elem_count()];
         let mut run = |x: &[f32], weight: &[f32], bias: &[f32], g: &[f32]| {

@@ -1,6 +1,8 @@
 //! A linear layer that computes only the gradients that someone asks for.
 
-use candle_core::{CpuStorage, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor};
+use candle_core::backend::BackendStorage;
+use candle_core::op::Add;
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 use candle_nn::VarBuilder;
 
 use super::gemm::{View, library};
@@ -58,13 +60,23 @@ impl Linear {
         if let (Some(part), true) = (&self.packed, on_cpu_f32(x)) {
             return x.contiguous()?.apply_op1(FrozenLinear(part.clone()));
         }
-        if !on_cpu_f32(x) {
-            return self.forward_plain(x);
+        if on_cpu_f32(x) && on_cpu_f32(&self.weight) {
+            return self.forward_sparing(&x.reshape(((), inputs))?)?.reshape(dims);
         }
-        self.forward_sparing(&x.reshape(((), inputs))?)?.reshape(dims)
+        // a weight in bf16 takes its input in bf16; the answer is in the type of the input
+        let (kind, x) = (x.dtype(), x.to_dtype(self.weight.dtype())?);
+        let learns = self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op);
+        let y = match learns {
+            true => self.forward_plain(&x)?,
+            false => {
+                let frozen = FrozenProduct { weight: self.weight.clone(), bias: self.bias.clone() };
+                x.reshape(((), inputs))?.contiguous()?.apply_op1(frozen)?.reshape(dims)?
+            }
+        };
+        y.to_dtype(kind)
     }
 
-    /// The same out of Candle's own matmul and addition: the reference, and the path on other devices.
+    /// The same out of Candle's own matmul and addition: the reference, and the path of layers that learn on other devices.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut dims = x.dims().to_vec();
@@ -91,7 +103,8 @@ impl Linear {
     }
 
     /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
-    /// updates of the weight. A layer that learns, or lies on another device, stays as it is.
+    /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing.
+    /// A layer that learns stays as it is.
     pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
         let [layer] = Self::stacked([self], precision, isa)?;
         Ok(layer)
@@ -99,9 +112,23 @@ impl Linear {
 
     /// [`packed`](Self::packed) for layers that read the same input: one product computes them all.
     pub(super) fn stacked<const N: usize>(layers: [&Self; N], precision: Precision, isa: Isa) -> Result<[Self; N]> {
+        if precision == Precision::Bf16 && layers.iter().all(|layer| layer.weight.device().is_cuda()) {
+            let mut rounded = layers.into_iter().map(Self::rounded).collect::<Result<Vec<_>>>()?.into_iter();
+            return Ok(layers.map(|layer| rounded.next().unwrap_or_else(|| layer.clone())));
+        }
         let parts = PackedLinear::stack(&layers.map(|layer| (&layer.weight, layer.bias.as_ref())), precision, isa)?;
         let mut parts = parts.into_iter().flatten();
         Ok(layers.map(|layer| Self { packed: parts.next(), ..layer.clone() }))
+    }
+
+    /// The same layer with weight and bias in bf16, where it is frozen: it multiplies in bf16, sums in f32, and answers in
+    /// the type of its input.
+    pub fn rounded(&self) -> Result<Self> {
+        let round = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::BF16)?.detach()) };
+        if self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
+            return Ok(self.clone());
+        }
+        Ok(Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?))
     }
 
     /// Where it is packed.
@@ -112,6 +139,49 @@ impl Linear {
     /// Memory that packing has taken so far, in bytes; layers of one stack each name the whole stack's.
     pub fn packed_bytes(&self) -> usize {
         self.packed.as_ref().map_or(0, |part| part.stack.bytes())
+    }
+}
+
+/// y = x Wᵀ + b with a frozen weight on any device, in any type that multiplies there; only the input has a gradient.
+struct FrozenProduct {
+    weight: Tensor,
+    bias: Option<Tensor>,
+}
+
+impl FrozenProduct {
+    /// x [rows, inputs]; `of` reaches into the storages of the device at hand.
+    fn run<S: BackendStorage>(&self, x: &S, layout: &Layout, of: impl Fn(&Storage) -> Result<&S>) -> Result<(S, Shape)> {
+        let (rows, inputs) = layout.shape().dims2()?;
+        let (outputs, shape) = (self.weight.dims()[0], Shape::from((rows, self.weight.dims()[0])));
+        let (weight, weight_layout) = self.weight.storage_and_layout();
+        let y = x.matmul(of(&weight)?, (1, rows, outputs, inputs), layout, &weight_layout.transpose(0, 1)?)?;
+        let Some(bias) = &self.bias else { return Ok((y, shape)) };
+        let (bias, bias_layout) = bias.storage_and_layout();
+        let y = y.binary_impl::<Add>(of(&bias)?, &Layout::contiguous(&shape), &bias_layout.broadcast_as(&shape)?)?;
+        Ok((y, shape))
+    }
+}
+
+fn elsewhere<T>() -> Result<T> {
+    candle_core::bail!("a linear layer and its input lie on different devices")
+}
+
+impl CustomOp1 for FrozenProduct {
+    fn name(&self) -> &'static str {
+        "frozen-product"
+    }
+
+    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        self.run(x, layout, |storage| if let Storage::Cpu(storage) = storage { Ok(storage) } else { elsewhere() })
+    }
+
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        self.run(x, layout, |storage| if let Storage::Cuda(storage) = storage { Ok(storage) } else { elsewhere() })
+    }
+
+    /// dx = g W
+    fn bwd(&self, _x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        Ok(Some(grad.contiguous()?.matmul(&self.weight.detach())?))
     }
 }
 

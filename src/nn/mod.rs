@@ -9,6 +9,8 @@ mod adamw;
 mod attention;
 mod attention_branch;
 mod block;
+mod chunked_loss;
+mod cuda;
 mod fused_attention;
 mod gemm;
 mod isa;
@@ -28,6 +30,7 @@ pub use activation::Activation;
 pub use adamw::{AdamW, AdamWConfig, ParamGroup};
 pub use attention::Attention;
 pub use block::Block;
+pub(crate) use chunked_loss::{ChunkedLoss, NoisyUnit};
 pub use isa::Isa;
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;
@@ -58,7 +61,12 @@ pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Resul
     }
 }
 
-/// True where the custom CPU operations apply; elsewhere the plain differentiable form is used.
+/// True on a GPU, for f32: the operations with a kernel there apply.
+pub(crate) fn on_gpu_f32(tensor: &Tensor) -> bool {
+    cuda::takes(tensor, &[candle_core::DType::F32])
+}
+
+/// True where the custom CPU operations apply; elsewhere a GPU's kernels or the plain differentiable form are used.
 pub(crate) fn on_cpu_f32(tensor: &Tensor) -> bool {
     tensor.device().is_cpu() && tensor.dtype() == candle_core::DType::F32
 }

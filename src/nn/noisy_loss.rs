@@ -42,11 +42,11 @@ pub(crate) struct NoisyLoss {
 }
 
 impl NoisyLoss {
-    /// The loss for weights [C, d], with its graph, and the number of features that are classified right.
-    pub fn of(self, weight: &Tensor) -> Result<(Tensor, usize)> {
+    /// The loss for weights [C, d], with its graph, and the number of features that are classified right: two scalars.
+    pub fn of(self, weight: &Tensor) -> Result<(Tensor, Tensor)> {
         let op = Fused { isa: Isa::best(), learns: weight.track_op(), gradient: OnceLock::new(), step: self };
         let both = weight.contiguous()?.apply_op1(op)?; // [2]
-        Ok((both.get(0)?, both.get(1)?.to_scalar::<f32>()? as usize))
+        Ok((both.get(0)?, both.get(1)?.detach()))
     }
 
     fn len(&self) -> usize {

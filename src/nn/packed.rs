@@ -9,14 +9,15 @@ use serde::{Deserialize, Serialize};
 use super::gemm::{Kernel, Packed, Rows, Target};
 use super::{Isa, f32_slice, parallel, with_f32};
 
-/// The numbers in which a frozen linear layer multiplies; sums, norms, attention and everything trainable are f32.
+/// The numbers in which a frozen linear layer multiplies; sums, norms and everything trainable are f32, on the CPU attention
+/// as well.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
     #[default]
     F32,
-    /// Weights and inputs rounded to bf16 (8 bits of mantissa): faster where the processor has AVX-512 BF16, and
-    /// the same as [`F32`](Self::F32) where it has not.
+    /// Weights and inputs rounded to bf16 (8 bits of mantissa). On the CPU faster where it has AVX-512 BF16, and the same
+    /// as [`F32`](Self::F32) where it has not. On a GPU attention and activations between the norms are bf16, too.
     Bf16,
 }
 

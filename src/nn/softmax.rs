@@ -1,8 +1,10 @@
 //! Softmax over the last dimension, with a backward pass.
 
-use candle_core::{CpuStorage, CustomOp1, D, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, D, DType, Layout, Result, Shape, Tensor};
 
-use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
+use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) over the last dimension; `candle_nn::ops::softmax_last_dim` has no backward pass.
 ///
@@ -16,7 +18,8 @@ use super::{Isa, f32_slice, math, on_cpu_f32, parallel, with_f32};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    if on_cpu_f32(x) { x.contiguous()?.apply_op1(FusedSoftmax) } else { candle_nn::ops::softmax(x, D::Minus1) }
+    let fused = on_cpu_f32(x) || cuda::takes(x, &[DType::F32, DType::BF16]);
+    if fused { x.contiguous()?.apply_op1(FusedSoftmax) } else { candle_nn::ops::softmax(x, D::Minus1) }
 }
 
 struct FusedSoftmax;
@@ -40,8 +43,17 @@ impl CustomOp1 for FusedSoftmax {
         Ok((CpuStorage::F32(y), layout.shape().clone()))
     }
 
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::softmax(x, layout)
+    }
+
     /// dxᵢ = pᵢ (gᵢ − Σⱼ gⱼ pⱼ)
     fn bwd(&self, x: &Tensor, p: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
+        #[cfg(feature = "cuda")]
+        if x.device().is_cuda() {
+            return Ok(Some(cuda::softmax_backward(p, grad)?));
+        }
         let n = x.dim(D::Minus1)?.max(1);
         let mut dx = with_f32(grad, <[f32]>::to_vec)?;
         with_f32(p, |p| {

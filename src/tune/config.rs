@@ -49,7 +49,7 @@ pub struct FinetuneConfig {
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails.
     pub max_unreadable: f64,
-    /// The numbers in which the tower's frozen layers multiply on the CPU.
+    /// The numbers in which the tower's frozen layers multiply.
     #[serde(default)]
     pub precision: Precision,
 }
