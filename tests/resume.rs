@@ -58,19 +58,26 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     let data = folder.path();
     write_pictures(&data.join("train"), 48, 1);
     write_pictures(&data.join("test"), 24, 2);
+    // the report names what could not be read, whichever of the runs met it
+    std::fs::write(data.join("train").join(&class_names()[0]).join("broken.png"), "no picture").unwrap();
     let whole = start(data, "whole", false).wait_with_output().unwrap();
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+    let expected = results(data, "whole");
+    assert!(expected.0.contains("broken.png"), "{}", expected.0);
+    // a run that is over has nothing left to do, and says the same
+    assert!(start(data, "whole", true).wait().unwrap().success());
+    assert!(results(data, "whole") == expected, "a finished run that is resumed ends otherwise");
 
     let kills = stop_again_and_again(data, "killed", |run| run.kill().unwrap());
     assert!(kills > 0, "the run was over before it could be killed");
-    assert!(results(data, "killed") == results(data, "whole"), "a killed run ends otherwise");
+    assert!(results(data, "killed") == expected, "a killed run ends otherwise");
 
     #[cfg(unix)]
     {
         let interrupt = |run: &mut Child| assert_eq!(unsafe { libc::kill(run.id() as i32, libc::SIGINT) }, 0);
         let interrupts = stop_again_and_again(data, "interrupted", interrupt);
         assert!(interrupts > 0, "the run was over before it could be interrupted");
-        assert!(results(data, "interrupted") == results(data, "whole"), "an interrupted run ends otherwise");
+        assert!(results(data, "interrupted") == expected, "an interrupted run ends otherwise");
     }
 }
 

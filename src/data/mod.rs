@@ -44,4 +44,5 @@ pub use loader::{Batch, Prefetch, prefetch, prefetch_with};
 pub use open::{OpenOptions, open};
 pub use picture_cache::PictureCache;
 pub use skipped::Skipped;
+pub(crate) use skipped::SkippedRecord;
 pub use split::Split;

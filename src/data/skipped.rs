@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 /// Pictures of one data set that were left out, with reasons; each counts once, however many epochs meet it.
 /// Clones share the log.
 ///
@@ -19,6 +21,13 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 pub struct Skipped {
     total: usize,
     entries: Arc<Mutex<BTreeMap<usize, (String, String)>>>,
+}
+
+/// A log as a checkpoint keeps it.
+#[derive(Serialize, Deserialize)]
+pub(crate) struct SkippedRecord {
+    total: usize,
+    entries: Vec<(usize, String, String)>,
 }
 
 impl Skipped {
@@ -50,6 +59,19 @@ impl Skipped {
     /// The positions in the data set, ascending.
     pub fn indices(&self) -> Vec<usize> {
         self.lock().keys().copied().collect()
+    }
+
+    /// Everything, to be saved: the size of the data set; position, name and reason of each.
+    pub(crate) fn record(&self) -> SkippedRecord {
+        let entries = self.lock().iter().map(|(index, (name, reason))| (*index, name.clone(), reason.clone())).collect();
+        SkippedRecord { total: self.total, entries }
+    }
+
+    /// Reads back what [`record`](Self::record) gave.
+    pub(crate) fn from_record(record: SkippedRecord) -> Self {
+        let log = Self::new(record.total);
+        record.entries.iter().for_each(|(index, name, reason)| log.add(*index, name, reason));
+        log
     }
 
     /// One line with the first reasons; `None` where nothing was left out.

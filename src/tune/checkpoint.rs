@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::FinetuneConfig;
 use super::finetuner::{EpochRecord, EpochSums, Finetuner};
 use crate::checkpoint::{self, Saved};
+use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
 use crate::rng::Rng;
 
@@ -20,6 +21,9 @@ struct State {
     rng: Rng,
     sums: EpochSums,
     history: Vec<EpochRecord>,
+    /// Pictures that could not be read: a resumed run reports them, too.
+    #[serde(default)]
+    skipped: Option<SkippedRecord>,
 }
 
 const KIND: &str = "tuning";
@@ -32,6 +36,7 @@ pub(super) fn save(tuner: &Finetuner, path: &Path) -> Result<()> {
         rng: tuner.rng.clone(),
         sums: tuner.sums.clone(),
         history: tuner.history.clone(),
+        skipped: tuner.skipped.as_ref().map(Skipped::record),
     };
     checkpoint::save(path, KIND, state, &tuner.trainable.params, &tuner.optimiser)
 }
@@ -49,5 +54,6 @@ pub(super) fn load(tuner: &mut Finetuner, path: &Path) -> Result<()> {
     let state = saved.restore(&tuner.trainable.params, &mut tuner.optimiser)?;
     tuner.sums = state.sums;
     tuner.history = state.history;
+    tuner.skipped = state.skipped.map(Skipped::from_record);
     Ok(())
 }

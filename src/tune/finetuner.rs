@@ -124,7 +124,7 @@ pub struct Finetuner {
     pub(super) sums: EpochSums,
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
-    skipped: Option<Skipped>,
+    pub(super) skipped: Option<Skipped>,
     autosave: Option<Autosave>,
 }
 
