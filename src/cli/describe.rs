@@ -79,9 +79,9 @@ pub struct SourceArgs {
     /// Environment variable that holds the key [default: OPENAI_API_KEY, over https or to this machine]
     #[arg(long, value_name = "NAME")]
     pub key_env: Option<String>,
-    /// Requests in flight
-    #[arg(long, value_name = "N", default_value_t = 8)]
-    pub concurrency: usize,
+    /// Requests in flight [default: 8; 16 for a local model, which answers them in one pass]
+    #[arg(long, value_name = "N")]
+    pub concurrency: Option<usize>,
     /// Seconds that one answer may take
     #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true)]
     pub timeout: f64,
@@ -189,10 +189,10 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
 fn report_classes(classes: &ClassNames, bars: &mut Bars) {
     let (blank, twice) = (classes.blank_lines(), classes.duplicates());
     if blank > 0 {
-        bars.show(&Event::Notice(format!("{blank} empty lines of the class file were left out")));
+        bars.show(&Event::Notice(format!("empty lines of the class file left out: {blank}")));
     }
     if twice > 0 {
-        let text = format!("{twice} class names repeat an earlier one: they share its answers, and the output is a list by index");
+        let text = format!("class names that repeat an earlier one: {twice}; they share its answers, and the output is a list by index");
         bars.show(&Event::Notice(text));
     }
 }
@@ -288,7 +288,7 @@ fn finish(
 ) -> Result<()> {
     let cleaner = Cleaner { keep: args.keep.unwrap_or(keep), near: args.near };
     cleaner.validate()?;
-    let asked = ask(generator, plan, journal, args.source.concurrency, |event| bars.show(event))?;
+    let asked = ask(generator, plan, journal, args.source.concurrency.unwrap_or_else(|| generator.at_once()), |event| bars.show(event))?;
     journal.sync()?;
     let collected = write(plan, generator.model(), journal, &cleaner, out)?;
     if let Some(warning) = collected.warning() {

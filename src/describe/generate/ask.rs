@@ -121,7 +121,9 @@ pub fn ask(
         None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
         None if asked.answered + asked.known == 0 => {
             let why = asked.first_failure.unwrap_or_default();
-            Err(Error::Llm(format!("none of {total} requests got an answer, the first because {why}: is the model the right one?")))
+            Err(Error::Llm(format!(
+                "none of {total} requests got an answer, the first because {why}: check that this is the right server and model"
+            )))
         }
         None => Ok(asked),
     }

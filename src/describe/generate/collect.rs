@@ -20,7 +20,8 @@ struct Trace<'a> {
     sentence: &'a str,
     query: &'a str,
     model: &'a str,
-    settings: &'a Settings,
+    /// None where others wrote the sentence.
+    settings: Option<&'a Settings>,
     completion: usize,
     /// Its line in the journal, which holds the answer as it came.
     key: Key,
@@ -113,6 +114,7 @@ pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner,
         file.borrow_mut().sentence(sentence)?;
         let Record { query, model, settings, completion, key, .. } = record;
         let name = plan.classes().get(class).map_or("", String::as_str);
+        let settings = plan.drawn().then_some(settings);
         trace.line(&Trace { class, name, sentence, query, model, settings, completion: *completion, key: *key })
     };
     let collected = each(plan, model, journal, cleaner, begin, sentence)?;

@@ -231,6 +231,10 @@ impl Generator for Endpoint {
         &self.model
     }
 
+    fn at_once(&self) -> usize {
+        8
+    }
+
     fn generate(&self, request: &Request) -> Result<Answer> {
         request.settings.validate()?;
         let mut backoff = Backoff::new(request, self.retries);

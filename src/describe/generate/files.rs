@@ -50,7 +50,7 @@ impl Files {
     /// # Errors
     /// As [`Plan::new`](super::Plan::new).
     pub fn plan<S: AsRef<str>>(&self, classes: &[S]) -> Result<super::Plan> {
-        super::Plan::new(classes, Queries::new(["all sentences of {}"])?, 1, super::Settings::default())
+        Ok(super::Plan::new(classes, Queries::new(["all sentences of {}"])?, 1, super::Settings::default())?.not_drawn())
     }
 }
 

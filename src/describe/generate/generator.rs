@@ -9,6 +9,11 @@ pub trait Generator: Send + Sync {
     /// What it is called in journal and trace; part of an answer's key.
     fn model(&self) -> &str;
 
+    /// How many requests are worth having in flight where the user does not say.
+    fn at_once(&self) -> usize {
+        1
+    }
+
     /// One answer. May be called from several threads at once.
     ///
     /// # Errors

@@ -67,8 +67,8 @@ use crate::describe::Descriptions;
 use crate::error::Result;
 use crate::progress::Event;
 
-/// Asks a whole plan, one request at a time, and cleans the answers; nothing is written to files. With a journal that
-/// stays and many requests in flight: [`ask`], then [`collect`] or [`write`].
+/// Asks a whole plan, as many requests at a time as the generator likes, and cleans the answers; nothing is written to
+/// files. With a journal that stays: [`ask`], then [`collect`] or [`write`].
 ///
 /// # Errors
 /// As [`ask`] and [`collect`].
@@ -79,6 +79,6 @@ pub fn describe(
     events: impl FnMut(&Event),
 ) -> Result<(Descriptions, Collected)> {
     let mut journal = Journal::temporary()?;
-    ask(generator, plan, &mut journal, 1, events)?;
+    ask(generator, plan, &mut journal, generator.at_once(), events)?;
     collect(plan, generator.model(), &mut journal, cleaner)
 }

@@ -22,6 +22,7 @@ pub struct Plan {
     queries: Queries,
     completions: usize,
     settings: Settings,
+    drawn: bool,
 }
 
 impl Plan {
@@ -35,7 +36,7 @@ impl Plan {
         if completions == 0 {
             return Err(Error::Usage("--completions must be at least 1".into()));
         }
-        Ok(Self { classes, queries, completions, settings })
+        Ok(Self { classes, queries, completions, settings, drawn: true })
     }
 
     /// How many requests there are.
@@ -66,6 +67,16 @@ impl Plan {
     /// The settings of every request.
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    /// For answers that others wrote: how they were drawn is not known, so the trace gives no settings.
+    pub(super) fn not_drawn(self) -> Self {
+        Self { drawn: false, ..self }
+    }
+
+    /// True where the settings made the answers.
+    pub(super) fn drawn(&self) -> bool {
+        self.drawn
     }
 
     /// Request `i` (below [`len`](Self::len)): by class, then by query, then by completion.

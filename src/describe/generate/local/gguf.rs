@@ -4,12 +4,14 @@ use std::fs::File;
 use std::io::{BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
 
+use candle_core::quantized::QTensor;
 use candle_core::quantized::gguf_file::{Content, Value};
+use candle_core::{Device, Result as CandleResult};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// Positions for which candle-transformers' Llama prepares its rotations.
+/// Positions for which rotations are prepared: a query and its answer are far shorter.
 const LONGEST: usize = 4096;
 
 /// An open GGUF file.
@@ -66,6 +68,14 @@ impl Gguf {
         if !divides(heads, groups) || !(divides(width, heads) || self.family == "qwen3") {
             return Err(Error::Llm(format!("{path} is a broken GGUF file (its heads do not divide its width): fetch it again")));
         }
+        // llama.cpp, behind an endpoint, reads these as well
+        let remedy = "choose another model, or serve it with llama.cpp and name the server with --endpoint";
+        if self.of_family("expert_count").unwrap_or(0) > 1 {
+            return Err(Error::Llm(format!("{path} is a mixture of experts: {remedy}")));
+        }
+        if self.of_family("rope.dimension_count").is_some_and(|rotated| rotated as usize != self.head_width()) {
+            return Err(Error::Llm(format!("{path} rotates a part of each head only: {remedy}")));
+        }
         let end = |name: &String| {
             self.content.tensor_infos.get(name).map(|info| {
                 let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
@@ -98,6 +108,29 @@ impl Gguf {
 
     pub(super) fn flag(&self, key: &str) -> Option<bool> {
         self.content.metadata.get(key).and_then(|value| value.to_bool().ok())
+    }
+
+    pub(super) fn real(&self, key: &str) -> Option<f32> {
+        self.content.metadata.get(&format!("{}.{key}", self.family)).and_then(|value| value.to_f32().ok())
+    }
+
+    /// A count that [`check`](Self::check) has seen.
+    pub(super) fn size(&self, key: &str) -> usize {
+        self.of_family(key).unwrap_or(0) as usize
+    }
+
+    /// The width of an attention head.
+    pub(super) fn head_width(&self) -> usize {
+        let (width, heads) = (self.size("embedding_length"), self.size("attention.head_count"));
+        self.of_family("attention.key_length").map_or(width / heads.max(1), |width| width as usize)
+    }
+
+    pub(super) fn has(&self, tensor: &str) -> bool {
+        self.content.tensor_infos.contains_key(tensor)
+    }
+
+    pub(super) fn tensor(&mut self, name: &str, device: &Device) -> CandleResult<QTensor> {
+        self.content.tensor(&mut self.reader, name, device)
     }
 
     fn of_family(&self, key: &str) -> Option<u64> {
