@@ -18,7 +18,11 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     if args.dry_run {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
-        println!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len());
+        if common.json {
+            super::commands::print(&serde_json::json!({ "runs": mine, "of": cells.len() }));
+        } else {
+            println!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len());
+        }
         return Ok(());
     }
     let study = if args.collect { grid.collect()? } else { grid.run(|event| bars.show(event))? };

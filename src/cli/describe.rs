@@ -36,6 +36,8 @@ twice), and texts.trace.jsonl, the query, model and settings of every sentence.
 A file for --queries holds one query a line: {} is the class name, {article} before it becomes a or an.
   Describe what {article} {} looks like on a map.";
 
+const CLEANING: &str = "What is kept";
+
 #[derive(Args)]
 pub struct DescribeArgs {
     /// Class names, one a line, in the order of the labels
@@ -54,10 +56,10 @@ pub struct DescribeArgs {
     #[command(flatten)]
     pub settings: SettingArgs,
     /// What of each line of an answer is kept: first (sentence), each (sentence), whole [default: first; whole with --from]
-    #[arg(long, value_name = "WHAT")]
+    #[arg(long, value_name = "WHAT", help_heading = CLEANING)]
     pub keep: Option<Keep>,
     /// Sentences of a class that share this much of their word pairs count as the same, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.8, allow_negative_numbers = true)]
+    #[arg(long, value_name = "SHARE", default_value_t = 0.8, allow_negative_numbers = true, help_heading = CLEANING)]
     pub near: f32,
 }
 
@@ -133,11 +135,13 @@ pub struct SettingArgs {
     /// chat or completion [default: chat; completion for a GGUF without a chat template]
     #[arg(long)]
     pub api: Option<Api>,
+    /// The longest answer, in the model's tokens [default: 50]
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
-    /// 0 takes the most probable token each time
+    /// 0 takes the most probable token each time [default: 0.99]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f64>,
+    /// Draw from the most probable tokens that together have this probability [default: 1, all tokens]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// An answer ends before this; may be given several times [default: the full stop with --api completion, none with chat]
