@@ -113,3 +113,12 @@ fn what_stands_twice_is_refused_before_anything_runs() {
         assert!(grid.run(silent).is_err());
     }
 }
+
+#[test]
+fn a_setting_without_an_image_stage_has_its_bar_too() {
+    let study = grid().vary("image epochs", [0, 1], |config, epochs| config.image.epochs = epochs).run(silent).unwrap();
+    assert!(study.rows.iter().any(|row| row.lafter.is_none()));
+    let figure = study.figure("Ablation").unwrap();
+    assert_eq!(figure.svg().matches("class=\"bar\"").count(), study.rows.len());
+    assert!(figure.title().contains("image epochs") && figure.svg().contains("last stage that ran"));
+}

@@ -123,20 +123,28 @@ impl Study {
         table.to_csv()
     }
 
-    /// The last stage that ran, as bars with their spread.
+    /// Each setting's last stage that ran, as bars with their spread: LaFTer, or the text classifier where there is no image
+    /// stage.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] where nothing is done.
     pub fn figure(&self, title: &str) -> Result<Figure> {
-        let tuned = self.rows.iter().any(|row| row.lafter.is_some());
-        let done = |row: &Row| if tuned { row.lafter } else { row.text_classifier };
         let bar = |row: &Row| {
             let name = if row.levels.is_empty() { "base".to_string() } else { row.levels.join(" · ") };
-            done(row).map(|spread| (name, spread.mean, spread.std))
+            row.lafter.or(row.text_classifier).map(|spread| (name, spread.mean, spread.std))
         };
         let bars: Vec<(String, f64, Option<f64>)> = self.rows.iter().filter_map(bar).collect();
-        let label = if tuned { "LaFTer, top-1 %" } else { "text classifier, top-1 %" };
-        plot::spread_bars(title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
+        let stages = [
+            self.rows.iter().any(|row| row.lafter.is_some()),
+            self.rows.iter().any(|row| row.lafter.is_none() && row.text_classifier.is_some()),
+        ];
+        let label = match stages {
+            [true, false] => "LaFTer, top-1 %",
+            [false, _] => "text classifier, top-1 %",
+            [true, true] => "last stage that ran, top-1 %",
+        };
+        let title = if self.factors.is_empty() { title.to_string() } else { format!("{title}: {}", self.factors.join(" · ")) };
+        plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
     }
 
     /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and `study.svg` into a folder.

@@ -39,7 +39,7 @@ pub fn spread_bars(title: &str, value_label: &str, rows: &[(String, f64, Option<
     let range = (if low >= 0.0 { 0.0 } else { from }, to);
     let step = (range.1 - range.0) / 100.0;
     let value = |mean: f64, std: Option<f64>| match std {
-        Some(std) => format!("{} ± {}", number(mean, step), number(std, step / 10.0)),
+        Some(std) => format!("{} ± {}", number(mean, step), number(std, step)),
         None => number(mean, step),
     };
     let wide = rows.iter().map(|(_, mean, std)| text_width(&value(*mean, *std), SIZE)).fold(0.0, f64::max) + 14.0;

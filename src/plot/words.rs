@@ -63,7 +63,7 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         .iter()
         .map(|row| {
             let words: Vec<String> = row.own.iter().map(|(word, n)| format!("{word}×{n}")).collect();
-            wrap(&words.join("  "), SMALL, OWN)
+            wrap(&words.join(", "), SMALL, OWN)
         })
         .collect();
     let tall = |i: usize| {
