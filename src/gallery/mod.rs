@@ -58,7 +58,11 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> 
         )?,
     );
     let rows = Rows::of(experiment, outcome)?;
-    add("features", "Texts and test images in one plane: the classes meet, the modalities stay apart.", rows.embedding(texts.classes())?);
+    add(
+        "features",
+        "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
+        rows.embedding(texts.classes())?,
+    );
     // a handful of features has no neighbourhoods and no spread of cosines to show
     if rows.texts.len() >= 4 && rows.images.len() >= 4 {
         add(
@@ -68,7 +72,7 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> 
         );
         add(
             "modality-gap",
-            "Cosines within and across the modalities: texts are nearer to texts, images to images.",
+            "Cosines within and across the modalities: as far as texts with images lie left of both others, the modalities live apart.",
             plot::modality_gap("The modality gap", &rows.texts, &rows.images)?,
         );
     }
