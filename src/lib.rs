@@ -29,6 +29,7 @@
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
+//! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
 //! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
 //! [`plot`] only plain numbers. Everything random takes an [`Rng`](rng::Rng); everything long reports
@@ -77,6 +78,9 @@ pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
 pub use clip::Clip;
 pub use error::{Error, Result};
 pub use lafter::{LaFTer, LafterConfig, Prediction, Preset};
+
+#[doc = include_str!("for_pytorch_users.md")]
+pub mod for_pytorch_users {}
 
 /// What a notebook cell wants in scope.
 pub mod prelude {
