@@ -5,6 +5,7 @@
 """
 
 import argparse
+import contextlib
 import os
 import pathlib
 import sys
@@ -35,6 +36,16 @@ def paths(names=()):
 
 def read(path):
     return nbformat.read(path, as_version=4)
+
+
+@contextlib.contextmanager
+def workplace():
+    """An empty folder to run in, beside the same `tests` as the lessons' own: what a lesson writes is thrown away."""
+    with tempfile.TemporaryDirectory() as parent:
+        (pathlib.Path(parent) / "tests").symlink_to(LESSONS.parent / "tests")
+        folder = pathlib.Path(parent) / LESSONS.name
+        folder.mkdir()
+        yield str(folder)
 
 
 def execute(notebook, folder, limit=LIMIT):
@@ -91,7 +102,7 @@ def main():
     for path in paths(options.names):
         notebook, started = read(path), time.monotonic()
         try:
-            with tempfile.TemporaryDirectory() as folder:
+            with workplace() as folder:
                 execute(notebook, folder)
             problems = faults(notebook)
         except (nbclient.exceptions.CellExecutionError, nbclient.exceptions.CellTimeoutError, nbclient.exceptions.DeadKernelError) as error:

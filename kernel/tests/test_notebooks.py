@@ -35,7 +35,7 @@ class Notebooks(unittest.TestCase):
 class Lessons(unittest.TestCase):
     def test_every_lesson_runs_from_top_to_bottom(self):
         for path in lessons.paths():
-            with self.subTest(path.name), tempfile.TemporaryDirectory() as folder:
+            with self.subTest(path.name), lessons.workplace() as folder:
                 notebook = lessons.read(path)
                 lessons.execute(notebook, folder)
                 self.assertEqual(lessons.faults(notebook), [])
