@@ -4,7 +4,8 @@
 //! cargo test --release --features cuda --test cuda -- --nocapture
 //! cargo test --release --features cuda --test cuda -- --nocapture --ignored     # the sizes of the paper
 //! ```
-//! Without a GPU each test says so and passes; without the feature there is nothing to compile.
+//! Without a GPU each test says so and passes (without a driver's libcuda.so.1 the program does not start); without the
+//! feature there is nothing to compile.
 #![cfg(feature = "cuda")]
 
 use std::path::Path;
