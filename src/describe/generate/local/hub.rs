@@ -33,10 +33,10 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
     let root = options.cache.join(repo.folder_name());
     let commit = std::fs::read_to_string(root.join("refs/main")).unwrap_or_default();
     let snapshot = root.join("snapshots").join(commit.trim());
-    if !commit.trim().is_empty() {
-        if let Ok(name) = choose(&names_in(&snapshot), part, id) {
-            return Ok(snapshot.join(name));
-        }
+    if !commit.trim().is_empty()
+        && let Ok(name) = choose(&names_in(&snapshot), part, id)
+    {
+        return Ok(snapshot.join(name));
     }
     if options.offline {
         return Err(Error::Hub(format!(

@@ -18,7 +18,7 @@ use candle_core::Device;
 use tokenizers::Tokenizer;
 
 use super::generator::Generator;
-use super::request::{Answer, Api, Finish, Request};
+use super::request::{Answer, Api, Request};
 use crate::error::{Error, Result};
 use crate::progress::Event;
 use crate::rng::Rng;

@@ -84,10 +84,18 @@ mod tests {
             by.sort_by(|a, b| b.1.total_cmp(&a.1));
             let enough = top_p * by.iter().map(|(_, weight)| weight).sum::<f64>();
             let mut sum = 0.0;
-            let inside = by.iter().take_while(|(_, weight)| std::mem::replace(&mut sum, sum + weight) < enough).count();
+            let before = by.iter().map(|(_, weight)| {
+                sum += weight;
+                sum - weight
+            });
+            let inside = before.take_while(|before| *before < enough).count();
             let total: f64 = by[..inside].iter().map(|(_, weight)| weight).sum();
             let mut left = f64::from(rng.uniform()) * total;
-            by[..inside].iter().find(|(_, weight)| std::mem::replace(&mut left, left - weight) < *weight).map_or(by[0].0, |(i, _)| *i)
+            let mut drawn = |weight: f64| {
+                left -= weight;
+                left < 0.0
+            };
+            by[..inside].iter().find(|(_, weight)| drawn(*weight)).map_or(by[0].0, |(i, _)| *i)
         };
         for top_p in [0.3, 0.9, 0.99, 0.9999] {
             let (mut one, mut two) = (Rng::new(3), Rng::new(3));
