@@ -57,8 +57,8 @@ fn answers_do_not_depend_on_their_company() {
         let model = LocalModel::open(write_model(dir.path(), &format!("m{i}"), shape), &Device::Cpu).unwrap();
         let settings = |i: usize| Settings {
             api: Api::Completion,
-            temperature: if i % 3 == 0 { 0.0 } else { 0.9 },
-            top_p: if i % 2 == 0 { 0.8 } else { 1.0 },
+            temperature: if i.is_multiple_of(3) { 0.0 } else { 0.9 },
+            top_p: if i.is_multiple_of(2) { 0.8 } else { 1.0 },
             max_tokens: 3 + i % 17,
             ..Settings::chat()
         };
