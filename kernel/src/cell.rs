@@ -23,6 +23,8 @@ pub struct State {
     /// From the first to the last statement of the cell.
     pub running: bool,
     pub interrupted: bool,
+    /// True until the engine has started: evcxr tries the linker on a cell of its own, whose value belongs to no reader.
+    pub mute: bool,
     began: Option<Instant>,
     ran: Duration,
     panics: Vec<Panic>,
@@ -56,6 +58,7 @@ impl Cell {
             busy: false,
             running: false,
             interrupted: false,
+            mute: true,
             began: None,
             ran: Duration::ZERO,
             panics: Vec::new(),
@@ -87,6 +90,7 @@ impl State {
     /// Takes one piece; the line that evcxr is to hear, if any.
     pub fn take(&mut self, piece: Piece) -> Option<String> {
         match piece {
+            Piece::Text(_) | Piece::Shown(_) | Piece::Last(_) | Piece::Message(_) if self.mute => {}
             Piece::Text(text) => self.publisher.out(&text),
             Piece::Shown(bundle) => self.publisher.display(bundle, None),
             Piece::Last(bundle) => self.publisher.result(bundle),

@@ -50,6 +50,7 @@ impl Engine {
         let mut context = CommandContext::with_eval_context(context);
         context.set_opt_level(seed::OPT).map_err(|e| anyhow!("{e}"))?;
         context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
+        cell.lock().mute = false;
         Ok(Self { context, cell })
     }
 

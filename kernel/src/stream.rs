@@ -107,11 +107,7 @@ impl Parser {
                 self.close_bundle(pieces);
             }
             before(at, pieces);
-            let bundle = std::mem::take(&mut self.bundle);
-            // the value of a loop or of a statement is nothing to show
-            if !bundle.is_empty() && !(bundle.len() == 1 && bundle.get("text/plain").is_some_and(|value| value == "()")) {
-                pieces.push(Piece::Last(bundle));
-            }
+            pieces.extend(self.take_bundle().map(Piece::Last));
             pieces.push(Piece::End);
             return;
         }
@@ -129,10 +125,16 @@ impl Parser {
         }
     }
 
+    /// A last value followed by what the library draws at the end of a cell is closed here, too.
     fn close_bundle(&mut self, pieces: &mut Vec<Piece>) {
-        if !self.bundle.is_empty() {
-            pieces.push(Piece::Shown(std::mem::take(&mut self.bundle)));
-        }
+        pieces.extend(self.take_bundle().map(Piece::Shown));
+    }
+
+    /// The value, unless it is that of a loop or of a statement: nothing to show.
+    fn take_bundle(&mut self) -> Option<Bundle> {
+        let bundle = std::mem::take(&mut self.bundle);
+        let unit = bundle.len() == 1 && bundle.get("text/plain").is_some_and(|value| value == "()");
+        (!bundle.is_empty() && !unit).then_some(bundle)
     }
 }
 
@@ -212,6 +214,9 @@ mod tests {
     #[test]
     fn a_unit_value_is_not_shown() {
         let mut parser = Parser::default();
-        assert_eq!(parser.feed(format!("{CONTENT}text/plain\n()\n{CONTENT_END}\n{END}").as_bytes()), [Piece::End]);
+        let unit = format!("{CONTENT}text/plain\n()\n{CONTENT_END}\n");
+        assert_eq!(parser.feed(format!("{unit}{END}").as_bytes()), [Piece::End]);
+        let drawn = serde_json::json!({"op": "update"});
+        assert_eq!(parser.feed(format!("{unit}{MARK}{drawn}\n{END}").as_bytes()), [Piece::Message(drawn), Piece::End]);
     }
 }

@@ -69,6 +69,9 @@ def faults(notebook):
         if cell.execution_count != number:
             found.append(f"cell {number}: execution count {cell.execution_count}; run all cells in order and save")
         found += [f"cell {number}: {output.ename}: {output.evalue}" for output in cell.outputs if output.output_type == "error"]
+        found += [f"cell {number}: a figure is shown as text; let the last expression borrow, not move, what it draws"
+                  for output in cell.outputs if set(output.get("data", ())) == {"text/plain"}
+                  and output.data["text/plain"].startswith("Figure(")]
         found += [
             f"cell {number}: says on standard error: {output.text.splitlines()[0]}"
             for output in cell.outputs
