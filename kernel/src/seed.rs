@@ -78,7 +78,7 @@ pub use ::{candle_core, candle_nn, image};
 fn wrapper_manifest(checkout: &Path) -> String {
     format!(
         "[package]\nname = \"lafter-notebook\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"dylib\"]\npath = \"lib.rs\"\n\n\
-         [dependencies]\nlafter = {{ path = {checkout:?} }}\ncandle-core = \"=0.11.1\"\ncandle-nn = \"=0.11.1\"\n\
+         [dependencies]\nlafter = {{ path = {checkout:?}, features = [\"llm\"] }}\ncandle-core = \"=0.11.1\"\ncandle-nn = \"=0.11.1\"\n\
          image = {{ version = \"0.25\", default-features = false }}\n\n[workspace]\n"
     )
 }
