@@ -37,8 +37,7 @@ fn prune(mut description: Value) -> Value {
     packages.retain(|package| package["name"].as_str().is_some_and(|name| MET.contains(&name)));
     for package in packages.iter_mut() {
         // only the library of each: tests and programs are no use to a cell
-        list(&mut package["targets"])
-            .retain(|target| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(|kind| is_library(kind))));
+        list(&mut package["targets"]).retain(|target| target["kind"].as_array().is_some_and(|kinds| kinds.iter().any(is_library)));
         list(&mut package["dependencies"]).retain(|dependency| dependency["name"].as_str().is_some_and(|name| MET.contains(&name)));
     }
     let kept: HashSet<String> = packages.iter().filter_map(|package| package["id"].as_str().map(String::from)).collect();
@@ -62,8 +61,7 @@ fn join(mut cargo: Value, mut kept: Value) -> Value {
         let Some(added) = kept.pointer_mut(of_kept).map(Value::take) else { continue };
         let Some(Value::Array(all)) = cargo.pointer_mut(of_cargo) else { continue };
         let there: HashSet<Value> = all.iter().map(|entry| entry["id"].clone()).collect();
-        let (cell, others): (Vec<Value>, Vec<Value>) =
-            added.as_array().cloned().unwrap_or_default().into_iter().partition(|entry| is_cell(entry));
+        let (cell, others): (Vec<Value>, Vec<Value>) = added.as_array().cloned().unwrap_or_default().into_iter().partition(is_cell);
         all.extend(others.into_iter().filter(|entry| !there.contains(&entry["id"])));
         if let (Some(own), Some(kept)) = (all.iter_mut().find(|entry| is_cell(entry)), cell.first()) {
             for edges in ["dependencies", "deps"] {
