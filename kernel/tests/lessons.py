@@ -92,7 +92,7 @@ def write(notebook, path):
             if "metadata" in output:
                 output.metadata = {}
     nbformat.validate(notebook)
-    text = nbformat.writes(notebook, ensure_ascii=False)
+    text = nbformat.writes(notebook, ensure_ascii=False).replace(str(pathlib.Path.home()), "~")
     path.write_text(text.rstrip("\n") + "\n", encoding="utf-8")
 
 

@@ -63,8 +63,7 @@ impl NoisyTexts {
 
     /// A hash of the features and their classes, to tie a checkpoint to them; the features are read once for it.
     pub(crate) fn fingerprint(&self) -> crate::Result<String> {
-        let labels = Tensor::from_slice(&self.labels, self.labels.len(), &Device::Cpu)?;
-        fingerprint([&self.features, &labels])
+        fingerprint([&self.features, &self.on_device])
     }
 
     /// Where the features live.
