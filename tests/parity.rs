@@ -9,7 +9,7 @@ use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
 use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, VisualPrompts};
 
 /// Agreement asked for: the largest difference over the largest value of the tensor.
 const TOLERANCE: f32 = 1e-4;
@@ -96,6 +96,23 @@ fn the_open_stages_agree_one_by_one() {
         let (ids, _) = texts(&config, &expected);
         let hidden = text.encode(&text.embed(&ids).unwrap()).unwrap();
         expected.check("text.last_hidden", &text.final_norm.forward(&hidden).unwrap());
+    }
+}
+
+#[test]
+fn attention_weights_agree_in_every_block_with_and_without_prompts() {
+    let vision = towers("quick").1;
+    let expected = Fixture::read("attention.safetensors");
+    let pixels = expected.get("pixels");
+    let prompts = VisualPrompts { layers: vec![expected.get("prompts").clone()] };
+    for layer in 0..vision.blocks.len() {
+        expected.check(&format!("plain.{layer}"), &vision.attention(&vision.embed(pixels).unwrap(), layer).unwrap());
+        let looks = prompts.attention(&vision, pixels, layer).unwrap();
+        expected.check(&format!("prompted.{layer}"), &looks.weights);
+        // the map that is drawn: row of the class token, columns of the patches, mean over heads
+        let theirs = expected.get(&format!("prompted.{layer}")).mean(1).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
+        let map = looks.class_to_patches(0).unwrap();
+        assert!(map.len() == 16 && map.iter().zip(&theirs[0][4..]).all(|(a, b)| (a - b).abs() < TOLERANCE));
     }
 }
 

@@ -2,7 +2,7 @@
 //! awkward input. With LAFTER_FIGURES=folder the pictures are written there, to be looked at.
 
 use image::{Rgb, RgbImage};
-use lafter::eval::{Evaluation, calibration_error};
+use lafter::eval::{Bin, Evaluation, calibration_error};
 use lafter::plot::{
     Figure, Panel, Series, Sort, attention, attention_rows, bars, confusion, curves, embedding, embedding_tsne, histogram, index_html,
     modality_gap, panels, reliability, spread_bars, text_width, views, word_counts,
@@ -56,6 +56,10 @@ fn check(name: &str, figure: &Figure, class: &str) -> usize {
     let (width, height) = figure.size();
     assert_eq!(root.attribute("viewBox"), Some(format!("0 0 {width} {height}").as_str()));
     let named = |name: &'static str| document.descendants().filter(move |node| node.tag_name().name() == name);
+    // readable on a dark page, too: everything stands on a white panel as large as the sheet
+    let panel = named("rect").next().unwrap();
+    assert_eq!((panel.attribute("class"), panel.attribute("fill")), (Some("panel"), Some("#ffffff")), "{name}");
+    assert_eq!((number(panel, "x"), number(panel, "y"), number(panel, "width"), number(panel, "height")), (0.0, 0.0, width, height));
     let mut boxes: Vec<([f64; 4], String)> = named("text").map(|node| (text_box(node), text_of(node))).collect();
     boxes.retain(|(_, text)| !text.is_empty());
     for (b, text) in &boxes {
@@ -310,6 +314,12 @@ fn reliability_diagrams() {
     let filled = bins.iter().filter(|bin| bin.n > 0).count();
     assert_eq!(check("reliability", &reliability("Calibration after tuning", &bins).unwrap(), "bin"), filled);
     assert!(reliability("t", &[]).is_err());
+    for change in [|bin: &mut Bin| bin.accuracy = f64::NAN, |bin: &mut Bin| bin.to = 300.0] {
+        let mut bad = bins.clone();
+        change(&mut bad[3]);
+        let error = reliability("t", &bad).unwrap_err().to_string();
+        assert!(error.contains("between 0 and 100") && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]
@@ -323,7 +333,9 @@ fn bars_carry_their_spread() {
     assert_eq!(check("spread", &figure, "bar"), 3);
     assert_eq!(figure.svg().matches("class=\"whisker\"").count(), 6);
     assert!(spread_bars("t", "v", &[]).is_err());
-    assert!(spread_bars("t", "v", &[("a".into(), f64::NAN, None)]).is_err());
+    for (mean, std) in [(f64::NAN, None), (1.0, Some(f64::NAN)), (1e305, None), (1.0, Some(f64::MAX))] {
+        assert!(spread_bars("t", "v", &[("a".into(), mean, std)]).unwrap_err().to_string().contains("leave it out"));
+    }
 }
 
 #[test]
@@ -335,6 +347,12 @@ fn histograms_hold_every_value_once() {
     assert!(check("histogram", &figure, "bin") <= 40);
     assert!(histogram("t", "v", 10, &[("empty".into(), vec![])]).is_err());
     assert!(histogram("t", "v", 10, &[("one".into(), vec![1.0])]).is_ok());
+    let long = [(awkward()[0].clone(), vec![1.0, 2.0]), (awkward()[2].repeat(4), vec![1e-300])];
+    assert_eq!(check("histogram_long", &histogram(&awkward()[1], &awkward()[0].repeat(2), 10, &long).unwrap(), "bin"), 3);
+    for bad in [f64::NAN, f64::INFINITY, f64::MAX] {
+        let error = histogram("t", "v", 10, &[("a".into(), vec![-bad, 0.0, bad])]).unwrap_err().to_string();
+        assert!(error.contains("leave it out") && error.lines().count() == 1, "{error}");
+    }
     let mut rows = |n, shift: f32| (0..n).map(|_| rng.normals(16, 1.0).into_iter().map(|v| v + shift).collect()).collect::<Vec<Vec<f32>>>();
     let (texts, images) = (rows(40, 1.0), rows(60, -1.0));
     assert!(check("modality-gap", &modality_gap("The modality gap", &texts, &images).unwrap(), "bin") > 20);
@@ -346,7 +364,11 @@ fn attention_lies_over_the_picture() {
     let picture = RgbImage::from_fn(40, 40, |x, y| Rgb([6 * x as u8, 6 * y as u8, 120]));
     let map = |centre: i32| (0..25).map(|i: i32| 1.0 / (1.0 + (i - centre).pow(2) as f32)).collect::<Vec<f32>>();
     let maps = [("block 1".to_string(), map(3)), ("block 4".to_string(), map(12))];
-    assert_eq!(check("attention", &attention("Class token", &picture, 5, &maps).unwrap(), "view"), 3);
+    let figure = attention("Class token", &picture, 5, &maps).unwrap();
+    assert_eq!((check("attention", &figure, "view"), check("attention", &figure, "scale")), (3, 50));
+    // the scale is told, and how far each map goes beyond it
+    let peak = 25.0 / map(12).iter().sum::<f32>();
+    assert!(figure.svg().contains("the mean of all patches") && figure.svg().contains(&format!("block 4, up to {peak:.1}×")));
     assert!(attention("t", &picture, 4, &maps).unwrap_err().to_string().contains("block 1"));
 }
 
@@ -367,7 +389,12 @@ fn several_pictures_have_a_row_of_maps_each() {
     let flat = [("one".to_string(), vec![1.0, 0.0, 0.0, 0.0]), ("even".to_string(), vec![0.25; 4])];
     assert_eq!(check("attention_flat", &attention("", &picture, 2, &flat).unwrap(), "view"), 3);
     assert!(attention_rows("t", 7, &[]).is_err() && attention("t", &picture, 7, &[]).is_err());
-    assert!(attention("t", &picture, 1, &[("bad".into(), vec![f32::NAN])]).is_err());
+    let thin = attention("", &RgbImage::new(1, 5000), 1, &[(awkward()[0].clone(), vec![1.0; 4])]).unwrap();
+    assert_eq!(check("attention_thin", &thin, "view"), 2);
+    for bad in [f32::NAN, f32::INFINITY, -1.0] {
+        let error = attention("t", &picture, 1, &[("bad".into(), vec![1.0, bad, 2.0])]).unwrap_err().to_string();
+        assert!(error.contains("at least 0") && error.lines().count() == 1, "{error}");
+    }
 }
 
 #[test]
@@ -400,7 +427,10 @@ fn files_and_pages() {
     assert_eq!(std::fs::read_to_string(&path).unwrap(), figure.svg());
     let png = folder.path().join("figures/confusion.png");
     figure.save(&png).unwrap();
-    let drawn = image::open(&png).unwrap().to_rgb8();
+    let drawn = image::open(&png).unwrap().to_rgba8();
+    let clear = drawn.pixels().filter(|pixel| pixel.0[3] < 255).count();
+    assert!(clear < 4 * 12 * 12, "only the four rounded corners may be transparent, {clear} pixels are");
+    let drawn = image::DynamicImage::from(drawn).to_rgb8();
     assert_eq!((f64::from(drawn.width()), f64::from(drawn.height())), (2.0 * figure.size().0, 2.0 * figure.size().1));
     let dark = drawn.pixels().filter(|pixel| pixel.0.iter().all(|v| *v < 100)).count();
     assert!(dark > 300, "the texts are missing: {dark} dark pixels");

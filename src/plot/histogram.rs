@@ -1,10 +1,11 @@
 //! Histograms of several samples over one axis: confidences right and wrong, similarities within and across modalities.
 
 use super::axes::{Axes, Ticks, span};
-use super::canvas::{Anchor, Canvas, EDGE, Type, WIDTH};
+use super::canvas::{Anchor, Canvas, EDGE, LINE, Type, WIDTH};
 use super::figure::Figure;
 use super::palette::{Key, colour, legend};
-use super::text::number;
+use super::series::drawable;
+use super::text::{number, wrap};
 use crate::error::{Error, Result};
 
 /// Each sample's share of values in `bins` equal bins over the range of all, in percent of that sample.
@@ -23,7 +24,7 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
     if all().next().is_none() || bins == 0 {
         return Err(Error::Usage("histogram: there is nothing to draw; give at least one value and one bin".into()));
     }
-    if let Some((name, _)) = samples.iter().find(|(_, values)| values.iter().any(|value| !value.is_finite())) {
+    if let Some((name, _)) = samples.iter().find(|(_, values)| values.iter().any(|value| !drawable(*value))) {
         return Err(Error::Usage(format!("histogram: {name:?} holds a value that is not a finite number; leave it out")));
     }
     let (low, high) = span(all(), 0.0);
@@ -59,8 +60,10 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
         }
     }
     let middle = (axes.plane.0 + axes.plane.2) / 2.0;
-    canvas.text(middle, bottom + 13.0, value_label, Type::new(11.0, Anchor::Middle).muted());
-    Ok(canvas.finish(bottom + 24.0))
+    let lines = wrap(value_label, 11.0, 2.0 * (WIDTH - EDGE - middle).min(middle - EDGE));
+    let tall = lines.len() as f64 * 11.0 * LINE;
+    canvas.lines(middle, bottom + 3.0 + tall / 2.0, &lines, Type::new(11.0, Anchor::Middle).muted());
+    Ok(canvas.finish(bottom + 11.0 + tall))
 }
 
 /// More pairs than about this are thinned before they are compared.

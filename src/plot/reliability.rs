@@ -10,7 +10,7 @@ use crate::eval::Bin;
 /// diagonal; bars below it are over-confident. The strength of a bar's colour grows with its number of images.
 ///
 /// # Errors
-/// [`Error::Usage`] where no bin holds an image or a value is not finite.
+/// [`Error::Usage`] where no bin holds an image or a value lies outside of 0 to 100.
 ///
 /// ```
 /// let (_, bins) = lafter::eval::calibration_error(&[0.9, 0.8, 0.3], &[true, false, false], 15)?;
@@ -19,8 +19,12 @@ use crate::eval::Bin;
 /// ```
 pub fn reliability(title: &str, bins: &[Bin]) -> Result<Figure> {
     let total: usize = bins.iter().map(|bin| bin.n).sum();
-    if total == 0 || bins.iter().any(|bin| !(bin.from.is_finite() && bin.to.is_finite() && bin.accuracy.is_finite())) {
+    if total == 0 {
         return Err(Error::Usage("reliability diagram: no bin holds an image; evaluate on at least one labelled image".into()));
+    }
+    let percent = |value: f64| (0.0..=100.0).contains(&value);
+    if let Some(bin) = bins.iter().find(|bin| !(percent(bin.from) && percent(bin.to) && percent(bin.accuracy))) {
+        return Err(Error::Usage(format!("reliability diagram: {bin:?} is not in percent; give each number between 0 and 100")));
     }
     let most = bins.iter().map(|bin| bin.n).max().unwrap_or(1);
     let mut canvas = Canvas::new(title, 420.0);

@@ -24,13 +24,18 @@ impl Series {
     }
 }
 
+/// Whether a number has a place on paper: finite, with room for sums of a few of them.
+pub(super) fn drawable(value: f64) -> bool {
+    value.is_finite() && value.abs() < 1e300
+}
+
 /// Refuses what has no place on paper, naming the series.
 pub(super) fn check(what: &str, series: &[Series]) -> Result<()> {
     if series.iter().all(|s| s.points.is_empty()) {
         return Err(Error::Usage(format!("{what}: there is nothing to draw; give at least one series with one value")));
     }
     for s in series {
-        if let Some(at) = s.points.iter().position(|(x, y)| !(x.is_finite() && y.is_finite() && x.abs() < 1e300 && y.abs() < 1e300)) {
+        if let Some(at) = s.points.iter().position(|(x, y)| !(drawable(*x) && drawable(*y))) {
             return Err(Error::Usage(format!(
                 "{what}: value {} of {:?} is not a finite number; leave it out or find where it diverged",
                 at + 1,

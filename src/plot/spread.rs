@@ -4,6 +4,7 @@ use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, Type, WIDTH};
 use super::figure::Figure;
 use super::palette::colour;
+use super::series::drawable;
 use super::text::{number, text_width, widest, wrap};
 use crate::error::{Error, Result};
 
@@ -25,7 +26,7 @@ pub fn spread_bars(title: &str, value_label: &str, rows: &[(String, f64, Option<
     if rows.is_empty() {
         return Err(Error::Usage("bars with spread: there is nothing to draw; give at least one row".into()));
     }
-    if let Some((name, ..)) = rows.iter().find(|(_, mean, std)| !(mean.is_finite() && std.unwrap_or(0.0).is_finite())) {
+    if let Some((name, ..)) = rows.iter().find(|(_, mean, std)| !(drawable(*mean) && drawable(std.unwrap_or(0.0)))) {
         return Err(Error::Usage(format!("bars with spread: {name:?} is not a finite number; leave it out")));
     }
     let names: Vec<Vec<String>> = rows.iter().map(|(name, ..)| wrap(name, SIZE, 0.4 * WIDTH)).collect();

@@ -31,6 +31,11 @@ const ACROSS: usize = 9;
 /// # Ok::<(), lafter::Error>(())
 /// ```
 pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
+    grid(title, rows, |_, bottom| bottom)
+}
+
+/// The same with something below: `below` is given the y where it may begin, and returns that where it ends.
+pub(super) fn grid(title: &str, rows: &[Vec<(String, RgbImage)>], below: impl FnOnce(&mut Canvas, f64) -> f64) -> Result<Figure> {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0).min(ACROSS);
     if columns == 0 {
         return Err(Error::Usage("views: there is nothing to show; give at least one row with one picture".into()));
@@ -71,7 +76,8 @@ pub fn views(title: &str, rows: &[Vec<(String, RgbImage)>]) -> Result<Figure> {
         }
         top += tallest + deepest as f64 * SIZE * LINE + GAP + 6.0;
     }
-    Ok(canvas.finish(top + 2.0))
+    let bottom = below(&mut canvas, top);
+    Ok(canvas.finish(bottom + 2.0))
 }
 
 /// The picture as a PNG inside a URI, at about the `width` it is shown at: whole multiples of small ones, because not every
