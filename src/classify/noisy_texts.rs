@@ -74,7 +74,7 @@ impl NoisyTexts {
     /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right:
     /// two scalars on the device, not read, for a read would make the host wait for it.
     ///
-    /// A linear head without bias takes a fused form, on the CPU in tiles, on a GPU in chunks; any other the plain one.
+    /// Fused on the CPU, in tiles, for a linear head without bias, and on a GPU, in chunks, for any head; else the plain form.
     pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         match head.layers.as_slice() {
             [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
@@ -92,7 +92,7 @@ impl NoisyTexts {
                 }
                 step.of(&only.weight)
             }
-            [only] if only.bias.is_none() && on_gpu_f32(&only.weight) && on_gpu_f32(&self.features) => {
+            layers if on_gpu_f32(&self.features) && layers.iter().all(|layer| on_gpu_f32(&layer.weight)) => {
                 self.check(head, rows)?;
                 let (features, labels) = match rows {
                     None => (self.features.clone(), self.on_device.clone()),
@@ -100,7 +100,7 @@ impl NoisyTexts {
                 };
                 let step =
                     ChunkedLoss { features: &features, labels: &labels, noise: self.noise, smoothing: self.smoothing as f32, rng: &*rng };
-                let result = step.of(&only.weight)?;
+                let result = step.of(layers)?;
                 if self.noise > 0.0 {
                     rng.skip_normals(features.elem_count());
                 }
@@ -128,7 +128,8 @@ impl NoisyTexts {
         Ok(())
     }
 
-    /// The same from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP.
+    /// The same from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP
+    /// on the CPU.
     pub fn loss_plain(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         self.check(head, rows)?;
         let unit = match self.unit.get() {

@@ -7,14 +7,18 @@ use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tenso
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::f32_slice;
+use super::{Linear, f32_slice};
 use crate::rng::Rng;
 
 /// Features of one product: its logits for a thousand classes are 64 MB, and a GPU is busy with it.
 const CHUNK: usize = 16 * 1024;
 
-/// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u, n ~ N(0, σ²I): eq. 2 with a linear head, from two kernels and two
-/// products a chunk. Out of Candle's own operations a dozen tensors of [n, C] pass through memory; here none exists whole.
+/// The mean of L_SCE( f(u/‖u‖ + n), c ) over rows u, n ~ N(0, σ²I): eq. 2 for a head f of linear layers with a ReLU between,
+/// from two kernels and, where the head is one layer, two products a chunk. Out of Candle's own operations a dozen tensors of
+/// [n, C] pass through memory; here none exists whole.
+///
+/// The gradients are made on the way, chunk by chunk: g = (p − q)/n at the logits, q the smoothed label; then from the last
+/// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·[x > 0] for the layer before.
 ///
 /// It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in
 /// their plainest form, so that the sums can be tested where there is no GPU.
@@ -32,38 +36,65 @@ pub(crate) struct ChunkedLoss<'a> {
 }
 
 impl ChunkedLoss<'_> {
-    /// The loss for weights [C, d], with its graph, and how many rows are classified right: two scalars on the device.
-    pub fn of(&self, weight: &Tensor) -> Result<(Tensor, Tensor)> {
-        self.of_chunks(weight, CHUNK)
+    /// The loss for a head of these layers, with its graph, and how many rows are classified right: two scalars on the device.
+    pub fn of(&self, layers: &[Linear]) -> Result<(Tensor, Tensor)> {
+        self.of_chunks(layers, CHUNK)
     }
 
-    fn of_chunks(&self, weight: &Tensor, chunk: usize) -> Result<(Tensor, Tensor)> {
+    fn of_chunks(&self, layers: &[Linear], chunk: usize) -> Result<(Tensor, Tensor)> {
         let (n, width) = self.features.dims2()?;
-        let (classes, inputs) = weight.dims2()?;
-        if self.labels.dims() != [n] || inputs != width || n == 0 {
-            let (labels, weight) = (self.labels.dims(), weight.dims());
-            candle_core::bail!("features [{n}, {width}], labels {labels:?} and weights {weight:?} do not fit");
+        let first = layers.first().map(|layer| layer.weight.dims());
+        if self.labels.dims() != [n] || first.is_none_or(|first| first[1..] != [width]) || n == 0 {
+            let (labels, first) = (self.labels.dims(), first.unwrap_or_default());
+            candle_core::bail!("features [{n}, {width}], labels {labels:?} and weights {first:?} do not fit");
         }
-        let transposed = weight.detach().t()?;
-        let mut total: Option<(Tensor, Tensor)> = None;
+        let frozen: Vec<Linear> = layers.iter().map(Linear::frozen).collect();
+        let mut total: Option<(Vec<Tensor>, Tensor)> = None;
         for start in (0..n).step_by(chunk) {
-            let length = chunk.min(n - start);
-            let noisy = NoisyUnit { rng: self.rng.clone(), first: start * width, noise: self.noise };
-            let x = self.features.narrow(0, start, length)?.contiguous()?.apply_op1_no_bwd(&noisy)?; // [length, d]
-            let logits = x.matmul(&transposed)?; // [length, C]
-            let rows = SmoothedRows { smoothing: self.smoothing, scale: 1.0 / n as f32 };
-            let packed = logits.apply_op2_no_bwd(&self.labels.narrow(0, start, length)?, &rows)?;
-            let g = packed.narrow(0, 0, length * classes)?.reshape((length, classes))?;
-            let sums = packed.narrow(0, length * classes, 2 * length)?.reshape((2, length))?.sum(1)?; // loss, right
-            let gradient = g.t()?.matmul(&x)?; // [C, d]
+            let (gradients, sums) = self.of_chunk(&frozen, start, chunk.min(n - start))?;
             total = Some(match total {
-                None => (gradient, sums),
-                Some((gradients, before)) => ((gradients + gradient)?, (before + sums)?),
+                None => (gradients, sums),
+                Some((before, sums_before)) => {
+                    (before.iter().zip(&gradients).map(|(a, b)| a + b).collect::<Result<_>>()?, (sums_before + sums)?)
+                }
             });
         }
-        let Some((gradient, sums)) = total else { candle_core::bail!("no features") };
-        let loss = (sums.get(0)? / n as f64)?;
-        Ok((weight.apply_op2(&loss, Known { gradient })?, sums.get(1)?))
+        let Some((gradients, sums)) = total else { candle_core::bail!("no features") };
+        let params = layers.iter().rev().flat_map(|layer| [layer.bias.as_ref(), Some(&layer.weight)]).flatten();
+        let loss = params.zip(gradients).try_fold((sums.get(0)? / n as f64)?, |loss, (param, gradient)| {
+            param.apply_op2(&loss, Known { gradient })
+        })?;
+        Ok((loss, sums.get(1)?))
+    }
+
+    /// What the rows from `start` on add: the gradients of each layer's bias, where it has one, and weight, the last layer
+    /// first; and the sum of the losses beside the number of right answers.
+    fn of_chunk(&self, layers: &[Linear], start: usize, length: usize) -> Result<(Vec<Tensor>, Tensor)> {
+        let (n, width) = self.features.dims2()?;
+        let noisy = NoisyUnit { rng: self.rng.clone(), first: start * width, noise: self.noise };
+        let mut x = self.features.narrow(0, start, length)?.contiguous()?.apply_op1_no_bwd(&noisy)?; // [length, d]
+        let mut inputs = Vec::with_capacity(layers.len());
+        for (i, layer) in layers.iter().enumerate() {
+            let input = if i > 0 { x.relu()? } else { x };
+            x = layer.forward_plain(&input)?;
+            inputs.push(input);
+        }
+        let (logits, classes) = (&x, x.dim(1)?); // [length, C]
+        let rows = SmoothedRows { smoothing: self.smoothing, scale: 1.0 / n as f32 };
+        let packed = logits.apply_op2_no_bwd(&self.labels.narrow(0, start, length)?, &rows)?;
+        let sums = packed.narrow(0, length * classes, 2 * length)?.reshape((2, length))?.sum(1)?; // loss, right
+        let mut g = packed.narrow(0, 0, length * classes)?.reshape((length, classes))?;
+        let mut gradients = Vec::new();
+        for (i, (layer, input)) in layers.iter().zip(&inputs).enumerate().rev() {
+            if layer.bias.is_some() {
+                gradients.push(g.sum(0)?); // [outputs]
+            }
+            gradients.push(g.t()?.matmul(input)?); // [outputs, inputs]
+            if i > 0 {
+                g = (g.matmul(&layer.weight)? * input.gt(0f32)?.to_dtype(input.dtype())?)?;
+            }
+        }
+        Ok((gradients, sums))
     }
 }
 
@@ -143,7 +174,8 @@ impl CustomOp2 for SmoothedRows {
     }
 }
 
-/// Ties a loss, a scalar with a storage of its own, to the weights whose gradient is known already.
+/// Ties a loss, a scalar with a storage of its own, to a parameter whose gradient is known already; and so, one after another,
+/// to several.
 struct Known {
     gradient: Tensor,
 }
@@ -162,50 +194,117 @@ impl CustomOp2 for Known {
         Ok((loss.try_clone(layout)?, layout.shape().clone()))
     }
 
-    fn bwd(&self, _weight: &Tensor, _: &Tensor, _loss: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
-        Ok((Some(self.gradient.broadcast_mul(grad)?), None))
+    fn bwd(&self, _: &Tensor, _: &Tensor, _: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        Ok((Some(self.gradient.broadcast_mul(grad)?), Some(grad.clone())))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::{D, DType, Device, Var};
+    use proptest::prelude::*;
 
     use super::*;
-    use crate::classify::{Head, NoisyTexts};
-    use crate::nn::Linear;
+    use crate::classify::{Head, NoisyTexts, normalise, smoothed_cross_entropy};
+    use crate::rng::Rng;
 
-    #[test]
-    fn loss_answers_and_gradient_equal_the_plain_form_whatever_the_chunk() {
-        for (n, width, classes, noise) in [(50, 9, 7, 0.1), (50, 8, 1, 1.0), (13, 16, 20, 0.0)] {
-            let mut rng = Rng::new(n as u64);
+    fn f64s(tensor: &Tensor) -> Tensor {
+        tensor.to_dtype(DType::F64).unwrap()
+    }
+
+    fn length(tensor: &Tensor) -> f64 {
+        f64s(tensor).sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
+    }
+
+    /// The plain form in f64.
+    struct Reference {
+        loss: Tensor,
+        /// For each parameter, in the order of `Head::trainable`: how long its gradient would be if none of its terms
+        /// cancelled. It comes from the same backward pass over absolute values, and it is what rounding in f32 is relative to:
+        /// p − q of a text keeps the rounding of p and q, and so on through every sum.
+        uncancelled: Vec<f64>,
+        /// The least |x| before a ReLU: nearer to 0 than rounding, the two forms may differ in whether a unit is on.
+        nearest: f64,
+    }
+
+    fn reference(step: &ChunkedLoss, labels: &[usize], head: &Head) -> Result<Reference> {
+        let (n, classes, epsilon) = (labels.len(), head.classes(), f64::from(step.smoothing));
+        let noise = step.rng.clone().normal_tensor(step.features.shape(), step.noise, &Device::Cpu)?;
+        let mut x = (normalise(&f64s(step.features))? + f64s(&noise))?;
+        let (mut inputs, mut nearest) = (Vec::new(), f64::INFINITY);
+        for (i, layer) in head.layers.iter().enumerate() {
+            if i > 0 {
+                nearest = x.abs()?.flatten_all()?.min(0)?.to_scalar::<f64>()?;
+                x = x.relu()?;
+            }
+            inputs.push(x.detach());
+            x = Linear::new(f64s(&layer.weight), layer.bias.as_ref().map(f64s)).forward_plain(&x)?;
+        }
+        let smooth = |i: usize| epsilon / classes as f64 + if i % classes == labels[i / classes] { 1.0 - epsilon } else { 0.0 };
+        let q = Tensor::from_iter((0..n * classes).map(smooth), &Device::Cpu)?.reshape((n, classes))?;
+        let mut g = ((candle_nn::ops::softmax(&x.detach(), D::Minus1)? + q)? / n as f64)?;
+        let mut uncancelled = Vec::new();
+        for (layer, input) in head.layers.iter().zip(&inputs).rev() {
+            uncancelled.extend(layer.bias.as_ref().map(|_| length(&g.sum(0).unwrap())));
+            uncancelled.push(length(&g.t()?.matmul(&input.abs()?)?));
+            g = (g.matmul(&f64s(&layer.weight.detach()).abs()?)? * f64s(&input.gt(0f64)?))?;
+        }
+        uncancelled.reverse();
+        Ok(Reference { loss: smoothed_cross_entropy(&x, step.labels, epsilon)?, uncancelled, nearest })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        /// Loss and every gradient within 1e-5, for heads of one layer and of two, whatever the chunk.
+        #[test]
+        fn loss_and_gradients_equal_the_plain_form_in_f64(
+            n in 1usize..70, width in 1usize..30, hidden in prop::option::of(1usize..20), classes in 1usize..30,
+            noise in prop_oneof![Just(0f32), 0.01f32..1.0], smoothing in 0f32..0.9, chunk in 1usize..80, seed in any::<u64>(),
+        ) {
+            let mut rng = Rng::new(seed);
             let features = rng.normal_tensor((n, width), 3.0, &Device::Cpu).unwrap();
-            let weight = Var::from_tensor(&rng.normal_tensor((classes, width), 1.0, &Device::Cpu).unwrap()).unwrap();
-            let labels: Vec<usize> = (0..n).map(|i| i * 5 % classes).collect();
-            let texts = NoisyTexts::new(features.clone(), &labels, noise, 0.1).unwrap();
-            let head = Head { layers: vec![Linear::new(weight.as_tensor().clone(), None)] };
-            let (loss, right) = texts.loss_plain(&head, None, &mut Rng::new(3)).unwrap();
-            let value = |t: &Tensor| t.to_scalar::<f32>().unwrap();
-            let gradient = |loss: &Tensor| {
-                let grads = (loss * 2.0).unwrap().backward().unwrap();
-                grads.get(&weight).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap()
+            let labels: Vec<usize> = (0..n).map(|_| rng.below(classes)).collect();
+            let on_device = Tensor::from_iter(labels.iter().map(|label| *label as u32), &Device::Cpu).unwrap();
+            let head = match hidden {
+                None => Head::linear(width, classes, &mut rng, &Device::Cpu),
+                Some(hidden) => Head::mlp(width, hidden, classes, &mut rng, &Device::Cpu),
             };
-            let (expected, expected_gradient) = ((value(&loss), value(&right)), gradient(&loss));
-            let labels = Tensor::from_iter(labels.iter().map(|label| *label as u32), &Device::Cpu).unwrap();
-            for chunk in [1, 7, 50, CHUNK] {
-                let step = ChunkedLoss { features: &features, labels: &labels, noise, smoothing: 0.1, rng: &Rng::new(3) };
-                let (loss, right) = step.of_chunks(weight.as_tensor(), chunk).unwrap();
-                assert!((value(&loss) - expected.0).abs() <= 1e-5 * expected.0.abs(), "{} {}", value(&loss), expected.0);
-                assert_eq!(value(&right), expected.1);
-                let largest = expected_gradient.iter().fold(1e-3f32, |most, v| most.max(v.abs()));
-                for (ours, plain) in gradient(&loss).iter().zip(&expected_gradient) {
-                    assert!((ours - plain).abs() < 1e-5 * largest, "{ours} {plain}");
-                }
+            let (head, params) = head.unwrap().trainable().unwrap();
+            let step = ChunkedLoss { features: &features, labels: &on_device, noise, smoothing, rng: &rng };
+            let exact = reference(&step, &labels, &head).unwrap();
+            prop_assume!(exact.nearest > 1e-5);
+            let (loss, right) = step.of_chunks(&head.layers, chunk).unwrap();
+            let (value, expected) = (f64::from(loss.to_scalar::<f32>().unwrap()), exact.loss.to_scalar::<f64>().unwrap());
+            prop_assert!((value - expected).abs() <= 1e-5 * expected, "{value} {expected}");
+            let texts = NoisyTexts::new(features.clone(), &labels, noise, smoothing.into()).unwrap();
+            let (_, right_plain) = texts.loss_plain(&head, None, &mut rng.clone()).unwrap();
+            let right = [right, right_plain].map(|right| right.to_scalar::<f32>().unwrap());
+            prop_assert!((right[0] - right[1]).abs() <= 1.0, "{right:?} right"); // a tie within rounding
+            let grads = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap();
+            let (ours, plain) = (grads(&loss), grads(&exact.loss));
+            for ((name, var), uncancelled) in params.iter().zip(exact.uncancelled) {
+                let (ours, plain) = (ours.get(var).unwrap(), plain.get(var).unwrap());
+                let (off, long) = (length(&(f64s(ours) - f64s(plain)).unwrap()), length(plain));
+                // where terms nearly cancel, four roundings of the terms; it is the greater below a fortieth of their length
+                let rounding = 2.0 * f64::from(f32::EPSILON) * 3.0 * uncancelled;
+                prop_assert!(off <= (1e-5 * long).max(rounding), "{name} off by {off:.2e} of {long:.2e}, uncancelled {uncancelled:.2e}");
             }
         }
-        let labels = Tensor::zeros(2, candle_core::DType::U32, &Device::Cpu).unwrap();
-        let features = Tensor::ones((3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
+    }
+
+    #[test]
+    fn what_does_not_fit_is_an_error() {
+        let labels = Tensor::zeros(2, DType::U32, &Device::Cpu).unwrap();
+        let features = Tensor::ones((3, 4), DType::F32, &Device::Cpu).unwrap();
         let step = ChunkedLoss { features: &features, labels: &labels, noise: 0.0, smoothing: 0.1, rng: &Rng::new(3) };
-        assert!(step.of(&features).unwrap_err().to_string().contains("do not fit"));
+        let layer = Linear::new(features.clone(), None);
+        for layers in [&[layer][..], &[]] {
+            assert!(step.of(layers).unwrap_err().to_string().contains("do not fit"));
+        }
+        let labels = Tensor::zeros(3, DType::U32, &Device::Cpu).unwrap();
+        let step = ChunkedLoss { labels: &labels, ..step };
+        let narrow = Linear::new(Var::from_tensor(&Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap().into_inner(), None);
+        assert!(step.of(&[narrow]).unwrap_err().to_string().contains("do not fit"));
     }
 }

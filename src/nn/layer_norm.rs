@@ -52,14 +52,16 @@ impl LayerNorm {
         }
     }
 
-    /// The same out of Candle's own differentiable operations: the reference, and the path of other types.
+    /// The same out of Candle's own differentiable operations, in f64 for f64 and in f32 for the rest: the reference, and the
+    /// path of other types.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let dtype = x.dtype();
-        let x = x.to_dtype(DType::F32)?;
+        let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
+        let x = x.to_dtype(kind)?;
         let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
         let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
         let normalised = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
-        normalised.broadcast_mul(&self.weight.to_dtype(DType::F32)?)?.broadcast_add(&self.bias.to_dtype(DType::F32)?)?.to_dtype(dtype)
+        normalised.broadcast_mul(&self.weight.to_dtype(kind)?)?.broadcast_add(&self.bias.to_dtype(kind)?)?.to_dtype(dtype)
     }
 
     /// Whether a backward pass will come through.

@@ -28,7 +28,9 @@ const SLICE: usize = 768;
 
 /// What one thread reuses from task to task.
 struct Scratch {
-    normed: Rows,
+    /// [rows, width]: what the first product reads
+    narrow: Rows,
+    /// [rows, a slice of hidden]: what the second reads
     hidden: Rows,
     slice: Vec<f32>,
     row: Vec<f32>,
@@ -39,11 +41,12 @@ impl MlpBranch {
         4 * rows * self.fc1.inputs() * self.fc1.outputs()
     }
 
-    fn scratch(&self) -> Scratch {
+    /// For the layers in the order in which they multiply: a layer of odd width stays in f32 beside one in bf16.
+    fn scratch(&self, first: &PackedLinear, second: &PackedLinear) -> Scratch {
         let hidden = self.fc1.outputs().min(SLICE);
         Scratch {
-            normed: Rows::new(self.fc1.kernel(), ROWS, self.fc1.inputs()),
-            hidden: Rows::new(self.fc2.kernel(), ROWS, hidden),
+            narrow: Rows::new(first.kernel(), ROWS, self.fc1.inputs()),
+            hidden: Rows::new(second.kernel(), ROWS, hidden),
             slice: vec![0.0; ROWS * hidden],
             row: vec![0.0; self.fc1.inputs().max(hidden)],
         }
@@ -54,7 +57,7 @@ impl MlpBranch {
         let (fc1, fc2, isa) = (self.fc1.forward()?, self.fc2.forward()?, self.fc1.isa());
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
         let rows = x.len() / width;
-        let Scratch { normed, hidden: active, slice, row } = scratch;
+        let Scratch { narrow: normed, hidden: active, slice, row } = scratch;
         norm.rows(isa, x, normed);
         y.copy_from_slice(x);
         for start in (0..hidden).step_by(SLICE) {
@@ -83,7 +86,7 @@ impl MlpBranch {
         let (fc1, fc2, isa) = (self.fc1.backward()?, self.fc2.backward()?, self.fc1.isa());
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());
         let rows = x.len() / width;
-        let Scratch { normed: upstream, hidden: inner, slice, .. } = scratch;
+        let Scratch { narrow: upstream, hidden: inner, slice, .. } = scratch;
         upstream.resize(rows, width);
         g.chunks(width).enumerate().for_each(|(r, row)| upstream.set(r, row));
         let mut dn = vec![0f32; x.len()];
@@ -131,7 +134,7 @@ impl CustomOp3 for MlpBranch {
             self.forward_rows(norm, x, y, kept.as_deref_mut(), scratch)?;
             Ok(kept.unwrap_or_default())
         };
-        let kept = parallel::map(tasks, self.work(rows), || self.scratch(), task).into_iter().collect::<Result<_>>()?;
+        let kept = parallel::map(tasks, self.work(rows), || self.scratch(&self.fc1, &self.fc2), task).into_iter().collect::<Result<_>>()?;
         if let Some(cell) = &self.kept {
             let _ = cell.set(kept);
         }
@@ -162,7 +165,7 @@ impl CustomOp3 for MlpBranch {
             let task = |scratch: &mut Scratch, (dx, ((x, g), z)): (&mut [f32], ((&[f32], &[f32]), &Vec<f32>))| {
                 self.backward_rows(norm, x, z, g, dx, scratch)
             };
-            parallel::map(tasks, work, || self.scratch(), task).into_iter().collect()
+            parallel::map(tasks, work, || self.scratch(&self.fc2, &self.fc1), task).into_iter().collect()
         };
         let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))?????;
         NormGradients::tensors(partial, dx, x, weight)
