@@ -1,6 +1,6 @@
 //! The fused loss of the text classifier against its plain form in f64, on random shapes and for any number of threads.
 
-use candle_core::{D, DType, Device, Result, Tensor, Var};
+use candle_core::{DType, Device, Result, Tensor, Var};
 use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, normalise, smoothed_cross_entropy};
 use lafter::rng::Rng;
 use proptest::prelude::*;
@@ -17,26 +17,21 @@ fn length(tensor: &Tensor) -> f64 {
     f64s(tensor).sqr().unwrap().sum_all().unwrap().to_scalar::<f64>().unwrap().sqrt()
 }
 
-/// One step of eq. 2 by the definition, in f64: the loss, with its graph to `weight` [C, d], and ‖Σ (p + q) |x|ᵀ‖ / n.
-///
-/// The gradient is Σ (p − q) xᵀ / n. Where p comes near q (few classes, much smoothing), or texts pull opposite ways, its terms
-/// cancel, and then *no* computation in f32 is within 1e-5 of the little that is left: each term keeps the rounding of its own
-/// p, q and x. That rounding is relative to the terms' size, which is the second number.
-fn reference(features: &Tensor, labels: &[usize], noise: &Tensor, smoothing: f64, weight: &Var) -> Result<(Tensor, f64)> {
-    let (n, classes) = (labels.len(), weight.dim(0)?);
+/// One step of eq. 2 by the definition, in f64: the noisy features, and the loss with its graph to `weight` [C, d].
+fn reference(features: &Tensor, labels: &[usize], noise: &Tensor, smoothing: f64, weight: &Var) -> Result<(Tensor, Tensor)> {
     let x = (normalise(&f64s(features))? + f64s(noise))?;
     let logits = x.matmul(&f64s(weight).t()?)?;
-    let smooth = |i: usize| smoothing / classes as f64 + if i % classes == labels[i / classes] { 1.0 - smoothing } else { 0.0 };
-    let q = Tensor::from_iter((0..n * classes).map(smooth), &Device::Cpu)?.reshape((n, classes))?;
-    let sizes = (candle_nn::ops::softmax(&logits.detach(), D::Minus1)? + q)?;
-    let terms = length(&sizes.t()?.matmul(&x.abs()?)?) / n as f64;
     let labels = Tensor::from_iter(labels.iter().map(|label| *label as u32), &Device::Cpu)?;
-    Ok((smoothed_cross_entropy(&logits, &labels, smoothing)?, terms))
+    Ok((x, smoothed_cross_entropy(&logits, &labels, smoothing)?))
 }
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
+    /// Loss and gradient of the fused form are within 1e-5 of f64, relative to their own length, however much of it cancels.
+    /// Candle's operations in f32 are not always: they come to 1e-5 themselves, so they are no reference for that.
+    ///
+    /// With one class p = q = 1 and the gradient Σ (p − q) xᵀ / n is 0: what is left is the rounding of its terms.
     #[test]
     fn the_fused_loss_is_the_plain_one(
         n in 1usize..700, width in 1usize..90, classes in 1usize..130, noise in prop_oneof![Just(0f32), 0.01f32..1.0],
@@ -61,17 +56,19 @@ proptest! {
         let noise = Rng::new(5).normal_tensor((chosen.len(), width), noise, &Device::Cpu).unwrap();
         let labels: Vec<usize> = chosen.iter().map(|row| labels[*row as usize]).collect();
         let features = features.index_select(&Tensor::new(chosen, &Device::Cpu).unwrap(), 0).unwrap();
-        let (exact, terms) = reference(&features, &labels, &noise, smoothing, weight).unwrap();
+        let (x, exact) = reference(&features, &labels, &noise, smoothing, weight).unwrap();
         let value = exact.to_scalar::<f64>().unwrap();
         let gradient = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap().get(weight).unwrap().clone();
         let exact_gradient = gradient(&exact);
-        for (form, loss) in [("fused", fused), ("plain", plain)] {
+        for (form, loss, tolerance) in [("fused", fused, 1e-5), ("plain f32", plain, 1e-4)] {
             let off = (f64::from(loss.to_scalar::<f32>().unwrap()) - value).abs();
-            prop_assert!(off <= 1e-5 * value, "{form} loss off by {off:.2e} of {value:.2e}");
+            prop_assert!(off <= tolerance * value, "{form} loss off by {off:.2e} of {value:.2e}");
             let off = length(&(f64s(&gradient(&loss)) - f64s(&exact_gradient)).unwrap());
-            // four roundings of the terms are the greater only where less than a fortieth of the terms is left
-            let allowed = (1e-5 * length(&exact_gradient)).max(2.0 * f64::from(f32::EPSILON) * 3.0 * terms);
-            prop_assert!(off <= allowed, "{form} gradient off by {off:.2e} of {:.2e}, terms {terms:.2e}", length(&exact_gradient));
+            let allowed = match classes {
+                1 => 3.0 * f64::from(f32::EPSILON) * length(&x.abs().unwrap().mean(0).unwrap()),
+                _ => tolerance * length(&exact_gradient),
+            };
+            prop_assert!(off <= allowed, "{form} gradient off by {off:.2e} of {:.2e}", length(&exact_gradient));
         }
     }
 }

@@ -61,9 +61,9 @@ impl ChunkedLoss<'_> {
         }
         let Some((gradients, sums)) = total else { candle_core::bail!("no features") };
         let params = layers.iter().rev().flat_map(|layer| [layer.bias.as_ref(), Some(&layer.weight)]).flatten();
-        let loss = params.zip(gradients).try_fold((sums.get(0)? / n as f64)?, |loss, (param, gradient)| {
-            param.apply_op2(&loss, Known { gradient })
-        })?;
+        let loss = params
+            .zip(gradients)
+            .try_fold((sums.get(0)? / n as f64)?, |loss, (param, gradient)| param.apply_op2(&loss, Known { gradient }))?;
         Ok((loss, sums.get(1)?))
     }
 
@@ -286,7 +286,7 @@ mod tests {
             for ((name, var), uncancelled) in params.iter().zip(exact.uncancelled) {
                 let (ours, plain) = (ours.get(var).unwrap(), plain.get(var).unwrap());
                 let (off, long) = (length(&(f64s(ours) - f64s(plain)).unwrap()), length(plain));
-                // where terms nearly cancel, four roundings of the terms; it is the greater below a fortieth of their length
+                // four roundings of the terms are the greater only where less than a fortieth of them is left uncancelled
                 let rounding = 2.0 * f64::from(f32::EPSILON) * 3.0 * uncancelled;
                 prop_assert!(off <= (1e-5 * long).max(rounding), "{name} off by {off:.2e} of {long:.2e}, uncancelled {uncancelled:.2e}");
             }

@@ -225,3 +225,40 @@ vectorised! {
         (total.ln() - (1.0 - smoothing) * of_label - smoothing * of_all, right)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Var};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rng::Rng;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        /// The widest set is compared with the plain form in `tests/text_loss.rs`.
+        #[test]
+        fn every_set_of_instructions_gives_the_same(n in 1usize..400, width in 1usize..60, classes in 2usize..70, seed in any::<u64>()) {
+            let mut rng = Rng::new(seed);
+            let features = rng.normal_tensor((n, width), 3.0, &Device::Cpu).unwrap();
+            let weight = Var::from_tensor(&rng.normal_tensor((classes, width), 1.0, &Device::Cpu).unwrap()).unwrap();
+            let labels: Arc<[u32]> = (0..n).map(|_| rng.below(classes) as u32).collect();
+            let run = |isa| {
+                let (features, labels, rng) = (features.clone(), labels.clone(), Rng::new(seed));
+                let step = NoisyLoss { features, labels, rows: None, noise: 0.3, smoothing: 0.1, rng };
+                let both = weight.apply_op1(Fused { isa, learns: true, gradient: OnceLock::new(), step }).unwrap();
+                let grads = both.get(0).unwrap().backward().unwrap();
+                (both.get(0).unwrap().to_scalar::<f32>().unwrap(), grads.get(&weight).unwrap().clone())
+            };
+            let length = |t: &Tensor| t.sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+            let (loss, gradient) = run(Isa::best());
+            for isa in Isa::available() {
+                let (other, others) = run(isa);
+                prop_assert!((loss - other).abs() <= 5e-6 * loss, "{isa:?}: {loss} {other}");
+                let off = length(&(&gradient - others).unwrap()) / length(&gradient);
+                prop_assert!(off <= 5e-6, "{isa:?}: gradient off by {off:.2e}");
+            }
+        }
+    }
+}

@@ -64,17 +64,23 @@ impl CustomOp1 for Cut {
 
 #[cfg(test)]
 mod tests {
+    use candle_core::Device;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::rng::Rng;
-    use candle_core::Device;
 
-    #[test]
-    fn the_fused_cut_equals_the_plain_one() {
-        for (batch, channels, grid, side) in [(1, 3, 1, 4), (3, 3, 4, 5), (2, 1, 7, 1)] {
+    proptest! {
+        #[test]
+        fn the_fused_cut_equals_the_plain_one(batch in 1usize..4, channels in 1usize..4, grid in 1usize..8, side in 1usize..8) {
             let pixels = Rng::new(1).normal_tensor((batch, channels, grid * side, grid * side), 1.0, &Device::Cpu).unwrap();
             let (fused, plain) = (patches(&pixels, side).unwrap(), patches_plain(&pixels, side).unwrap());
-            assert_eq!(fused.to_vec3::<f32>().unwrap(), plain.to_vec3::<f32>().unwrap());
+            prop_assert_eq!(fused.to_vec3::<f32>().unwrap(), plain.to_vec3::<f32>().unwrap());
         }
+    }
+
+    #[test]
+    fn images_that_do_not_divide_are_an_error() {
         assert!(patches(&Tensor::zeros((1, 3, 5, 5), candle_core::DType::F32, &Device::Cpu).unwrap(), 2).is_err());
     }
 }
