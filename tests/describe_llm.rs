@@ -123,8 +123,15 @@ fn a_whole_run_is_traced_and_a_second_asks_nothing() {
         }
         assert_eq!((&line["settings"]["temperature"], &line["model"]), (&0.99.into(), &"stub".into()));
     }
+    // another output with the same journal asks nothing
+    let (asked, kept) = (stub.requests(), run.path("texts.journal.jsonl"));
+    let sharing = Run { dir: tempfile::tempdir().unwrap(), address: run.address.clone(), extra: run.extra.clone() };
+    std::fs::write(sharing.path("names.txt"), "hourglass\n").unwrap();
+    let output = sharing.command().arg("--journal").arg(&kept).output().unwrap();
+    assert!(text(&output.stdout).contains("15 requests: 15 known"), "{}", text(&output.stderr));
+    assert!(stub.requests() == asked && !sharing.path("texts.journal.jsonl").exists());
     // a second run asks nothing and writes the same
-    let (asked, before) = (stub.requests(), run.read("texts.json"));
+    let before = run.read("texts.json");
     assert!(run.good().contains("30 requests: 30 known, 0 answered"));
     assert_eq!((stub.requests(), run.read("texts.json")), (asked, before));
     // one more completion asks only for that
@@ -185,6 +192,9 @@ fn every_fault_is_survived_and_counted() {
     let before = stub.requests();
     assert!(run.good().contains("11 requests: 10 known, 1 answered"));
     assert_eq!(stub.requests(), before + 1);
+    stub.behave(|_| Act::Hang);
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--timeout", "0.5", "--retries", "0"]);
+    refused(&run.run(), 1, &["no answer within 0.5 s", "--timeout"]);
 }
 
 #[test]
@@ -225,9 +235,77 @@ fn fatal_faults_stop_at_once_with_the_remedy() {
     let output = run.command().env_remove("OPENAI_API_KEY").output().unwrap();
     refused(&output, 1, &["--key-env", "None"]);
     refused(&run.command().args(["--key-env", "NO_SUCH_VARIABLE"]).output().unwrap(), 2, &["NO_SUCH_VARIABLE", "not set"]);
+    let output = run.command().args(["--key-env", KEY]).output().unwrap(); // the key itself, by mistake
+    refused(&output, 2, &["OPENAI_API_KEY", "name"]);
     refused(&run.command().args(["--key-env", "ODD"]).env("ODD", "two words").output().unwrap(), 2, &["ODD", "no key"]);
     let output = run.command().args(["--key-env", "OTHER"]).env("OTHER", "other-key").output().unwrap();
     assert!(refused(&output, 1, &["OTHER"]).contains("***"));
+}
+
+/// Whatever a server does with the key, it stands in no file and in no message.
+#[test]
+fn a_key_that_a_server_echoes_gets_nowhere() {
+    let escaped: String = KEY.chars().map(|c| format!("\\u{:04x}", c as u32)).collect();
+    let error = format!("{{\"error\": {{\"message\": \"{} {KEY} is bad\"}}}}", "x".repeat(90));
+    let bodies = [
+        error.clone(),
+        error.replace(KEY, &escaped),
+        format!("{{\"error\": {{\"{KEY}\": 1}}}}"),
+        format!("{KEY} <html>"),
+        format!("{{\"choices\": [{{\"message\": {{\"content\": \"An owl has the key {escaped} in its beak.\"}}}}]}}"),
+    ];
+    for (i, body) in bodies.into_iter().enumerate() {
+        let stub = Stub::start(move |_| Act::Raw(body.clone().into_bytes()));
+        let run = Run::new(&stub, "owl\n", &["--completions", "1", "--retries", "0", "--max-tokens", "9"]);
+        let output = run.run();
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(!said.contains("must-never-be-seen") && !said.contains("sk-"), "{i}: {said}");
+        assert_eq!(output.status.success(), i == 4, "{i}: {said}");
+        for entry in std::fs::read_dir(run.dir.path()).unwrap() {
+            let path = entry.unwrap().path();
+            assert!(!text(&std::fs::read(&path).unwrap()).contains(KEY), "{i}: {}", path.display());
+        }
+        assert!(i < 4 || run.read("texts.journal.jsonl").contains("An owl has the key *** in its beak."));
+    }
+}
+
+#[test]
+fn a_reader_that_leaves_early_is_no_fault() {
+    let dir = tempfile::tempdir().unwrap();
+    let names = dir.path().join("names.txt");
+    std::fs::write(&names, (0..20_000).map(|i| format!("thing {i}\n")).collect::<String>()).unwrap();
+    let mut command = lafter();
+    command.args(["describe", "--dry-run", "--classes"]).arg(&names).stderr(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
+    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
+        let output = command.stdout(full).spawn().unwrap().wait_with_output().unwrap();
+        refused(&output, 1, &["standard output"]);
+    }
+}
+
+/// Nothing is asked where the answers could not be written, or would be written over what is read.
+#[test]
+fn outputs_that_cannot_be_are_refused_before_anything_is_asked() {
+    let stub = Stub::default();
+    let run = Run::new(&stub, "owl\n", &["--completions", "1"]);
+    let path = |name: &str| run.path(name).display().to_string();
+    let with = |options: &[&str]| {
+        let mut command = lafter();
+        command.args(["describe", "--endpoint", &stub.address, "--llm", "stub"]).args(options);
+        command.output().unwrap()
+    };
+    std::fs::write(run.path("q.txt"), "Describe {}.\n").unwrap();
+    let (names, queries) = (path("names.txt"), path("q.txt"));
+    refused(&with(&["--classes", &names, "--out", &run.dir.path().display().to_string()]), 2, &["is a folder"]);
+    refused(&with(&["--classes", &names, "--out", &names]), 2, &["names.txt", "overwritten"]);
+    refused(&with(&["--classes", &names, "--queries", &queries, "--out", &queries]), 2, &["q.txt", "overwritten"]);
+    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &path("x.json")]), 2, &["overwritten"]);
+    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &names]), 2, &["overwritten"]);
+    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &queries]), 2, &["another kind"]);
+    assert_eq!((stub.requests(), run.read("names.txt").as_str(), run.read("q.txt").as_str()), (0, "owl\n", "Describe {}.\n"));
 }
 
 #[test]
@@ -269,6 +347,44 @@ fn kill_9_in_the_middle_and_nothing_is_asked_twice() {
     assert!(first.keys().all(|key| asked[key].0 == 1), "asked again though answered");
     // only the four that were in flight, whose answers never came
     assert_eq!(asked.values().filter(|(n, _)| *n == 2).count(), 4);
+}
+
+/// Killed again and again, whenever it happens to be: what is in the journal is never asked again, and nothing but what was
+/// in flight at a kill is asked a second time.
+#[test]
+fn kill_9_at_any_moment() {
+    const AT_ONCE: usize = 8;
+    let stub = Stub::start(|ask| {
+        let wait = Duration::from_millis(ask.number as u64 * 7919 % 40);
+        Act::Slow(wait, format!("A sentence about {}", ask.query))
+    });
+    let names: String = (0..40).map(|i| format!("thing {i}\n")).collect();
+    let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "8"]);
+    let journalled = || -> Vec<String> {
+        let whole = std::fs::read_to_string(run.path("texts.journal.jsonl")).unwrap_or_default();
+        let lines = whole.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+        let records = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
+        records.map(|r| format!("{}#{}", r["query"].as_str().unwrap(), 7777 + r["completion"].as_u64().unwrap())).collect()
+    };
+    let (mut kills, mut known) = (0, HashMap::new());
+    for wait in [60, 310, 20, 170, 90, 230] {
+        let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(wait));
+        child.kill().unwrap(); // SIGKILL
+        kills += usize::from(!child.wait().unwrap().success());
+        let asked = stub.asked();
+        for key in journalled() {
+            let times = asked[&key].0;
+            known.entry(key).or_insert(times);
+        }
+    }
+    let before = known.len();
+    run.good();
+    let asked = stub.asked();
+    println!("{kills} kills, {before} of 400 answers known before the last run, {} requests", stub.requests());
+    assert!(known.iter().all(|(key, times)| asked[key].0 == *times), "asked again though it was in the journal");
+    assert_eq!((asked.len(), journalled().len()), (400, 400));
+    assert!(stub.requests() <= 400 + kills * AT_ONCE, "{} requests after {kills} kills", stub.requests());
 }
 
 #[test]
@@ -385,6 +501,7 @@ fn servers_with_their_own_parameters() {
     });
     let run = Run::new(&stub, "owl\n", &["--completions", "1", "--max-tokens", "70", "--omit", "seed,top_p", "--concurrency", "1"]);
     assert!(run.good().contains("5 answered"));
+    assert_eq!(run.lines("texts.trace.jsonl")[0]["settings"]["omit"], serde_json::json!(["seed", "top_p"]));
     assert_eq!(stub.requests(), 6);
     // the completion API, with the published stop
     let stub = Stub::start(|ask| {
@@ -468,6 +585,13 @@ fn dry_runs_files_and_random_words_ask_nobody() {
         (&["nobody to ask", "--endpoint"][..], &["--out", "x.json"][..]),
         (&["--out"], &["--llm", "x"]),
         (&["--concurrency"], &["--out", &path("x.json"), "--concurrency", "0", "--from", &path("texts.json")]),
+        (&["--concurrency", "1024"], &["--out", &path("x.json"), "--concurrency", "99999999999999999", "--from", &path("texts.json")]),
+        (&["--completions", "100000000"], &["--dry-run", "--completions", "99999999999999"]),
+        (&["--completions", "100000000"], &["--dry-run", "--completions", "9999999999999999999"]),
+        (&["--meta-queries", "1000"], &["--dry-run", "--style", "meta", "--meta-queries", "999999999999999999"]),
+        (&["--timeout", "86400"], &["--out", &path("x.json"), "--endpoint", "http://h", "--llm", "m", "--timeout", "1e300"]),
+        (&["--omit", "max_tokens"], &["--dry-run", "--endpoint", "http://h", "--llm", "m", "--omit", "model"]),
+        (&["--from", "--dry-run"], &["--dry-run", "--from", &path("texts.json")]),
         (&["--near"], &["--out", &path("x.json"), "--near", "1.5", "--from", &path("texts.json")]),
         (&["no domain \"moon\"", "satellite"], &["--dry-run", "--domain", "moon"]),
         (&["--top-p"], &["--dry-run", "--top-p", "1.5"]),

@@ -8,6 +8,7 @@ use lafter::{Error, Result};
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
 use super::run::set_up;
+use super::say::{note, say};
 
 pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -21,20 +22,20 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
         if common.json {
             super::commands::print(&serde_json::json!({ "runs": mine, "of": cells.len() }));
         } else {
-            println!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len());
+            say(format_args!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len()));
         }
         return Ok(());
     }
     let study = if args.collect { grid.collect()? } else { grid.run(|event| bars.show(event))? };
     if shard != Shard::WHOLE && !args.collect {
-        eprintln!("shard {shard} is done; join all with --collect");
+        note(format_args!("shard {shard} is done; join all with --collect"));
     }
     study.save(&args.out)?;
     if common.json {
-        println!("{}", lafter::eval::to_json(&study)?);
+        say(lafter::eval::to_json(&study)?);
         return Ok(());
     }
-    println!("{study}\ntables and figure: {}", args.out.display());
+    say(format_args!("{study}\ntables and figure: {}", args.out.display()));
     Ok(())
 }
 

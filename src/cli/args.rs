@@ -65,8 +65,8 @@ pub enum Command {
     #[command(after_help = ABLATE_EXAMPLES)]
     Ablate(Box<AblateArgs>),
     /// Sentences about your classes from a language model: a server, a local model, a published file
-    #[command(after_help = super::describe::EXAMPLES)]
-    Describe(Box<super::describe::DescribeArgs>),
+    #[command(after_help = super::describe_args::EXAMPLES)]
+    Describe(Box<super::describe_args::DescribeArgs>),
     /// Train the demo CLIP anew from rendered scenes and captions
     #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
     PretrainDemo(PretrainArgs),

@@ -3,6 +3,8 @@
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lafter::progress::Event;
 
+use super::say::note;
+
 /// Draws one bar a stage on standard error; silent where `quiet` or where there is no terminal (notices remain).
 pub struct Bars {
     bar: Option<ProgressBar>,
@@ -35,13 +37,13 @@ impl Bars {
                 }
             }
             Event::Notice(text) => match &self.bar {
-                Some(bar) => bar.suspend(|| eprintln!("note: {text}")),
-                None => eprintln!("note: {text}"),
+                Some(bar) => bar.suspend(|| note(format_args!("note: {text}"))),
+                None => note(format_args!("note: {text}")),
             },
             Event::Finished { stage, seconds } => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
-                    eprintln!("{stage:20} {seconds:.1} s");
+                    note(format_args!("{stage:20} {seconds:.1} s"));
                 }
             }
         }

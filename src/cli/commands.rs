@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::args::{ClassArgs, Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, ZeroShotArgs};
 use super::bars::Bars;
+use super::say::{note, say};
 
 /// `cpu`, `cuda`, `cuda:N`; on a GPU with TF32 where that was chosen.
 pub fn device(common: &Common) -> Result<Device> {
@@ -47,14 +48,14 @@ pub fn open(spec: &str, options: &OpenOptions, classes: &ClassArgs) -> Result<Da
 }
 
 pub fn print(value: &serde_json::Value) {
-    println!("{value:#}");
+    say(format_args!("{value:#}"));
 }
 
 fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Result<()> {
     if common.json {
         print(&json!({ name: evaluation }));
     } else {
-        println!("{evaluation}");
+        say(evaluation);
     }
     Ok(())
 }
@@ -87,7 +88,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         let picture = match data::decode::decode_file(path) {
             Ok(picture) => picture,
             Err(error) => {
-                eprintln!("skipped: {error}");
+                note(format_args!("skipped: {error}"));
                 unreadable += 1;
                 continue;
             }
@@ -102,7 +103,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
             results.push(json!({ "image": path, "class": prediction.class, "top": top }));
         } else {
             let top: Vec<String> = order.iter().map(|i| format!("{} {:.1} %", lafter.classes()[*i], percent(i))).collect();
-            println!("{}: {}", path.display(), top.join(", "));
+            say(format_args!("{}: {}", path.display(), top.join(", ")));
         }
     }
     if common.json {
@@ -155,7 +156,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!({ "features": shape, "file": args.out }));
     } else {
-        println!("features {shape:?} written to {}", args.out.display());
+        say(format_args!("features {shape:?} written to {}", args.out.display()));
     }
     Ok(())
 }
@@ -170,7 +171,7 @@ pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!(summary));
     } else {
-        println!("{summary}\nwritten to {}", args.out.display());
+        say(format_args!("{summary}\nwritten to {}", args.out.display()));
     }
     Ok(())
 }

@@ -5,7 +5,9 @@ mod args;
 mod bars;
 mod commands;
 mod describe;
+mod describe_args;
 mod run;
+mod say;
 
 use std::process::ExitCode;
 
@@ -13,6 +15,7 @@ use clap::Parser;
 use lafter::progress;
 
 use args::{Cli, Command};
+use say::note;
 
 /// Exit status 0, 1 for a failed run, 2 for bad usage; errors on standard error, one line.
 pub fn main() -> ExitCode {
@@ -23,10 +26,10 @@ pub fn main() -> ExitCode {
             std::process::exit(130);
         }
         progress::interrupt();
-        eprintln!("\nstopping at the next safe point (Ctrl-C again ends at once)");
+        note(format_args!("\nstopping at the next safe point (Ctrl-C again ends at once)"));
     });
     if let Err(error) = handler {
-        eprintln!("note: Ctrl-C will end the run without saving: {error}");
+        note(format_args!("note: Ctrl-C will end the run without saving: {error}"));
     }
     let result = match cli.command {
         Command::Demo(args) => run::demo(args, &cli.common),
@@ -42,7 +45,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error}");
+            note(format_args!("error: {error}"));
             ExitCode::from(if error.is_usage() { 2 } else { 1 })
         }
     }

@@ -15,6 +15,7 @@ use lafter::{Error, Result, gallery};
 use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::commands::{device, load};
+use super::say::{note, say};
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -79,7 +80,7 @@ fn open(args: &SetupArgs, train: &str, test: &str) -> Result<(Dataset, Dataset)>
     let test = test.with_classes(&names)?;
     // labels of the training images are for analysis only, so labels that do not fit are no reason to stop
     let train = train.with_classes(&names).unwrap_or_else(|error| {
-        eprintln!("note: the training images' own labels are left aside: {error}");
+        note(format_args!("note: the training images' own labels are left aside: {error}"));
         train.unlabeled()
     });
     Ok((train, test))
@@ -114,7 +115,7 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
 
 fn describe(experiment: &Experiment) {
     let Experiment { clip, train, test, texts, .. } = experiment;
-    eprintln!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary());
+    note(format_args!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary()));
 }
 
 /// `$XDG_CACHE_HOME/lafter`, or `~/.cache/lafter`.
@@ -137,13 +138,13 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
     let outcome: Outcome = experiment.run(|event| bars.show(event))?;
     gallery::write(experiment, &outcome, title, out)?;
     if common.json {
-        println!("{}", outcome.report.to_json()?);
+        say(outcome.report.to_json()?);
         return Ok(());
     }
-    println!("{}", outcome.report);
+    say(&outcome.report);
     if let Some(trainable) = &outcome.report.trainable {
-        println!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share);
+        say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
     }
-    println!("report, figures and weights: {} (open index.html)", out.display());
+    say(format_args!("report, figures and weights: {} (open index.html)", out.display()));
     Ok(())
 }

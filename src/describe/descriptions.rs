@@ -42,7 +42,11 @@ impl Descriptions {
     /// sentences.
     pub fn parse(json: &str, origin: &str) -> Result<Self> {
         let broken = |e: serde_json::Error| {
-            let hint = if e.is_eof() { " (the file is cut off: fetch or write it again)" } else { "" };
+            let hint = match e.classify() {
+                serde_json::error::Category::Eof => " (the file is cut off: fetch or write it again)",
+                serde_json::error::Category::Syntax => " (from there on it is no JSON: correct it, or fetch it again)",
+                _ => "",
+            };
             Error::Text(format!("{origin}: {}{hint}", e.to_string().lines().next().unwrap_or("not JSON")))
         };
         let mut reader = serde_json::Deserializer::from_str(json);

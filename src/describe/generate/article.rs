@@ -17,6 +17,7 @@ const SILENT_H: [&str; 5] = ["hour", "heir", "honest", "honor", "honour"];
 /// ```
 pub fn article_by_sound(name: &str) -> &'static str {
     let word = name.trim_start().split([' ', '_', ',']).next().unwrap_or("");
+    let word = word.trim_matches(|c: char| !c.is_alphanumeric()); // the question mark of "Is it an SUV?"
     let lower = word.to_lowercase();
     let starts = |list: &[&str]| list.iter().any(|start| lower.starts_with(start));
     let Some(first) = lower.chars().next() else { return "a" };
@@ -58,6 +59,8 @@ mod tests {
             "hourglass",
             "heirloom",
             "SUV",
+            "SUV?",
+            "\"owl\"",
             "X-ray",
             "MRI",
             "8-ball",

@@ -14,10 +14,13 @@ use super::journal::Journal;
 use super::plan::Plan;
 use super::request::Key;
 use crate::error::{Error, Result};
-use crate::progress::{Event, interrupted};
+use crate::progress::{Event, interrupted, watched};
 
 /// Requests that may fail one after the other before a run stops: then it is not the request.
 const IN_A_ROW: usize = 16;
+
+/// More in flight would need a thread each that no server serves.
+const MOST_AT_ONCE: usize = 1024;
 
 /// What became of the requests of a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -47,16 +50,11 @@ impl fmt::Display for Asked {
 /// # Errors
 /// The generator's, where going on makes no sense; [`Error::Interrupted`] after [`interrupt`](crate::progress::interrupt);
 /// both after the requests in flight have ended, so that nothing paid for is lost, and saying how to go on.
-pub fn ask(
-    generator: &dyn Generator,
-    plan: &Plan,
-    journal: &mut Journal,
-    concurrency: usize,
-    mut events: impl FnMut(&Event),
-) -> Result<Asked> {
-    if concurrency == 0 {
-        return Err(Error::Usage("--concurrency must be at least 1".into()));
+pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concurrency: usize, events: impl FnMut(&Event)) -> Result<Asked> {
+    if !(1..=MOST_AT_ONCE).contains(&concurrency) {
+        return Err(Error::Usage(format!("--concurrency must lie in 1 to {MOST_AT_ONCE}, got {concurrency}")));
     }
+    let mut events = watched(events);
     let (missing, earlier) = missing(plan, generator.model(), journal);
     let mut asked = Asked { requests: plan.len(), known: plan.len() - missing.len(), ..Asked::default() };
     if missing.is_empty() {
@@ -71,10 +69,10 @@ pub fn ask(
     let (sender, outcomes) = sync_channel::<Result<()>>(concurrency);
     let mut fatal = None;
     std::thread::scope(|scope| {
-        for _ in 0..concurrency.min(total) {
+        for worker in 0..concurrency.min(total) {
             let sender = sender.clone();
             let (missing, journal, next, stop) = (&missing, &journal, &next, &stop);
-            scope.spawn(move || {
+            let work = move || {
                 while !stop.load(Ordering::SeqCst) && !interrupted() {
                     let Some(&i) = missing.get(next.fetch_add(1, Ordering::SeqCst)) else { break };
                     let request = plan.request(i as usize);
@@ -90,7 +88,12 @@ pub fn ask(
                         break;
                     }
                 }
-            });
+            };
+            if let Err(e) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                // where the system gives no more threads, fewer do
+                fatal = (worker == 0).then(|| Error::io("a thread for requests", e));
+                break;
+            }
         }
         drop(sender);
         let mut in_a_row = 0;

@@ -222,7 +222,7 @@ impl ClassCleaner {
 }
 
 /// Without what reasoning models think before they answer; thoughts without an end are all there is.
-fn without_thoughts(text: &str) -> String {
+pub(super) fn without_thoughts(text: &str) -> String {
     match (text.find("<think>"), text.rfind("</think>")) {
         (_, Some(end)) => text[end + "</think>".len()..].to_string(),
         (Some(start), None) => text[..start].to_string(),

@@ -4,14 +4,14 @@ use std::fmt;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
 use super::generator::Generator;
 use super::reply::{Reply, answer_of, one_line};
 use super::request::{Answer, Api, Request};
-use super::retry::Backoff;
+use super::retry::{Backoff, wait_of};
 use super::secret::Secret;
 use crate::error::{Error, Result};
 
@@ -37,7 +37,6 @@ pub struct Endpoint {
     key: Option<Secret>,
     timeout: Duration,
     retries: usize,
-    omit: Vec<String>,
     agent: ureq::Agent,
     state: Arc<State>,
 }
@@ -75,7 +74,7 @@ impl Endpoint {
         let host = format!("{scheme}://{authority}");
         let (timeout, retries) = (Duration::from_secs(120), 6);
         let agent = agent(&host, timeout);
-        Ok(Self { base, host, model: model.trim().into(), key: None, timeout, retries, omit: Vec::new(), agent, state: Arc::default() })
+        Ok(Self { base, host, model: model.trim().into(), key: None, timeout, retries, agent, state: Arc::default() })
     }
 
     /// Sends the key that the environment variable `name` holds with every request. It stays in memory.
@@ -111,12 +110,6 @@ impl Endpoint {
         self
     }
 
-    /// Parameters that this server refuses and that are not to be sent ("seed", "top_p", "stop", "temperature").
-    pub fn omit(mut self, parameters: &[impl AsRef<str>]) -> Self {
-        self.omit = parameters.iter().map(|name| name.as_ref().to_string()).collect();
-        self
-    }
-
     /// The body of a request.
     fn body(&self, request: &Request) -> Value {
         let settings = &request.settings;
@@ -131,7 +124,7 @@ impl Endpoint {
             body["stop"] = json!(settings.stop);
         }
         if let Some(fields) = body.as_object_mut() {
-            self.omit.iter().for_each(|name| drop(fields.remove(name)));
+            settings.omit.iter().for_each(|name| drop(fields.remove(name)));
         }
         body
     }
@@ -148,7 +141,7 @@ impl Endpoint {
         }
         match call.send_string(&self.body(request).to_string()) {
             Ok(response) => match read(response) {
-                (200..=299, Ok(body), _) => answer_of(&body, request.settings.api),
+                (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
                 (200..=299, Err(why), _) => Reply::again(why),
                 (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
             },
@@ -192,7 +185,10 @@ impl Endpoint {
     /// The server's own words, in brackets' company: one line, no key.
     fn said(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
-        let json: Option<Value> = serde_json::from_str(&text).ok();
+        let mut json: Option<Value> = serde_json::from_str(&text).ok();
+        if let (Some(json), Some(key)) = (&mut json, &self.key) {
+            key.redact_json(json);
+        }
         let field = |name: &str| json.as_ref().and_then(|json| json.pointer(name)).and_then(Value::as_str).map(str::to_string);
         let message = field("/error/message").or_else(|| field("/message")).or_else(|| field("/detail")).or_else(|| field("/error"));
         let code = field("/error/code").map(|code| format!("{code}: ")).unwrap_or_default();
@@ -210,6 +206,9 @@ impl Endpoint {
         let reason = io.map_or_else(|| fault.message().unwrap_or("no reason given").to_string(), ToString::to_string);
         let reason = one_line(&self.key.as_ref().map_or(reason.clone(), |key| key.redact(&reason)), 120);
         let known = self.state.answered.load(Ordering::SeqCst);
+        if reason.contains("timed out") && (known || fault.kind() == ureq::ErrorKind::Io) {
+            return Reply::again(format!("no answer within {} s: raise --timeout if it needs longer", self.timeout.as_secs_f64()));
+        }
         match fault.kind() {
             ureq::ErrorKind::Dns if !known => {
                 Reply::Fatal(format!("is an unknown host ({reason}): check the spelling of --endpoint and the network"))
@@ -258,8 +257,7 @@ impl Generator for Endpoint {
 /// Status, body as far as the limit, and how long the server wants to be left alone.
 fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, String>, Option<Duration>) {
     let code = response.status();
-    let after = response.header("retry-after").and_then(|text| text.trim().parse::<f64>().ok());
-    let after = after.filter(|seconds| seconds.is_finite()).map(|seconds| Duration::from_secs_f64(seconds.clamp(0.0, 3600.0)));
+    let after = response.header("retry-after").and_then(|text| wait_of(text, SystemTime::now()));
     let mut body = Vec::new();
     let read = response.into_reader().take(BODY_LIMIT).read_to_end(&mut body);
     (code, read.map(|_| body).map_err(|e| format!("the answer was cut off: {}", one_line(&e.to_string(), 80))), after)
@@ -336,7 +334,8 @@ mod tests {
         let chat = endpoint.body(&Request::new("Q", &Settings::chat()));
         assert_eq!(chat["messages"][0]["content"], "Q");
         assert_eq!((&chat["max_tokens"], &chat["stop"]), (&json!(50), &Value::Null));
-        let completion = endpoint.omit(&["seed", "top_p"]).body(&Request::new("Q", &Settings::official()));
+        let settings = Settings { omit: vec!["seed".into(), "top_p".into()], ..Settings::official() };
+        let completion = endpoint.body(&Request::new("Q", &settings));
         assert_eq!(completion, json!({ "model": "m", "prompt": "Q", "temperature": 0.99, "max_tokens": 50, "stop": ["."] }));
     }
 }

@@ -46,7 +46,8 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
     }
     let names: Vec<&str> = classes.iter().take(20).map(AsRef::as_ref).collect();
     text += &format!("Data set: {about}; some of its classes: {}\nNumber of questions: {count}\nQuestions:\n", names.join(", "));
-    let settings = Settings { max_tokens: settings.max_tokens.max(40 * count + 40), stop: Vec::new(), ..settings.clone() };
+    let settings =
+        Settings { max_tokens: settings.max_tokens.max(count.saturating_mul(40).saturating_add(40)), stop: Vec::new(), ..settings.clone() };
     Request::new(text, &settings)
 }
 
@@ -66,7 +67,7 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
 /// [`Error::Text`] where there is none.
 pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let (mut texts, mut dropped): (Vec<String>, usize) = (Vec::new(), 0);
-    for line in answer.text.lines().map(super::phrases::strip_markup) {
+    for line in super::clean::without_thoughts(&answer.text).lines().map(super::phrases::strip_markup) {
         let (line, removed) = super::phrases::strip_preamble(&line);
         if line.is_empty() || (removed && !line.contains('{')) {
             continue;
@@ -81,7 +82,7 @@ pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let none = || {
         let said = super::reply::one_line(&answer.text, 80);
         Error::Text(format!(
-            "the model wrote no query with a place {{}} for the class name (it said \"{said}\"): use another model, or --style lafter"
+            "the model wrote no query with a place {{}} for the class name (it said \"{said}\"): use another model, another --seed, or --style lafter"
         ))
     };
     if texts.is_empty() { Err(none()) } else { Ok((Queries::new(texts)?, dropped)) }
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn articles_places_and_repetitions() {
-        let text = "- What does a {class} look like?\n- What does a {class} look like?\nIs it an {}?\nDescribe <category>.\n";
+        let text = "<think>A {} is a {}.</think>\n- What does a {class} look like?\n- What does a {class} look like?\nIs it an {}?\nDescribe <category>.\n";
         let (queries, dropped) = queries_of(&Answer { text: text.into(), ..Answer::default() }, 2).unwrap();
         assert_eq!((queries.fill("owl"), dropped), (vec!["What does an owl look like?".into(), "Is it an owl?".to_string()], 1));
     }

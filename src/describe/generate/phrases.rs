@@ -13,10 +13,21 @@ const INTERJECTIONS: [&str; 12] = [
     "good question",
     "no problem",
     "definitely",
+    "got it",
+];
+/// Openings of a first sentence that only offers help; it goes, what follows it stays.
+const OFFERS: [&str; 8] = [
+    "i can help",
     "i'd be happy to help",
+    "i'd be happy to describe",
+    "i'd be happy to provide",
+    "i'd be glad to help",
+    "i'd love to help",
+    "i'm happy to help",
+    "happy to help",
 ];
 /// Openings that lead to a colon behind which the text begins.
-const OPENINGS: [&str; 12] = [
+const OPENINGS: [&str; 13] = [
     "here is",
     "here's",
     "here are",
@@ -29,9 +40,10 @@ const OPENINGS: [&str; 12] = [
     "response:",
     "output:",
     "image caption:",
+    "assistant:",
 ];
 /// Openings of an answer that declines.
-const REFUSALS: [&str; 27] = [
+const REFUSALS: [&str; 34] = [
     "i'm sorry",
     "i am sorry",
     "sorry,",
@@ -48,7 +60,14 @@ const REFUSALS: [&str; 27] = [
     "as a large language model",
     "i'm just an ai",
     "i'm an ai",
+    "i'm just a language model",
+    "i'm a language model",
+    "i am a language model",
     "unfortunately, i",
+    "unfortunately, as an ai",
+    "no image was provided",
+    "no image is attached",
+    "i don't see",
     "i do not have",
     "i don't have",
     "i don't know",
@@ -80,10 +99,17 @@ pub(super) fn strip_markup(line: &str) -> String {
     let line = line.replace("**", "").replace("__", "").replace('`', "");
     let line = line.trim().trim_matches('*').replace(" *", " ").replace("* ", " ");
     let mut line = line.trim();
-    if let Some(inner) = line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).filter(|inner| !inner.contains('"')) {
-        line = inner;
-    }
+    line = unquoted(line);
     line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '=' | '_')).to_string()
+}
+
+/// Without the quotes around all of it, or a single one that has lost its partner.
+fn unquoted(line: &str) -> &str {
+    match line.matches('"').count() {
+        1 => line.trim_matches('"'),
+        2 => line.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(line),
+        _ => line,
+    }
 }
 
 /// Without "1. ", "(2) ", "b) " in front.
@@ -114,7 +140,9 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
                 OPENINGS.iter().find_map(|phrase| if phrase.ends_with(':') { after(phrase) } else { behind_colon(after(phrase)?) })?;
             Some(tail)
         };
-        match said.or_else(opened) {
+        let offered =
+            || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| super::sentences::first_end(tail).map_or("", |end| &tail[end..]));
+        match said.or_else(opened).or_else(offered) {
             Some(tail) => rest = tail.trim_start(),
             None => break,
         }
@@ -123,7 +151,7 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
     if rest.ends_with(':') || CLOSINGS.iter().any(|phrase| lower.starts_with(phrase)) {
         return (String::new(), true);
     }
-    (rest.trim_matches('"').to_string(), rest.len() < line.len())
+    (unquoted(rest).to_string(), rest.len() < line.len())
 }
 
 /// What follows the first colon of the first sentence.
@@ -136,6 +164,8 @@ fn behind_colon(text: &str) -> Option<&str> {
 /// True where the model declines.
 pub(super) fn is_refusal(line: &str) -> bool {
     let lower = line.to_lowercase();
+    let much = |word: &&str| !matches!(*word, "really" | "truly" | "very" | "so" | "deeply");
+    let lower = lower.split_whitespace().filter(much).collect::<Vec<_>>().join(" ");
     REFUSALS.iter().any(|phrase| lower.strip_prefix(phrase).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
 }
 
@@ -182,6 +212,9 @@ mod tests {
             ("Certainly. Here is a caption: \"A boat at sea\"", "A boat at sea"),
             ("Of course! Here are five features:", ""),
             ("Characteristics of a boat:", ""),
+            ("I can help with that! A boat floats.", "A boat floats."),
+            ("Sure! I'd be happy to help you identify a boat.", ""),
+            ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
         ] {
             assert_eq!(strip_preamble(line), (rest.to_string(), true), "{line}");
@@ -211,6 +244,8 @@ mod tests {
             ("a boat", "a boat"),
             ("### Heading", "Heading"),
             ("\"A boat.\"", "A boat."),
+            ("\"A boat at sea\" could be a caption", "\"A boat at sea\" could be a caption"),
+            ("A boat at sea\"", "A boat at sea"),
             ("*A boat* floats *well*", "A boat floats well"),
             ("1.", ""),
             ("---", ""),
@@ -222,6 +257,8 @@ mod tests {
 
     #[test]
     fn refusals_are_openings() {
+        assert!(is_refusal("I'm really sorry, but no.") && is_refusal("I am truly sorry, but no.") && !is_refusal("I'm really a boat."));
+        assert!(is_refusal("Unfortunately, as an AI I see nothing.") && is_refusal("I'm just a language model."));
         assert!(is_refusal("I can't do that.") && is_refusal("As an AI, I have no eyes."));
         assert!(!is_refusal("I cannister") && !is_refusal("As an aircraft, it flies.") && !is_refusal("A sorry boat."));
         assert!(!is_nonsense("A U-boat, e.g. the \"U-96\" (1940), dives."));

@@ -7,6 +7,9 @@ use super::request::{Request, Settings};
 use crate::describe::ClassNames;
 use crate::error::{Error, Result};
 
+/// Requests of one run: each is known by a hash in memory while it runs.
+const MOST: usize = 100_000_000;
+
 /// All requests of a run, made when they are needed: classes × queries × completions.
 ///
 /// ```
@@ -29,12 +32,21 @@ impl Plan {
     /// A checked plan.
     ///
     /// # Errors
-    /// [`Error::Text`] where there is no class; [`Error::Usage`] for settings that cannot work, or no completion.
+    /// [`Error::Text`] where there is no class; [`Error::Usage`] for settings that cannot work, no completion, or more than
+    /// a hundred million requests.
     pub fn new<S: AsRef<str>>(classes: &[S], queries: Queries, completions: usize, settings: Settings) -> Result<Self> {
         let classes = ClassNames::new(classes)?.names().to_vec();
         settings.validate()?;
         if completions == 0 {
             return Err(Error::Usage("--completions must be at least 1".into()));
+        }
+        let requests = classes.len().checked_mul(queries.len()).and_then(|queries| queries.checked_mul(completions));
+        if requests.is_none_or(|requests| requests > MOST) {
+            return Err(Error::Usage(format!(
+                "{} classes × {} queries × {completions} completions are more than {MOST} requests: lower --completions, or split the class file",
+                classes.len(),
+                queries.len()
+            )));
         }
         Ok(Self { classes, queries, completions, settings, drawn: true })
     }
@@ -92,5 +104,19 @@ impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (classes, queries) = (self.classes.len(), self.queries.len());
         write!(f, "Plan({classes} classes × {queries} queries × {} completions = {} requests)", self.completions, self.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_requests_are_refused() {
+        for completions in [0, 100_000_001, usize::MAX] {
+            let queries = Queries::new(["Describe {}."]).unwrap();
+            let error = Plan::new(&["owl"], queries, completions, Settings::chat()).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("--completions"), "{error}");
+        }
     }
 }

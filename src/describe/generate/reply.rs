@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::request::{Answer, Api, Finish};
+use super::secret::Secret;
 
 /// The next step after one try.
 pub(super) enum Reply {
@@ -27,8 +28,8 @@ impl Reply {
 }
 
 /// The text in the body of a successful response. Bytes that are not UTF-8 become U+FFFD: the answer is paid for, and
-/// cleaning counts what they spoil.
-pub(super) fn answer_of(body: &[u8], api: Api) -> Reply {
+/// cleaning counts what they spoil. Should the server have echoed the key, it does not get further than this.
+pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&Secret>) -> Reply {
     let text = String::from_utf8_lossy(body);
     if text.trim().is_empty() {
         return Reply::again("the answer is empty");
@@ -38,6 +39,10 @@ pub(super) fn answer_of(body: &[u8], api: Api) -> Reply {
         Err(e) => return Reply::again(format!("the answer is no JSON ({})", one_line(&e.to_string(), 80))),
     };
     if let Some(error) = json.get("error").filter(|error| !error.is_null()) {
+        let mut error = error.clone();
+        if let Some(key) = key {
+            key.redact_json(&mut error);
+        }
         return Reply::again(format!("the server says {}", one_line(&error.to_string(), 120)));
     }
     let Some(choice) = json.pointer("/choices/0") else {
@@ -59,6 +64,10 @@ pub(super) fn answer_of(body: &[u8], api: Api) -> Reply {
         Some("length") => Finish::Length,
         _ => Finish::Unknown,
     };
+    let text = match key {
+        Some(key) => key.redact_answer(text),
+        None => text,
+    };
     Reply::Answer(Answer { text, finish })
 }
 
@@ -74,7 +83,7 @@ mod tests {
     use super::*;
 
     fn text(body: &str, api: Api) -> Option<(String, Finish)> {
-        match answer_of(body.as_bytes(), api) {
+        match answer_of(body.as_bytes(), api, None) {
             Reply::Answer(answer) => Some((answer.text, answer.finish)),
             _ => None,
         }
@@ -94,10 +103,10 @@ mod tests {
     #[test]
     fn what_is_no_answer_is_tried_again() {
         for body in ["", " \n", "<html>", "{\"choices\": [", "{}", "[]", r#"{"choices": []}"#, r#"{"error": {"message": "busy"}}"#, "3"] {
-            assert!(matches!(answer_of(body.as_bytes(), Api::Chat), Reply::Again { .. }), "{body}");
+            assert!(matches!(answer_of(body.as_bytes(), Api::Chat, None), Reply::Again { .. }), "{body}");
         }
         let broken = b"{\"choices\": [{\"text\": \"A b\xffat.\"}]}";
-        assert!(matches!(answer_of(broken, Api::Completion), Reply::Answer(answer) if answer.text == "A b\u{fffd}at."));
+        assert!(matches!(answer_of(broken, Api::Completion, None), Reply::Answer(answer) if answer.text == "A b\u{fffd}at."));
     }
 
     #[test]

@@ -44,9 +44,15 @@ pub struct Settings {
     /// An answer ends before the first of these.
     pub stop: Vec<String>,
     pub seed: u64,
+    /// What a server refuses and is not sent: the settings above of these names say nothing then. See [`Settings::OMITTABLE`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub omit: Vec<String>,
 }
 
 impl Settings {
+    /// What may stand in `omit`.
+    pub const OMITTABLE: [&str; 5] = ["seed", "top_p", "stop", "temperature", "max_tokens"];
+
     /// LaFTer's and CuPL's: a completion model, temperature 0.99, 50 tokens, stop at the full stop.
     pub fn official() -> Self {
         Self { api: Api::Completion, stop: vec![".".into()], ..Self::chat() }
@@ -55,7 +61,7 @@ impl Settings {
     /// The same for chat models, without the stop: they like to begin with "Sure! 1.", which it would cut off there.
     /// [`Cleaner`](super::Cleaner) finds the end of the sentence instead.
     pub fn chat() -> Self {
-        Self { api: Api::Chat, temperature: 0.99, top_p: 1.0, max_tokens: 50, stop: Vec::new(), seed: 7777 }
+        Self { api: Api::Chat, temperature: 0.99, top_p: 1.0, max_tokens: 50, stop: Vec::new(), seed: 7777, omit: Vec::new() }
     }
 
     /// Refuses values that cannot work.
@@ -75,6 +81,9 @@ impl Settings {
         }
         if self.stop.iter().any(String::is_empty) {
             return wrong("--stop must not be empty: leave it out, or name a string".into());
+        }
+        if let Some(name) = self.omit.iter().find(|name| !Self::OMITTABLE.contains(&name.as_str())) {
+            return wrong(format!("--omit {name}: choose among {}", Self::OMITTABLE.join(", ")));
         }
         Ok(())
     }
@@ -185,8 +194,11 @@ mod tests {
             Request { settings: Settings { temperature: 0.98, ..Settings::chat() }, ..request.clone() }.key("m"),
             Request { settings: Settings { stop: vec![".".into()], ..Settings::chat() }, ..request.clone() }.key("m"),
             Request { settings: Settings { seed: 1, ..Settings::chat() }, ..request.clone() }.key("m"),
+            Request { settings: Settings { omit: vec!["seed".into()], ..Settings::chat() }, ..request.clone() }.key("m"),
         ];
         assert!(others.iter().all(|other| *other != key));
+        // nothing omitted is nothing written: journals of earlier versions stay good
+        assert_eq!(key.to_string(), "df7ae72b4c692a7842d341cccfd2cca2");
     }
 
     #[test]
@@ -197,6 +209,7 @@ mod tests {
             Settings { top_p: 0.0, ..Settings::chat() },
             Settings { max_tokens: 0, ..Settings::chat() },
             Settings { stop: vec![String::new()], ..Settings::chat() },
+            Settings { omit: vec!["model".into()], ..Settings::chat() },
         ] {
             assert!(settings.validate().unwrap_err().is_usage());
         }

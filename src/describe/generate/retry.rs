@@ -1,6 +1,6 @@
-//! Waiting between tries: exponential, with jitter, ended by an interrupt.
+//! Waiting between tries: exponential, with jitter, as long as the server asks for, ended by an interrupt.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::request::Request;
 use crate::error::Result;
@@ -11,6 +11,8 @@ use crate::rng::Rng;
 const FIRST: f32 = 0.5;
 /// The longest wait that a server did not ask for.
 const LONGEST: f32 = 30.0;
+/// The longest wait that a server may ask for.
+const HOUR: f64 = 3600.0;
 /// How often an interrupt is looked for.
 const SLICE: Duration = Duration::from_millis(50);
 
@@ -57,6 +59,31 @@ impl Backoff {
     }
 }
 
+/// What `Retry-After` asks for: seconds, or a moment as HTTP writes it ("Sun, 06 Nov 1994 08:49:37 GMT").
+pub(super) fn wait_of(header: &str, now: SystemTime) -> Option<Duration> {
+    let seconds = match header.trim().parse::<f64>() {
+        Ok(seconds) => seconds,
+        Err(_) => seconds_of_date(header)? - now.duration_since(SystemTime::UNIX_EPOCH).ok()?.as_secs_f64(),
+    };
+    seconds.is_finite().then(|| Duration::from_secs_f64(seconds.clamp(0.0, HOUR)))
+}
+
+/// Seconds since 1970 of an HTTP date.
+fn seconds_of_date(date: &str) -> Option<f64> {
+    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const BEFORE: [i64; 12] = [0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334];
+    let parts: Vec<&str> = date.split_whitespace().collect();
+    let [_, day, month, year, time, "GMT"] = parts.as_slice() else { return None };
+    let (day, month) = (day.parse::<i64>().ok()?, MONTHS.iter().position(|name| name == month)?);
+    let year = year.parse::<i64>().ok().filter(|year| (1970..10_000).contains(year))?;
+    let clock = time.split(':').map(|part| part.parse::<i64>().ok()).collect::<Option<Vec<_>>>()?;
+    let &[hour, minute, second] = clock.as_slice() else { return None };
+    let leap_days = |years: i64| years / 4 - years / 100 + years / 400;
+    let leap = leap_days(year) > leap_days(year - 1) && month > 1;
+    let days = 365 * (year - 1970) + leap_days(year - 1) - leap_days(1969) + BEFORE.get(month)? + i64::from(leap) + day - 1;
+    Some((((days * 24 + hour) * 60 + minute) * 60 + second) as f64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,5 +104,25 @@ mod tests {
         let asked = backoff.next(Some(Duration::from_secs(7)));
         assert!(asked >= Duration::from_secs(7) && asked < Duration::from_millis(7501));
         assert!(backoff.wait(Some(Duration::ZERO)).unwrap() && !backoff.wait(None).unwrap());
+    }
+
+    #[test]
+    fn retry_after_in_seconds_or_as_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777 - 7); // `date -u -d @784111777`
+        let wait = |header: &str| wait_of(header, now).map(|wait| wait.as_secs_f64());
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:37 GMT"), Some(7.0));
+        assert_eq!(wait("Sun, 06 Nov 1994 08:49:20 GMT"), Some(0.0));
+        assert_eq!(wait("Fri, 31 Dec 9999 23:59:59 GMT"), Some(3600.0));
+        assert_eq!((wait(" 2 "), wait("0.5"), wait("-1"), wait("1e99")), (Some(2.0), Some(0.5), Some(0.0), Some(3600.0)));
+        for odd in ["", "soon", "nan", "inf", "Sun, 06 Nov 1994", "Sun, 06 Nox 1994 08:49:37 GMT", "Sun, 06 Nov 1994 08:49 GMT"] {
+            assert_eq!(wait(odd), None, "{odd}");
+        }
+        for (date, seconds) in [
+            ("Thu, 29 Feb 2024 12:00:00 GMT", 1_709_208_000.0),
+            ("Fri, 01 Mar 2024 00:00:00 GMT", 1_709_251_200.0),
+            ("Mon, 01 Mar 2100 00:00:00 GMT", 4_107_542_400.0),
+        ] {
+            assert_eq!(seconds_of_date(date), Some(seconds), "{date}");
+        }
     }
 }
