@@ -5,10 +5,10 @@
 //! |---|---|
 //! | text_epoch | all texts in one step, the official setting |
 //! | text_epoch_batches | 13 steps of 10,000 |
+//! | text_epochs_f32, text_epochs_tf32 | a hundred epochs as in the first row, for a GPU (`--device cuda`); only when named |
 
 mod common;
 
-use candle_core::Device;
 use lafter::classify::{TextClassifierConfig, TextTrainer};
 use lafter::rng::Rng;
 
@@ -17,14 +17,18 @@ static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 fn main() -> lafter::Result<()> {
     lafter::allocator::keep_freed_memory();
-    let bench = common::Bench::from_args(5);
+    let bench = common::Bench::from_args(5)?;
     let (texts, width, classes) = (130_000, 512, 1_000);
-    let features = Rng::new(1).normal_tensor((texts, width), 1.0, &Device::Cpu)?;
+    let features = Rng::new(1).normal_tensor((texts, width), 1.0, &bench.device)?;
     let labels: Vec<usize> = (0..texts).map(|text| text % classes).collect();
     for (row, batch_size) in [("text_epoch", None), ("text_epoch_batches", Some(10_000))] {
         let config = TextClassifierConfig { batch_size, ..TextClassifierConfig::official() };
         let mut trainer = TextTrainer::new(&features, &labels, config, &mut Rng::new(2))?;
         bench.row(row, texts, || trainer.epoch().map(drop))?;
+    }
+    for row in ["text_epochs_f32", "text_epochs_tf32"].into_iter().filter(|row| bench.named(row)) {
+        let mut trainer = TextTrainer::new(&features, &labels, TextClassifierConfig::official(), &mut Rng::new(2))?;
+        bench.row(row, 100 * texts, || (0..100).try_for_each(|_| trainer.epoch().map(drop)))?;
     }
     Ok(())
 }

@@ -20,7 +20,7 @@ static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 fn main() -> lafter::Result<()> {
     lafter::allocator::keep_freed_memory();
-    let bench = common::Bench::from_args(1);
+    let bench = common::Bench::from_args(1)?;
     let folder = tempfile::tempdir().map_err(|e| lafter::Error::io("temporary folder", e))?;
     write_model(folder.path())?;
     let clip = Clip::from_dir(folder.path())?;

@@ -2,7 +2,8 @@
 //!
 //! Each row runs in a process of its own, so that its peak memory is its own, and prints one line of JSON:
 //! `{"row", "seconds" (least of the repetitions), "median", "repetitions", "peak_rss_bytes", "threads"}`. Rows can be named:
-//! `cargo bench --bench towers -- tuning_step_f32 --repetitions 9`; the last four run only when named.
+//! `cargo bench --bench towers -- tuning_step_f32 --repetitions 9`; the last rows run only when named. On a GPU:
+//! `cargo bench --features cuda --bench towers -- tuning_step_50_bf16 --device cuda`; then `"peak_device_bytes"`, too.
 //!
 //! | row | what |
 //! |---|---|
@@ -11,6 +12,10 @@
 //! | demo_step | the same for 50 images and the embedded tiny CLIP, where threads cost more than they give |
 //! | vision_forward_avx512, vision_forward_avx2, vision_forward_portable | the forward pass on narrower instructions |
 //! | vision_forward_candle | the same blocks out of Candle's own operations |
+//! | tuning_step_50_f32, tuning_step_50_tf32, tuning_step_50_bf16 | the step for 50 images, the published setting |
+//! | vision_forward_tf32 | as vision_forward_f32; both tf32 rows round the factors of products on a GPU only |
+
+mod common;
 
 use std::path::Path;
 use std::process::Command;
@@ -18,10 +23,11 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use lafter::classify::{Head, TextClassifier};
-use lafter::clip::{Clip, VisionConfig, VisionTower, save_tensors};
+use lafter::clip::{Clip, ClipLoader, VisionConfig, VisionTower, save_tensors};
 use lafter::eval::peak_rss_bytes;
 use lafter::nn::{Activation, Isa, Precision};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
+use lafter::progress::silent;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner};
 
@@ -36,23 +42,24 @@ const CLASSES: usize = 100;
 fn main() -> Result<()> {
     lafter::allocator::keep_freed_memory();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (mut rows, mut repetitions, mut model) = (Vec::new(), 5, None);
+    let (mut rows, mut repetitions, mut model, mut device) = (Vec::new(), 5, None, "cpu".to_string());
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--repetitions" => repetitions = arguments.next().ok_or("--repetitions needs a number")?.parse()?,
             "--model" => model = arguments.next(),
+            "--device" => device = arguments.next().ok_or("--device needs cpu, cuda or cuda:N")?,
             _ => rows.push(argument),
         }
     }
     if let (Some(model), [row]) = (&model, &rows[..]) {
-        return measure(row, Path::new(model), repetitions);
+        return measure(row, Path::new(model), &common::device::open(&device)?, repetitions);
     }
     let folder = tempfile::tempdir()?;
     write_model(folder.path())?;
     let rows = if rows.is_empty() { ROWS.map(String::from).to_vec() } else { rows };
     for row in rows {
         let mut child = Command::new(std::env::current_exe()?);
-        child.arg(&row).args(["--repetitions", &repetitions.to_string(), "--model"]).arg(folder.path());
+        child.arg(&row).args(["--repetitions", &repetitions.to_string(), "--device", &device, "--model"]).arg(folder.path());
         if !child.status()?.success() {
             return Err(format!("{row} failed").into());
         }
@@ -82,8 +89,10 @@ fn write_model(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn measure(row: &str, model: &Path, repetitions: usize) -> Result<()> {
-    let mut run = work(row, model)?;
+fn measure(row: &str, model: &Path, device: &Device, repetitions: usize) -> Result<()> {
+    common::device::choose_tf32(row);
+    let mut work = work(row, model, device)?;
+    let mut run = || work().and_then(|()| Ok(device.synchronize()?));
     run()?; // packs, warms the caches
     let mut seconds = Vec::new();
     for _ in 0..repetitions.max(1) {
@@ -96,22 +105,24 @@ fn measure(row: &str, model: &Path, repetitions: usize) -> Result<()> {
     let peak = peak_rss_bytes().unwrap_or(0);
     let line = serde_json::json!({
         "row": row, "seconds": least, "median": median, "repetitions": seconds.len(), "peak_rss_bytes": peak, "threads": threads,
+        "peak_device_bytes": common::device::peak_bytes(device),
     });
     println!("{line}");
     Ok(())
 }
 
 /// One repetition of a row.
-fn work(row: &str, model: &Path) -> Result<Box<dyn FnMut() -> Result<()>>> {
-    let clip = if row == "demo_step" { Clip::demo()? } else { Clip::from_dir(model)? };
+fn work(row: &str, model: &Path, device: &Device) -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let loader = if row == "demo_step" { ClipLoader::new("demo") } else { ClipLoader::from_dir(model) };
+    let clip: Clip = loader.device(device).load(silent)?;
     let side = clip.config().vision.image_size;
-    let images = |n: usize, seed| Rng::new(seed).normal_tensor((n, 3, side, side), 1.0, &Device::Cpu);
+    let images = |n: usize, seed| Rng::new(seed).normal_tensor((n, 3, side, side), 1.0, device);
     let forward = |tower: VisionTower| -> Result<Box<dyn FnMut() -> Result<()>>> {
         let pixels = images(64, 2)?;
         Ok(Box::new(move || Ok(tower.forward(&pixels).map(drop)?)))
     };
     let step = |precision, batch, prompts| -> Result<Box<dyn FnMut() -> Result<()>>> {
-        let head = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), &Device::Cpu)?;
+        let head = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), device)?;
         let config = FinetuneConfig { prompts, precision, ..FinetuneConfig::official() };
         let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(4))?;
         let (weak, strong) = (images(batch, 5)?, images(batch, 6)?);
@@ -122,10 +133,12 @@ fn work(row: &str, model: &Path) -> Result<Box<dyn FnMut() -> Result<()>>> {
         Ok(isa.ok_or_else(|| format!("this processor has no {name}"))?)
     };
     match row {
-        "vision_forward_f32" => forward(clip.vision().clone()),
+        "vision_forward_f32" | "vision_forward_tf32" => forward(clip.vision().clone()),
         "vision_forward_bf16" => forward(clip.vision().packed(Precision::Bf16)?),
         "tuning_step_f32" => step(Precision::F32, 32, 50),
         "tuning_step_bf16" => step(Precision::Bf16, 32, 50),
+        "tuning_step_50_f32" | "tuning_step_50_tf32" => step(Precision::F32, 50, 50),
+        "tuning_step_50_bf16" => step(Precision::Bf16, 50, 50),
         "demo_step" => step(Precision::F32, 50, 8),
         "vision_forward_candle" => {
             let (tower, pixels) = (clip.vision().clone(), images(64, 2)?);

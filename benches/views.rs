@@ -22,7 +22,7 @@ static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 fn main() -> lafter::Result<()> {
     lafter::allocator::keep_freed_memory();
-    let bench = common::Bench::from_args(9);
+    let bench = common::Bench::from_args(9)?;
     let jpegs = match std::env::var_os("LAFTER_BENCH_PHOTOS") {
         Some(folder) => read(folder.as_ref())?,
         None => (0..16).map(synthetic).collect::<lafter::Result<_>>()?,

@@ -3,11 +3,16 @@
 Install and run, in this repository:
     python3 -m venv target/bench-venv && target/bench-venv/bin/pip install torch torchvision transformers pillow numpy
     target/bench-venv/bin/python benches/vs_pytorch.py [--rounds 3] [--threads 2] [--photos FOLDER] [--json FILE] [ROW ...]
+    target/bench-venv/bin/python benches/vs_pytorch.py --device cuda [ROW ...]          # on a GPU; building needs nvcc
+
 
 Each round measures a row here, then in PyTorch, each in a process of its own: least wall time of its repetitions. The
 table gives the least time of all rounds and the ratio's median, least and greatest over the rounds. PyTorch's allocator is
 tuned as ours is: glibc keeps freed memory instead of returning it (the variables in ALLOCATOR). Pictures go through
 torchvision on Pillow, texts through transformers, which pads each batch to its longest sentence.
+
+On a GPU the clock stops when the device has finished, and memory is the peak of what tensors took on it, as the driver's pool
+counts it here and as PyTorch's allocator counts it there.
 """
 
 import argparse
@@ -15,7 +20,9 @@ import io
 import json
 import os
 import platform
+import re
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -36,6 +43,20 @@ ROWS = {
     "two_views": ("views", "decode 500 × 375, weak and strong view, one thread", 9, 9),
     "text_tower": ("text_tower", "text tower, 10,000 sentences of 9 to 45 tokens, batches of 64", 1, 1),
 }
+
+
+# the rows of a GPU; what is measured stands for `factor` times as much
+CUDA_ROWS = {
+    "vision_forward_f32": ("towers", "vision tower, 64 images, f32", 20, 20),
+    "vision_forward_tf32": ("towers", "the same, TF32", 20, 20),
+    "vision_forward_bf16": ("towers", "the same, frozen linears in bf16 (PyTorch: autocast)", 20, 20),
+    "tuning_step_50_f32": ("towers", "tuning step, 50 images, 50 prompts, f32", 20, 20),
+    "tuning_step_50_tf32": ("towers", "the same, TF32", 20, 20),
+    "tuning_step_50_bf16": ("towers", "the same, frozen linears in bf16 (PyTorch: autocast)", 20, 20),
+    "text_epochs_f32": ("text_epoch", "3,000 text epochs, 130,000 × 512 → 1,000, f32 (100 measured)", 3, 3),
+    "text_epochs_tf32": ("text_epoch", "the same, TF32 (100 measured)", 3, 3),
+}
+FACTORS = {"text_epochs_f32": 30, "text_epochs_tf32": 30}
 
 
 # --------------------------------------------------------------------------------------------------- the PyTorch side
@@ -95,7 +116,16 @@ def vision_tower():
     return Tower()
 
 
-def vision_forward():
+def precision(bf16, like):
+    """Autocast to bf16 on the device of a tensor, or nothing."""
+    import contextlib
+
+    import torch
+
+    return torch.autocast(like.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
+
+
+def vision_forward(bf16=False):
     import torch
 
     tower, pixels = vision_tower(), torch.randn(64, 3, 224, 224)
@@ -103,24 +133,21 @@ def vision_forward():
         tensor.requires_grad_(False)
 
     def run():
-        with torch.no_grad():
+        with torch.no_grad(), precision(bf16, pixels):
             tower(pixels, False)
 
     return run
 
 
-def tuning_step(bf16):
-    import contextlib
-
+def tuning_step(bf16, images=32):
     import torch
     import torch.nn.functional as F
 
-    tower, weak, strong = vision_tower(), torch.randn(32, 3, 224, 224), torch.randn(32, 3, 224, 224)
+    tower, weak, strong = vision_tower(), torch.randn(images, 3, 224, 224), torch.randn(images, 3, 224, 224)
     optimiser = torch.optim.AdamW(tower.trainable(), lr=5e-4)
-    autocast = (lambda: torch.autocast("cpu", torch.bfloat16)) if bf16 else contextlib.nullcontext
 
     def run():
-        with autocast():
+        with precision(bf16, weak):
             with torch.no_grad():
                 labels = (F.normalize(tower(weak, False), dim=-1) @ tower.head.t()).argmax(1)
             logits = tower(strong, True) @ tower.head.t()
@@ -132,7 +159,7 @@ def tuning_step(bf16):
     return run
 
 
-def text_epoch(batch):
+def text_epoch(batch, epochs=1):
     import torch
     import torch.nn.functional as F
 
@@ -143,7 +170,7 @@ def text_epoch(batch):
     optimiser = torch.optim.AdamW([weight], lr=5e-4, weight_decay=0.01)
 
     def run():
-        for start in range(0, texts, batch):
+        for start in list(range(0, texts, batch)) * epochs:
             x = features[start : start + batch]
             x = x + torch.randn_like(x) * 0.1
             loss = F.cross_entropy(F.linear(x, weight), labels[start : start + batch], label_smoothing=0.1)
@@ -200,30 +227,48 @@ def text_tower():
     return run
 
 
-def measure(row, repetitions, threads):
+def measure(row, repetitions, threads, device):
     import torch
 
     torch.set_num_threads(threads)
-    work = {
+    cuda = device != "cpu"
+    finish = torch.cuda.synchronize if cuda else lambda: None
+    if cuda:
+        torch.cuda.set_device(device)
+        for products in (torch.backends.cuda.matmul, torch.backends.cudnn):
+            products.allow_tf32 = row.endswith(("tf32", "bf16"))
+    make = {
         "vision_forward_f32": vision_forward,
+        "vision_forward_tf32": vision_forward,
+        "vision_forward_bf16": lambda: vision_forward(True),
+        "tuning_step_50_f32": lambda: tuning_step(False, 50),
+        "tuning_step_50_tf32": lambda: tuning_step(False, 50),
+        "tuning_step_50_bf16": lambda: tuning_step(True, 50),
+        "text_epochs_f32": lambda: text_epoch(130_000, 100),
+        "text_epochs_tf32": lambda: text_epoch(130_000, 100),
         "tuning_step_f32": lambda: tuning_step(False),
         "tuning_step_bf16": lambda: tuning_step(True),
         "text_epoch": lambda: text_epoch(130_000),
         "text_epoch_batches": lambda: text_epoch(10_000),
         "two_views": two_views,
         "text_tower": text_tower,
-    }[row]()
+    }[row]
+    with torch.device(device):  # tensors are made there; inside, each operation would cost some microseconds more
+        work = make()
     usage = lambda: resource.getrusage(resource.RUSAGE_SELF)
     peak = lambda: usage().ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     before = peak()
     work(warm_up=True) if row == "text_tower" else work()
+    finish()
     seconds, cpu = [], []
     for _ in range(repetitions):
         used, started = usage(), time.perf_counter()
         work()
+        finish()
         seconds.append(time.perf_counter() - started)
         cpu.append(usage().ru_utime + usage().ru_stime - used.ru_utime - used.ru_stime)
     result = {"row": row, "seconds": min(seconds), "cpu_seconds": min(cpu), "peak_rss_bytes": peak(), "extra_rss_bytes": peak() - before}
+    result["peak_device_bytes"] = torch.cuda.max_memory_allocated() if cuda else None
     print(json.dumps(result))
 
 
@@ -259,6 +304,19 @@ def photographs(folder):
     return out
 
 
+def gpu(device):
+    """The name and toolkit of a GPU; ends the program with one line where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        sys.exit(f"--device {device}: PyTorch {torch.__version__} finds no GPU: run where there is one, with a PyTorch built for CUDA")
+    if (torch.device(device).index or 0) >= torch.cuda.device_count():
+        sys.exit(f"--device {device}: there are {torch.cuda.device_count()} GPUs, numbered from 0")
+    if not shutil.which("nvcc"):
+        sys.exit(f"--device {device}: nvcc is not on the PATH: building with CUDA needs its toolkit")
+    return f"{torch.cuda.get_device_name(device)}, PyTorch's CUDA {torch.version.cuda}"
+
+
 def versions(threads):
     import PIL
     import torch
@@ -277,7 +335,9 @@ def versions(threads):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("rows", nargs="*", metavar="ROW", help="rows to measure [default: all]: " + ", ".join(ROWS))
+    names = f"{', '.join(ROWS)}; with --device cuda: {', '.join(CUDA_ROWS)}"
+    parser.add_argument("rows", nargs="*", metavar="ROW", help=f"rows to measure [default: all]: {names}")
+    parser.add_argument("--device", default="cpu", help="cpu, cuda or cuda:N [default: cpu]")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--photos", help="folder of photographs for the views")
@@ -287,23 +347,36 @@ def main():
     parser.add_argument("--repetitions", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.measure:
-        return measure(options.measure, options.repetitions, options.threads)
-    rows = options.rows or list(ROWS)
-    unknown = [row for row in rows if row not in ROWS]
+        return measure(options.measure, options.repetitions, options.threads, options.device)
+    device = options.device
+    if not re.fullmatch(r"cpu|cuda(:\d+)?", device):
+        parser.error(f"--device {device}: expected cpu, cuda or cuda:N")
+    cuda = device != "cpu"
+    if cuda and options.cpu:
+        parser.error("--cpu compares processor time, which says nothing of a GPU")
+    known = CUDA_ROWS if cuda else ROWS
+    rows = options.rows or list(known)
+    unknown = [row for row in rows if row not in known]
     if unknown:
-        parser.error(f"no row {', '.join(unknown)}: there are {', '.join(ROWS)}")
+        parser.error(f"no row {', '.join(unknown)} with --device {device}: there are {', '.join(known)}")
 
-    print(versions(options.threads), flush=True)
-    benches = sorted({ROWS[row][0] for row in rows})
-    build = ["cargo", "bench", "--no-run"] + [argument for bench in benches for argument in ("--bench", bench)]
-    subprocess.run(build, cwd=ROOT, check=True)
-    environment = {"RAYON_NUM_THREADS": str(options.threads), "LAFTER_BENCH_PHOTOS": str(photographs(options.photos))}
+    card = f"{gpu(device)}; " if cuda else ""
+    print(card + versions(options.threads), flush=True)
+    features = ["--features", "cuda"] if cuda else []
+    benches = sorted({known[row][0] for row in rows})
+    build = ["cargo", "bench", "--no-run"] + features + [argument for bench in benches for argument in ("--bench", bench)]
+    if subprocess.run(build, cwd=ROOT).returncode != 0:
+        sys.exit("the benchmarks cannot be built: the reason stands above")
+    environment = {"RAYON_NUM_THREADS": str(options.threads)}
+    if "views" in benches:
+        environment["LAFTER_BENCH_PHOTOS"] = str(photographs(options.photos))
     found = {row: [] for row in rows}
     for round in range(options.rounds):
         for row in rows:
-            bench, _, ours, theirs = ROWS[row]
-            here = ["cargo", "bench", "--quiet", "--bench", bench, "--", row, "--repetitions", str(ours)]
+            bench, _, ours, theirs = known[row]
+            here = ["cargo", "bench", "--quiet"] + features + ["--bench", bench, "--", row, "--repetitions", str(ours)]
             there = [sys.executable, __file__, "--measure", row, "--repetitions", str(theirs), "--threads", str(options.threads)]
+            here, there = ([*command, "--device", device] if cuda else command for command in (here, there))
             pair = run_line(here, environment), run_line(there, environment | ALLOCATOR)
             found[row].append(pair)
             print(f"round {round + 1}  {row:20} {pair[0]['seconds']:8.3f} s   PyTorch {pair[1]['seconds']:8.3f} s", file=sys.stderr, flush=True)
@@ -313,16 +386,17 @@ def main():
     wanted = "cpu_seconds" if options.cpu else "seconds"
     print(f"\n| {'processor' if options.cpu else 'wall'} time | lafter | PyTorch | times as fast (least–greatest) | memory, lafter / PyTorch |")
     print("|---|---|---|---|---|")
+    memory_key, extra_key = ("peak_device_bytes", None) if cuda else ("peak_rss_bytes", "extra_rss_bytes")
     for row, pairs in found.items():
         key = wanted if all(wanted in measured for pair in pairs for measured in pair) else "seconds"
         ratios = [theirs[key] / ours[key] for ours, theirs in pairs]
-        least = [min(pair[side][key] for pair in pairs) for side in (0, 1)]
-        memory = " / ".join(f"{max(pair[side]['peak_rss_bytes'] for pair in pairs) / 1e9:.2f} GB" for side in (0, 1))
-        if "extra_rss_bytes" in pairs[0][0]:
-            extra = " / ".join(f"{max(pair[side]['extra_rss_bytes'] for pair in pairs) / 1e6:.0f}" for side in (0, 1))
+        least = [FACTORS.get(row, 1) * min(pair[side][key] for pair in pairs) for side in (0, 1)]
+        memory = " / ".join(f"{max(pair[side][memory_key] or 0 for pair in pairs) / 1e9:.2f} GB" for side in (0, 1))
+        if extra_key in pairs[0][0]:
+            extra = " / ".join(f"{max(pair[side][extra_key] for pair in pairs) / 1e6:.0f}" for side in (0, 1))
             memory += f" (the work: {extra} MB)"
         spread = f"**{statistics.median(ratios):.2f}** ({min(ratios):.2f}–{max(ratios):.2f})"
-        print(f"| {ROWS[row][1]} | {least[0]:.3g} s | {least[1]:.3g} s | {spread} | {memory} |")
+        print(f"| {known[row][1]} | {least[0]:.3g} s | {least[1]:.3g} s | {spread} | {memory} |")
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ struct Counted {
 }
 
 impl Counted {
-    fn new(inner: Dataset) -> (Dataset, impl Fn() -> Vec<usize>) {
+    fn set(inner: Dataset) -> (Dataset, impl Fn() -> Vec<usize>) {
         let decoded: Arc<Vec<AtomicUsize>> = Arc::new((0..inner.len()).map(|_| AtomicUsize::new(0)).collect());
         let counts = decoded.clone();
         (Dataset::new(Self { inner, decoded }), move || counts.iter().map(|count| count.load(Ordering::Relaxed)).collect())
@@ -134,18 +134,18 @@ fn on_disk(folder: &Path) -> u64 {
 fn each_picture_is_decoded_once_and_a_limit_that_fits_only_some_is_kept() {
     let folder = tempfile::tempdir().unwrap();
     write_pictures(folder.path());
-    let (set, counts) = Counted::new(open(folder.path()));
+    let (set, counts) = Counted::set(open(folder.path()));
     let expected = tuned(&set, || {});
     assert_eq!(counts(), vec![EPOCHS + 1; PICTURES], "each epoch, and the evaluation");
 
     let whole: usize = (0..PICTURES).map(|i| open(folder.path()).image(i).unwrap().as_raw().len()).sum();
-    let side = Clip::demo().unwrap().config().vision.image_size as usize;
+    let side = Clip::demo().unwrap().config().vision.image_size;
     let views = PICTURES * 3 * side * side;
     // room for all; for the views and a part of the pictures; for a part of the views; for nothing
     for limit in [1 << 30, views + whole / 2, views / 2, 0] {
         let kept_in = tempfile::tempdir().unwrap();
         let cache = PictureCache::new_in(kept_in.path(), limit);
-        let (set, counts) = Counted::new(open(folder.path()));
+        let (set, counts) = Counted::set(open(folder.path()));
         assert!(tuned(&set.cached_in(&cache), || {}) == expected, "limit {limit} changes the results");
         let (counts, used) = (counts(), cache.used());
         let decoded: usize = counts.iter().sum();

@@ -1,47 +1,62 @@
 //! What the benchmarks share: a row is measured several times and printed as one line of JSON.
 //!
-//! `cargo bench --bench NAME` measures every row of a file; `cargo bench --bench NAME -- ROW --repetitions 9` one of them.
+//! `cargo bench --bench NAME` measures every row of a file; `cargo bench --bench NAME -- ROW --repetitions 9` one of them;
+//! `cargo bench --features cuda --bench NAME -- ROW --device cuda` on a GPU, for rows of towers and text epochs.
+#![allow(dead_code)] // each benchmark is a program of its own and needs a part of this
+
+pub mod device;
 
 use std::time::Instant;
 
-/// Repetitions of a row, and which rows are asked for (all where none is).
+use candle_core::Device;
+
+/// Repetitions of a row, which rows are asked for (all where none is), and where they compute.
 pub struct Bench {
+    pub device: Device,
     repetitions: usize,
     rows: Vec<String>,
 }
 
 impl Bench {
-    pub fn from_args(repetitions: usize) -> Self {
-        let mut this = Self { repetitions, rows: Vec::new() };
+    pub fn from_args(repetitions: usize) -> lafter::Result<Self> {
+        let mut this = Self { device: Device::Cpu, repetitions, rows: Vec::new() };
         let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--repetitions" => this.repetitions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(repetitions),
+                "--device" => this.device = device::open(&arguments.next().unwrap_or_default())?,
                 _ => this.rows.push(argument),
             }
         }
-        this
+        Ok(this)
+    }
+
+    /// Whether a row was named: some take too long to run unasked.
+    pub fn named(&self, row: &str) -> bool {
+        self.rows.iter().any(|named| named == row)
     }
 
     /// Runs `work` once to warm up and then on the clock, and prints the least and the median time. `items`: how many
     /// pictures, texts, … one run takes.
-    #[allow(dead_code)] // each benchmark is a program of its own and needs one of the two
     pub fn row(&self, name: &str, items: usize, mut work: impl FnMut() -> lafter::Result<()>) -> lafter::Result<()> {
         self.long_row(name, items, |_| work())
     }
 
     /// The same for work that takes long: `work(true)` is a small part of it, to warm up.
     pub fn long_row(&self, name: &str, items: usize, mut work: impl FnMut(bool) -> lafter::Result<()>) -> lafter::Result<()> {
-        if !self.rows.is_empty() && !self.rows.iter().any(|row| row == name) {
+        if !self.rows.is_empty() && !self.named(name) {
             return Ok(());
         }
         let peak = || lafter::eval::peak_rss_bytes().unwrap_or(0);
         let before = peak();
+        device::choose_tf32(name);
         work(true)?;
+        self.device.synchronize()?;
         let (mut seconds, mut cpu) = (Vec::new(), Vec::new());
         for _ in 0..self.repetitions.max(1) {
             let (started, used) = (Instant::now(), cpu_seconds());
             work(false)?;
+            self.device.synchronize()?;
             seconds.push(started.elapsed().as_secs_f64());
             cpu.push(cpu_seconds() - used);
         }
@@ -51,7 +66,7 @@ impl Bench {
         let line = serde_json::json!({
             "row": name, "seconds": seconds[0], "median": seconds[seconds.len() / 2], "cpu_seconds": cpu[0], "items": items,
             "repetitions": seconds.len(), "threads": rayon::current_num_threads(),
-            "peak_rss_bytes": peak(), "extra_rss_bytes": peak() - before,
+            "peak_rss_bytes": peak(), "extra_rss_bytes": peak() - before, "peak_device_bytes": device::peak_bytes(&self.device),
         });
         println!("{line}");
         Ok(())
