@@ -20,7 +20,13 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     /// Build everything ahead and tell Jupyter
-    Install(Where),
+    Install {
+        #[command(flatten)]
+        place: Where,
+        /// The checkout of lafter to build (by default the one that this program was built in)
+        #[arg(long, value_name = "DIR")]
+        checkout: Option<PathBuf>,
+    },
     /// Remove the kernel and its data
     Uninstall(Where),
     /// Print versions, paths and sizes, and run a cell
@@ -52,7 +58,7 @@ impl Where {
 
 pub fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Install(place) => install::install(&place.scope()),
+        Command::Install { place, checkout } => install::install(&place.scope(), checkout),
         Command::Uninstall(place) => install::uninstall(&place.scope()),
         Command::Doctor(place) => commands::doctor(&place.scope()),
         Command::Serve { data, connection_file } => commands::serve(Layout { data }, &connection_file),

@@ -9,7 +9,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::cell::Cell;
 use crate::engine::{self, Engine};
 use crate::layout::{Layout, Scope, size};
-use crate::seed;
 use crate::server;
 use crate::session::Session;
 use crate::shim;
@@ -34,7 +33,7 @@ fn open(layout: &Layout) -> Result<Session> {
     let session = Session::new(layout).with_context(|| format!("making a folder in {}", layout.sessions().display()))?;
     // SAFETY: no thread was started yet
     unsafe {
-        engine::set_environment(&session);
+        engine::set_environment(layout, &session);
         shim::set_environment(layout)?;
     }
     Ok(session)
@@ -67,7 +66,8 @@ pub fn doctor(scope: &Scope) -> Result<()> {
         }
     }
     let (layout, folder) = (scope.layout()?, scope.kernelspec()?);
-    println!("{:12} {}", "checkout", seed::checkout().display());
+    let checkout = std::fs::read_to_string(layout.data.join("checkout")).unwrap_or_else(|_| "not installed".into());
+    println!("{:12} {}", "checkout", checkout.trim());
     for (name, path) in
         [("kernelspec", folder.join("kernel.json")), ("binary", layout.binary()), ("seed", layout.seed()), ("sessions", layout.sessions())]
     {

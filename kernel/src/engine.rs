@@ -1,7 +1,6 @@
 //! The evaluator: evcxr with the seed's build folder, our own process for the cells, and errors as failures.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex};
 
@@ -12,6 +11,7 @@ use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
 use crate::failure::Failure;
+use crate::layout::Layout;
 use crate::link;
 use crate::seed;
 use crate::session::Session;
@@ -28,10 +28,10 @@ pub struct Engine {
 ///
 /// # Safety
 /// Only before any thread is started.
-pub unsafe fn set_environment(session: &Session) {
+pub unsafe fn set_environment(layout: &Layout, session: &Session) {
     let settings = [
         ("EVCXR_TMPDIR", session.folder.as_path()),
-        ("EVCXR_CONFIG_DIR", Path::new("/nonexistent")), // a reader's own evcxr settings are not meant for this kernel
+        ("EVCXR_CONFIG_DIR", &layout.settings()), // a reader's own evcxr settings are not meant for this kernel
         (child::SOCKET_VARIABLE, &session.socket()),
     ];
     for (name, value) in settings {
@@ -48,7 +48,6 @@ impl Engine {
         let (context, outputs) = EvalContext::with_subprocess_command(command).map_err(|e| anyhow!("{e}"))?;
         drop(outputs); // the cell's process writes to our sockets instead
         let mut context = CommandContext::with_eval_context(context);
-        context.set_opt_level(seed::OPT).map_err(|e| anyhow!("{e}"))?;
         context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
         cell.lock().mute = false;
         Ok(Self { context, cell })

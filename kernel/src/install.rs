@@ -1,7 +1,7 @@
 //! `install` and `uninstall`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -12,7 +12,7 @@ use crate::seed;
 use crate::toolchain;
 
 /// Checks the machine, builds the seed, writes the kernelspec, and runs a cell.
-pub fn install(scope: &Scope) -> Result<()> {
+pub fn install(scope: &Scope, checkout: Option<PathBuf>) -> Result<()> {
     for need in toolchain::needs() {
         match need.found {
             Ok(found) => println!("{:9} {found}", need.name),
@@ -22,7 +22,7 @@ pub fn install(scope: &Scope) -> Result<()> {
     }
     let layout = scope.layout()?;
     println!("building lafter and Candle for notebooks in {} (some minutes the first time)", layout.data.display());
-    seed::build(&layout)?;
+    seed::build(&layout, &checkout.map_or_else(|| Ok(seed::built_in()), std::path::absolute)?)?;
     let binary = layout.binary();
     copy_binary(&binary)?;
     let folder = scope.kernelspec()?;

@@ -3,8 +3,10 @@
 //! ```text
 //! DATA/bin/lafter-kernel    this binary
 //! DATA/.cargo/config.toml   profile of all builds below: dependencies optimised, without assertions
+//! DATA/evcxr/evcxr.toml     how evcxr starts
 //! DATA/wrapper/             the dylib over lafter that all cells share
 //! DATA/seed/                a build folder with everything compiled
+//! DATA/compiled/           cells that were compiled before
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
@@ -62,6 +64,11 @@ impl Layout {
         self.data.join("seed")
     }
 
+    /// The folder of evcxr's settings.
+    pub fn settings(&self) -> PathBuf {
+        self.data.join("evcxr")
+    }
+
     pub fn shims(&self) -> PathBuf {
         self.data.join("shims")
     }
@@ -85,6 +92,11 @@ impl Layout {
         let debug = hosts.into_iter().find(|debug| debug.join(&name).is_file());
         let debug = debug.with_context(|| format!("{} holds no {name}: install the kernel again", target.display()))?;
         Ok((debug.join(name), vec![debug.join("deps"), target.join("debug/deps")]))
+    }
+
+    /// Cells that were compiled before.
+    pub fn compiled(&self) -> PathBuf {
+        self.data.join("compiled")
     }
 
     pub fn sessions(&self) -> PathBuf {

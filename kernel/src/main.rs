@@ -5,6 +5,7 @@ mod child;
 mod cli;
 mod commands;
 mod compile_errors;
+mod compiled;
 mod compiling;
 mod complete;
 mod engine;

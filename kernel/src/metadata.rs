@@ -25,11 +25,15 @@ pub fn of_session(layout: &Layout, manifest: &Path, ask: impl FnOnce() -> Result
     let session = manifest.parent().context("a manifest without a folder")?;
     let kept = kept.replace(&*layout.seed().to_string_lossy(), &session.to_string_lossy());
     let text = fs::read_to_string(manifest).with_context(|| format!("reading {}", manifest.display()))?;
-    let own = text.split_once("[dependencies]").is_some_and(|(_, own)| !own.trim().is_empty());
-    if !own {
+    if !has_dependencies(&text) {
         return Ok(kept);
     }
     Ok(join(serde_json::from_str(&ask()?)?, serde_json::from_str(&kept)?).to_string())
+}
+
+/// Whether a session's manifest names a crate of the reader's own.
+pub fn has_dependencies(manifest: &str) -> bool {
+    manifest.split_once("[dependencies]").is_some_and(|(_, own)| !own.trim().is_empty())
 }
 
 fn prune(mut description: Value) -> Value {

@@ -19,8 +19,8 @@ pub const RESTART: &str = "lafter::notebook::start();";
 /// How much a cell itself is optimised: loops over tensors spend their time in the library.
 pub const OPT: &str = "1";
 
-/// The checkout that this kernel was built from.
-pub fn checkout() -> PathBuf {
+/// The checkout that this program was built in.
+pub fn built_in() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
     folder.parent().unwrap_or(folder).to_path_buf()
 }
@@ -31,12 +31,14 @@ fn dependency(layout: &Layout) -> String {
 }
 
 /// Writes the wrapper and compiles it with all it depends on; Cargo's own bar shows the way.
-pub fn build(layout: &Layout) -> Result<()> {
-    let checkout = checkout();
+pub fn build(layout: &Layout, checkout: &Path) -> Result<()> {
     let lock = checkout.join("Cargo.lock");
-    ensure!(lock.is_file(), "{} is gone: run the installation from a checkout of lafter", lock.display());
+    ensure!(lock.is_file(), "{} is not there: name a checkout of lafter with --checkout DIR", lock.display());
+    write(&layout.data.join("checkout"), &format!("{}\n", checkout.display()))?;
     write(&layout.data.join(".cargo/config.toml"), CONFIG)?;
-    write(&layout.wrapper().join("Cargo.toml"), &wrapper_manifest(&checkout))?;
+    // set from the start: the analyser reads everything again when the manifest changes
+    write(&layout.settings().join("evcxr.toml"), &format!("[evcxr]\nopt_level = \"{OPT}\"\n"))?;
+    write(&layout.wrapper().join("Cargo.toml"), &wrapper_manifest(checkout))?;
     write(&layout.wrapper().join("lib.rs"), WRAPPER)?;
     let seed = layout.seed();
     write(&seed.join("Cargo.toml"), &seed_manifest(layout))?;
@@ -57,7 +59,9 @@ pub fn build(layout: &Layout) -> Result<()> {
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
     fs::write(layout.toolchain(), toolchain::identity()?)?;
-    let _ = fs::remove_dir_all(layout.data.join("answers")); // of an older toolchain
+    for of_before in [layout.data.join("answers"), layout.compiled()] {
+        let _ = fs::remove_dir_all(of_before); // of an older toolchain or library
+    }
     shim::install(layout)
 }
 

@@ -12,6 +12,7 @@ use std::process::{Command, exit};
 
 use anyhow::{Context, Result};
 
+use crate::compiled::{Found, Kept};
 use crate::layout::Layout;
 use crate::metadata;
 
@@ -19,6 +20,8 @@ use crate::metadata;
 const DATA: &str = "LAFTER_KERNEL_DATA";
 /// What `CARGO_HOME` was; empty where it was not set.
 const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
+/// Cargo's exit status for a failure.
+const FAILED: i32 = 101;
 
 /// Puts the stand-in in the way of evcxr (by PATH) and of rust-analyzer (by CARGO_HOME).
 ///
@@ -66,7 +69,7 @@ pub fn hook() {
     };
     if let Err(error) = result {
         eprintln!("error: {error:#}");
-        exit(101)
+        exit(FAILED)
     }
 }
 
@@ -86,8 +89,12 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     restore(&mut command).args(arguments);
     let session = |manifest: &str| Path::new(manifest).starts_with(layout.sessions());
     match words.iter().find(|word| !word.starts_with('-')) {
-        Some(&"build" | &"check") => {
-            command.env("RUSTFLAGS", format!("{} {}", std::env::var("RUSTFLAGS").unwrap_or_default(), flags(layout)?));
+        Some(&subcommand @ ("build" | "check")) => {
+            let flags = format!("{} {}", std::env::var("RUSTFLAGS").unwrap_or_default(), flags(layout)?);
+            command.env("RUSTFLAGS", &flags);
+            if subcommand == "build" {
+                build(layout, &words, &flags, &mut command)?;
+            }
         }
         Some(&"metadata") => match after(&words, "--manifest-path") {
             Some(manifest) if session(manifest) && !words.contains(&"--no-deps") => {
@@ -107,6 +114,49 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     Err(command.exec().into())
 }
 
+/// Compiles a cell, unless the same was compiled before. Cells with crates of their own are Cargo's business.
+fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
+    let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
+    let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();
+    let reads_other_files = ["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| source.contains(name));
+    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), reads_other_files) else {
+        return Ok(());
+    };
+    let library = layout.library()?.0;
+    let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
+    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{}", std::fs::read_to_string(layout.toolchain())?);
+    let kept = Kept::new(layout, &source, &circumstances);
+    let compiled = Path::new("target").join(target).join("debug/libctx.so");
+    match kept.fetch(&compiled) {
+        Some(Found::Library) => {
+            // where evcxr reads which file to load
+            let answer = std::env::var_os("EVCXR_EXECUTION_SO_PATH").context("EVCXR_EXECUTION_SO_PATH is not set")?;
+            std::fs::write(answer, std::env::current_dir()?.join(&compiled).to_string_lossy().as_bytes())?;
+            exit(0)
+        }
+        Some(Found::Failure(said)) => {
+            std::io::Write::write_all(&mut std::io::stdout(), &said)?;
+            exit(FAILED)
+        }
+        None => {}
+    }
+    let output = command.output().context("running cargo build")?;
+    let status = output.status.code().unwrap_or(FAILED);
+    // keeping is no more than a saving of time: the folder may not be ours to write in
+    if output.status.success() {
+        let _ = kept.keep(&compiled);
+    } else if status == FAILED && contains(&output.stdout, b"no method named `evcxr_display`") {
+        let _ = kept.keep_failure(&output.stdout); // evcxr tries again with Debug; other failures are rare, or an interrupt
+    }
+    std::io::Write::write_all(&mut std::io::stdout(), &output.stdout)?;
+    std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
+    exit(status)
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|window| window == word)
+}
+
 /// Answers from a file what was asked before of the same toolchain; what is asked does not depend on the session.
 fn memo(layout: &Layout, words: &[&str], command: &mut Command) -> Result<()> {
     let key: String = words.iter().filter(|word| !word.contains("/sessions/")).copied().collect::<Vec<_>>().join(" ");
@@ -121,7 +171,7 @@ fn memo(layout: &Layout, words: &[&str], command: &mut Command) -> Result<()> {
     let output = command.output()?;
     std::io::Write::write_all(&mut std::io::stdout(), &output.stdout)?;
     std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
-    let status = output.status.code().unwrap_or(101);
+    let status = output.status.code().unwrap_or(FAILED);
     let new = folder.join(format!("new-{}", std::process::id()));
     let kept = [vec![status as u8], output.stdout].concat();
     if std::fs::create_dir_all(&folder).and_then(|()| std::fs::write(&new, kept)).is_ok() {

@@ -1,0 +1,149 @@
+//! Compiled cells, kept: what a session before has compiled is not compiled again.
+//!
+//! The prelude is the same in every session, and so is a notebook that is run a second time. A kept library is used only for
+//! exactly the same source, flags and lafter library; the source is kept beside it and compared.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fs;
+use std::hash::{Hash, Hasher};
+use std::io::Result;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::layout::Layout;
+
+/// Cells that are kept; the longest unused go first.
+const MOST: usize = 400;
+
+/// One cell's place among the kept.
+pub struct Kept {
+    library: PathBuf,
+    failure: PathBuf,
+    source: PathBuf,
+    text: String,
+}
+
+/// What was kept of a cell.
+#[derive(Debug, PartialEq)]
+pub enum Found {
+    /// The library is where it was asked for.
+    Library,
+    /// What Cargo said of a cell that does not compile.
+    Failure(Vec<u8>),
+}
+
+impl Kept {
+    /// `source` is what evcxr generated for the cell; `circumstances` all else that the result depends on.
+    pub fn new(layout: &Layout, source: &str, circumstances: &str) -> Self {
+        let text = format!("// {}\n{}", circumstances.replace('\n', "\n// "), in_order(source));
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        let stem = layout.compiled().join(format!("{:016x}", hasher.finish()));
+        Self { library: stem.with_extension("so"), failure: stem.with_extension("json"), source: stem.with_extension("rs"), text }
+    }
+
+    /// What was kept; a library is copied to `to`.
+    pub fn fetch(&self, to: &Path) -> Option<Found> {
+        if fs::read_to_string(&self.source).ok()? != self.text {
+            return None;
+        }
+        let found = match fs::read(&self.failure) {
+            Ok(said) => Found::Failure(said),
+            Err(_) => {
+                fs::create_dir_all(to.parent()?).ok()?;
+                fs::copy(&self.library, to).ok()?;
+                Found::Library
+            }
+        };
+        if let Ok(file) = fs::File::options().append(true).open(&self.source) {
+            let _ = file.set_modified(SystemTime::now()); // in a folder that is not ours to write in it only ages
+        }
+        Some(found)
+    }
+
+    /// Keeps a library that was just compiled.
+    pub fn keep(&self, library: &Path) -> Result<()> {
+        self.write(&self.library, &fs::read(library)?)
+    }
+
+    /// Keeps what Cargo said of a cell that does not compile.
+    pub fn keep_failure(&self, said: &[u8]) -> Result<()> {
+        self.write(&self.failure, said)
+    }
+
+    /// The source last: without it nothing is found. Another session may write the same at the same time.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
+        let folder = path.parent().unwrap_or(path);
+        fs::create_dir_all(folder)?;
+        let new = folder.join(format!("new-{}", std::process::id()));
+        for (path, bytes) in [(path, bytes), (&self.source, self.text.as_bytes())] {
+            fs::write(&new, bytes)?;
+            fs::rename(&new, path)?;
+        }
+        forget(folder)
+    }
+}
+
+fn forget(folder: &Path) -> Result<()> {
+    let sources = fs::read_dir(folder)?.flatten().filter(|entry| entry.path().extension().is_some_and(|end| end == "rs"));
+    let mut all: Vec<_> = sources.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
+    all.sort();
+    for (_, source) in all.iter().rev().skip(MOST) {
+        for end in ["rs", "so", "json"] {
+            let _ = fs::remove_file(source.with_extension(end));
+        }
+    }
+    Ok(())
+}
+
+/// evcxr writes imports and variables in an order that changes from session to session, a line each. Which of them comes
+/// first makes no difference, so runs of such lines are sorted; all other lines stay where they are.
+fn in_order(source: &str) -> String {
+    let kind = |line: &str| match line {
+        _ if line.starts_with("use ") && line.ends_with(';') => Some(0),
+        _ if line.starts_with("let ") && line.contains(" = evcxr_variable_store.take_variable::<") => Some(1),
+        _ if line.starts_with("vars_ok &= evcxr_variable_store.check_variable::<") => Some(2),
+        _ if line.starts_with("evcxr_variable_store.put_variable::<") => Some(3),
+        _ => None,
+    };
+    let mut lines: Vec<&str> = source.lines().collect();
+    lines.chunk_by_mut(|a, b| kind(a).is_some() && kind(a) == kind(b)).for_each(<[&str]>::sort_unstable);
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_order_of_imports_and_variables_is_free() {
+        let take = |name: &str| format!("let {name} = evcxr_variable_store.take_variable::<i32>(stringify!({name}));\n");
+        let one = format!("use a::b;\nuse c::d;\n{}{}f();\ng();\n", take("x"), take("mut y"));
+        let other = format!("use c::d;\nuse a::b;\n{}{}f();\ng();\n", take("mut y"), take("x"));
+        assert_eq!(in_order(&one), in_order(&other));
+        assert_ne!(in_order("f();\ng();"), in_order("g();\nf();"));
+    }
+
+    #[test]
+    fn the_same_cell_is_found_again_and_no_other() {
+        let data = std::env::temp_dir().join(format!("lafter-kernel-compiled-{}", std::process::id()));
+        let layout = Layout { data: data.clone() };
+        fs::create_dir_all(&data).unwrap();
+        let (library, to) = (data.join("libctx.so"), data.join("out/libctx.so"));
+        fs::write(&library, "compiled").unwrap();
+        let kept = Kept::new(&layout, "fn a() {}", "opt 1");
+        assert_eq!(kept.fetch(&to), None);
+        kept.keep(&library).unwrap();
+        assert_eq!(kept.fetch(&to), Some(Found::Library));
+        assert_eq!(fs::read_to_string(&to).unwrap(), "compiled");
+        assert_eq!(Kept::new(&layout, "fn a() {}", "opt 2").fetch(&to), None);
+        let wrong = Kept::new(&layout, "fn b() {}", "opt 1");
+        assert_eq!(wrong.fetch(&to), None);
+        wrong.keep_failure(b"no").unwrap();
+        assert_eq!(wrong.fetch(&to), Some(Found::Failure(b"no".to_vec())));
+        // the text is compared, not only its hash
+        fs::write(&kept.source, "something else").unwrap();
+        assert_eq!(kept.fetch(&to), None);
+        fs::remove_dir_all(data).unwrap();
+    }
+}
