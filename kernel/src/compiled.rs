@@ -96,6 +96,12 @@ fn forget(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Whether what is compiled depends on more than the source: files and variables of the environment.
+pub fn reads_more(source: &str) -> bool {
+    let reads = |line: &str| ["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| line.contains(name));
+    source.lines().any(|line| !line.starts_with("//") && reads(line)) // evcxr's own comments name them too
+}
+
 /// evcxr writes imports and variables in an order that changes from session to session, a line each. Which of them comes
 /// first makes no difference, so runs of such lines are sorted; all other lines stay where they are.
 fn in_order(source: &str) -> String {
@@ -122,6 +128,12 @@ mod tests {
         let other = format!("use c::d;\nuse a::b;\n{}{}f();\ng();\n", take("mut y"), take("x"));
         assert_eq!(in_order(&one), in_order(&other));
         assert_ne!(in_order("f();\ng();"), in_order("g();\nf();"));
+    }
+
+    #[test]
+    fn a_cell_that_reads_a_file_while_it_is_compiled_is_known() {
+        assert!(reads_more("let text = include_str!(\"a.txt\");") && reads_more("option_env!(\"HOME\")"));
+        assert!(!reads_more("// included via include_str!\nlet a = 1;"));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
@@ -52,7 +53,11 @@ fn copy_binary(to: &Path) -> Result<()> {
     }
     let new = to.with_extension("new");
     fs::create_dir_all(to.parent().context("the binary has no folder")?)?;
-    fs::copy(&from, &new).with_context(|| format!("copying to {}", new.display()))?;
+    // debug information is four fifths of the file; `strip` comes with the linker
+    let stripped = Command::new("strip").arg("--strip-debug").arg("-o").args([&new, &from]).output();
+    if !stripped.is_ok_and(|output| output.status.success()) {
+        fs::copy(&from, &new).with_context(|| format!("copying to {}", new.display()))?;
+    }
     fs::rename(&new, to).with_context(|| format!("replacing {}", to.display()))
 }
 

@@ -11,9 +11,9 @@ use crate::metadata;
 use crate::shim;
 use crate::toolchain;
 
-/// What every session runs first.
+/// What every session runs first; after its last line evcxr knows that cells use `?`.
 pub const PRELUDE: &str =
-    "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\nlafter::notebook::start();\n{ Ok::<(), lafter::Error>(())?; }";
+    "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\nlafter::notebook::start();\nOk::<(), lafter::Error>(())?;";
 /// Run again where the cell's process had to be restarted.
 pub const RESTART: &str = "lafter::notebook::start();";
 /// How much a cell itself is optimised: loops over tensors spend their time in the library.

@@ -12,7 +12,7 @@ use std::process::{Command, exit};
 
 use anyhow::{Context, Result};
 
-use crate::compiled::{Found, Kept};
+use crate::compiled::{self, Found, Kept};
 use crate::layout::Layout;
 use crate::metadata;
 
@@ -118,8 +118,7 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
 fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();
-    let reads_other_files = ["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| source.contains(name));
-    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), reads_other_files) else {
+    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), compiled::reads_more(&source)) else {
         return Ok(());
     };
     let library = layout.library()?.0;
@@ -145,8 +144,8 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     // keeping is no more than a saving of time: the folder may not be ours to write in
     if output.status.success() {
         let _ = kept.keep(&compiled);
-    } else if status == FAILED && contains(&output.stdout, b"no method named `evcxr_display`") {
-        let _ = kept.keep_failure(&output.stdout); // evcxr tries again with Debug; other failures are rare, or an interrupt
+    } else if status == FAILED && contains(&output.stdout, b"\"code\":\"E") && !contains(&output.stderr, b"signal") {
+        let _ = kept.keep_failure(&output.stdout); // not where an interrupt ended the compiler
     }
     std::io::Write::write_all(&mut std::io::stdout(), &output.stdout)?;
     std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
