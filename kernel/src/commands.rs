@@ -18,8 +18,10 @@ use crate::toolchain;
 pub fn serve(layout: Layout, connection_file: &Path) -> Result<()> {
     toolchain::complete_path();
     let session = open(&layout)?;
+    let identity = toolchain::recorded(&layout);
+    let rust_version = toolchain::rust_version(&identity).unwrap_or("1");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(server::serve(connection_file, session))
+    runtime.block_on(server::serve(connection_file, session, rust_version))
 }
 
 fn open(layout: &Layout) -> Result<Session> {
@@ -27,7 +29,7 @@ fn open(layout: &Layout) -> Result<Session> {
     if !seed.join("Cargo.lock").is_file() {
         bail!("{} holds no build: run `cargo run --release -p lafter-kernel -- install` in the checkout of lafter", seed.display());
     }
-    if std::fs::read_to_string(layout.toolchain()).ok() != toolchain::identity().ok() {
+    if !toolchain::is_as_recorded(&toolchain::recorded(layout)) {
         bail!("Rust has changed since the kernel was installed: run `cargo run --release -p lafter-kernel -- install` again");
     }
     let session = Session::new(layout).with_context(|| format!("making a folder in {}", layout.sessions().display()))?;

@@ -6,7 +6,8 @@
 //! DATA/evcxr/evcxr.toml     how evcxr starts
 //! DATA/wrapper/             the dylib over lafter that all cells share
 //! DATA/seed/                a build folder with everything compiled
-//! DATA/compiled/           cells that were compiled before
+//! DATA/rust-src/            the standard library's source for the analyser
+//! DATA/compiled/            cells that were compiled before
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
@@ -71,6 +72,11 @@ impl Layout {
 
     pub fn shims(&self) -> PathBuf {
         self.data.join("shims")
+    }
+
+    /// The standard library's source for the analyser.
+    pub fn rust_src(&self) -> PathBuf {
+        self.data.join("rust-src")
     }
 
     /// Sysroot and version of the toolchain that everything was built with.

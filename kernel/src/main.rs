@@ -23,6 +23,7 @@ mod magics;
 mod metadata;
 mod publish;
 mod receive;
+mod rust_src;
 mod seed;
 mod server;
 mod session;

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::layout::Layout;
 use crate::metadata;
+use crate::rust_src;
 use crate::shim;
 use crate::toolchain;
 
@@ -59,6 +60,8 @@ pub fn build(layout: &Layout, checkout: &Path) -> Result<()> {
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
     fs::write(layout.toolchain(), toolchain::identity()?)?;
+    let source = toolchain::library_source().context("rustc names no sysroot")?;
+    rust_src::link(&source, &layout.rust_src()).with_context(|| format!("linking {}", source.display()))?;
     for of_before in [layout.data.join("answers"), layout.compiled()] {
         let _ = fs::remove_dir_all(of_before); // of an older toolchain or library
     }

@@ -27,13 +27,12 @@ use crate::interrupt;
 use crate::is_complete;
 use crate::receive;
 use crate::session::Session;
-use crate::toolchain;
 
 /// When the analyser is made ready for the first question, unless a cell runs.
 const WARM_AFTER: Duration = Duration::from_secs(2);
 
 /// Serves one front end until it says shutdown.
-pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
+pub async fn serve(connection_file: &Path, session: Session, rust_version: &str) -> Result<()> {
     let text = std::fs::read_to_string(connection_file).with_context(|| format!("reading {}", connection_file.display()))?;
     let info: ConnectionInfo =
         serde_json::from_str(&text).with_context(|| format!("{} is no connection file", connection_file.display()))?;
@@ -67,7 +66,13 @@ pub async fn serve(connection_file: &Path, session: Session) -> Result<()> {
     });
 
     let cell = Arc::new(Cell::new(iopub.clone()));
-    let kernel = Kernel { iopub, cell: cell.clone(), engine: Arc::new(Mutex::new(Err("starting".into()))), process: Arc::default() };
+    let kernel = Kernel {
+        iopub,
+        cell: cell.clone(),
+        engine: Arc::new(Mutex::new(Err("starting".into()))),
+        process: Arc::default(),
+        rust_version: rust_version.into(),
+    };
     compiling::show(cell.clone()).context("taking over standard error")?;
     let session = Arc::new(session);
     kernel.start(session.clone()).await;
@@ -154,6 +159,7 @@ struct Kernel {
     engine: Arc<Mutex<Result<Engine, String>>>,
     /// The cell's process, once there is one.
     process: Arc<Mutex<Option<Arc<Mutex<Child>>>>>,
+    rust_version: Arc<str>,
 }
 
 impl Kernel {
@@ -189,7 +195,7 @@ impl Kernel {
 
     fn control(&self, message: &JupyterMessage) -> Option<JupyterMessage> {
         Some(match &message.content {
-            JupyterMessageContent::KernelInfoRequest(_) => kernel_info().as_child_of(message),
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info(&self.rust_version).as_child_of(message),
             JupyterMessageContent::InterruptRequest(_) => {
                 if let Some(process) = self.process() {
                     interrupt::interrupt(&self.cell, &process);
@@ -205,7 +211,7 @@ impl Kernel {
 
     async fn shell(&self, message: &JupyterMessage, executor: &Arc<Executor>) -> Result<Option<JupyterMessage>> {
         Ok(Some(match message.content.clone() {
-            JupyterMessageContent::KernelInfoRequest(_) => kernel_info().as_child_of(message),
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info(&self.rust_version).as_child_of(message),
             JupyterMessageContent::ExecuteRequest(request) => {
                 let (executor, parent) = (executor.clone(), message.clone());
                 let run = move || executor.run(&parent, &request as &ExecuteRequest);
@@ -248,7 +254,7 @@ impl Kernel {
     }
 }
 
-fn kernel_info() -> KernelInfoReply {
+fn kernel_info(rust_version: &str) -> KernelInfoReply {
     let text = String::from;
     KernelInfoReply {
         status: ReplyStatus::Ok,
@@ -257,7 +263,7 @@ fn kernel_info() -> KernelInfoReply {
         implementation_version: text(env!("CARGO_PKG_VERSION")),
         language_info: LanguageInfo {
             name: text("rust"),
-            version: toolchain::rust_version().unwrap_or_else(|| text("1")),
+            version: text(rust_version),
             mimetype: Some(text("text/rust")),
             file_extension: Some(text(".rs")),
             pygments_lexer: Some(text("rust")),

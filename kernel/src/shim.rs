@@ -1,4 +1,4 @@
-//! Our stand-in for `cargo`, which evcxr and its rust-analyzer call.
+//! Our stand-ins for `cargo`, `rustc` and `rustup`, which evcxr and its rust-analyzer call.
 //!
 //! The lafter library is no dependency in the sessions' Cargo.toml: Cargo would check some 300 packages at every cell.
 //! Instead `cargo build` goes on with flags that name the library built at installation, and `cargo metadata` answers with
@@ -36,6 +36,7 @@ pub unsafe fn set_environment(layout: &Layout) -> Result<()> {
         std::env::set_var(HOME, std::env::var_os("CARGO_HOME").unwrap_or_default());
         std::env::set_var(DATA, &layout.data);
         std::env::set_var("CARGO_HOME", layout.shims());
+        std::env::set_var("RUST_SRC_PATH", layout.rust_src());
         std::env::set_var("PATH", path);
         std::env::remove_var("CARGO");
         std::env::remove_var("RUSTC");
@@ -47,7 +48,7 @@ pub unsafe fn set_environment(layout: &Layout) -> Result<()> {
 pub fn install(layout: &Layout) -> Result<()> {
     let bin = layout.shims().join("bin");
     std::fs::create_dir_all(&bin)?;
-    for name in ["cargo", "rustup"] {
+    for name in ["cargo", "rustc", "rustup"] {
         let link = bin.join(name);
         let _ = std::fs::remove_file(&link);
         std::os::unix::fs::symlink("../../bin/lafter-kernel", &link).with_context(|| format!("linking {}", link.display()))?;
@@ -55,7 +56,7 @@ pub fn install(layout: &Layout) -> Result<()> {
     Ok(())
 }
 
-/// Acts as `cargo` or `rustup` where the program was called by that name.
+/// Acts as `cargo`, `rustc` or `rustup` where the program was called by that name.
 pub fn hook() {
     let mut arguments = std::env::args_os();
     let name = arguments.next().map(PathBuf::from).and_then(|path| path.file_name().map(OsString::from));
@@ -64,6 +65,7 @@ pub fn hook() {
     let arguments: Vec<OsString> = arguments.collect();
     let result = match name.to_str() {
         Some("cargo") => cargo(&layout, &arguments),
+        Some("rustc") => rustc(&layout, &arguments),
         Some("rustup") => rustup(&layout, &arguments),
         _ => return,
     };
@@ -73,10 +75,24 @@ pub fn hook() {
     }
 }
 
+/// Questions about the compiler are answered from what it said before: it takes a moment to start, and a session asks seven.
+fn rustc(layout: &Layout, arguments: &[OsString]) -> Result<()> {
+    let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
+    let mut command = Command::new(real(layout, "rustc")?);
+    restore(&mut command).args(arguments);
+    let only_asks = matches!(words[..], ["--version" | "-V" | "-vV" | "-Vv"] | ["--print", _]) && words.len() == arguments.len();
+    if only_asks {
+        memo(layout, &[&["rustc"], &words[..]].concat(), &mut command)?;
+    }
+    Err(command.exec().into())
+}
+
 /// evcxr asks `rustup which cargo` and `rustup which rustc`.
 fn rustup(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     match arguments {
-        [which, tool] if which == "which" && tool == "cargo" => println!("{}", layout.shims().join("bin/cargo").display()),
+        [which, tool] if which == "which" && (tool == "cargo" || tool == "rustc") => {
+            println!("{}", layout.shims().join("bin").join(tool).display());
+        }
         [which, tool] if which == "which" => println!("{}", real(layout, &tool.to_string_lossy())?.display()),
         _ => return Err(restore(&mut Command::new("rustup")).args(arguments).exec().into()),
     }
@@ -118,7 +134,8 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
 fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();
-    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), compiled::reads_more(&source)) else {
+    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), compiled::reads_more(&source))
+    else {
         return Ok(());
     };
     let library = layout.library()?.0;
@@ -222,6 +239,7 @@ pub fn restore(command: &mut Command) -> &mut Command {
         Some(home) => command.env("CARGO_HOME", home),
         None => command.env_remove("CARGO_HOME"),
     };
+    command.env_remove("RUST_SRC_PATH");
     let shims = Layout { data: data.into() }.shims().join("bin");
     let path = std::env::var_os("PATH").unwrap_or_default();
     if let Ok(path) = std::env::join_paths(std::env::split_paths(&path).filter(|folder| *folder != shims)) {

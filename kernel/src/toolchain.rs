@@ -1,9 +1,11 @@
 //! What the kernel needs from the machine, and how to get what is missing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Context;
+
+use crate::layout::Layout;
 
 /// One need: what was found, or what to do.
 pub struct Need {
@@ -33,18 +35,37 @@ pub fn needs() -> Vec<Need> {
     ]
 }
 
-/// Sysroot and version: a library built by one compiler is of no use to another.
+/// Sysroot, version and the compiler's file: a library built by one compiler is of no use to another.
 pub fn identity() -> anyhow::Result<String> {
     let sysroot = first_line("rustc", "--print=sysroot").context("rustc does not run: install Rust from https://rustup.rs")?;
-    Ok(format!("{sysroot}\n{}\n", first_line("rustc", "--version").unwrap_or_default()))
+    let version = first_line("rustc", "--version").unwrap_or_default();
+    Ok(format!("{sysroot}\n{version}\n{}\n", stamp(&sysroot).unwrap_or_default()))
 }
 
-/// The version of rustc alone: "1.95.0".
-pub fn rust_version() -> Option<String> {
-    first_line("rustc", "--version")?.split(' ').nth(1).map(String::from)
+/// What [`identity`] was at installation; empty where nothing was recorded.
+pub fn recorded(layout: &Layout) -> String {
+    std::fs::read_to_string(layout.toolchain()).unwrap_or_default()
 }
 
-fn library_source() -> Option<PathBuf> {
+/// Whether the recorded compiler is still the same; asks only the file system, because rustc itself takes a moment to start.
+pub fn is_as_recorded(identity: &str) -> bool {
+    let mut lines = identity.lines();
+    matches!((lines.next(), lines.nth(1)), (Some(sysroot), Some(recorded)) if stamp(sysroot).is_some_and(|now| now == recorded))
+}
+
+/// The version of the recorded rustc alone: "1.95.0".
+pub fn rust_version(identity: &str) -> Option<&str> {
+    identity.lines().nth(1)?.split(' ').nth(1)
+}
+
+/// Size and time of the compiler's file.
+fn stamp(sysroot: &str) -> Option<String> {
+    let file = Path::new(sysroot).join("bin/rustc").metadata().ok()?;
+    let modified = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(format!("{} {}", file.len(), modified.as_nanos()))
+}
+
+pub fn library_source() -> Option<PathBuf> {
     Some(PathBuf::from(first_line("rustc", "--print=sysroot")?).join("lib/rustlib/src/rust/library"))
 }
 
@@ -64,5 +85,25 @@ pub fn complete_path() {
     {
         // SAFETY: called before any thread is started
         unsafe { std::env::set_var("PATH", path) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_compiler_is_known_by_its_file() {
+        let sysroot = std::env::temp_dir().join(format!("lafter-kernel-toolchain-{}", std::process::id()));
+        let rustc = sysroot.join("bin/rustc");
+        std::fs::create_dir_all(sysroot.join("bin")).unwrap();
+        std::fs::write(&rustc, "one").unwrap();
+        let identity = format!("{}\nrustc 1.95.0 (abc)\n{}\n", sysroot.display(), stamp(&sysroot.to_string_lossy()).unwrap());
+        assert!(is_as_recorded(&identity));
+        assert_eq!(rust_version(&identity), Some("1.95.0"));
+        std::fs::write(&rustc, "another").unwrap();
+        assert!(!is_as_recorded(&identity));
+        std::fs::remove_dir_all(sysroot).unwrap();
+        assert!(!is_as_recorded(&identity) && !is_as_recorded(""));
     }
 }
