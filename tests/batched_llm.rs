@@ -59,7 +59,7 @@ fn answers_do_not_depend_on_their_company() {
             api: Api::Completion,
             temperature: if i.is_multiple_of(3) { 0.0 } else { 0.9 },
             top_p: if i.is_multiple_of(2) { 0.8 } else { 1.0 },
-            max_tokens: 3 + i % 17,
+            max_tokens: 2 + i % 6,
             ..Settings::chat()
         };
         // 40 at once: more than one pass holds; queries of many lengths, some of them asked several times

@@ -539,6 +539,9 @@ fn the_model_writes_the_queries_first() {
     let before = stub.requests();
     assert!(run.good().contains("8 known"));
     assert_eq!(stub.requests(), before);
+    stub.behave(|_| Act::Status(500, "", String::new()));
+    let failing = Run::new(&stub, "axe\n", &[&extra[..], &["--retries", "0"]].concat());
+    refused(&failing.run(), 1, &["no queries", "status 500", "--style lafter"]);
     stub.behave(|_| Act::Say("I cannot.".into()));
     let other = Run::new(&stub, "axe\n", &extra);
     refused(&other.run(), 1, &["no query", "--style lafter"]);

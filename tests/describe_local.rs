@@ -106,6 +106,8 @@ fn answers_end_at_a_stop_and_fit_the_context() {
     assert_eq!((answer.text.as_str(), answer.finish), (&whole[..whole.find(&middle).unwrap()], Finish::Stop));
     let error = model.generate(&Request::new("boat ".repeat(300), &long)).unwrap_err();
     assert!(matches!(&error, lafter::Error::Unanswered(why) if why.contains("does not fit")), "{error}");
+    let error = model.generate(&Request::new("An owl", &Settings { max_tokens: 5000, ..long })).unwrap_err();
+    assert!(matches!(&error, lafter::Error::Llm(why) if why.contains("lower --max-tokens")), "{error}");
 }
 
 #[test]

@@ -161,7 +161,10 @@ fn queries(
     let key = request.key(generator.model());
     if !journal.contains(key) {
         bars.show(&Event::Notice(format!("asking {} for {} queries about {about}", generator.model(), args.meta_queries)));
-        let answer = generator.generate(&request)?;
+        let answer = generator.generate(&request).map_err(|e| match e {
+            Error::Unanswered(why) => Error::Llm(format!("no queries, because {why}: run again, or use --style lafter")),
+            other => other,
+        })?;
         journal.append(&request, generator.model(), &answer)?;
     }
     let record = journal.get(key)?;

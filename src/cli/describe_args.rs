@@ -16,12 +16,16 @@ pub const EXAMPLES: &str = r#"Examples:
   lafter describe --classes land.txt --out texts.json --domain satellite \
     --completions 10 --llm qwen2.5-1.5b-instruct-q4_k_m.gguf
   lafter describe --classes tools.txt --out texts.json --style meta \
-    --about "photographs of garden tools" --llm Qwen/Qwen2.5-7B-Instruct-GGUF
+    --about "photographs of garden tools" --llm Qwen/Qwen2.5-1.5B-Instruct-GGUF
   lafter describe --classes names.txt --out clean.json --from published.json
   lafter describe --classes names.txt --out control.json --random-words 25
 
 A model without --endpoint runs in this process; that needs a build with
---features llm. Beside texts.json stand texts.journal.jsonl, every answer as it
+--features llm. Where other programs keep the processor busy, start it with
+CANDLE_NUM_THREADS=1 (or as many as are free): its threads wait for each other
+without sleeping.
+
+Beside texts.json stand texts.journal.jsonl, every answer as it
 came (the same command goes on from it and asks nothing twice), and
 texts.trace.jsonl, the query, model and settings of every sentence.
 

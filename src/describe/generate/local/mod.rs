@@ -38,6 +38,10 @@ use network::Network;
 /// | Qwen2.5-0.5B | 7.1 | 44 | 106 | 148 | 152 |
 /// | Qwen2.5-1.5B | 22.0 | 16 | 39 | 69 | 82 |
 ///
+/// Candle's threads wait for each other without sleeping between two products, so a model slows down out of all proportion
+/// where other programs fill the processor: set `CANDLE_NUM_THREADS` to the number of free cores there. (The tests of
+/// `tests/batched_llm.rs`, two cores, two other programs at full load: minutes, and seconds with 1.)
+///
 /// ```no_run
 /// use candle_core::Device;
 /// use lafter::describe::generate::{Generator, LocalModel, Request, Settings};
@@ -137,7 +141,11 @@ impl LocalModel {
         if !prompt.is_empty() && prompt.len() + count <= self.context {
             return Ok(());
         }
-        let (tokens, room) = (prompt.len(), self.context.saturating_sub(count));
+        if count >= self.context {
+            let context = self.context;
+            return Err(self.fault(&format!("{count} tokens of answer leave no room for a query in {context}: lower --max-tokens")));
+        }
+        let (tokens, room) = (prompt.len(), self.context - count);
         Err(Error::Unanswered(format!("a query of {tokens} tokens does not fit {}: room for 1 to {room}", self.name)))
     }
 
