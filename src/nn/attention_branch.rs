@@ -10,11 +10,14 @@ use super::norm_rows::{Affine, NormGradients};
 use super::packed::PackedLinear;
 use super::{Precision, f32_slice, parallel, with_f32};
 
-/// x + out(attention(qkv(norm(x)))): input [batch, tokens, width], the norm's scale and shift [width].
+/// x + out(attention(qkv(norm(x)))): input [batch, tokens, width], the norm's scale and shift [width]. Back: g W_out is the
+/// gradient of attention's output, [`Heads::backward`] makes of it that of query, key and value, their product with W_qkv is that
+/// of the norm's output, and dx is that through the norm, plus g.
 ///
 /// A task takes one sequence (several, where they are short) through all of it. Query, key and value are one stacked
 /// layer, and attention reads its output by stride. That output is kept for the backward pass; the norm and the
-/// probabilities are computed again.
+/// probabilities are computed again. In place of three products, three transposed copies, the batched products and softmax of
+/// [batch, heads, tokens, tokens], and the gradients of each; for the gain see [`MlpBranch`](super::mlp_branch::MlpBranch).
 pub(super) struct AttentionBranch {
     pub qkv: Arc<PackedLinear>,
     pub out: Arc<PackedLinear>,

@@ -111,8 +111,12 @@ fn to(values: &mut [f32], stride: usize, add: bool) -> Target<'_> {
     Target { values, stride, bias: None, add }
 }
 
-/// [`Heads`] as an operation on queries, keys and values [batch, tokens, width]. The backward pass computes the
-/// probabilities again instead of keeping [batch, heads, tokens, tokens] values through the whole graph.
+/// [`Heads`] as an operation on queries, keys and values [batch, tokens, width]: softmax(q kᵀ / √d) v in each head. The backward
+/// pass computes the probabilities again instead of keeping [batch, heads, tokens, tokens] values through the whole graph.
+///
+/// Candle's operations copy queries, keys and values into heads and back, and make a tensor of every score twice and of its
+/// gradient three times. With the four layers around it, the same in both: 87 ms against 138
+/// (`cargo bench --bench ops -- attention attention_candle`).
 #[derive(Clone, Copy)]
 pub(super) struct FusedAttention {
     pub heads: usize,

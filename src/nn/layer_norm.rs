@@ -10,7 +10,10 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// y = (x − mean(x)) / √(var(x) + ε) · weight + bias over the last dimension (Ba et al. 2016, eq. 4).
 ///
-/// `candle_nn::LayerNorm` drops the gradient on contiguous inputs; this one has a backward pass for all three inputs.
+/// `candle_nn::LayerNorm` drops the gradient on contiguous inputs; this one has a backward pass for all three inputs. With
+/// x̂ = (x − mean)·s, s = 1/√(var + ε): dx = s·(g w − mean(g w) − x̂ mean(g w x̂)), dw = Σ g x̂, db = Σ g. On the CPU each
+/// direction is one pass that keeps nothing, in place of nine operations and their gradients, each a tensor of the input's size:
+/// 3.7 ms against 43 (`cargo bench --bench ops -- layer_norm layer_norm_candle`).
 ///
 /// # Shapes
 /// input and output [.., width]; `weight`, `bias` [width].

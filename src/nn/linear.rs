@@ -13,7 +13,9 @@ use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
 ///
 /// Candle's `matmul` computes both gradients whenever it is visited, also that of a frozen weight: 29 % of the
 /// arithmetic of a tuning step, and it keeps them all. This one computes a gradient only for what is a variable or made
-/// from one: a frozen weight costs nothing, nor does the input of a first layer.
+/// from one: a frozen weight costs nothing, nor does the input of a first layer. Of dx = g W, dW = gᵀ x, db = Σ g a frozen
+/// layer computes the first alone, and [`packed`](Self::packed) it adds the bias as the product is written: 768 → 3,072 takes
+/// 72 ms against 123 with Candle's matmul (`cargo bench --bench ops -- linear linear_candle`).
 ///
 /// # Shapes
 /// input [.., in], output [.., out]; `weight` [out, in], `bias` [out].

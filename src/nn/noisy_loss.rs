@@ -23,9 +23,13 @@ const CACHED_VALUES: usize = 1 << 17;
 /// … so a group takes at least this many tiles.
 const LARGE_GROUP: usize = 4;
 
-/// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head.
+/// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head. Its gradient is
+/// dW = Σ (p − q)(u/‖u‖ + n)ᵀ / rows, with p the softmax of the logits and q the smoothed label.
 ///
-/// Its plain form is [`NoisyTexts::loss_plain`](crate::classify::NoisyTexts::loss_plain).
+/// Its plain form is [`NoisyTexts::loss_plain`](crate::classify::NoisyTexts::loss_plain), whose noise, noisy features, logits,
+/// log-softmax and their gradients are tensors of the whole set. 10,000 texts of width 512 and 1,000 classes, forward and
+/// backward: 51 ms against 129 (`cargo bench --bench ops -- text_loss text_loss_candle`); for a whole epoch see the rows
+/// `text_epoch` of README's table, where PyTorch takes gigabytes for what takes less than 100 MB here.
 pub(crate) struct NoisyLoss {
     /// [n, d] f32 on the CPU, of any length.
     pub features: Tensor,

