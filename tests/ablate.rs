@@ -83,6 +83,12 @@ fn shards_join_to_the_whole() {
     let part = |index| grid().out(folder.path()).shard(Shard { index, count: 3 });
     assert_eq!(count_runs(&part(2)).unwrap(), 3);
     assert_eq!(part(1).collect().unwrap().missing, 5);
+    // a ninth shard of eight runs has nothing to do, and may be the first to be done
+    let idle = grid().out(folder.path().join("idle")).shard(Shard { index: 9, count: 9 });
+    assert_eq!(count_runs(&idle).unwrap(), 0);
+    let study = idle.run(silent).unwrap();
+    study.save(folder.path().join("idle")).unwrap();
+    assert_eq!((study.missing, folder.path().join("idle/study.svg").exists()), (8, false));
     assert_eq!(count_runs(&part(1)).unwrap() + count_runs(&part(3)).unwrap(), 5);
     assert_eq!(reports(folder.path()), 8);
     assert_eq!(grid().out(folder.path()).collect().unwrap(), grid().run(silent).unwrap());

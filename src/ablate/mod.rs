@@ -4,6 +4,7 @@
 //! on disk and never run again; [`Shard`]s of one grid run on many machines over one folder, and [`Ablation::collect`]
 //! joins them. [`paper`] is the grid of the questions that the paper asks: text source × image stage × noise.
 
+mod free_memory;
 mod grid;
 mod paper;
 mod run;

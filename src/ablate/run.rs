@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
+use super::free_memory::free_memory;
 use super::grid::{Ablation, Cell};
 use super::study::Study;
 use crate::error::{Error, Result};
@@ -116,7 +117,7 @@ impl Ablation {
 
 /// So many runs at a time as fit into the memory that is free, judged by the peak of the first.
 fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
-    let (Some(peak), Some(free)) = (peak_rss_bytes(), free_bytes()) else { return jobs };
+    let (Some(peak), Some(free)) = (peak_rss_bytes(), free_memory()) else { return jobs };
     let fit = (free / peak.max(1)) as usize + 1;
     if fit < jobs {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
@@ -124,11 +125,4 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
         events(&Event::Notice(format!("{fit} runs at a time instead of {jobs}: one takes up to {peak:.1} GiB, {free:.1} GiB are free")));
     }
     jobs.min(fit)
-}
-
-/// Memory that the system can still give, where it says so.
-fn free_bytes() -> Option<u64> {
-    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
-    line.trim().trim_end_matches(" kB").trim().parse::<u64>().ok().map(|kib| kib * 1024)
 }

@@ -29,10 +29,12 @@ impl Shard {
         cell % self.count == self.index - 1
     }
 
-    /// The task of a SLURM array job (`SLURM_ARRAY_TASK_ID`, `…_MIN`, `…_COUNT`), `None` outside of one.
+    /// The task of a SLURM array job (`SLURM_ARRAY_TASK_ID`, `…_MIN`, `…_MAX`, `…_COUNT`, `…_STEP`), whatever its first index
+    /// (`--array=0-3`, `--array=1-4`) and step (`--array=0-9:3`); `None` outside of one.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the variables contradict each other.
+    /// [`Error::Usage`] where the variables contradict each other, or ids are a list (`--array=1,3,7`), of which SLURM tells
+    /// neither the members nor a task's place.
     pub fn from_slurm(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
         let number = |name: &str| -> Result<Option<usize>> {
             let Some(text) = variable(name) else { return Ok(None) };
@@ -42,12 +44,14 @@ impl Shard {
         let Some(id) = number("SLURM_ARRAY_TASK_ID")? else { return Ok(None) };
         let first = number("SLURM_ARRAY_TASK_MIN")?.unwrap_or(0);
         let last = number("SLURM_ARRAY_TASK_MAX")?;
-        match number("SLURM_ARRAY_TASK_COUNT")?.or(last.map(|last| (last + 1).saturating_sub(first))) {
-            // with a step (--array=0-9:3) ids are not consecutive, and their places unknown
-            Some(count) if id >= first && id - first < count && last.is_none_or(|last| last + 1 == first + count) => {
-                Ok(Some(Self { index: id - first + 1, count }))
-            }
-            _ => Err(Error::Usage(format!("the array task {id} has no place among consecutive ids from {first}: give --shard i/n"))),
+        let step = number("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
+        let count = number("SLURM_ARRAY_TASK_COUNT")?.or(last.map(|last| last.saturating_sub(first) / step + 1)).unwrap_or(0);
+        let even = last.is_none_or(|last| first.checked_add(count.saturating_sub(1).saturating_mul(step)) == Some(last));
+        match id.checked_sub(first) {
+            Some(past) if even && past % step == 0 && past / step < count => Ok(Some(Self { index: past / step + 1, count })),
+            _ => Err(Error::Usage(format!(
+                "the place of array task {id} is unknown: submit a range (as in --array=0-3), or give --shard i/n"
+            ))),
         }
     }
 }
@@ -92,9 +96,18 @@ mod tests {
         let task =
             [("SLURM_ARRAY_TASK_ID", "5"), ("SLURM_ARRAY_TASK_MIN", "4"), ("SLURM_ARRAY_TASK_MAX", "7"), ("SLURM_ARRAY_TASK_COUNT", "4")];
         assert_eq!(slurm(&task).unwrap(), Some(Shard { index: 2, count: 4 }));
-        let stepped =
-            [("SLURM_ARRAY_TASK_ID", "3"), ("SLURM_ARRAY_TASK_MIN", "0"), ("SLURM_ARRAY_TASK_MAX", "9"), ("SLURM_ARRAY_TASK_COUNT", "4")];
-        assert!(slurm(&stepped).unwrap_err().to_string().contains("--shard"));
+        // as Slurm 22.05 sets them: id, first, last, count, step
+        let of = |numbers: [usize; 5]| {
+            let names = ["ID", "MIN", "MAX", "COUNT", "STEP"];
+            Shard::from_slurm(|name| Some(numbers[names.iter().position(|end| name.ends_with(end))?].to_string()))
+        };
+        for (numbers, shard) in [([0, 0, 3, 4, 1], "1/4"), ([4, 1, 4, 4, 1], "4/4"), ([6, 0, 9, 4, 3], "3/4"), ([5, 5, 5, 1, 1], "1/1")] {
+            assert_eq!(of(numbers).unwrap(), Some(shard.parse().unwrap()));
+        }
+        // --array=1,3,7 and --array=0-2,5-7
+        for numbers in [[3, 1, 7, 3, 1], [5, 0, 7, 6, 1], [3, 0, 9, 4, 2], [2, 4, 7, 4, 1]] {
+            assert!(of(numbers).unwrap_err().to_string().contains("--array=0-3"));
+        }
         assert!(slurm(&[("SLURM_ARRAY_TASK_ID", "x")]).is_err());
     }
 }

@@ -147,7 +147,8 @@ impl Study {
         plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
     }
 
-    /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and `study.svg` into a folder.
+    /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and, where a run is done, `study.svg` into a
+    /// folder.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let (folder, table) = (folder.as_ref(), self.table());
         std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
@@ -156,6 +157,10 @@ impl Study {
             save_atomically(folder.join("table").with_extension(ending), text.as_bytes())?;
         }
         save_atomically(folder.join("study.json"), to_json(self)?.as_bytes())?;
+        // a shard may have no run of its own, and be there first
+        if self.rows.iter().all(|row| row.seeds.is_empty()) {
+            return Ok(());
+        }
         self.figure("Ablation")?.save(folder.join("study.svg"))
     }
 

@@ -12,10 +12,14 @@ use super::say::{note, say};
 
 pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
+    // what is wrong with the grid is said before a model is loaded
+    let factors = factors(&args)?;
+    let shard = match args.shard {
+        Some(shard) => shard,
+        None => Shard::from_slurm(|name| std::env::var(name).ok())?.unwrap_or(Shard::WHOLE),
+    };
     let base = set_up(&args.setup, common, &mut bars)?;
-    let slurm = Shard::from_slurm(|name| std::env::var(name).ok())?;
-    let shard = args.shard.or(slurm).unwrap_or(Shard::WHOLE);
-    let grid = grid(&args, base)?.seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
+    let grid = grid(&args, factors, base).seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
     if args.dry_run {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
@@ -39,13 +43,13 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// The paper's grid, the user's factors, or both.
-fn grid(args: &AblateArgs, base: Experiment) -> Result<Ablation> {
+/// The user's factors, each a field with its values.
+fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
     if args.vary.is_empty() && !args.paper {
         return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,… or --paper".into()));
     }
-    let mut config: LafterConfig = base.config.clone();
-    let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
+    let mut config = LafterConfig::default();
+    let mut factors = Vec::with_capacity(args.vary.len());
     for factor in &args.vary {
         let Some((field, values)) = factor.split_once('=') else {
             return Err(Error::Usage(format!("--vary {factor} has no values: write --vary FIELD=V,V,…")));
@@ -56,14 +60,28 @@ fn grid(args: &AblateArgs, base: Experiment) -> Result<Ablation> {
         if args.paper && field == "text.noise" {
             return Err(Error::Usage("--paper varies text.noise itself: give its levels by --noises".into()));
         }
+        if args.paper && field == "preset" {
+            return Err(Error::Usage("a preset would undo what --paper varies: give --preset, one study each".into()));
+        }
         let values = values_of(values);
         for value in &values {
-            ablate::set_field(&mut config, field, value)?; // refused now, not in the middle of the grid
+            ablate::set_field(&mut config, field, value)?;
         }
-        let name = field.to_string();
-        grid = grid.vary_experiment(field, values, move |experiment, value| ablate::set_field(&mut experiment.config, &name, &value));
+        factors.push((field.to_string(), values));
     }
-    Ok(grid)
+    // a preset brings settings with it, which the other factors change
+    factors.sort_by_key(|(field, _)| field != "preset");
+    Ok(factors)
+}
+
+/// The paper's grid, the user's factors, or both.
+fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, base: Experiment) -> Ablation {
+    let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
+    for (field, values) in factors {
+        let name = field.clone();
+        grid = grid.vary_experiment(&field, values, move |experiment, value| ablate::set_field(&mut experiment.config, &name, &value));
+    }
+    grid
 }
 
 /// Parts at the commas outside brackets: `[0.2,1],[0.5,1]` are two values.

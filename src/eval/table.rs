@@ -63,13 +63,16 @@ impl Table {
         format!("{}{rule}\n{rows}", line(&self.header))
     }
 
-    /// The same as a LaTeX `tabular` with booktabs' rules.
+    /// The same as a LaTeX `tabular` with booktabs' rules. Latin and Greek letters print with every LaTeX, others need XeLaTeX or
+    /// LuaLaTeX and a font that has them.
     pub fn to_latex(&self) -> String {
         let line = |cells: &[String]| format!("{} \\\\\n", cells.iter().map(|cell| latex(cell)).collect::<Vec<_>>().join(" & "));
         let columns: String = (0..self.header.len()).map(|i| if i == 0 { 'l' } else { 'r' }).collect();
         let rows: String = self.rows.iter().map(|row| line(row)).collect();
         let header = line(&self.header);
-        format!("\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n")
+        format!(
+            "% \\usepackage{{booktabs}}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\\midrule\n{rows}\\bottomrule\n\\end{{tabular}}\n"
+        )
     }
 
     /// The same as comma-separated values, quoted where needed (RFC 4180).
@@ -99,17 +102,65 @@ fn latex(text: &str) -> String {
     for c in text.chars() {
         match c {
             '&' | '%' | '$' | '#' | '_' | '{' | '}' => safe.extend(['\\', c]),
+            // at the start of a row they would be an option of the line break before
+            '[' | '*' => safe.extend(['{', c, '}']),
             '\\' => safe.push_str("\\textbackslash{}"),
             '~' => safe.push_str("\\textasciitilde{}"),
             '^' => safe.push_str("\\textasciicircum{}"),
-            '±' => safe.push_str("$\\pm$"),
-            'σ' => safe.push_str("$\\sigma$"),
+            // other signs in LaTeX's oldest, still usual, encoding of fonts
+            '<' => safe.push_str("\\textless{}"),
+            '>' => safe.push_str("\\textgreater{}"),
+            '|' => safe.push_str("\\textbar{}"),
             '–' => safe.push_str("--"),
-            c => safe.push(c),
+            c if c.is_whitespace() => safe.push(' '),
+            c => match MATHS.iter().find(|(sign, _)| *sign == c) {
+                Some((_, name)) => safe.extend(["$\\", name, "$"]),
+                None => safe.push(c),
+            },
         }
     }
     safe
 }
+
+/// Signs that LaTeX has in formulas only, with its names for them.
+const MATHS: [(char, &str); 36] = [
+    ('±', "pm"),
+    ('≤', "leq"),
+    ('≥', "geq"),
+    ('≠', "neq"),
+    ('→', "to"),
+    ('∞', "infty"),
+    ('α', "alpha"),
+    ('β', "beta"),
+    ('γ', "gamma"),
+    ('δ', "delta"),
+    ('ε', "varepsilon"),
+    ('ζ', "zeta"),
+    ('η', "eta"),
+    ('θ', "theta"),
+    ('ι', "iota"),
+    ('κ', "kappa"),
+    ('λ', "lambda"),
+    ('μ', "mu"),
+    ('ν', "nu"),
+    ('ξ', "xi"),
+    ('π', "pi"),
+    ('ρ', "rho"),
+    ('σ', "sigma"),
+    ('τ', "tau"),
+    ('φ', "varphi"),
+    ('χ', "chi"),
+    ('ψ', "psi"),
+    ('ω', "omega"),
+    ('Γ', "Gamma"),
+    ('Δ', "Delta"),
+    ('Θ', "Theta"),
+    ('Λ', "Lambda"),
+    ('Π', "Pi"),
+    ('Σ', "Sigma"),
+    ('Φ', "Phi"),
+    ('Ω', "Omega"),
+];
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -158,6 +209,8 @@ mod tests {
         table.push(["a|b, \"c\"".to_string(), "1.00 ± 0.10".to_string()]);
         assert_eq!(table.to_markdown(), "| set_ting | top-1 % |\n|---|---:|\n| a\\|b, \"c\" | 1.00 ± 0.10 |\n");
         assert_eq!(table.to_csv(), "set_ting,top-1 %\n\"a|b, \"\"c\"\"\",1.00 ± 0.10\n");
+        table.push(["[0.2,1] σ\n<&>".to_string(), "*".to_string()]);
+        assert!(table.to_latex().contains("{[}0.2,1] $\\sigma$ \\textless{}\\&\\textgreater{} & {*} \\\\\n"), "{}", table.to_latex());
         assert!(table.to_latex().contains("set\\_ting & top-1 \\% \\\\\n") && table.to_latex().contains("$\\pm$"));
     }
 }
