@@ -179,8 +179,7 @@ fn tuning_steps_agree_with_the_cpu() {
     compare("TF32", Precision::F32, 2e-2);
 }
 
-/// The fused form for a linear head, with and without a choice of rows, and the plain one for an MLP; a different noise
-/// would show in all of them.
+/// In chunks, for a linear head and for an MLP, with and without a choice of rows; a different noise would show in all.
 #[test]
 fn the_text_loss_agrees_with_the_cpu() {
     let Some((device, _turn)) = gpu() else { return };
