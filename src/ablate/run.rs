@@ -122,7 +122,8 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
     if fit < jobs {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let (peak, free) = (gib(peak), gib(free));
-        events(&Event::Notice(format!("{fit} runs at a time instead of {jobs}: one takes up to {peak:.1} GiB, {free:.1} GiB are free")));
+        let runs = if fit == 1 { "1 run" } else { &format!("{fit} runs") };
+        events(&Event::Notice(format!("{runs} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free")));
     }
     jobs.min(fit)
 }

@@ -56,8 +56,8 @@ impl Table {
 
     /// The same in Markdown (GitHub's tables).
     pub fn to_markdown(&self) -> String {
-        let line =
-            |cells: &[String]| format!("| {} |\n", cells.iter().map(|cell| cell.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
+        let safe = |cell: &String| cell.replace('|', "\\|").replace(['\n', '\r'], " ");
+        let line = |cells: &[String]| format!("| {} |\n", cells.iter().map(safe).collect::<Vec<_>>().join(" | "));
         let rule: String = (0..self.header.len()).map(|i| if i == 0 { "|---|" } else { "---:|" }).collect();
         let rows: String = self.rows.iter().map(|row| line(row)).collect();
         format!("{}{rule}\n{rows}", line(&self.header))
@@ -112,6 +112,7 @@ fn latex(text: &str) -> String {
             '>' => safe.push_str("\\textgreater{}"),
             '|' => safe.push_str("\\textbar{}"),
             '–' => safe.push_str("--"),
+            '-' if safe.ends_with('-') => safe.push_str("{}-"), // two would become a dash
             c if c.is_whitespace() => safe.push(' '),
             c => match MATHS.iter().find(|(sign, _)| *sign == c) {
                 Some((_, name)) => safe.extend(["$\\", name, "$"]),
@@ -210,6 +211,7 @@ mod tests {
         assert_eq!(table.to_markdown(), "| set_ting | top-1 % |\n|---|---:|\n| a\\|b, \"c\" | 1.00 ± 0.10 |\n");
         assert_eq!(table.to_csv(), "set_ting,top-1 %\n\"a|b, \"\"c\"\"\",1.00 ± 0.10\n");
         table.push(["[0.2,1] σ\n<&>".to_string(), "*".to_string()]);
+        assert!(table.to_markdown().ends_with("| [0.2,1] σ <&> | * |\n"));
         assert!(table.to_latex().contains("{[}0.2,1] $\\sigma$ \\textless{}\\&\\textgreater{} & {*} \\\\\n"), "{}", table.to_latex());
         assert!(table.to_latex().contains("set\\_ting & top-1 \\% \\\\\n") && table.to_latex().contains("$\\pm$"));
     }
