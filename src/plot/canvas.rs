@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::figure::Figure;
+use super::figure::{FLUID, Figure};
 use super::text::{bold_width, text_width, wrap};
 
 /// The width of a figure where its content does not ask for more: that of a notebook's cell.
@@ -129,7 +129,7 @@ impl Canvas {
         let title = escape(&self.title);
         let svg = format!(
             "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {width} {height}\" \
-             role=\"img\" font-family=\"sans-serif\" style=\"max-width:100%;height:auto\">\n<title>{title}</title>\n\
+             role=\"img\" font-family=\"sans-serif\"{FLUID}>\n<title>{title}</title>\n\
              <rect class=\"panel\" width=\"{width}\" height=\"{height}\" rx=\"6\" fill=\"#ffffff\"/>\n{}</svg>\n",
             self.body
         );

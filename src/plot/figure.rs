@@ -25,6 +25,9 @@ pub struct Figure {
     height: f64,
 }
 
+/// Lets a narrower page shrink the picture. A file goes without: programs that draw SVG outside of a page may take `auto` for 0.
+pub(super) const FLUID: &str = " style=\"max-width:100%;height:auto\"";
+
 impl Figure {
     pub(super) fn new(svg: String, title: String, width: f64, height: f64) -> Self {
         Self { svg: svg.into(), title, width, height }
@@ -60,7 +63,7 @@ impl Figure {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
         match path.extension().map(|ending| ending.to_ascii_lowercase()) {
-            Some(ending) if ending == "svg" => save_atomically(path, self.svg.as_bytes()),
+            Some(ending) if ending == "svg" => save_atomically(path, self.svg.replacen(FLUID, "", 1).as_bytes()),
             Some(ending) if ending == "png" => save_atomically(path, &self.png()?),
             _ => Err(Error::Usage(format!("cannot save a figure as {}: let the name end in .svg or .png", path.display()))),
         }
