@@ -85,8 +85,8 @@ const ABLATE_EXAMPLES: &str = "\
 Fields are those of report.json's config: text.epochs, text.noise, text.learning_rate, image.epochs, image.prompts,
 image.tune_norms, image.teacher_head, image.augment, …, and preset, which brings all its settings with it.
 
-In a SLURM array job each task runs its share of the grid by itself: --array=0-15, --array=1-16 and --array=0-30:2 all make 16
-shares. All tasks write into the same --out.
+In a SLURM array job each task runs its share of the grid by itself (--shard 1/1 runs all of it there): --array=0-15,
+--array=1-16 and --array=0-30:2 all make 16 shares. All tasks write into the same --out.
 
 Examples:
   lafter ablate --model demo --vary text.noise=0,0.3,1 --vary image.prompts=0,2,8 --seeds 3 --jobs 2
