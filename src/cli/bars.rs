@@ -1,19 +1,20 @@
 //! Progress events as bars on a terminal.
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use lafter::progress::Event;
+use lafter::progress::{Event, TimeLeft, in_words};
 
 use super::say::note;
 
 /// Draws one bar a stage on standard error; silent where `quiet` or where there is no terminal (notices remain).
 pub struct Bars {
     bar: Option<ProgressBar>,
+    left: TimeLeft,
     quiet: bool,
 }
 
 impl Bars {
     pub fn new(quiet: bool) -> Self {
-        Self { bar: None, quiet }
+        Self { bar: None, left: TimeLeft::default(), quiet }
     }
 
     pub fn show(&mut self, event: &Event) {
@@ -23,17 +24,18 @@ impl Bars {
         match event {
             Event::Started { stage, total, unit } => {
                 let bar = ProgressBar::with_draw_target(Some(*total as u64), ProgressDrawTarget::stderr());
-                let template = format!("{{prefix:20}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{eta}} left  {{msg}}");
+                let template = format!("{{prefix:20}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{msg}}");
                 bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bar.set_prefix(stage.clone());
                 self.bar = Some(bar);
             }
-            Event::Advanced { done, loss, accuracy, .. } => {
+            Event::Advanced { stage, done, total, loss, accuracy } => {
                 if let Some(bar) = &self.bar {
                     bar.set_position(*done as u64);
                     let loss = loss.map(|loss| format!("loss {loss:.3}"));
                     let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
-                    bar.set_message([loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join("  "));
+                    let left = self.left.after(stage, *done, *total).map(|left| format!("{} left", in_words(left))); // of all epochs
+                    bar.set_message([left, loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join("  "));
                 }
             }
             Event::Notice(text) => match &self.bar {

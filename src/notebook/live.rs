@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::display::{Display, Html, display};
 use crate::plot::{Panel, Series, panels};
-use crate::progress::Event;
+use crate::progress::{Event, TimeLeft, counted, in_words, share};
 
 /// Between two redrawn bars.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -14,11 +14,13 @@ const CURVE_EVERY: Duration = Duration::from_millis(400);
 /// What is over sooner needs no bar.
 const WORTH_A_BAR: Duration = Duration::from_millis(300);
 
-static LIVE: Mutex<Live> = Mutex::new(Live { bar: None, curves: Vec::new() });
+static LIVE: Mutex<Option<Live>> = Mutex::new(None);
 
+#[derive(Default)]
 struct Live {
     bar: Option<Bar>,
     curves: Vec<Curve>,
+    left: TimeLeft,
 }
 
 /// The cell's bar: the latest stage, drawn over the one before.
@@ -28,6 +30,7 @@ struct Bar {
     total: usize,
     done: usize,
     words: String,
+    left: Option<Duration>,
     started: Instant,
     seconds: Option<f64>,
     stopped: bool,
@@ -53,7 +56,7 @@ pub(super) fn observe(event: &Event) {
 
 /// Forgets the cell before.
 pub(super) fn begin() {
-    with(|live| *live = Live { bar: None, curves: Vec::new() });
+    with(|live| *live = Live::default());
 }
 
 /// Draws what the last events left undrawn; a bar that is not full was stopped.
@@ -69,7 +72,7 @@ pub(super) fn end() {
 
 fn with(f: impl FnOnce(&mut Live)) {
     // a panic while drawing must not silence every later cell
-    f(&mut LIVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    f(LIVE.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get_or_insert_default());
 }
 
 impl Live {
@@ -78,13 +81,13 @@ impl Live {
             Event::Started { stage, total, unit } => {
                 let shown = self.bar.take().and_then(|bar| bar.shown);
                 let (stage, unit) = (stage.clone(), unit.clone());
-                let words = String::new();
                 self.bar = Some(Bar {
                     stage,
                     unit,
                     total: *total,
                     done: 0,
-                    words,
+                    words: String::new(),
+                    left: None,
                     started: Instant::now(),
                     seconds: None,
                     stopped: false,
@@ -95,6 +98,7 @@ impl Live {
             Event::Advanced { stage, done, total, loss, accuracy } => {
                 if let Some(bar) = &mut self.bar {
                     (bar.done, bar.total) = (*done, *total);
+                    bar.left = self.left.after(stage, *done, *total);
                     let loss = loss.map(|loss| format!("loss {loss:.3}"));
                     let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
                     bar.words = [loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join(", ");
@@ -104,7 +108,7 @@ impl Live {
                 }
                 if let Some(loss) = loss.filter(|loss| loss.is_finite()) {
                     let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit).to_string();
-                    self.curve(kind(stage), unit).push(f64::from(loss), accuracy.map(f64::from));
+                    self.curve(counted(stage).0, unit).push(f64::from(loss), accuracy.map(f64::from));
                 }
             }
             Event::Notice(text) => println!("note: {text}"),
@@ -135,21 +139,18 @@ impl Bar {
             return;
         }
         self.drawn = Some(Instant::now());
-        let seconds = self.started.elapsed().as_secs_f64();
         let time = match self.seconds {
             Some(seconds) => format!("{seconds:.1} s"),
             None if self.stopped => "stopped".into(),
-            None if self.done == 0 => String::new(),
-            None => format!("{seconds:.0} s, about {:.0} s left", seconds / self.done as f64 * self.total.saturating_sub(self.done) as f64),
+            None => self.left.map(|left| format!("about {} left", in_words(left))).unwrap_or_default(),
         };
         let count = format!("{} of {} {}", self.done, self.total, self.unit);
         let words = [&count, &self.words, &time].into_iter().filter(|word| !word.is_empty()).cloned().collect::<Vec<_>>().join(" · ");
         let html = Html(format!(
             "<div style=\"display:flex;gap:.8em;align-items:center;font-variant-numeric:tabular-nums\"><span style=\"min-width:9em\">{}</span>\
-             <progress max=\"{}\" value=\"{}\" style=\"flex:0 1 16em\"></progress><span>{words}</span></div>",
+             <progress value=\"{:.4}\" style=\"flex:0 1 16em\"></progress><span>{words}</span></div>",
             self.stage.replace('&', "&amp;").replace('<', "&lt;"),
-            self.total.max(1),
-            self.done
+            share(&self.stage, self.done, self.total)
         ));
         show(&mut self.shown, html);
     }
@@ -189,22 +190,13 @@ fn show(shown: &mut Option<Display>, content: impl super::Show) {
     }
 }
 
-/// "tuning 3/16" → "tuning": the epochs of one training share a curve.
-fn kind(stage: &str) -> &str {
-    match stage.rsplit_once(' ') {
-        Some((kind, count)) if count.contains('/') && count.chars().all(|c| c.is_ascii_digit() || c == '/') => kind,
-        _ => stage,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn epochs_share_a_curve() {
-        assert_eq!((kind("tuning 3/16"), kind("text classifier"), kind("a b/c")), ("tuning", "text classifier", "a b/c"));
-        let mut live = Live { bar: None, curves: Vec::new() };
+        let mut live = Live::default();
         for epoch in 1..=2 {
             let stage = format!("tuning {epoch}/2");
             live.take(&Event::Started { stage: stage.clone(), total: 2, unit: "steps".into() });

@@ -4,6 +4,8 @@
 //! and `&mut |_| {}` is silence. An interrupt (Ctrl-C, a notebook's stop button) calls [`interrupt`]; long loops call
 //! [`check_interrupt`] between steps, so the variables of a notebook survive.
 
+mod time_left;
+
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+
+pub use time_left::{TimeLeft, counted, in_words, share};
 
 /// What happened. `done` and `total` count in the stage's `unit`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
