@@ -21,6 +21,7 @@ mod limit;
 mod link;
 mod magics;
 mod metadata;
+mod moved;
 mod publish;
 mod receive;
 mod rust_src;

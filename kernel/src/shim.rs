@@ -8,13 +8,14 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, exit};
+use std::process::{Command, Stdio, exit};
 
 use anyhow::{Context, Result};
 
 use crate::compiled::{self, Found, Kept};
 use crate::layout::Layout;
 use crate::metadata;
+use crate::moved;
 
 /// The data folder, for the stand-in.
 const DATA: &str = "LAFTER_KERNEL_DATA";
@@ -130,43 +131,46 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     Err(command.exec().into())
 }
 
-/// Compiles a cell, unless the same was compiled before. Cells with crates of their own are Cargo's business.
+/// Compiles a cell, unless the same was compiled before. What cells with crates of their own compile is not kept.
 fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();
-    let (Some(target), false, false) = (after(words, "--target"), metadata::has_dependencies(&manifest), compiled::reads_more(&source))
-    else {
-        return Ok(());
-    };
+    let Some(target) = after(words, "--target") else { return Ok(()) }; // not evcxr's
+    let compiled = Path::new("target").join(target).join("debug/libctx.so");
+    if metadata::has_dependencies(&manifest) || compiled::reads_more(&source) {
+        let output = command.stderr(Stdio::inherit()).output().context("running cargo build")?; // it says what it compiles
+        return answer(&moved::named_once(&output.stdout), output.status.code());
+    }
     let library = layout.library()?.0;
     let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
     let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{}", std::fs::read_to_string(layout.toolchain())?);
     let kept = Kept::new(layout, &source, &circumstances);
-    let compiled = Path::new("target").join(target).join("debug/libctx.so");
     match kept.fetch(&compiled) {
         Some(Found::Library) => {
             // where evcxr reads which file to load
-            let answer = std::env::var_os("EVCXR_EXECUTION_SO_PATH").context("EVCXR_EXECUTION_SO_PATH is not set")?;
-            std::fs::write(answer, std::env::current_dir()?.join(&compiled).to_string_lossy().as_bytes())?;
+            let path = std::env::var_os("EVCXR_EXECUTION_SO_PATH").context("EVCXR_EXECUTION_SO_PATH is not set")?;
+            std::fs::write(path, std::env::current_dir()?.join(&compiled).to_string_lossy().as_bytes())?;
             exit(0)
         }
-        Some(Found::Failure(said)) => {
-            std::io::Write::write_all(&mut std::io::stdout(), &said)?;
-            exit(FAILED)
-        }
+        Some(Found::Failure(said)) => return answer(&said, Some(FAILED)),
         None => {}
     }
     let output = command.output().context("running cargo build")?;
-    let status = output.status.code().unwrap_or(FAILED);
+    let said = moved::named_once(&output.stdout);
     // keeping is no more than a saving of time: the folder may not be ours to write in
     if output.status.success() {
         let _ = kept.keep(&compiled);
-    } else if status == FAILED && contains(&output.stdout, b"\"code\":\"E") && !contains(&output.stderr, b"signal") {
-        let _ = kept.keep_failure(&output.stdout); // not where an interrupt ended the compiler
+    } else if output.status.code() == Some(FAILED) && contains(&said, b"\"code\":\"E") && !contains(&output.stderr, b"signal") {
+        let _ = kept.keep_failure(&said); // not where an interrupt ended the compiler
     }
-    std::io::Write::write_all(&mut std::io::stdout(), &output.stdout)?;
     std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
-    exit(status)
+    answer(&said, output.status.code())
+}
+
+/// Ends the stand-in as Cargo would have ended.
+fn answer(said: &[u8], status: Option<i32>) -> Result<()> {
+    std::io::Write::write_all(&mut std::io::stdout(), said)?;
+    exit(status.unwrap_or(FAILED))
 }
 
 fn contains(text: &[u8], word: &[u8]) -> bool {

@@ -56,6 +56,13 @@ class Behaviour(unittest.TestCase):
         updated = self.ok('d.update("3");')
         self.assertEqual(updated.kinds(), ["update_display_data"], "a handle works from another cell")
 
+    def test_a_figure_is_shown_also_where_it_takes_the_variable(self):
+        self.ok("use lafter::plot::Series; let kept = 7; let series = Series::new(\"loss\", [3.0, 2.0, 1.0]);")
+        result = self.ok('plot::curves("Loss", "step", "loss", &[series])?')
+        self.assertIn("<svg", result.data()[0].get("text/html", ""))
+        self.assertEqual(self.ok("kept").data()[0]["text/plain"], "7")
+        self.assertIn("series", self.fails("series.clone()").error)
+
     def test_clear_output(self):
         self.assertEqual(self.ok('println!("x"); clear_output(true); println!("y");').kinds(), ["stream", "clear_output", "stream"])
 
