@@ -28,6 +28,8 @@ use crate::is_complete;
 use crate::receive;
 use crate::session::Session;
 
+/// After a socket's error, before it is read again.
+const PAUSE: Duration = Duration::from_millis(20);
 /// When the analyser is made ready for the first question, unless a cell runs.
 const WARM_AFTER: Duration = Duration::from_secs(2);
 
@@ -42,7 +44,13 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     let (mut stdin_out, mut stdin_in) = create_kernel_stdin_connection(&info, &id).await?.split();
     let mut iopub_socket = create_kernel_iopub_connection(&info, &id).await?;
     let mut heartbeat = create_kernel_heartbeat_connection(&info).await?;
-    tokio::spawn(async move { while heartbeat.single_heartbeat().await.is_ok() {} });
+    tokio::spawn(async move {
+        loop {
+            if heartbeat.single_heartbeat().await.is_err() {
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    });
 
     let (iopub, mut outgoing) = unbounded_channel::<JupyterMessage>();
     tokio::spawn(async move {
@@ -58,8 +66,8 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     });
     let (input, answers) = Input::new(questions);
     tokio::spawn(async move {
-        while let Some(message) = next(stdin_in.read().await) {
-            if let Some(JupyterMessageContent::InputReply(reply)) = message.map(|message| message.content) {
+        loop {
+            if let Some(JupyterMessageContent::InputReply(reply)) = read(stdin_in.read().await).await.map(|message| message.content) {
                 let _ = answers.send(reply.value);
             }
         }
@@ -79,8 +87,8 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     tokio::spawn({
         let (kernel, bye_session) = (kernel.clone(), session.clone());
         async move {
-            while let Some(message) = next(control.read().await) {
-                let Some(message) = message else { continue };
+            loop {
+                let Some(message) = read(control.read().await).await else { continue };
                 kernel.status(&message, Status::busy());
                 let reply = kernel.control(&message);
                 let bye = matches!(message.content, JupyterMessageContent::ShutdownRequest(_));
@@ -108,8 +116,9 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
 
     let (requests, mut queue) = unbounded_channel();
     tokio::spawn(async move {
-        while let Some(message) = next(receive::request(&mut shell_in).await) {
-            if message.is_some_and(|message| requests.send(message).is_err()) {
+        loop {
+            let Some(message) = read(receive::request(&mut shell_in).await).await else { continue };
+            if requests.send(message).is_err() {
                 break;
             }
         }
@@ -117,13 +126,13 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     let executor = Arc::new(Executor::new(cell, kernel.engine.clone(), input));
     while let Some(message) = queue.recv().await {
         kernel.status(&message, Status::busy());
-        let reply = kernel.shell(&message, &executor).await?;
+        let reply = kernel.shell(&message, &executor).await.unwrap_or_default();
         let failed = matches!(&reply, Some(JupyterMessage { content: JupyterMessageContent::ExecuteReply(reply), .. }) if reply.status == ReplyStatus::Error);
         // what stands behind a failed cell (Run All) was sent before its reply is
         let stop = failed && matches!(&message.content, JupyterMessageContent::ExecuteRequest(request) if request.stop_on_error);
         let behind: Vec<JupyterMessage> = std::iter::from_fn(|| if stop { queue.try_recv().ok() } else { None }).collect();
         if let Some(reply) = reply {
-            shell_out.send(reply).await?;
+            let _ = shell_out.send(reply).await; // who asked has gone
         }
         kernel.status(&message, Status::idle());
         for message in behind {
@@ -132,10 +141,10 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
                 JupyterMessageContent::ExecuteRequest(_) => {
                     Some(ExecuteReply { status: ReplyStatus::Aborted, ..Default::default() }.as_child_of(&message))
                 }
-                _ => kernel.shell(&message, &executor).await?,
+                _ => kernel.shell(&message, &executor).await.unwrap_or_default(),
             };
             if let Some(reply) = reply {
-                shell_out.send(reply).await?;
+                let _ = shell_out.send(reply).await;
             }
             kernel.status(&message, Status::idle());
         }
@@ -143,13 +152,13 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     Ok(())
 }
 
-/// `None` when the socket is closed, `Some(None)` for a message that cannot be read: it must not end the kernel.
-fn next(message: Result<JupyterMessage, RuntimeError>) -> Option<Option<JupyterMessage>> {
-    match message {
-        Ok(message) => Some(Some(message)),
-        Err(RuntimeError::ZmqError(_) | RuntimeError::IoError(_)) => None,
-        Err(_) => Some(None),
+/// `None` where nothing could be read: a front end that goes away in the middle of a word, or a message that makes no sense, must
+/// not end the kernel. That Jupyter itself has gone is noticed by its process.
+async fn read(message: Result<JupyterMessage, RuntimeError>) -> Option<JupyterMessage> {
+    if matches!(message, Err(RuntimeError::ZmqError(_) | RuntimeError::IoError(_))) {
+        tokio::time::sleep(PAUSE).await;
     }
+    message.ok()
 }
 
 #[derive(Clone)]

@@ -46,9 +46,9 @@ const menu = async (...names) => {
 
 await page.goto(url);
 await cells.first().waitFor({ timeout: 60000 });
-await page.getByText("LaFTer (Rust)").first().waitFor({ timeout: 60000 });
-const news = page.getByRole("button", { name: "No", exact: true }); // JupyterLab's first question
-await news.click({ timeout: 5000 }).catch(() => {});
+await page.getByText("LaFTer (Rust)").filter({ visible: true }).first().waitFor({ timeout: 60000 });
+const news = page.locator(".Toastify button, .toastify button, .jp-toast-button").filter({ hasText: /^No$/ }); // JupyterLab's first question
+await news.first().click({ timeout: 5000 }).catch(() => {});
 await menu("Run", "Run All Cells");
 const started = Date.now();
 
