@@ -21,7 +21,7 @@ pub const BATCH: usize = 50;
 /// Rows for the images of a data set that could be read, in input order.
 #[derive(Clone, Debug)]
 pub struct Outputs {
-    /// [n, width] f32: features or logits.
+    /// `[n, width]` f32: features or logits.
     pub rows: Tensor,
     /// Which image of the data set each row belongs to.
     pub indices: Vec<usize>,
@@ -34,7 +34,7 @@ impl Outputs {
     /// Other rows for the same images: features become logits.
     ///
     /// # Shapes
-    /// `f`: rows [n, width] → [n, any width].
+    /// `f`: rows `[n, width]` → `[n, any width]`.
     ///
     /// ```
     /// use lafter::prelude::*;
@@ -79,7 +79,7 @@ impl Outputs {
 /// Applies `f` to the weak views of a data set, batch by batch, in input order; decoding runs ahead in the background.
 ///
 /// # Shapes
-/// `f`: pixels [batch, 3, side, side] → [batch, width].
+/// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
 pub fn images(
     dataset: &Dataset,
     preprocess: &Preprocess,
@@ -159,7 +159,7 @@ impl FeatureCache {
     }
 }
 
-/// Features of sentences, [n, d] f32, not normalised, in input order; only what the cache does not hold is computed.
+/// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed.
 pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
     let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
     let mut known = cache.read(clip);
@@ -184,7 +184,7 @@ fn sentence_key(sentence: &str) -> String {
 }
 
 impl Dataset {
-    /// Features of every picture's weak view, not normalised: [n, d] f32 in input order. [`images`] takes events, another
+    /// Features of every picture's weak view, not normalised: `[n, d]` f32 in input order. [`images`] takes events, another
     /// batch size, another function.
     pub fn embed(&self, clip: &Clip) -> Result<Outputs> {
         images(self, clip.preprocess(), clip.device(), BATCH, "embedding pictures", silent, |pixels| clip.encode_image(pixels))
@@ -192,7 +192,7 @@ impl Dataset {
 }
 
 impl TextSet {
-    /// Features of every sentence, [n, d] f32, not normalised, in the order of [`labels`](TextSet::labels).
+    /// Features of every sentence, `[n, d]` f32, not normalised, in the order of [`labels`](TextSet::labels).
     pub fn embed(&self, clip: &Clip) -> Result<Tensor> {
         texts(clip, self.sentences(), None, |_| {})
     }

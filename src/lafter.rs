@@ -216,7 +216,7 @@ impl LaFTer {
         self.tuned = Some(tuned);
     }
 
-    /// Logits of pixels [batch, 3, side, side] → [batch, C]: of the tuned tower, or of the text classifier before stage two.
+    /// Logits of pixels `[batch, 3, side, side]` → `[batch, C]`: of the tuned tower, or of the text classifier before stage two.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
@@ -269,7 +269,7 @@ impl LaFTer {
     }
 }
 
-/// Softmax over logits [n, C], read out.
+/// Softmax over logits `[n, C]`, read out.
 pub(crate) fn read_logits(logits: &Tensor, classes: &[String]) -> Result<Vec<Prediction>> {
     let width = logits.dim(D::Minus1)?;
     if width != classes.len() {

@@ -134,7 +134,7 @@ fn flag(value: &Value, key: &str) -> Result<bool> {
     }
 }
 
-/// A size in any of its forms: n, [height, width], {"shortest_edge": n}, {"longest_edge": n}, {"height": n, "width": n}.
+/// A size in any of its forms: n, `[height, width]`, {"shortest_edge": n}, {"longest_edge": n}, {"height": n, "width": n}.
 fn resize_to(value: &Value) -> Result<ResizeTo> {
     let edge = |value: &Value| value.as_u64().filter(|n| (1..=LARGEST_SIDE).contains(n)).and_then(|n| u32::try_from(n).ok());
     let named = |key: &str| value.get(key).and_then(edge);

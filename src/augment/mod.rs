@@ -32,7 +32,7 @@ use rayon::prelude::*;
 
 use crate::error::{Error, Result};
 
-/// Makes one view of every image in parallel and stacks them: [batch, 3, side, side] f32.
+/// Makes one view of every image in parallel and stacks them: `[batch, 3, side, side]` f32.
 fn stack(images: &[RgbImage], side: usize, device: &Device, view: impl Fn(usize, &RgbImage) -> Vec<f32> + Sync) -> Result<Tensor> {
     if images.is_empty() {
         return Err(Error::Usage("a batch of views needs at least one image, got none".into()));

@@ -79,7 +79,7 @@ impl Preprocess {
         padded
     }
 
-    /// The tower's input for one image: planes [3, side, side] f32, row by row.
+    /// The tower's input for one image: planes `[3, side, side]` f32, row by row.
     pub fn apply(&self, image: &RgbImage) -> Vec<f32> {
         self.planes(&self.image(image))
     }
@@ -96,7 +96,7 @@ impl Preprocess {
         hasher.finish()
     }
 
-    /// The tower's input for a batch: [batch, 3, side, side] f32.
+    /// The tower's input for a batch: `[batch, 3, side, side]` f32.
     ///
     /// # Errors
     /// `Usage` for an empty batch.
@@ -104,12 +104,12 @@ impl Preprocess {
         super::stack(images, self.side(), device, |_, image| self.apply(image))
     }
 
-    /// The picture behind one view's planes [3, side, side], for figures.
+    /// The picture behind one view's planes `[3, side, side]`, for figures.
     pub fn picture(&self, pixels: &[f32]) -> RgbImage {
         ops::picture(pixels, self.crop, self.crop, self.mean, self.std, self.rescale)
     }
 
-    /// The pictures behind a batch of views [batch, 3, side, side], for figures.
+    /// The pictures behind a batch of views `[batch, 3, side, side]`, for figures.
     ///
     /// # Errors
     /// `Shape` where the tensor is no such batch.

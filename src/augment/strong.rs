@@ -174,12 +174,12 @@ impl StrongAugment {
         self.apply_with(image, &self.sample(image.width(), image.height(), rng))
     }
 
-    /// One random view as the tower's input: planes [3, size, size] f32, row by row.
+    /// One random view as the tower's input: planes `[3, size, size]` f32, row by row.
     pub fn apply(&self, image: &RgbImage, rng: &mut Rng) -> Vec<f32> {
         ops::normalise(&self.image(image, rng), self.mean, self.std, self.rescale)
     }
 
-    /// One random view of every image: [batch, 3, size, size] f32.
+    /// One random view of every image: `[batch, 3, size, size]` f32.
     ///
     /// Each image draws from a stream of its own, so the bits do not depend on the number of threads; `rng` moves by
     /// one draw, so the next batch differs.

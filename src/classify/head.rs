@@ -8,7 +8,7 @@ use crate::rng::Rng;
 /// A classifier over features: one linear layer without bias (LaFTer's own choice), or an MLP with one hidden layer.
 ///
 /// # Shapes
-/// features [n, d] → logits [n, C].
+/// features `[n, d]` → logits `[n, C]`.
 ///
 /// ```
 /// use lafter::{classify::Head, rng::Rng};

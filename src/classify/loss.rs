@@ -6,7 +6,7 @@ use candle_core::{D, Result, Tensor};
 /// LaFTer uses ε = 0.1 in eq. 2 and eq. 4).
 ///
 /// # Shapes
-/// logits [n, C] f32, labels [n] u32 → scalar.
+/// logits `[n, C]` f32, labels `[n]` u32 → scalar.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

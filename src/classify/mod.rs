@@ -16,7 +16,7 @@ pub use zero_shot::ZeroShotClassifier;
 
 use candle_core::{D, Result, Tensor};
 
-/// x / ‖x‖ over the last dimension: features [n, d] of unit length.
+/// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

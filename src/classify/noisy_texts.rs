@@ -28,7 +28,7 @@ use crate::rng::Rng;
 /// ```
 #[derive(Clone, Debug)]
 pub struct NoisyTexts {
-    /// [n, d] f32, of any length.
+    /// `[n, d]` f32, of any length.
     features: Tensor,
     /// The features at unit length, made when the plain form first needs them.
     unit: OnceLock<Tensor>,
@@ -40,7 +40,7 @@ pub struct NoisyTexts {
 }
 
 impl NoisyTexts {
-    /// Features [n, d], n class indices, σ of the noise and ε of the smoothing.
+    /// Features `[n, d]`, n class indices, σ of the noise and ε of the smoothing.
     pub fn new(features: Tensor, labels: &[usize], noise: f32, smoothing: f64) -> Result<Self> {
         let (n, _) = features.dims2()?;
         if n != labels.len() {

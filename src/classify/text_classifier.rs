@@ -102,7 +102,7 @@ impl TextClassifier {
     /// min_θ Σ_(t,c)∈T L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), n ~ N(0, σ²I), drawn anew for every text at every step. (eq. 2)
     ///
     /// # Shapes
-    /// features [n, d] as the text tower gives them, labels n class indices.
+    /// features `[n, d]` as the text tower gives them, labels n class indices.
     pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
         Self::fit_with(features, labels, config, rng, |_| {})
     }
@@ -123,7 +123,7 @@ impl TextClassifier {
     /// Logits of image features: unit-normalised first, since the head saw unit text features.
     ///
     /// # Shapes
-    /// [n, d] → [n, C].
+    /// `[n, d]` → `[n, C]`.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let width = features.dim(D::Minus1)?;
         if width != self.head.inputs() {

@@ -61,7 +61,7 @@ impl TextTrainer {
     /// A fresh head, drawn from `rng`, which also seeds order and noise.
     ///
     /// # Shapes
-    /// features [n, d] as the text tower gives them, labels n class indices.
+    /// features `[n, d]` as the text tower gives them, labels n class indices.
     pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
         let (n, width) = features.dims2()?;

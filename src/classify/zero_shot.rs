@@ -18,7 +18,7 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Debug)]
 pub struct ZeroShotClassifier {
-    /// [C, d], rows of unit length.
+    /// `[C, d]`, rows of unit length.
     pub weights: Tensor,
     /// 1/τ, CLIP's learned logit scale.
     pub scale: f64,
@@ -32,7 +32,7 @@ impl ZeroShotClassifier {
         Self::from_features(&clip.encode_text(&texts)?, &labels, clip.logit_scale())
     }
 
-    /// From text features [n, d] and the class index of each.
+    /// From text features `[n, d]` and the class index of each.
     pub fn from_features(features: &Tensor, labels: &[usize], scale: f64) -> Result<Self> {
         let n = features.dim(0)?;
         if n != labels.len() || n == 0 {
@@ -52,7 +52,7 @@ impl ZeroShotClassifier {
         Ok(Self { weights: normalise(&Tensor::cat(&rows, 0)?)?, scale })
     }
 
-    /// Image features [n, d] → logits [n, C]; their softmax is eq. 1.
+    /// Image features `[n, d]` → logits `[n, C]`; their softmax is eq. 1.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let (width, expected) = (features.dim(D::Minus1)?, self.weights.dim(1)?);
         if width != expected {

@@ -24,7 +24,7 @@ use candle_core::{Result, Tensor};
 /// ```
 #[derive(Clone)]
 pub struct Looks {
-    /// [batch, heads, n, n] with n = 1 + prompts + patches: row = who looks, column = at whom.
+    /// `[batch, heads, n, n]` with n = 1 + prompts + patches: row = who looks, column = at whom.
     pub weights: Tensor,
     /// Visual prompts behind the class token.
     pub prompts: usize,
@@ -61,7 +61,7 @@ impl Looks {
         self.mean(image, 0)
     }
 
-    /// The same head by head: [heads][patches].
+    /// The same head by head: `[heads][patches]`.
     pub fn class_to_patches_by_head(&self, image: usize) -> Result<Vec<Vec<f32>>> {
         self.map(image, 0)?.to_vec2()
     }
@@ -88,12 +88,12 @@ impl Looks {
         self.map(image, token)?.mean(0)?.to_vec1()
     }
 
-    /// [heads, patches]
+    /// `[heads, patches]`
     fn map(&self, image: usize, token: usize) -> Result<Tensor> {
         self.row(image, token)?.narrow(1, 1 + self.prompts, self.patches())?.contiguous()
     }
 
-    /// [heads, n]
+    /// `[heads, n]`
     fn row(&self, image: usize, token: usize) -> Result<Tensor> {
         self.weights.detach().narrow(0, image, 1)?.narrow(2, token, 1)?.squeeze(2)?.squeeze(0)?.to_dtype(candle_core::DType::F32)
     }

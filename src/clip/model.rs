@@ -54,12 +54,12 @@ impl Clip {
         ClipLoader::new("demo").load(silent)
     }
 
-    /// pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
     pub fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(self.vision.forward(&pixels.to_device(&self.device)?.to_dtype(self.dtype)?)?)
     }
 
-    /// n texts → features [n, d], not normalised, in input order. Texts longer than the context are cut.
+    /// n texts → features `[n, d]`, not normalised, in input order. Texts longer than the context are cut.
     pub fn encode_text(&self, texts: &[impl AsRef<str>]) -> Result<Tensor> {
         self.encode_text_with(texts, silent)
     }

@@ -9,13 +9,13 @@ use crate::nn::{Block, Isa, LayerNorm, Linear, Precision};
 /// CLIP's causal text transformer. Cloning shares the weights.
 #[derive(Clone)]
 pub struct TextTower {
-    /// [vocabulary, width]
+    /// `[vocabulary, width]`
     pub token_embedding: Tensor,
-    /// [context, width]
+    /// `[context, width]`
     pub position_embedding: Tensor,
     pub blocks: Vec<Block>,
     pub final_norm: LayerNorm,
-    /// [d, width], no bias
+    /// `[d, width]`, no bias
     pub projection: Linear,
     config: TextConfig,
 }
@@ -42,7 +42,7 @@ impl TextTower {
         &self.config
     }
 
-    /// Token and position embeddings: ids [batch, n] (u32, n ≤ context) → [batch, n, width].
+    /// Token and position embeddings: ids `[batch, n]` (u32, n ≤ context) → `[batch, n, width]`.
     pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         let (batch, n) = ids.dims2()?;
         if n > self.config.context {
@@ -52,12 +52,12 @@ impl TextTower {
         tokens.broadcast_add(&self.position_embedding.narrow(0, 0, n)?)
     }
 
-    /// All blocks under the causal mask: [batch, n, width] → [batch, n, width].
+    /// All blocks under the causal mask: `[batch, n, width]` → `[batch, n, width]`.
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
-    /// Final norm and projection at each text's end: [batch, n, width] → features [batch, d], not normalised.
+    /// Final norm and projection at each text's end: `[batch, n, width]` → features `[batch, d]`, not normalised.
     pub fn project(&self, tokens: &Tensor, ends: &[usize]) -> Result<Tensor> {
         let (batch, n, width) = tokens.dims3()?;
         if ends.len() != batch || ends.iter().any(|end| *end >= n) {
@@ -69,7 +69,7 @@ impl TextTower {
         self.projection.forward(&self.final_norm.forward(&pooled)?)
     }
 
-    /// ids [batch, n] (u32) and each text's end → features [batch, d], not normalised. What stands behind an end is
+    /// ids `[batch, n]` (u32) and each text's end → features `[batch, d]`, not normalised. What stands behind an end is
     /// padding: under the causal mask it changes nothing.
     pub fn forward(&self, ids: &Tensor, ends: &[usize]) -> Result<Tensor> {
         self.project(&self.encode(&self.embed(ids)?)?, ends)

@@ -25,7 +25,7 @@ pub struct Tokens {
 }
 
 impl Tokens {
-    /// All rows in one block, `pad` behind each: values in row-major order and the shape [n, length]. `length` is that of
+    /// All rows in one block, `pad` behind each: values in row-major order and the shape `[n, length]`. `length` is that of
     /// the longest row if `None`; a longer row is an error.
     ///
     /// ```

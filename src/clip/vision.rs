@@ -12,16 +12,16 @@ use crate::nn::{Block, Isa, LayerNorm, Linear, Precision, patches};
 /// Cloning shares the weights. [`frozen`](Self::frozen) is the same tower without a graph.
 #[derive(Clone)]
 pub struct VisionTower {
-    /// [width, 3, patch, patch]
+    /// `[width, 3, patch, patch]`
     pub patch_embedding: Tensor,
-    /// [width]
+    /// `[width]`
     pub class_embedding: Tensor,
-    /// [1 + patches, width]
+    /// `[1 + patches, width]`
     pub position_embedding: Tensor,
     pub pre_norm: LayerNorm,
     pub blocks: Vec<Block>,
     pub post_norm: LayerNorm,
-    /// [d, width], no bias
+    /// `[d, width]`, no bias
     pub projection: Linear,
     config: VisionConfig,
     /// [`patch_embedding`](Self::patch_embedding) as a packed layer.
@@ -56,7 +56,7 @@ impl VisionTower {
     /// Patches, class token, positions, pre-norm.
     ///
     /// # Shapes
-    /// pixels [batch, 3, side, side] → tokens [batch, 1 + patches, width]
+    /// pixels `[batch, 3, side, side]` → tokens `[batch, 1 + patches, width]`
     pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = pixels.dims4()?;
         let (side, patch) = (self.config.image_size, self.config.patch_size);
@@ -78,12 +78,12 @@ impl VisionTower {
         Ok(Linear::new(self.patch_embedding.flatten_from(1)?, None))
     }
 
-    /// All blocks: tokens [batch, n, width] → [batch, n, width].
+    /// All blocks: tokens `[batch, n, width]` → `[batch, n, width]`.
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
-    /// All blocks, the last for the class token only (exact, and cheaper): [batch, n, width] → [batch, 1, width].
+    /// All blocks, the last for the class token only (exact, and cheaper): `[batch, n, width]` → `[batch, 1, width]`.
     pub fn encode_class(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.blocks.split_last() {
             None => tokens.narrow(1, 0, 1),
@@ -99,7 +99,7 @@ impl VisionTower {
     /// a loss may ask for attention, too.
     ///
     /// # Shapes
-    /// tokens [batch, n, width] → [batch, heads, n, n]; each row sums to 1. [`Looks`](super::Looks) picks the parts.
+    /// tokens `[batch, n, width]` → `[batch, heads, n, n]`; each row sums to 1. [`Looks`](super::Looks) picks the parts.
     ///
     /// # Errors
     /// Where the tower has no such block.
@@ -122,13 +122,13 @@ impl VisionTower {
         block.attention_weights(&x)
     }
 
-    /// Post-norm and projection of the class token: [batch, n ≥ 1, width] → features [batch, d], not normalised.
+    /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalised.
     pub fn project(&self, tokens: &Tensor) -> Result<Tensor> {
         let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?; // [batch, width]
         self.projection.forward(&self.post_norm.forward(&class)?)
     }
 
-    /// pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
         self.project(&self.encode_class(&self.embed(pixels)?)?)
     }

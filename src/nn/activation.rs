@@ -11,7 +11,7 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 ///
 /// On the CPU it is one pass over the numbers, and one back, which computes the slope again: quick-GELU has
 /// σ(1.702 x)·(1 + 1.702 x (1 − σ(1.702 x))), GELU Φ(x) + x φ(x). Candle's own operations write a tensor for each of sigmoid,
-/// product and scaling, their gradients another each, and take exp and erf one number at a time. [32, 99, 3072], forward and
+/// product and scaling, their gradients another each, and take exp and erf one number at a time. `[32, 99, 3072]`, forward and
 /// backward: 11 ms against 48 for quick-GELU, 12 against 101 for GELU (`cargo bench --bench ops`).
 ///
 /// ```

@@ -83,7 +83,7 @@ struct Slot {
     rate: f64,
     first: Tensor,
     second: Tensor,
-    /// Both moments [2, n] as the GPU's kernel left them; `first` and `second` are views of it.
+    /// Both moments `[2, n]` as the GPU's kernel left them; `first` and `second` are views of it.
     #[cfg(feature = "cuda")]
     moments: Option<Tensor>,
 }

@@ -9,7 +9,7 @@ use super::{Isa, Linear, Precision, on_cpu_f32, softmax};
 /// Attention(x) = softmax(q kᵀ / √d + mask) v, then the output projection (Vaswani et al. 2017, eq. 1).
 ///
 /// # Shapes
-/// input and output [batch, tokens, width].
+/// input and output `[batch, tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Attention {
     pub query: Linear,
@@ -33,7 +33,7 @@ impl Attention {
         self.attend(x, x)
     }
 
-    /// Attention of the tokens `x` over the tokens `context`: [batch, n, width], [batch, m, width] → [batch, n, width].
+    /// Attention of the tokens `x` over the tokens `context`: `[batch, n, width]`, `[batch, m, width]` → `[batch, n, width]`.
     pub fn attend(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         if !on_cpu_f32(x) {
             return self.attend_plain(x, context);
@@ -51,7 +51,7 @@ impl Attention {
         self.output.forward(&mixed.transpose(1, 2)?.reshape((batch, tokens, width))?)
     }
 
-    /// The attention weights alone, [batch, heads, n, m]; each row sums to 1.
+    /// The attention weights alone, `[batch, heads, n, m]`; each row sums to 1.
     pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let scale = ((x.dim(2)? / self.heads) as f64).powf(-0.5);
         let query = self.split(&(self.query.forward(x)? * scale)?)?;
@@ -66,7 +66,7 @@ impl Attention {
         softmax(&scores.broadcast_add(&mask)?)
     }
 
-    /// [batch, tokens, width] → [batch, heads, tokens, width / heads]
+    /// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`
     fn split(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
         x.reshape((batch, tokens, self.heads, width / self.heads))?.transpose(1, 2)?.contiguous()

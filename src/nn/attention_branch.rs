@@ -10,30 +10,30 @@ use super::norm_rows::{Affine, NormGradients};
 use super::packed::PackedLinear;
 use super::{Precision, f32_slice, parallel, with_f32};
 
-/// x + out(attention(qkv(norm(x)))): input [batch, tokens, width], the norm's scale and shift [width]. Back: g W_out is the
+/// x + out(attention(qkv(norm(x)))): input `[batch, tokens, width]`, the norm's scale and shift `[width]`. Back: g W_out is the
 /// gradient of attention's output, [`Heads::backward`] makes of it that of query, key and value, their product with W_qkv is that
 /// of the norm's output, and dx is that through the norm, plus g.
 ///
 /// A task takes one sequence (several, where they are short) through all of it. Query, key and value are one stacked
 /// layer, and attention reads its output by stride. That output is kept for the backward pass; the norm and the
 /// probabilities are computed again. In place of three products, three transposed copies, the batched products and softmax of
-/// [batch, heads, tokens, tokens], and the gradients of each; for the gain see [`MlpBranch`](super::mlp_branch::MlpBranch).
+/// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`MlpBranch`](super::mlp_branch::MlpBranch).
 pub(super) struct AttentionBranch {
     pub qkv: Arc<PackedLinear>,
     pub out: Arc<PackedLinear>,
     pub heads: usize,
     pub causal: bool,
     pub eps: f32,
-    /// The stacked layer's output [batch, tokens, 3 width], a buffer for each task, kept from forward to backward; `None`
+    /// The stacked layer's output `[batch, tokens, 3 width]`, a buffer for each task, kept from forward to backward; `None`
     /// where nothing learns.
     pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
 /// What one thread reuses from task to task.
 struct Scratch {
-    /// [rows, width]
+    /// `[rows, width]`
     narrow: Rows,
-    /// [rows, 3 width]
+    /// `[rows, 3 width]`
     wide: Rows,
     qkv: Vec<f32>,
     mixed: Vec<f32>,
@@ -136,7 +136,7 @@ impl AttentionBranch {
     }
 }
 
-/// Queries, keys and values of a stacked output [n, 3 width].
+/// Queries, keys and values of a stacked output `[n, 3 width]`.
 fn thirds(qkv: &[f32], width: usize) -> [Tokens<'_>; 3] {
     [0, width, 2 * width].map(|start| Tokens { values: &qkv[start..], stride: 3 * width })
 }

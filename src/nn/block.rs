@@ -12,7 +12,7 @@ use super::{Activation, Attention, Isa, LayerNorm, Linear, Precision, on_cpu_f32
 /// x ← x + attention(norm₁(x)); x ← x + fc2(act(fc1(norm₂(x)))): the pre-norm block of ViT (Dosovitskiy et al. 2021, eq. 2, 3).
 ///
 /// # Shapes
-/// [batch, tokens, width] → [batch, tokens, width].
+/// `[batch, tokens, width]` → `[batch, tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Block {
     pub norm1: LayerNorm,
@@ -48,7 +48,7 @@ impl Block {
         x + self.fc2.forward_plain(&hidden)?
     }
 
-    /// The block for the first token only, [batch, tokens, width] → [batch, 1, width]: exact, because later stages of
+    /// The block for the first token only, `[batch, tokens, width]` → `[batch, 1, width]`: exact, because later stages of
     /// the vision tower read nothing but the class token of the last block.
     pub fn forward_class(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.before_attention(x)?;
@@ -58,8 +58,8 @@ impl Block {
         self.mlp(&x)
     }
 
-    /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): [batch, tokens, width] →
-    /// [batch, heads, tokens, tokens], each row summing to 1.
+    /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): `[batch, tokens, width]` →
+    /// `[batch, heads, tokens, tokens]`, each row summing to 1.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.before_attention(x)?;
         self.attention.weights(&normed, &normed)

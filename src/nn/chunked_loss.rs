@@ -15,7 +15,7 @@ const CHUNK: usize = 16 * 1024;
 
 /// The mean of L_SCE( f(u/‖u‖ + n), c ) over rows u, n ~ N(0, σ²I): eq. 2 for a head f of linear layers with a ReLU between,
 /// from two kernels and, where the head is one layer, two products a chunk. Out of Candle's own operations a dozen tensors of
-/// [n, C] pass through memory; here none exists whole.
+/// `[n, C]` pass through memory; here none exists whole.
 ///
 /// The gradients are made on the way, chunk by chunk: g = (p − q)/n at the logits, q the smoothed label; then from the last
 /// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·[x > 0] for the layer before.
@@ -24,15 +24,15 @@ const CHUNK: usize = 16 * 1024;
 /// hand for a number. It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in
 /// their plainest form, so that the sums can be tested where there is no GPU.
 pub(crate) struct ChunkedLoss<'a> {
-    /// [n, d] f32, of any length.
+    /// `[n, d]` f32, of any length.
     pub features: &'a Tensor,
-    /// [n] u32, each below C.
+    /// `[n]` u32, each below C.
     pub labels: &'a Tensor,
     /// σ
     pub noise: f32,
     /// ε
     pub smoothing: f32,
-    /// Draws n: the same values as one tensor [n, d] from this stream.
+    /// Draws n: the same values as one tensor `[n, d]` from this stream.
     pub rng: &'a Rng,
 }
 
@@ -99,7 +99,7 @@ impl ChunkedLoss<'_> {
     }
 }
 
-/// u/‖u‖ + n of rows [n, d], the noise from draw number `first` of the stream on.
+/// u/‖u‖ + n of rows `[n, d]`, the noise from draw number `first` of the stream on.
 pub(crate) struct NoisyUnit {
     pub rng: Rng,
     pub first: usize,
@@ -130,8 +130,8 @@ impl CustomOp1 for NoisyUnit {
     }
 }
 
-/// logits [n, C], labels [n] → one behind the other: gradients (p − (1 − ε)·[c = label] − ε/C)·scale [n, C], losses [n], 1
-/// for each row whose label has the greatest logit [n].
+/// logits `[n, C]`, labels `[n]` → one behind the other: gradients (p − (1 − ε)·[c = label] − ε/C)·scale `[n, C]`, losses `[n]`, 1
+/// for each row whose label has the greatest logit `[n]`.
 struct SmoothedRows {
     smoothing: f32,
     scale: f32,

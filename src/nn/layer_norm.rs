@@ -16,7 +16,7 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 /// 3.7 ms against 43 (`cargo bench --bench ops -- layer_norm layer_norm_candle`).
 ///
 /// # Shapes
-/// input and output [.., width]; `weight`, `bias` [width].
+/// input and output `[.., width]`; `weight`, `bias` `[width]`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};

@@ -18,7 +18,7 @@ use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
 /// 72 ms against 123 with Candle's matmul (`cargo bench --bench ops -- linear linear_candle`).
 ///
 /// # Shapes
-/// input [.., in], output [.., out]; `weight` [out, in], `bias` [out].
+/// input `[.., in]`, output `[.., out]`; `weight` `[out, in]`, `bias` `[out]`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor, Var};
@@ -151,7 +151,7 @@ struct FrozenProduct {
 }
 
 impl FrozenProduct {
-    /// x [rows, inputs]; `of` reaches into the storages of the device at hand.
+    /// x `[rows, inputs]`; `of` reaches into the storages of the device at hand.
     fn run<S: BackendStorage>(&self, x: &S, layout: &Layout, of: impl Fn(&Storage) -> Result<&S>) -> Result<(S, Shape)> {
         let (rows, inputs) = layout.shape().dims2()?;
         let (outputs, shape) = (self.weight.dims()[0], Shape::from((rows, self.weight.dims()[0])));

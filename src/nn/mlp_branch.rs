@@ -9,11 +9,11 @@ use super::norm_rows::{Affine, NormGradients};
 use super::packed::{PackedLinear, ROWS};
 use super::{Activation, f32_slice, math, parallel, with_f32};
 
-/// x + fc2(act(fc1(norm(x)))): input [.., width], the norm's scale and shift [width]. Back, with z = fc1(norm(x)):
+/// x + fc2(act(fc1(norm(x)))): input `[.., width]`, the norm's scale and shift `[width]`. Back, with z = fc1(norm(x)):
 /// dz = (g W₂)·act′(z), the norm's output has the gradient dz W₁, and dx that through the norm, plus g.
 ///
 /// A task takes 96 rows through all of it, so that between the two products they stay in the core's cache; Candle's own
-/// operations write and read five tensors of [rows, hidden] and add three gradients of that size to zeros. What the
+/// operations write and read five tensors of `[rows, hidden]` and add three gradients of that size to zeros. What the
 /// backward pass needs is kept: fc1's output; the norm is computed again. A block, which is this and the attention branch, takes
 /// 231 ms against 579 (`cargo bench --bench ops -- block block_candle`).
 pub(super) struct MlpBranch {
@@ -21,7 +21,7 @@ pub(super) struct MlpBranch {
     pub fc2: Arc<PackedLinear>,
     pub activation: Activation,
     pub eps: f32,
-    /// fc1's output [rows, hidden], a buffer for each task, kept from forward to backward; `None` where nothing learns.
+    /// fc1's output `[rows, hidden]`, a buffer for each task, kept from forward to backward; `None` where nothing learns.
     pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
@@ -30,9 +30,9 @@ const SLICE: usize = 768;
 
 /// What one thread reuses from task to task.
 struct Scratch {
-    /// [rows, width]: what the first product reads
+    /// `[rows, width]`: what the first product reads
     narrow: Rows,
-    /// [rows, a slice of hidden]: what the second reads
+    /// `[rows, a slice of hidden]`: what the second reads
     hidden: Rows,
     slice: Vec<f32>,
     row: Vec<f32>,

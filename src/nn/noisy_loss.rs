@@ -31,7 +31,7 @@ const LARGE_GROUP: usize = 4;
 /// backward: 51 ms against 129 (`cargo bench --bench ops -- text_loss text_loss_candle`); for a whole epoch see the rows
 /// `text_epoch` of README's table, where PyTorch takes gigabytes for what takes less than 100 MB here.
 pub(crate) struct NoisyLoss {
-    /// [n, d] f32 on the CPU, of any length.
+    /// `[n, d]` f32 on the CPU, of any length.
     pub features: Tensor,
     /// n class indices.
     pub labels: Arc<[u32]>,
@@ -41,12 +41,12 @@ pub(crate) struct NoisyLoss {
     pub noise: f32,
     /// ε
     pub smoothing: f32,
-    /// Draws n: the same values as one tensor [rows, d] from this stream.
+    /// Draws n: the same values as one tensor `[rows, d]` from this stream.
     pub rng: Rng,
 }
 
 impl NoisyLoss {
-    /// The loss for weights [C, d], with its graph, and the number of features that are classified right: two scalars.
+    /// The loss for weights `[C, d]`, with its graph, and the number of features that are classified right: two scalars.
     pub fn of(self, weight: &Tensor) -> Result<(Tensor, Tensor)> {
         let op = Fused { isa: Isa::best(), learns: weight.track_op(), gradient: OnceLock::new(), step: self };
         let both = weight.contiguous()?.apply_op1(op)?; // [2]
@@ -76,7 +76,7 @@ impl NoisyLoss {
     }
 }
 
-/// weight [C, d] → [mean loss, number right]; the gradient is made on the way and kept for the backward pass.
+/// weight `[C, d]` → `[mean loss, number right]`; the gradient is made on the way and kept for the backward pass.
 struct Fused {
     step: NoisyLoss,
     isa: Isa,
@@ -88,7 +88,7 @@ struct Fused {
 struct Sums {
     loss: f64,
     right: usize,
-    /// [C, d], or empty where the weight does not learn
+    /// `[C, d]`, or empty where the weight does not learn
     gradient: Vec<f32>,
 }
 
@@ -144,7 +144,7 @@ impl Fused {
         total
     }
 
-    /// u/‖u‖ + n for the features from position `start` on: [length, width].
+    /// u/‖u‖ + n for the features from position `start` on: `[length, width]`.
     fn noisy(&self, features: &[f32], start: usize, width: usize, out: &mut [f32]) {
         if self.step.noise > 0.0 {
             self.step.rng.peek_normals(start * width, out, self.step.noise); // TILE is even, so is `start`

@@ -21,7 +21,7 @@ pub enum Precision {
     Bf16,
 }
 
-/// One frozen layer, or several that read the same input, stacked: y = x Wᵀ + b with W [outputs, inputs].
+/// One frozen layer, or several that read the same input, stacked: y = x Wᵀ + b with W `[outputs, inputs]`.
 ///
 /// Each direction is packed when it is first used, so a tower that is never tuned does not pay for its gradient.
 pub(super) struct PackedLinear {
@@ -88,12 +88,12 @@ impl PackedLinear {
         &self.bias
     }
 
-    /// Wᵀ [inputs, outputs].
+    /// Wᵀ `[inputs, outputs]`.
     pub fn forward(&self) -> Result<&Packed> {
         self.direction(&self.forward, true)
     }
 
-    /// W [outputs, inputs].
+    /// W `[outputs, inputs]`.
     pub fn backward(&self) -> Result<&Packed> {
         self.direction(&self.backward, false)
     }
@@ -124,7 +124,7 @@ impl PackedLinear {
 /// Rows that one task multiplies: enough to reuse a panel, few enough for the second-level cache.
 pub(super) const ROWS: usize = 96;
 
-/// One layer of a stack as an operation: [.., inputs] → [.., outputs]; only the input has a gradient.
+/// One layer of a stack as an operation: `[.., inputs]` → `[.., outputs]`; only the input has a gradient.
 pub(super) struct FrozenLinear(pub Part);
 
 /// y[rows, columns] = x[rows, inner] · B[inner, columns] (+ bias), by blocks of rows.

@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::{f32_slice, on_cpu_f32, parallel};
 
-/// Pixels [batch, channels, grid · side, grid · side] → patches [batch, grid², channels · side²], row by row from the top
+/// Pixels `[batch, channels, grid · side, grid · side]` → patches `[batch, grid², channels · side²]`, row by row from the top
 /// left; each row in the order of a convolution's weight: a linear layer on them is a convolution with a stride of its size. On
 /// the CPU one copy by all threads, in place of two strided ones by one thread; where pixels learn, Candle's operations.
 ///

@@ -12,7 +12,7 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 /// and their gradients: 3.1 ms against 17 (`cargo bench --bench ops -- softmax softmax_candle`).
 ///
 /// # Shapes
-/// [.., n] → [.., n].
+/// `[.., n]` → `[.., n]`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -218,7 +218,7 @@ fn render(scenes: &Scenes, side: usize, stage: &str, events: &mut impl FnMut(&Ev
     Ok(images)
 }
 
-/// [picks, 3, side, side], normalised.
+/// `[picks, 3, side, side]`, normalised.
 fn batch(images: &[RgbImage], picks: &[usize], side: usize, device: &Device) -> Result<Tensor> {
     let mut values = Vec::with_capacity(picks.len() * 3 * side * side);
     for &i in picks {

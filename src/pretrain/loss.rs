@@ -6,12 +6,12 @@ use candle_core::{D, Result, Tensor};
 ///
 /// L = ½ · mean_i −log softmax_j( s · cos(v_i, u_j) )_i  +  ½ · mean_j −log softmax_i( s · cos(v_i, u_j) )_j
 ///
-/// with s = exp(`log_scale`), the inverse temperature, which learns. `positives` [n, n] holds what fits what: the
+/// with s = exp(`log_scale`), the inverse temperature, which learns. `positives` `[n, n]` holds what fits what: the
 /// identity is CLIP's loss; where a batch holds a caption more than once, the target of a row is spread evenly over its
 /// positives (as in Khosla et al. 2020, eq. 2), so that no pair that fits is pushed apart.
 ///
 /// # Shapes
-/// images and texts [n, d], not normalised; `log_scale` scalar; `positives` [n, n] of 0 and 1, symmetric → scalar.
+/// images and texts `[n, d]`, not normalised; `log_scale` scalar; `positives` `[n, n]` of 0 and 1, symmetric → scalar.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
@@ -41,7 +41,7 @@ fn unit(x: &Tensor) -> Result<Tensor> {
     x.broadcast_div(&x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
-/// [n, n]: 1 where row and column carry the same text.
+/// `[n, n]`: 1 where row and column carry the same text.
 pub(super) fn same_text(texts: &[String], device: &candle_core::Device) -> Result<Tensor> {
     let n = texts.len();
     let values: Vec<f32> = (0..n * n).map(|i| f32::from(u8::from(texts[i / n] == texts[i % n]))).collect();

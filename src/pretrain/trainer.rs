@@ -51,7 +51,7 @@ impl Pretrainer {
     /// One step on a batch of pairs; `factor` is the schedule's. Returns the loss before the step.
     ///
     /// # Shapes
-    /// pixels [n, 3, side, side]; ids [n, length]; `ends` and `texts` n each: the texts' ends, and the texts themselves,
+    /// pixels `[n, 3, side, side]`; ids `[n, length]`; `ends` and `texts` n each: the texts' ends, and the texts themselves,
     /// which say which captions are the same.
     pub fn step(&mut self, pixels: &Tensor, ids: &Tensor, ends: &[usize], texts: &[String], factor: f64) -> Result<f32> {
         let images = self.towers.vision.forward(pixels)?; // [n, d]

@@ -211,7 +211,7 @@ impl Finetuner {
     /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient. (eq. 3)
     ///
     /// # Shapes
-    /// weak views [batch, 3, side, side] → class indices [batch] u32, and the softmax confidences [batch].
+    /// weak views `[batch, 3, side, side]` → class indices `[batch]` u32, and the softmax confidences `[batch]`.
     pub fn pseudo_labels(&self, weak: &Tensor) -> Result<(Tensor, Tensor)> {
         let features = normalise(&self.teacher.forward(weak)?)?;
         let probabilities = candle_nn::ops::softmax(&self.teacher_head.forward(&features)?, D::Minus1)?;
@@ -221,7 +221,7 @@ impl Finetuner {
     /// min_{θ,η} L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ): the loss of one batch, with its graph. (eq. 4)
     ///
     /// # Shapes
-    /// strong views [batch, 3, side, side], pseudo-labels [batch] → scalar, and the logits [batch, C].
+    /// strong views `[batch, 3, side, side]`, pseudo-labels `[batch]` → scalar, and the logits `[batch, C]`.
     pub fn loss(&self, strong: &Tensor, pseudo_labels: &Tensor) -> Result<(Tensor, Tensor)> {
         let logits = self.student.logits(strong)?;
         Ok((smoothed_cross_entropy(&logits, pseudo_labels, self.config.smoothing)?, logits))

@@ -26,7 +26,7 @@ use crate::rng::Rng;
 /// ```
 #[derive(Clone)]
 pub struct VisualPrompts {
-    /// One tensor [prompts, width] for shallow prompts, one a block for deep ones, none at all without prompts.
+    /// One tensor `[prompts, width]` for shallow prompts, one a block for deep ones, none at all without prompts.
     pub layers: Vec<Tensor>,
 }
 
@@ -57,7 +57,7 @@ impl VisualPrompts {
         self.layers.first().map_or(0, |layer| layer.dims()[0])
     }
 
-    /// [batch, 1 + patches, width] → [batch, 1 + prompts + patches, width].
+    /// `[batch, 1 + patches, width]` → `[batch, 1 + prompts + patches, width]`.
     pub fn insert(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.layers.first() {
             None => Ok(tokens.clone()),
@@ -65,7 +65,7 @@ impl VisualPrompts {
         }
     }
 
-    /// The prompted tower, v^p(x): pixels [batch, 3, side, side] → features [batch, d], not normalised.
+    /// The prompted tower, v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
     pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
         let mut x = self.insert(&tower.embed(pixels)?)?;
         let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
@@ -76,8 +76,8 @@ impl VisualPrompts {
     }
 
     /// The attention weights of the prompted tower's block `layer`, counted from 0
-    /// ([`VisionTower::attention`]), deep prompts in their places: pixels [batch, 3, side, side] →
-    /// weights [batch, heads, n, n] with n = 1 + prompts + patches.
+    /// ([`VisionTower::attention`]), deep prompts in their places: pixels `[batch, 3, side, side]` →
+    /// weights `[batch, heads, n, n]` with n = 1 + prompts + patches.
     ///
     /// # Errors
     /// Where the tower has no such block.
@@ -123,7 +123,7 @@ impl VisualPrompts {
     }
 }
 
-/// Puts `prompts` [p, width] behind the class token in place of the next `replaced` tokens.
+/// Puts `prompts` `[p, width]` behind the class token in place of the next `replaced` tokens.
 fn splice(tokens: &Tensor, prompts: &Tensor, replaced: usize) -> Result<Tensor> {
     let (batch, n, width) = tokens.dims3()?;
     if n < 1 + replaced || prompts.dim(1)? != width {

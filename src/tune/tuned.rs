@@ -17,19 +17,19 @@ pub struct Tuned {
 }
 
 impl Tuned {
-    /// v^p(x): pixels [batch, 3, side, side] → features [batch, d].
+    /// v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         let features = self.prompts.forward(&self.vision, pixels)?;
         if self.normalise { normalise(&features) } else { Ok(features) }
     }
 
-    /// f(v^p(x)): pixels [batch, 3, side, side] → logits [batch, C].
+    /// f(v^p(x)): pixels `[batch, 3, side, side]` → logits `[batch, C]`.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(pixels)?)
     }
 
     /// What the tokens of block `layer`, counted from 0, look at: class token, prompts, patches of
-    /// pixels [batch, 3, side, side].
+    /// pixels `[batch, 3, side, side]`.
     ///
     /// # Errors
     /// Where the tower has no such block.

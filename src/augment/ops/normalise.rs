@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-/// (rescale·value − mean)/std by channel, as planes: [3, height, width] f32, row by row.
+/// (rescale·value − mean)/std by channel, as planes: `[3, height, width]` f32, row by row.
 ///
 /// A `rescale` of 1/255 is torchvision's `ToTensor`.
 pub fn normalise(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) -> Vec<f32> {
@@ -23,7 +23,7 @@ fn scaled(value: f32, rescale: f32) -> f32 {
     if rescale == 1.0 / 255.0 { value / 255.0 } else { value * rescale }
 }
 
-/// The picture that planes [3, height, width] were made from, for figures: the inverse of [`normalise`], rounded and cut
+/// The picture that planes `[3, height, width]` were made from, for figures: the inverse of [`normalise`], rounded and cut
 /// to 0..=255. Missing values are black.
 pub fn picture(pixels: &[f32], width: u32, height: u32, mean: [f32; 3], std: [f32; 3], rescale: f32) -> RgbImage {
     let plane = width as usize * height as usize;

@@ -7,7 +7,7 @@ use candle_core::{Result, Tensor};
 enum Translation {
     /// The same values.
     Same(String),
-    /// [width, d] there, [d, width] here.
+    /// `[width, d]` there, `[d, width]` here.
     Transposed(String),
     /// Query, key and value stacked along the first axis.
     Packed([String; 3]),

@@ -52,7 +52,7 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
 }
 
 /// The queries in the answer to a [`meta_request`], at most `count`, and how many lines were none (no place for the class
-/// name, or the same again). Other ways to mark the place ("{class}", "[class name]", "<class>") are understood.
+/// name, or the same again). Other ways to mark the place (`{class}`, `[class name]`, `<class>`) are understood.
 ///
 /// ```
 /// use lafter::describe::generate::{Answer, queries_of};

@@ -8,7 +8,7 @@ use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 use super::launch::{Kernel, by_elements, kernel, values, wrap};
 use crate::nn::adamw::Update;
 
-/// The parameter, its gradient and its moments [2, n] → the new parameter and the new moments.
+/// The parameter, its gradient and its moments `[2, n]` → the new parameter and the new moments.
 pub fn adamw(parameter: &Tensor, grad: &Tensor, moments: &Tensor, update: Update) -> Result<(Tensor, Tensor)> {
     let n = parameter.elem_count();
     let launch = |parameter: &CudaStorage, pl: &Layout, g: &CudaStorage, gl: &Layout, moments: &CudaStorage, ml: &Layout| {

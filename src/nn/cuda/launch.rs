@@ -57,7 +57,7 @@ pub(super) fn by_columns(width: u32, strips: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (width.div_ceil(BLOCK), strips, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// Rows and width of [.., width], as kernels count them.
+/// Rows and width of `[.., width]`, as kernels count them.
 pub(super) fn rows_of(layout: &Layout) -> Result<(u32, u32)> {
     let width = layout.dims().last().copied().unwrap_or(1);
     let rows = layout.shape().elem_count() / width.max(1);

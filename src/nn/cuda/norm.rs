@@ -10,7 +10,7 @@ use super::launch::{Kernel, by_columns, by_rows, kernel, rows_of, values, wrap};
 /// Rows that one thread adds up for the gradients of scale and shift.
 const STRIP: u32 = 64;
 
-/// x [.., width], scale and shift [width], all f32 → y like x.
+/// x `[.., width]`, scale and shift `[width]`, all f32 → y like x.
 pub fn layer_norm(
     x: (&CudaStorage, &Layout),
     scale: (&CudaStorage, &Layout),

@@ -8,7 +8,7 @@ use half::bf16;
 
 use super::launch::{Kernel, by_rows, kernel, rows_of, values, wrap};
 
-/// x [.., n] → y like x.
+/// x `[.., n]` → y like x.
 pub fn softmax(x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
     match x.dtype() {
         DType::BF16 => forward::<bf16>(x, layout, "softmax_bf16"),

@@ -8,7 +8,7 @@ use candle_core::{CudaStorage, Layout, Result, Shape};
 
 use super::launch::{by_rows, kernel, rows_of, values, wrap};
 
-/// x/‖x‖ + n for x [rows, width]; draw `first` of the stream (key, counter of draw 0) is the first value's.
+/// x/‖x‖ + n for x `[rows, width]`; draw `first` of the stream (key, counter of draw 0) is the first value's.
 pub fn noisy_unit(x: &CudaStorage, layout: &Layout, key: u64, counter: u64, first: u64, sigma: f32) -> Result<(CudaStorage, Shape)> {
     let device = x.device();
     let (rows, width) = rows_of(layout)?;
@@ -23,8 +23,8 @@ pub fn noisy_unit(x: &CudaStorage, layout: &Layout, key: u64, counter: u64, firs
     Ok((wrap(out, device), layout.shape().clone()))
 }
 
-/// logits [rows, C] and labels [rows], each below C → one behind the other: gradient times `scale` [rows, C], losses [rows],
-/// 1 for each row that is classified right [rows].
+/// logits `[rows, C]` and labels `[rows]`, each below C → one behind the other: gradient times `scale` `[rows, C]`, losses `[rows]`,
+/// 1 for each row that is classified right `[rows]`.
 pub fn smoothed_rows(
     logits: (&CudaStorage, &Layout),
     labels: (&CudaStorage, &Layout),

@@ -23,7 +23,7 @@ type Element = u32;
 /// Length of the inner dimension that one visit of a tile adds up. A panel of this height stays in the second-level cache.
 pub(super) const DEPTH: usize = 1024;
 
-/// A frozen matrix B [inner, columns] as panels, each [inner, width of a tile].
+/// A frozen matrix B `[inner, columns]` as panels, each `[inner, width of a tile]`.
 pub(crate) struct Packed {
     kernel: Kernel,
     inner: usize,

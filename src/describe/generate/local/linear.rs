@@ -30,7 +30,7 @@ impl Linear {
         }
     }
 
-    /// Rows [n, width in] → [n, width out].
+    /// Rows `[n, width in]` → `[n, width out]`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let y = match self.padding {
             0 => self.weight.forward(x)?,

@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Result, Tensor};
 /// Tokens that a text may grow by before its tensors are copied into larger ones.
 const ROOM: usize = 64;
 
-/// Per block the keys and the values of all tokens so far, [key heads, room, head width] each.
+/// Per block the keys and the values of all tokens so far, `[key heads, room, head width]` each.
 pub(super) struct Memory {
     blocks: Vec<(Tensor, Tensor)>,
     len: usize,
@@ -29,7 +29,7 @@ impl Memory {
         self.len
     }
 
-    /// Writes a block's keys and values [key heads, n, head width] behind those it holds, and returns all of them.
+    /// Writes a block's keys and values `[key heads, n, head width]` behind those it holds, and returns all of them.
     pub(super) fn extend(&mut self, block: usize, keys: &Tensor, values: &Tensor) -> Result<(Tensor, Tensor)> {
         let n = keys.dim(1)?;
         let (all_keys, all_values) = &mut self.blocks[block];

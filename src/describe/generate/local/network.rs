@@ -48,7 +48,7 @@ pub(super) struct Network {
     blocks: Vec<Block>,
     norm: RmsNorm,
     head: Linear,
-    /// Rotations by position, [positions, head width / 2].
+    /// Rotations by position, `[positions, head width / 2]`.
     cos: Tensor,
     sin: Tensor,
     /// Llama rotates neighbours (2i, 2i + 1), Qwen halves (i, i + width / 2).
@@ -96,7 +96,7 @@ impl Network {
     }
 
     /// `tokens` holds the next tokens of every text, one text behind the other; `texts` says how many each has (not 0).
-    /// Returns the logits behind the last token of each, [texts, vocabulary], f32.
+    /// Returns the logits behind the last token of each, `[texts, vocabulary]`, f32.
     pub(super) fn forward(&self, tokens: &[u32], texts: &mut [(&mut Memory, usize)]) -> Result<Tensor> {
         let fill = filled(tokens.len()) - tokens.len();
         let ids: Vec<u32> = tokens.iter().copied().chain(std::iter::repeat_n(0, fill)).collect();
@@ -123,7 +123,7 @@ impl Network {
         self.head.forward(&self.norm.forward(&x)?)?.narrow(0, 0, texts.len())
     }
 
-    /// Rows [rows, width], normalised → what every token takes from its text, [rows, heads · head width].
+    /// Rows `[rows, width]`, normalised → what every token takes from its text, `[rows, heads · head width]`.
     fn attention(&self, block: usize, x: &Tensor, rotation: &(Tensor, Tensor), texts: &mut [(&mut Memory, usize)]) -> Result<Tensor> {
         let layer = &self.blocks[block];
         let rows = x.dim(0)?;
@@ -152,8 +152,8 @@ impl Network {
         Tensor::cat(&mixed, 0)
     }
 
-    /// softmax(Q Kᵀ / √width) V for n tokens of one text; heads that share a key are rows of one product. Q [heads, n, width],
-    /// K and V [key heads, all, width] → [n, heads · width].
+    /// softmax(Q Kᵀ / √width) V for n tokens of one text; heads that share a key are rows of one product. Q `[heads, n, width]`,
+    /// K and V `[key heads, all, width]` → `[n, heads · width]`.
     fn attend(&self, query: &Tensor, keys: &Tensor, values: &Tensor, before: usize) -> Result<Tensor> {
         let (heads, n, width) = query.dims3()?;
         let all = keys.dim(1)?;
@@ -199,7 +199,7 @@ impl Block {
     }
 }
 
-/// cos and sin of place · base^(-2i / width), [positions, width / 2]; Llama 3.1 and later divide each frequency by a number
+/// cos and sin of place · base^(-2i / width), `[positions, width / 2]`; Llama 3.1 and later divide each frequency by a number
 /// of their own.
 fn rotations(file: &mut Gguf, width: usize, device: &Device) -> Result<(Tensor, Tensor)> {
     let base = file.real("rope.freq_base").unwrap_or(10_000.0);
