@@ -10,11 +10,5 @@ static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
 
 fn main() -> ExitCode {
     lafter::allocator::keep_freed_memory();
-    // `lafter … | head` ends quietly, as every program's output does, not in a panic
-    #[cfg(unix)]
-    // SAFETY: the handler is the system's own, set before any other thread runs.
-    unsafe {
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-    }
     cli::main()
 }
