@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::describe::names::closest;
 use crate::error::{Error, Result};
 use crate::lafter::{LafterConfig, Preset};
 
@@ -58,31 +59,17 @@ fn with_preset(config: &LafterConfig, preset: Preset) -> serde_json::Result<Laft
     serde_json::from_value(to)
 }
 
-/// The field whose name is most like the last part of `path`, if one is.
+/// The field whose name is nearest to the last part of `path`, if one is near.
 fn near(path: &str, config: &LafterConfig) -> Option<String> {
-    let word = path.rsplit('.').next()?;
+    let (named, word) = path.rsplit_once('.').unwrap_or(("", path));
     let whole = serde_json::to_value(config).ok()?;
-    let groups = ["text", "image"].into_iter().filter_map(|group| Some((group, whole.get(group)?.as_object()?)));
-    let fields = groups.flat_map(|(group, fields)| fields.keys().map(move |name| (distance(word, name), format!("{group}.{name}"))));
-    // at the same distance that of the group that was named
-    let same_group = |name: &str| name.split('.').next() != path.split('.').next();
-    let (away, name) = fields.min_by_key(|(away, name)| (*away, same_group(name)))?;
-    (away <= 1.max(word.chars().count() / 3)).then_some(name)
-}
-
-/// How many letters must be put in, left out or replaced (Levenshtein 1965).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let replaced = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = replaced.min(diagonal + 1).min(row[j] + 1);
-        }
-    }
-    row[b.len()]
+    let mut groups = ["text", "image"];
+    groups.sort_by_key(|group| *group != named); // of two at the same distance that of the group that was named
+    let fields = groups.into_iter().filter_map(|group| Some((group, whole.get(group)?.as_object()?)));
+    let (paths, names): (Vec<String>, Vec<String>) =
+        fields.flat_map(|(group, fields)| fields.keys().map(move |name| (format!("{group}.{name}"), name.clone()))).unzip();
+    let name = closest(word, &names)?;
+    paths.into_iter().zip(&names).find(|(_, other)| *other == name).map(|(path, _)| path)
 }
 
 fn first_key(value: &Value) -> &str {
@@ -124,12 +111,5 @@ mod tests {
         let mut paper = LafterConfig { seed: 5, ..LafterConfig::new(Preset::Paper) };
         paper.image.prompts = 7;
         assert_eq!(config, paper);
-    }
-
-    #[test]
-    fn distances_are_levenshteins() {
-        for (a, b, away) in [("", "abc", 3), ("kitten", "sitting", 3), ("noise", "noise", 0), ("nose", "noise", 1)] {
-            assert_eq!((distance(a, b), distance(b, a)), (away, away));
-        }
     }
 }

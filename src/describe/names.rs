@@ -169,7 +169,7 @@ pub(crate) fn closest<'a>(name: &str, candidates: &'a [String]) -> Option<&'a st
     near.filter(|(d, _)| *d <= (wanted.len() / 3).max(2) && *d < wanted.len()).map(|(_, other)| other.as_str())
 }
 
-/// Levenshtein's distance, one row at a time.
+/// How many letters must be put in, left out or replaced (Levenshtein 1965), one row at a time.
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
@@ -237,7 +237,10 @@ mod tests {
         assert_eq!(closest("giraffe", &names), None);
         assert_eq!(closest("dog", &names), None);
         assert_eq!(distance(&['a', 'b', 'c'], &['b', 'c', 'd']), 2);
-        assert_eq!(distance(&[], &['b', 'c']), 2);
+        for (a, b, away) in [("", "abc", 3), ("kitten", "sitting", 3), ("noise", "noise", 0), ("nose", "noise", 1)] {
+            let [a, b] = [a, b].map(|word| word.chars().collect::<Vec<_>>());
+            assert_eq!((distance(&a, &b), distance(&b, &a)), (away, away));
+        }
     }
 
     #[test]
