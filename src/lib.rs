@@ -29,6 +29,9 @@
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
+//! | [`ablate`] | a grid of runs over any setting and seeds, its table |
+//! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
+//! | [`rng`], [`error`], [`allocator`] | the one source of randomness, the one error, the memory of a program that trains |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
 //! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
