@@ -5,7 +5,6 @@ Install and run, in this repository:
     target/bench-venv/bin/python benches/vs_pytorch.py [--rounds 3] [--threads 2] [--photos FOLDER] [--json FILE] [ROW ...]
     target/bench-venv/bin/python benches/vs_pytorch.py --device cuda [ROW ...]          # on a GPU; building needs nvcc
 
-
 Each round measures a row here, then in PyTorch, each in a process of its own: least wall time of its repetitions. The
 table gives the least time of all rounds and the ratio's median, least and greatest over the rounds. PyTorch's allocator is
 tuned as ours is: glibc keeps freed memory instead of returning it (the variables in ALLOCATOR). Pictures go through

@@ -40,23 +40,7 @@ pub fn inspect(engine: &mut Engine, request: &InspectRequest) -> InspectReply {
 /// What rust-analyzer says about the word that ends at `end`.
 pub fn documentation(engine: &mut Engine, code: &str, end: usize) -> Option<Media> {
     let (text, html) = engine.context().hover_at(code, end).ok()?;
-    (text != "No documentation found").then(|| Media::new(vec![MediaType::Plain(text), MediaType::Html(shapes(&html))]))
-}
-
-/// rust-analyzer takes a shape, `[n, d]`, for a link to an item of that name.
-fn shapes(html: &str) -> String {
-    let mut parts = html.split("<a href=\"");
-    let mut right = parts.next().unwrap_or_default().to_string();
-    for part in parts {
-        let link = part.split_once("\">").and_then(|(address, rest)| Some((address, rest.split_once("</a>")?)));
-        match link {
-            Some((address, (label, rest))) if !address.contains("://") && label.contains(", ") => {
-                right.extend(["[", label, "]", rest]);
-            }
-            _ => right.extend(["<a href=\"", part]),
-        }
-    }
-    right
+    (text != "No documentation found").then(|| Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]))
 }
 
 /// The first question costs seconds, later ones little: asked before anybody waits.
@@ -106,12 +90,6 @@ mod tests {
         assert_eq!(&code[..word_end(code, byte(code, 2))], "größe");
         assert_eq!(&code[..word_end(code, byte(code, 8))], "größe.to_string");
         assert_eq!(&code[..word_end(code, byte(code, 16))], "größe.to_string");
-    }
-
-    #[test]
-    fn a_shape_is_no_link() {
-        let html = "features <a href=\"n,%20d\">n, d</a>, <a href=\"https://docs.rs/a\">a, b</a> and <a href=\"#x\">x</a>";
-        assert_eq!(shapes(html), "features [n, d], <a href=\"https://docs.rs/a\">a, b</a> and <a href=\"#x\">x</a>");
     }
 
     #[test]
