@@ -1,92 +1,19 @@
-//! `lafter describe` against a server that misbehaves: nothing is lost, nothing asked twice, every fault is one line.
+//! `lafter describe` against a server that misbehaves: nothing is lost, every fault is one line, the key is nowhere.
 #![cfg(unix)]
 
 mod llm_stub;
 
 use std::collections::HashMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use lafter::describe::Descriptions;
 use lafter::describe::generate::{Endpoint, Generator, Request, Settings};
+use llm_stub::run::{KEY, Run, refused, text};
 use llm_stub::{Act, Stub};
 use serde_json::Value;
-use tempfile::TempDir;
-
-const KEY: &str = "sk-this-must-never-be-seen-4711";
-
-/// A folder with a class file and a place for the output.
-struct Run {
-    dir: TempDir,
-    address: String,
-    extra: Vec<String>,
-}
-
-impl Run {
-    fn new(stub: &Stub, classes: &str, extra: &[&str]) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        std::fs::write(dir.path().join("names.txt"), classes).unwrap();
-        Self { dir, address: stub.address.clone(), extra: extra.iter().map(ToString::to_string).collect() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn read(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
-    }
-
-    fn command(&self) -> Command {
-        let mut command = lafter();
-        command.arg("describe").arg("--classes").arg(self.path("names.txt")).arg("--out").arg(self.path("texts.json"));
-        command.args(["--endpoint", &self.address, "--llm", "stub"]).args(&self.extra);
-        command.env("OPENAI_API_KEY", KEY).stdin(Stdio::null());
-        command
-    }
-
-    fn run(&self) -> Output {
-        self.command().output().unwrap()
-    }
-
-    fn good(&self) -> String {
-        let output = self.run();
-        assert!(output.status.success(), "{}", text(&output.stderr));
-        text(&output.stdout)
-    }
-
-    fn lines(&self, name: &str) -> Vec<Value> {
-        self.read(name).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-}
-
-fn lafter() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "OPENAI_API_KEY"] {
-        command.env_remove(name);
-    }
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Fails with this status and one line that holds every one of `words`; the key is nowhere.
-fn refused(output: &Output, status: i32, words: &[&str]) -> String {
-    let stderr = text(&output.stderr);
-    assert_eq!(output.status.code(), Some(status), "{stderr}");
-    let errors: Vec<&str> = stderr.lines().filter(|line| line.starts_with("error: ")).collect();
-    assert_eq!(errors.len(), 1, "{stderr}");
-    assert!(!stderr.contains(KEY) && !text(&output.stdout).contains(KEY), "{stderr}");
-    for word in words {
-        assert!(errors[0].contains(word), "\"{}\" does not say \"{word}\"", errors[0]);
-    }
-    errors[0].to_string()
-}
 
 #[test]
 fn a_whole_run_is_traced_and_a_second_asks_nothing() {
@@ -270,147 +197,14 @@ fn a_key_that_a_server_echoes_gets_nowhere() {
 }
 
 #[test]
-fn a_reader_that_leaves_early_is_no_fault() {
-    let dir = tempfile::tempdir().unwrap();
-    let names = dir.path().join("names.txt");
-    std::fs::write(&names, (0..20_000).map(|i| format!("thing {i}\n")).collect::<String>()).unwrap();
-    let mut command = lafter();
-    command.args(["describe", "--dry-run", "--classes"]).arg(&names).stderr(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn().unwrap();
-    drop(child.stdout.take());
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success() && output.stderr.is_empty(), "{}", text(&output.stderr));
-    if let Ok(full) = std::fs::OpenOptions::new().write(true).open("/dev/full") {
-        let output = command.stdout(full).spawn().unwrap().wait_with_output().unwrap();
-        refused(&output, 1, &["standard output"]);
-    }
-}
-
-/// Nothing is asked where the answers could not be written, or would be written over what is read.
-#[test]
-fn outputs_that_cannot_be_are_refused_before_anything_is_asked() {
-    let stub = Stub::default();
-    let run = Run::new(&stub, "owl\n", &["--completions", "1"]);
-    let path = |name: &str| run.path(name).display().to_string();
-    let with = |options: &[&str]| {
-        let mut command = lafter();
-        command.args(["describe", "--endpoint", &stub.address, "--llm", "stub"]).args(options);
-        command.output().unwrap()
-    };
-    std::fs::write(run.path("q.txt"), "Describe {}.\n").unwrap();
-    let (names, queries) = (path("names.txt"), path("q.txt"));
-    refused(&with(&["--classes", &names, "--out", &run.dir.path().display().to_string()]), 2, &["is a folder"]);
-    refused(&with(&["--classes", &names, "--out", &names]), 2, &["names.txt", "overwritten"]);
-    refused(&with(&["--classes", &names, "--queries", &queries, "--out", &queries]), 2, &["q.txt", "overwritten"]);
-    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &path("x.json")]), 2, &["overwritten"]);
-    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &names]), 2, &["overwritten"]);
-    refused(&with(&["--classes", &names, "--out", &path("x.json"), "--journal", &queries]), 2, &["another kind"]);
-    assert_eq!((stub.requests(), run.read("names.txt").as_str(), run.read("q.txt").as_str()), (0, "owl\n", "Describe {}.\n"));
-}
-
-#[test]
 fn a_key_is_shown_nowhere() {
     let stub = Stub::default();
-    // PATH is set everywhere; its value stands for a key
     let Err(error) = Endpoint::new(&stub.address, "m").unwrap().key_from_env("LAFTER_NO_SUCH_KEY") else { panic!() };
     assert!(error.is_usage());
+    // PATH is set everywhere; its value stands for a key
     let endpoint = Endpoint::new(&stub.address, "m").unwrap().key_from_env("PATH");
     let (shown, value) = (format!("{:?}", endpoint.unwrap()), std::env::var("PATH").unwrap());
     assert!(shown.contains("key from PATH") && !shown.contains(&value), "{shown}");
-}
-
-#[test]
-fn kill_9_in_the_middle_and_nothing_is_asked_twice() {
-    const ANSWERED: usize = 23;
-    let stub = Stub::start(|ask| if ask.number < ANSWERED { Act::Say(format!("A sentence about {}", ask.query)) } else { Act::Hang });
-    let names: String = (0..12).map(|i| format!("thing {i}\n")).collect();
-    let run = Run::new(&stub, &names, &["--completions", "1", "--concurrency", "4"]);
-    let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let journal = run.path("texts.journal.jsonl");
-    let lines = || std::fs::read_to_string(&journal).unwrap_or_default().lines().count();
-    wait_for(|| lines() == ANSWERED && stub.requests() == ANSWERED + 4);
-    child.kill().unwrap(); // SIGKILL
-    child.wait().unwrap();
-    assert!(!run.path("texts.json").exists());
-    let first: HashMap<String, usize> = stub.answered();
-    assert_eq!(first.len(), ANSWERED);
-    // the process died while it wrote
-    let whole = std::fs::read(&journal).unwrap();
-    std::fs::write(&journal, [&whole[..], &whole[..50]].concat()).unwrap();
-
-    stub.behave(|ask| Act::Say(format!("A sentence about {}", ask.query)));
-    let stdout = run.good();
-    assert!(stdout.contains(&format!("60 requests: {ANSWERED} known, {} answered, 0 unanswered", 60 - ANSWERED)), "{stdout}");
-    let (asked, answered) = (stub.asked(), stub.answered());
-    assert_eq!((answered.len(), lines()), (60, 60));
-    assert!(answered.values().all(|n| *n == 1), "answered twice: {answered:?}");
-    assert!(first.keys().all(|key| asked[key].0 == 1), "asked again though answered");
-    // only the four that were in flight, whose answers never came
-    assert_eq!(asked.values().filter(|(n, _)| *n == 2).count(), 4);
-}
-
-/// Killed again and again, whenever it happens to be: what is in the journal is never asked again, and nothing but what was
-/// in flight at a kill is asked a second time.
-#[test]
-fn kill_9_at_any_moment() {
-    const AT_ONCE: usize = 8;
-    let stub = Stub::start(|ask| {
-        let wait = Duration::from_millis(ask.number as u64 * 7919 % 40);
-        Act::Slow(wait, format!("A sentence about {}", ask.query))
-    });
-    let names: String = (0..40).map(|i| format!("thing {i}\n")).collect();
-    let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "8"]);
-    let journalled = || -> Vec<String> {
-        let whole = std::fs::read_to_string(run.path("texts.journal.jsonl")).unwrap_or_default();
-        let lines = whole.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let records = lines.map(|line| serde_json::from_str::<Value>(line).unwrap());
-        records.map(|r| format!("{}#{}", r["query"].as_str().unwrap(), 7777 + r["completion"].as_u64().unwrap())).collect()
-    };
-    let (mut kills, mut known) = (0, HashMap::new());
-    for wait in [60, 310, 20, 170, 90, 230] {
-        let mut child = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-        std::thread::sleep(Duration::from_millis(wait));
-        child.kill().unwrap(); // SIGKILL
-        kills += usize::from(!child.wait().unwrap().success());
-        let asked = stub.asked();
-        for key in journalled() {
-            let times = asked[&key].0;
-            known.entry(key).or_insert(times);
-        }
-    }
-    let before = known.len();
-    run.good();
-    let asked = stub.asked();
-    println!("{kills} kills, {before} of 400 answers known before the last run, {} requests", stub.requests());
-    assert!(known.iter().all(|(key, times)| asked[key].0 == *times), "asked again though it was in the journal");
-    assert_eq!((asked.len(), journalled().len()), (400, 400));
-    assert!(stub.requests() <= 400 + kills * AT_ONCE, "{} requests after {kills} kills", stub.requests());
-}
-
-#[test]
-fn ctrl_c_stops_after_the_answers_in_flight_and_says_how_to_go_on() {
-    let stub = Stub::start(|ask| Act::Slow(Duration::from_millis(150), format!("A sentence about {}", ask.query)));
-    let names: String = (0..40).map(|i| format!("thing {i}\n")).collect();
-    let run = Run::new(&stub, &names, &["--completions", "1", "--concurrency", "3"]);
-    let child = run.command().stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    wait_for(|| stub.requests() >= 6);
-    unsafe { libc::kill(child.id() as i32, libc::SIGINT) };
-    let output = child.wait_with_output().unwrap();
-    let line = refused(&output, 1, &["interrupted", "of 200 answers", "same command goes on"]);
-    let lines = run.lines("texts.journal.jsonl").len();
-    assert!(lines == stub.requests() && line.contains(&format!("{lines} of 200")), "{line}: {} requests", stub.requests());
-    assert!(!run.path("texts.json").exists());
-}
-
-#[test]
-fn two_runs_cannot_share_a_journal() {
-    let stub = Stub::start(|_| Act::Hang);
-    let run = Run::new(&stub, "owl\n", &[]);
-    let mut first = run.command().stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    wait_for(|| stub.requests() > 0);
-    refused(&run.run(), 2, &["texts.journal.jsonl", "another process"]);
-    first.kill().unwrap();
-    first.wait().unwrap();
 }
 
 /// Ten thousand queries, 32 at a time: 16 MB of answers pass between the two measurements, and half of that would be seen.
@@ -450,27 +244,6 @@ fn resident(pid: usize) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmRSS")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse().unwrap()
-}
-
-#[test]
-fn class_files_as_people_write_them() {
-    let stub = Stub::default();
-    let run = Run::new(&stub, "\u{feff}crane\r\n\r\nFlügel\r\n犬\r\n  \r\ncrane\r\n", &["--completions", "1"]);
-    let output = run.run();
-    let stderr = text(&output.stderr);
-    assert!(output.status.success(), "{stderr}");
-    assert!(stderr.contains("left out: 2") && stderr.contains("repeat an earlier one: 1"), "{stderr}");
-    // two classes of one name share the answers: 3 × 5 requests, not 4 × 5
-    assert_eq!(stub.requests(), 15);
-    let descriptions = Descriptions::read(run.path("texts.json")).unwrap();
-    let sentences = descriptions.for_classes(&["crane", "Flügel", "犬", "crane"]).unwrap();
-    assert!(sentences[0] == sentences[3] && sentences[1][0].contains("Flügel") && sentences[2][0].contains('犬'));
-
-    let empty = Run::new(&stub, "\n\n", &[]);
-    refused(&empty.run(), 1, &["holds no class names"]);
-    let binary = Run::new(&stub, "", &[]);
-    std::fs::write(binary.path("names.txt"), b"a\nb\xff\n").unwrap();
-    refused(&binary.run(), 1, &["not UTF-8"]);
 }
 
 #[test]
@@ -548,70 +321,6 @@ fn the_model_writes_the_queries_first() {
 }
 
 #[test]
-fn dry_runs_files_and_random_words_ask_nobody() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = |name: &str| dir.path().join(name).display().to_string();
-    std::fs::write(path("names.txt"), "river\nice field\n").unwrap();
-    std::fs::write(
-        path("texts.json"),
-        r#"{"river": ["A river is blue. It winds.", "a river is blue! It winds", "."], "ice_field": ["\nIt is white\nand cold."]}"#,
-    )
-    .unwrap();
-    let run = |extra: &[&str]| {
-        let output = lafter().arg("describe").args(["--classes", &path("names.txt")]).args(extra).output().unwrap();
-        (text(&output.stdout), output)
-    };
-    let (stdout, output) = run(&["--dry-run", "--domain", "satellite", "--completions", "3"]);
-    assert!(output.status.success() && stdout.contains("Describe what an ice field looks like from a satellite."), "{stdout}");
-    assert!(stdout.trim_end().ends_with("10 queries × 3 completions = 30 requests"), "{stdout}");
-    let (stdout, _) = run(&["--dry-run", "--style", "cupl-full", "--domain", "satellite", "--json"]);
-    let json: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((json["queries"].as_array().unwrap().len(), &json["requests"]), (6, &30.into()));
-    let (stdout, _) = run(&["--dry-run", "--style", "meta"]);
-    assert!(stdout.contains("some of its classes: river, ice field") && stdout.contains("1 request for the queries"), "{stdout}");
-
-    let (stdout, output) = run(&["--from", &path("texts.json"), "--out", &path("clean.json")]);
-    assert!(output.status.success(), "{}", text(&output.stderr));
-    assert!(stdout.contains("2 descriptions of 2 classes"), "{stdout}");
-    let clean = std::fs::read_to_string(path("clean.json")).unwrap();
-    assert!(clean.contains("\"A river is blue. It winds.\"") && clean.contains("\"It is white and cold.\""), "{clean}");
-    // others wrote it: file and content are known, how it was drawn is not
-    let trace = std::fs::read_to_string(path("clean.trace.jsonl")).unwrap();
-    assert!(trace.contains("texts.json@") && trace.contains("\"settings\":null"), "{trace}");
-
-    let (stdout, output) = run(&["--random-words", "7", "--out", &path("control.json")]);
-    assert!(output.status.success() && stdout.contains("14 sentences"), "{stdout}");
-    let control = Descriptions::read(path("control.json")).unwrap().for_classes(&["river", "ice field"]).unwrap();
-    assert!(control[1].len() == 7 && control[1][0].starts_with("A photo of an ice field, which has "));
-
-    for (words, extra) in [
-        (&["nobody to ask", "--endpoint"][..], &["--out", "x.json"][..]),
-        (&["--out"], &["--llm", "x"]),
-        (&["--concurrency"], &["--out", &path("x.json"), "--concurrency", "0", "--from", &path("texts.json")]),
-        (&["--concurrency", "1024"], &["--out", &path("x.json"), "--concurrency", "99999999999999999", "--from", &path("texts.json")]),
-        (&["--completions", "100000000"], &["--dry-run", "--completions", "99999999999999"]),
-        (&["--completions", "100000000"], &["--dry-run", "--completions", "9999999999999999999"]),
-        (&["--meta-queries", "1000"], &["--dry-run", "--style", "meta", "--meta-queries", "999999999999999999"]),
-        (&["--timeout", "86400"], &["--out", &path("x.json"), "--endpoint", "http://h", "--llm", "m", "--timeout", "1e300"]),
-        (&["--omit", "max_tokens"], &["--dry-run", "--endpoint", "http://h", "--llm", "m", "--omit", "model"]),
-        (&["--from", "--dry-run"], &["--dry-run", "--from", &path("texts.json")]),
-        (&["--near"], &["--out", &path("x.json"), "--near", "1.5", "--from", &path("texts.json")]),
-        (&["no domain \"moon\"", "satellite"], &["--dry-run", "--domain", "moon"]),
-        (&["--top-p"], &["--dry-run", "--top-p", "1.5"]),
-        (&["--temperature"], &["--dry-run", "--temperature", "-1"]),
-        (&["--timeout"], &["--out", &path("x.json"), "--endpoint", "http://h", "--llm", "m", "--timeout", "-3"]),
-        (&["--random-words"], &["--out", &path("x.json"), "--random-words", "0"]),
-    ] {
-        let (_, output) = run(extra);
-        let stderr = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(2), "{stderr}");
-        assert!(words.iter().all(|word| stderr.contains(word)), "{extra:?}: {stderr}");
-    }
-    let (_, output) = run(&["--from", &path("names.txt"), "--out", &path("x.json")]);
-    assert_eq!(output.status.code(), Some(1));
-}
-
-#[test]
 fn an_endpoint_alone_as_in_a_cell() {
     let stub = Stub::start(|ask| Act::Say(format!("{} Yes.", ask.query)));
     let model = Endpoint::new(&stub.address, "stub").unwrap().timeout(Duration::from_secs(5)).retries(0);
@@ -620,12 +329,4 @@ fn an_endpoint_alone_as_in_a_cell() {
     stub.behave(|_| Act::Status(500, "", String::new()));
     let error = model.generate(&Request::new("Is it?", &Settings::chat())).unwrap_err();
     assert!(matches!(error, lafter::Error::Unanswered(_)), "{error}");
-}
-
-fn wait_for(mut condition: impl FnMut() -> bool) {
-    let end = Instant::now() + Duration::from_secs(60);
-    while !condition() {
-        assert!(Instant::now() < end, "waited for a minute");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -1,5 +1,9 @@
 //! A stand-in for an OpenAI-compatible server that misbehaves on demand, and counts what it is asked.
 
+#![allow(dead_code)] // each test is a program of its own and needs a part of this
+
+pub mod run;
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
