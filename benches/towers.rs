@@ -52,7 +52,7 @@ fn main() -> Result<()> {
         }
     }
     if let (Some(model), [row]) = (&model, &rows[..]) {
-        return measure(row, Path::new(model), &common::device::open(&device)?, repetitions);
+        return measure(row, Path::new(model), &lafter::device::open(&device)?, repetitions);
     }
     let folder = tempfile::tempdir()?;
     write_model(folder.path())?;

@@ -31,7 +31,8 @@
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
-//! | [`rng`], [`error`], [`allocator`] | the one source of randomness, the one error, the memory of a program that trains |
+//! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
+//! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
 //! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
@@ -62,6 +63,7 @@ pub mod clip;
 mod contain;
 pub mod data;
 pub mod describe;
+pub mod device;
 pub mod embed;
 pub mod error;
 pub mod eval;

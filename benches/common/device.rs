@@ -1,21 +1,6 @@
-//! The device of a benchmark: `--device cpu`, `cuda` or `cuda:N`; TF32 by the name of the row; the peak of its memory.
+//! A benchmark on a GPU: TF32 by the name of the row, and the peak of the device's memory.
 
 use candle_core::Device;
-
-/// The device of that name; on a GPU the benchmark must be built with `--features cuda`.
-pub fn open(spec: &str) -> lafter::Result<Device> {
-    let ordinal = match spec {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
-    };
-    let usage = |problem: &str| lafter::Error::Usage(format!("--device {spec}: {problem}"));
-    let ordinal = ordinal.ok_or_else(|| usage("expected cpu, cuda or cuda:N"))?;
-    if !cfg!(feature = "cuda") {
-        return Err(usage("built without CUDA: cargo bench --features cuda"));
-    }
-    Ok(Device::new_cuda(ordinal)?)
-}
 
 /// On a GPU a row whose name ends in `tf32` or `bf16` may round the factors of its f32 products to TF32; others may not.
 pub fn choose_tf32(row: &str) {

@@ -24,7 +24,7 @@ impl Bench {
         while let Some(argument) = arguments.next() {
             match argument.as_str() {
                 "--repetitions" => this.repetitions = arguments.next().and_then(|n| n.parse().ok()).unwrap_or(repetitions),
-                "--device" => this.device = device::open(&arguments.next().unwrap_or_default())?,
+                "--device" => this.device = lafter::device::open(&arguments.next().unwrap_or_default())?,
                 _ => this.rows.push(argument),
             }
         }

@@ -14,20 +14,10 @@ use super::args::{ClassArgs, Common, EmbedArgs, EvaluateArgs, ModelArgs, Predict
 use super::bars::Bars;
 use super::say::{note, say};
 
-/// `cpu`, `cuda`, `cuda:N`; on a GPU with TF32 where that was chosen.
+/// The device that was chosen; on a GPU with TF32 where that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
-    let spec = common.device.as_str();
-    let ordinal = match spec {
-        "cpu" => return Ok(Device::Cpu),
-        "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
-    };
-    let Some(ordinal) = ordinal else { return Err(Error::Usage(format!("--device {spec}: expected cpu, cuda or cuda:N"))) };
-    if !cfg!(feature = "cuda") {
-        return Err(Error::Usage(format!("--device {spec}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
-    }
     candle_core::cuda::set_gemm_reduced_precision_f32(common.tf32);
-    Ok(Device::new_cuda(ordinal)?)
+    lafter::device::open(&common.device)
 }
 
 pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip> {
