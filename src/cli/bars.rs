@@ -29,13 +29,11 @@ impl Bars {
                 bar.set_prefix(stage.clone());
                 self.bar = Some(bar);
             }
-            Event::Advanced { stage, done, total, loss, accuracy } => {
+            Event::Advanced { stage, done, total, .. } => {
                 if let Some(bar) = &self.bar {
                     bar.set_position(*done as u64);
-                    let loss = loss.map(|loss| format!("loss {loss:.3}"));
-                    let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
                     let left = self.left.after(stage, *done, *total).map(|left| format!("{} left", in_words(left))); // of all epochs
-                    bar.set_message([left, loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join("  "));
+                    bar.set_message(left.into_iter().chain(event.measures()).collect::<Vec<_>>().join("  "));
                 }
             }
             Event::Notice(text) => match &self.bar {

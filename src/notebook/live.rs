@@ -99,9 +99,7 @@ impl Live {
                 if let Some(bar) = &mut self.bar {
                     (bar.done, bar.total) = (*done, *total);
                     bar.left = self.left.after(stage, *done, *total);
-                    let loss = loss.map(|loss| format!("loss {loss:.3}"));
-                    let accuracy = accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"));
-                    bar.words = [loss, accuracy].into_iter().flatten().collect::<Vec<_>>().join(", ");
+                    bar.words = event.measures().join(", ");
                     if bar.started.elapsed() >= WORTH_A_BAR || bar.shown.is_some() {
                         bar.draw(false);
                     }

@@ -29,6 +29,15 @@ pub enum Event {
     Finished { stage: String, seconds: f64 },
 }
 
+impl Event {
+    /// What the latest step measured, in words: "loss 0.532", "accuracy 71.4 %".
+    pub fn measures(&self) -> Vec<String> {
+        let Self::Advanced { loss, accuracy, .. } = self else { return Vec::new() };
+        let loss = loss.map(|loss| format!("loss {loss:.3}"));
+        loss.into_iter().chain(accuracy.map(|accuracy| format!("accuracy {accuracy:.1} %"))).collect()
+    }
+}
+
 /// A listener that says nothing.
 pub fn silent(_: &Event) {}
 
