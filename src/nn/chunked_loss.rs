@@ -20,9 +20,9 @@ const CHUNK: usize = 16 * 1024;
 /// The gradients are made on the way, chunk by chunk: g = (p − q)/n at the logits, q the smoothed label; then from the last
 /// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·[x > 0] for the layer before.
 ///
-/// `cargo bench --features cuda --bench text_epoch -- text_epochs_f32 --device cuda` measures a hundred epochs of it; no GPU was at
-/// hand for a number. It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in
-/// their plainest form, so that the sums can be tested where there is no GPU.
+/// It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in their
+/// plainest form, so that the sums can be tested where there is no GPU. No GPU was at hand for a number:
+/// `cargo bench --features cuda --bench text_epoch -- text_epochs_f32 --device cuda` measures a hundred epochs.
 pub(crate) struct ChunkedLoss<'a> {
     /// `[n, d]` f32, of any length.
     pub features: &'a Tensor,
