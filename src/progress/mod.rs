@@ -30,7 +30,13 @@ pub enum Event {
 }
 
 impl Event {
-    /// What the latest step measured, in words: "loss 0.532", "accuracy 71.4 %".
+    /// What the latest step measured, in words.
+    ///
+    /// ```
+    /// use lafter::progress::Event;
+    /// let event = Event::Advanced { stage: "tuning 3/16".into(), done: 2, total: 30, loss: Some(0.5321), accuracy: Some(71.42) };
+    /// assert_eq!(event.measures(), ["loss 0.532", "accuracy 71.4 %"]);
+    /// ```
     pub fn measures(&self) -> Vec<String> {
         let Self::Advanced { loss, accuracy, .. } = self else { return Vec::new() };
         let loss = loss.map(|loss| format!("loss {loss:.3}"));
