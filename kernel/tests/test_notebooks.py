@@ -33,12 +33,24 @@ class Notebooks(unittest.TestCase):
 
 
 class Lessons(unittest.TestCase):
-    def test_every_lesson_runs_from_top_to_bottom(self):
+    def test_every_lesson_runs_from_top_to_bottom_and_its_solutions_after_it(self):
         for path in lessons.paths():
             with self.subTest(path.name), lessons.workplace() as folder:
-                notebook = lessons.read(path)
-                lessons.execute(notebook, folder)
-                self.assertEqual(lessons.faults(notebook), [])
+                tried = lessons.with_solutions(lessons.read(path))
+                lessons.execute(tried, folder)
+                self.assertEqual(lessons.faults(tried), [])
+
+    def test_a_solution_that_fails_is_named_and_not_kept(self):
+        folded = ["```rust\nprintln!(\"{}\", x + 1);\n```\nSo.", "```rust\nno_such_name\n```", "```rust\nlet y = x;\n```", "No code."]
+        text = "".join(f"<details><summary>Solution</summary>\n\n{solution}\n</details>\n" for solution in folded)
+        cells = [nbformat.v4.new_code_cell("let x = 1;\nx"), nbformat.v4.new_markdown_cell(text)]
+        notebook = nbformat.v4.new_notebook(cells=cells)
+        tried = lessons.with_solutions(notebook)
+        lessons.execute(tried, ".")
+        found = lessons.faults(tried)
+        self.assertEqual([fault.split(":")[0] for fault in found], ["solution 2", "solution 3", "solution 4"], found)
+        self.assertEqual(lessons.faults(notebook), [])
+        self.assertEqual(len(notebook.cells), 2)
 
     def test_every_lesson_is_kept_with_its_outputs(self):
         for path in lessons.paths():
