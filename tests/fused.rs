@@ -167,10 +167,7 @@ proptest! {
         let (layer, x) = (linear(&mut rng, inputs, outputs), variable(&mut rng, &[rows, inputs], 1.0));
         let g = normal(&mut rng, &[rows, outputs], 1.0);
         for isa in Isa::available() {
-            let round = |t: &Tensor| match format!("{isa:?}") == "Avx512Bf16" {
-                true => f64s(&t.to_dtype(DType::BF16).unwrap()),
-                false => f64s(t), // multiplies in f32
-            };
+            let round = |t: &Tensor| if isa.multiplies_bf16() { f64s(&t.to_dtype(DType::BF16).unwrap()) } else { f64s(t) };
             let y = layer.packed(Precision::Bf16, isa).unwrap().forward(&x).unwrap();
             let weight = round(&layer.weight);
             let plain = Linear::new(weight.clone(), layer.bias.as_ref().map(f64s)).forward_plain(&round(&x)).unwrap();

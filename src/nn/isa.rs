@@ -60,6 +60,15 @@ impl Isa {
         levels.into_iter().filter(|level| *level <= Self::best().0).map(Self).collect()
     }
 
+    /// Whether products of bf16 are among them: only there does a layer packed in [`Precision::Bf16`](super::Precision::Bf16)
+    /// round its numbers; elsewhere it multiplies in f32.
+    pub fn multiplies_bf16(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self.0 == Level::Avx512Bf16;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     pub(super) fn level(self) -> Level {
         self.0
     }
