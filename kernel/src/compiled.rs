@@ -17,9 +17,13 @@ const MOST: usize = 400;
 
 /// One cell's place among the kept.
 pub struct Kept {
-    library: PathBuf,
-    failure: PathBuf,
-    source: PathBuf,
+    library: Entry,
+    failure: Entry,
+}
+
+/// A file, and beside it the text that it was made from.
+struct Entry {
+    file: PathBuf,
     text: String,
 }
 
@@ -35,48 +39,60 @@ pub enum Found {
 impl Kept {
     /// `source` is what evcxr generated for the cell; `circumstances` all else that the result depends on.
     pub fn new(layout: &Layout, source: &str, circumstances: &str) -> Self {
-        let text = format!("// {}\n{}", circumstances.replace('\n', "\n// "), in_order(source));
-        let mut hasher = DefaultHasher::new();
-        text.hash(&mut hasher);
-        let stem = layout.compiled().join(format!("{:016x}", hasher.finish()));
-        Self { library: stem.with_extension("so"), failure: stem.with_extension("json"), source: stem.with_extension("rs"), text }
+        let entry = |source: &str, end: &str| {
+            let text = format!("// {end}\n// {}\n{source}", circumstances.replace('\n', "\n// "));
+            let mut hasher = DefaultHasher::new();
+            text.hash(&mut hasher);
+            Entry { file: layout.compiled().join(format!("{:016x}.{end}", hasher.finish())), text }
+        };
+        // what Cargo says names lines: it is true of the very same source only
+        Self { library: entry(&in_order(source), "so"), failure: entry(source, "json") }
     }
 
     /// What was kept; a library is copied to `to`.
     pub fn fetch(&self, to: &Path) -> Option<Found> {
-        if fs::read_to_string(&self.source).ok()? != self.text {
+        if self.failure.is_kept() {
+            return fs::read(&self.failure.file).ok().map(Found::Failure);
+        }
+        if !self.library.is_kept() {
             return None;
         }
-        let found = match fs::read(&self.failure) {
-            Ok(said) => Found::Failure(said),
-            Err(_) => {
-                fs::create_dir_all(to.parent()?).ok()?;
-                fs::copy(&self.library, to).ok()?;
-                Found::Library
-            }
-        };
-        if let Ok(file) = fs::File::options().append(true).open(&self.source) {
-            let _ = file.set_modified(SystemTime::now()); // in a folder that is not ours to write in it only ages
-        }
-        Some(found)
+        fs::create_dir_all(to.parent()?).ok()?;
+        fs::copy(&self.library.file, to).ok()?;
+        Some(Found::Library)
     }
 
     /// Keeps a library that was just compiled.
     pub fn keep(&self, library: &Path) -> Result<()> {
-        self.write(&self.library, &fs::read(library)?)
+        self.library.write(&fs::read(library)?)
     }
 
     /// Keeps what Cargo said of a cell that does not compile.
     pub fn keep_failure(&self, said: &[u8]) -> Result<()> {
-        self.write(&self.failure, said)
+        self.failure.write(said)
+    }
+}
+
+impl Entry {
+    fn source(&self) -> PathBuf {
+        self.file.with_extension("rs")
+    }
+
+    /// The text is compared, not only its hash.
+    fn is_kept(&self) -> bool {
+        let kept = fs::read_to_string(self.source()).is_ok_and(|text| text == self.text);
+        if let (true, Ok(file)) = (kept, fs::File::options().append(true).open(self.source())) {
+            let _ = file.set_modified(SystemTime::now()); // in a folder that is not ours to write in it only ages
+        }
+        kept
     }
 
     /// The source last: without it nothing is found. Another session may write the same at the same time.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<()> {
-        let folder = path.parent().unwrap_or(path);
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let folder = self.file.parent().unwrap_or(&self.file);
         fs::create_dir_all(folder)?;
         let new = folder.join(format!("new-{}", std::process::id()));
-        for (path, bytes) in [(path, bytes), (&self.source, self.text.as_bytes())] {
+        for (path, bytes) in [(&self.file, bytes), (&self.source(), self.text.as_bytes())] {
             fs::write(&new, bytes)?;
             fs::rename(&new, path)?;
         }
@@ -153,8 +169,15 @@ mod tests {
         assert_eq!(wrong.fetch(&to), None);
         wrong.keep_failure(b"no").unwrap();
         assert_eq!(wrong.fetch(&to), Some(Found::Failure(b"no".to_vec())));
+        // in another order the library is the same, but what Cargo says names other lines
+        let two = |first: &str, second: &str| Kept::new(&layout, &format!("use {first};\nuse {second};\n"), "opt 1");
+        two("a", "b").keep(&library).unwrap();
+        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library));
+        two("a", "b").keep_failure(b"line 1").unwrap();
+        assert_eq!(two("a", "b").fetch(&to), Some(Found::Failure(b"line 1".to_vec())));
+        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library));
         // the text is compared, not only its hash
-        fs::write(&kept.source, "something else").unwrap();
+        fs::write(kept.library.source(), "something else").unwrap();
         assert_eq!(kept.fetch(&to), None);
         fs::remove_dir_all(data).unwrap();
     }

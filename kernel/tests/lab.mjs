@@ -17,7 +17,7 @@ const browser = await chromium.launch({
   executablePath: process.env.CHROMIUM ?? "/usr/bin/chromium",
   args: ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-sync", "--no-first-run"],
 });
-const page = await browser.newPage({ viewport: { width: 1200, height: 900 } });
+const page = await browser.newPage({ viewport: { width: 1000, height: 760 } });
 const shot = async (name) => page.screenshot({ path: path.join(folder, `${name}.png`) });
 process.on("uncaughtException", async (error) => {
   console.error(`FAIL ${String(error).split("\n")[0]}`);
@@ -49,6 +49,7 @@ await cells.first().waitFor({ timeout: 60000 });
 await page.getByText("LaFTer (Rust)").filter({ visible: true }).first().waitFor({ timeout: 60000 });
 const news = page.locator(".Toastify button, .toastify button, .jp-toast-button").filter({ hasText: /^No$/ }); // JupyterLab's first question
 await news.first().click({ timeout: 5000 }).catch(() => {});
+await page.keyboard.press("Control+B"); // the file browser away
 await menu("Run", "Run All Cells");
 const started = Date.now();
 
