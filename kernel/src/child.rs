@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Where the kernel listens for the cell's output.
 pub const SOCKET_VARIABLE: &str = "LAFTER_KERNEL_SOCKET";
-/// Written to the cell's output before a cell runs and after it has run.
+/// Written to the cell's output before a cell runs, after its last expression, and after what the library draws then.
 pub const BEGIN: &str = "\u{1e}LAFTER_BEGIN\n";
+pub const RAN: &str = "\u{1e}LAFTER_RAN\n";
 pub const END: &str = "\u{1e}LAFTER_END\n";
 /// Above this glibc maps memory anew for each tensor, which costs a page fault a page.
 const MAP_ABOVE: i32 = 1 << 30;
@@ -67,6 +68,7 @@ fn serve() -> anyhow::Result<()> {
         write_all(1, BEGIN.as_bytes());
         call(&HOOKS.begin);
         variables = load_and_run(library, function, variables)?;
+        write_all(1, RAN.as_bytes());
         call(&HOOKS.end);
         write_all(1, END.as_bytes());
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::child::{BEGIN, END};
+use crate::child::{BEGIN, END, RAN};
 
 /// The beginning of a message from `lafter::notebook`.
 const MARK: &str = "\u{1e}LAFTER ";
@@ -102,19 +102,21 @@ impl Parser {
             self.block = Some((bare[at + CONTENT.len()..].trim().to_string(), String::new()));
             return;
         }
-        if let Some(at) = line.find(END) {
+        if let Some(at) = line.find(RAN) {
             if at > 0 {
                 self.close_bundle(pieces);
             }
             before(at, pieces);
             pieces.extend(self.take_bundle().map(Piece::Last));
-            pieces.push(Piece::End);
             return;
         }
         self.close_bundle(pieces);
         if let Some(at) = line.find(BEGIN) {
             before(at, pieces);
             pieces.push(Piece::Begin);
+        } else if let Some(at) = line.find(END) {
+            before(at, pieces);
+            pieces.push(Piece::End);
         } else if let Some((at, message)) = message(bare) {
             before(at, pieces);
             pieces.push(Piece::Message(message));
@@ -125,7 +127,6 @@ impl Parser {
         }
     }
 
-    /// A last value followed by what the library draws at the end of a cell is closed here, too.
     fn close_bundle(&mut self, pieces: &mut Vec<Piece>) {
         pieces.extend(self.take_bundle().map(Piece::Shown));
     }
@@ -173,7 +174,7 @@ mod tests {
     fn order_is_kept() {
         let mut parser = Parser::default();
         let bytes = format!(
-            "a\nb\n{CONTENT}text/html\n<p>\n</p>\n{CONTENT_END}\nc{MARK}{{\"op\":\"clear\"}}\nEVCXR_PANIC_NOTIFICATION\n{CONTENT}text/plain\n7\n{CONTENT_END}\n{END}"
+            "a\nb\n{CONTENT}text/html\n<p>\n</p>\n{CONTENT_END}\nc{MARK}{{\"op\":\"clear\"}}\nEVCXR_PANIC_NOTIFICATION\n{CONTENT}text/plain\n7\n{CONTENT_END}\n{RAN}{MARK}{{\"op\":\"update\"}}\n{END}"
         );
         let pieces = parser.feed(bytes.as_bytes());
         let expected = vec![
@@ -183,6 +184,7 @@ mod tests {
             Piece::Message(serde_json::json!({"op": "clear"})),
             Piece::Evcxr("EVCXR_PANIC_NOTIFICATION".into()),
             Piece::Last(bundle("text/plain", "7")),
+            Piece::Message(serde_json::json!({"op": "update"})), // what the library draws in the end
             Piece::End,
         ];
         assert_eq!(pieces, expected);
@@ -215,8 +217,8 @@ mod tests {
     fn a_unit_value_is_not_shown() {
         let mut parser = Parser::default();
         let unit = format!("{CONTENT}text/plain\n()\n{CONTENT_END}\n");
-        assert_eq!(parser.feed(format!("{unit}{END}").as_bytes()), [Piece::End]);
+        assert_eq!(parser.feed(format!("{unit}{RAN}{END}").as_bytes()), [Piece::End]);
         let drawn = serde_json::json!({"op": "update"});
-        assert_eq!(parser.feed(format!("{unit}{MARK}{drawn}\n{END}").as_bytes()), [Piece::Message(drawn), Piece::End]);
+        assert_eq!(parser.feed(format!("{unit}{RAN}{MARK}{drawn}\n{END}").as_bytes()), [Piece::Message(drawn), Piece::End]);
     }
 }

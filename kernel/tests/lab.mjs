@@ -44,7 +44,7 @@ const menu = async (...names) => {
   for (const name of names) await page.getByRole("menuitem", { name, exact: true }).first().click();
 };
 
-await page.goto(url);
+await page.goto(`${url}?reset`); // as it looks the first time
 await cells.first().waitFor({ timeout: 60000 });
 await page.getByText("LaFTer (Rust)").filter({ visible: true }).first().waitFor({ timeout: 60000 });
 const news = page.locator(".Toastify button, .toastify button, .jp-toast-button").filter({ hasText: /^No$/ }); // JupyterLab's first question

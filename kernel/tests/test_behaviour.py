@@ -68,7 +68,8 @@ class Behaviour(unittest.TestCase):
 
     def test_training_shows_a_bar_and_a_curve_by_itself(self):
         self.ok(TUNE)
-        result = self.ok("lafter.fit_text(&texts)?; lafter.config.image.epochs = 2; lafter.fit_images(&pictures, |_| {})?;")
+        result = self.ok("lafter.fit_text(&texts)?; lafter.config.image.epochs = 2; lafter.fit_images(&pictures, |_| {})?.len()")
+        self.assertEqual(result.data()[0]["text/plain"], "2", "the value, also where the curve is drawn once more behind it")
         html = [data["text/html"] for data in result.data("display_data")]
         self.assertEqual(sum("<progress" in text for text in html), 1, "one bar")
         self.assertEqual(sum("<svg" in text for text in html), 2, "a curve for the text classifier, one for the tuning")
@@ -213,6 +214,20 @@ class TwoNotebooks(unittest.TestCase):
             self.assertEqual(two.run("let a = 2;").status, "ok")
             self.assertEqual(one.run("a").data()[0]["text/plain"], "1")
             self.assertEqual(two.run("a").data()[0]["text/plain"], "2")
+
+
+class Again(unittest.TestCase):
+    def test_the_same_notebook_in_session_after_session(self):
+        cells = [
+            "let (a, b, c) = (vec![1], vec![2], vec![3]); let (d, e, f) = (vec![4], vec![5], vec![6]);",
+            "let moved = [a, d, f].concat();",
+            "format!(\"{b:?} {c:?} {e:?} {moved:?}\")",
+        ]
+        for _ in range(4):  # from the second on, cells come compiled; the order of their variables is another each time
+            with Session() as session:
+                results = [session.run(cell) for cell in cells]
+                self.assertEqual([result.status for result in results], ["ok"] * 3, [result.error for result in results])
+                self.assertEqual(results[-1].data()[0]["text/plain"], '"[2] [3] [5] [1, 4, 6]"')
 
 
 if __name__ == "__main__":
