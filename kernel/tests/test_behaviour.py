@@ -68,8 +68,8 @@ class Behaviour(unittest.TestCase):
 
     def test_training_shows_a_bar_and_a_curve_by_itself(self):
         self.ok(TUNE)
-        result = self.ok("lafter.fit_text(&texts)?; lafter.config.image.epochs = 2; lafter.fit_images(&pictures, |_| {})?.len()")
-        self.assertEqual(result.data()[0]["text/plain"], "2", "the value, also where the curve is drawn once more behind it")
+        result = self.ok("lafter.fit_text(&texts)?; lafter.config.image.epochs = 6; lafter.fit_images(&pictures, |_| {})?.len()")
+        self.assertEqual(result.data()[0]["text/plain"], "6", "the value, also where the curve is drawn once more behind it")
         html = [data["text/html"] for data in result.data("display_data")]
         self.assertEqual(sum("<progress" in text for text in html), 1, "one bar")
         self.assertEqual(sum("<svg" in text for text in html), 2, "a curve for the text classifier, one for the tuning")

@@ -18,6 +18,8 @@ static LIVE: Mutex<Option<Live>> = Mutex::new(None);
 
 #[derive(Default)]
 struct Live {
+    /// The cell's first stage: many short epochs are worth a bar as much as one long one.
+    began: Option<Instant>,
     bar: Option<Bar>,
     curves: Vec<Curve>,
     left: TimeLeft,
@@ -31,7 +33,6 @@ struct Bar {
     done: usize,
     words: String,
     left: Option<Duration>,
-    started: Instant,
     seconds: Option<f64>,
     stopped: bool,
     shown: Option<Display>,
@@ -79,6 +80,7 @@ impl Live {
     fn take(&mut self, event: &Event) {
         match event {
             Event::Started { stage, total, unit } => {
+                self.began.get_or_insert_with(Instant::now);
                 let shown = self.bar.take().and_then(|bar| bar.shown);
                 let (stage, unit) = (stage.clone(), unit.clone());
                 self.bar = Some(Bar {
@@ -88,7 +90,6 @@ impl Live {
                     done: 0,
                     words: String::new(),
                     left: None,
-                    started: Instant::now(),
                     seconds: None,
                     stopped: false,
                     shown,
@@ -96,11 +97,12 @@ impl Live {
                 });
             }
             Event::Advanced { stage, done, total, loss, accuracy } => {
+                let worth = self.began.is_some_and(|began| began.elapsed() >= WORTH_A_BAR);
                 if let Some(bar) = &mut self.bar {
                     (bar.done, bar.total) = (*done, *total);
                     bar.left = self.left.after(stage, *done, *total);
                     bar.words = event.measures().join(", ");
-                    if bar.started.elapsed() >= WORTH_A_BAR || bar.shown.is_some() {
+                    if worth || bar.shown.is_some() {
                         bar.draw(false);
                     }
                 }
@@ -206,5 +208,18 @@ mod tests {
         assert_eq!(live.curves.len(), 1);
         assert_eq!(live.curves[0].loss.len(), 4);
         assert!(live.bar.is_some_and(|bar| bar.shown.is_none()), "an operation of a few milliseconds needs no bar");
+    }
+
+    #[test]
+    fn many_short_epochs_are_worth_a_bar() {
+        let mut live = Live::default();
+        let mut epoch = |stage: &str| {
+            live.take(&Event::Started { stage: stage.into(), total: 1, unit: "steps".into() });
+            std::thread::sleep(WORTH_A_BAR.mul_f64(0.6));
+            live.take(&Event::Advanced { stage: stage.into(), done: 1, total: 1, loss: None, accuracy: None });
+            live.bar.as_ref().is_some_and(|bar| bar.shown.is_some())
+        };
+        epoch("tuning 1/2");
+        assert!(epoch("tuning 2/2"), "the two together take longer than {WORTH_A_BAR:?}");
     }
 }
