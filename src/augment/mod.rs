@@ -17,14 +17,15 @@
 
 mod config;
 pub mod ops;
+mod params;
 mod preprocess;
 mod sample;
 mod strong;
 
 pub use image::RgbImage;
 pub use ops::{Region, Resample};
+pub use params::{JitterStep, StrongParams};
 pub use preprocess::{CLIP_MEAN, CLIP_STD, Preprocess, ResizeTo};
-pub use sample::{JitterStep, StrongParams};
 pub use strong::StrongAugment;
 
 use candle_core::{Device, Tensor};

@@ -5,14 +5,30 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use image::RgbImage;
 
-use crate::data::dataset::{Dataset, ImageSource};
+use crate::data::dataset::Dataset;
 use crate::data::picture_cache::{PictureCache, Slot};
+use crate::data::source::ImageSource;
 use crate::error::Result;
+
+impl Dataset {
+    /// The same pictures; their views, and the pictures themselves as far as there is room, are kept once they were made, up
+    /// to `limit_bytes` of pixels in a memory-mapped temporary file.
+    ///
+    /// Results are the same with and without, bit for bit; beyond the limit pictures are decoded at each access as before.
+    pub fn cached(&self, limit_bytes: usize) -> Self {
+        self.cached_in(&PictureCache::new(limit_bytes))
+    }
+
+    /// [`cached`](Self::cached) in a cache that several data sets share.
+    pub fn cached_in(&self, cache: &PictureCache) -> Self {
+        Self::new(Cached::new(self.clone(), cache.clone()))
+    }
+}
 
 /// Keeps pixels in a [`PictureCache`]. Failures are not kept: they fail again, with their reason.
 ///
 /// Views come first, for they are small and save decoding and resizing: the pictures themselves leave room for a view of each.
-pub(crate) struct Cached {
+struct Cached {
     inner: Dataset,
     cache: PictureCache,
     pictures: Vec<Slot>,
@@ -25,7 +41,7 @@ pub(crate) struct Cached {
 }
 
 impl Cached {
-    pub(crate) fn new(inner: Dataset, cache: PictureCache) -> Self {
+    fn new(inner: Dataset, cache: PictureCache) -> Self {
         let pictures = slots(inner.len());
         Self { inner, cache, pictures, views: OnceLock::new(), size: OnceLock::new(), wanted: AtomicUsize::new(0) }
     }

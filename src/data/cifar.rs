@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::data::dataset::ImageSource;
+use crate::data::source::ImageSource;
 use crate::data::split::choose;
 use crate::describe::names::read_text;
 use crate::error::{Error, Result};

@@ -1,4 +1,4 @@
-//! [`ImageSource`], what a format must provide, and [`Dataset`], the handle that everything else takes.
+//! [`Dataset`], the handle that everything else takes.
 
 use std::fmt;
 use std::sync::Arc;
@@ -6,49 +6,9 @@ use std::sync::Arc;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use crate::data::cached::Cached;
-use crate::data::picture_cache::PictureCache;
+use crate::data::source::ImageSource;
 use crate::describe::names::{ClassNames, relabelling};
 use crate::error::{Error, Result};
-
-/// Pictures that can be had by index, in any order, from several threads.
-pub trait ImageSource: Send + Sync {
-    /// How many pictures there are.
-    fn len(&self) -> usize;
-
-    /// True where there are none.
-    fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
-    /// The class names, in label order; empty where nothing is labelled.
-    fn classes(&self) -> &[String];
-
-    /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` where it is not known.
-    fn label(&self, i: usize) -> Option<usize>;
-
-    /// A name that leads the user to picture `i`: a path, or a file and a row.
-    fn name(&self, i: usize) -> String;
-
-    /// Picture `i`, decoded.
-    fn image(&self, i: usize) -> Result<RgbImage>;
-
-    /// `make` of picture `i`, where `kind` names what is made; `picture` is picture `i` where the caller has it already.
-    ///
-    /// A source that keeps views gives back one of the same kind. Others make it each time.
-    fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
-        let _ = kind;
-        match picture {
-            Some(picture) => Ok(make(picture)),
-            None => Ok(make(&self.image(i)?)),
-        }
-    }
-
-    /// Where the pictures come from, for messages.
-    fn origin(&self) -> String {
-        "pictures".to_string()
-    }
-}
 
 /// A data set: a shared source, and optionally a choice of its pictures and another list of classes.
 ///
@@ -94,19 +54,6 @@ impl Dataset {
     pub fn from_arc(source: Arc<dyn ImageSource>) -> Self {
         let classes = source.classes().into();
         Self { source, indices: None, classes, relabel: None }
-    }
-
-    /// Opens a folder, a file or `hf:owner/name` as it stands: [`open`](crate::data::open) with the defaults.
-    ///
-    /// # Errors
-    /// As [`open`](crate::data::open).
-    ///
-    /// ```
-    /// let error = lafter::data::Dataset::open("/no/such/folder").unwrap_err();
-    /// assert!(error.to_string().contains("/no/such/folder"));
-    /// ```
-    pub fn open(spec: impl AsRef<std::path::Path>) -> Result<Self> {
-        crate::data::open(&spec.as_ref().to_string_lossy(), &crate::data::OpenOptions::default())
     }
 
     /// How many pictures there are.
@@ -223,19 +170,6 @@ impl Dataset {
     /// The same pictures without their labels and classes.
     pub fn unlabeled(&self) -> Self {
         Self { classes: [].into(), relabel: Some([].into()), ..self.clone() }
-    }
-
-    /// The same pictures; their views, and the pictures themselves as far as there is room, are kept once they were made, up
-    /// to `limit_bytes` of pixels in a memory-mapped temporary file.
-    ///
-    /// Results are the same with and without, bit for bit; beyond the limit pictures are decoded at each access as before.
-    pub fn cached(&self, limit_bytes: usize) -> Self {
-        self.cached_in(&PictureCache::new(limit_bytes))
-    }
-
-    /// [`cached`](Self::cached) in a cache that several data sets share.
-    pub fn cached_in(&self, cache: &PictureCache) -> Self {
-        Self::new(Cached::new(self.clone(), cache.clone()))
     }
 
     /// Position in the source of picture `i`.

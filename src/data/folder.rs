@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use crate::data::dataset::ImageSource;
 use crate::data::decode::decode_file;
+use crate::data::source::ImageSource;
 use crate::error::{Error, Result};
 
 /// Endings of the formats that the decoder reads.

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
 use hf_hub::{Cache, Repo, RepoType};
 
-use crate::data::dataset::Dataset;
-use crate::data::open::{OpenOptions, choose_files, open_parquet};
+use crate::data::options::OpenOptions;
+use crate::data::split::choose_files;
 use crate::error::{Error, Result};
 
 /// `owner/name[/configuration][@revision][:split]`, taken apart.
@@ -39,8 +39,8 @@ impl Spec {
     }
 }
 
-/// Opens `name` (what stands after `hf:`). What was downloaded once is found again without network.
-pub(crate) fn open(name: &str, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+/// The Parquet files of `name` (what stands after `hf:`) on this disk. What was downloaded once is found again without network.
+pub(crate) fn parquet_files(name: &str, split: Option<&str>, options: &OpenOptions) -> Result<Vec<PathBuf>> {
     let spec = Spec::parse(name)?;
     let origin = format!("hf:{name}");
     let wanted = spec.split.as_deref().or(split);
@@ -53,26 +53,24 @@ pub(crate) fn open(name: &str, split: Option<&str>, options: &OpenOptions) -> Re
     let offline =
         options.offline.unwrap_or_else(|| std::env::var("HF_HUB_OFFLINE").is_ok_and(|v| !matches!(v.as_str(), "" | "0" | "false")));
     if offline {
-        let files = cached()?.ok_or_else(|| {
+        return cached()?.ok_or_else(|| {
             let shown = cache.path().display();
             Error::Hub(format!(
                 "{origin}: not in the hub's cache {shown}, and offline mode is on: unset HF_HUB_OFFLINE to download it once"
             ))
-        })?;
-        return open_parquet(&files, &origin, options);
+        });
     }
     let api = connect(&cache, &repo, options).map_err(|e| fault(&origin, &e))?;
-    let files = match api.info() {
+    match api.info() {
         Ok(info) => {
             let names: Vec<String> = info.siblings.into_iter().map(|file| file.rfilename).collect();
             let chosen = select(&names, &spec, wanted, &origin)?;
-            chosen.iter().map(|name| api.get(name).map_err(|e| fault(&origin, &e))).collect::<Result<Vec<_>>>()?
+            chosen.iter().map(|name| api.get(name).map_err(|e| fault(&origin, &e))).collect()
         }
         // Downloaded once, then usable without network.
-        Err(e) if !answered(&e) => cached().ok().flatten().ok_or_else(|| fault(&origin, &e))?,
-        Err(e) => return Err(fault(&origin, &e)),
-    };
-    open_parquet(&files, &origin, options)
+        Err(e) if !answered(&e) => cached().ok().flatten().ok_or_else(|| fault(&origin, &e)),
+        Err(e) => Err(fault(&origin, &e)),
+    }
 }
 
 fn connect(cache: &Cache, repo: &Repo, options: &OpenOptions) -> std::result::Result<ApiRepo, ApiError> {

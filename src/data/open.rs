@@ -3,52 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use crate::data::dataset::Dataset;
-use crate::data::split::{Split, canonical, choose, is_split_name};
+use crate::data::options::OpenOptions;
+use crate::data::split::{Split, choose, choose_files, is_split_name};
 use crate::data::{cifar, folder, hub, parquet, split_file};
 use crate::error::{Error, Result};
-
-/// How to open a data set; the defaults suit most.
-#[derive(Clone, Debug)]
-pub struct OpenOptions {
-    /// Which split to open where a data set has several; `None` opens the only one.
-    pub split: Option<Split>,
-    /// CoOp's JSON file that says which picture belongs to which split; the data set is then the folder its paths start from.
-    pub split_file: Option<PathBuf>,
-    /// The label column of a Parquet file, where it is not `label`, `fine_label`, `labels` or `coarse_label`.
-    pub label_column: Option<String>,
-    /// Encoded pictures of Parquet files that are kept in memory, in bytes; the rest goes to a temporary file.
-    pub memory_limit: usize,
-    /// The hub's cache folder; `None`: `HF_HOME/hub`, or `~/.cache/huggingface/hub`.
-    pub hub_cache: Option<PathBuf>,
-    /// The hub's address; `None`: as `HF_ENDPOINT` says, or huggingface.co.
-    pub hub_endpoint: Option<String>,
-    /// Use only what the hub's cache holds; `None`: as `HF_HUB_OFFLINE` says.
-    pub offline: Option<bool>,
-    /// Show a bar while downloading.
-    pub progress: bool,
-}
-
-impl Default for OpenOptions {
-    fn default() -> Self {
-        Self {
-            split: None,
-            split_file: None,
-            label_column: None,
-            memory_limit: 1 << 30,
-            hub_cache: None,
-            hub_endpoint: None,
-            offline: None,
-            progress: false,
-        }
-    }
-}
-
-impl OpenOptions {
-    /// The defaults, with this split where there are several.
-    pub fn split(split: Split) -> Self {
-        Self { split: Some(split), ..Self::default() }
-    }
-}
 
 /// Opens a data set, whatever its form:
 ///
@@ -70,12 +28,28 @@ impl OpenOptions {
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     let split = options.split.map(Split::as_str);
     if let Some(name) = spec.strip_prefix("hf:") {
-        return hub::open(name, split, options);
+        let files = hub::parquet_files(name, split, options)?;
+        return open_parquet(&files, spec, options);
     }
     // A path may hold colons itself, so it is taken as it stands first.
     match spec.rsplit_once(':') {
         Some((path, name)) if !Path::new(spec).exists() && Path::new(path).exists() => open_path(Path::new(path), Some(name), options),
         _ => open_path(Path::new(spec), split, options),
+    }
+}
+
+impl Dataset {
+    /// Opens a folder, a file or `hf:owner/name` as it stands: [`open`](crate::data::open) with the defaults.
+    ///
+    /// # Errors
+    /// As [`open`](crate::data::open).
+    ///
+    /// ```
+    /// let error = lafter::data::Dataset::open("/no/such/folder").unwrap_err();
+    /// assert!(error.to_string().contains("/no/such/folder"));
+    /// ```
+    pub fn open(spec: impl AsRef<std::path::Path>) -> Result<Self> {
+        crate::data::open(&spec.as_ref().to_string_lossy(), &crate::data::OpenOptions::default())
     }
 }
 
@@ -151,7 +125,7 @@ fn parquet_files(path: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// Opens the files of one split among Parquet files below `root`.
-pub(crate) fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
     let shown = root.display().to_string();
     let relative = |file: &PathBuf| file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
     let names: Vec<String> = files.iter().map(relative).collect();
@@ -161,58 +135,6 @@ pub(crate) fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&
     open_parquet(&chosen, &origin, options)
 }
 
-pub(crate) fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions) -> Result<Dataset> {
+fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions) -> Result<Dataset> {
     Ok(Dataset::new(parquet::open(files, origin, options.label_column.as_deref(), options.memory_limit)?))
-}
-
-/// Which of the files (paths below the data set's root) make the wanted split, and the split's name, if files have splits.
-pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str) -> Result<(Vec<usize>, Option<String>)> {
-    let splits: Vec<Option<String>> = names.iter().map(|name| split_of(name)).collect();
-    let mut found: Vec<&str> = splits.iter().flatten().map(String::as_str).collect();
-    found.sort_unstable();
-    found.dedup();
-    if found.is_empty() {
-        return Ok(((0..names.len()).collect(), None));
-    }
-    let chosen = choose(&found, wanted, origin)?;
-    let of_split = |split: &Option<String>| split.as_deref() == Some(chosen);
-    let positions = splits.iter().enumerate().filter(|(_, split)| of_split(split)).map(|(i, _)| i).collect();
-    Ok((positions, Some(chosen.to_string())))
-}
-
-/// The split that a file's path tells: `data/train-00000-of-00001.parquet`, `train.parquet`, `default/train/0000.parquet`.
-fn split_of(name: &str) -> Option<String> {
-    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
-    let stem = file.strip_suffix(".parquet").unwrap_or(file);
-    // A sharded file says so, whatever the split is called.
-    if let Some((before, _)) = stem.rsplit_once("-of-")
-        && let Some((split, _)) = before.rsplit_once('-')
-    {
-        return Some(canonical(split));
-    }
-    let leading = stem.split(['-', '_', '.']).next().unwrap_or(stem);
-    let folder = folders.rsplit('/').next().unwrap_or("");
-    [stem, leading, folder].into_iter().find(|name| is_split_name(name)).map(canonical)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_tells_its_split() {
-        let split = |name: &str| split_of(name);
-        assert_eq!(split("data/train-00000-of-00002.parquet").as_deref(), Some("train"));
-        assert_eq!(split("cropped/extra-00001-of-00002.parquet").as_deref(), Some("extra"));
-        assert_eq!(split("default/validation/0000.parquet").as_deref(), Some("val"));
-        assert_eq!(split("test.parquet").as_deref(), Some("test"));
-        assert_eq!(split("train_1.parquet").as_deref(), Some("train"));
-        assert_eq!(split("pictures.parquet"), None);
-    }
-
-    #[test]
-    fn files_without_splits_belong_together() {
-        let names = ["a.parquet".to_string(), "b.parquet".to_string()];
-        assert_eq!(choose_files(&names, Some("train"), "x").unwrap(), (vec![0, 1], None));
-    }
 }

@@ -21,8 +21,8 @@ use serde_json::Value;
 
 use crate::contain::contain;
 use crate::data::blobs::{Blobs, BlobsBuilder};
-use crate::data::dataset::ImageSource;
 use crate::data::decode::decode;
+use crate::data::source::ImageSource;
 use crate::error::{Error, Result};
 
 /// Rows read at once: with large pictures still tens of megabytes only.

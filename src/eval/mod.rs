@@ -9,6 +9,7 @@ mod metrics;
 mod ordered;
 mod report;
 mod save;
+mod sections;
 mod table;
 
 pub use crate::files::save_atomically;
@@ -17,6 +18,7 @@ pub use evaluation::{ClassAccuracy, Evaluation};
 pub use memory::peak_rss_bytes;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
 pub use ordered::Named;
-pub use report::{ImageCounts, LafterReport, OracleBest, Report, TextClassifierReport, Timing, Trainable};
+pub use report::{ImageCounts, Report, Timing, Trainable};
 pub use save::to_json;
+pub use sections::{LafterReport, OracleBest, TextClassifierReport};
 pub use table::Table;

@@ -88,24 +88,9 @@ struct Slot {
     moments: Option<Tensor>,
 }
 
-/// The numbers of one step of one parameter: θ ← keep·θ − rate · m / (correct2·√v + eps), where
-/// m ← β₁ m + rest1·g and v ← β₂ v + rest2·g².
-#[cfg(feature = "cuda")]
-#[derive(Clone, Copy)]
-pub(super) struct Update {
-    pub keep: f32,
-    pub beta1: f32,
-    pub rest1: f32,
-    pub beta2: f32,
-    pub rest2: f32,
-    pub correct2: f32,
-    pub eps: f32,
-    pub rate: f32,
-}
-
 #[cfg(feature = "cuda")]
 impl Slot {
-    fn step_on_gpu(&mut self, grad: &Tensor, update: Update) -> Result<()> {
+    fn step_on_gpu(&mut self, grad: &Tensor, update: cuda::Update) -> Result<()> {
         let moments = match self.moments.take() {
             Some(moments) => moments,
             None => Tensor::stack(&[self.first.flatten_all()?, self.second.flatten_all()?], 0)?, // [2, n]
@@ -155,7 +140,7 @@ impl AdamW {
             if cuda::takes(grad, &[DType::F32]) && slot.var.dtype() == DType::F32 {
                 slot.step_on_gpu(
                     grad,
-                    Update {
+                    cuda::Update {
                         keep: (1.0 - rate * slot.weight_decay) as f32,
                         beta1: beta1 as f32,
                         rest1: (1.0 - beta1) as f32,

@@ -5,8 +5,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::config::FinetuneConfig;
-use super::finetuner::{EpochRecord, EpochSums, Finetuner};
-use crate::checkpoint::{self, Saved};
+use super::finetuner::Finetuner;
+use super::records::{EpochRecord, EpochSums};
+use crate::checkpoint::{self, Autosave, Saved};
 use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
 use crate::rng::Rng;
@@ -28,32 +29,41 @@ struct State {
 
 const KIND: &str = "tuning";
 
-pub(super) fn save(tuner: &Finetuner, path: &Path) -> Result<()> {
-    let state = State {
-        config: tuner.config.clone(),
-        weights_hash: tuner.clip.weights_hash().to_string(),
-        classifier: tuner.classifier.clone(),
-        rng: tuner.rng.clone(),
-        sums: tuner.sums.clone(),
-        history: tuner.history.clone(),
-        skipped: tuner.skipped.as_ref().map(Skipped::record),
-    };
-    checkpoint::save(path, KIND, state, &tuner.trainable.params, &tuner.optimiser)
-}
-
-pub(super) fn load(tuner: &mut Finetuner, path: &Path) -> Result<()> {
-    let saved = Saved::<State>::read(path, KIND, tuner.clip.device())?;
-    let State { config, rng, weights_hash, classifier, .. } = &saved.state;
-    // how often to evaluate changes nothing that is learned; a constant schedule may go on for longer
-    let same = FinetuneConfig { eval_every: tuner.config.eval_every, ..config.clone() };
-    let longer = FinetuneConfig { epochs: tuner.config.epochs, ..same.clone() } == tuner.config && tuner.config.schedule.is_constant();
-    let model = weights_hash == tuner.clip.weights_hash() && *classifier == tuner.classifier;
-    if !(same == tuner.config || longer) || *rng != tuner.rng || !model {
-        return Err(saved.foreign());
+impl Finetuner {
+    /// Saves a checkpoint by itself while it trains.
+    pub fn autosave(&mut self, autosave: Autosave) {
+        self.autosave = Some(autosave);
     }
-    let state = saved.restore(&tuner.trainable.params, &mut tuner.optimiser)?;
-    tuner.sums = state.sums;
-    tuner.history = state.history;
-    tuner.skipped = state.skipped.map(Skipped::from_record);
-    Ok(())
+
+    /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
+    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
+        let state = State {
+            config: self.config.clone(),
+            weights_hash: self.clip.weights_hash().to_string(),
+            classifier: self.classifier.clone(),
+            rng: self.rng.clone(),
+            sums: self.sums.clone(),
+            history: self.history.clone(),
+            skipped: self.skipped.as_ref().map(Skipped::record),
+        };
+        checkpoint::save(path.as_ref(), KIND, state, &self.trainable.params, &self.optimiser)
+    }
+
+    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the tuner must have been made with the same settings.
+    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
+        let saved = Saved::<State>::read(path.as_ref(), KIND, self.clip.device())?;
+        let State { config, rng, weights_hash, classifier, .. } = &saved.state;
+        // how often to evaluate changes nothing that is learned; a constant schedule may go on for longer
+        let same = FinetuneConfig { eval_every: self.config.eval_every, ..config.clone() };
+        let longer = FinetuneConfig { epochs: self.config.epochs, ..same.clone() } == self.config && self.config.schedule.is_constant();
+        let model = weights_hash == self.clip.weights_hash() && *classifier == self.classifier;
+        if !(same == self.config || longer) || *rng != self.rng || !model {
+            return Err(saved.foreign());
+        }
+        let state = saved.restore(&self.trainable.params, &mut self.optimiser)?;
+        self.sums = state.sums;
+        self.history = state.history;
+        self.skipped = state.skipped.map(Skipped::from_record);
+        Ok(())
+    }
 }

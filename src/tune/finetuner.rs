@@ -1,14 +1,12 @@
 //! The tuning loop: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4).
 
-use std::path::Path;
 use std::time::Instant;
 
 use candle_core::{D, Tensor};
-use serde::{Deserialize, Serialize};
 
-use super::checkpoint;
 use super::config::{FinetuneConfig, TeacherHead};
 use super::prompts::VisualPrompts;
+use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
 use super::trainable::Trainable;
 use super::tuned::Tuned;
 use crate::augment::{Preprocess, StrongAugment};
@@ -23,71 +21,8 @@ use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
 
-/// What one step did.
-#[derive(Clone, Debug)]
-pub struct StepRecord {
-    pub loss: f32,
-    /// ĉ of each image.
-    pub pseudo_labels: Vec<u32>,
-    /// The student's own answers on the strong views.
-    pub predictions: Vec<u32>,
-    /// Mean softmax confidence of the pseudo-labels, 0 to 1.
-    pub confidence: f32,
-}
-
-/// What one step did, not yet copied from the device: a copy would make the host wait for the device.
-struct OnDevice {
-    loss: Tensor,
-    pseudo_labels: Tensor,
-    predictions: Tensor,
-    confidence: Tensor,
-}
-
-impl OnDevice {
-    fn read(&self) -> Result<StepRecord> {
-        Ok(StepRecord {
-            loss: self.loss.to_scalar()?,
-            pseudo_labels: self.pseudo_labels.to_vec1()?,
-            predictions: self.predictions.to_vec1()?,
-            confidence: self.confidence.to_scalar()?,
-        })
-    }
-}
-
 /// Steps of a GPU between two looks at their results.
 const READ_EVERY: usize = 16;
-
-/// What one epoch did; a line of history.jsonl.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    pub epoch: usize,
-    /// Mean loss of eq. 4.
-    pub loss: f64,
-    /// Percent of images whose strong view the student classifies as the pseudo-label says.
-    pub agreement: f64,
-    /// Mean softmax confidence of the pseudo-labels, percent.
-    pub confidence: f64,
-    /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
-    pub pseudo_label_accuracy: Option<f64>,
-    /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
-    pub test_top1: Option<f64>,
-    pub images: usize,
-    pub steps: usize,
-    pub seconds: f64,
-}
-
-/// Running sums of the epoch under way; part of a checkpoint, so that a resumed epoch reports the same numbers.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct EpochSums {
-    pub steps: usize,
-    pub loss: f64,
-    pub agreed: usize,
-    pub confidence: f64,
-    pub right: usize,
-    pub labelled: usize,
-    pub images: usize,
-    pub seconds: f64,
-}
 
 /// Tunes visual prompts, layer-norm affines and the head on unlabeled images.
 ///
@@ -125,7 +60,7 @@ pub struct Finetuner {
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
     pub(super) skipped: Option<Skipped>,
-    autosave: Option<Autosave>,
+    pub(super) autosave: Option<Autosave>,
 }
 
 impl Finetuner {
@@ -363,21 +298,6 @@ impl Finetuner {
         let outputs =
             embed::images(test, &self.weak, self.clip.device(), embed::BATCH, "evaluating", events, |pixels| Ok(tuned.logits(pixels)?))?;
         outputs.evaluate(test)
-    }
-
-    /// Saves a checkpoint by itself while it trains.
-    pub fn autosave(&mut self, autosave: Autosave) {
-        self.autosave = Some(autosave);
-    }
-
-    /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
-    pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
-        checkpoint::save(self, path.as_ref())
-    }
-
-    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the tuner must have been made with the same settings.
-    pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        checkpoint::load(self, path.as_ref())
     }
 }
 

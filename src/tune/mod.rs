@@ -5,12 +5,14 @@ mod checkpoint;
 mod config;
 mod finetuner;
 mod prompts;
+mod records;
 mod trainable;
 mod tuned;
 
 pub use adapter::AdapterInfo;
 pub use config::{FinetuneConfig, TeacherHead};
-pub use finetuner::{EpochRecord, Finetuner, StepRecord};
+pub use finetuner::Finetuner;
 pub use prompts::VisualPrompts;
+pub use records::{EpochRecord, StepRecord};
 pub use trainable::Trainable;
 pub use tuned::Tuned;

@@ -6,7 +6,20 @@ use candle_core::cuda::cudarc::driver::PushKernelArg;
 use candle_core::{CudaStorage, Layout, Result, Shape, Tensor};
 
 use super::launch::{Kernel, by_elements, kernel, values, wrap};
-use crate::nn::adamw::Update;
+
+/// The numbers of one step of one parameter: θ ← keep·θ − rate · m / (correct2·√v + eps), where
+/// m ← β₁ m + rest1·g and v ← β₂ v + rest2·g².
+#[derive(Clone, Copy)]
+pub struct Update {
+    pub keep: f32,
+    pub beta1: f32,
+    pub rest1: f32,
+    pub beta2: f32,
+    pub rest2: f32,
+    pub correct2: f32,
+    pub eps: f32,
+    pub rate: f32,
+}
 
 /// The parameter, its gradient and its moments `[2, n]` → the new parameter and the new moments.
 pub fn adamw(parameter: &Tensor, grad: &Tensor, moments: &Tensor, update: Update) -> Result<(Tensor, Tensor)> {

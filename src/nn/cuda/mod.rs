@@ -41,7 +41,7 @@ mod text;
 
 #[cfg(feature = "cuda")]
 pub(super) use {
-    adamw::adamw,
+    adamw::{Update, adamw},
     elementwise::{activation, activation_backward},
     norm::{layer_norm, layer_norm_backward},
     rows::{softmax, softmax_backward},

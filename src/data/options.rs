@@ -1,0 +1,48 @@
+//! How to open a data set.
+
+use std::path::PathBuf;
+
+use crate::data::split::Split;
+
+/// How to open a data set; the defaults suit most.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Which split to open where a data set has several; `None` opens the only one.
+    pub split: Option<Split>,
+    /// CoOp's JSON file that says which picture belongs to which split; the data set is then the folder its paths start from.
+    pub split_file: Option<PathBuf>,
+    /// The label column of a Parquet file, where it is not `label`, `fine_label`, `labels` or `coarse_label`.
+    pub label_column: Option<String>,
+    /// Encoded pictures of Parquet files that are kept in memory, in bytes; the rest goes to a temporary file.
+    pub memory_limit: usize,
+    /// The hub's cache folder; `None`: `HF_HOME/hub`, or `~/.cache/huggingface/hub`.
+    pub hub_cache: Option<PathBuf>,
+    /// The hub's address; `None`: as `HF_ENDPOINT` says, or huggingface.co.
+    pub hub_endpoint: Option<String>,
+    /// Use only what the hub's cache holds; `None`: as `HF_HUB_OFFLINE` says.
+    pub offline: Option<bool>,
+    /// Show a bar while downloading.
+    pub progress: bool,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            split: None,
+            split_file: None,
+            label_column: None,
+            memory_limit: 1 << 30,
+            hub_cache: None,
+            hub_endpoint: None,
+            offline: None,
+            progress: false,
+        }
+    }
+}
+
+impl OpenOptions {
+    /// The defaults, with this split where there are several.
+    pub fn split(split: Split) -> Self {
+        Self { split: Some(split), ..Self::default() }
+    }
+}

@@ -1,0 +1,44 @@
+//! [`ImageSource`]: what a format must provide.
+
+use image::RgbImage;
+
+use crate::error::Result;
+
+/// Pictures that can be had by index, in any order, from several threads.
+pub trait ImageSource: Send + Sync {
+    /// How many pictures there are.
+    fn len(&self) -> usize;
+
+    /// True where there are none.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The class names, in label order; empty where nothing is labelled.
+    fn classes(&self) -> &[String];
+
+    /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` where it is not known.
+    fn label(&self, i: usize) -> Option<usize>;
+
+    /// A name that leads the user to picture `i`: a path, or a file and a row.
+    fn name(&self, i: usize) -> String;
+
+    /// Picture `i`, decoded.
+    fn image(&self, i: usize) -> Result<RgbImage>;
+
+    /// `make` of picture `i`, where `kind` names what is made; `picture` is picture `i` where the caller has it already.
+    ///
+    /// A source that keeps views gives back one of the same kind. Others make it each time.
+    fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
+        let _ = kind;
+        match picture {
+            Some(picture) => Ok(make(picture)),
+            None => Ok(make(&self.image(i)?)),
+        }
+    }
+
+    /// Where the pictures come from, for messages.
+    fn origin(&self) -> String {
+        "pictures".to_string()
+    }
+}

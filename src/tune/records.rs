@@ -1,0 +1,69 @@
+//! What a step and an epoch did.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// What one step did.
+#[derive(Clone, Debug)]
+pub struct StepRecord {
+    pub loss: f32,
+    /// ĉ of each image.
+    pub pseudo_labels: Vec<u32>,
+    /// The student's own answers on the strong views.
+    pub predictions: Vec<u32>,
+    /// Mean softmax confidence of the pseudo-labels, 0 to 1.
+    pub confidence: f32,
+}
+
+/// What one step did, not yet copied from the device: a copy would make the host wait for the device.
+pub(super) struct OnDevice {
+    pub loss: Tensor,
+    pub pseudo_labels: Tensor,
+    pub predictions: Tensor,
+    pub confidence: Tensor,
+}
+
+impl OnDevice {
+    pub fn read(&self) -> Result<StepRecord> {
+        Ok(StepRecord {
+            loss: self.loss.to_scalar()?,
+            pseudo_labels: self.pseudo_labels.to_vec1()?,
+            predictions: self.predictions.to_vec1()?,
+            confidence: self.confidence.to_scalar()?,
+        })
+    }
+}
+
+/// What one epoch did; a line of history.jsonl.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochRecord {
+    pub epoch: usize,
+    /// Mean loss of eq. 4.
+    pub loss: f64,
+    /// Percent of images whose strong view the student classifies as the pseudo-label says.
+    pub agreement: f64,
+    /// Mean softmax confidence of the pseudo-labels, percent.
+    pub confidence: f64,
+    /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
+    pub pseudo_label_accuracy: Option<f64>,
+    /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
+    pub test_top1: Option<f64>,
+    pub images: usize,
+    pub steps: usize,
+    pub seconds: f64,
+}
+
+/// Running sums of the epoch under way; part of a checkpoint, so that a resumed epoch reports the same numbers.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct EpochSums {
+    pub steps: usize,
+    pub loss: f64,
+    pub agreed: usize,
+    pub confidence: f64,
+    pub right: usize,
+    pub labelled: usize,
+    pub images: usize,
+    pub seconds: f64,
+}
