@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// The crate's result.
-pub type Result<T> = std::result::Result<T, Error>;
+/// The crate's result; with a second type it is the standard one, so that the prelude may be imported whole.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What went wrong, by the part of the work it happened in. `Display` is always a single line.
 #[derive(thiserror::Error, Debug)]

@@ -1,36 +1,43 @@
-//! The standard library's source as rust-analyzer is to see it: all of it, but for the AVX-512 intrinsics.
+//! The standard library's source as rust-analyzer is to see it: `core`, `alloc` and `std`, with few of the processors' intrinsics.
 //!
-//! They are a fifth of the whole, and the analyser would read them before the first cell of every session. The folder holds
-//! links to the real files, and empty files in place of those.
+//! The analyser reads all of it before the first cell of every session. Intrinsics are the larger half of the whole, most of them
+//! other processors' or AVX-512; the crates that `std` is made of (allocators, backtraces, hash tables) show in no type that a
+//! cell meets. Without the workspace's Cargo.toml the analyser puts the crates together by itself and need not ask Cargo.
 
 use std::fs;
 use std::io::Result;
 use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-/// Below the source's folder, the folders that hold such files.
-const INTRINSICS: [&str; 2] = ["stdarch/crates/core_arch/src/x86", "stdarch/crates/core_arch/src/x86_64"];
+/// Where they are, and where the analyser looks for them. `std_detect` has the macros that ask for a processor's features.
+const CRATES: [(&str, &str); 4] = [("core", "core"), ("alloc", "alloc"), ("std", "std"), ("std_detect", "stdarch/crates/std_detect")];
+/// A part of `core`: files for all processors, and folders for some.
+const INTRINSICS: &str = "stdarch/crates/core_arch/src";
+/// The folders of the processor at hand.
+const OF_THIS_PROCESSOR: &[&str] = if cfg!(target_arch = "aarch64") { &["arm_shared", "aarch64"] } else { &["x86", "x86_64"] };
 
-/// Fills the folder `to`; `source` is `rust-src`'s `library`.
+/// Fills the folder `to` with links; `source` is `rust-src`'s `library`.
 pub fn link(source: &Path, to: &Path) -> Result<()> {
     if to.exists() {
         fs::remove_dir_all(to)?; // of an older toolchain
     }
-    link_level(source, to, Path::new(""))
+    let (intrinsics, linked) = (source.join(INTRINSICS), to.join(INTRINSICS));
+    link_files(&intrinsics, &linked, |path| path.is_file())?;
+    for folder in OF_THIS_PROCESSOR {
+        link_files(&intrinsics.join(folder), &linked.join(folder), |path| {
+            !path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("avx512"))
+        })?;
+    }
+    CRATES.iter().try_for_each(|(from, place)| symlink(source.join(from), to.join(place)))
 }
 
-/// A real folder where something below is to differ, else a link.
-fn link_level(source: &Path, to: &Path, below: &Path) -> Result<()> {
-    fs::create_dir_all(to.join(below))?;
-    for entry in fs::read_dir(source.join(below))? {
-        let name = entry?.file_name();
-        let path: PathBuf = below.join(&name);
-        if INTRINSICS.iter().any(|folder| Path::new(folder).starts_with(&path)) {
-            link_level(source, to, &path)?;
-        } else if INTRINSICS.iter().any(|folder| below == Path::new(folder)) && name.to_string_lossy().starts_with("avx512") {
-            fs::write(to.join(path), "")?;
-        } else {
-            symlink(source.join(&path), to.join(path))?;
+/// A folder with links to what is wanted of another.
+fn link_files(from: &Path, to: &Path, wanted: impl Fn(&Path) -> bool) -> Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if wanted(&entry.path()) {
+            symlink(entry.path(), to.join(entry.file_name()))?;
         }
     }
     Ok(())
@@ -41,23 +48,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_is_linked_but_for_the_intrinsics() {
+    fn what_cells_meet_is_linked() {
         let data = std::env::temp_dir().join(format!("lafter-kernel-rust-src-{}", std::process::id()));
         let (source, to) = (data.join("library"), data.join("linked"));
-        let files = ["Cargo.toml", "core/src/lib.rs", "stdarch/crates/core_arch/src/mod.rs"].map(String::from);
-        let intrinsics = ["avx.rs", "avx512f.rs"].map(|name| format!("{}/{name}", INTRINSICS[0]));
-        for file in files.iter().chain(&intrinsics) {
+        let of_this = |file: &str| OF_THIS_PROCESSOR.iter().map(|folder| format!("{INTRINSICS}/{folder}/{file}")).collect::<Vec<_>>();
+        let shared = ["core/src/lib.rs", "alloc/src/lib.rs", "std/src/lib.rs", "stdarch/crates/core_arch/src/mod.rs"].map(String::from);
+        let wanted = [&shared[..], &of_this("mod.rs")].concat();
+        let others = ["Cargo.toml", "test/src/lib.rs", "stdarch/crates/core_arch/src/mips/mod.rs"].map(String::from);
+        let left_out = [&others[..], &of_this("avx512f.rs")].concat();
+        for file in wanted.iter().chain(&left_out) {
             fs::create_dir_all(source.join(file).parent().unwrap()).unwrap();
             fs::write(source.join(file), "text").unwrap();
         }
+        fs::create_dir_all(source.join("std_detect")).unwrap();
         for _ in 0..2 {
             link(&source, &to).unwrap();
         }
-        for file in files.iter().chain(&intrinsics[..1]) {
-            assert_eq!(fs::read_to_string(to.join(file)).unwrap(), "text", "{file}");
+        for file in wanted {
+            assert_eq!(fs::read_to_string(to.join(&file)).unwrap(), "text", "{file}");
         }
-        assert_eq!(fs::read_to_string(to.join(&intrinsics[1])).unwrap(), "");
-        assert_eq!(fs::read_to_string(source.join(&intrinsics[1])).unwrap(), "text");
+        for file in left_out {
+            assert!(!to.join(&file).exists(), "{file}");
+        }
+        assert!(to.join("stdarch/crates/std_detect").is_dir());
         fs::remove_dir_all(data).unwrap();
     }
 }

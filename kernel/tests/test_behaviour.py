@@ -1,5 +1,6 @@
 """What a reader of a notebook sees: live output, interrupts that keep variables, failures in one line."""
 
+import platform
 import re
 import time
 import unittest
@@ -74,6 +75,13 @@ class Behaviour(unittest.TestCase):
         self.assertEqual(sum("<progress" in text for text in html), 1, "one bar")
         self.assertEqual(sum("<svg" in text for text in html), 2, "a curve for the text classifier, one for the tuning")
         self.assertGreater(len(result.data("update_display_data")), 3)
+
+    @unittest.skipUnless(platform.machine() == "x86_64", "the intrinsics that the analyser does not read are those of AVX-512")
+    def test_a_type_that_is_not_found_is_asked_for(self):
+        result = self.session.run("let v = unsafe { std::arch::x86_64::_mm512_setzero_ps() };")
+        self.assertEqual(result.status, "error")
+        self.assertIn("give it an explicit type", result.error)
+        self.ok("let v = unsafe { std::arch::x86_64::_mm_setzero_ps() };")
 
     def test_interrupt_of_the_library_keeps_variables(self):
         self.ok(TUNE + "lafter.fit_text(&texts)?; lafter.config.image.epochs = 500; let kept = 7;")
