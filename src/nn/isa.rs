@@ -1,5 +1,8 @@
 //! Which vector instructions the CPU operations use: asked of the processor at run time, never of the build.
 
+#[cfg(target_arch = "x86_64")]
+use super::gemm::has_tiles;
+
 /// A set of vector instructions that this processor has; a value of this type is the proof.
 ///
 /// ```
@@ -21,13 +24,16 @@ pub(super) enum Level {
     /// AVX-512 with products of bf16 pairs.
     #[cfg(target_arch = "x86_64")]
     Avx512Bf16,
+    /// The same, and products of bf16 in tile registers.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Isa {
     /// The fastest that this processor has.
     ///
-    /// Products of bf16 pairs belong to it on AMD's processors. Intel's have the instruction, but begin one in two cycles only
-    /// and two products of f32 in each: bf16 would take twice as long there.
+    /// AVX-512's products of bf16 pairs belong to it on AMD's processors. Intel's have the instruction, but begin one in two
+    /// cycles only and two products of f32 in each: bf16 would take twice as long there, unless they have AMX.
     pub fn best() -> Self {
         match widest() {
             #[cfg(target_arch = "x86_64")]
@@ -44,7 +50,7 @@ impl Isa {
     /// All that this processor has, from plain to wide: a test runs each.
     pub fn available() -> Vec<Self> {
         #[cfg(target_arch = "x86_64")]
-        let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16];
+        let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
         #[cfg(not(target_arch = "x86_64"))]
         let levels = [Level::Portable];
         levels.into_iter().filter(|level| *level <= widest()).map(Self).collect()
@@ -54,7 +60,7 @@ impl Isa {
     /// round its numbers; elsewhere it multiplies in f32.
     pub fn multiplies_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.0 == Level::Avx512Bf16;
+        return matches!(self.0, Level::Avx512Bf16 | Level::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -73,6 +79,7 @@ fn widest() -> Level {
             && is_x86_feature_detected!("avx512bw")
             && is_x86_feature_detected!("avx512dq");
         match (avx2, avx512) {
+            (true, true) if is_x86_feature_detected!("avx512bf16") && has_tiles() => return Level::Amx,
             (true, true) if is_x86_feature_detected!("avx512bf16") => return Level::Avx512Bf16,
             (true, true) => return Level::Avx512,
             (true, false) => return Level::Avx2,

@@ -2,14 +2,16 @@
 //!
 //! One kernel multiplies up to `ROWS` rows of A, read in place one number at a time, with a panel of `COLUMNS` columns of
 //! B, packed so that its rows lie one behind the other. The tile of sums stays in registers from the first product to the
-//! last: 24 of AVX-512's 32 (12 × 32 numbers), 12 of AVX2's 16 (6 × 16).
+//! last: 24 of AVX-512's 32 (12 × 32 numbers), 12 of AVX2's 16 (6 × 16), four of AMX's eight (32 × 32).
 
 use super::Element;
+#[cfg(target_arch = "x86_64")]
+use super::amx;
 use crate::nn::isa::Level;
 use crate::nn::{Isa, Precision};
 
 /// Numbers in the largest tile.
-pub(super) const TILE: usize = 12 * 32;
+pub(super) const TILE: usize = 32 * 32;
 
 /// A micro-kernel that this processor can run.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -28,6 +30,8 @@ enum Kind {
     Avx512,
     #[cfg(target_arch = "x86_64")]
     Bf16,
+    #[cfg(target_arch = "x86_64")]
+    Amx,
 }
 
 impl Kernel {
@@ -40,7 +44,9 @@ impl Kernel {
             #[cfg(target_arch = "x86_64")]
             (Level::Avx512Bf16, Precision::Bf16) => Kind::Bf16,
             #[cfg(target_arch = "x86_64")]
-            (Level::Avx512 | Level::Avx512Bf16, _) => Kind::Avx512,
+            (Level::Amx, Precision::Bf16) => Kind::Amx,
+            #[cfg(target_arch = "x86_64")]
+            (Level::Avx512 | Level::Avx512Bf16 | Level::Amx, _) => Kind::Avx512,
         };
         Self { isa, kind }
     }
@@ -56,7 +62,7 @@ impl Kernel {
     /// Whether its factors are pairs of bf16 in place of f32.
     pub fn is_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self.kind == Kind::Bf16;
+        return matches!(self.kind, Kind::Bf16 | Kind::Amx);
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -66,6 +72,8 @@ impl Kernel {
         match self.kind {
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 => 6,
+            #[cfg(target_arch = "x86_64")]
+            Kind::Amx => amx::SIDE,
             _ => 12,
         }
     }
@@ -85,6 +93,8 @@ impl Kernel {
     #[allow(clippy::too_many_arguments)] // the sizes and strides of one product
     pub fn run(self, rows: usize, inner: usize, a: &[Element], row: usize, step: usize, b: &[Element], tile: &mut [f32; TILE]) {
         assert!(rows > 0 && rows <= self.rows() && inner > 0);
+        #[cfg(target_arch = "x86_64")]
+        assert!(step == 1 || self.kind != Kind::Amx, "tiles are loaded from whole rows");
         assert!((rows - 1) * row + (inner - 1) * step < a.len() && inner * self.columns() <= b.len());
         #[cfg(target_arch = "x86_64")]
         {
@@ -104,6 +114,7 @@ impl Kernel {
                         5..=8 => x86::avx512::<8>(rows, inner, a, row, step, b, tile),
                         _ => x86::avx512::<12>(rows, inner, a, row, step, b, tile),
                     },
+                    Kind::Amx => amx::bf16(rows, inner, a, row, b, tile),
                     Kind::Bf16 => match rows {
                         ..=4 => x86::bf16::<4>(rows, inner, a, row, step, b, tile),
                         5..=8 => x86::bf16::<8>(rows, inner, a, row, step, b, tile),

@@ -3,6 +3,8 @@
 //! Everything here runs on one thread and on one task's rows: the operations above cut their work into tasks of about a
 //! hundred rows, which with the panel at hand fit a core's second-level cache, and give the tasks to rayon.
 
+#[cfg(target_arch = "x86_64")]
+mod amx;
 mod kernel;
 mod rows;
 mod strided;
@@ -12,6 +14,8 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::math;
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::is_available as has_tiles;
 pub(crate) use kernel::Kernel;
 use kernel::TILE;
 pub(super) use rows::Rows;
