@@ -185,7 +185,7 @@ pub struct SetupArgs {
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
     /// Run the tower's frozen layers in bf16, at 8 bits of mantissa; norms, prompts and head stay f32. Faster on GPUs and on
-    /// AMD's processors with AVX-512 BF16 (other processors stay with f32)
+    /// AMD's processors with AVX-512 BF16 and Intel's with AMX (other processors stay with f32)
     #[arg(long)]
     pub bf16: bool,
     /// Hidden width of an MLP text classifier [official: linear]

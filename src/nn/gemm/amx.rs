@@ -3,6 +3,7 @@
 //! Rust has no stable intrinsics for them, so this is assembly. Eight tiles: four of sums, two of rows of A, two of columns of B.
 
 use std::arch::asm;
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 
 use super::Element;
@@ -63,16 +64,19 @@ impl Shapes {
 /// [`is_available`], 1 ≤ rows ≤ 32, inner ≥ 1; a[r · row + i] and b[i · 32 + j] can be read, 32 · 32 sums can be written.
 pub(super) unsafe fn bf16(rows: usize, inner: usize, a: *const Element, row: usize, b: *const Element, tile: *mut f32) {
     let (shapes, whole, rest) = (Shapes::new(rows), inner / PAIRS, inner % PAIRS);
-    // a rest is padded with zeros
-    let (mut last_a, mut last_b) = ([0 as Element; SIDE * PAIRS], [0 as Element; PAIRS * SIDE]);
+    // a rest is padded with zeros; where there is none, nothing is read from here
+    let (mut last_a, mut last_b) = (MaybeUninit::<[Element; SIDE * PAIRS]>::uninit(), MaybeUninit::<[Element; PAIRS * SIDE]>::uninit());
     // SAFETY: inside the factors as the caller promises. Of A's second tile one row is read at least: with up to 16 rows that
     // is the first row again, whose sums are written behind those that the caller reads.
     unsafe {
+        let (last_a, last_b) = (last_a.as_mut_ptr().cast::<Element>(), last_b.as_mut_ptr().cast::<Element>());
         if rest > 0 {
+            last_a.write_bytes(0, SIDE * PAIRS);
+            last_b.write_bytes(0, PAIRS * SIDE);
             for r in 0..rows {
-                a.add(r * row + whole * PAIRS).copy_to_nonoverlapping(last_a[r * PAIRS..].as_mut_ptr(), rest);
+                last_a.add(r * PAIRS).copy_from_nonoverlapping(a.add(r * row + whole * PAIRS), rest);
             }
-            b.add(whole * PAIRS * SIDE).copy_to_nonoverlapping(last_b.as_mut_ptr(), rest * SIDE);
+            last_b.copy_from_nonoverlapping(b.add(whole * PAIRS * SIDE), rest * SIDE);
         }
         let second = if rows > 16 { 16 } else { 0 };
         asm!(
@@ -118,9 +122,9 @@ pub(super) unsafe fn bf16(rows: usize, inner: usize, a: *const Element, row: usi
             b = inout(reg) b => _,
             a_stride = inout(reg) row * 4 => _,
             b_stride = in(reg) 4 * SIDE,
-            last_a = in(reg) last_a.as_ptr(),
-            last_low = in(reg) last_a[second * PAIRS..].as_ptr(),
-            last_b = in(reg) last_b.as_ptr(),
+            last_a = in(reg) last_a,
+            last_low = in(reg) last_a.add(second * PAIRS),
+            last_b = in(reg) last_b,
             tile = in(reg) tile,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
             out("tmm4") _, out("tmm5") _, out("tmm6") _, out("tmm7") _,
