@@ -1,7 +1,7 @@
 //! Which vector instructions the CPU operations use: asked of the processor at run time, never of the build.
 
 #[cfg(target_arch = "x86_64")]
-use super::gemm::has_tiles;
+use std::sync::LazyLock;
 
 /// A set of vector instructions that this processor has; a value of this type is the proof.
 ///
@@ -92,11 +92,36 @@ fn widest() -> Level {
 #[cfg(target_arch = "x86_64")]
 fn is_amd() -> bool {
     /// Asked once: on a virtual machine the question goes to the host.
-    static AMD: std::sync::LazyLock<bool> = std::sync::LazyLock::new(|| {
+    static AMD: LazyLock<bool> = LazyLock::new(|| {
         let id = std::arch::x86_64::__cpuid(0);
         [id.ebx, id.edx, id.ecx].map(u32::to_le_bytes).concat() == b"AuthenticAMD"
     });
     *AMD
+}
+
+/// Whether the processor has tile registers with products of bf16 (AMX), and the system lets this process use them: asked once.
+#[cfg(target_arch = "x86_64")]
+fn has_tiles() -> bool {
+    static TILES: LazyLock<bool> = LazyLock::new(|| {
+        use std::arch::x86_64::{__cpuid, __cpuid_count};
+        let wanted = 1 << 22 | 1 << 24; // AMX-BF16, AMX-TILE
+        __cpuid(0).eax >= 7 && __cpuid_count(7, 0).edx & wanted == wanted && may_use_tiles()
+    });
+    *TILES
+}
+
+/// Linux gives a process the eight kilobytes of tile state when it asks for them.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn may_use_tiles() -> bool {
+    const REQUEST_PERMISSION: libc::c_long = 0x1023; // ARCH_REQ_XCOMP_PERM
+    const TILE_DATA: libc::c_long = 18;
+    // SAFETY: asks for a permission and touches no memory.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
+}
+
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn may_use_tiles() -> bool {
+    false
 }
 
 impl std::fmt::Debug for Isa {

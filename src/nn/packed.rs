@@ -17,7 +17,8 @@ pub enum Precision {
     #[default]
     F32,
     /// Weights and inputs rounded to bf16 (8 bits of mantissa). On the CPU faster on AMD's processors with AVX-512 BF16 and
-    /// on Intel's with AMX, and the same as [`F32`](Self::F32) on others (see [`Isa::best`](super::Isa::best)). On a GPU attention and activations between the norms are bf16, too.
+    /// on Intel's with AMX, and the same as [`F32`](Self::F32) on others (see [`Isa::best`](super::Isa::best)). On a GPU
+    /// attention and activations between the norms are bf16, too.
     Bf16,
 }
 

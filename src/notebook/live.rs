@@ -18,7 +18,7 @@ static LIVE: Mutex<Option<Live>> = Mutex::new(None);
 
 #[derive(Default)]
 struct Live {
-    /// The cell's first stage: many short epochs are worth a bar as much as one long one.
+    /// When the cell's first stage began: many short epochs are worth a bar as much as one long one.
     began: Option<Instant>,
     bar: Option<Bar>,
     curves: Vec<Curve>,

@@ -4,7 +4,6 @@
 
 use std::arch::asm;
 use std::mem::MaybeUninit;
-use std::sync::LazyLock;
 
 use super::Element;
 
@@ -12,30 +11,6 @@ use super::Element;
 pub(super) const SIDE: usize = 32;
 /// Pairs of one product; a row of a tile.
 const PAIRS: usize = 16;
-
-/// Whether the processor has the tiles, and the system lets this process use them: asked once.
-pub(crate) fn is_available() -> bool {
-    static AVAILABLE: LazyLock<bool> = LazyLock::new(|| {
-        let (tiles, bf16) = (1 << 24, 1 << 22);
-        let has = std::arch::x86_64::__cpuid(0).eax >= 7 && std::arch::x86_64::__cpuid_count(7, 0).edx & (tiles | bf16) == tiles | bf16;
-        has && allowed()
-    });
-    *AVAILABLE
-}
-
-/// Linux gives a process the eight kilobytes of tile state when it asks for them.
-#[cfg(target_os = "linux")]
-fn allowed() -> bool {
-    const REQUEST_PERMISSION: libc::c_long = 0x1023; // ARCH_REQ_XCOMP_PERM
-    const TILE_DATA: libc::c_long = 18;
-    // SAFETY: asks for a permission and touches no memory.
-    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0 }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn allowed() -> bool {
-    false
-}
 
 /// The shapes of the tiles, as the processor reads them.
 #[repr(C, align(64))]
@@ -61,7 +36,7 @@ impl Shapes {
 /// tile[r, j] = Σᵢ a[r · row + i] · b[i, j] for r < rows, j < 32, i < inner, over pairs of bf16.
 ///
 /// # Safety
-/// [`is_available`], 1 ≤ rows ≤ 32, inner ≥ 1; a[r · row + i] and b[i · 32 + j] can be read, 32 · 32 sums can be written.
+/// The processor has the tiles and the system lets this process use them ([`Isa`](crate::nn::Isa)), 1 ≤ rows ≤ 32, inner ≥ 1; a[r · row + i] and b[i · 32 + j] can be read, 32 · 32 sums can be written.
 pub(super) unsafe fn bf16(rows: usize, inner: usize, a: *const Element, row: usize, b: *const Element, tile: *mut f32) {
     let (shapes, whole, rest) = (Shapes::new(rows), inner / PAIRS, inner % PAIRS);
     // a rest is padded with zeros; where there is none, nothing is read from here

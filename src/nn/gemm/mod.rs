@@ -14,8 +14,6 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::math;
-#[cfg(target_arch = "x86_64")]
-pub(super) use amx::is_available as has_tiles;
 pub(crate) use kernel::Kernel;
 use kernel::TILE;
 pub(super) use rows::Rows;
