@@ -122,27 +122,32 @@ pub fn images(
     Ok(Outputs { rows: Tensor::cat(&rows, 0)?, indices, skipped: skipped.entries(), seconds })
 }
 
-/// Features of texts, kept on disk by sentence and by text tower: a change of either can never reuse old features.
+/// Features of texts, kept on disk by tokens and by text tower: a change of weights, configuration, tokenizer, device or
+/// number type can never reuse old features.
 ///
-/// One safetensors file a tower, named by the hash of its weights and context; rows are found by the sentence's hash.
+/// One safetensors file per tower, named by a hash of all that it computes with; rows are found by the hash of a text's tokens.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
     directory: PathBuf,
 }
 
 impl FeatureCache {
+    /// Files go to `directory`, which is made when the first is written.
     pub fn new(directory: impl AsRef<Path>) -> Self {
         Self { directory: directory.as_ref().to_path_buf() }
     }
 
     fn file(&self, clip: &Clip) -> PathBuf {
-        self.directory.join(format!("text-{:.32}.safetensors", clip.weights_hash()))
+        let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
+        let arithmetic = format!("{:?} {:?} tf32 {tf32}", clip.device().location(), clip.dtype());
+        let tower = serde_json::json!([clip.weights_hash(), clip.config().text, clip.config().projection, arithmetic]);
+        self.directory.join(format!("text-{}.safetensors", short_hash(tower.to_string().as_bytes())))
     }
 
     fn read(&self, clip: &Clip) -> HashMap<String, Vec<f32>> {
         // an unreadable cache is no error: the features are computed again and the file is replaced
         let Ok((tensors, metadata)) = read_tensors(self.file(clip), &Device::Cpu) else { return HashMap::new() };
-        let keys: Vec<String> = metadata.get("sentences").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        let keys: Vec<String> = metadata.get("tokens").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
         let rows = tensors.get("features").and_then(|features| features.to_vec2::<f32>().ok()).unwrap_or_default();
         if keys.len() == rows.len() { keys.into_iter().zip(rows).collect() } else { HashMap::new() }
     }
@@ -154,7 +159,7 @@ impl FeatureCache {
         let keys: Vec<&String> = rows.iter().map(|(key, _)| *key).collect();
         let width = clip.config().projection;
         let features = Tensor::from_vec(rows.iter().flat_map(|(_, row)| row.iter().copied()).collect(), (rows.len(), width), &Device::Cpu)?;
-        let metadata = HashMap::from([("sentences".to_string(), serde_json::json!(keys).to_string())]);
+        let metadata = HashMap::from([("tokens".to_string(), serde_json::json!(keys).to_string())]);
         save_tensors(self.file(clip), &[("features".to_string(), features)], metadata)
     }
 }
@@ -163,7 +168,8 @@ impl FeatureCache {
 pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
     let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
     let mut known = cache.read(clip);
-    let keys: Vec<String> = sentences.iter().map(|sentence| sentence_key(sentence)).collect();
+    let tokens = clip.tokenizer().encode(sentences)?.ids;
+    let keys: Vec<String> = tokens.iter().map(|ids| short_hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())).collect();
     let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.contains_key(&keys[*i])).collect();
     let mut seen = std::collections::HashSet::new();
     missing.retain(|i| seen.insert(&keys[*i]));
@@ -179,8 +185,9 @@ pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mu
     Ok(Tensor::from_vec(rows, (sentences.len(), clip.config().projection), clip.device())?)
 }
 
-fn sentence_key(sentence: &str) -> String {
-    Sha256::digest(sentence.as_bytes()).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+/// The first half of a SHA-256, in hex.
+fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 impl Dataset {

@@ -45,6 +45,9 @@ pub enum Error {
     /// A tensor has another shape than the operation expects.
     #[error("{0}")]
     Shape(String),
+    /// A loss is no number any more: the steps are too large.
+    #[error("{0}")]
+    Diverged(String),
     /// The user interrupted the run.
     #[error("{0}")]
     Interrupted(String),

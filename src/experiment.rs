@@ -106,9 +106,10 @@ impl Experiment {
             let mut tuner = lafter.finetuner()?;
             let evaluation = self.tune(&mut tuner, &mut events)?;
             history = tuner.history().to_vec();
-            let epochs = |f: fn(&EpochRecord) -> Option<f64>| history.iter().filter_map(f).collect::<Vec<f64>>();
-            let section = LafterReport::new(evaluation.clone(), epochs(|e| e.test_top1), epochs(|e| Some(e.loss)));
-            report.lafter = Some(section.with_pseudo_label_accuracy(epochs(|e| e.pseudo_label_accuracy)));
+            let per_epoch = history.iter().map(|epoch| epoch.test_top1).collect();
+            let section = LafterReport::new(evaluation.clone(), per_epoch, history.iter().map(|epoch| epoch.loss).collect());
+            report.lafter =
+                Some(section.with_pseudo_label_accuracy(history.iter().filter_map(|epoch| epoch.pseudo_label_accuracy).collect()));
             let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
             report.timing.stage("tuning", seconds);
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));

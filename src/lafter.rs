@@ -32,12 +32,18 @@ pub enum Preset {
 }
 
 impl Preset {
+    /// As it is written in files and on the command line.
     pub fn name(self) -> &'static str {
         match self {
             Self::Official => "official",
             Self::Paper => "paper",
             Self::Demo => "demo",
         }
+    }
+
+    /// The preset of this name.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Self::Official, Self::Paper, Self::Demo].into_iter().find(|preset| preset.name() == name)
     }
 }
 
@@ -170,6 +176,12 @@ impl LaFTer {
                 "the text set was made for other classes: build it from the same class names, in the same order".into(),
             ));
         }
+        let mut named = vec![false; self.classes.len()];
+        texts.labels().iter().for_each(|class| named[*class] = true);
+        if let Some(class) = named.iter().position(|named| !named) {
+            let name = &self.classes[class];
+            return Err(Error::Text(format!("class \"{name}\" has no text to learn from: give every class a template or a description")));
+        }
         let features = embed::texts(&self.clip, texts.sentences(), cache, events)?;
         TextTrainer::new(&features, texts.labels(), self.config.text.clone(), &mut self.config.text_rng())
     }
@@ -248,16 +260,21 @@ impl LaFTer {
             classes: self.classes.clone(),
             preset: self.config.preset.name().to_string(),
             seed: self.config.seed,
-            normalise: self.config.image.normalise_student,
+            normalise: self.tuned.as_ref().map_or(self.config.image.normalise_student, |tuned| tuned.normalise),
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
     }
 
-    /// Reads a LaFTer file over the CLIP that it was trained on.
+    /// Reads a LaFTer file over the CLIP that it was trained on. Of the settings, the file knows preset, seed and whether
+    /// features are normalised.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] where it is no LaFTer file, or one of another CLIP.
     pub fn load(path: impl AsRef<Path>, clip: Clip) -> Result<Self> {
         let (tuned, info) = Tuned::load(path, &clip)?;
-        let mut lafter = Self::new(clip, &info.classes);
+        let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
         lafter.config.seed = info.seed;
+        lafter.config.image.normalise_student = tuned.normalise;
         lafter.tuned = Some(tuned);
         Ok(lafter)
     }
@@ -273,7 +290,8 @@ impl LaFTer {
 pub(crate) fn read_logits(logits: &Tensor, classes: &[String]) -> Result<Vec<Prediction>> {
     let width = logits.dim(D::Minus1)?;
     if width != classes.len() {
-        return Err(Error::Shape(format!("{width} logits for {} class names: they must match", classes.len())));
+        let names = classes.len();
+        return Err(Error::Shape(format!("{width} logits for {names} class names: take those that the head was trained with")));
     }
     let rows = softmax(&logits.to_device(&Device::Cpu)?)?.to_vec2::<f32>()?;
     let read = |probabilities: Vec<f32>| {

@@ -31,6 +31,7 @@
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
+//! | [`hub`] | where models and data sets come from, and where they are kept |
 //! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
@@ -51,9 +52,6 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
-#[macro_use]
-mod wide;
-
 pub mod ablate;
 pub mod allocator;
 pub mod augment;
@@ -64,12 +62,15 @@ mod contain;
 pub mod data;
 pub mod describe;
 pub mod device;
+mod elementary;
 pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod experiment;
 mod files;
 pub mod gallery;
+pub mod hub;
+mod isa;
 pub mod lafter;
 pub mod nn;
 pub mod notebook;

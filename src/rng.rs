@@ -9,7 +9,8 @@ use candle_core::{Device, Shape, Tensor};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::wide::{ln, sin_cos_24};
+use crate::elementary::{ln, sin_cos_24};
+use crate::isa::wide;
 
 /// A random stream: `key` names it, `counter` is the position in it. Both can be saved and restored.
 ///

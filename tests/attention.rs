@@ -2,7 +2,7 @@
 //! forward, prompts stand where they should, gradients flow.
 
 use candle_core::{Device, Tensor, Var};
-use lafter::clip::{Clip, Looks, VisionTower};
+use lafter::clip::{Clip, AttentionMaps, VisionTower};
 use lafter::nn::{Attention, Isa, Precision};
 use lafter::rng::Rng;
 use lafter::tune::VisualPrompts;
@@ -103,24 +103,24 @@ fn class_token_prompts_and_patches_are_told_apart() {
         VisualPrompts::deep(4, width, layers, &mut Rng::new(5), &Device::Cpu).unwrap(),
     ] {
         for layer in 0..layers {
-            let looks = prompts.attention(tower, &images, layer).unwrap();
-            assert_eq!((looks.prompts, looks.patches()), (prompts.count(), tower.config().patches()));
-            assert_eq!(looks.columns(), tower.config().image_size / tower.config().patch_size);
-            let (own, to_prompts, to_patches) = looks.class_shares(1).unwrap();
+            let maps = prompts.attention(tower, &images, layer).unwrap();
+            assert_eq!((maps.prompts, maps.patches()), (prompts.count(), tower.config().patches()));
+            assert_eq!(maps.columns(), tower.config().image_size / tower.config().patch_size);
+            let (own, to_prompts, to_patches) = maps.class_shares(1).unwrap();
             assert!((own + to_prompts + to_patches - 1.0).abs() < 1e-5 && (to_prompts > 0.0) == (prompts.count() > 0));
-            let class = looks.class_to_patches(1).unwrap();
+            let class = maps.class_to_patches(1).unwrap();
             assert!((class.iter().sum::<f32>() - to_patches).abs() < 1e-5);
             // a map is the tail of its token's row
-            let rows = looks.weights.mean(1).unwrap().to_vec3::<f32>().unwrap(); // [batch][n][n]
+            let rows = maps.weights.mean(1).unwrap().to_vec3::<f32>().unwrap(); // [batch][n][n]
             let same =
                 |map: &[f32], token: usize| map.iter().zip(&rows[1][token][1 + prompts.count()..]).all(|(a, b)| (a - b).abs() < 1e-6);
             assert!(same(&class, 0));
             for prompt in 0..prompts.count() {
-                assert!(same(&looks.prompt_to_patches(1, prompt).unwrap(), 1 + prompt));
+                assert!(same(&maps.prompt_to_patches(1, prompt).unwrap(), 1 + prompt));
             }
-            let heads = looks.class_to_patches_by_head(1).unwrap();
+            let heads = maps.class_to_patches_by_head(1).unwrap();
             assert_eq!((heads.len(), heads[0].len()), (tower.config().heads, class.len()));
-            assert!(looks.prompt_to_patches(0, prompts.count()).unwrap_err().to_string().contains("no visual prompt"));
+            assert!(maps.prompt_to_patches(0, prompts.count()).unwrap_err().to_string().contains("no visual prompt"));
         }
         assert!(prompts.attention(tower, &images, layers).is_err());
     }
@@ -155,8 +155,8 @@ fn attention_is_differentiable_in_tokens_and_norms() {
 #[test]
 fn weights_of_another_shape_are_refused() {
     let square = Tensor::zeros((1, 2, 5, 5), candle_core::DType::F32, &Device::Cpu).unwrap();
-    assert!(Looks::new(square.clone(), 3).is_ok());
+    assert!(AttentionMaps::new(square.clone(), 3).is_ok());
     for (weights, prompts) in [(square.clone(), 4), (square.narrow(2, 0, 1).unwrap(), 0), (square.squeeze(0).unwrap(), 0)] {
-        assert!(Looks::new(weights, prompts).is_err());
+        assert!(AttentionMaps::new(weights, prompts).is_err());
     }
 }

@@ -7,6 +7,25 @@
 
 use lafter::eval::Report;
 
+/// The table and the counts that README.md shows: another processor may round differently, so accuracies may differ by a point.
+fn shown_in_the_readme(report: &Report) {
+    let readme = include_str!("../README.md");
+    let numbers = |text: &str| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<f64>>();
+    for row in report.to_string().lines().filter(|line| !numbers(line).is_empty()) {
+        let name = row.split("  ").next().unwrap();
+        let shown = readme.lines().find(|line| line.starts_with(&format!("{name}  "))).unwrap_or_else(|| panic!("README has no {name}"));
+        let (shown, found) = (numbers(shown), numbers(row));
+        assert_eq!(shown.len(), found.len(), "{name}");
+        assert!(shown.iter().zip(&found).all(|(a, b)| (a - b).abs() <= 1.0), "{name}: README says {shown:?}, the demo {found:?}");
+    }
+    let (trainable, images) = (report.trainable.unwrap(), report.images.as_ref().unwrap());
+    let learned = format!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share);
+    let texts = report.texts.get("sentences").unwrap();
+    for claim in [learned, format!("{},{:03} unlabeled", images.train / 1000, images.train % 1000), format!("{texts} texts")] {
+        assert!(readme.contains(&claim), "README does not say: {claim}");
+    }
+}
+
 #[test]
 #[ignore = "needs the reports of `lafter demo` in the folder that LAFTER_DEMO_REPORTS names"]
 fn three_seeds_hold_what_the_readme_says() {
@@ -24,9 +43,11 @@ fn three_seeds_hold_what_the_readme_says() {
         assert!((40.0..=75.0).contains(&zero_shot), "the task is neither trivial nor hopeless: {zero_shot}");
         assert!(text >= zero_shot, "texts help: {text} against {zero_shot}");
         assert!(lafter >= text + 8.0, "unlabeled images help: {lafter} against {text}");
-        assert_eq!(section.per_epoch.last(), Some(&lafter), "the reported number is the last epoch's");
+        assert_eq!(section.per_epoch.last(), Some(&Some(lafter)), "the reported number is the last epoch's");
         assert!(report.peak_rss_bytes.unwrap() < 1 << 30, "peak memory {:?}", report.peak_rss_bytes);
-        assert!(report.trainable.unwrap().count > 0);
+        if report.seed == 7777 {
+            shown_in_the_readme(&report);
+        }
         assert!(path.with_file_name("index.html").exists() && path.with_file_name("lafter.safetensors").exists());
         seeds.push(report.seed);
     }

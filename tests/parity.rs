@@ -107,11 +107,11 @@ fn attention_weights_agree_in_every_block_with_and_without_prompts() {
     let prompts = VisualPrompts { layers: vec![expected.get("prompts").clone()] };
     for layer in 0..vision.blocks.len() {
         expected.check(&format!("plain.{layer}"), &vision.attention(&vision.embed(pixels).unwrap(), layer).unwrap());
-        let looks = prompts.attention(&vision, pixels, layer).unwrap();
-        expected.check(&format!("prompted.{layer}"), &looks.weights);
+        let maps = prompts.attention(&vision, pixels, layer).unwrap();
+        expected.check(&format!("prompted.{layer}"), &maps.weights);
         // the map that is drawn: row of the class token, columns of the patches, mean over heads
         let theirs = expected.get(&format!("prompted.{layer}")).mean(1).unwrap().squeeze(0).unwrap().to_vec2::<f32>().unwrap();
-        let map = looks.class_to_patches(0).unwrap();
+        let map = maps.class_to_patches(0).unwrap();
         assert!(map.len() == 16 && map.iter().zip(&theirs[0][4..]).all(|(a, b)| (a - b).abs() < TOLERANCE));
     }
 }

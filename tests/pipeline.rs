@@ -1,8 +1,9 @@
 //! Whole runs on the demo, shortened: the same seed gives the same bits, a stopped run goes on where it stopped.
 
 use lafter::clip::Clip;
+use lafter::describe::{Descriptions, TextSet};
 use lafter::experiment::{Experiment, Outcome};
-use lafter::{gallery, progress};
+use lafter::{LaFTer, gallery, progress};
 
 /// The demo on a few pictures, two epochs.
 fn short(seed: u64) -> Experiment {
@@ -63,4 +64,7 @@ fn a_run_leaves_a_report_figures_and_a_page() {
         assert!(!json[key].is_null(), "{key}");
     }
     assert_eq!(json["lafter"]["per_epoch"].as_array().unwrap().len(), 2);
+    let (saved, again) = (folder.path().join("lafter.safetensors"), folder.path().join("again.safetensors"));
+    LaFTer::load(&saved, Clip::demo().unwrap()).unwrap().save(&again).unwrap();
+    assert!(std::fs::read(saved).unwrap() == std::fs::read(again).unwrap(), "loaded and saved again, a file must stay the same");
 }

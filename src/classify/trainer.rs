@@ -132,10 +132,9 @@ impl TextTrainer {
         let sums = std::mem::take(&mut self.sums);
         let record = TextEpoch { epoch: epoch + 1, loss: (sums.loss / n as f64) as f32, accuracy: 100.0 * sums.correct as f32 / n as f32 };
         if !record.loss.is_finite() {
-            return Err(Error::Usage(format!(
-                "the text classifier's loss is {} at epoch {}: lower the learning rate",
-                record.loss,
-                epoch + 1
+            let (loss, epoch, rate) = (record.loss, record.epoch, self.config.learning_rate);
+            return Err(Error::Diverged(format!(
+                "the text classifier's loss is {loss} in epoch {epoch}: lower its learning rate, now {rate}"
             )));
         }
         self.history.push(record);

@@ -4,7 +4,7 @@ mod config;
 mod demo;
 pub mod hub;
 mod loader;
-mod looks;
+mod attention_maps;
 mod model;
 mod text;
 mod tokenizer;
@@ -13,7 +13,7 @@ mod weights;
 
 pub use config::{ClipConfig, EndOfText, TextConfig, VisionConfig};
 pub use loader::ClipLoader;
-pub use looks::Looks;
+pub use attention_maps::AttentionMaps;
 pub use model::Clip;
 pub use text::TextTower;
 pub use tokenizer::{Tokenizer, Tokens};

@@ -143,6 +143,11 @@ impl Clip {
     pub fn device(&self) -> &Device {
         &self.device
     }
+
+    /// The number type of weights and features.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
 }
 
 impl std::fmt::Debug for Clip {

@@ -99,7 +99,7 @@ impl VisionTower {
     /// a loss may ask for attention, too.
     ///
     /// # Shapes
-    /// tokens `[batch, n, width]` → `[batch, heads, n, n]`; each row sums to 1. [`Looks`](super::Looks) picks the parts.
+    /// tokens `[batch, n, width]` → `[batch, heads, n, n]`; each row sums to 1. [`AttentionMaps`](super::AttentionMaps) picks the parts.
     ///
     /// # Errors
     /// Where the tower has no such block.

@@ -249,7 +249,7 @@ mod tests {
         let mut report = Report::new(serde_json::json!({"preset": "official", "lr": 5e-4}), 7777, "cpu");
         report.zero_shot = Some(evaluation(1));
         report.text_classifier = Some(TextClassifierReport { evaluation: evaluation(2), loss: vec![1.5, 0.5] });
-        let lafter = LafterReport::new(evaluation(3), vec![50.0, 100.0, 75.0], vec![0.5, 0.25, 0.125]);
+        let lafter = LafterReport::new(evaluation(3), vec![Some(50.0), Some(100.0), Some(75.0)], vec![0.5, 0.25, 0.125]);
         report.lafter = Some(lafter.with_pseudo_label_accuracy(vec![50.0, 75.0, 75.0]));
         report.timing.stage("text", 1.5);
         report.timing.images_per_second(30.5);
@@ -293,6 +293,13 @@ mod tests {
         std::fs::write(&path, "{}").unwrap();
         assert!(matches!(Report::load(&path), Err(Error::Data(message)) if message.lines().count() == 1));
         assert!(matches!(Report::load(dir.path().join("none")), Err(Error::Io { .. })));
+    }
+
+    #[test]
+    fn the_best_epoch_is_counted_over_all_epochs_not_over_those_that_were_evaluated() {
+        let lafter = LafterReport::new(evaluation(3), vec![None, None, Some(80.0), None, Some(75.0)], vec![0.5; 5]);
+        assert_eq!(lafter.oracle_best.unwrap().epoch, 3);
+        assert!(LafterReport::new(evaluation(3), vec![None; 2], vec![0.5; 2]).oracle_best.is_none());
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub struct TextClassifierReport {
     /// On the test images.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// The loss of each step on the texts (eq. 2).
+    /// The mean loss of each epoch on the texts (eq. 2).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loss: Vec<f64>,
 }
@@ -26,9 +26,9 @@ pub struct LafterReport {
     /// On the test images, after the last epoch.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Top-1 on the test images after each epoch; the last entry is `top1`.
+    /// Top-1 on the test images after each epoch, `null` where it was not asked; the last entry is `top1`.
     #[serde(default)]
-    pub per_epoch: Vec<f64>,
+    pub per_epoch: Vec<Option<f64>>,
     /// The mean tuning loss of each epoch (eq. 4).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub loss: Vec<f64>,
@@ -55,13 +55,13 @@ pub struct OracleBest {
 }
 
 impl LafterReport {
-    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, from which `oracle_best` follows
-    /// (of equal epochs the first).
-    pub fn new(evaluation: Evaluation, per_epoch: Vec<f64>, loss: Vec<f64>) -> Self {
+    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, `None` where it was not asked;
+    /// `oracle_best` follows from it (of equal epochs the first).
+    pub fn new(evaluation: Evaluation, per_epoch: Vec<Option<f64>>, loss: Vec<f64>) -> Self {
         let mut best: Option<OracleBest> = None;
-        for (index, &top1) in per_epoch.iter().enumerate() {
+        for (top1, epoch) in per_epoch.iter().zip(1..).filter_map(|(top1, epoch)| Some(((*top1)?, epoch))) {
             if best.as_ref().is_none_or(|best| top1 > best.top1) {
-                best = Some(OracleBest { top1, epoch: index + 1, note: ORACLE_NOTE.to_string() });
+                best = Some(OracleBest { top1, epoch, note: ORACLE_NOTE.to_string() });
             }
         }
         Self { evaluation, per_epoch, loss, pseudo_label_accuracy: Vec::new(), pseudo_label_note: None, oracle_best: best }

@@ -32,13 +32,13 @@ pub fn class_attention(title: &str, clip: &Clip, tuned: Option<&Tuned>, pictures
         for tuned in std::iter::once(None).chain(tuned.map(Some)) {
             let mut maps = Vec::with_capacity(blocks.len());
             for &layer in &blocks {
-                let looks = match tuned {
+                let attention = match tuned {
                     None => VisualPrompts::none().attention(tower, &pixels, layer)?,
                     Some(tuned) => tuned.attention(&pixels, layer)?,
                 };
-                columns = looks.columns();
+                columns = attention.columns();
                 let caption = format!("block {}{}", layer + 1, if tuned.is_some() { ", tuned" } else { "" });
-                maps.push((caption, looks.class_to_patches(0)?));
+                maps.push((caption, attention.class_to_patches(0)?));
             }
             rows.push((clip.preprocess().image(picture), maps));
         }
@@ -55,10 +55,10 @@ pub fn prompt_attention(title: &str, clip: &Clip, tuned: &Tuned, picture: &RgbIm
         return Err(Error::Usage("these weights have no visual prompts to look through: tune with prompts of at least 1".into()));
     }
     let pixels = clip.preprocess().batch(std::slice::from_ref(picture), clip.device())?;
-    let looks = tuned.attention(&pixels, layer)?;
-    let map = |prompt| Ok((format!("prompt {}", prompt + 1), looks.prompt_to_patches(0, prompt)?));
-    let maps = (0..looks.prompts).map(map).collect::<Result<Vec<_>>>()?;
-    plot::attention(title, &clip.preprocess().image(picture), looks.columns(), &maps)
+    let attention = tuned.attention(&pixels, layer)?;
+    let map = |prompt| Ok((format!("prompt {}", prompt + 1), attention.prompt_to_patches(0, prompt)?));
+    let maps = (0..attention.prompts).map(map).collect::<Result<Vec<_>>>()?;
+    plot::attention(title, &clip.preprocess().image(picture), attention.columns(), &maps)
 }
 
 /// Test pictures of the first three classes that can be read.

@@ -1,6 +1,6 @@
 //! Rows of numbers through the functions of a transformer: layer norm, softmax, the activations, and their gradients.
 
-use super::isa::{madd, vectorised};
+use crate::isa::{madd, vectorised};
 use crate::nn::Activation;
 
 /// eˣ to 2 units in the last place, without a branch (Cephes' polynomial).

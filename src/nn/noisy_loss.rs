@@ -7,9 +7,9 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
 use super::gemm::{Kernel, Packed, Rows, Target, View, library};
-use super::isa::vectorised;
 use super::math::{exp, sum};
 use super::{Isa, Precision, f32_slice, parallel, with_f32};
+use crate::isa::vectorised;
 use crate::rng::Rng;
 
 /// Features a tile: its noisy features and logits stay in a core's own cache.

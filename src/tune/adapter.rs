@@ -43,7 +43,9 @@ impl Tuned {
             tensors.push((format!("{name}.bias"), norm.bias.detach()));
         }
         tensors.extend(self.head.tensors());
-        let json = serde_json::to_string(info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
+        // what the tower does, whatever the settings say by now
+        let info = AdapterInfo { normalise: self.normalise, ..info.clone() };
+        let json = serde_json::to_string(&info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
         save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
     }
 

@@ -138,11 +138,6 @@ impl Finetuner {
         self.skipped.as_ref().map(Skipped::entries).unwrap_or_default()
     }
 
-    /// The strong view in use; change its public fields for an ablation.
-    pub fn strong_mut(&mut self) -> &mut StrongAugment {
-        &mut self.strong
-    }
-
     /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient. (eq. 3)
     ///
     /// # Shapes
@@ -245,7 +240,7 @@ impl Finetuner {
             loss: sums.loss / images,
             agreement: 100.0 * sums.agreed as f64 / images,
             confidence: 100.0 * sums.confidence / images,
-            pseudo_label_accuracy: (sums.labelled > 0).then(|| 100.0 * sums.right as f64 / sums.labelled as f64),
+            pseudo_label_accuracy: (sums.labeled > 0).then(|| 100.0 * sums.right as f64 / sums.labeled as f64),
             test_top1: None,
             images: sums.images,
             steps: sums.steps,
@@ -262,7 +257,8 @@ impl Finetuner {
         for (indices, step) in pending.drain(..) {
             let StepRecord { loss, pseudo_labels, predictions, confidence } = step.read()?;
             if !loss.is_finite() {
-                return Err(Error::Usage(format!("the loss is {loss} in epoch {epoch}: lower the learning rate")));
+                let rate = self.config.learning_rate;
+                return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
             }
             let n = indices.len();
             sums.images += n;
@@ -271,7 +267,7 @@ impl Finetuner {
             sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
             for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
                 if let Some(label) = unlabeled.label(*index) {
-                    sums.labelled += 1; // analysis only: nothing above has seen a label
+                    sums.labeled += 1; // analysis only: nothing above has seen a label
                     sums.right += usize::from(label == *pseudo as usize);
                 }
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use crate::clip::{Looks, VisionTower};
+use crate::clip::{AttentionMaps, VisionTower};
 use crate::rng::Rng;
 
 /// N_P learned tokens, inserted behind the class token after positions and pre-norm; v^p in eq. 4.
@@ -81,7 +81,7 @@ impl VisualPrompts {
     ///
     /// # Errors
     /// Where the tower has no such block.
-    pub fn attention(&self, tower: &VisionTower, pixels: &Tensor, layer: usize) -> Result<Looks> {
+    pub fn attention(&self, tower: &VisionTower, pixels: &Tensor, layer: usize) -> Result<AttentionMaps> {
         let Some(block) = tower.blocks.get(layer) else {
             candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", tower.blocks.len().saturating_sub(1));
         };
@@ -89,7 +89,7 @@ impl VisualPrompts {
         for (i, block) in tower.blocks[..layer].iter().enumerate() {
             x = block.forward(&self.renew(x, i)?)?;
         }
-        Looks::new(block.attention_weights(&self.renew(x, layer)?)?, self.count())
+        AttentionMaps::new(block.attention_weights(&self.renew(x, layer)?)?, self.count())
     }
 
     /// Replaces the prompts before block `i` where they are deep.

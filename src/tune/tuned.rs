@@ -4,7 +4,7 @@ use candle_core::{D, Result, Tensor};
 
 use super::prompts::VisualPrompts;
 use crate::classify::{Head, normalise};
-use crate::clip::{Looks, VisionTower};
+use crate::clip::{AttentionMaps, VisionTower};
 
 /// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
 #[derive(Clone, Debug)]
@@ -28,12 +28,12 @@ impl Tuned {
         self.head.forward(&self.features(pixels)?)
     }
 
-    /// What the tokens of block `layer`, counted from 0, look at: class token, prompts, patches of
+    /// The attention of block `layer`, counted from 0, over class token, prompts and patches of
     /// pixels `[batch, 3, side, side]`.
     ///
     /// # Errors
     /// Where the tower has no such block.
-    pub fn attention(&self, pixels: &Tensor, layer: usize) -> Result<Looks> {
+    pub fn attention(&self, pixels: &Tensor, layer: usize) -> Result<AttentionMaps> {
         self.prompts.attention(&self.vision, pixels, layer)
     }
 

@@ -6,6 +6,8 @@
 
 use image::RgbImage;
 
+use crate::isa::wide;
+
 const PASSES: usize = 3;
 /// Above this the weights of the box run out of bits.
 const WIDEST: f32 = 1000.0;

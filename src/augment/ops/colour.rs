@@ -6,6 +6,7 @@
 use image::RgbImage;
 
 use super::planar::for_each_block;
+use crate::isa::wide;
 
 /// The grey value of a pixel, ITU-R 601-2 in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶.
 #[inline(always)]

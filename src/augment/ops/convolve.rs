@@ -1,6 +1,7 @@
 //! One direction of a resize in whole numbers: Pillow's weights, order of sums and rounding, so its results bit for bit.
 
 use super::filter::Resample;
+use crate::isa::wide;
 
 /// Weights are in units of 2⁻²²: 8 bits for the result and 2 for filters that overshoot leave 22 of 32.
 const BITS: u32 = 22;

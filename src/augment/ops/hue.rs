@@ -3,6 +3,7 @@
 use image::RgbImage;
 
 use super::planar::for_each_block;
+use crate::isa::wide;
 
 /// Turns every pixel's hue by `turn` of the circle, −0.5..=0.5; value and saturation stay.
 ///

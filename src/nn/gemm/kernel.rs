@@ -7,7 +7,7 @@
 use super::Element;
 #[cfg(target_arch = "x86_64")]
 use super::amx;
-use crate::nn::isa::Level;
+use crate::isa::Level;
 use crate::nn::{Isa, Precision};
 
 /// Numbers in the largest tile.

@@ -1,14 +1,14 @@
-//! What a token looks at: attention weights read as maps over the image's patches.
+//! Attention weights read as maps over the image's patches.
 
 use candle_core::{Result, Tensor};
 
 /// The attention weights of one block, with its tokens told apart: the class token, visual prompts, patches.
 ///
-/// A map holds a weight a patch, row by row from the upper left, ready for [`plot::attention`](crate::plot::attention()). It
+/// A map holds one weight per patch, row by row from the upper left, ready for [`plot::attention`](crate::plot::attention()). It
 /// does not sum to 1: the rest of the row went to the class token and the prompts.
 ///
 /// ```
-/// use lafter::{clip::{Clip, Looks}, rng::Rng, tune::VisualPrompts};
+/// use lafter::{clip::{Clip, AttentionMaps}, rng::Rng, tune::VisualPrompts};
 /// use candle_core::{DType, Device, Tensor};
 /// let clip = Clip::demo()?;
 /// let tower = clip.vision();
@@ -16,21 +16,21 @@ use candle_core::{Result, Tensor};
 /// let side = tower.config().image_size;
 /// let pixels = Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu)?;
 ///
-/// let looks = prompts.attention(tower, &pixels, 2)?; // the same as:
-/// let again = Looks::new(tower.attention(&prompts.insert(&tower.embed(&pixels)?)?, 2)?, prompts.count())?;
-/// assert_eq!(looks.class_to_patches(0)?, again.class_to_patches(0)?);
-/// assert_eq!(looks.prompt_to_patches(0, 2)?.len(), tower.config().patches());
+/// let maps = prompts.attention(tower, &pixels, 2)?; // the same as:
+/// let again = AttentionMaps::new(tower.attention(&prompts.insert(&tower.embed(&pixels)?)?, 2)?, prompts.count())?;
+/// assert_eq!(maps.class_to_patches(0)?, again.class_to_patches(0)?);
+/// assert_eq!(maps.prompt_to_patches(0, 2)?.len(), tower.config().patches());
 /// # Ok::<(), lafter::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Looks {
-    /// `[batch, heads, n, n]` with n = 1 + prompts + patches: row = who looks, column = at whom.
+pub struct AttentionMaps {
+    /// `[batch, heads, n, n]` with n = 1 + prompts + patches: row = the query's token, column = the key's.
     pub weights: Tensor,
     /// Visual prompts behind the class token.
     pub prompts: usize,
 }
 
-impl Looks {
+impl AttentionMaps {
     /// Weights of [`VisionTower::attention`](super::VisionTower::attention) on tokens with so many visual prompts.
     ///
     /// # Errors
@@ -56,7 +56,7 @@ impl Looks {
         self.patches().isqrt()
     }
 
-    /// The class token's look at each patch of image `image`, mean over heads: what the feature is made of.
+    /// Attention from the class token to each patch of image `image`, mean over heads: what the feature is made of.
     pub fn class_to_patches(&self, image: usize) -> Result<Vec<f32>> {
         self.mean(image, 0)
     }
@@ -66,7 +66,7 @@ impl Looks {
         self.map(image, 0)?.to_vec2()
     }
 
-    /// The look of prompt `prompt`, counted from 0, at each patch of image `image`, mean over heads.
+    /// Attention from visual prompt `prompt`, counted from 0, to each patch of image `image`, mean over heads.
     ///
     /// # Errors
     /// Where there is no such prompt.
@@ -99,8 +99,8 @@ impl Looks {
     }
 }
 
-impl std::fmt::Debug for Looks {
+impl std::fmt::Debug for AttentionMaps {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Looks({:?}, {} prompts, {} patches)", self.weights.dims(), self.prompts, self.patches())
+        write!(f, "AttentionMaps({:?}, {} prompts, {} patches)", self.weights.dims(), self.prompts, self.patches())
     }
 }

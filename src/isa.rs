@@ -1,6 +1,5 @@
 //! Which vector instructions the CPU operations use: asked of the processor at run time, never of the build.
 
-#[cfg(target_arch = "x86_64")]
 use std::sync::LazyLock;
 
 /// A set of vector instructions that this processor has; a value of this type is the proof.
@@ -14,7 +13,7 @@ pub struct Isa(Level);
 
 /// Ordered from plain to wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Level {
+pub(crate) enum Level {
     /// What the target has at least: SSE2 on x86-64, NEON on 64-bit Arm.
     Portable,
     #[cfg(target_arch = "x86_64")]
@@ -29,13 +28,23 @@ pub(super) enum Level {
     Amx,
 }
 
+#[cfg(target_arch = "x86_64")]
+const LEVELS: [Level; 5] = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
+#[cfg(not(target_arch = "x86_64"))]
+const LEVELS: [Level; 1] = [Level::Portable];
+
 impl Isa {
-    /// The fastest that this processor has.
+    /// The environment variable that keeps [`best`](Self::best) from wider instructions than the one it names: `portable`,
+    /// `avx2`, `avx512`, `avx512bf16`, `amx`. It is read once, and holds for what this crate computes itself; products left to
+    /// Candle choose on their own.
+    pub const LIMIT: &str = "LAFTER_MAX_ISA";
+
+    /// The fastest that this processor has and [`LIMIT`](Self::LIMIT) allows.
     ///
     /// AVX-512's products of bf16 pairs belong to it on AMD's processors. Intel's have the instruction, but begin one in two
     /// cycles only and two products of f32 in each: bf16 would take twice as long there, unless they have AMX.
     pub fn best() -> Self {
-        match widest() {
+        match limit().map_or(widest(), |limit| limit.min(widest())) {
             #[cfg(target_arch = "x86_64")]
             Level::Avx512Bf16 if !is_amd() => Self(Level::Avx512),
             level => Self(level),
@@ -49,14 +58,10 @@ impl Isa {
 
     /// All that this processor has, from plain to wide: a test runs each.
     pub fn available() -> Vec<Self> {
-        #[cfg(target_arch = "x86_64")]
-        let levels = [Level::Portable, Level::Avx2, Level::Avx512, Level::Avx512Bf16, Level::Amx];
-        #[cfg(not(target_arch = "x86_64"))]
-        let levels = [Level::Portable];
-        levels.into_iter().filter(|level| *level <= widest()).map(Self).collect()
+        LEVELS.into_iter().filter(|level| *level <= widest()).map(Self).collect()
     }
 
-    /// Whether it multiplies pairs of bf16: only there does a layer packed in [`Precision::Bf16`](super::Precision::Bf16)
+    /// Whether it multiplies pairs of bf16: only there does a layer packed in [`Precision::Bf16`](crate::nn::Precision::Bf16)
     /// round its numbers; elsewhere it multiplies in f32.
     pub fn multiplies_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -65,9 +70,23 @@ impl Isa {
         false
     }
 
-    pub(super) fn level(self) -> Level {
+    pub(crate) fn level(self) -> Level {
         self.0
     }
+}
+
+/// What [`Isa::LIMIT`] says; a name that is none of the levels' is told once and otherwise ignored.
+fn limit() -> Option<Level> {
+    static LIMIT: LazyLock<Option<Level>> = LazyLock::new(|| {
+        let name = std::env::var(Isa::LIMIT).ok().filter(|name| !name.is_empty())?;
+        let limit = LEVELS.into_iter().find(|level| name.eq_ignore_ascii_case(&format!("{level:?}")));
+        if limit.is_none() {
+            let known = LEVELS.map(|level| format!("{level:?}").to_lowercase()).join(", ");
+            eprintln!("note: {}={name} is ignored: choose one of {known}", Isa::LIMIT);
+        }
+        limit
+    });
+    *LIMIT
 }
 
 fn widest() -> Level {
@@ -132,7 +151,7 @@ impl std::fmt::Debug for Isa {
 
 /// a·b + c, in one rounding where the instructions at hand have it (elsewhere that would be a call into the C library).
 #[inline(always)]
-pub(super) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
@@ -162,10 +181,10 @@ macro_rules! vectorised {
             }
 
             match isa.level() {
-                $crate::nn::isa::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
+                $crate::isa::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this level exists only where the processor has these instructions.
-                $crate::nn::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 _ => unsafe { avx512($($arg),*) },
@@ -173,4 +192,17 @@ macro_rules! vectorised {
         }
     };
 }
-pub(super) use vectorised;
+pub(crate) use vectorised;
+
+/// Defines `fn name(..)` whose body is compiled as by [`vectorised!`], for the widest level here, in arithmetic that never
+/// fuses a product with a sum (Rust never does so by itself): every level gives the same bits.
+macro_rules! wide {
+    ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
+        $(#[$doc])*
+        $vis fn $name($($arg: $type),*) $(-> $result)? {
+            $crate::isa::vectorised! { fn on($($arg: $type),*) $(-> $result)? $body }
+            on($crate::nn::Isa::best(), $($arg),*)
+        }
+    };
+}
+pub(crate) use wide;

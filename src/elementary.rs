@@ -1,41 +1,8 @@
-//! Loops compiled for wide registers, and the elementary functions they use: the compiler can vectorise these.
+//! Logarithm, sine and cosine that the compiler can vectorise.
 //!
 //! The standard library's `ln` and `sin_cos` are calls, one value at a time, and differ between systems in the last
 //! bit. These are plain sums and products (polynomials of Moshier's Cephes library), so they run many lanes at once and
 //! give the same bits on every machine.
-
-/// Compiles a loop for AVX-512, for AVX2 and for any machine, and takes the widest that this one has. All do the same
-/// arithmetic in the same order (Rust never fuses a product with a sum by itself), so the results are the same bits.
-macro_rules! wide {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
-        $(#[$meta])*
-        $vis fn $name($($arg: $type),*) $(-> $result)? {
-            #[inline(always)]
-            fn portable($($arg: $type),*) $(-> $result)? $body
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-                fn avx512($($arg: $type),*) $(-> $result)? {
-                    portable($($arg),*)
-                }
-                #[target_feature(enable = "avx2")]
-                fn avx2($($arg: $type),*) $(-> $result)? {
-                    portable($($arg),*)
-                }
-                use std::arch::is_x86_feature_detected as has;
-                if has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl") {
-                    // SAFETY: the features were just found on this machine
-                    return unsafe { avx512($($arg),*) };
-                }
-                if has!("avx2") {
-                    // SAFETY: the feature was just found on this machine
-                    return unsafe { avx2($($arg),*) };
-                }
-            }
-            portable($($arg),*)
-        }
-    };
-}
 
 /// ln x for a normal x above 0, to two units in the last place.
 #[inline(always)]
@@ -74,6 +41,7 @@ pub(crate) fn sin_cos_24(turn: i32) -> (f32, f32) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::isa::wide;
 
     #[test]
     fn the_functions_agree_with_the_standard_library() {
