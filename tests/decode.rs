@@ -1,7 +1,10 @@
-//! Decoding every mode against Pillow: fixtures by tests/fixtures/augment.py; real photographs where they are at hand.
+//! Decoding every mode against Pillow: fixtures by tests/fixtures/augment.py; and real photographs.
+
+mod common;
 
 use std::path::{Path, PathBuf};
 
+use common::test_data;
 use lafter::data::decode::{MAX_PIXELS, decode, decode_file};
 use safetensors::SafeTensors;
 
@@ -111,13 +114,10 @@ fn a_missing_file_is_an_error_with_its_path() {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn real_photographs_decode() {
-    let photos = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/photos");
-    let Ok(entries) = std::fs::read_dir(&photos) else {
-        println!("skipped: {} is not at hand", photos.display());
-        return;
-    };
     let mut count = 0;
+    let entries = std::fs::read_dir(test_data("photos")).unwrap();
     for path in entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.extension().is_some_and(|e| e == "JPEG")) {
         let image = decode_file(&path).unwrap();
         assert!(image.width() > 50 && image.height() > 50, "{}", path.display());

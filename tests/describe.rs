@@ -1,8 +1,11 @@
 //! Class names, templates, descriptions and text sets, with each kind of bad input.
 
-use std::fs;
-use std::path::{Path, PathBuf};
+mod common;
 
+use std::fs;
+use std::path::PathBuf;
+
+use common::test_data;
 use lafter::describe::{ClassNames, Descriptions, Source, Templates, TextSet, read_class_names};
 
 fn message<T: std::fmt::Debug>(result: lafter::Result<T>, parts: &[&str]) -> String {
@@ -126,15 +129,11 @@ fn names_in_any_script() {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn real_descriptions() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/descriptions");
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return;
-    }
     let classes = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"];
     for name in ["cifar10_lafter.json", "cifar10_mpvr_gpt.json"] {
-        let descriptions = Descriptions::read(path.join(name)).unwrap();
+        let descriptions = Descriptions::read(test_data("descriptions").join(name)).unwrap();
         let texts = TextSet::new(&classes).unwrap().with_descriptions(&descriptions).unwrap();
         println!("{name}: {}", texts.summary());
         let counts = texts.counts();

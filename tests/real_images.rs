@@ -1,10 +1,13 @@
 //! The whole pipeline on real photographs against PyTorch on the same weights (fixtures/real_images.py makes the numbers).
 //!
-//! The data stand beside the repository (../shared/data) and not in it; where they are absent, each test says so and passes.
+//! LAFTER_TEST_DATA=DIR cargo test --test real_images -- --ignored --nocapture (tests/README.md)
+
+mod common;
 
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use common::test_data;
 use lafter::LaFTer;
 use lafter::classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
 use lafter::clip::Clip;
@@ -15,10 +18,9 @@ use lafter::rng::Rng;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// The fixture and the data it was made from, or `None` with the reason printed.
-fn reference() -> Option<(Value, PathBuf)> {
+/// The fixture and the folder with the data that it was made from.
+fn reference() -> (Value, PathBuf) {
     let fixture: Value = serde_json::from_str(include_str!("fixtures/real_images.json")).unwrap();
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let files = [
         ("weights", "mini-clip/model.safetensors"),
         ("train", "cifar10/train-00000-of-00001.parquet"),
@@ -26,17 +28,12 @@ fn reference() -> Option<(Value, PathBuf)> {
         ("descriptions", "descriptions/cifar10_lafter.json"),
     ];
     for (name, file) in files {
-        let Ok(bytes) = std::fs::read(folder.join(file)) else {
-            println!("skipped: ../shared/data/{file} is not there");
-            return None;
-        };
+        let bytes = std::fs::read(test_data(file)).unwrap();
         let hash: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        if fixture["sha256"][name] != hash.as_str() {
-            println!("skipped: ../shared/data/{file} is not the file that the expected numbers were made from");
-            return None;
-        }
+        let made_from = fixture["sha256"][name].as_str().unwrap();
+        assert_eq!(hash, made_from, "{file}: not the file that the expected numbers were made from, see tests/README.md");
     }
-    Some((fixture, folder))
+    (fixture, test_data(""))
 }
 
 fn clip(folder: &Path) -> Clip {
@@ -88,8 +85,9 @@ fn agrees(what: &str, ours: &[f64], theirs: &Value, slack: f64) {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn features_and_zero_shot_answers_are_those_of_pytorch() {
-    let Some((expected, folder)) = reference() else { return };
+    let (expected, folder) = reference();
     let clip = clip(&folder);
     let test = pictures(&folder, "test");
     let texts: Vec<String> = test.classes().iter().map(|class| Templates::single().fill(class).concat()).collect();
@@ -125,8 +123,9 @@ fn features_and_zero_shot_answers_are_those_of_pytorch() {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn text_classifier_is_as_good_as_pytorchs() {
-    let Some((expected, folder)) = reference() else { return };
+    let (expected, folder) = reference();
     let clip = clip(&folder);
     let test = pictures(&folder, "test");
     let outputs = features(&clip, &test);
@@ -153,7 +152,7 @@ fn text_classifier_is_as_good_as_pytorchs() {
 
 /// Runs both stages for each seed and compares every epoch with PyTorch's.
 fn tuning(setting: &str, seeds: u64) {
-    let Some((expected, folder)) = reference() else { return };
+    let (expected, folder) = reference();
     let expected = &expected["tuning"][setting];
     let clip = clip(&folder);
     let test = pictures(&folder, "test").cached(1 << 30);
@@ -185,9 +184,8 @@ fn tuning(setting: &str, seeds: u64) {
     }
 }
 
-/// `cargo test --release --test real_images -- --ignored --nocapture`
 #[test]
-#[ignore = "minutes: two epochs on 2,000 photographs"]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn short_tuning_goes_as_pytorchs() {
     tuning("short", 1);
 }

@@ -1,7 +1,10 @@
 //! Tokenizer ids against transformers' CLIPTokenizer and open_clip's SimpleTokenizer (tests/fixtures/tokenizer.py).
 
+mod common;
+
 use std::path::{Path, PathBuf};
 
+use common::test_data;
 use lafter::clip::Tokenizer;
 use serde_json::Value;
 
@@ -65,14 +68,10 @@ fn ids_equal_open_clip_s_own_tokenizer() {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn ids_equal_transformers_on_mini_clip() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/mini-clip");
-    if !folder.is_dir() {
-        println!("skipped: {} is not there", folder.display());
-        return;
-    }
     let expected = Expected::read();
-    let tokenizer = Tokenizer::from_dir(folder, expected.json["mini_clip"]["context"].as_u64().unwrap() as usize).unwrap();
+    let tokenizer = Tokenizer::from_dir(test_data("mini-clip"), expected.json["mini_clip"]["context"].as_u64().unwrap() as usize).unwrap();
     tokenizer.check_vocabulary(6144).unwrap();
     compare(&tokenizer, &expected.texts, &Expected::ids(&expected.json["mini_clip"]["ids"]));
 }

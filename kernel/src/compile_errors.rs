@@ -5,7 +5,7 @@ use evcxr::CompilationError;
 
 use crate::failure::Failure;
 
-/// One labelled range: from line and column to line and column, counted in characters from 1, the end excluded.
+/// One labeled range: from line and column to line and column, counted in characters from 1, the end excluded.
 #[derive(Clone, Debug)]
 struct Mark {
     from: (usize, usize),

@@ -7,7 +7,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::data::source::ImageSource;
-use crate::describe::names::{ClassNames, relabelling};
+use crate::describe::names::{ClassNames, relabeling};
 use crate::error::{Error, Result};
 
 /// A data set: a shared source, and optionally a choice of its pictures and another list of classes.
@@ -158,9 +158,9 @@ impl Dataset {
         if self.classes.is_empty() {
             return Ok(Self { classes, ..self.clone() });
         }
-        let map = relabelling(&self.classes, list, &self.origin())?;
+        let map = relabeling(&self.classes, list, &self.origin())?;
         let relabel = match &self.relabel {
-            // `map` takes the present labels; the source's go through the present relabelling first.
+            // `map` takes the present labels; the source's go through the present relabeling first.
             Some(first) => first.iter().filter_map(|&label| map.get(label).copied()).collect(),
             None => map,
         };

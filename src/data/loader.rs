@@ -29,7 +29,7 @@ impl<T> Batch<T> {
         self.indices.len()
     }
 
-    /// Never true of a batch that [`Prefetch`] gives out.
+    /// True where no picture of the batch could be read.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }

@@ -14,7 +14,7 @@ pub trait ImageSource: Send + Sync {
         self.len() == 0
     }
 
-    /// The class names, in label order; empty where nothing is labelled.
+    /// The class names, in label order; empty where nothing is labeled.
     fn classes(&self) -> &[String];
 
     /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` where it is not known.

@@ -130,7 +130,7 @@ pub(crate) fn match_names(from: &[String], to: &[String]) -> Vec<Option<usize>> 
 }
 
 /// The new label of each class of a data set under `list` (see `Dataset::with_classes`).
-pub(crate) fn relabelling(classes: &[String], list: &ClassNames, origin: &str) -> Result<Vec<usize>> {
+pub(crate) fn relabeling(classes: &[String], list: &ClassNames, origin: &str) -> Result<Vec<usize>> {
     let numbered = classes.iter().enumerate().all(|(i, name)| *name == i.to_string());
     let by_key = match_names(classes, &list.keys);
     if numbered && by_key.iter().all(Option::is_none) {
@@ -252,14 +252,14 @@ mod tests {
     #[test]
     fn a_name_the_list_has_twice_needs_keys() {
         let list = ClassNames::new(["crane", "crane"]).unwrap();
-        let error = relabelling(&strings(&["crane"]), &list, "here").unwrap_err().to_string();
+        let error = relabeling(&strings(&["crane"]), &list, "here").unwrap_err().to_string();
         assert!(error.contains("several times"), "{error}");
-        assert_eq!(relabelling(&strings(&["crane", "crane"]), &list, "here").unwrap(), [0, 1]);
+        assert_eq!(relabeling(&strings(&["crane", "crane"]), &list, "here").unwrap(), [0, 1]);
     }
 
     #[test]
     fn too_few_names_for_numbered_classes() {
         let list = ClassNames::new(["a", "b"]).unwrap();
-        assert!(relabelling(&strings(&["0", "1", "2"]), &list, "here").unwrap_err().to_string().contains("only 2"));
+        assert!(relabeling(&strings(&["0", "1", "2"]), &list, "here").unwrap_err().to_string().contains("only 2"));
     }
 }

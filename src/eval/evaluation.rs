@@ -1,4 +1,4 @@
-//! One classifier on one labelled set: top-1, top-5, per class, confusion, calibration.
+//! One classifier on one labeled set: top-1, top-5, per class, confusion, calibration.
 
 use std::fmt;
 
@@ -21,7 +21,7 @@ pub struct ClassAccuracy {
     pub n: usize,
 }
 
-/// The measures of a classifier on labelled images. All rates are in percent, calibration and confidence too, so that
+/// The measures of a classifier on labeled images. All rates are in percent, calibration and confidence too, so that
 /// they compare with the accuracies.
 #[derive(Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Stored", into = "Stored")]

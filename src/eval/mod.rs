@@ -1,6 +1,7 @@
 //! What a classifier is worth: accuracies, confusion, calibration, and the report of a whole run.
 //!
-//! Everything here is a pure function of plain numbers; labels are used for measuring only, never for training.
+//! The measures are pure functions of plain numbers; beside them stand the process's memory and how results are saved. Labels
+//! are used for measuring only, never for training.
 
 mod calibration;
 mod evaluation;

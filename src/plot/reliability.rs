@@ -20,7 +20,7 @@ use crate::eval::Bin;
 pub fn reliability(title: &str, bins: &[Bin]) -> Result<Figure> {
     let total: usize = bins.iter().map(|bin| bin.n).sum();
     if total == 0 {
-        return Err(Error::Usage("reliability diagram: no bin holds an image; evaluate on at least one labelled image".into()));
+        return Err(Error::Usage("reliability diagram: no bin holds an image; evaluate on at least one labeled image".into()));
     }
     let percent = |value: f64| (0.0..=100.0).contains(&value);
     if let Some(bin) = bins.iter().find(|bin| !(percent(bin.from) && percent(bin.to) && percent(bin.accuracy))) {

@@ -1,5 +1,6 @@
 //! Pre-training of the demo CLIP: scenes, captions, the loop, the files.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
@@ -12,17 +13,16 @@ use serde_json::{Value, json};
 use super::tokenizer::{encode, train_tokenizer};
 use super::trainer::{Pretrainer, transformers_config};
 use super::{END, START};
-use crate::clip::{ClipConfig, EndOfText, TextConfig, VisionConfig};
+use crate::augment::{CLIP_MEAN, CLIP_STD};
+use crate::classify::ZeroShotClassifier;
+use crate::clip::{ClipConfig, EndOfText, TextConfig, VisionConfig, save_tensors};
 use crate::data::ImageSource;
 use crate::data::scenes::{CLASSES, DESCRIPTIONS, Domain, Scenes, captions};
 use crate::error::{Error, Result};
+use crate::files::save_atomically;
 use crate::nn::{Activation, Schedule};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
-
-/// Pixel statistics of CLIP's training images, which every CLIP's preprocessing uses.
-const MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-const STD: [f32; 3] = [0.268_629_54, 0.261_302_6, 0.275_777_1];
 
 /// What is trained, on what, for how long.
 #[derive(Clone, Debug, PartialEq)]
@@ -223,7 +223,7 @@ fn batch(images: &[RgbImage], picks: &[usize], side: usize, device: &Device) -> 
     let mut values = Vec::with_capacity(picks.len() * 3 * side * side);
     for &i in picks {
         for c in 0..3 {
-            values.extend(images[i].pixels().map(|pixel| (f32::from(pixel[c]) / 255.0 - MEAN[c]) / STD[c]));
+            values.extend(images[i].pixels().map(|pixel| (f32::from(pixel[c]) / 255.0 - CLIP_MEAN[c]) / CLIP_STD[c]));
         }
     }
     Ok(Tensor::from_vec(values, (picks.len(), 3, side, side), device)?)
@@ -242,13 +242,13 @@ fn zero_shot(
     let prompts: Vec<String> = CLASSES.iter().map(|name| format!("a photo of a {name}")).collect();
     let (ids, ends) = encode(tokenizer, &prompts, context)?;
     let texts = trainer.text().forward(&Tensor::new(ids, device)?, &ends)?; // [C, d]
-    let texts = texts.broadcast_div(&texts.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)?;
+    let labels: Vec<usize> = (0..CLASSES.len()).collect();
+    let classifier = ZeroShotClassifier::from_features(&texts, &labels, 1.0)?; // the scale changes no answer
     let (images, vision) = (render(scenes, side, "rendering test scenes", events)?, trainer.vision());
     let mut right = 0;
     for start in (0..images.len()).step_by(100) {
         let picks: Vec<usize> = (start..(start + 100).min(images.len())).collect();
-        // the length of an image feature does not change its nearest text
-        let logits = vision.forward(&batch(&images, &picks, side, device)?)?.matmul(&texts.t()?)?; // [picks, C]
+        let logits = classifier.logits(&vision.forward(&batch(&images, &picks, side, device)?)?)?; // [picks, C]
         let answers: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
         right += answers.iter().zip(&picks).filter(|(answer, i)| scenes.label(**i) == Some(**answer as usize)).count();
     }
@@ -261,18 +261,16 @@ fn preprocessor(side: usize) -> Value {
         "do_resize": true, "size": {"shortest_edge": side}, "resample": 3,
         "do_center_crop": true, "crop_size": {"height": side, "width": side},
         "do_convert_rgb": true, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
-        "do_normalize": true, "image_mean": MEAN, "image_std": STD,
+        "do_normalize": true, "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
     })
 }
 
 fn write(folder: &Path, tensors: &[(String, Tensor)], files: &[(&str, Value)]) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
     for (name, value) in files {
-        let path = folder.join(name);
         let text = if *name == "tokenizer.json" { value.to_string() } else { format!("{value:#}\n") };
-        std::fs::write(&path, text).map_err(|e| Error::io(&path, e))?;
+        save_atomically(folder.join(name), text.as_bytes())?;
     }
-    let half: std::collections::HashMap<String, Tensor> =
-        tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect::<candle_core::Result<_>>()?;
-    Ok(candle_core::safetensors::save(&half, folder.join("model.safetensors"))?)
+    let half: Vec<(String, Tensor)> =
+        tensors.iter().map(|(name, tensor)| Ok((name.clone(), tensor.to_dtype(DType::F16)?))).collect::<Result<_>>()?;
+    save_tensors(folder.join("model.safetensors"), &half, HashMap::new())
 }

@@ -2,6 +2,8 @@
 
 use candle_core::{D, Result, Tensor};
 
+use crate::classify::normalise;
+
 /// Symmetric InfoNCE (Radford et al. 2021, figure 3; Oord et al. 2018, eq. 4):
 ///
 /// L = ½ · mean_i −log softmax_j( s · cos(v_i, u_j) )_i  +  ½ · mean_j −log softmax_i( s · cos(v_i, u_j) )_j
@@ -21,7 +23,7 @@ use candle_core::{D, Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn contrastive_loss(images: &Tensor, texts: &Tensor, log_scale: &Tensor, positives: &Tensor) -> Result<Tensor> {
-    let (images, texts) = (unit(images)?, unit(texts)?);
+    let (images, texts) = (normalise(images)?, normalise(texts)?);
     // 100 is CLIP's bound on the scale
     let scale = log_scale.exp()?.clamp(1.0, 100.0)?;
     let logits = images.matmul(&texts.t()?)?.broadcast_mul(&scale)?; // [images, texts]
@@ -35,10 +37,6 @@ pub fn contrastive_loss(images: &Tensor, texts: &Tensor, log_scale: &Tensor, pos
 fn cross_entropy(logits: &Tensor, targets: &Tensor) -> Result<Tensor> {
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?;
     (log_p * targets)?.sum(D::Minus1)?.mean_all()?.neg()
-}
-
-fn unit(x: &Tensor) -> Result<Tensor> {
-    x.broadcast_div(&x.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
 /// `[n, n]`: 1 where row and column carry the same text.

@@ -63,7 +63,7 @@ pub(super) struct EpochSums {
     pub agreed: usize,
     pub confidence: f64,
     pub right: usize,
-    pub labelled: usize,
+    pub labeled: usize,
     pub images: usize,
     pub seconds: f64,
 }
