@@ -3,7 +3,6 @@
 //! The Parquet fixtures are made by tests/fixtures/data.py; the rest is written into temporary folders.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -285,81 +284,6 @@ fn split_files_of_coop() {
         fs::write(&file, json).unwrap();
         message(open_split(&file, Split::Train), parts);
     }
-}
-
-#[test]
-fn the_hub_from_its_cache_and_without_network() {
-    let cache = tempfile::tempdir().unwrap();
-    let options = OpenOptions { hub_cache: Some(cache.path().into()), offline: Some(true), ..OpenOptions::default() };
-    let error = data::open("hf:someone/things", &options).unwrap_err();
-    assert!(matches!(error, Error::Hub(_)), "{error:?}");
-    message::<()>(Err(error), &["hf:someone/things", "HF_HUB_OFFLINE"]);
-
-    let root = cache.path().join("datasets--someone--things");
-    let snapshot = root.join("snapshots/abc/data");
-    fs::create_dir_all(&snapshot).unwrap();
-    fs::create_dir_all(root.join("refs")).unwrap();
-    fs::write(root.join("refs/main"), "abc").unwrap();
-    fs::copy(fixture("snappy.parquet"), snapshot.join("train-00000-of-00002.parquet")).unwrap();
-    fs::copy(fixture("zstd.parquet"), snapshot.join("extra-00000-of-00001.parquet")).unwrap();
-    // One of two shards is not the split.
-    message(data::open("hf:someone/things:train", &options), &["not in the hub's cache"]);
-    fs::copy(fixture("snappy.parquet"), snapshot.join("train-00001-of-00002.parquet")).unwrap();
-    assert_eq!(data::open("hf:someone/things:train", &options).unwrap().len(), 24);
-    assert_eq!(data::open("hf:someone/things@abc:extra", &options).unwrap().len(), 12);
-    assert_eq!(data::open("hf:someone/things/data:extra", &options).unwrap().len(), 12);
-    message(data::open("hf:someone/things:nothing", &options), &["no split \"nothing\""]);
-    assert!(data::open("hf:", &options).unwrap_err().is_usage());
-    assert!(data::open("hf:../etc", &options).unwrap_err().is_usage());
-}
-
-/// A hub of one data set, for as long as the test runs. `file` is served as its only Parquet file.
-fn small_hub(file: Vec<u8>) -> String {
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let mut stream = stream.unwrap();
-            let lines: Vec<String> = BufReader::new(&stream).lines().map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
-            let range = lines.iter().find_map(|line| line.to_lowercase().strip_prefix("range: bytes=").map(str::to_string));
-            let (status, headers, body) = match lines[0].split(' ').nth(1).unwrap() {
-                "/api/datasets/someone/things/revision/main" => {
-                    let json =
-                        r#"{"sha": "abc", "siblings": [{"rfilename": "README.md"}, {"rfilename": "data/test-00000-of-00001.parquet"}]}"#;
-                    ("200 OK", String::new(), json.as_bytes().to_vec())
-                }
-                "/datasets/someone/things/resolve/main/data/test-00000-of-00001.parquet" => {
-                    let part = if range.as_deref() == Some("0-0") { file[..1].to_vec() } else { file.clone() };
-                    let headers =
-                        format!("etag: \"e1\"\r\nx-repo-commit: abc\r\ncontent-range: bytes 0-{}/{}\r\n", part.len() - 1, file.len());
-                    ("206 Partial Content", headers, part)
-                }
-                _ => ("404 Not Found", String::new(), Vec::new()),
-            };
-            let head = format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\nconnection: close\r\n\r\n", body.len());
-            stream.write_all(&[head.into_bytes(), body].concat()).unwrap();
-        }
-    });
-    address
-}
-
-#[test]
-fn the_hub_over_the_network_then_without() {
-    let cache = tempfile::tempdir().unwrap();
-    let address = small_hub(fs::read(fixture("snappy.parquet")).unwrap());
-    let options = |address: &str| OpenOptions {
-        hub_cache: Some(cache.path().into()),
-        hub_endpoint: Some(address.to_string()),
-        offline: Some(false),
-        ..OpenOptions::default()
-    };
-    message(data::open("hf:someone/absent", &options(&address)), &["hf:someone/absent", "404", "HF_TOKEN"]);
-    check_rows(&data::open("hf:someone/things:test", &options(&address)).unwrap());
-    // Port 1 answers nobody: the second time the cache serves, also offline.
-    let nobody = "http://127.0.0.1:1";
-    check_rows(&data::open("hf:someone/things:test", &options(nobody)).unwrap());
-    check_rows(&data::open("hf:someone/things", &OpenOptions { offline: Some(true), ..options(nobody) }).unwrap());
-    message(data::open("hf:someone/absent", &options(nobody)), &["hf:someone/absent", "check the network"]);
 }
 
 /// `n` pictures whose red is their index; those in `bad` cannot be read.

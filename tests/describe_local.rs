@@ -1,10 +1,13 @@
 //! The local back end against transformers: the same tokens from the same weights, by `cargo test --features llm`.
 #![cfg(feature = "llm")]
 
+mod hub_stub;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use candle_core::Device;
+use hub_stub::{Fault, Hub, behind_proxy};
 use lafter::describe::generate::{Api, Cleaner, Finish, Generator, LocalModel, Plan, Queries, Request, Settings, describe};
 use serde_json::Value;
 
@@ -164,4 +167,31 @@ fn a_plan_through_the_local_model() {
     let journal = std::fs::read_to_string(dir.path().join("texts.journal.jsonl")).unwrap();
     assert_eq!(journal.lines().count(), 10, "{}", String::from_utf8_lossy(&output.stderr));
     assert!(journal.contains("qwen2.gguf@"));
+}
+
+#[test]
+fn a_model_of_the_hub_is_downloaded_once() {
+    if behind_proxy() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let files = vec![("m-q4_k_m.gguf", fixture("qwen2.gguf")), ("tokenizer.json", fixture("qwen2.tokenizer.json"))];
+    let hub = Hub::start("somebody/tiny-GGUF", files, Fault::None);
+    std::fs::write(dir.path().join("names.txt"), "owl\n").unwrap();
+    let describe = |out: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+        command.current_dir(dir.path()).env("HF_ENDPOINT", &hub.address).env("HF_HUB_CACHE", dir.path().join("hub"));
+        command.env("HF_HUB_OFFLINE", "0").env_remove("TRANSFORMERS_OFFLINE");
+        command.args(["describe", "--classes", "names.txt", "--llm", "somebody/tiny-GGUF", "--out", out]);
+        let output = command.args(["--completions", "1", "--max-tokens", "4", "--api", "completion"]).output().unwrap();
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let shown = describe("a.json");
+    for name in ["downloading m-q4_k_m.gguf", "downloading tokenizer.json"] {
+        assert!(shown.contains(name), "{shown}");
+    }
+    let asked = hub.requests.lock().unwrap().len();
+    let again = describe("b.json");
+    assert!(!again.contains("downloading") && dir.path().join("b.journal.jsonl").exists(), "{again}");
+    assert_eq!(hub.requests.lock().unwrap().len(), asked);
 }

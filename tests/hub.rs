@@ -1,105 +1,17 @@
-//! The hub: downloads from a stand-in server on this machine, the cache without network, errors in one line.
+//! Models of the hub: downloads from a stand-in server on this machine, the cache without network, errors in one line.
 
-use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+mod hub_stub;
+
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
 
 use candle_core::{DType, Device};
-use lafter::clip::hub::{HubOptions, download_with};
+use hub_stub::{COMMIT, Fault, Hub, behind_proxy, unreachable};
+use lafter::clip::hub::download_with;
 use lafter::clip::{Tokenizer, Weights};
+use lafter::hub::HubOptions;
 use lafter::progress::Event;
 
 const ID: &str = "somebody/tiny-clip";
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
-
-/// How the stand-in misbehaves.
-#[derive(Clone, Copy, PartialEq)]
-enum Fault {
-    None,
-    Status(u16),
-    /// Ends every body longer than this after so many bytes.
-    CutAt(usize),
-    /// The same, but only the first time.
-    CutOnce(usize),
-}
-
-/// A server that knows one repository. It runs until the test's process ends.
-struct Hub {
-    address: String,
-    requests: Arc<Mutex<Vec<String>>>,
-    fault: Arc<Mutex<Fault>>,
-}
-
-impl Hub {
-    fn start(files: Vec<(&'static str, PathBuf)>, fault: Fault) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
-        let files: HashMap<String, Vec<u8>> = files.into_iter().map(|(name, path)| (name.into(), std::fs::read(path).unwrap())).collect();
-        let hub = Self { address, requests: Arc::default(), fault: Arc::new(Mutex::new(fault)) };
-        let (requests, fault) = (hub.requests.clone(), hub.fault.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming().flatten() {
-                let _ = answer(&stream, &files, &requests, &fault);
-            }
-        });
-        hub
-    }
-
-    fn options(&self, cache: &Path) -> HubOptions {
-        HubOptions { endpoint: self.address.clone(), cache: cache.join("hub"), token: None, offline: false, retries: 0 }
-    }
-}
-
-fn answer(mut stream: &TcpStream, files: &HashMap<String, Vec<u8>>, log: &Mutex<Vec<String>>, fault: &Mutex<Fault>) -> std::io::Result<()> {
-    let mut lines = BufReader::new(stream).lines();
-    let request = lines.next().unwrap_or(Ok(String::new()))?;
-    let path = request.split(' ').nth(1).unwrap_or("").to_string();
-    let mut range = (0, None);
-    for line in lines {
-        let line = line?.to_ascii_lowercase();
-        if line.is_empty() {
-            break;
-        }
-        if let Some((from, to)) = line.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
-            range = (from.parse().unwrap(), to.parse::<usize>().ok());
-        }
-        if line.starts_with("authorization") {
-            log.lock().unwrap().push(line);
-        }
-    }
-    log.lock().unwrap().push(path.clone());
-    let mut send = |status: &str, headers: &str, length: usize, body: &[u8]| {
-        let head =
-            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\nx-repo-commit: {COMMIT}\r\n{headers}\r\n");
-        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body))
-    };
-    let mut fault = fault.lock().unwrap();
-    if let Fault::Status(code) = *fault {
-        return send(&format!("{code} No"), "", 0, b"");
-    }
-    if path == format!("/api/models/{ID}/revision/main") {
-        let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
-        let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
-        return send("200 OK", "", body.len(), body.as_bytes());
-    }
-    let Some(name) = path.strip_prefix(&format!("/{ID}/resolve/main/")).filter(|name| files.contains_key(*name)) else {
-        return send("404 Not Found", "", 0, b"");
-    };
-    let whole = &files[name];
-    let (from, to) = (range.0, range.1.map_or(whole.len(), |to| to + 1));
-    let body = &whole[from..to];
-    let headers = format!("ETag: \"{}-{name}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", whole.len(), to - 1, whole.len());
-    let sent = match *fault {
-        Fault::CutAt(n) | Fault::CutOnce(n) if body.len() > n => n,
-        _ => body.len(),
-    };
-    if sent < body.len() && matches!(*fault, Fault::CutOnce(_)) {
-        *fault = Fault::None;
-    }
-    send("206 Partial Content", &headers, body.len(), &body[..sent])
-}
 
 fn fixture(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity").join(path)
@@ -110,16 +22,6 @@ fn quick() -> Vec<(&'static str, PathBuf)> {
     vec![file("config.json"), file("model.safetensors"), file("tokenizer.json"), file("preprocessor_config.json")]
 }
 
-/// The client honours proxy variables, also for this machine's own address.
-fn behind_proxy() -> bool {
-    let names = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"];
-    let set = names.iter().any(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
-    if set {
-        println!("skipped: a proxy is set, so the stand-in hub on this machine cannot be reached");
-    }
-    set
-}
-
 #[test]
 fn downloads_once_and_then_needs_no_network() {
     if behind_proxy() {
@@ -128,7 +30,7 @@ fn downloads_once_and_then_needs_no_network() {
     let mut files = quick();
     files.push(("pytorch_model.bin", fixture("micro_bin/pytorch_model.bin")));
     files.push(("README.md", fixture("versions.json")));
-    let (hub, cache) = (Hub::start(files, Fault::None), tempfile::tempdir().unwrap());
+    let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
     let mut options = hub.options(cache.path());
     options.token = Some("secret".into());
     assert!(!format!("{options:?}").contains("secret"));
@@ -169,7 +71,7 @@ fn open_clip_repositories_and_shards_are_understood() {
         ("open_clip_config.json", open.join("open_clip_config.json")),
         ("open_clip_model.safetensors", open.join("open_clip_model.safetensors")),
     ];
-    let (hub, cache) = (Hub::start(files, Fault::None), tempfile::tempdir().unwrap());
+    let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
     let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
     assert!(folder.join("open_clip_model.safetensors").exists() && !folder.join("model.safetensors").exists());
     Weights::load(&folder, DType::F32, &Device::Cpu).unwrap();
@@ -178,7 +80,7 @@ fn open_clip_repositories_and_shards_are_understood() {
     let names = ["config.json", "model.safetensors.index.json"];
     let shards = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
     let files = names.into_iter().chain(shards).map(|name| (name, sharded.join(name))).collect();
-    let (hub, cache) = (Hub::start(files, Fault::None), tempfile::tempdir().unwrap());
+    let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
     let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
     Weights::load(&folder, DType::F32, &Device::Cpu).unwrap();
     // without a tokenizer the hub is asked again, and what is there is used where it does not answer
@@ -191,7 +93,7 @@ fn a_broken_download_is_taken_up_where_it_stopped() {
     if behind_proxy() {
         return;
     }
-    let (hub, cache) = (Hub::start(quick(), Fault::CutAt(30_000)), tempfile::tempdir().unwrap());
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::CutAt(30_000)), tempfile::tempdir().unwrap());
     let error = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap_err().to_string();
     assert!(error.contains("cut off") && error.contains("run again") && error.lines().count() == 1, "{error}");
     let offline = HubOptions { offline: true, ..hub.options(cache.path()) };
@@ -200,7 +102,7 @@ fn a_broken_download_is_taken_up_where_it_stopped() {
     let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
     assert_eq!(std::fs::read(folder.join("model.safetensors")).unwrap(), std::fs::read(fixture("quick/model.safetensors")).unwrap());
 
-    let (hub, cache) = (Hub::start(quick(), Fault::CutOnce(30_000)), tempfile::tempdir().unwrap());
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::CutOnce(30_000)), tempfile::tempdir().unwrap());
     let options = HubOptions { retries: 1, ..hub.options(cache.path()) };
     let mut last = 0;
     let mut started = 0;
@@ -223,11 +125,11 @@ fn errors_say_what_was_wanted_and_what_to_do() {
         assert!(error.contains(ID) && error.lines().count() == 1, "{error}");
         error
     };
-    assert!(fail(&Hub::start(quick(), Fault::Status(404))).contains("check the name and the revision"));
-    assert!(fail(&Hub::start(quick(), Fault::Status(401))).contains("HF_TOKEN"));
-    assert!(fail(&Hub::start(quick(), Fault::Status(503))).contains("status 503"));
-    assert!(fail(&Hub::start(vec![("README.md", fixture("versions.json"))], Fault::None)).contains("no CLIP weights"));
-    let mut gone = Hub::start(quick(), Fault::None);
+    assert!(fail(&Hub::start(ID, quick(), Fault::Status(404))).contains("check the name and the revision"));
+    assert!(fail(&Hub::start(ID, quick(), Fault::Status(401))).contains("HF_TOKEN"));
+    assert!(fail(&Hub::start(ID, quick(), Fault::Status(503))).contains("status 503"));
+    assert!(fail(&Hub::start(ID, vec![("README.md", fixture("versions.json"))], Fault::None)).contains("no CLIP weights"));
+    let mut gone = Hub::start(ID, quick(), Fault::None);
     gone.address = unreachable();
     let error = fail(&gone);
     assert!(error.contains("network cannot be reached") && error.contains("--model DIR") && error.contains("HF_HOME"), "{error}");
@@ -244,10 +146,4 @@ fn ids_cannot_lead_out_of_the_cache() {
         assert!(download_with(&options, id, None, &mut |_| {}).unwrap_err().is_usage(), "{id}");
     }
     assert!(download_with(&options, ID, Some("../../x"), &mut |_| {}).unwrap_err().is_usage());
-}
-
-/// An address at which nothing listens.
-fn unreachable() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    format!("http://{}", listener.local_addr().unwrap())
 }

@@ -3,12 +3,13 @@
 use lafter::ablate::{self, Ablation, Shard};
 use lafter::experiment::Experiment;
 use lafter::lafter::LafterConfig;
+use lafter::progress::Event;
 use lafter::{Error, Result};
 
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
 use super::run::set_up;
-use super::say::{note, say};
+use super::say::say;
 
 pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -32,7 +33,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     }
     let study = if args.collect { grid.collect()? } else { grid.run(|event| bars.show(event))? };
     if shard != Shard::WHOLE && !args.collect {
-        note(format_args!("shard {shard} is done; join all with --collect"));
+        bars.show(&Event::Notice(format!("shard {shard} is done; join all with --collect")));
     }
     study.save(&args.out)?;
     if common.json {

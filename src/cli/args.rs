@@ -118,6 +118,25 @@ pub struct ClassArgs {
     pub classes: Option<PathBuf>,
 }
 
+#[derive(Args)]
+pub struct SplitArgs {
+    /// Split file (CoOp's JSON) that says which images of the folders are train and which test
+    #[arg(long, value_name = "FILE")]
+    pub split: Option<PathBuf>,
+}
+
+/// What is tested on: shared by `zero-shot` and `evaluate`.
+#[derive(Args)]
+pub struct TestArgs {
+    /// Labeled images
+    #[arg(long, value_name = "DATA")]
+    pub test: String,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    #[command(flatten)]
+    pub split: SplitArgs,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum PresetArg {
     /// The released code: what produced the published numbers
@@ -151,9 +170,8 @@ pub struct SetupArgs {
     pub test: Option<String>,
     #[command(flatten)]
     pub classes: ClassArgs,
-    /// Split file (CoOp's JSON) that says which images of the folders are train and which test
-    #[arg(long, value_name = "FILE")]
-    pub split: Option<PathBuf>,
+    #[command(flatten)]
+    pub split: SplitArgs,
     /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
     #[arg(long, value_name = "FILE")]
     pub descriptions: Option<PathBuf>,
@@ -263,11 +281,8 @@ pub struct AblateArgs {
 pub struct ZeroShotArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Labeled images
-    #[arg(long, value_name = "DATA")]
-    pub test: String,
     #[command(flatten)]
-    pub classes: ClassArgs,
+    pub test: TestArgs,
     /// Templates, one a line with {} for the class name [default: a photo of a {}]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
@@ -280,9 +295,8 @@ pub struct EvaluateArgs {
     /// A lafter.safetensors of an earlier run over this model
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
-    /// Labeled images
-    #[arg(long, value_name = "DATA")]
-    pub test: String,
+    #[command(flatten)]
+    pub test: TestArgs,
 }
 
 #[derive(Args)]
@@ -301,11 +315,14 @@ pub struct PredictArgs {
 }
 
 #[derive(Args)]
+#[command(mut_arg("split", |split| split.conflicts_with("texts")))]
 pub struct EmbedArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub input: EmbedInput,
+    #[command(flatten)]
+    pub split: SplitArgs,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
@@ -314,7 +331,7 @@ pub struct EmbedArgs {
 #[derive(Args)]
 #[group(required = true, multiple = false)]
 pub struct EmbedInput {
-    /// Images
+    /// Images; DATA:NAME takes one of several splits
     #[arg(long, value_name = "DATA")]
     pub images: Option<String>,
     /// Texts, one a line

@@ -10,7 +10,7 @@ use lafter::eval::Evaluation;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier, embed as embedding};
 use serde_json::json;
 
-use super::args::{ClassArgs, Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, ZeroShotArgs};
+use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::say::{note, say};
 
@@ -28,10 +28,11 @@ pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip>
     loader.load(|event| bars.show(event))
 }
 
-/// Opens a data set under the user's class names, where there are any.
-pub fn open(spec: &str, options: &OpenOptions, classes: &ClassArgs) -> Result<Dataset> {
-    let dataset = data::open(spec, options)?;
-    match &classes.classes {
+/// Opens what is tested on, under the user's class names where there are any.
+fn open(args: &TestArgs, bars: &mut Bars) -> Result<Dataset> {
+    let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(Split::Test) };
+    let dataset = data::open_with(&args.test, &options, |event| bars.show(event))?;
+    match &args.classes.classes {
         None => Ok(dataset),
         Some(file) => dataset.with_classes(&read_class_names(file)?),
     }
@@ -53,7 +54,7 @@ fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Res
 pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
-    let test = open(&args.test, &OpenOptions::split(Split::Test), &args.classes)?;
+    let test = open(&args.test, &mut bars)?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
     let logits = |pixels: &candle_core::Tensor| classifier.logits(&clip.encode_image(pixels)?);
@@ -65,7 +66,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
-    let test = data::open(&args.test, &OpenOptions::split(Split::Test))?.with_classes(&names)?;
+    let test = open(&args.test, &mut bars)?.with_classes(&names)?;
     print_evaluation("lafter", &lafter.evaluate(&test, |event| bars.show(event))?, common)
 }
 
@@ -110,7 +111,8 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let clip = load(&args.model, common, &mut bars)?;
     let features = match (&args.input.images, &args.input.texts) {
         (Some(spec), _) => {
-            let dataset = data::open(spec, &OpenOptions::default())?;
+            let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::default() };
+            let dataset = data::open_with(spec, &options, |event| bars.show(event))?;
             let encode = |pixels: &candle_core::Tensor| clip.encode_image(pixels);
             let outputs = embedding::images(
                 &dataset,

@@ -10,6 +10,7 @@ use lafter::embed::FeatureCache;
 use lafter::experiment::{Experiment, Outcome};
 use lafter::lafter::LafterConfig;
 use lafter::nn::Precision;
+use lafter::progress::Event;
 use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
@@ -33,7 +34,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     let clip = load(&args.model, common, bars)?;
     let mut experiment = match (&args.train, &args.test) {
         (Some(train), Some(test)) => {
-            let (train, test) = open(args, train, test)?;
+            let (train, test) = open(args, train, test, bars)?;
             let texts = TextSet::new(test.classes())?.with_templates(&Templates::clip_ensemble());
             let mut experiment = Experiment::new(clip, texts, train, test);
             experiment.config.seed = common.seed;
@@ -66,10 +67,10 @@ fn texts(args: &SetupArgs, classes: &[String]) -> Result<TextSet> {
 }
 
 /// Opens both sets under one list of classes: the user's, or the test set's own.
-fn open(args: &SetupArgs, train: &str, test: &str) -> Result<(Dataset, Dataset)> {
-    let options = |split| OpenOptions { split_file: args.split.clone(), progress: true, ..OpenOptions::split(split) };
-    let (shown, test) = (test, data::open(test, &options(Split::Test))?);
-    let train = data::open(train, &options(Split::Train))?;
+fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(Dataset, Dataset)> {
+    let options = |split| OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(split) };
+    let (shown, test) = (test, data::open_with(test, &options(Split::Test), |event| bars.show(event))?);
+    let train = data::open_with(train, &options(Split::Train), |event| bars.show(event))?;
     let names = match &args.classes.classes {
         Some(file) => read_class_names(file)?,
         None if test.classes().is_empty() => {
@@ -80,7 +81,7 @@ fn open(args: &SetupArgs, train: &str, test: &str) -> Result<(Dataset, Dataset)>
     let test = test.with_classes(&names)?;
     // labels of the training images are for analysis only, so labels that do not fit are no reason to stop
     let train = train.with_classes(&names).unwrap_or_else(|error| {
-        note(format_args!("note: the training images' own labels are left aside: {error}"));
+        bars.show(&Event::Notice(format!("the training images' own labels are left aside: {error}")));
         train.unlabeled()
     });
     Ok((train, test))

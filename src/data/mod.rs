@@ -43,7 +43,7 @@ mod split_file;
 pub use batches::epoch_batches;
 pub use dataset::Dataset;
 pub use loader::{Batch, Prefetch, prefetch, prefetch_with};
-pub use open::open;
+pub use open::{open, open_with};
 pub use options::OpenOptions;
 pub use picture_cache::PictureCache;
 pub use skipped::Skipped;

@@ -7,6 +7,8 @@ use crate::data::options::OpenOptions;
 use crate::data::split::{Split, choose, choose_files, is_split_name};
 use crate::data::{cifar, folder, hub, parquet, split_file};
 use crate::error::{Error, Result};
+use crate::hub::HubOptions;
+use crate::progress::{Event, silent};
 
 /// Opens a data set, whatever its form:
 ///
@@ -26,9 +28,15 @@ use crate::error::{Error, Result};
 /// [`Error::Data`] where nothing is recognised (saying what was looked for), a class folder is empty, a Parquet file holds no
 /// pictures or is cut off, or the split is not there; [`Error::Hub`] where the hub cannot be reached.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
+    open_with(spec, options, silent)
+}
+
+/// [`open`], with the progress of downloads from the hub. An interrupt stops it between two files.
+pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Event)) -> Result<Dataset> {
     let split = options.split.map(Split::as_str);
     if let Some(name) = spec.strip_prefix("hf:") {
-        let files = hub::parquet_files(name, split, options)?;
+        let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
+        let files = hub::parquet_files(&hub, name, split, &mut events)?;
         return open_parquet(&files, spec, options);
     }
     // A path may hold colons itself, so it is taken as it stands first.
@@ -59,9 +67,9 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
     }
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     match (&options.split_file, ending.as_str()) {
-        (Some(file), _) => Ok(Dataset::new(split_file::open(file, path, split)?)),
+        (Some(file), _) => Ok(Dataset::new(split_file::open(file, path, path, split)?)),
         (None, _) if path.is_dir() => open_folder(path, split, options),
-        (None, "json") => Ok(Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), split)?)),
+        (None, "json") => Ok(Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?)),
         (None, "parquet") => open_parquet(&[path.to_path_buf()], &path.display().to_string(), options),
         _ => Err(Error::Data(format!("{}: is neither a folder nor a .parquet or .json file: give one of these", path.display()))),
     }

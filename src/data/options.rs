@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::data::split::Split;
+use crate::hub::HubOptions;
 
 /// How to open a data set; the defaults suit most.
 #[derive(Clone, Debug)]
@@ -15,28 +16,13 @@ pub struct OpenOptions {
     pub label_column: Option<String>,
     /// Encoded pictures of Parquet files that are kept in memory, in bytes; the rest goes to a temporary file.
     pub memory_limit: usize,
-    /// The hub's cache folder; `None`: `HF_HOME/hub`, or `~/.cache/huggingface/hub`.
-    pub hub_cache: Option<PathBuf>,
-    /// The hub's address; `None`: as `HF_ENDPOINT` says, or huggingface.co.
-    pub hub_endpoint: Option<String>,
-    /// Use only what the hub's cache holds; `None`: as `HF_HUB_OFFLINE` says.
-    pub offline: Option<bool>,
-    /// Show a bar while downloading.
-    pub progress: bool,
+    /// The hub that `hf:` names come from; `None`: as the environment says ([`HubOptions::from_env`]).
+    pub hub: Option<HubOptions>,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self {
-            split: None,
-            split_file: None,
-            label_column: None,
-            memory_limit: 1 << 30,
-            hub_cache: None,
-            hub_endpoint: None,
-            offline: None,
-            progress: false,
-        }
+        Self { split: None, split_file: None, label_column: None, memory_limit: 1 << 30, hub: None }
     }
 }
 

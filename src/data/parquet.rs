@@ -24,6 +24,7 @@ use crate::data::blobs::{Blobs, BlobsBuilder};
 use crate::data::decode::decode;
 use crate::data::source::ImageSource;
 use crate::error::{Error, Result};
+use crate::progress::check_interrupt;
 
 /// Rows read at once: with large pictures still tens of megabytes only.
 const ROWS: usize = 64;
@@ -84,6 +85,7 @@ fn read_file(path: &Path, label_column: Option<&str>, blobs: &mut BlobsBuilder, 
         labels.name(&features, label, path)?;
     }
     for group in 0..reader.num_row_groups() {
+        check_interrupt("reading pictures")?;
         let group = reader.get_row_group(group).map_err(|e| broken(path, &e))?;
         let rows = usize::try_from(group.metadata().num_rows()).unwrap_or(0);
         let column = |i: usize| group.get_column_reader(i).map_err(|e| broken(path, &e));

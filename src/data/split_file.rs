@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 
 type Entry = (String, usize, String);
 
-/// Opens one split; the paths in the file start from `root`.
-pub(crate) fn open(file: &Path, root: &Path, wanted: Option<&str>) -> Result<Files> {
+/// Opens one split; the paths in the file start from `root`. The user opened `spec`, the file itself or that folder.
+pub(crate) fn open(file: &Path, root: &Path, spec: &Path, wanted: Option<&str>) -> Result<Files> {
     let shown = file.display();
     let splits: BTreeMap<String, Vec<Entry>> = serde_json::from_str(&read_text(file)?).map_err(|e| {
         let text = e.to_string();
@@ -22,7 +22,7 @@ pub(crate) fn open(file: &Path, root: &Path, wanted: Option<&str>) -> Result<Fil
     if found.is_empty() {
         return Err(Error::Data(format!("{shown}: all splits are empty: expected [path, label, class name] entries under \"train\"")));
     }
-    let split = choose(&found, wanted, &shown.to_string())?;
+    let split = choose(&found, wanted, &spec.display().to_string())?;
     let classes = class_names(splits.values().flatten(), file)?;
     let entries = splits.get(split).map(Vec::as_slice).unwrap_or_default();
     if let Some((path, ..)) = entries.first()

@@ -1,12 +1,11 @@
-//! GGUF files of the Hugging Face hub, through its standard cache.
+//! GGUF files of the hub, through its standard cache.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use hf_hub::api::sync::{ApiBuilder, ApiError};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::RepoType;
 
-use crate::clip::hub::HubOptions;
 use crate::error::{Error, Result};
+use crate::hub::{HubOptions, Repository, is_id, names_below};
 use crate::progress::Event;
 
 /// What is taken where the user names no quantisation.
@@ -20,44 +19,25 @@ pub(super) fn download(spec: &str, events: &mut dyn FnMut(&Event)) -> Result<Pat
 /// [`download`] with explicit options.
 pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
     let (id, part) = spec.split_once(':').map_or((spec, None), |(id, part)| (id, Some(part)));
-    let plain = |part: &str| {
-        !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
-    };
-    if id.split('/').count() != 2 || !id.split('/').all(plain) {
+    if id.split('/').count() != 2 || !is_id(id) {
         return Err(Error::Usage(format!(
             "--llm {spec} is neither a file nor a hub id: expected model.gguf, owner/name or owner/name:q4_k_m"
         )));
     }
-    let repo = Repo::new(id.to_string(), RepoType::Model);
-    let cache = Cache::new(options.cache.clone());
-    let root = options.cache.join(repo.folder_name());
-    let commit = std::fs::read_to_string(root.join("refs/main")).unwrap_or_default();
-    let snapshot = root.join("snapshots").join(commit.trim());
-    if !commit.trim().is_empty()
-        && let Ok(name) = choose(&names_in(&snapshot), part, id)
-    {
-        return Ok(snapshot.join(name));
+    let model = Repository::new(options, RepoType::Model, id, "main", spec, "pass a file with --llm model.gguf");
+    let cached = model.cached();
+    if let Ok(name) = choose(&names_below(&cached), part, id) {
+        return Ok(cached.join(name));
     }
-    if options.offline {
-        return Err(Error::Hub(format!(
-            "{spec} is not in the hub's cache and offline mode is on: unset HF_HUB_OFFLINE to download it once"
-        )));
-    }
-    let fault = |e: ApiError| {
-        let line = e.to_string().lines().next().unwrap_or("no answer").trim().to_string();
-        let remedy = "check the name, the network and, for a gated model, HF_TOKEN; or name a .gguf file";
-        Error::Hub(format!("{id} cannot be had from the hub ({line}): {remedy}"))
-    };
-    let builder = ApiBuilder::from_cache(cache.clone()).with_endpoint(options.endpoint.clone()).with_token(options.token.clone());
-    let api = builder.with_retries(options.retries).with_progress(false).build().map_err(fault)?.repo(repo.clone());
-    let names: Vec<String> = api.info().map_err(fault)?.siblings.into_iter().map(|file| file.rfilename).collect();
-    let name = choose(&names, part, id)?;
-    events(&Event::Notice(format!("downloading {name} of {id}")));
+    let files = model.list()?;
+    let name = choose(&files.names, part, id)?;
     // the tokenizer first: it is small, and a model without it may be useless
-    if names.iter().any(|name| name == "tokenizer.json") && !name.contains('/') {
-        api.get("tokenizer.json").map_err(fault)?;
+    if files.has("tokenizer.json") && !name.contains('/') {
+        files.get("tokenizer.json", events)?;
     }
-    api.get(&name).map_err(fault)
+    let path = files.get(&name, events)?;
+    files.keep()?;
+    Ok(path)
 }
 
 /// The file of a repository that `part` names: exactly one, not split into several.
@@ -73,21 +53,6 @@ fn choose(names: &[String], part: Option<&str>, id: &str) -> Result<String> {
             Err(Error::Hub(format!("{id} holds no single file for \"{wanted}\": name one of {list}, as {id}:part-of-its-name")))
         }
     }
-}
-
-/// The files of a snapshot, at most one folder down.
-fn names_in(folder: &Path) -> Vec<String> {
-    let entries = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().collect::<Vec<_>>();
-    let mut names = Vec::new();
-    for entry in entries(folder) {
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if entry.path().is_dir() {
-            names.extend(entries(&entry.path()).iter().map(|inner| format!("{name}/{}", inner.file_name().to_string_lossy())));
-        } else {
-            names.push(name);
-        }
-    }
-    names
 }
 
 #[cfg(test)]

@@ -1,0 +1,167 @@
+//! Data sets of the hub: from a stand-in server on this machine, from the cache without network, through the command line.
+
+mod hub_stub;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use hub_stub::{COMMIT, Fault, Hub, behind_proxy, unreachable};
+use lafter::Error;
+use lafter::data::{self, Dataset, OpenOptions};
+use lafter::hub::HubOptions;
+use lafter::progress::{self, Event};
+
+const ID: &str = "datasets/someone/things";
+const FILE: &str = "data/test-00000-of-00001.parquet";
+
+/// Tests that open data sets in this process run one after the other: one of them interrupts all that runs.
+fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// 12 pictures.
+fn pictures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/snappy.parquet")
+}
+
+fn one_file(fault: Fault) -> Hub {
+    Hub::start(ID, vec![("README.md", pictures()), (FILE, pictures())], fault)
+}
+
+fn open(spec: &str, hub: &HubOptions) -> lafter::Result<Dataset> {
+    data::open(spec, &OpenOptions { hub: Some(hub.clone()), ..OpenOptions::default() })
+}
+
+/// The message, which must be one line and name what is wanted.
+fn message(result: lafter::Result<Dataset>, parts: &[&str]) {
+    let error = result.unwrap_err();
+    assert!(matches!(error, Error::Hub(_) | Error::Data(_)), "{error:?}");
+    let text = error.to_string();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    parts.iter().for_each(|part| assert!(text.contains(part), "{part:?} is not in: {text}"));
+}
+
+#[test]
+fn the_cache_serves_without_network() {
+    let (_alone, cache) = (alone(), tempfile::tempdir().unwrap());
+    let hub = HubOptions { endpoint: unreachable(), cache: cache.path().into(), token: None, offline: true, retries: 0 };
+    message(open("hf:someone/things", &hub), &["hf:someone/things", "HF_HUB_OFFLINE", "Parquet"]);
+
+    let root = cache.path().join("datasets--someone--things");
+    let snapshot = root.join("snapshots/abc/data");
+    fs::create_dir_all(&snapshot).unwrap();
+    fs::create_dir_all(root.join("refs")).unwrap();
+    fs::write(root.join("refs/main"), "abc").unwrap();
+    fs::copy(pictures(), snapshot.join("train-00000-of-00002.parquet")).unwrap();
+    fs::copy(pictures(), snapshot.join("extra-00000-of-00001.parquet")).unwrap();
+    // One of two shards is not the split.
+    message(open("hf:someone/things:train", &hub), &["not in the hub's cache"]);
+    fs::copy(pictures(), snapshot.join("train-00001-of-00002.parquet")).unwrap();
+    assert_eq!(open("hf:someone/things:train", &hub).unwrap().len(), 24);
+    assert_eq!(open("hf:someone/things@abc:extra", &hub).unwrap().len(), 12);
+    assert_eq!(open("hf:someone/things/data:extra", &hub).unwrap().len(), 12);
+    message(open("hf:someone/things:nothing", &hub), &["no split \"nothing\""]);
+    for name in ["", "../etc", "someone/things@../x", "someone/things?x=1"] {
+        assert!(open(&format!("hf:{name}"), &hub).unwrap_err().is_usage(), "{name}");
+    }
+}
+
+#[test]
+fn the_network_then_the_cache() {
+    if behind_proxy() {
+        return;
+    }
+    let (_alone, hub, cache) = (alone(), one_file(Fault::None), tempfile::tempdir().unwrap());
+    let online = hub.options(cache.path());
+    message(open("hf:someone/absent", &online), &["hf:someone/absent", "was not found on the hub"]);
+    *hub.fault.lock().unwrap() = Fault::Status(401);
+    message(open("hf:someone/things", &online), &["HF_TOKEN"]);
+
+    *hub.fault.lock().unwrap() = Fault::CutOnce(1000);
+    let (mut events, retried) = (Vec::new(), HubOptions { retries: 1, ..online.clone() });
+    let options = OpenOptions { hub: Some(retried), ..OpenOptions::default() };
+    let set = data::open_with("hf:someone/things:test", &options, |event| events.push(event.clone())).unwrap();
+    assert_eq!(set.len(), 12);
+    let (stage, size) = (format!("downloading {FILE}"), fs::metadata(pictures()).unwrap().len() as usize);
+    assert_eq!(events.first(), Some(&Event::Started { stage: stage.clone(), total: size, unit: "bytes".into() }));
+    assert!(events.contains(&Event::Advanced { stage: stage.clone(), done: size, total: size, loss: None, accuracy: None }));
+    assert!(matches!(events.last(), Some(Event::Finished { stage: last, .. }) if *last == stage));
+
+    let silent = HubOptions { endpoint: unreachable(), ..online.clone() };
+    for hub in [&online, &silent, &HubOptions { offline: true, ..silent.clone() }] {
+        assert_eq!(open("hf:someone/things", hub).unwrap().len(), 12);
+    }
+    message(open("hf:someone/absent", &silent), &["hf:someone/absent", "network cannot be reached", "HF_HOME"]);
+}
+
+#[test]
+fn a_data_set_that_moved_on_is_not_mixed_with_its_old_files() {
+    if behind_proxy() {
+        return;
+    }
+    let (_alone, hub, cache) = (alone(), one_file(Fault::None), tempfile::tempdir().unwrap());
+    let root = cache.path().join("hub/datasets--someone--things");
+    fs::create_dir_all(root.join("refs")).unwrap();
+    fs::write(root.join("refs/main"), "old").unwrap();
+    let old = root.join("snapshots/old").join(FILE);
+    fs::create_dir_all(old.parent().unwrap()).unwrap();
+    fs::write(&old, "no longer there").unwrap();
+    assert_eq!(open("hf:someone/things", &hub.options(cache.path())).unwrap().len(), 12);
+    assert_eq!(fs::read_to_string(root.join("refs/main")).unwrap(), COMMIT);
+}
+
+#[test]
+fn an_interrupt_stops_between_two_files() {
+    if behind_proxy() {
+        return;
+    }
+    let (_alone, cache) = (alone(), tempfile::tempdir().unwrap());
+    let shards = ["data/train-00000-of-00002.parquet", "data/train-00001-of-00002.parquet"];
+    let hub = Hub::start(ID, shards.map(|name| (name, pictures())).to_vec(), Fault::None);
+    let options = OpenOptions { hub: Some(hub.options(cache.path())), ..OpenOptions::default() };
+    let stop = |event: &Event| {
+        if let Event::Finished { .. } = event {
+            progress::interrupt();
+        }
+    };
+    let error = data::open_with("hf:someone/things", &options, stop).unwrap_err();
+    progress::clear_interrupt();
+    assert!(matches!(error, Error::Interrupted(_)), "{error:?}");
+    let asked = |name: &str| hub.requests.lock().unwrap().iter().filter(|path| path.ends_with(name)).count();
+    let first = asked(shards[0]);
+    assert!(first > 0 && asked(shards[1]) == 0);
+    assert_eq!(data::open("hf:someone/things", &options).unwrap().len(), 24);
+    assert_eq!(asked(shards[0]), first, "the first file was downloaded again");
+}
+
+/// The command, with the hub's settings in its environment.
+fn lafter(hub: &Hub, cache: &Path, args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(args).env("HF_ENDPOINT", &hub.address).env("HF_HUB_CACHE", cache).env("HF_TOKEN", "secret");
+    command.env("HF_HUB_OFFLINE", "no").env_remove("TRANSFORMERS_OFFLINE");
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    output
+}
+
+#[test]
+fn the_command_line_shows_downloads_and_with_json_nothing_but_json() {
+    if behind_proxy() {
+        return;
+    }
+    let (hub, cache) = (one_file(Fault::None), tempfile::tempdir().unwrap());
+    let test = ["zero-shot", "--model", "demo", "--test", "hf:someone/things", "--json"];
+    let output = lafter(&hub, &cache.path().join("a"), &test);
+    let result: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(result["zero_shot"]["top1"].is_number(), "{result}");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(hub.requests.lock().unwrap().contains(&"authorization: bearer secret".to_string()));
+
+    let out = cache.path().join("features.safetensors").display().to_string();
+    let output = lafter(&hub, &cache.path().join("b"), &["embed", "--model", "demo", "--images", "hf:someone/things", "--out", &out]);
+    let shown = String::from_utf8_lossy(&output.stderr).to_string();
+    assert!(shown.contains(&format!("downloading {FILE}")), "{shown}");
+}

@@ -1,0 +1,123 @@
+//! A hub on this machine for the tests that download.
+#![allow(dead_code)] // no test uses all of it
+
+use std::collections::HashMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use lafter::hub::HubOptions;
+
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+/// How the stand-in misbehaves.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Fault {
+    None,
+    Status(u16),
+    /// Ends every body longer than this after so many bytes.
+    CutAt(usize),
+    /// The same, but only the first time.
+    CutOnce(usize),
+}
+
+/// A server that knows one repository. It runs until the test's process ends.
+pub struct Hub {
+    pub address: String,
+    pub requests: Arc<Mutex<Vec<String>>>,
+    pub fault: Arc<Mutex<Fault>>,
+}
+
+impl Hub {
+    /// `repository` as its address says it: `owner/name` of a model, `datasets/owner/name`.
+    pub fn start(repository: &'static str, files: Vec<(&'static str, PathBuf)>, fault: Fault) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let files: HashMap<String, Vec<u8>> = files.into_iter().map(|(name, path)| (name.into(), std::fs::read(path).unwrap())).collect();
+        let hub = Self { address, requests: Arc::default(), fault: Arc::new(Mutex::new(fault)) };
+        let (requests, fault) = (hub.requests.clone(), hub.fault.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming().flatten() {
+                let _ = answer(&stream, repository, &files, &requests, &fault);
+            }
+        });
+        hub
+    }
+
+    pub fn options(&self, cache: &Path) -> HubOptions {
+        HubOptions { endpoint: self.address.clone(), cache: cache.join("hub"), token: None, offline: false, retries: 0 }
+    }
+}
+
+fn answer(
+    mut stream: &TcpStream,
+    repository: &str,
+    files: &HashMap<String, Vec<u8>>,
+    log: &Mutex<Vec<String>>,
+    fault: &Mutex<Fault>,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let request = lines.next().unwrap_or(Ok(String::new()))?;
+    let path = request.split(' ').nth(1).unwrap_or("").to_string();
+    let mut range = (0, None);
+    for line in lines {
+        let line = line?.to_ascii_lowercase();
+        if line.is_empty() {
+            break;
+        }
+        if let Some((from, to)) = line.strip_prefix("range: bytes=").and_then(|range| range.split_once('-')) {
+            range = (from.parse().unwrap(), to.parse::<usize>().ok());
+        }
+        if line.starts_with("authorization") {
+            log.lock().unwrap().push(line);
+        }
+    }
+    log.lock().unwrap().push(path.clone());
+    let mut send = |status: &str, headers: &str, length: usize, body: &[u8]| {
+        let head =
+            format!("HTTP/1.1 {status}\r\nConnection: close\r\nContent-Length: {length}\r\nx-repo-commit: {COMMIT}\r\n{headers}\r\n");
+        stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body))
+    };
+    let mut fault = fault.lock().unwrap();
+    if let Fault::Status(code) = *fault {
+        return send(&format!("{code} No"), "", 0, b"");
+    }
+    let kind = if repository.starts_with("datasets/") { "" } else { "models/" };
+    if path == format!("/api/{kind}{repository}/revision/main") {
+        let siblings: Vec<_> = files.keys().map(|name| serde_json::json!({ "rfilename": name })).collect();
+        let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
+        return send("200 OK", "", body.len(), body.as_bytes());
+    }
+    let Some(name) = path.strip_prefix(&format!("/{repository}/resolve/main/")).filter(|name| files.contains_key(*name)) else {
+        return send("404 Not Found", "", 0, b"");
+    };
+    let whole = &files[name];
+    let (from, to) = (range.0, range.1.map_or(whole.len(), |to| to + 1));
+    let body = &whole[from..to];
+    let headers = format!("ETag: \"{}-{name}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", whole.len(), to - 1, whole.len());
+    let sent = match *fault {
+        Fault::CutAt(n) | Fault::CutOnce(n) if body.len() > n => n,
+        _ => body.len(),
+    };
+    if sent < body.len() && matches!(*fault, Fault::CutOnce(_)) {
+        *fault = Fault::None;
+    }
+    send("206 Partial Content", &headers, body.len(), &body[..sent])
+}
+
+/// The client honours proxy variables, also for this machine's own address.
+pub fn behind_proxy() -> bool {
+    let names = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"];
+    let set = names.iter().any(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
+    if set {
+        println!("skipped: a proxy is set, so the stand-in hub on this machine cannot be reached");
+    }
+    set
+}
+
+/// An address at which nothing listens.
+pub fn unreachable() -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    format!("http://{}", listener.local_addr().unwrap())
+}
