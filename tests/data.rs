@@ -2,11 +2,14 @@
 //!
 //! The Parquet fixtures are made by tests/fixtures/data.py; the rest is written into temporary folders.
 
+mod common;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use common::test_data;
 use image::{Rgb, RgbImage};
 use lafter::Error;
 use lafter::data::{self, Dataset, ImageSource, OpenOptions, Skipped, Split, epoch_batches, prefetch};
@@ -394,22 +397,14 @@ fn pictures_of_a_cached_set_are_decoded_once() {
     assert_eq!(decoded.load(Ordering::SeqCst), 20);
 }
 
-/// Real data beside the repository, where there is some.
-fn shared(path: &str) -> Option<PathBuf> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data").join(path);
-    if !path.exists() {
-        println!("skipped: {} is absent", path.display());
-        return None;
-    }
-    Some(path)
-}
-
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn real_cifar_10() {
-    let Some(path) = shared("cifar10") else { return };
-    for (split, count) in [(Split::Train, 10_000), (Split::Test, 2_000)] {
+    let path = test_data("cifar10");
+    for (split, least) in [(Split::Train, 10_000), (Split::Test, 2_000)] {
         let set = open_split(&path, split).unwrap();
-        assert_eq!((set.len(), set.classes().len()), (count, 10));
+        let count = set.len();
+        assert!(count >= least && set.classes().len() == 10, "{split:?}: {count} pictures of {} classes", set.classes().len());
         assert_eq!((set.classes()[0].as_str(), set.classes()[9].as_str()), ("airplane", "truck"));
         let labels = set.labels().unwrap();
         for class in 0..10 {
@@ -421,9 +416,9 @@ fn real_cifar_10() {
 }
 
 #[test]
+#[ignore = "needs LAFTER_TEST_DATA, see tests/README.md"]
 fn real_photographs_decode() {
-    let Some(path) = shared("photos") else { return };
-    let set = open(path).unwrap();
+    let set = open(test_data("photos")).unwrap();
     assert_eq!((set.labels(), set.is_empty()), (None, false));
     let few = set.take(8);
     let loader = prefetch(&few, epoch_batches(few.len(), 4, false, None), 2, |_, image| image.dimensions());
