@@ -1,8 +1,8 @@
 //! Features of whole data sets and text sets: batches, prefetching, the cache of text features.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
@@ -17,6 +17,9 @@ use crate::progress::{Event, check_interrupt, silent, watched};
 
 /// Images or texts a batch where nothing else is said; the released code evaluates in batches of 50.
 pub const BATCH: usize = 50;
+
+/// Time between two writes of the text cache while texts are embedded.
+const SAVE_EVERY: Duration = Duration::from_secs(60);
 
 /// Rows for the images of a data set that could be read, in input order.
 #[derive(Clone, Debug)]
@@ -164,22 +167,32 @@ impl FeatureCache {
     }
 }
 
-/// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed.
+/// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed. What is
+/// computed goes to the cache once a minute, so little is lost by a kill, and nothing by an interrupt.
 pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
     let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
     let mut known = cache.read(clip);
     let tokens = clip.tokenizer().encode(sentences)?.ids;
     let keys: Vec<String> = tokens.iter().map(|ids| short_hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())).collect();
     let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.contains_key(&keys[*i])).collect();
-    let mut seen = std::collections::HashSet::new();
+    let mut seen = HashSet::new();
     missing.retain(|i| seen.insert(&keys[*i]));
     if !missing.is_empty() {
         let wanted: Vec<&String> = missing.iter().map(|i| &sentences[*i]).collect();
-        let rows = clip.encode_text_with(&wanted, &mut events)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        known.extend(missing.iter().map(|i| keys[*i].clone()).zip(rows));
+        let mut saved = Instant::now();
+        let encoded = clip.encode_text_each(&wanted, &mut events, |batch, rows| {
+            let rows = rows.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+            known.extend(batch.iter().map(|i| keys[missing[*i]].clone()).zip(rows));
+            if saved.elapsed() >= SAVE_EVERY {
+                let _ = cache.write(clip, &known); // the last write says what is wrong
+                saved = Instant::now();
+            }
+            Ok(())
+        });
         if let Err(error) = cache.write(clip, &known) {
             events(&Event::Notice(format!("text features could not be cached: {error}")));
         }
+        encoded?;
     }
     let rows: Vec<f32> = keys.iter().filter_map(|key| known.get(key)).flatten().copied().collect();
     Ok(Tensor::from_vec(rows, (sentences.len(), clip.config().projection), clip.device())?)

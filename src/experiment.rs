@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, Trainable, save_atomically};
 use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::progress::Event;
+use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
 use crate::tune::{EpochRecord, Finetuner};
 
 /// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
@@ -54,10 +55,6 @@ pub struct Outcome {
 /// The seed of the demo's pictures.
 const DEMO_PICTURES: u64 = 2;
 
-const TEXT_CHECKPOINT: &str = "text-checkpoint.safetensors";
-const CHECKPOINT: &str = "checkpoint.safetensors";
-const HISTORY: &str = "history.jsonl";
-
 impl Experiment {
     /// A run with the official settings that writes nothing; change the fields as needed.
     pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: Dataset) -> Self {
@@ -76,9 +73,26 @@ impl Experiment {
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
     ///
     /// Interrupted, it saves a checkpoint and says how to go on; a killed run goes on from its last checkpoint. Either way
-    /// the report ends the same, bit for bit.
+    /// the report ends the same, bit for bit. Without [`resume`](Self::resume), what an earlier run left in
+    /// [`out`](Self::out) is moved to the folder `previous` in it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where settings, texts or images are not those of the run to resume, or another run uses the folder;
+    /// [`Error::Data`], [`Error::Text`] where sets and classes do not fit together; [`Error::Diverged`];
+    /// [`Error::Interrupted`].
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Outcome> {
         self.check()?;
+        let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, &self.test, &mut events);
+        let folder = self.out.as_ref().map(open).transpose()?;
+        self.stages(folder.as_ref(), &mut events).map_err(|error| match error {
+            Error::Interrupted(what) if folder.is_some() => {
+                Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
+            }
+            other => other,
+        })
+    }
+
+    fn stages(&self, folder: Option<&RunFolder>, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
         let mut report = Report::new(self.describe(), self.config.seed, device_name(self.clip.device()));
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
@@ -93,7 +107,7 @@ impl Experiment {
 
         let started = std::time::Instant::now();
         let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
-        lafter.set_text_classifier(self.train_text(&mut trainer, &mut events)?);
+        lafter.set_text_classifier(self.train_text(&mut trainer, folder, &mut events)?);
         let text_history = trainer.history().to_vec();
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
         let text_classifier = self.evaluate(&features, lafter.text_classifier()?.logits(&features.rows)?)?;
@@ -104,7 +118,7 @@ impl Experiment {
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.image.epochs > 0 {
             let mut tuner = lafter.finetuner()?;
-            let evaluation = self.tune(&mut tuner, &mut events)?;
+            let evaluation = self.tune(&mut tuner, folder, &mut events)?;
             history = tuner.history().to_vec();
             let per_epoch = history.iter().map(|epoch| epoch.test_top1).collect();
             let section = LafterReport::new(evaluation.clone(), per_epoch, history.iter().map(|epoch| epoch.loss).collect());
@@ -127,11 +141,11 @@ impl Experiment {
         }
         report.note_memory();
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features: features, tuned };
-        if let Some(out) = &self.out {
-            outcome.report.save(out.join("report.json"))?;
+        if let Some(folder) = folder {
             if outcome.tuned.is_some() {
-                outcome.lafter.save(out.join("lafter.safetensors"))?;
+                outcome.lafter.save(folder.file(WEIGHTS))?;
             }
+            outcome.report.save(folder.file(REPORT))?; // last: a run that has a report is over
         }
         Ok(outcome)
     }
@@ -150,11 +164,8 @@ impl Experiment {
         if self.texts.is_empty() {
             return Err(Error::Text("the text set is empty: give templates or descriptions".into()));
         }
-        if self.resume && !self.out.as_ref().is_some_and(|out| out.exists()) {
-            return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
-        }
-        if let Some(out) = &self.out {
-            std::fs::create_dir_all(out).map_err(|e| Error::io(out, e))?;
+        if self.resume && self.out.is_none() {
+            return Err(Error::Usage("there is nothing to resume: set `out` to the folder of the stopped run".into()));
         }
         Ok(())
     }
@@ -170,8 +181,8 @@ impl Experiment {
     }
 
     /// The text classifier's loop with its checkpoint.
-    fn train_text(&self, trainer: &mut TextTrainer, events: &mut dyn FnMut(&Event)) -> Result<TextClassifier> {
-        let Some(path) = self.out.as_ref().map(|out| out.join(TEXT_CHECKPOINT)) else { return trainer.fit(events) };
+    fn train_text(&self, trainer: &mut TextTrainer, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<TextClassifier> {
+        let Some(path) = folder.map(|folder| folder.file(TEXT_CHECKPOINT)) else { return trainer.fit(events) };
         if self.resume && path.exists() {
             trainer.resume(&path)?;
         }
@@ -180,28 +191,26 @@ impl Experiment {
         if matches!(result, Ok(_) | Err(Error::Interrupted(_))) {
             trainer.checkpoint(&path)?;
         }
-        result.map_err(say_how_to_go_on)
+        result
     }
 
     /// The tuning loop with evaluation, checkpoint and history after each epoch.
-    fn tune(&self, tuner: &mut Finetuner, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
-        let path = self.out.as_ref().map(|out| out.join(CHECKPOINT));
-        if let Some(path) = &path {
+    fn tune(&self, tuner: &mut Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+        if let Some(path) = folder.map(|folder| folder.file(CHECKPOINT)) {
             if self.resume && path.exists() {
-                tuner.resume(path)?;
+                tuner.resume(&path)?;
                 events(&Event::Notice(format!("resumed after epoch {} of {}", tuner.history().len(), self.config.image.epochs)));
             }
             tuner.autosave(Autosave::new(path, self.checkpoint_every));
         }
-        let result = self.tune_and_evaluate(tuner, events);
-        match (&result, &path) {
-            (Err(Error::Interrupted(_)), Some(_)) => self.save_progress(tuner)?,
-            _ => return result,
+        let result = self.tune_and_evaluate(tuner, folder, events);
+        if let Err(Error::Interrupted(_)) = result {
+            save_progress(tuner, folder)?;
         }
-        result.map_err(say_how_to_go_on)
+        result
     }
 
-    fn tune_and_evaluate(&self, tuner: &mut Finetuner, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    fn tune_and_evaluate(&self, tuner: &mut Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let (epochs, every) = (self.config.image.epochs, self.config.image.eval_every);
         loop {
             // asked at the top, so that a run killed before or during an evaluation makes up for it
@@ -210,22 +219,14 @@ impl Experiment {
             if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
                 let evaluation = tuner.evaluate_with(&self.test, &mut *events)?;
                 tuner.note_test_accuracy(evaluation.top1);
-                self.save_progress(tuner)?;
+                save_progress(tuner, folder)?;
                 if done >= epochs {
                     return Ok(evaluation);
                 }
             }
             tuner.fit_epoch(&self.train, &mut *events)?;
-            self.save_progress(tuner)?;
+            save_progress(tuner, folder)?;
         }
-    }
-
-    /// Checkpoint and history, where this run has a folder.
-    fn save_progress(&self, tuner: &Finetuner) -> Result<()> {
-        let Some(out) = &self.out else { return Ok(()) };
-        tuner.checkpoint(out.join(CHECKPOINT))?;
-        let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
-        save_atomically(out.join(HISTORY), lines.concat().as_bytes())
     }
 
     fn count(&self, report: &mut Report, features: &Outputs) {
@@ -254,12 +255,12 @@ impl Experiment {
     }
 }
 
-/// Adds the remedy to an interrupt whose state was saved.
-fn say_how_to_go_on(error: Error) -> Error {
-    match error {
-        Error::Interrupted(what) => Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on")),
-        other => other,
-    }
+/// Checkpoint and history, where this run has a folder.
+fn save_progress(tuner: &Finetuner, folder: Option<&RunFolder>) -> Result<()> {
+    let Some(folder) = folder else { return Ok(()) };
+    tuner.checkpoint(folder.file(CHECKPOINT))?;
+    let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
+    save_atomically(folder.file(HISTORY), lines.concat().as_bytes())
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -78,6 +78,7 @@ pub mod plot;
 pub mod pretrain;
 pub mod progress;
 pub mod rng;
+mod run_folder;
 pub mod tune;
 
 pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};

@@ -1,7 +1,7 @@
 //! Whole runs on the demo, shortened: the same seed gives the same bits, a stopped run goes on where it stopped.
 
 use lafter::clip::Clip;
-use lafter::describe::{Descriptions, TextSet};
+use lafter::eval::Report;
 use lafter::experiment::{Experiment, Outcome};
 use lafter::{LaFTer, gallery, progress};
 
@@ -67,4 +67,33 @@ fn a_run_leaves_a_report_figures_and_a_page() {
     let (saved, again) = (folder.path().join("lafter.safetensors"), folder.path().join("again.safetensors"));
     LaFTer::load(&saved, Clip::demo().unwrap()).unwrap().save(&again).unwrap();
     assert!(std::fs::read(saved).unwrap() == std::fs::read(again).unwrap(), "loaded and saved again, a file must stay the same");
+}
+
+#[test]
+fn a_run_begun_anew_sets_the_one_before_aside_and_resumes_on_its_own_images_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = Some(folder.path().to_path_buf());
+    let run = |experiment: Experiment| Experiment { out: out.clone(), ..experiment }.run(progress::silent);
+    let fewer = || Experiment { train: short(1).train.take(60), ..short(1) };
+    let first = run(short(1)).unwrap();
+    let second = run(fewer()).unwrap();
+    assert!(report(&second) == report(&fewer().run(progress::silent).unwrap()), "the first run's checkpoints were taken for the second's");
+    let previous = Report::load(folder.path().join("previous/report.json")).unwrap();
+    assert!(previous.without_timing().to_json().unwrap() == report(&first), "the first run's report is kept");
+
+    let refused = |experiment: Experiment, why: &str| {
+        let error = run(Experiment { resume: true, ..experiment }).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(why), "{error}");
+    };
+    refused(short(1), "other train images");
+    refused(Experiment { test: short(1).test.take(90), ..fewer() }, "other test images");
+    let mut shorter = fewer();
+    shorter.config.image.epochs = 1;
+    refused(shorter, "other settings");
+    let mut shorter = fewer();
+    shorter.config.text.epochs = 29;
+    refused(shorter, "other settings");
+    let mut tolerant = Experiment { resume: true, ..fewer() };
+    (tolerant.config.image.max_unreadable, tolerant.config.image.eval_every) = (0.5, 2);
+    assert_eq!(run(tolerant).unwrap().report.lafter, second.report.lafter);
 }

@@ -198,11 +198,12 @@ impl TextTrainer {
     /// Goes on where [`checkpoint`](Self::checkpoint) stood; the trainer must have been made from the same texts and settings.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.texts.device())?;
-        let State { config, texts, rng, .. } = &saved.state;
-        // a constant schedule may go on for longer; any other depends on the number of epochs
-        let longer =
-            TextClassifierConfig { epochs: self.config.epochs, ..config.clone() } == self.config && self.config.schedule.is_constant();
-        if !(*config == self.config || longer) || *rng != self.rng || *texts != self.fingerprint()? {
+        let State { config, texts, rng, sums, history } = &saved.state;
+        // the number of epochs changes nothing where the schedule is constant, unless more were begun already
+        let (epochs, begun) = (self.config.epochs, history.len() + usize::from(sums.steps > 0));
+        let other_length =
+            TextClassifierConfig { epochs, ..config.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
+        if !(*config == self.config || other_length) || *rng != self.rng || *texts != self.fingerprint()? {
             return Err(saved.foreign());
         }
         let state = saved.restore(&self.params, &mut self.optimiser)?;

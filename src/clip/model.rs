@@ -65,7 +65,28 @@ impl Clip {
     }
 
     /// [`encode_text`](Self::encode_text) with progress events; texts that had to be cut are counted in a notice.
-    pub fn encode_text_with(&self, texts: &[impl AsRef<str>], mut events: impl FnMut(&Event)) -> Result<Tensor> {
+    pub fn encode_text_with(&self, texts: &[impl AsRef<str>], events: impl FnMut(&Event)) -> Result<Tensor> {
+        let (mut rows, mut order) = (Vec::new(), Vec::with_capacity(texts.len()));
+        self.encode_text_each(texts, events, |batch, features| {
+            rows.push(features);
+            order.extend_from_slice(batch);
+            Ok(())
+        })?;
+        if rows.is_empty() {
+            return Ok(Tensor::zeros((0, self.config.projection), self.dtype, &self.device)?);
+        }
+        let mut back = vec![0u32; order.len()];
+        order.iter().enumerate().for_each(|(row, text)| back[*text] = row as u32);
+        Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
+    }
+
+    /// Batch after batch, from short texts to long: which texts they are, and their features `[batch, d]`.
+    pub(crate) fn encode_text_each(
+        &self,
+        texts: &[impl AsRef<str>],
+        mut events: impl FnMut(&Event),
+        mut each: impl FnMut(&[usize], Tensor) -> Result<()>,
+    ) -> Result<()> {
         let mut events = watched(&mut events);
         let tokens = self.tokenizer.encode(texts)?;
         let stage = "embedding texts";
@@ -77,7 +98,7 @@ impl Clip {
         }
         let mut order: Vec<usize> = (0..tokens.ids.len()).collect();
         order.sort_by_key(|i| tokens.ids[*i].len());
-        let (mut rows, mut done) = (Vec::new(), 0);
+        let mut done = 0;
         for batch in order.chunks(TEXT_BATCH) {
             check_interrupt(stage)?;
             let longest = batch.iter().map(|i| tokens.ids[*i].len()).max().unwrap_or(0);
@@ -86,17 +107,12 @@ impl Clip {
             // what stands behind the end is never read, so 0 pads as well as any id
             let padded = batch.iter().flat_map(|i| tokens.ids[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
             let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
-            rows.push(self.text.forward(&ids, &ends)?);
+            each(batch, self.text.forward(&ids, &ends)?)?;
             done += batch.len();
             events(&Event::Advanced { stage: stage.into(), done, total: texts.len(), loss: None, accuracy: None });
         }
         events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
-        if rows.is_empty() {
-            return Ok(Tensor::zeros((0, self.config.projection), self.dtype, &self.device)?);
-        }
-        let mut back = vec![0u32; order.len()];
-        order.iter().enumerate().for_each(|(row, text)| back[*text] = row as u32);
-        Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
+        Ok(())
     }
 
     pub fn config(&self) -> &ClipConfig {

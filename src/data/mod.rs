@@ -27,6 +27,7 @@ mod cached;
 mod cifar;
 mod dataset;
 pub mod decode;
+mod fingerprint;
 mod folder;
 mod hub;
 mod loader;

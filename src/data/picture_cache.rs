@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use image::RgbImage;
@@ -31,7 +31,12 @@ struct Inner {
     store: Option<(Mutex<File>, Mmap)>,
     used: AtomicUsize,
     limit: usize,
+    /// Set for good once the disk has too little room left.
+    full: AtomicBool,
 }
+
+/// What is left free on the disk for all else that is written during a run: this much, or a tenth of a smaller disk.
+const RESERVE: u64 = 1 << 30;
 
 /// Where one picture's pixels lie; set once they do.
 #[derive(Default)]
@@ -52,8 +57,9 @@ impl PictureCache {
     /// The same in another folder, which is made where it lacks. A folder that cannot be written keeps nothing: a run is then
     /// slower, not wrong.
     pub fn new_in(folder: impl AsRef<Path>, limit: usize) -> Self {
+        let limit = limit.min(largest_file());
         let store = (limit > 0).then(|| open(folder.as_ref(), limit).ok()).flatten();
-        Self(Arc::new(Inner { store, used: AtomicUsize::new(0), limit }))
+        Self(Arc::new(Inner { store, used: AtomicUsize::new(0), limit, full: AtomicBool::new(false) }))
     }
 
     /// Bytes of pixels kept so far.
@@ -68,23 +74,64 @@ impl PictureCache {
         RgbImage::from_raw(*width, *height, pixels.to_vec())
     }
 
-    /// Keeps a picture, unless fewer than `spare` bytes would be left or its slot is taken.
+    /// Keeps a picture, unless fewer than `spare` bytes would be left, its slot is taken, or the disk is nearly full.
     pub(crate) fn keep(&self, slot: &Slot, picture: &RgbImage, spare: usize) {
         let Some((file, _)) = &self.0.store else { return };
         let pixels = picture.as_raw();
         // Reserve first, so that threads together stay under the limit.
         let room = |used: usize| used.checked_add(pixels.len()).filter(|end| end.saturating_add(spare) <= self.0.limit);
-        if slot.0.get().is_some() {
+        if slot.0.get().is_some() || self.0.full.load(Ordering::Relaxed) {
             return;
         }
         let Ok(start) = self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room) else { return };
         let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        if !has_room(&file, pixels.len()) {
+            self.0.full.store(true, Ordering::Relaxed);
+            return;
+        }
         // Written as a file, not through the map: a full disk is then an error here, not a signal.
         let written = file.seek(SeekFrom::Start(start as u64)).and_then(|_| file.write_all(pixels));
         if written.is_ok() {
             let _ = slot.0.set(Kept { start, width: picture.width(), height: picture.height() });
         }
     }
+}
+
+/// Whether so many bytes more leave the reserve on the file's disk. What a system does not tell does not count.
+#[cfg(unix)]
+#[allow(clippy::unnecessary_cast)] // the fields' types differ between systems
+fn has_room(file: &File, bytes: usize) -> bool {
+    use std::os::fd::AsRawFd;
+    // SAFETY: all zeros is a value of this struct of numbers, and the call writes to it only.
+    let mut disk: libc::statvfs = unsafe { std::mem::zeroed() };
+    if unsafe { libc::fstatvfs(file.as_raw_fd(), &mut disk) } != 0 {
+        return true;
+    }
+    let block = disk.f_frsize as u64;
+    let (free, size) = (block * disk.f_bavail as u64, block * disk.f_blocks as u64);
+    free >= RESERVE.min(size / 10) + bytes as u64
+}
+
+#[cfg(not(unix))]
+fn has_room(_: &File, _: usize) -> bool {
+    true
+}
+
+/// The size of a file that this process may write: beyond it (`ulimit -f`) the system would end the process.
+#[cfg(unix)]
+#[allow(clippy::unnecessary_cast)] // the fields' types differ between systems
+fn largest_file() -> usize {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes to the struct only.
+    match unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limit) } {
+        0 => usize::try_from(limit.rlim_cur as u64).unwrap_or(usize::MAX),
+        _ => usize::MAX,
+    }
+}
+
+#[cfg(not(unix))]
+fn largest_file() -> usize {
+    usize::MAX
 }
 
 /// An unnamed file that can grow to `limit` bytes, and a view of all of it.

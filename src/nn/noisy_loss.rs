@@ -18,6 +18,8 @@ const TILE: usize = 128;
 const GROUPS: usize = 32;
 /// … and in fewer where a gradient is so large that theirs would fill more than this many values.
 const GRADIENT_VALUES: usize = 16 << 20;
+/// … but not in fewer than this, for each group is one thread's.
+const FEWEST_GROUPS: usize = 4;
 /// A gradient of more values than this lies in no cache: to add up those of many groups then costs as much as to make them, …
 const CACHED_VALUES: usize = 1 << 17;
 /// … so a group takes at least this many tiles.
@@ -98,7 +100,7 @@ impl Fused {
         let step = &self.step;
         let (size, tiles) = (step.len(), step.len().div_ceil(TILE));
         let smallest = if weight.len() > CACHED_VALUES { LARGE_GROUP } else { 1 };
-        let groups = GROUPS.min(GRADIENT_VALUES / weight.len().max(1)).min(tiles / smallest).max(1);
+        let groups = GROUPS.min((GRADIENT_VALUES / weight.len().max(1)).max(FEWEST_GROUPS)).min(tiles / smallest).max(1);
         let kernel = Kernel::new(self.isa, Precision::F32);
         let packed = Packed::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
         let buffers = || (vec![0f32; TILE * width], vec![0f32; TILE * classes], Rows::new(kernel, TILE, width));

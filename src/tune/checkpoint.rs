@@ -52,12 +52,16 @@ impl Finetuner {
     /// Goes on where [`checkpoint`](Self::checkpoint) stood; the tuner must have been made with the same settings.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.clip.device())?;
-        let State { config, rng, weights_hash, classifier, .. } = &saved.state;
-        // how often to evaluate changes nothing that is learned; a constant schedule may go on for longer
-        let same = FinetuneConfig { eval_every: self.config.eval_every, ..config.clone() };
-        let longer = FinetuneConfig { epochs: self.config.epochs, ..same.clone() } == self.config && self.config.schedule.is_constant();
+        let State { config, rng, weights_hash, classifier, sums, history, .. } = &saved.state;
+        // how often to evaluate, and how many pictures may be unreadable, changes nothing that is learned; the number of
+        // epochs neither where the schedule is constant, unless more were begun already
+        let FinetuneConfig { epochs, eval_every, max_unreadable, .. } = self.config;
+        let same = FinetuneConfig { eval_every, max_unreadable, ..config.clone() };
+        let begun = history.len() + usize::from(sums.steps > 0);
+        let other_length =
+            FinetuneConfig { epochs, ..same.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
         let model = weights_hash == self.clip.weights_hash() && *classifier == self.classifier;
-        if !(same == self.config || longer) || *rng != self.rng || !model {
+        if !(same == self.config || other_length) || *rng != self.rng || !model {
             return Err(saved.foreign());
         }
         let state = saved.restore(&self.trainable.params, &mut self.optimiser)?;

@@ -194,7 +194,7 @@ impl Finetuner {
         let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
-        let views = prefetch_with(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |pictures, index| {
+        let mut views = prefetch_with(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |pictures, index| {
             let picture = pictures.image(index)?;
             let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
             Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
@@ -203,12 +203,13 @@ impl Finetuner {
         .log(&skipped);
         let side = self.clip.config().vision.image_size;
         let mut pending = Vec::new();
-        for batch in views {
+        loop {
+            let started = Instant::now(); // waiting for the views counts
+            let Some(batch) = views.next() else { break };
             if let Err(stopped) = progress::check_interrupt("tuning stopped between two steps") {
                 self.read_steps(&mut pending, unlabeled)?;
                 return Err(stopped);
             }
-            let started = Instant::now();
             let batch = batch?;
             let rate = self.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.config.epochs * per_epoch);
             let n = batch.items.len();
