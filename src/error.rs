@@ -33,7 +33,7 @@ pub enum Error {
     /// A saved LaFTer file does not fit the model it is used with.
     #[error("{0}")]
     Adapter(String),
-    /// A model could not be had from the hub.
+    /// A model or a data set could not be had from the hub.
     #[error("{0}")]
     Hub(String),
     /// A language model cannot be used: unknown host, refused key, unknown model, a file that is none.
