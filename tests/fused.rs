@@ -158,6 +158,22 @@ proptest! {
         }
     }
 
+    /// The inner dimension of the gradient is cut into pieces that stay in the cache, as that of the forward product is.
+    #[test]
+    fn a_packed_layer_of_many_outputs_equals_its_plain_form(
+        rows in 1usize..30, inputs in 1usize..60, outputs in 1000usize..2400, bf16: bool, seed in 0u64..1000,
+    ) {
+        let mut rng = Rng::new(seed);
+        let layer = linear(&mut rng, inputs, outputs);
+        let x = variable(&mut rng, &[rows, inputs], 1.0);
+        let plain = wide::linear(&layer).forward_plain(&f64s(&x)).unwrap();
+        let (precision, tolerance) = if bf16 { (Precision::Bf16, 1e-2) } else { (Precision::F32, 1e-5) };
+        for isa in Isa::available() {
+            let packed = layer.packed(precision, isa).unwrap();
+            same(&format!("{isa:?}"), std::slice::from_ref(&x), &packed.forward(&x).unwrap(), &plain, tolerance);
+        }
+    }
+
     /// Products of bf16 are exact in f32: a layer in bf16 is the plain form of the rounded numbers, as closely as in f32.
     #[test]
     fn a_layer_in_bf16_equals_the_plain_form_of_its_rounded_numbers(

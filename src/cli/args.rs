@@ -99,6 +99,9 @@ pub struct DemoArgs {
     /// Where report.json, figures and index.html go
     #[arg(long, default_value = "lafter-out/demo")]
     pub out: PathBuf,
+    /// Go on with the stopped demo in --out
+    #[arg(long)]
+    pub resume: bool,
 }
 
 #[derive(Args)]
@@ -199,6 +202,9 @@ pub struct SetupArgs {
     /// σ of the noise on text features [official: 0.1]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub noise: Option<f32>,
+    /// Learning rate of the text classifier [official: 5e-4]
+    #[arg(long, value_name = "R", allow_negative_numbers = true)]
+    pub text_learning_rate: Option<f64>,
     /// Learning rate of tuning [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
@@ -209,18 +215,18 @@ pub struct SetupArgs {
     /// Hidden width of an MLP text classifier [official: linear]
     #[arg(long, value_name = "N")]
     pub hidden: Option<usize>,
-    /// Evaluate on the test set every N epochs; 0 only after the last
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    pub eval_every: usize,
+    /// Evaluate on the test set every N epochs; 0 only after the last [official: 1]
+    #[arg(long, value_name = "N")]
+    pub eval_every: Option<usize>,
     /// Tune on the first N images only
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,
     /// Evaluate on the first N images only
     #[arg(long, value_name = "N")]
     pub limit_test: Option<usize>,
-    /// Share of unreadable images that a run tolerates, 0 to 1
-    #[arg(long, value_name = "SHARE", default_value_t = 0.05)]
-    pub max_unreadable: f64,
+    /// Share of unreadable images that a run tolerates, 0 to 1 [official: 0.05]
+    #[arg(long, value_name = "SHARE")]
+    pub max_unreadable: Option<f64>,
     /// Where text features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,

@@ -76,6 +76,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let mut results = Vec::new();
     let mut unreadable = 0;
     for path in &args.images {
+        lafter::progress::check_interrupt("predicting")?;
         let picture = match data::decode::decode_file(path) {
             Ok(picture) => picture,
             Err(error) => {

@@ -103,15 +103,18 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     let (text, image) = (&mut config.text, &mut config.image);
     text.epochs = args.text_epochs.unwrap_or(text.epochs);
     text.noise = args.noise.unwrap_or(text.noise);
+    text.learning_rate = args.text_learning_rate.unwrap_or(text.learning_rate);
     text.hidden = args.hidden.or(text.hidden);
     image.epochs = args.epochs.unwrap_or(image.epochs);
     image.batch_size = args.batch_size.unwrap_or(image.batch_size);
     image.prompts = args.prompts.unwrap_or(image.prompts);
-    image.deep_prompts = args.deep_prompts;
+    image.deep_prompts |= args.deep_prompts;
     image.learning_rate = args.learning_rate.unwrap_or(image.learning_rate);
-    image.eval_every = args.eval_every;
-    image.max_unreadable = args.max_unreadable;
-    image.precision = if args.bf16 { Precision::Bf16 } else { Precision::F32 };
+    image.eval_every = args.eval_every.unwrap_or(image.eval_every);
+    image.max_unreadable = args.max_unreadable.unwrap_or(image.max_unreadable);
+    if args.bf16 {
+        image.precision = Precision::Bf16;
+    }
 }
 
 fn describe(experiment: &Experiment) {
@@ -128,7 +131,7 @@ fn default_cache() -> Option<PathBuf> {
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
-    let experiment = Experiment { out: Some(args.out.clone()), ..Experiment::demo(clip, common.seed)? };
+    let experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
     if !common.json {
         describe(&experiment);
     }
@@ -137,7 +140,13 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
 
 fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bars: &mut Bars) -> Result<()> {
     let outcome: Outcome = experiment.run(|event| bars.show(event))?;
-    gallery::write(experiment, &outcome, title, out)?;
+    gallery::write(experiment, &outcome, title, out).map_err(|error| match error {
+        Error::Interrupted(_) => {
+            let out = out.display();
+            Error::Interrupted(format!("interrupted: drawing figures; report and weights are in {out}: repeat the command with --resume for the rest"))
+        }
+        other => other,
+    })?;
     if common.json {
         say(outcome.report.to_json()?);
         return Ok(());
