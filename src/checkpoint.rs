@@ -67,7 +67,7 @@ struct Header<S> {
 /// Writes parameters, optimiser moments and `state` under the name of the loop, `kind` (atomically).
 pub(crate) fn save(path: &Path, kind: &str, state: impl Serialize, params: &[(String, Var)], optimiser: &AdamW) -> Result<()> {
     let header = Header { optimiser_steps: optimiser.steps(), state };
-    let json = serde_json::to_string(&header).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
+    let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
     let params = params.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
     let tensors: Vec<(String, Tensor)> = params.chain(optimiser.state()).collect();
     save_tensors(path, &tensors, HashMap::from([(kind.to_string(), json)]))
@@ -87,8 +87,8 @@ impl<S: DeserializeOwned> Saved<S> {
         let (tensors, metadata) = read_tensors(path, device)?;
         let header = metadata
             .get(kind)
-            .ok_or_else(|| Error::Adapter(format!("{shown} is no checkpoint of this stage ({kind}): start without --resume")))?;
-        let unreadable = |e| Error::Adapter(format!("{shown}: unreadable state ({e}): start without --resume"));
+            .ok_or_else(|| Error::Checkpoint(format!("{shown} is no checkpoint of this stage ({kind}): start without --resume")))?;
+        let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
         Ok(Self { state: header.state, optimiser_steps: header.optimiser_steps, tensors, path: path.into() })
     }
@@ -100,7 +100,7 @@ impl<S: DeserializeOwned> Saved<S> {
                 Some(saved) if saved.dims() == var.dims() => var.set(saved)?,
                 _ => {
                     let (shown, dims) = (self.path.display(), var.dims());
-                    return Err(Error::Adapter(format!("{shown} lacks {name} in shape {dims:?}: start without --resume")));
+                    return Err(Error::Checkpoint(format!("{shown} lacks {name} in shape {dims:?}: start without --resume")));
                 }
             }
         }

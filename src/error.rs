@@ -33,6 +33,9 @@ pub enum Error {
     /// A saved LaFTer file does not fit the model it is used with.
     #[error("{0}")]
     Adapter(String),
+    /// A checkpoint cannot be read, or lacks what the loop needs.
+    #[error("{0}")]
+    Checkpoint(String),
     /// A model or a data set could not be had from the hub.
     #[error("{0}")]
     Hub(String),

@@ -14,7 +14,8 @@ use crate::data::scenes;
 use crate::describe::{Templates, TextSet};
 use crate::embed::{self, FeatureCache, Outputs};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, Trainable, save_atomically};
+use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount};
+use crate::files::save_atomically;
 use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
@@ -93,7 +94,7 @@ impl Experiment {
     }
 
     fn stages(&self, folder: Option<&RunFolder>, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
-        let mut report = Report::new(self.describe(), self.config.seed, device_name(self.clip.device()));
+        let mut report = Report::new(self.settings(), self.config.seed, device_name(self.clip.device()));
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
 
@@ -135,7 +136,7 @@ impl Experiment {
                 images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
                 images.skipped = images.skipped_names.len();
             }
-            report.trainable = Some(Trainable { count: trainable.count(), share: trainable.share() });
+            report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             lafter.set_tuned(tuner.tuned());
             tuned = Some(evaluation);
         }
@@ -245,7 +246,7 @@ impl Experiment {
     }
 
     /// The configuration as the report keeps it.
-    pub(crate) fn describe(&self) -> serde_json::Value {
+    pub(crate) fn settings(&self) -> serde_json::Value {
         json!({
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),

@@ -33,6 +33,7 @@
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
 //! | [`hub`] | where models and data sets come from, and where they are kept |
 //! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
+//! | [`hub`], [`files`] | where models and data sets are downloaded from and kept; files that are whole or not there |
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
@@ -55,10 +56,10 @@
 pub mod ablate;
 pub mod allocator;
 pub mod augment;
+mod catch_panic;
 pub mod checkpoint;
 pub mod classify;
 pub mod clip;
-mod contain;
 pub mod data;
 pub mod describe;
 pub mod device;
@@ -67,7 +68,7 @@ pub mod embed;
 pub mod error;
 pub mod eval;
 pub mod experiment;
-mod files;
+pub mod files;
 pub mod gallery;
 pub mod hub;
 mod isa;

@@ -2,7 +2,7 @@
 //! forward, prompts stand where they should, gradients flow.
 
 use candle_core::{Device, Tensor, Var};
-use lafter::clip::{Clip, AttentionMaps, VisionTower};
+use lafter::clip::{AttentionMaps, Clip, VisionTower};
 use lafter::nn::{Attention, Isa, Precision};
 use lafter::rng::Rng;
 use lafter::tune::VisualPrompts;

@@ -184,7 +184,7 @@ impl Cell {
     /// again however the grid around it changes, and never taken for another.
     pub(super) fn folder(&self) -> String {
         let Experiment { train, test, config, .. } = &self.experiment;
-        let decisive = json!([self.experiment.describe(), train.len(), test.len(), config.seed, env!("CARGO_PKG_VERSION")]);
+        let decisive = json!([self.experiment.settings(), train.len(), test.len(), config.seed, env!("CARGO_PKG_VERSION")]);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
         let name: String = self.name().chars().map(safe).take(80).collect();

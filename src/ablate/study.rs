@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::grid::Cell;
 use crate::error::Result;
-use crate::eval::{Report, Table, save_atomically, to_json};
+use crate::eval::{Report, Table, to_json};
+use crate::files::save_atomically;
 use crate::plot::{self, Figure};
 
 /// Mean and spread of one number over seeds.

@@ -15,18 +15,18 @@
 //! assert_eq!(strong.apply(&photograph, &mut Rng::new(7777)).len(), 3 * 32 * 32);
 //! ```
 
-mod config;
 pub mod ops;
-mod params;
 mod preprocess;
-mod sample;
+mod preprocessor_config;
 mod strong;
+mod strong_params;
+mod strong_sample;
 
 pub use image::RgbImage;
 pub use ops::{Region, Resample};
-pub use params::{JitterStep, StrongParams};
 pub use preprocess::{CLIP_MEAN, CLIP_STD, Preprocess, ResizeTo};
 pub use strong::StrongAugment;
+pub use strong_params::{JitterStep, StrongParams};
 
 use candle_core::{Device, Tensor};
 use rayon::prelude::*;

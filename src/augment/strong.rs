@@ -5,8 +5,8 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::ops::{self, Resample};
-use super::params::{JitterStep, StrongParams};
 use super::preprocess::{CLIP_MEAN, CLIP_STD, Preprocess};
+use super::strong_params::{JitterStep, StrongParams};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 

@@ -4,11 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lafter::describe::generate::{
-    Api, Asked, Cleaner, Collected, Endpoint, Files, Generator, Journal, Keep, Plan, Queries, Settings, ask, beside, meta_request,
+    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, beside, meta_request,
     queries_of, random_words, write,
 };
 use lafter::describe::{ClassNames, Descriptions, read_class_names};
-use lafter::eval::{save_atomically, to_json};
+use lafter::eval::to_json;
+use lafter::files::save_atomically;
 use lafter::progress::Event;
 use lafter::rng::Rng;
 use lafter::{Error, Result};
@@ -38,7 +39,7 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
         return control(count, &classes, out, common);
     }
     if let Some(file) = &args.source.from {
-        let files = Files::new(&Descriptions::read(file)?, classes.names())?;
+        let files = PublishedFile::new(&Descriptions::read(file)?, classes.names())?;
         let plan = files.plan(classes.names())?;
         return finish(&args, &files, &plan, &mut open(&args, out, &mut bars)?, Keep::Whole, out, common, &mut bars);
     }

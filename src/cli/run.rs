@@ -52,7 +52,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     configure(args, &mut experiment.config);
     experiment.cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
     if !common.json {
-        describe(&experiment);
+        print_inputs(&experiment);
     }
     Ok(experiment)
 }
@@ -117,7 +117,7 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     }
 }
 
-fn describe(experiment: &Experiment) {
+fn print_inputs(experiment: &Experiment) {
     let Experiment { clip, train, test, texts, .. } = experiment;
     note(format_args!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary()));
 }
@@ -133,7 +133,7 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
     if !common.json {
-        describe(&experiment);
+        print_inputs(&experiment);
     }
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
 }
@@ -143,7 +143,9 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
     gallery::write(experiment, &outcome, title, out).map_err(|error| match error {
         Error::Interrupted(_) => {
             let out = out.display();
-            Error::Interrupted(format!("interrupted: drawing figures; report and weights are in {out}: repeat the command with --resume for the rest"))
+            Error::Interrupted(format!(
+                "interrupted: drawing figures; report and weights are in {out}: repeat the command with --resume for the rest"
+            ))
         }
         other => other,
     })?;

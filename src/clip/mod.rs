@@ -1,21 +1,21 @@
 //! CLIP: configuration, the two towers with open stages, tokenizer, weights of every common layout, the hub.
 
+mod attention_maps;
 mod config;
 mod demo;
 pub mod hub;
 mod loader;
-mod attention_maps;
 mod model;
 mod text;
 mod tokenizer;
 mod vision;
 mod weights;
 
+pub use attention_maps::AttentionMaps;
 pub use config::{ClipConfig, EndOfText, TextConfig, VisionConfig};
 pub use loader::ClipLoader;
-pub use attention_maps::AttentionMaps;
 pub use model::Clip;
 pub use text::TextTower;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use vision::VisionTower;
-pub use weights::{Weights, read_tensors, replace_file, save_tensors};
+pub use weights::{Weights, read_tensors, save_tensors};

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
-use crate::contain::contain;
+use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
 
 /// Larger pictures are refused: a small file can claim any size (Pillow's limit for the same reason).
@@ -53,7 +53,7 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage> {
     // metadata that cannot be read is no reason to refuse the pixels
     let orientation = decoder.orientation().ok();
     let decoded =
-        contain(|| DynamicImage::from_decoder(decoder)).ok_or_else(|| refuse("cannot be decoded (the decoder gave up)".into()))?;
+        catch_panic(|| DynamicImage::from_decoder(decoder)).ok_or_else(|| refuse("cannot be decoded (the decoder gave up)".into()))?;
     let mut image = DynamicImage::ImageRgb8(decoded.map_err(read)?.into_rgb8());
     if let Some(orientation) = orientation {
         image.apply_orientation(orientation);

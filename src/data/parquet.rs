@@ -19,7 +19,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::schema::types::SchemaDescriptor;
 use serde_json::Value;
 
-use crate::contain::contain;
+use crate::catch_panic::catch_panic;
 use crate::data::blobs::{Blobs, BlobsBuilder};
 use crate::data::decode::decode;
 use crate::data::source::ImageSource;
@@ -50,7 +50,7 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, label_column: Option<&str>, 
     for path in paths {
         files.push((labels.len(), path.clone()));
         // The Parquet reader panics on some damaged files (it asserts what a footer says); what was read is dropped with them.
-        let read = contain(|| read_file(path, label_column, &mut blobs, &mut labels));
+        let read = catch_panic(|| read_file(path, label_column, &mut blobs, &mut labels));
         read.unwrap_or_else(|| Err(broken(path, &ParquetError::General("its parts contradict each other".to_string()))))?;
     }
     let (classes, labels) = labels.finish(origin)?;

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::calibration::{Bin, CALIBRATION_BINS, calibration_error};
 use super::metrics::{argmax_rows, percent, rank_of, unique_names};
-use super::ordered::Named;
+use super::named::Named;
 use super::table::Table;
 use crate::error::{Error, Result};
 

@@ -5,21 +5,20 @@
 
 mod calibration;
 mod evaluation;
-mod memory;
+mod json;
 mod metrics;
-mod ordered;
+mod named;
+mod peak_memory;
 mod report;
-mod save;
 mod sections;
 mod table;
 
-pub use crate::files::save_atomically;
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
 pub use evaluation::{ClassAccuracy, Evaluation};
-pub use memory::peak_rss_bytes;
+pub use json::to_json;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
-pub use ordered::Named;
-pub use report::{ImageCounts, Report, Timing, Trainable};
-pub use save::to_json;
+pub use named::Named;
+pub use peak_memory::peak_rss_bytes;
+pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
 pub use table::Table;

@@ -6,9 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::evaluation::Evaluation;
-use super::memory::peak_rss_bytes;
-use super::ordered::Named;
-use super::save::to_json;
+use super::json::to_json;
+use super::named::Named;
+use super::peak_memory::peak_rss_bytes;
 use super::sections::{LafterReport, TextClassifierReport};
 use super::table::Table;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ pub struct Report {
     pub peak_rss_bytes: Option<u64>,
     /// What was tuned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub trainable: Option<Trainable>,
+    pub trainable: Option<TrainableCount>,
     /// The images read and skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,
@@ -69,7 +69,7 @@ pub struct Report {
 
 /// What was tuned, of what.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Trainable {
+pub struct TrainableCount {
     /// Trainable parameters.
     pub count: usize,
     /// Their share of all parameters of the model, a fraction: 0.0039 for ViT-B/32.
@@ -197,7 +197,7 @@ impl Report {
         let mut header = vec![String::new(), "top-1 %".to_string()];
         header.extend(sections.iter().take(earlier).map(|(name, _)| format!("over {name}")));
         header.extend(any_top5.then(|| "top-5 %".to_string()));
-        header.push("calibration error".to_string());
+        header.push("calibration error %".to_string());
         let mut table = Table::new(&header);
         for (row, (name, e)) in sections.iter().enumerate() {
             let mut cells = vec![name.to_string(), format!("{:.2}", e.top1)];
@@ -254,7 +254,7 @@ mod tests {
         report.timing.stage("text", 1.5);
         report.timing.images_per_second(30.5);
         report.timing.step_seconds(0.25);
-        report.trainable = Some(Trainable { count: 128, share: 0.0039 });
+        report.trainable = Some(TrainableCount { count: 128, share: 0.0039 });
         report.images = Some(ImageCounts { train: 4, test: 4, skipped: 1, skipped_names: vec!["a.png: truncated".into()] });
         report.texts.set("sentences", 12);
         report.extra.insert("note".into(), "kept".into());

@@ -13,8 +13,9 @@ use candle_core::Tensor;
 
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, save_atomically};
+use crate::eval::Evaluation;
 use crate::experiment::{Experiment, Outcome};
+use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
 use crate::progress::silent;
 use crate::rng::Rng;
@@ -24,16 +25,16 @@ const MOST_TEXTS: usize = 1000;
 
 /// A figure with the name of its file and its caption.
 #[derive(Clone, Debug)]
-pub struct Picture {
+pub struct NamedFigure {
     pub name: &'static str,
     pub caption: String,
     pub figure: Figure,
 }
 
 /// Draws what a run's outcome shows, in the order of the method.
-pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<Picture>> {
+pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigure>> {
     let mut pictures = Vec::new();
-    let mut add = |name, caption: &str, figure: Figure| pictures.push(Picture { name, caption: caption.to_string(), figure });
+    let mut add = |name, caption: &str, figure: Figure| pictures.push(NamedFigure { name, caption: caption.to_string(), figure });
     add(
         "views",
         "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).",

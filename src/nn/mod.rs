@@ -30,11 +30,11 @@ mod patches;
 mod schedule;
 mod softmax;
 
+pub use crate::isa::Isa;
 pub use activation::Activation;
 pub use adamw::{AdamW, AdamWConfig, ParamGroup};
 pub use attention::Attention;
 pub use block::Block;
-pub use crate::isa::Isa;
 pub(crate) use chunked_loss::{ChunkedLoss, NoisyUnit};
 pub use layer_norm::LayerNorm;
 pub use linear::Linear;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::png;
 use crate::error::{Error, Result};
-use crate::eval::save_atomically;
+use crate::files::save_atomically;
 
 /// A picture as SVG, cheap to clone; a cell that ends in one shows it.
 ///

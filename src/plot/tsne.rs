@@ -1,7 +1,7 @@
 //! t-SNE (van der Maaten & Hinton 2008): a plane in which near neighbours stay near.
 
 use super::pca::pca;
-use crate::contain::contain;
+use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
 
 /// Steps of the descent; groups no longer change after these for the few thousand points that a figure shows.
@@ -45,7 +45,7 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
         descent.embedding()
     };
     // rows that are all the same have no neighbours, and bhtsne panics
-    let places = pool.install(|| contain(descend)).filter(|places| places.iter().all(|v| v.is_finite()));
+    let places = pool.install(|| catch_panic(descend)).filter(|places| places.iter().all(|v| v.is_finite()));
     let places = places.ok_or_else(|| Error::Usage("t-SNE found no places: most of these features are the same; use PCA".into()))?;
     Ok(places.chunks_exact(2).map(|place| (place[0], place[1])).collect())
 }

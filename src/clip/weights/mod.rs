@@ -16,7 +16,6 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
 use crate::error::{Error, Result};
-pub use crate::files::replace_file;
 pub use file::read_tensors;
 pub(super) use find::{choose, find, is_foreign, shard_names};
 pub use save::save_tensors;

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use super::clean::{CleanCounts, Cleaner};
 use super::journal::{Journal, Record};
+use super::line_file::{DescriptionFile, LineFile};
 use super::plan::Plan;
 use super::request::{Key, Settings};
-use super::stream::{DescriptionFile, LineFile};
 use crate::describe::Descriptions;
 use crate::error::{Error, Result};
 

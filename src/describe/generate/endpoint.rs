@@ -8,11 +8,11 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 
+use super::api_key::ApiKey;
 use super::generator::Generator;
 use super::reply::{Reply, answer_of, one_line};
 use super::request::{Answer, Api, Request};
 use super::retry::{Backoff, wait_of};
-use super::secret::Secret;
 use crate::error::{Error, Result};
 
 /// The longest body that is read: an answer of a few thousand tokens is a hundredth of it.
@@ -34,7 +34,7 @@ pub struct Endpoint {
     /// Scheme, host and port: what errors may show.
     host: String,
     model: String,
-    key: Option<Secret>,
+    key: Option<ApiKey>,
     timeout: Duration,
     retries: usize,
     agent: ureq::Agent,
@@ -82,7 +82,7 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Usage`] where the variable is not set, or holds what cannot be a key.
     pub fn key_from_env(mut self, name: &str) -> Result<Self> {
-        self.key = Some(Secret::from_env(name)?);
+        self.key = Some(ApiKey::from_env(name)?);
         Ok(self)
     }
 

@@ -4,7 +4,7 @@ use super::request::{Answer, Request};
 use crate::error::Result;
 
 /// A source of answers: [`Endpoint`](super::Endpoint) (a server), `LocalModel` (in this process,
-/// feature `llm`), [`Files`](super::Files) (written earlier by others).
+/// feature `llm`), [`PublishedFile`](super::PublishedFile) (written earlier by others).
 pub trait Generator: Send + Sync {
     /// What it is called in journal and trace; part of an answer's key.
     fn model(&self) -> &str;

@@ -8,20 +8,21 @@
 //! Three back ends stand behind one trait, [`Generator`]:
 //! - [`Endpoint`]: any server that speaks OpenAI's API, chat or completion;
 //! - `LocalModel`: a quantised GGUF model in this process (feature `llm`);
-//! - [`Files`]: description files that others published.
+//! - [`PublishedFile`]: description files that others published.
 //!
 //! Each is usable by itself ([`Generator::generate`] on one [`Request`]), or under [`describe`] with everything around it.
 //!
 //! ```
-//! use lafter::describe::{Descriptions, generate::{Cleaner, Files, describe}};
+//! use lafter::describe::{Descriptions, generate::{Cleaner, PublishedFile, describe}};
 //! let file = Descriptions::parse(r#"{"owl": ["An owl has large eyes.", "An owl has large eyes", "."]}"#, "texts.json")?;
-//! let files = Files::new(&file, &["owl"])?;
+//! let files = PublishedFile::new(&file, &["owl"])?;
 //! let (descriptions, collected) = describe(&files, &files.plan(&["owl"])?, &Cleaner::default(), |_| {})?;
 //! assert_eq!(descriptions.for_classes(&["owl"])?, [["An owl has large eyes."]]);
 //! assert_eq!((collected.counts.duplicates, collected.counts.empty), (1, 1));
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+mod api_key;
 mod article;
 mod ask;
 mod clean;
@@ -29,22 +30,21 @@ mod collect;
 mod domain;
 mod duplicates;
 mod endpoint;
-mod files;
 mod generator;
 mod journal;
+mod line_file;
 #[cfg(feature = "llm")]
 mod local;
 mod meta;
 mod phrases;
 mod plan;
+mod published;
 mod query;
 mod random_words;
 mod reply;
 mod request;
 mod retry;
-mod secret;
 mod sentences;
-mod stream;
 
 pub use article::article_by_sound;
 pub use ask::{Asked, ask};
@@ -52,13 +52,13 @@ pub use clean::{ClassCleaner, CleanCounts, Cleaner, Keep};
 pub use collect::{Collected, beside, collect, write};
 pub use domain::Domain;
 pub use endpoint::Endpoint;
-pub use files::Files;
 pub use generator::Generator;
 pub use journal::{Journal, Record};
 #[cfg(feature = "llm")]
 pub use local::LocalModel;
 pub use meta::{meta_request, queries_of};
 pub use plan::Plan;
+pub use published::PublishedFile;
 pub use query::{Queries, Query};
 pub use random_words::random_words;
 pub use request::{Answer, Api, Finish, Key, Request, Settings};

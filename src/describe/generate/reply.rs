@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::api_key::ApiKey;
 use super::request::{Answer, Api, Finish};
-use super::secret::Secret;
 
 /// The next step after one try.
 pub(super) enum Reply {
@@ -29,7 +29,7 @@ impl Reply {
 
 /// The text in the body of a successful response. Bytes that are not UTF-8 become U+FFFD: the answer is paid for, and
 /// cleaning counts what they spoil. Should the server have echoed the key, it does not get further than this.
-pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&Secret>) -> Reply {
+pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     let text = String::from_utf8_lossy(body);
     if text.trim().is_empty() {
         return Reply::again("the answer is empty");

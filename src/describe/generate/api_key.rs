@@ -8,12 +8,12 @@ use crate::error::{Error, Result};
 
 /// A key and the variable it came from. `Debug` shows the variable.
 #[derive(Clone)]
-pub(super) struct Secret {
+pub(super) struct ApiKey {
     name: String,
     value: String,
 }
 
-impl Secret {
+impl ApiKey {
     /// # Errors
     /// [`Error::Usage`] where the variable is not set, empty, or holds what no header can carry.
     pub(super) fn from_env(name: &str) -> Result<Self> {
@@ -74,9 +74,9 @@ impl Secret {
     }
 }
 
-impl fmt::Debug for Secret {
+impl fmt::Debug for ApiKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Secret(from {})", self.name)
+        write!(f, "ApiKey(from {})", self.name)
     }
 }
 
@@ -84,8 +84,8 @@ impl fmt::Debug for Secret {
 mod tests {
     use super::*;
 
-    fn secret(value: &str) -> Secret {
-        Secret { name: "KEY".into(), value: value.into() }
+    fn secret(value: &str) -> ApiKey {
+        ApiKey { name: "KEY".into(), value: value.into() }
     }
 
     #[test]
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn a_key_in_place_of_its_variable_is_not_repeated() {
         for key in ["sk-proj-4711", "abcdef", ""] {
-            let error = Secret::from_env(key).unwrap_err();
+            let error = ApiKey::from_env(key).unwrap_err();
             assert!(error.is_usage() && (key.is_empty() || !error.to_string().contains(key)), "{error}");
         }
     }

@@ -9,7 +9,7 @@ thread_local! {
 }
 
 /// Runs `f`; `None` where it panicked. What `f` was writing to must be dropped then. Nothing is printed.
-pub(crate) fn contain<T>(f: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(f: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let others = take_hook();
@@ -29,7 +29,7 @@ pub(crate) fn contain<T>(f: impl FnOnce() -> T) -> Option<T> {
 mod tests {
     #[test]
     fn a_panic_becomes_none_and_a_value_some() {
-        assert_eq!(super::contain(|| 1), Some(1));
-        assert_eq!(super::contain(|| -> usize { panic!("damaged") }), None);
+        assert_eq!(super::catch_panic(|| 1), Some(1));
+        assert_eq!(super::catch_panic(|| -> usize { panic!("damaged") }), None);
     }
 }

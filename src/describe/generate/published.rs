@@ -15,21 +15,21 @@ use crate::error::{Error, Result};
 /// A description file as a generator: its answer to any query about a class is that class's sentences, one a line.
 ///
 /// ```
-/// use lafter::describe::{Descriptions, generate::{Files, Generator, Plan, Settings}};
+/// use lafter::describe::{Descriptions, generate::{PublishedFile, Generator, Plan, Settings}};
 /// let file = Descriptions::parse(r#"{"polar bear": ["A white bear.", "It lives on ice."]}"#, "texts.json")?;
 /// let classes = ["polar_bear"];
-/// let files = Files::new(&file, &classes)?;
+/// let files = PublishedFile::new(&file, &classes)?;
 /// let plan = files.plan(&classes)?;
 /// assert_eq!(files.generate(&plan.request(0))?.text, "A white bear.\nIt lives on ice.");
 /// # Ok::<(), lafter::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct Files {
+pub struct PublishedFile {
     model: String,
     sentences: Arc<Vec<Vec<String>>>,
 }
 
-impl Files {
+impl PublishedFile {
     /// The sentences of these classes, spellings matched as [`Descriptions::for_classes`] does.
     ///
     /// # Errors
@@ -54,7 +54,7 @@ impl Files {
     }
 }
 
-impl Generator for Files {
+impl Generator for PublishedFile {
     fn model(&self) -> &str {
         &self.model
     }
@@ -67,8 +67,8 @@ impl Generator for Files {
     }
 }
 
-impl fmt::Debug for Files {
+impl fmt::Debug for PublishedFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Files({}, {} classes)", self.model, self.sentences.len())
+        write!(f, "PublishedFile({}, {} classes)", self.model, self.sentences.len())
     }
 }

@@ -1,8 +1,8 @@
 //! The draw of one strong view: where torchvision's transforms roll their dice.
 
 use super::ops::Region;
-use super::params::{JitterStep, StrongParams};
 use super::strong::StrongAugment;
+use super::strong_params::{JitterStep, StrongParams};
 use crate::rng::Rng;
 
 impl StrongAugment {
