@@ -31,9 +31,8 @@
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
-//! | [`hub`] | where models and data sets come from, and where they are kept |
+//! | [`hub`], [`files`] | where models and data sets come from and are kept; files that are whole or not there |
 //! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
-//! | [`hub`], [`files`] | where models and data sets are downloaded from and kept; files that are whole or not there |
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
