@@ -6,8 +6,8 @@
 
 pub use mimalloc::MiMalloc;
 
-/// Keeps freed memory for the next allocation, from now on. It says nothing about other allocators: call it in a program
-/// whose global allocator is [`MiMalloc`]. The environment variable `MIMALLOC_PURGE_DELAY` (milliseconds) goes before it.
+/// Keeps freed memory for the next allocation, from now on. It has no effect on other allocators: call it in a program
+/// whose global allocator is [`MiMalloc`]. The environment variable `MIMALLOC_PURGE_DELAY` (milliseconds) takes precedence.
 ///
 /// ```
 /// #[global_allocator]

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::progress::{Event, check_interrupt, silent, watched};
 
-/// Images or texts a batch where nothing else is said; the released code evaluates in batches of 50.
+/// Images per batch unless stated otherwise; the released code evaluates in batches of 50.
 pub const BATCH: usize = 50;
 
 /// Time between two writes of the text cache while texts are embedded.
@@ -30,6 +30,7 @@ pub struct Outputs {
     pub indices: Vec<usize>,
     /// Images left out because they could not be read, with the reason.
     pub skipped: Vec<(String, String)>,
+    /// Time that it took, decoding included, in seconds.
     pub seconds: f64,
 }
 
@@ -38,6 +39,9 @@ impl Outputs {
     ///
     /// # Shapes
     /// `f`: rows `[n, width]` → `[n, any width]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where `f` does not keep the number of rows; those of `f`.
     ///
     /// ```
     /// use lafter::prelude::*;
@@ -59,6 +63,10 @@ impl Outputs {
     }
 
     /// Reads the rows as logits and compares them with the data set's labels.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the images have no labels, [`Error::Usage`] where there is not one logit per class, [`Error::Shape`]
+    /// for logits that are not finite.
     pub fn evaluate(&self, dataset: &Dataset) -> Result<Evaluation> {
         let labels = self.labels(dataset)?;
         Evaluation::from_logits(&self.rows.flatten_all()?.to_vec1::<f32>()?, &labels, dataset.classes())
@@ -73,7 +81,7 @@ impl Outputs {
         })
     }
 
-    /// Images a second.
+    /// Images per second.
     pub fn rate(&self) -> f64 {
         self.indices.len() as f64 / self.seconds.max(1e-9)
     }
@@ -83,6 +91,9 @@ impl Outputs {
 ///
 /// # Shapes
 /// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
+///
+/// # Errors
+/// [`Error::Data`] where no image or too few can be read, [`Error::Interrupted`] between two batches; those of `f`.
 pub fn images(
     dataset: &Dataset,
     preprocess: &Preprocess,
@@ -125,8 +136,8 @@ pub fn images(
     Ok(Outputs { rows: Tensor::cat(&rows, 0)?, indices, skipped: skipped.entries(), seconds })
 }
 
-/// Features of texts, kept on disk by tokens and by text tower: a change of weights, configuration, tokenizer, device or
-/// number type can never reuse old features.
+/// Features of texts, kept on disk by tokens and by text tower: after a change of weights, configuration, tokenizer, device
+/// or number type, old features are never reused.
 ///
 /// One safetensors file per tower, named by a hash of all that it computes with; rows are found by the hash of a text's tokens.
 #[derive(Clone, Debug)]
@@ -168,7 +179,11 @@ impl FeatureCache {
 }
 
 /// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed. What is
-/// computed goes to the cache once a minute, so little is lost by a kill, and nothing by an interrupt.
+/// computed goes to the cache once a minute, so a kill loses little, and an interrupt nothing.
+///
+/// # Errors
+/// [`Error::Tokenizer`] for a text that cannot be tokenized, [`Error::Interrupted`] between two batches; a cache that cannot be
+/// read or written is no error.
 pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
     let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
     let mut known = cache.read(clip);
@@ -204,8 +219,11 @@ fn short_hash(bytes: &[u8]) -> String {
 }
 
 impl Dataset {
-    /// Features of every picture's weak view, not normalised: `[n, d]` f32 in input order. [`images`] takes events, another
-    /// batch size, another function.
+    /// Features of every picture's weak view, not normalised: `[n, d]` f32 in input order. [`images`] also takes
+    /// progress events, another batch size or another function.
+    ///
+    /// # Errors
+    /// As [`images`].
     pub fn embed(&self, clip: &Clip) -> Result<Outputs> {
         images(self, clip.preprocess(), clip.device(), BATCH, "embedding pictures", silent, |pixels| clip.encode_image(pixels))
     }
@@ -213,6 +231,9 @@ impl Dataset {
 
 impl TextSet {
     /// Features of every sentence, `[n, d]` f32, not normalised, in the order of [`labels`](TextSet::labels).
+    ///
+    /// # Errors
+    /// As [`texts`].
     pub fn embed(&self, clip: &Clip) -> Result<Tensor> {
         texts(clip, self.sentences(), None, |_| {})
     }

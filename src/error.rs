@@ -36,10 +36,10 @@ pub enum Error {
     /// A checkpoint cannot be read, or lacks what the loop needs.
     #[error("{0}")]
     Checkpoint(String),
-    /// A model or a data set could not be had from the hub.
+    /// A model or a data set could not be fetched from the hub.
     #[error("{0}")]
     Hub(String),
-    /// A language model cannot be used: unknown host, refused key, unknown model, a file that is none.
+    /// A language model cannot be used: unknown host, refused key, unknown model, a file that holds none.
     #[error("{0}")]
     Llm(String),
     /// One request to a language model got no usable answer, after all retries; the next one may.
@@ -48,7 +48,7 @@ pub enum Error {
     /// A tensor has another shape than the operation expects.
     #[error("{0}")]
     Shape(String),
-    /// A loss is no number any more: the steps are too large.
+    /// A loss is no longer finite: the steps are too large.
     #[error("{0}")]
     Diverged(String),
     /// The user interrupted the run.
@@ -56,7 +56,12 @@ pub enum Error {
     Interrupted(String),
     /// A file operation failed.
     #[error("{}: {source}", path.display())]
-    Io { path: PathBuf, source: std::io::Error },
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
     /// A tensor operation failed inside Candle.
     #[error("{}", first_line(.0))]
     Candle(#[from] candle_core::Error),

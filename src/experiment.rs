@@ -24,32 +24,45 @@ use crate::tune::{EpochRecord, Finetuner};
 /// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
 #[derive(Clone, Debug)]
 pub struct Experiment {
+    /// The CLIP to tune; it is left as it is.
     pub clip: Clip,
+    /// The texts of the classes, T in eq. 2.
     pub texts: TextSet,
+    /// The unlabeled images, D in eq. 4.
     pub train: Dataset,
+    /// The labeled images that all three classifiers are evaluated on.
     pub test: Dataset,
+    /// The settings of both stages, with the seed.
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
     pub out: Option<PathBuf>,
-    /// Go on from the checkpoints in `out`.
+    /// Whether to go on from the checkpoints in `out`; default false.
     pub resume: bool,
-    /// How often a checkpoint is saved to `out` between two steps; one is saved after every epoch of tuning, too.
+    /// How often a checkpoint is saved to `out` between two steps; one is saved after every epoch of tuning, too. Default
+    /// 60 seconds.
     pub checkpoint_every: Duration,
+    /// Where text features are kept; `None` computes them anew.
     pub cache: Option<FeatureCache>,
 }
 
-/// What a run gives.
+/// What a run returns.
 #[derive(Clone, Debug)]
 pub struct Outcome {
+    /// All numbers, as saved in `report.json`.
     pub report: Report,
+    /// The trained classifiers.
     pub lafter: LaFTer,
+    /// What each epoch of stage one did.
     pub text_history: Vec<TextEpoch>,
+    /// What each epoch of stage two did; empty where it was left out.
     pub history: Vec<EpochRecord>,
+    /// Zero-shot (eq. 1) on the test images.
     pub zero_shot: Evaluation,
+    /// The text classifier (eq. 2) on the test images.
     pub text_classifier: Evaluation,
     /// Features of the test images from the untouched tower.
     pub test_features: Outputs,
-    /// `None` where the image stage was left out (0 epochs).
+    /// LaFTer (eq. 4), after the last epoch, on the test images; `None` where stage two was left out (0 epochs).
     pub tuned: Option<Evaluation>,
 }
 
@@ -65,6 +78,9 @@ impl Experiment {
 
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
     /// The pictures are the same for every seed.
+    ///
+    /// # Errors
+    /// [`Error::Text`] where the embedded texts do not fit the classes, which a test rules out.
     pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
         let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };

@@ -50,14 +50,18 @@ impl Preset {
 /// The settings of both stages; every field may be changed after a preset has filled them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LafterConfig {
+    /// The preset that the settings started from.
     pub preset: Preset,
+    /// Stage one (eq. 2).
     pub text: TextClassifierConfig,
+    /// Stage two (eq. 3 and 4).
     pub image: FinetuneConfig,
-    /// Seeds everything random: noise, initial weights, order, augmentation.
+    /// Seeds everything random: noise, initial weights, order, augmentation. Default 7777.
     pub seed: u64,
 }
 
 impl LafterConfig {
+    /// The settings of a preset, with the seed 7777.
     pub fn new(preset: Preset) -> Self {
         let (text, image) = match preset {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
@@ -81,6 +85,10 @@ impl LafterConfig {
         Self { preset, text, image, seed: 7777 }
     }
 
+    /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the first setting of either stage that is out of its range.
     pub fn validate(&self) -> Result<()> {
         self.text.validate()?;
         self.image.validate()
@@ -108,6 +116,7 @@ impl Default for LafterConfig {
 pub struct Prediction {
     /// Index of the most probable class.
     pub index: usize,
+    /// Name of that class.
     pub class: String,
     /// Softmax probability of that class, 0 to 1.
     pub confidence: f32,
@@ -133,6 +142,7 @@ pub struct Prediction {
 /// ```
 #[derive(Clone, Debug)]
 pub struct LaFTer {
+    /// The settings; change them before a stage is run.
     pub config: LafterConfig,
     clip: Clip,
     classes: Vec<String>,
@@ -141,6 +151,7 @@ pub struct LaFTer {
 }
 
 impl LaFTer {
+    /// An untrained LaFTer with the official settings; `classes` in the order of the logits.
     pub fn new(clip: Clip, classes: &[impl AsRef<str>]) -> Self {
         let classes = classes.iter().map(|class| class.as_ref().to_string()).collect();
         Self { config: LafterConfig::default(), clip, classes, classifier: None, tuned: None }
@@ -153,11 +164,18 @@ impl LaFTer {
     }
 
     /// Stage one: trains the text classifier (eq. 2). A later call forgets an earlier tuning.
+    ///
+    /// # Errors
+    /// [`Error::Text`] where the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
+    /// work; [`Error::Diverged`]; [`Error::Interrupted`].
     pub fn fit_text(&mut self, texts: &TextSet) -> Result<Vec<TextEpoch>> {
         self.fit_text_with(texts, None, silent)
     }
 
     /// [`fit_text`](Self::fit_text) with a cache of text features and progress events.
+    ///
+    /// # Errors
+    /// As [`fit_text`](Self::fit_text).
     pub fn fit_text_with(
         &mut self,
         texts: &TextSet,
@@ -170,6 +188,10 @@ impl LaFTer {
     }
 
     /// A trainer of stage one as configured, not yet run.
+    ///
+    /// # Errors
+    /// [`Error::Text`] where the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
+    /// work; [`Error::Interrupted`].
     pub fn text_trainer(&self, texts: &TextSet, cache: Option<&FeatureCache>, events: impl FnMut(&Event)) -> Result<TextTrainer> {
         if texts.classes() != self.classes {
             return Err(Error::Text(
@@ -192,7 +214,10 @@ impl LaFTer {
         self.tuned = None;
     }
 
-    /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) gives the loop in your own hands.
+    /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) puts the loop into your own hands.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one or for settings that cannot work; otherwise as [`Finetuner::fit_epoch`].
     pub fn fit_images(&mut self, unlabeled: &Dataset, events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
         let mut tuner = self.finetuner()?;
         let history = tuner.fit(unlabeled, events)?;
@@ -201,11 +226,18 @@ impl LaFTer {
     }
 
     /// A tuner of stage two as configured, not yet run.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] where the text classifier is another
+    /// CLIP's.
     pub fn finetuner(&self) -> Result<Finetuner> {
         Finetuner::new(&self.clip, self.text_classifier()?, self.config.image.clone(), &mut self.config.image_rng())
     }
 
     /// The classifier of stage one.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one.
     pub fn text_classifier(&self) -> Result<&TextClassifier> {
         self.classifier.as_ref().ok_or_else(|| Error::Usage("there is no text classifier yet: call fit_text first".into()))
     }
@@ -215,10 +247,12 @@ impl LaFTer {
         self.tuned.as_ref()
     }
 
+    /// The CLIP underneath, untouched by tuning.
     pub fn clip(&self) -> &Clip {
         &self.clip
     }
 
+    /// The class names, in the order of the logits.
     pub fn classes(&self) -> &[String] {
         &self.classes
     }
@@ -229,6 +263,9 @@ impl LaFTer {
     }
 
     /// Logits of pixels `[batch, 3, side, side]` → `[batch, C]`: of the tuned tower, or of the text classifier before stage two.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one, [`Error::Candle`] where the pixels do not fit the tower.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
@@ -237,6 +274,9 @@ impl LaFTer {
     }
 
     /// Classifies pictures.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one, [`Error::Shape`] where the head has another number of classes.
     pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(pictures.len());
         for batch in pictures.chunks(embed::BATCH) {
@@ -247,6 +287,10 @@ impl LaFTer {
     }
 
     /// Compares with the labels of a data set of the same classes.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] where the images have
+    /// no labels or none can be read; [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
         let (view, device) = (self.clip.preprocess(), self.clip.device());
         embed::images(test, view, device, embed::BATCH, "evaluating", events, |pixels| self.logits(pixels))?.evaluate(test)
@@ -279,7 +323,10 @@ impl LaFTer {
         Ok(lafter)
     }
 
-    /// Writes prompts, norms and head, a few hundred kB over the user's own CLIP.
+    /// Writes prompts, norms and head, a few hundred kB on top of the user's own CLIP.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] before stage two, [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let tuned = self.tuned.as_ref().ok_or_else(|| Error::Usage("there is nothing to save yet: call fit_images first".into()))?;
         tuned.save(path, &self.info())

@@ -2,7 +2,7 @@
 //!
 //! Candle cannot seed its CPU generator and its CUDA stream differs from it, so everything random in this crate is
 //! drawn here and copied to the device: the same seed gives the same bits on every machine. A stream is a key and a
-//! counter; [`Rng::fork`] derives independent streams (one an epoch, an image, a worker) without sharing state, so
+//! counter; [`Rng::fork`] derives independent streams (one per epoch, image or worker) without sharing state, so
 //! results do not depend on how many threads draw them.
 
 use candle_core::{Device, Shape, Tensor};
@@ -43,7 +43,7 @@ impl Rng {
         Self { key: mix(seed.wrapping_add(GOLDEN)), counter: 0 }
     }
 
-    /// An independent stream named `label` below this one; this one does not move.
+    /// An independent stream, derived from this one and `label`; this one does not move.
     pub fn fork(&self, label: u64) -> Self {
         Self { key: mix(self.key ^ mix(label.wrapping_add(GOLDEN)).rotate_left(17)), counter: 0 }
     }
@@ -99,8 +99,8 @@ impl Rng {
         values
     }
 
-    /// Fills `out` with the draws from number `first` (even) on of those that [`normals`](Self::normals) would give next;
-    /// this stream does not move. So parts of one long draw can be made where and when they are needed.
+    /// Fills `out` with draws `first` (even), `first + 1`, … of those that [`normals`](Self::normals) would give next; this
+    /// stream does not move. So parts of one long draw can be made where and when they are needed.
     pub fn peek_normals(&self, first: usize, out: &mut [f32], std: f32) {
         debug_assert!(first.is_multiple_of(2), "two draws come from one counter");
         normal_pairs(self.key, self.counter + 1 + (first / 2) as u64, std, out);
@@ -118,12 +118,18 @@ impl Rng {
     }
 
     /// A tensor of N(0, std²) in f32, drawn on the host and copied to `device`.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn normal_tensor(&mut self, shape: impl Into<Shape>, std: f32, device: &Device) -> candle_core::Result<Tensor> {
         let shape = shape.into();
         Tensor::from_vec(self.normals(shape.elem_count(), std), shape, device)
     }
 
     /// A tensor of U(low, high) in f32, drawn on the host and copied to `device`.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn uniform_tensor(&mut self, shape: impl Into<Shape>, low: f32, high: f32, device: &Device) -> candle_core::Result<Tensor> {
         let shape = shape.into();
         let values: Vec<f32> = (0..shape.elem_count()).map(|_| self.range(low, high)).collect();

@@ -1,4 +1,4 @@
-//! The head: features in, one logit a class out.
+//! The head: features in, one logit per class out.
 
 use candle_core::{Device, Result, Tensor, Var};
 
@@ -26,11 +26,17 @@ pub struct Head {
 
 impl Head {
     /// d → C without bias, PyTorch's default initialisation: uniform within ±1/√d (Kaiming with a = √5).
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn linear(inputs: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         Ok(Self { layers: vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)] })
     }
 
     /// d → hidden → C with biases and a ReLU between.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn mlp(inputs: usize, hidden: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         let mut layer = |inputs: usize, outputs: usize| -> Result<Linear> {
             Ok(Linear::new(uniform((outputs, inputs), inputs, rng, device)?, Some(uniform(outputs, inputs, rng, device)?)))
@@ -38,6 +44,10 @@ impl Head {
         Ok(Self { layers: vec![layer(inputs, hidden)?, layer(hidden, classes)?] })
     }
 
+    /// features `[n, d]` → logits `[n, C]`.
+    ///
+    /// # Errors
+    /// Where the features have another width than [`inputs`](Self::inputs) (Candle's).
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
         let mut x = features.clone();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -57,6 +67,9 @@ impl Head {
     }
 
     /// A copy in fresh variables, and the variables by name (`head.0.weight`, …).
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let mut params = Vec::new();
         let mut layers = Vec::new();
@@ -81,6 +94,9 @@ impl Head {
     }
 
     /// Reads back what [`tensors`](Self::tensors) gave.
+    ///
+    /// # Errors
+    /// Where there is no tensor named `head.0.weight`.
     pub fn from_tensors(tensors: &std::collections::HashMap<String, Tensor>) -> Result<Self> {
         let layer = |i: usize| {
             let weight = tensors.get(&format!("head.{i}.weight"))?;
@@ -99,6 +115,9 @@ impl Head {
     }
 
     /// A copy that later updates do not reach.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn copy(&self) -> Result<Self> {
         let copy = |layer: &Linear| {
             Ok(Linear::new(layer.weight.copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))

@@ -8,6 +8,9 @@ use candle_core::{D, Result, Tensor};
 /// # Shapes
 /// logits `[n, C]` f32, labels `[n]` u32 → scalar.
 ///
+/// # Errors
+/// Where there is not one label per row of logits or, on the CPU, a label is not below C (Candle's).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// let logits = Tensor::zeros((2, 4), candle_core::DType::F32, &Device::Cpu)?;

@@ -18,6 +18,9 @@ use candle_core::{D, Result, Tensor};
 
 /// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
 ///
+/// # Errors
+/// Where `features` is a scalar (Candle's).
+///
 /// ```
 /// use candle_core::{Device, Tensor};
 /// let unit = lafter::classify::normalise(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;

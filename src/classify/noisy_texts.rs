@@ -28,12 +28,12 @@ use crate::rng::Rng;
 /// ```
 #[derive(Clone, Debug)]
 pub struct NoisyTexts {
-    /// `[n, d]` f32, of any length.
+    /// `[n, d]` f32, rows of any norm.
     features: Tensor,
     /// The features at unit length, made when the plain form first needs them.
     unit: OnceLock<Tensor>,
     labels: Arc<[u32]>,
-    /// The labels beside the features, so that a step copies nothing of the size of the set.
+    /// The labels on the features' device, so that no step copies the whole set.
     on_device: Tensor,
     noise: f32,
     smoothing: f64,
@@ -41,10 +41,13 @@ pub struct NoisyTexts {
 
 impl NoisyTexts {
     /// Features `[n, d]`, n class indices, σ of the noise and ε of the smoothing.
+    ///
+    /// # Errors
+    /// Where the features are not `[n, d]`, or there is not one label per text.
     pub fn new(features: Tensor, labels: &[usize], noise: f32, smoothing: f64) -> Result<Self> {
         let (n, _) = features.dims2()?;
         if n != labels.len() {
-            candle_core::bail!("{n} text features but {} labels: one label a text", labels.len());
+            candle_core::bail!("{n} text features but {} labels: one label per text", labels.len());
         }
         let labels: Arc<[u32]> = labels.iter().map(|label| *label as u32).collect();
         let on_device = Tensor::from_slice(&labels, labels.len(), features.device())?;
@@ -72,9 +75,12 @@ impl NoisyTexts {
     }
 
     /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right:
-    /// two scalars on the device, not read, for a read would make the host wait for it.
+    /// two scalars left on the device, since reading them would make the host wait for it.
     ///
     /// Fused on the CPU, in tiles, for a linear head without bias, and on a GPU, in chunks, for any head; else the plain form.
+    ///
+    /// # Errors
+    /// Where the head expects another width, a label is not one of its classes, or a row is no text of the set.
     pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         match head.layers.as_slice() {
             [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
@@ -116,7 +122,7 @@ impl NoisyTexts {
         Ok((features.index_select(&at, 0)?, self.on_device.index_select(&at, 0)?))
     }
 
-    /// A GPU reads whatever stands behind a wrong index.
+    /// Checks every index: a GPU would read whatever lies at a wrong one.
     fn check(&self, head: &Head, rows: Option<&[u32]>) -> Result<()> {
         let classes = head.classes();
         if let Some(label) = self.labels.iter().find(|label| **label as usize >= classes) {
@@ -128,8 +134,11 @@ impl NoisyTexts {
         Ok(())
     }
 
-    /// The same from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP
+    /// The same, built from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP
     /// on the CPU.
+    ///
+    /// # Errors
+    /// As [`loss`](Self::loss).
     pub fn loss_plain(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         self.check(head, rows)?;
         let unit = match self.unit.get() {

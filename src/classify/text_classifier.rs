@@ -12,24 +12,26 @@ use crate::rng::Rng;
 /// How the text classifier is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextClassifierConfig {
-    /// Passes over the texts.
+    /// Passes over the texts, at least 1; default 400.
     pub epochs: usize,
-    /// Texts a step; `None` takes all of them at once, as the released code does.
+    /// Texts per step; `None` (default) takes all of them at once, as the released code does.
     pub batch_size: Option<usize>,
-    /// σ of the Gaussian noise on the unit features.
+    /// σ of the Gaussian noise on the unit features, at least 0; default 0.1.
     pub noise: f32,
-    /// ε of the smoothed cross entropy.
+    /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub smoothing: f64,
+    /// η, the base learning rate of AdamW, above 0; default 5e-4.
     pub learning_rate: f64,
-    /// On weights; biases are exempt.
+    /// λ, the weight decay of AdamW, on weights only; biases are exempt. Default 0.01.
     pub weight_decay: f64,
+    /// The factor on the learning rate, step by step; default constant.
     pub schedule: Schedule,
-    /// Width of the hidden layer of an MLP; `None` is the linear classifier.
+    /// Width of the hidden layer of an MLP; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,
 }
 
 impl TextClassifierConfig {
-    /// The released code: one full-batch step an epoch, 400 epochs (500 for ImageNet-sized sets), σ = 0.1.
+    /// The released code: one full-batch step per epoch, 400 epochs (500 for ImageNet-sized sets), σ = 0.1.
     pub fn official() -> Self {
         Self {
             epochs: 400,
@@ -49,6 +51,9 @@ impl TextClassifierConfig {
     }
 
     /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a count of 0, a σ below 0, an ε outside [0, 1) or a learning rate that is not above 0.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Usage(format!("text classifier: {what}")));
         if self.epochs == 0 || self.batch_size == Some(0) || self.hidden == Some(0) {
@@ -73,11 +78,14 @@ impl Default for TextClassifierConfig {
     }
 }
 
-/// Loss and training accuracy (percent) of one epoch, both on the noisy features.
+/// Loss and training accuracy of one epoch, both on the noisy features.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextEpoch {
+    /// Number of the epoch, from 1.
     pub epoch: usize,
+    /// Mean loss of eq. 2 over the texts.
     pub loss: f32,
+    /// Texts whose noisy feature is classified right, percent.
     pub accuracy: f32,
 }
 
@@ -95,6 +103,7 @@ pub struct TextEpoch {
 /// ```
 #[derive(Clone, Debug)]
 pub struct TextClassifier {
+    /// f_θ: text or image features of unit length in, logits out.
     pub head: Head,
 }
 
@@ -103,11 +112,18 @@ impl TextClassifier {
     ///
     /// # Shapes
     /// features `[n, d]` as the text tower gives them, labels n class indices.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text,
+    /// [`Error::Diverged`], [`Error::Interrupted`].
     pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
         Self::fit_with(features, labels, config, rng, |_| {})
     }
 
     /// [`fit`](Self::fit) with progress events.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
     pub fn fit_with(
         features: &Tensor,
         labels: &[usize],
@@ -124,6 +140,9 @@ impl TextClassifier {
     ///
     /// # Shapes
     /// `[n, d]` → `[n, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for features of another width than the head's.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let width = features.dim(D::Minus1)?;
         if width != self.head.inputs() {
@@ -136,6 +155,9 @@ impl TextClassifier {
     }
 
     /// The class index of each feature.
+    ///
+    /// # Errors
+    /// As [`logits`](Self::logits).
     pub fn predict(&self, features: &Tensor) -> Result<Vec<usize>> {
         let indices = self.logits(features)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
         Ok(indices.into_iter().map(|index| index as usize).collect())

@@ -22,7 +22,7 @@ struct EpochSums {
     correct: usize,
 }
 
-/// Steps between two looks at their results.
+/// Steps between two reads of their results from the device.
 const READ_EVERY: usize = 16;
 
 /// Trains a head on noisy text features; [`TextClassifier::fit`] is this with nothing between the epochs.
@@ -52,7 +52,7 @@ pub struct TextTrainer {
     rng: Rng,
     sums: EpochSums,
     history: Vec<TextEpoch>,
-    /// Loss, number right and size of the steps whose results still lie on the device: a look would make the host wait.
+    /// Loss, number right and size of the steps whose results still lie on the device: reading them would make the host wait.
     unread: Vec<(Tensor, Tensor, usize)>,
     autosave: Option<Autosave>,
 }
@@ -62,11 +62,14 @@ impl TextTrainer {
     ///
     /// # Shapes
     /// features `[n, d]` as the text tower gives them, labels n class indices.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text.
     pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
         let (n, width) = features.dims2()?;
         if n != labels.len() || n == 0 {
-            return Err(Error::Shape(format!("{n} text features but {} labels: one label a text, and at least one text", labels.len())));
+            return Err(Error::Shape(format!("{n} text features but {} labels: one label per text, and at least one text", labels.len())));
         }
         let classes = labels.iter().max().map_or(0, |max| max + 1);
         let device = features.device();
@@ -92,6 +95,9 @@ impl TextTrainer {
     }
 
     /// Trains the epochs that are left.
+    ///
+    /// # Errors
+    /// As [`epoch`](Self::epoch).
     pub fn fit(&mut self, mut events: impl FnMut(&Event)) -> Result<TextClassifier> {
         let mut events = watched(&mut events);
         let (stage, total, started) = ("text classifier".to_string(), self.config.epochs, Instant::now());
@@ -105,6 +111,10 @@ impl TextTrainer {
     }
 
     /// One pass over the texts. Interrupted, it stops between two steps: the trainer can be saved and goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] between two steps; [`Error::Diverged`] where the epoch's loss is not finite; [`Error::Io`] where an
+    /// autosave cannot be written.
     pub fn epoch(&mut self) -> Result<TextEpoch> {
         let (epoch, n) = (self.history.len(), self.texts.len());
         let batch_size = self.config.batch_size.unwrap_or(n).min(n);
@@ -159,6 +169,9 @@ impl TextTrainer {
     }
 
     /// The classifier as it stands; later steps do not reach it.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn classifier(&self) -> Result<TextClassifier> {
         Ok(TextClassifier { head: self.head.copy()? })
     }
@@ -168,12 +181,15 @@ impl TextTrainer {
         &self.history
     }
 
-    /// Saves a checkpoint by itself while it trains.
+    /// From now on, checkpoints are saved by themselves while it trains.
     pub fn autosave(&mut self, autosave: Autosave) {
         self.autosave = Some(autosave);
     }
 
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be written.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.config.clone(),
@@ -195,7 +211,11 @@ impl TextTrainer {
         }
     }
 
-    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the trainer must have been made from the same texts and settings.
+    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the trainer must have been made from the same texts and settings.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a checkpoint of another run, [`Error::Checkpoint`] for one of another stage or without its
+    /// parameters, [`Error::Io`] or [`Error::Weights`] for a file that cannot be read.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.texts.device())?;
         let State { config, texts, rng, sums, history } = &saved.state;

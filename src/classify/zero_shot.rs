@@ -26,6 +26,9 @@ pub struct ZeroShotClassifier {
 
 impl ZeroShotClassifier {
     /// Embeds every class name in every template.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] without a class, [`Error::Tokenizer`] for a text that cannot be tokenized, [`Error::Interrupted`].
     pub fn fit(clip: &Clip, classes: &[impl AsRef<str>], templates: &Templates) -> Result<Self> {
         let texts: Vec<String> = classes.iter().flat_map(|class| templates.fill(class.as_ref())).collect();
         let labels: Vec<usize> = (0..classes.len()).flat_map(|class| std::iter::repeat_n(class, templates.len())).collect();
@@ -33,10 +36,14 @@ impl ZeroShotClassifier {
     }
 
     /// From text features `[n, d]` and the class index of each.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] where there is no text or not one label per text, [`Error::Text`] for a class index below the highest
+    /// that has no text.
     pub fn from_features(features: &Tensor, labels: &[usize], scale: f64) -> Result<Self> {
         let n = features.dim(0)?;
         if n != labels.len() || n == 0 {
-            return Err(Error::Shape(format!("{n} text features but {} labels: one label a text, and at least one text", labels.len())));
+            return Err(Error::Shape(format!("{n} text features but {} labels: one label per text, and at least one text", labels.len())));
         }
         let unit = normalise(&features.to_dtype(DType::F32)?)?;
         let classes = labels.iter().max().map_or(0, |max| max + 1);
@@ -53,6 +60,9 @@ impl ZeroShotClassifier {
     }
 
     /// Image features `[n, d]` → logits `[n, C]`; their softmax is eq. 1.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for features of another width than the classifier's.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let (width, expected) = (features.dim(D::Minus1)?, self.weights.dim(1)?);
         if width != expected {

@@ -26,12 +26,12 @@ use candle_core::{Result, Tensor};
 pub struct AttentionMaps {
     /// `[batch, heads, n, n]` with n = 1 + prompts + patches: row = the query's token, column = the key's.
     pub weights: Tensor,
-    /// Visual prompts behind the class token.
+    /// Number of visual prompts behind the class token.
     pub prompts: usize,
 }
 
 impl AttentionMaps {
-    /// Weights of [`VisionTower::attention`](super::VisionTower::attention) on tokens with so many visual prompts.
+    /// `weights` of [`VisionTower::attention`](super::VisionTower::attention), on tokens with `prompts` visual prompts among them.
     ///
     /// # Errors
     /// Where the weights have another shape, or no patch is left beside the prompts.
@@ -46,7 +46,7 @@ impl AttentionMaps {
         Ok(Self { weights, prompts })
     }
 
-    /// Patches of the image.
+    /// Number of patches of the image.
     pub fn patches(&self) -> usize {
         self.weights.dims().last().map_or(0, |n| n - 1 - self.prompts)
     }
@@ -57,11 +57,17 @@ impl AttentionMaps {
     }
 
     /// Attention from the class token to each patch of image `image`, mean over heads: what the feature is made of.
+    ///
+    /// # Errors
+    /// Where the batch has no such image (Candle's).
     pub fn class_to_patches(&self, image: usize) -> Result<Vec<f32>> {
         self.mean(image, 0)
     }
 
     /// The same head by head: `[heads][patches]`.
+    ///
+    /// # Errors
+    /// Where the batch has no such image (Candle's).
     pub fn class_to_patches_by_head(&self, image: usize) -> Result<Vec<Vec<f32>>> {
         self.map(image, 0)?.to_vec2()
     }
@@ -78,6 +84,9 @@ impl AttentionMaps {
     }
 
     /// How much of the class token's attention goes to (itself, all prompts, all patches), mean over heads; sums to 1.
+    ///
+    /// # Errors
+    /// Where the batch has no such image (Candle's).
     pub fn class_shares(&self, image: usize) -> Result<(f32, f32, f32)> {
         let row = self.row(image, 0)?.mean(0)?.to_vec1::<f32>()?; // [n]
         let sum = |from: usize, to: usize| row.get(from..to).unwrap_or_default().iter().sum::<f32>();

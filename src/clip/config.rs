@@ -17,7 +17,9 @@ use crate::nn::Activation;
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ClipConfig {
+    /// Sizes of the vision tower.
     pub vision: VisionConfig,
+    /// Sizes of the text tower.
     pub text: TextConfig,
     /// Width of the shared space, d.
     pub projection: usize,
@@ -30,31 +32,44 @@ pub struct VisionConfig {
     pub image_size: usize,
     /// Side of a patch in pixels.
     pub patch_size: usize,
+    /// Width of the tokens.
     pub width: usize,
+    /// Number of blocks.
     pub layers: usize,
+    /// Attention heads per block; they divide the width.
     pub heads: usize,
     /// Width of the MLP's hidden layer.
     pub hidden: usize,
+    /// Activation of the MLPs.
     pub activation: Activation,
+    /// ε of the layer norms; 1e-5 in every common checkpoint.
     pub norm_eps: f64,
 }
 
 /// A causal text transformer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextConfig {
+    /// Number of token ids.
     pub vocabulary: usize,
     /// Longest text in tokens, start and end included.
     pub context: usize,
+    /// Width of the tokens.
     pub width: usize,
+    /// Number of blocks.
     pub layers: usize,
+    /// Attention heads per block; they divide the width.
     pub heads: usize,
+    /// Width of the MLP's hidden layer.
     pub hidden: usize,
+    /// Activation of the MLPs.
     pub activation: Activation,
+    /// ε of the layer norms; 1e-5 in every common checkpoint.
     pub norm_eps: f64,
+    /// Where a text's feature is read.
     pub end_of_text: EndOfText,
 }
 
-/// Which position of a text is its feature.
+/// The position of a text at which its feature is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum EndOfText {
@@ -84,6 +99,9 @@ impl VisionConfig {
 
 impl ClipConfig {
     /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32).
+    ///
+    /// # Errors
+    /// [`Error::Config`] for another kind of model, a value of the wrong type, or sizes that do not fit together.
     pub fn from_transformers(json: &Value) -> Result<Self> {
         if let Some(kind) = json.get("model_type").and_then(Value::as_str).filter(|kind| *kind != "clip") {
             return Err(Error::Config(format!("config.json describes a {kind} model: expected model_type \"clip\"")));
@@ -122,6 +140,10 @@ impl ClipConfig {
     }
 
     /// Reads `open_clip_config.json`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a tower that is not CLIP's own transformer, a value of the wrong type, or sizes that do not fit
+    /// together.
     pub fn from_open_clip(json: &Value) -> Result<Self> {
         let model = json.get("model_cfg").unwrap_or(json);
         let vision = Section { json: model, name: "vision_cfg" };
@@ -199,6 +221,9 @@ impl ClipConfig {
     }
 
     /// Checks that the sizes fit together.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a size of 0, an image that patches do not tile, or a width that the heads do not divide.
     pub fn validate(&self) -> Result<()> {
         let (vision, text) = (&self.vision, &self.text);
         let zero = [vision.image_size, vision.patch_size, vision.width, vision.layers, vision.heads, vision.hidden, self.projection]

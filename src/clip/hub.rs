@@ -9,8 +9,8 @@ use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Listing, Repository, is_id, is_revision};
 use crate::progress::Event;
 
-/// Files beside the weights, as far as a repository has them. They come first and the weights last, so that a snapshot
-/// with weights is complete.
+/// Files beside the weights, fetched where a repository has them. They come first and the weights last, so that a
+/// snapshot with weights is complete.
 const SMALL: [&str; 9] = [
     "config.json",
     "open_clip_config.json",
@@ -35,6 +35,9 @@ pub fn download(id: &str, revision: Option<&str>, mut events: impl FnMut(&Event)
 }
 
 /// [`download`] with explicit options.
+///
+/// # Errors
+/// As [`download`].
 pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
     let revision = revision.unwrap_or("main");
     if !is_id(id) {

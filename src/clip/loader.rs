@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::nn::Precision;
 use crate::progress::Event;
 
-/// Loads a [`Clip`] to a device, in a type of numbers.
+/// Loads a [`Clip`] to a device, in a given number type.
 ///
 /// ```
 /// use lafter::{clip::ClipLoader, progress};
@@ -42,18 +42,19 @@ impl ClipLoader {
         Self::new(&if path.is_absolute() { path.to_path_buf() } else { Path::new(".").join(path) }.to_string_lossy())
     }
 
+    /// Where the weights go; the CPU by default.
     pub fn device(mut self, device: &Device) -> Self {
         self.device = device.clone();
         self
     }
 
-    /// The type of the frozen weights; training needs f32.
+    /// The number type of the frozen weights, f32 by default; training needs f32.
     pub fn dtype(mut self, dtype: DType) -> Self {
         self.dtype = dtype;
         self
     }
 
-    /// The numbers in which frozen layers multiply on the CPU; a tuner can choose its own
+    /// The number format in which frozen layers multiply, f32 by default; a tuner can choose its own
     /// ([`FinetuneConfig::precision`](crate::tune::FinetuneConfig::precision)).
     pub fn precision(mut self, precision: Precision) -> Self {
         self.precision = precision;
@@ -66,6 +67,13 @@ impl ClipLoader {
         self
     }
 
+    /// Reads configuration, preprocessing, weights and tokenizer, and checks them against each other; a hub id is downloaded
+    /// first where it is not in the cache.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a name that is neither a directory nor a hub id; [`Error::Hub`] where the download fails;
+    /// [`Error::Config`], [`Error::Weights`], [`Error::Tokenizer`] or [`Error::Io`] for files that cannot be read or contradict
+    /// each other.
     pub fn load(self, mut events: impl FnMut(&Event)) -> Result<Clip> {
         if self.name == "demo" {
             return self.demo();

@@ -10,7 +10,7 @@ use crate::augment::Preprocess;
 use crate::error::Result;
 use crate::progress::{Event, check_interrupt, silent, watched};
 
-/// Texts a batch; batches are sorted by length, so short texts do not pay for long ones.
+/// Texts per batch; texts are sorted by length first, so short ones do not pay for long ones.
 const TEXT_BATCH: usize = 64;
 
 /// CLIP with everything needed to turn pictures and texts into features of one space. Cloning shares the weights.
@@ -40,31 +40,50 @@ pub struct Clip {
 
 impl Clip {
     /// Loads a hub id ("openai/clip-vit-base-patch32"): downloaded once, then from the hub's standard cache.
+    ///
+    /// # Errors
+    /// As [`ClipLoader::load`].
     pub fn from_hub(id: &str) -> Result<Self> {
         ClipLoader::new(id).load(silent)
     }
 
     /// Loads a directory in the layout of transformers or of open_clip.
+    ///
+    /// # Errors
+    /// As [`ClipLoader::load`].
     pub fn from_dir(directory: impl AsRef<Path>) -> Result<Self> {
         ClipLoader::from_dir(directory).load(silent)
     }
 
     /// The tiny CLIP inside this crate, trained by it on rendered scenes (`lafter::pretrain`): for lessons and tests.
+    ///
+    /// # Errors
+    /// As [`ClipLoader::load`]; the files themselves are sound.
     pub fn demo() -> Result<Self> {
         ClipLoader::new("demo").load(silent)
     }
 
     /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    ///
+    /// # Errors
+    /// [`Error::Candle`](crate::Error::Candle) where the pixels do not fit the tower.
     pub fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(self.vision.forward(&pixels.to_device(&self.device)?.to_dtype(self.dtype)?)?)
     }
 
     /// n texts → features `[n, d]`, not normalised, in input order. Texts longer than the context are cut.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a text that cannot be tokenized,
+    /// [`Error::Interrupted`](crate::Error::Interrupted) between two batches.
     pub fn encode_text(&self, texts: &[impl AsRef<str>]) -> Result<Tensor> {
         self.encode_text_with(texts, silent)
     }
 
     /// [`encode_text`](Self::encode_text) with progress events; texts that had to be cut are counted in a notice.
+    ///
+    /// # Errors
+    /// As [`encode_text`](Self::encode_text).
     pub fn encode_text_with(&self, texts: &[impl AsRef<str>], events: impl FnMut(&Event)) -> Result<Tensor> {
         let (mut rows, mut order) = (Vec::new(), Vec::with_capacity(texts.len()));
         self.encode_text_each(texts, events, |batch, features| {
@@ -80,7 +99,7 @@ impl Clip {
         Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
     }
 
-    /// Batch after batch, from short texts to long: which texts they are, and their features `[batch, d]`.
+    /// Calls `each` batch by batch, from short texts to long, with the texts' indices and their features `[batch, d]`.
     pub(crate) fn encode_text_each(
         &self,
         texts: &[impl AsRef<str>],
@@ -104,7 +123,7 @@ impl Clip {
             let longest = batch.iter().map(|i| tokens.ids[*i].len()).max().unwrap_or(0);
             let end_of_text = self.config.text.end_of_text;
             let ends: Vec<usize> = batch.iter().map(|i| end_of_text.position(&tokens.ids[*i])).collect();
-            // what stands behind the end is never read, so 0 pads as well as any id
+            // what follows the end is never read, so 0 pads as well as any id
             let padded = batch.iter().flat_map(|i| tokens.ids[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
             let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
             each(batch, self.text.forward(&ids, &ends)?)?;
@@ -115,18 +134,22 @@ impl Clip {
         Ok(())
     }
 
+    /// The sizes of both towers.
     pub fn config(&self) -> &ClipConfig {
         &self.config
     }
 
+    /// The vision tower, v.
     pub fn vision(&self) -> &VisionTower {
         &self.vision
     }
 
+    /// The text tower, u.
     pub fn text(&self) -> &TextTower {
         &self.text
     }
 
+    /// The tokenizer of the text tower.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
@@ -146,7 +169,7 @@ impl Clip {
         self.parameters
     }
 
-    /// Names the weights: equal for equal values, whatever file they came from.
+    /// Identifies the weights: equal for equal values, whatever file they came from.
     pub fn weights_hash(&self) -> &str {
         &self.weights_hash
     }
@@ -156,6 +179,7 @@ impl Clip {
         &self.id
     }
 
+    /// Where weights and features lie.
     pub fn device(&self) -> &Device {
         &self.device
     }

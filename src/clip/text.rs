@@ -13,7 +13,9 @@ pub struct TextTower {
     pub token_embedding: Tensor,
     /// `[context, width]`
     pub position_embedding: Tensor,
+    /// The residual blocks, causal, first to last.
     pub blocks: Vec<Block>,
+    /// The layer norm before the projection.
     pub final_norm: LayerNorm,
     /// `[d, width]`, no bias
     pub projection: Linear,
@@ -22,6 +24,9 @@ pub struct TextTower {
 
 impl TextTower {
     /// Reads the tower under transformers' names (`text_model.*`, `text_projection`).
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(config: &TextConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
         let (width, eps) = (config.width, config.norm_eps);
         let model = vb.pp("text_model");
@@ -38,11 +43,15 @@ impl TextTower {
         })
     }
 
+    /// The sizes of the tower.
     pub fn config(&self) -> &TextConfig {
         &self.config
     }
 
     /// Token and position embeddings: ids `[batch, n]` (u32, n ≤ context) → `[batch, n, width]`.
+    ///
+    /// # Errors
+    /// Where the ids are not `[batch, n]`, are longer than the context or, on the CPU, outside the vocabulary.
     pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         let (batch, n) = ids.dims2()?;
         if n > self.config.context {
@@ -53,11 +62,17 @@ impl TextTower {
     }
 
     /// All blocks under the causal mask: `[batch, n, width]` → `[batch, n, width]`.
+    ///
+    /// # Errors
+    /// Where the tokens have another width (Candle's).
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
     /// Final norm and projection at each text's end: `[batch, n, width]` → features `[batch, d]`, not normalised.
+    ///
+    /// # Errors
+    /// Where there is not one end per text, or it lies behind the last token.
     pub fn project(&self, tokens: &Tensor, ends: &[usize]) -> Result<Tensor> {
         let (batch, n, width) = tokens.dims3()?;
         if ends.len() != batch || ends.iter().any(|end| *end >= n) {
@@ -69,13 +84,19 @@ impl TextTower {
         self.projection.forward(&self.final_norm.forward(&pooled)?)
     }
 
-    /// ids `[batch, n]` (u32) and each text's end → features `[batch, d]`, not normalised. What stands behind an end is
+    /// ids `[batch, n]` (u32) and each text's end → features `[batch, d]`, not normalised. What follows an end is
     /// padding: under the causal mask it changes nothing.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed) and [`project`](Self::project).
     pub fn forward(&self, ids: &Tensor, ends: &[usize]) -> Result<Tensor> {
         self.project(&self.encode(&self.embed(ids)?)?, ends)
     }
 
     /// The same tower with its frozen layers packed for this processor, as [`VisionTower::packed`](super::VisionTower::packed).
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed(&self, precision: Precision) -> Result<Self> {
         let isa = Isa::best();
         Ok(Self {

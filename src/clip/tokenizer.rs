@@ -18,7 +18,7 @@ const MERGE_LIST: &str = "bpe_simple_vocab_16e6.txt.gz";
 /// Texts as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// One row a text: start, words, end; no padding.
+    /// One row per text: start, words, end; no padding.
     pub ids: Vec<Vec<u32>>,
     /// How many texts were longer than the context and lost their last words.
     pub cut: usize,
@@ -26,7 +26,10 @@ pub struct Tokens {
 
 impl Tokens {
     /// All rows in one block, `pad` behind each: values in row-major order and the shape `[n, length]`. `length` is that of
-    /// the longest row if `None`; a longer row is an error.
+    /// the longest row if `None`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where a row is longer than `length`.
     ///
     /// ```
     /// let tokens = lafter::clip::Tokens { ids: vec![vec![5, 9], vec![5, 6, 9]], cut: 0 };
@@ -84,6 +87,9 @@ impl Tokenizer {
     }
 
     /// The same from the contents of a `tokenizer.json`; `source` names it in errors.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] where it cannot be read, has no start- or end-of-text, or `context` is below 2.
     pub fn from_json(json: &[u8], source: &str, context: usize) -> Result<Self> {
         Self::new(json, source, context, START, END)
     }
@@ -111,13 +117,16 @@ impl Tokenizer {
 
     /// Texts to ids, in parallel, in input order. A text that does not fit the context loses its last words, never the
     /// end-of-text, at which the text tower reads its feature.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for a text that cannot be tokenized.
     pub fn encode(&self, texts: &[impl AsRef<str>]) -> Result<Tokens> {
         let straight: Vec<String> = texts.iter().map(|text| straighten(text.as_ref())).collect();
         let fault = |e: tokenizers::Error| {
             Error::Tokenizer(format!("a text cannot be tokenized: {}", e.to_string().lines().next().unwrap_or_default()))
         };
         let encodings = self.inner.encode_batch_fast(straight, false).map_err(fault)?;
-        let room = self.context - 2; // the constructor saw to it that context ≥ 2
+        let room = self.context - 2; // the constructor has made sure that context ≥ 2
         let cut = encodings.iter().filter(|encoding| encoding.get_ids().len() > room).count();
         let row = |words: &[u32]| {
             let words = words.iter().copied().take(room);
@@ -127,6 +136,9 @@ impl Tokenizer {
     }
 
     /// Checks that every id fits a text tower with an embedding of `vocabulary` rows.
+    ///
+    /// # Errors
+    /// [`Error::Tokenizer`] for an id of `vocabulary` or above.
     pub fn check_vocabulary(&self, vocabulary: usize) -> Result<()> {
         let highest = self.inner.get_vocab(true).values().copied().max().unwrap_or(0) as usize;
         if highest < vocabulary {

@@ -18,8 +18,11 @@ pub struct VisionTower {
     pub class_embedding: Tensor,
     /// `[1 + patches, width]`
     pub position_embedding: Tensor,
+    /// The layer norm before the first block.
     pub pre_norm: LayerNorm,
+    /// The residual blocks, first to last.
     pub blocks: Vec<Block>,
+    /// The layer norm before the projection.
     pub post_norm: LayerNorm,
     /// `[d, width]`, no bias
     pub projection: Linear,
@@ -30,6 +33,9 @@ pub struct VisionTower {
 
 impl VisionTower {
     /// Reads the tower under transformers' names (`vision_model.*`, `visual_projection`).
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(config: &VisionConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
         let (width, eps) = (config.width, config.norm_eps);
         let model = vb.pp("vision_model");
@@ -49,6 +55,7 @@ impl VisionTower {
         })
     }
 
+    /// The sizes of the tower.
     pub fn config(&self) -> &VisionConfig {
         &self.config
     }
@@ -57,6 +64,9 @@ impl VisionTower {
     ///
     /// # Shapes
     /// pixels `[batch, 3, side, side]` → tokens `[batch, 1 + patches, width]`
+    ///
+    /// # Errors
+    /// Where the pixels are not `[batch, 3, side, side]` of this tower's side.
     pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = pixels.dims4()?;
         let (side, patch) = (self.config.image_size, self.config.patch_size);
@@ -79,11 +89,17 @@ impl VisionTower {
     }
 
     /// All blocks: tokens `[batch, n, width]` → `[batch, n, width]`.
+    ///
+    /// # Errors
+    /// Where the tokens have another width (Candle's).
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
     /// All blocks, the last for the class token only (exact, and cheaper): `[batch, n, width]` → `[batch, 1, width]`.
+    ///
+    /// # Errors
+    /// Where the tokens have another width or there are none (Candle's).
     pub fn encode_class(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.blocks.split_last() {
             None => tokens.narrow(1, 0, 1),
@@ -123,12 +139,18 @@ impl VisionTower {
     }
 
     /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalised.
+    ///
+    /// # Errors
+    /// Where the tokens have another width or there are none (Candle's).
     pub fn project(&self, tokens: &Tensor) -> Result<Tensor> {
         let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?; // [batch, width]
         self.projection.forward(&self.post_norm.forward(&class)?)
     }
 
     /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    ///
+    /// # Errors
+    /// As [`embed`](Self::embed).
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
         self.project(&self.encode_class(&self.embed(pixels)?)?)
     }
@@ -145,13 +167,16 @@ impl VisionTower {
     }
 
     /// A copy whose layer norms are fresh variables in f32, all else frozen, and the variables by name
-    /// (`vision_model.pre_layrnorm.weight`, …): what of the tower LaFTer tunes.
+    /// (`vision_model.pre_layrnorm.weight`, …): the part of the tower that LaFTer tunes.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     ///
     /// ```
     /// let clip = lafter::clip::Clip::demo()?;
     /// let (student, params) = clip.vision().trainable_norms()?;
     /// let teacher = student.frozen(); // sees what the student learns, records no graph
-    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift of two norms a block, pre-norm, post-norm
+    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift of two norms per block, pre-norm, post-norm
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn trainable_norms(&self) -> Result<(Self, Vec<(String, Var)>)> {
@@ -169,11 +194,17 @@ impl VisionTower {
     /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
     /// price of a second copy of the weights (a third where it is tuned), made when first used. Norms stay trainable. On
     /// a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed(&self, precision: Precision) -> Result<Self> {
         self.packed_for(precision, Isa::best())
     }
 
     /// [`packed`](Self::packed) for given instructions.
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed_for(&self, precision: Precision, isa: Isa) -> Result<Self> {
         Ok(Self {
             blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,

@@ -1,4 +1,4 @@
-//! The LaFTer file: prompts, norms and head over the user's own CLIP, with what is needed to use them rightly.
+//! The LaFTer file: prompts, norms and head over the user's own CLIP, with what is needed to use them correctly.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -24,6 +24,7 @@ pub struct AdapterInfo {
     pub classes: Vec<String>,
     /// "official", "paper", "demo", …
     pub preset: String,
+    /// The run's seed ([`LafterConfig::seed`](crate::LafterConfig::seed)).
     pub seed: u64,
     /// Whether features are unit-normalised before the head.
     pub normalise: bool,
@@ -34,7 +35,10 @@ pub struct AdapterInfo {
 const KEY: &str = "lafter";
 
 impl Tuned {
-    /// Writes prompts, norms and head (atomically): a few hundred kB over the user's own CLIP.
+    /// Writes prompts, norms and head (atomically): a few hundred kB on top of the user's own CLIP.
+    ///
+    /// # Errors
+    /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, info: &AdapterInfo) -> Result<()> {
         let path = path.as_ref();
         let mut tensors = self.prompts.tensors();
@@ -50,6 +54,10 @@ impl Tuned {
     }
 
     /// Reads a LaFTer file and applies it to the CLIP that it was trained on.
+    ///
+    /// # Errors
+    /// [`Error::Adapter`] for a file that is no LaFTer file, was trained on another CLIP or does not fit this one; [`Error::Io`]
+    /// or [`Error::Weights`] for one that cannot be read.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, AdapterInfo)> {
         let path = path.as_ref();
         let shown = path.display();

@@ -30,12 +30,15 @@ struct State {
 const KIND: &str = "tuning";
 
 impl Finetuner {
-    /// Saves a checkpoint by itself while it trains.
+    /// From now on, checkpoints are saved by themselves while it trains.
     pub fn autosave(&mut self, autosave: Autosave) {
         self.autosave = Some(autosave);
     }
 
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) where the file cannot be written.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.config.clone(),
@@ -49,7 +52,12 @@ impl Finetuner {
         checkpoint::save(path.as_ref(), KIND, state, &self.trainable.params, &self.optimiser)
     }
 
-    /// Goes on where [`checkpoint`](Self::checkpoint) stood; the tuner must have been made with the same settings.
+    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the tuner must have been made with the same settings.
+    ///
+    /// # Errors
+    /// [`Error::Usage`](crate::Error::Usage) for a checkpoint of another run, [`Error::Checkpoint`](crate::Error::Checkpoint) for
+    /// one of another stage or without its parameters, [`Error::Io`](crate::Error::Io) or
+    /// [`Error::Weights`](crate::Error::Weights) for a file that cannot be read.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.clip.device())?;
         let State { config, rng, weights_hash, classifier, sums, history, .. } = &saved.state;

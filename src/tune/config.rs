@@ -19,37 +19,43 @@ pub enum TeacherHead {
 /// How the vision tower is tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FinetuneConfig {
+    /// Passes over the images; default 50.
     pub epochs: usize,
-    /// Images a step; a last, smaller batch of an epoch is dropped.
+    /// Images per step, at least 1; an epoch's last, smaller batch is dropped. Default 50.
     pub batch_size: usize,
+    /// η, the base learning rate of AdamW, above 0; default 5e-4.
     pub learning_rate: f64,
-    /// On visual prompts, norm scales and head weights; biases and norm shifts are exempt.
+    /// λ, the weight decay of AdamW, on visual prompts, norm scales and head weights; biases and norm shifts are exempt.
+    /// Default 0.01.
     pub weight_decay: f64,
+    /// The factor on the learning rate, step by step; default constant.
     pub schedule: Schedule,
-    /// ε of the smoothed cross entropy.
+    /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub smoothing: f64,
-    /// Number of visual prompts; 0 tunes without any.
+    /// N_P, the number of visual prompts; 0 tunes without any. Default 50.
     pub prompts: usize,
-    /// New prompts at every block (VPT-deep) instead of at the first only.
+    /// Whether every block gets new prompts (VPT-deep), instead of the first only; default false.
     pub deep_prompts: bool,
-    /// Whether scale and shift of the vision tower's layer norms learn.
+    /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
+    /// Which head gives the pseudo-labels ĉ(x) of eq. 3; default the frozen one.
     pub teacher_head: TeacherHead,
-    /// Whether the student's features are unit-normalised before the head.
+    /// Whether the student's features are unit-normalised before the head; default false.
     pub normalise_student: bool,
-    /// Whether the student sees strong views (the weak view otherwise: an ablation).
+    /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
     pub augment: bool,
-    /// Share of the image's area that a strong view's crop takes, drawn uniformly.
+    /// Share of the image's area that a strong view's crop takes, 0 to 1, drawn uniformly; default (0.2, 1).
     pub crop_scale: (f32, f32),
-    /// How often the strong view is blurred: always in the released code, half the time in SimSiam, the paper's reference.
+    /// Probability that a strong view is blurred, 0 to 1: 1 in the released code (default), 0.5 in SimSiam, the paper's
+    /// reference.
     pub blur_probability: f32,
-    /// Radius of that blur in pixels, drawn uniformly; meant for views of 224 pixels.
+    /// Standard deviation of that blur in pixels, drawn uniformly; meant for views of 224 pixels. Default (0.1, 2).
     pub blur_sigma: (f32, f32),
-    /// Evaluate on the test set every so many epochs; 0 only after the last.
+    /// Epochs between two evaluations on the test set, default 1; 0 evaluates only after the last.
     pub eval_every: usize,
-    /// Share of unreadable images above which the run fails.
+    /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
     pub max_unreadable: f64,
-    /// The numbers in which the tower's frozen layers multiply.
+    /// The number format in which the tower's frozen layers multiply; default f32.
     #[serde(default)]
     pub precision: Precision,
 }
@@ -97,6 +103,9 @@ impl FinetuneConfig {
     }
 
     /// Refuses values that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the first setting that is out of its range.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Usage(format!("tuning: {what}")));
         if self.batch_size == 0 {

@@ -21,7 +21,7 @@ use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
 use crate::progress::{self, Event};
 use crate::rng::Rng;
 
-/// Steps of a GPU between two looks at their results.
+/// Steps on a GPU between two reads of their results.
 const READ_EVERY: usize = 16;
 
 /// Tunes visual prompts, layer-norm affines and the head on unlabeled images.
@@ -65,6 +65,9 @@ pub struct Finetuner {
 
 impl Finetuner {
     /// Sets up student, teacher and optimiser; `rng` draws the prompts and seeds order and augmentation.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where the classifier expects features of another width.
     pub fn new(clip: &Clip, classifier: &TextClassifier, config: FinetuneConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
         let (width, blocks) = (clip.config().vision.width, clip.config().vision.layers);
@@ -123,7 +126,7 @@ impl Finetuner {
         &self.trainable
     }
 
-    /// The tower, prompts and head as they stand, without a graph; further steps show through.
+    /// The tower, prompts and head as they stand, without a graph; later steps change them, too.
     pub fn tuned(&self) -> Tuned {
         self.student.frozen()
     }
@@ -142,6 +145,9 @@ impl Finetuner {
     ///
     /// # Shapes
     /// weak views `[batch, 3, side, side]` → class indices `[batch]` u32, and the softmax confidences `[batch]`.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the pixels do not fit the tower.
     pub fn pseudo_labels(&self, weak: &Tensor) -> Result<(Tensor, Tensor)> {
         let features = normalise(&self.teacher.forward(weak)?)?;
         let probabilities = candle_nn::ops::softmax(&self.teacher_head.forward(&features)?, D::Minus1)?;
@@ -152,12 +158,18 @@ impl Finetuner {
     ///
     /// # Shapes
     /// strong views `[batch, 3, side, side]`, pseudo-labels `[batch]` → scalar, and the logits `[batch, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the pixels do not fit the tower, or there is not one pseudo-label per view.
     pub fn loss(&self, strong: &Tensor, pseudo_labels: &Tensor) -> Result<(Tensor, Tensor)> {
         let logits = self.student.logits(strong)?;
         Ok((smoothed_cross_entropy(&logits, pseudo_labels, self.config.smoothing)?, logits))
     }
 
     /// One step on a batch of weak and strong views of the same images at the base learning rate.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
         self.step_at(weak, strong, 1.0)?.read()
     }
@@ -171,6 +183,9 @@ impl Finetuner {
     }
 
     /// Trains the epochs that are left (all of them, unless the tuner was resumed) and returns the history.
+    ///
+    /// # Errors
+    /// As [`fit_epoch`](Self::fit_epoch).
     pub fn fit(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
         while self.history.len() < self.config.epochs {
             self.fit_epoch(unlabeled, &mut events)?;
@@ -179,6 +194,10 @@ impl Finetuner {
     }
 
     /// One pass over the images. Interrupted, it stops between two steps: the tuner can be saved and goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Diverged`] where a loss is not finite;
+    /// [`Error::Interrupted`] between two steps; [`Error::Io`] where an autosave cannot be written.
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
         let mut events = progress::watched(&mut events);
         let epoch = self.history.len();
@@ -252,7 +271,7 @@ impl Finetuner {
         Ok(record)
     }
 
-    /// Adds the results of finished steps to the epoch's sums; the loss of the last.
+    /// Adds the results of finished steps to the epoch's sums; returns the loss of the last.
     fn read_steps(&mut self, pending: &mut Vec<(Vec<usize>, OnDevice)>, unlabeled: &Dataset) -> Result<f32> {
         let (mut last, epoch, sums) = (f32::NAN, self.history.len() + 1, &mut self.sums);
         for (indices, step) in pending.drain(..) {
@@ -277,19 +296,26 @@ impl Finetuner {
         Ok(last)
     }
 
-    /// Notes the test accuracy after the latest epoch in the history.
+    /// Notes the test accuracy, percent, with the latest epoch in the history.
     pub fn note_test_accuracy(&mut self, top1: f64) {
         if let Some(record) = self.history.last_mut() {
             record.test_top1 = Some(top1);
         }
     }
 
-    /// Prompted tower, weak view, tuned head, features as they come: LaFTer's inference, on labeled images.
+    /// LaFTer's inference on labeled images: weak view, prompted tower, tuned head.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the images have no labels or none can be read, [`Error::Shape`] where the head has another number of
+    /// classes, [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset) -> Result<Evaluation> {
         self.evaluate_with(test, progress::silent)
     }
 
     /// [`evaluate`](Self::evaluate) with progress events.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
     pub fn evaluate_with(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
         let tuned = self.tuned();
         let outputs =

@@ -26,7 +26,7 @@ use crate::rng::Rng;
 /// ```
 #[derive(Clone)]
 pub struct VisualPrompts {
-    /// One tensor `[prompts, width]` for shallow prompts, one a block for deep ones, none at all without prompts.
+    /// One tensor `[prompts, width]` for shallow prompts, one per block for deep ones, none at all without prompts.
     pub layers: Vec<Tensor>,
 }
 
@@ -37,12 +37,18 @@ impl VisualPrompts {
     }
 
     /// `count` prompts before the first block.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn shallow(count: usize, width: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         Self::deep(count, width, 1, rng, device)
     }
 
     /// `count` prompts before each of `blocks` blocks. U(−a, a) with a = √(6 / (3·16·16 + width)), the released code's
-    /// bound whatever the patch size.
+    /// bound for every patch size.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn deep(count: usize, width: usize, blocks: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         if count == 0 {
             return Ok(Self::none());
@@ -52,12 +58,15 @@ impl VisualPrompts {
         Ok(Self { layers })
     }
 
-    /// Prompts a block.
+    /// Prompts per block.
     pub fn count(&self) -> usize {
         self.layers.first().map_or(0, |layer| layer.dims()[0])
     }
 
     /// `[batch, 1 + patches, width]` → `[batch, 1 + prompts + patches, width]`.
+    ///
+    /// # Errors
+    /// Where tokens and prompts differ in width.
     pub fn insert(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.layers.first() {
             None => Ok(tokens.clone()),
@@ -66,6 +75,9 @@ impl VisualPrompts {
     }
 
     /// The prompted tower, v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    ///
+    /// # Errors
+    /// Where pixels or prompts do not fit the tower.
     pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
         let mut x = self.insert(&tower.embed(pixels)?)?;
         let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
@@ -101,6 +113,9 @@ impl VisualPrompts {
     }
 
     /// A copy in fresh variables, and the variables by name (`prompts.0`, …).
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
         let vars = self.layers.iter().map(|layer| Var::from_tensor(&layer.copy()?)).collect::<Result<Vec<_>>>()?;
         let layers = vars.iter().map(|var| var.as_tensor().clone()).collect();

@@ -8,6 +8,7 @@ use crate::error::Result;
 /// What one step did.
 #[derive(Clone, Debug)]
 pub struct StepRecord {
+    /// Loss of eq. 4 on the batch.
     pub loss: f32,
     /// ĉ of each image.
     pub pseudo_labels: Vec<u32>,
@@ -36,9 +37,10 @@ impl OnDevice {
     }
 }
 
-/// What one epoch did; a line of history.jsonl.
+/// What one epoch did; one line of history.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
+    /// Number of the epoch, from 1.
     pub epoch: usize,
     /// Mean loss of eq. 4.
     pub loss: f64,
@@ -50,8 +52,11 @@ pub struct EpochRecord {
     pub pseudo_label_accuracy: Option<f64>,
     /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
     pub test_top1: Option<f64>,
+    /// Images trained on; unreadable ones are not counted.
     pub images: usize,
+    /// Steps of the epoch, one per batch.
     pub steps: usize,
+    /// Training time in seconds, waiting for the views included.
     pub seconds: f64,
 }
 

@@ -28,7 +28,7 @@ impl Trainable {
     }
 }
 
-/// One line a tensor, then the summary.
+/// One line per tensor, then the summary.
 impl std::fmt::Display for Trainable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         for (name, var) in &self.params {

@@ -9,8 +9,11 @@ use crate::clip::{AttentionMaps, VisionTower};
 /// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
 #[derive(Clone, Debug)]
 pub struct Tuned {
+    /// The tower with its tuned layer norms.
     pub vision: VisionTower,
+    /// The visual prompts; [none](VisualPrompts::none) where it was tuned without.
     pub prompts: VisualPrompts,
+    /// The tuned head, f_θ.
     pub head: Head,
     /// Whether features are unit-normalised before the head.
     pub normalise: bool,
@@ -18,12 +21,18 @@ pub struct Tuned {
 
 impl Tuned {
     /// v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`.
+    ///
+    /// # Errors
+    /// Where the pixels do not fit the tower (Candle's).
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         let features = self.prompts.forward(&self.vision, pixels)?;
         if self.normalise { normalise(&features) } else { Ok(features) }
     }
 
     /// f(v^p(x)): pixels `[batch, 3, side, side]` → logits `[batch, C]`.
+    ///
+    /// # Errors
+    /// Where the pixels do not fit the tower (Candle's).
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(pixels)?)
     }
@@ -38,6 +47,9 @@ impl Tuned {
     }
 
     /// The class index of each image.
+    ///
+    /// # Errors
+    /// Where the pixels do not fit the tower (Candle's).
     pub fn predict(&self, pixels: &Tensor) -> Result<Vec<usize>> {
         Ok(self.logits(pixels)?.argmax(D::Minus1)?.to_vec1::<u32>()?.into_iter().map(|index| index as usize).collect())
     }

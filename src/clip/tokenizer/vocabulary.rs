@@ -1,4 +1,4 @@
-//! CLIP's byte-level BPE out of older vocabulary files, as the contents of a `tokenizer.json`.
+//! CLIP's byte-level BPE from older vocabulary files, as the contents of a `tokenizer.json`.
 
 use std::io::Read;
 use std::path::Path;
@@ -14,7 +14,7 @@ const MERGES: usize = 49_152 - 256 - 2;
 /// Words, digits and runs of other marks; the special tokens stay whole.
 const PATTERN: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
-/// From `vocab.json`, token to id, and `merges.txt`, one pair a line.
+/// From `vocab.json`, token to id, and `merges.txt`, one pair per line.
 pub(super) fn from_files(vocabulary: &Path, json: &[u8], merges: &Path, lines: &[u8]) -> Result<Vec<u8>> {
     let tokens: Map<String, Value> = serde_json::from_slice(json)
         .map_err(|e| Error::Tokenizer(format!("{} is no vocabulary ({e}): download it again", vocabulary.display())))?;

@@ -49,7 +49,7 @@ pub(super) fn check(tensors: &BTreeMap<String, Tensor>, config: &ClipConfig, sou
     let expected = expected(config);
     for (name, shape) in &expected {
         let Some(tensor) = tensors.get(name).filter(|tensor| tensor.dims() != shape) else { continue };
-        let remedy = "config and weights are of different models";
+        let remedy = "config and weights belong to different models";
         return Err(Error::Config(format!("{source}: {name}: the config says {shape:?}, the weights say {:?}: {remedy}", tensor.dims())));
     }
     let missing: Vec<&str> = expected.keys().filter(|name| !tensors.contains_key(*name)).map(String::as_str).collect();

@@ -17,7 +17,7 @@ const NAMES: [&str; 6] = [
     "open_clip_pytorch_model.bin",
 ];
 
-/// The file to read out of those that `has` knows. Where `config.json` does not describe a transformers CLIP (timm's
+/// The file to read among those that `has` knows. Where `config.json` does not describe a transformers CLIP (timm's
 /// repositories keep one beside open_clip's files) the plain names belong to another model: `transformers` is false.
 pub(in crate::clip) fn choose(transformers: bool, has: impl Fn(&str) -> bool) -> Option<&'static str> {
     NAMES.into_iter().find(|name| (transformers || name.starts_with("open_clip")) && has(name))
@@ -37,7 +37,7 @@ pub(in crate::clip) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     if name.ends_with(".index.json") { shards(&path) } else { Ok(vec![path]) }
 }
 
-/// True for a `config.json` of something else than transformers' CLIP.
+/// True for a `config.json` of something other than transformers' CLIP.
 pub(in crate::clip) fn is_foreign(path: &Path) -> bool {
     let json = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     json.is_some_and(|json| json.get("model_type").and_then(Value::as_str) != Some("clip"))

@@ -59,6 +59,9 @@ impl Weights {
     }
 
     /// The same from the bytes of one safetensors file, for weights that are part of a binary.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] for bytes that are truncated, no safetensors file, or without a tensor of a CLIP.
     pub fn from_bytes(bytes: &[u8], source: &str, dtype: DType, device: &Device) -> Result<Self> {
         let mut builder = Builder::new(dtype, device);
         let mut reader = std::io::Cursor::new(bytes);
@@ -67,6 +70,9 @@ impl Weights {
     }
 
     /// The same from tensors in any of the layouts; names that are no part of CLIP's towers are left out.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where no tensor belongs to a CLIP.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>, source: &str, dtype: DType, device: &Device) -> Result<Self> {
         let mut builder = Builder::new(dtype, device);
         for (name, tensor) in tensors {
@@ -102,6 +108,9 @@ impl Weights {
     }
 
     /// `logit_scale`, ln(1/τ) of eq. 1, as the checkpoint holds it.
+    ///
+    /// # Errors
+    /// [`Error::Weights`] where there is no `logit_scale`.
     pub fn log_scale(&self) -> Result<f64> {
         let missing = || Error::Weights(format!("{} has no logit_scale: it is no CLIP checkpoint, or an incomplete one", self.source));
         let scale = self.get("logit_scale").ok_or_else(missing)?;
@@ -113,15 +122,18 @@ impl Weights {
         &self.source
     }
 
-    /// For the towers' `load`.
+    /// The tensors as the towers' `load` reads them.
     pub fn var_builder(&self) -> VarBuilder<'static> {
         let tensors: HashMap<String, Tensor> = self.tensors.iter().map(|(name, tensor)| (name.clone(), tensor.clone())).collect();
         VarBuilder::from_tensors(tensors, self.dtype, &self.device)
     }
 
-    /// Names the values: the SHA-256, in hex, over each tensor in the order of names: name, a zero byte, rank and sizes
+    /// Identifies the values: the SHA-256, in hex, over each tensor in the order of names: name, a zero byte, rank and sizes
     /// as little-endian u64, values as little-endian f32. Equal values give an equal hash from either layout, any kind
     /// of file and any requested dtype. Computed once, at the first call (at loading, where the dtype is not f32).
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the values cannot be copied to the host.
     pub fn hash(&self) -> Result<&str> {
         if let Some(hash) = self.hash.get() {
             return Ok(hash);
