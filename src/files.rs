@@ -34,6 +34,9 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
 }
 
 /// [`replace_file`] with bytes at hand.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
 pub fn save_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     replace_file(path, |file| file.write_all(bytes))
 }

@@ -50,6 +50,7 @@ pub struct Ablation {
 pub struct Cell {
     /// Factor and level, in the order of the factors.
     pub settings: Vec<(String, String)>,
+    /// The base with those settings and this run's seed.
     pub experiment: Experiment,
 }
 
@@ -94,7 +95,7 @@ impl Ablation {
         self
     }
 
-    /// Runs each setting with `count` seeds, from the base's on.
+    /// Runs each setting with `count` seeds, counted from the base's (default 1).
     pub fn seeds(mut self, count: usize) -> Self {
         self.seeds = count.max(1);
         self
@@ -106,13 +107,13 @@ impl Ablation {
         self
     }
 
-    /// Runs so many cells at a time, as far as memory allows.
+    /// Runs up to `jobs` cells at a time, as far as memory allows (default 1).
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
         self
     }
 
-    /// Runs a part of the grid only.
+    /// Runs one part of the grid only (default: all of it).
     pub fn shard(mut self, shard: Shard) -> Self {
         self.shard = shard;
         self
@@ -142,8 +143,8 @@ impl Ablation {
     /// All runs of the whole grid: settings in the order of the factors, the last varying fastest, seeds innermost.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a factor or a level that stands twice or a factor without levels; settings that a run would
-    /// refuse.
+    /// [`Error::Usage`] for a factor or level given twice, a factor without levels, or settings that a run would refuse;
+    /// [`Error::Text`] where a factor leaves a run without texts.
     pub fn cells(&self) -> Result<Vec<Cell>> {
         self.check()?;
         let mut settings = vec![(Vec::new(), self.base.clone())];

@@ -1,4 +1,4 @@
-//! Ablations: a grid over any setting, seeds, one row a setting with mean and spread.
+//! Ablations: a grid over any setting, seeds, one row per setting with mean and spread.
 //!
 //! [`Ablation`] is the grid, each of its [`Cell`]s a whole run, [`Study`] the table of what came out. Finished cells are kept
 //! on disk and never run again; [`Shard`]s of one grid run on many machines over one folder, and [`Ablation::collect`]

@@ -25,6 +25,7 @@ pub enum TextSource {
 }
 
 impl TextSource {
+    /// All five, in the order of the grid.
     pub const ALL: [Self; 5] = [Self::Names, Self::Templates, Self::Descriptions, Self::All, Self::RandomWords];
 
     /// Leaves only these texts in a run.
@@ -81,9 +82,10 @@ pub enum ImageStage {
 }
 
 impl ImageStage {
+    /// All five, in the order of the grid.
     pub const ALL: [Self; 5] = [Self::None, Self::PromptsOnly, Self::NormsOnly, Self::Both, Self::NoAugmentation];
 
-    /// Changes a run's settings so.
+    /// Changes a run's settings accordingly.
     pub fn apply(self, experiment: &mut Experiment) {
         let image = &mut experiment.config.image;
         match self {

@@ -19,8 +19,8 @@ impl Ablation {
     /// Runs the cells of this shard that are not done yet, and gives the table of all that are.
     ///
     /// # Errors
-    /// The first cell's that fails, with the cell's name; [`Error::Interrupted`] after an interrupt. Cells that were done
-    /// by then are kept where there is a folder, and started ones go on from their checkpoints.
+    /// That of the first cell that fails, with the cell's name; [`Error::Interrupted`] after an interrupt. With a folder,
+    /// finished cells are kept, and a cell that was stopped goes on from its checkpoints.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
         let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
@@ -115,7 +115,7 @@ impl Ablation {
     }
 }
 
-/// So many runs at a time as fit into the memory that is free, judged by the peak of the first.
+/// As many runs at a time as fit into the free memory, judged by the peak of the first.
 fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
     let (Some(peak), Some(free)) = (peak_rss_bytes(), free_memory()) else { return jobs };
     let fit = (free / peak.max(1)) as usize + 1;

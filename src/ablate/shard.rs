@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// Part `index` of `count`, from 1: of a grid's cells in order, every `count`-th.
+/// Part `index` of `count`, counted from 1: every `count`-th of a grid's cells.
 ///
 /// ```
 /// use lafter::ablate::Shard;
@@ -16,7 +16,9 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shard {
+    /// Which part, 1 to `count`.
     pub index: usize,
+    /// How many parts the grid is cut into.
     pub count: usize,
 }
 

@@ -1,4 +1,4 @@
-//! What a grid gave: a row a setting with mean, spread and number of seeds.
+//! What a grid gave: one row per setting with mean, spread and number of seeds.
 
 use std::fmt;
 use std::path::Path;
@@ -14,9 +14,11 @@ use crate::plot::{self, Figure};
 /// Mean and spread of one number over seeds.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spread {
+    /// Mean over seeds.
     pub mean: f64,
     /// Sample standard deviation (n − 1); `None` with fewer than two seeds.
     pub std: Option<f64>,
+    /// Number of seeds.
     pub n: usize,
 }
 
@@ -50,11 +52,13 @@ impl fmt::Display for Spread {
 /// One setting's top-1 accuracies in percent, over the seeds that are done.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
-    /// A level for each factor.
+    /// One level per factor.
     pub levels: Vec<String>,
+    /// CLIP without training (eq. 1).
     pub zero_shot: Option<Spread>,
+    /// The text classifier (eq. 2), before tuning.
     pub text_classifier: Option<Spread>,
-    /// At the last epoch.
+    /// The tuned model (eq. 4) at the last epoch; `None` without an image stage.
     pub lafter: Option<Spread>,
     /// Seeds that are done.
     pub seeds: Vec<u64>,
@@ -63,7 +67,9 @@ pub struct Row {
 /// The rows of a grid, in its order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Study {
+    /// Names of the factors: the first columns of the table.
     pub factors: Vec<String>,
+    /// One row per setting.
     pub rows: Vec<Row>,
     /// Runs of the grid that are not done.
     pub missing: usize,
@@ -128,7 +134,7 @@ impl Study {
     /// stage.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] where nothing is done.
+    /// [`crate::Error::Usage`] where no run is done.
     pub fn figure(&self, title: &str) -> Result<Figure> {
         let bar = |row: &Row| {
             let name = if row.levels.is_empty() { "base".to_string() } else { row.levels.join(" · ") };
@@ -150,6 +156,9 @@ impl Study {
 
     /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and, where a run is done, `study.svg` into a
     /// folder.
+    ///
+    /// # Errors
+    /// [`crate::Error::Io`] with the path that cannot be written.
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let (folder, table) = (folder.as_ref(), self.table());
         std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;

@@ -25,7 +25,12 @@ pub enum ResizeTo {
     /// The longer edge gets this length, the shape is kept; the crop then pads with black.
     LongestEdge(u32),
     /// Both edges, whatever the shape was.
-    Exact { width: u32, height: u32 },
+    Exact {
+        /// Width in pixels.
+        width: u32,
+        /// Height in pixels.
+        height: u32,
+    },
     /// No resize: the crop cuts or pads the picture as it is.
     Keep,
 }
@@ -42,13 +47,17 @@ pub enum ResizeTo {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
+    /// What the resize before the crop aims at.
     pub resize: ResizeTo,
+    /// Filter of that resize: bicubic for CLIP.
     pub resample: Resample,
-    /// Side of the centre crop, so of the view.
+    /// Side of the centre crop, and so of the view, in pixels.
     pub crop: u32,
     /// What 8-bit values are multiplied by before `mean` and `std`: 1/255.
     pub rescale: f32,
+    /// Subtracted from the rescaled values, per channel (R, G, B).
     pub mean: [f32; 3],
+    /// Divided by after that, per channel.
     pub std: [f32; 3],
 }
 
@@ -99,7 +108,7 @@ impl Preprocess {
     /// The tower's input for a batch: `[batch, 3, side, side]` f32.
     ///
     /// # Errors
-    /// `Usage` for an empty batch.
+    /// [`Error::Usage`] for an empty batch.
     pub fn batch(&self, images: &[RgbImage], device: &Device) -> Result<Tensor> {
         super::stack(images, self.side(), device, |_, image| self.apply(image))
     }
@@ -112,7 +121,7 @@ impl Preprocess {
     /// The pictures behind a batch of views `[batch, 3, side, side]`, for figures.
     ///
     /// # Errors
-    /// `Shape` where the tensor is no such batch.
+    /// [`Error::Shape`] where the tensor is no such batch.
     pub fn pictures(&self, views: &Tensor) -> Result<Vec<RgbImage>> {
         let side = self.side();
         if views.rank() != 4 || views.dims()[1..] != [3, side, side] {

@@ -50,9 +50,11 @@ pub struct StrongAugment {
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur, in pixels of the view.
     pub blur_sigma: (f32, f32),
-    /// As the weak view's: see [`normalised_like`](Self::normalised_like).
+    /// What 8-bit values are multiplied by, as in the weak view: see [`normalised_like`](Self::normalised_like).
     pub rescale: f32,
+    /// Subtracted from the rescaled values, per channel (R, G, B).
     pub mean: [f32; 3],
+    /// Divided by after that, per channel.
     pub std: [f32; 3],
 }
 
@@ -101,7 +103,7 @@ impl StrongAugment {
     /// Checks every field.
     ///
     /// # Errors
-    /// `Usage`, naming the field, its value and what it may be.
+    /// [`Error::Usage`], naming the field, its value and what it may be.
     pub fn validate(&self) -> Result<()> {
         let refuse = |field: &str, value: &dyn std::fmt::Debug, may: &str| -> Result<()> {
             Err(Error::Usage(format!("the strong view's {field} is {value:?}; it must be {may}")))
@@ -185,7 +187,7 @@ impl StrongAugment {
     /// one draw, so the next batch differs.
     ///
     /// # Errors
-    /// `Usage` for an empty batch.
+    /// [`Error::Usage`] for an empty batch.
     pub fn batch(&self, images: &[RgbImage], rng: &mut Rng, device: &Device) -> Result<Tensor> {
         let streams = Rng::new(rng.next_u64());
         super::stack(images, self.size, device, |index, image| self.apply(image, &mut streams.fork(index as u64)))

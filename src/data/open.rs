@@ -14,7 +14,7 @@ use crate::progress::{Event, silent};
 ///
 /// | `spec` | is |
 /// |---|---|
-/// | a folder of folders | one class a folder, named as the folder; or one split a folder (train, val, test), each in any form |
+/// | a folder of folders | one folder per class, named after it; or one folder per split (train, val, test), each in any form |
 /// | a folder of pictures | pictures without labels |
 /// | a Parquet file, or a folder with some | the hub's image layout |
 /// | a folder with `data_batch_1.bin`, … | CIFAR-10, or CIFAR-100 with its fine labels |
@@ -32,6 +32,9 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
 }
 
 /// [`open`], with the progress of downloads from the hub. An interrupt stops it between two files.
+///
+/// # Errors
+/// As [`open`]; [`Error::Interrupted`] after an interrupt.
 pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Event)) -> Result<Dataset> {
     let split = options.split.map(Split::as_str);
     if let Some(name) = spec.strip_prefix("hf:") {

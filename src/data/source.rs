@@ -24,11 +24,18 @@ pub trait ImageSource: Send + Sync {
     fn name(&self, i: usize) -> String;
 
     /// Picture `i`, decoded.
+    ///
+    /// # Errors
+    /// [`Error::Image`](crate::Error::Image) where it cannot be decoded, [`Error::Io`](crate::Error::Io) where its file
+    /// cannot be read.
     fn image(&self, i: usize) -> Result<RgbImage>;
 
     /// `make` of picture `i`, where `kind` names what is made; `picture` is picture `i` where the caller has it already.
     ///
     /// A source that keeps views gives back one of the same kind. Others make it each time.
+    ///
+    /// # Errors
+    /// As [`image`](Self::image), where the picture has to be decoded.
     fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
         let _ = kind;
         match picture {

@@ -8,8 +8,11 @@ use crate::error::{Error, Result};
 /// Which part of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
 pub enum Split {
+    /// Training pictures.
     Train,
+    /// Validation pictures.
     Val,
+    /// Test pictures.
     Test,
 }
 

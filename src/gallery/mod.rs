@@ -26,12 +26,19 @@ const MOST_TEXTS: usize = 1000;
 /// A figure with the name of its file and its caption.
 #[derive(Clone, Debug)]
 pub struct NamedFigure {
+    /// Name of its file, without the ending.
     pub name: &'static str,
+    /// What it shows, in a sentence.
     pub caption: String,
+    /// The drawing.
     pub figure: Figure,
 }
 
 /// Draws what a run's outcome shows, in the order of the method.
+///
+/// # Errors
+/// [`Error::Usage`] where no training picture can be read or a value is not finite; [`Error::Interrupted`] after an
+/// interrupt; [`Error::Candle`] where a tower fails.
 pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigure>> {
     let mut pictures = Vec::new();
     let mut add = |name, caption: &str, figure: Figure| pictures.push(NamedFigure { name, caption: caption.to_string(), figure });
@@ -115,7 +122,10 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     Ok(pictures)
 }
 
-/// Writes the figures as SVG beside an index.html that holds them all.
+/// Writes the figures as SVG into `out/figures`, and `out/index.html` that holds them all.
+///
+/// # Errors
+/// As [`draw`]; [`Error::Io`] with the path that cannot be written.
 pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path) -> Result<()> {
     let pictures = draw(experiment, outcome)?;
     let folder = out.join("figures");

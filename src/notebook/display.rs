@@ -14,6 +14,7 @@ use crate::plot::Figure;
 
 /// What a notebook can show: the same content in one or more media types, the plainest last.
 pub trait Show {
+    /// (MIME type, content); binary content as base64.
     fn media(&self) -> Vec<(&'static str, String)>;
 }
 

@@ -13,6 +13,7 @@ use super::display::{Html, Markdown, Show};
 /// Types with an `evcxr_display` of their own (figures, tables, reports) use theirs. A tensor shows its values, a picture
 /// itself, anything else its `Debug`.
 pub trait ShowLast: Debug {
+    /// Prints the value in the form in which evcxr takes it.
     fn evcxr_display(&self);
 }
 

@@ -29,11 +29,15 @@ use crate::rng::Rng;
 pub struct PretrainConfig {
     /// Sizes of both towers; the vocabulary is set from the tokenizer.
     pub clip: ClipConfig,
+    /// Seed of weights, scenes and captions.
     pub seed: u64,
+    /// Training steps (default 5,000).
     pub steps: usize,
-    /// Pairs in a step.
+    /// Pairs per step.
     pub batch_size: usize,
+    /// AdamW's greatest learning rate.
     pub learning_rate: f64,
+    /// On matrices only; biases, norms and the temperature are exempt.
     pub weight_decay: f64,
     /// Steps of linear warm-up before the cosine.
     pub warmup: usize,
@@ -83,6 +87,9 @@ impl PretrainConfig {
     }
 
     /// Refuses settings that cannot work.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] naming the setting that is out of range.
     pub fn validate(&self) -> Result<()> {
         let least = [
             ("steps", self.steps, 1),
@@ -106,15 +113,19 @@ impl PretrainConfig {
 /// What pre-training reached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PretrainSummary {
+    /// Training steps.
     pub steps: usize,
+    /// Time for everything, in seconds.
     pub seconds: f64,
     /// Mean contrastive loss of the last 100 steps.
     pub loss: f64,
     /// exp of the learnt log scale: the inverse temperature.
     pub logit_scale: f64,
-    /// Zero-shot top-1 accuracy in percent, with the one template "a photo of a {}".
+    /// Zero-shot top-1 accuracy on new source scenes in percent, with the one template "a photo of a {}".
     pub source_top1: f64,
+    /// The same on the target domain.
     pub target_top1: f64,
+    /// Numbers in both towers, temperature included.
     pub parameters: usize,
 }
 
@@ -128,6 +139,10 @@ impl std::fmt::Display for PretrainSummary {
 
 /// Pre-trains the demo CLIP and writes config.json, model.safetensors (f16), tokenizer.json, preprocessor_config.json and
 /// summary.json to `out_dir`.
+///
+/// # Errors
+/// [`Error::Usage`] as [`PretrainConfig::validate`]; [`Error::Interrupted`] after an interrupt; [`Error::Io`] where a file
+/// cannot be written.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
     config.validate()?;
     let mut events = progress::watched(&mut events);

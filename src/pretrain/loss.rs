@@ -15,6 +15,9 @@ use crate::classify::normalise;
 /// # Shapes
 /// images and texts `[n, d]`, not normalised; `log_scale` scalar; `positives` `[n, n]` of 0 and 1, symmetric → scalar.
 ///
+/// # Errors
+/// Candle's, where the shapes are not these.
+///
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// let features = Tensor::eye(4, DType::F32, &Device::Cpu)?;

@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
-/// CLIP's start and end of text.
+/// CLIP's start of text.
 pub const START: &str = "<|startoftext|>";
+/// CLIP's end of text: the token whose feature is the text's.
 pub const END: &str = "<|endoftext|>";
 
 /// CLIP's split into words: contractions, runs of letters, single digits, runs of anything else.
@@ -13,7 +14,7 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 
 /// Learns byte-pair merges (Sennrich et al. 2016, algorithm 1) and returns a `tokenizer.json`.
 ///
-/// The vocabulary is CLIP's in small: 256 bytes, the same 256 at the end of a word (`</w>`), one entry a merge, start
+/// The vocabulary is CLIP's in small: 256 bytes, the same 256 at the end of a word (`</w>`), one entry per merge, start
 /// and end of text, so any text can be tokenised. Merging stops at `vocabulary` entries or when no pair occurs twice.
 /// Ties go to the pair that comes first in order, so the same texts give the same file.
 ///

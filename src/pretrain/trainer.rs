@@ -38,6 +38,9 @@ pub struct Pretrainer {
 
 impl Pretrainer {
     /// Fresh towers of `config.clip`. Matrices are decayed; biases, norms and the temperature are not, as in CLIP.
+    ///
+    /// # Errors
+    /// [`Error::Candle`](crate::Error::Candle) for sizes that do not fit together.
     pub fn new(config: &super::PretrainConfig, rng: &mut Rng, device: &Device) -> Result<Self> {
         let towers = Towers::new(&config.clip, rng, device)?;
         let (matrices, others) = towers.params.iter().cloned().partition(|(_, var)| var.rank() > 1);
@@ -53,6 +56,9 @@ impl Pretrainer {
     /// # Shapes
     /// pixels `[n, 3, side, side]`; ids `[n, length]`; `ends` and `texts` n each: the texts' ends, and the texts themselves,
     /// which say which captions are the same.
+    ///
+    /// # Errors
+    /// [`Error::Candle`](crate::Error::Candle) where the shapes are not these.
     pub fn step(&mut self, pixels: &Tensor, ids: &Tensor, ends: &[usize], texts: &[String], factor: f64) -> Result<f32> {
         let images = self.towers.vision.forward(pixels)?; // [n, d]
         let captions = self.towers.text.forward(ids, ends)?; // [n, d]

@@ -20,13 +20,36 @@ pub use time_left::{TimeLeft, counted, in_words, share};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// A stage begins: `total` units are to be done ("images", "steps", "texts", …).
-    Started { stage: String, total: usize, unit: String },
+    Started {
+        /// Name of the stage: "tuning 3/16" is the third of 16.
+        stage: String,
+        /// How many units there are.
+        total: usize,
+        /// What is counted, in the plural.
+        unit: String,
+    },
     /// `done` of `total` units are done; the loss and accuracy of the latest step where there is one.
-    Advanced { stage: String, done: usize, total: usize, loss: Option<f32>, accuracy: Option<f32> },
+    Advanced {
+        /// Name of the stage.
+        stage: String,
+        /// Units that are done.
+        done: usize,
+        /// Units in all.
+        total: usize,
+        /// Loss of the latest step.
+        loss: Option<f32>,
+        /// Accuracy of the latest step in percent.
+        accuracy: Option<f32>,
+    },
     /// Something the user should know, in one line: a count of cut texts, of skipped images.
     Notice(String),
     /// The stage is over after `seconds`.
-    Finished { stage: String, seconds: f64 },
+    Finished {
+        /// Name of the stage.
+        stage: String,
+        /// How long it took.
+        seconds: f64,
+    },
 }
 
 impl Event {
@@ -94,7 +117,10 @@ pub fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::SeqCst)
 }
 
-/// Returns [`Error::Interrupted`] once [`interrupt`] was called.
+/// Stops a loop after an interrupt; call it once per step. `what` is added to the message.
+///
+/// # Errors
+/// [`Error::Interrupted`] once [`interrupt`] was called.
 pub fn check_interrupt(what: &str) -> Result<()> {
     if interrupted() { Err(Error::Interrupted(format!("interrupted: {what}"))) } else { Ok(()) }
 }

@@ -6,9 +6,13 @@ use serde::{Deserialize, Serialize};
 /// A rectangle in pixels, from the upper left corner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Region {
+    /// First column.
     pub left: u32,
+    /// First row.
     pub top: u32,
+    /// Number of columns.
     pub width: u32,
+    /// Number of rows.
     pub height: u32,
 }
 

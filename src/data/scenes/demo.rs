@@ -20,11 +20,17 @@ pub const TEMPLATES: [&str; 6] =
     ["a photo of a {}", "a picture of a {}", "a drawing of a {}", "an image of a {}", "this is a {}", "a colorful drawing of a {}"];
 
 /// [`DESCRIPTIONS`], read.
+///
+/// # Errors
+/// [`crate::Error::Text`] where the embedded JSON is broken; a test reads it.
 pub fn descriptions() -> Result<Descriptions> {
     Descriptions::parse(DESCRIPTIONS, "the demo's descriptions")
 }
 
 /// Descriptions and templates of all classes: T of eq. 2.
+///
+/// # Errors
+/// As [`descriptions`].
 ///
 /// ```
 /// let texts = lafter::data::scenes::text_set()?;

@@ -6,7 +6,9 @@ use crate::rng::Rng;
 /// A colour with the word for it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Colour {
+    /// What captions call it.
     pub word: &'static str,
+    /// Red, green and blue, 0 to 1.
     pub rgb: [f32; 3],
 }
 

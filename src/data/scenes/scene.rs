@@ -14,7 +14,9 @@ use crate::rng::Rng;
 pub struct Scene {
     /// Index into [`CLASSES`].
     pub class: usize,
+    /// Colours and build of the object.
     pub look: Look,
+    /// Where the object stands.
     pub setting: Setting,
     /// Colour of a plain background or of a room's wall.
     pub tint: Colour,
@@ -26,6 +28,7 @@ pub struct Scene {
     pub scale: f32,
     /// Turn in radians, clockwise.
     pub angle: f32,
+    /// Whether the object is mirrored left to right.
     pub mirrored: bool,
     /// Width of the outline in object units, 0 for none.
     pub outline: f32,

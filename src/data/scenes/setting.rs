@@ -7,12 +7,19 @@ use crate::rng::Rng;
 /// A setting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Setting {
+    /// Green grass below a blue sky with clouds.
     Meadow,
+    /// Blue water with waves.
     Sea,
+    /// Yellow sand below a sky with clouds.
     Beach,
+    /// Dark ground below stars.
     Night,
+    /// A wooden table before a wall in the scene's tint.
     Room,
+    /// White ground and falling flakes.
     Snow,
+    /// One colour, the scene's tint.
     Plain,
 }
 

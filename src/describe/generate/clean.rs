@@ -108,9 +108,10 @@ impl fmt::Display for CleanCounts {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Cleaner {
+    /// What of each line is kept (default: its first sentence).
     pub keep: Keep,
-    /// Sentences of a class that share this much of their word pairs (Jaccard index) are the same; 1 keeps all but exact
-    /// duplicates.
+    /// Sentences of a class that share this much of their word pairs (Jaccard index, default 0.8) are the same; 1 keeps all but
+    /// exact duplicates.
     pub near: f32,
 }
 
@@ -124,7 +125,7 @@ impl Cleaner {
     /// Refuses values that cannot work.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] where `near` is not above 0 and at most 1.
     pub fn validate(&self) -> Result<()> {
         let fits = self.near > 0.0 && self.near <= 1.0;
         if fits { Ok(()) } else { Err(Error::Usage(format!("--near must be above 0 and at most 1, got {}", self.near))) }

@@ -30,6 +30,7 @@ struct Trace<'a> {
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Collected {
+    /// Texts kept and dropped, by reason.
     pub counts: CleanCounts,
     /// Classes that are left without a sentence.
     pub empty_classes: Vec<String>,
@@ -45,7 +46,7 @@ impl Collected {
     }
 }
 
-/// Cleans every answer that the journal has to the plan, by class and in the plan's order. `begin` is called once a class
+/// Cleans every answer that the journal has to the plan, by class and in the plan's order. `begin` is called once per class
 /// (also one without a sentence), `sentence` for each description with the record it comes from.
 fn each(
     plan: &Plan,
@@ -84,7 +85,7 @@ fn each(
 /// The descriptions in memory: for a notebook.
 ///
 /// # Errors
-/// [`Error::Text`] where no answer holds a usable sentence; [`Error::Io`].
+/// [`Error::Text`] where no answer holds a usable sentence; [`Error::Io`] where the journal cannot be read.
 pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner) -> Result<(Descriptions, Collected)> {
     let entries = std::cell::RefCell::new(Vec::<(String, Vec<String>)>::new());
     let begin = |_: usize, name: &str| {
@@ -102,10 +103,10 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
 }
 
 /// The same into files: CuPL's JSON at `out` (`{"class name": ["sentence", …]}`, a list of lists where two classes share a
-/// name), and beside it the trace, a JSON line a sentence in the same order. Both are whole or not there.
+/// name), and beside it the trace: one JSON line per sentence, in the same order. Both are whole or not there.
 ///
 /// # Errors
-/// As [`collect`].
+/// As [`collect`]; [`Error::Io`] where a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
     let mut trace = LineFile::begin(&beside(out, "trace"))?;

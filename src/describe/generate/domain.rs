@@ -19,11 +19,17 @@ pub enum Domain {
     Action,
     /// Places: SUN397.
     Scene,
+    /// Flowers: Flowers102.
     Flower,
+    /// Dishes: Food101.
     Food,
+    /// Breeds of pets: OxfordPets.
     Pet,
+    /// Species of birds: CUB-200.
     Bird,
+    /// Models of cars: StanfordCars.
     Car,
+    /// Variants of aircraft: FGVC-Aircraft.
     Aircraft,
     /// Black and white sketches: ImageNet-Sketch.
     Sketch,
@@ -31,7 +37,7 @@ pub enum Domain {
     Art,
 }
 
-/// One row a domain: its name, how LaFTer's queries name a class and from where it is seen, what the pictures are, and
+/// One row per domain: its name, how LaFTer's queries name a class and from where it is seen, what the pictures are, and
 /// CuPL's hand-written queries for it (Pratt et al. 2023; those of satellite pictures, actions and renditions as later
 /// work on the same data sets wrote them).
 struct Row {

@@ -15,20 +15,29 @@ use crate::error::{Error, Result};
 /// One line of the journal: a request and what came back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
+    /// What the answer is found by.
     pub key: Key,
+    /// Index of the class; `None` for a query about the whole data set.
     pub class: Option<usize>,
+    /// The class name; empty without a class.
     pub name: String,
+    /// What was asked, filled in.
     pub query: String,
+    /// Name of the model.
     pub model: String,
+    /// How the answer was drawn.
     pub settings: Settings,
+    /// Which of the answers to one query this is, from 0.
     pub completion: usize,
+    /// The answer as it came.
     pub answer: String,
+    /// Why it ended.
     pub finish: Finish,
     /// Seconds since 1970.
     pub time: u64,
 }
 
-/// An append-only file of JSON lines with an index of its keys in memory (24 bytes a line; answers stay on disk).
+/// An append-only file of JSON lines with an index of its keys in memory (24 bytes per line; answers stay on disk).
 ///
 /// The file is locked while it is open, so two processes never share one. A last line without its line feed, as a killed
 /// process leaves it, is cut off; damaged lines in the middle are counted and left alone.
@@ -123,7 +132,7 @@ impl Journal {
     /// The line of this key.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::Text`] where the line is damaged.
+    /// [`Error::Io`] where the file cannot be read; [`Error::Text`] where the line is damaged.
     pub fn get(&mut self, key: Key) -> Result<Option<Record>> {
         let Some(&offset) = self.index.get(&key) else { return Ok(None) };
         let mut line = Vec::new();
@@ -135,10 +144,10 @@ impl Journal {
         serde_json::from_slice(&line).map(Some).map_err(damaged)
     }
 
-    /// Writes one answer: it is the operating system's before this returns, so that no killed process loses it.
+    /// Writes one answer: the operating system has it before this returns, so that a killed process loses nothing.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] where the line cannot be written, as on a full disk.
     pub fn append(&mut self, request: &Request, model: &str, answer: &Answer) -> Result<()> {
         let Request { class, name, query, completion, settings } = request.clone();
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -161,7 +170,7 @@ impl Journal {
     /// Waits until the disk has everything.
     ///
     /// # Errors
-    /// [`Error::Io`].
+    /// [`Error::Io`] where the system cannot write what it holds back.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io(&self.path, e))
     }

@@ -34,6 +34,7 @@ impl FromStr for Api {
 /// How an answer is drawn. All of it is part of an answer's key and stands in the trace.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
+    /// Chat message or text to continue.
     pub api: Api,
     /// 0 takes the most probable token each time.
     pub temperature: f64,
@@ -43,8 +44,9 @@ pub struct Settings {
     pub max_tokens: usize,
     /// An answer ends before the first of these.
     pub stop: Vec<String>,
+    /// Seed of the first completion; the next ones count up from it.
     pub seed: u64,
-    /// What a server refuses and is not sent: the settings above of these names say nothing then. See [`Settings::OMITTABLE`].
+    /// Parameters that the server refuses: settings named here are not sent. One of [`Settings::OMITTABLE`] each.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub omit: Vec<String>,
 }
@@ -67,7 +69,7 @@ impl Settings {
     /// Refuses values that cannot work.
     ///
     /// # Errors
-    /// [`Error::Usage`].
+    /// [`Error::Usage`] naming the option, its value and what it may be.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Usage(what));
         if !(self.temperature.is_finite() && (0.0..=10.0).contains(&self.temperature)) {
@@ -95,7 +97,7 @@ impl Default for Settings {
     }
 }
 
-/// One query for one answer. `completion` tells the answers to one query apart.
+/// One query for one answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     /// The class it is about, an index; `None` for a query about the whole data set.
@@ -104,7 +106,9 @@ pub struct Request {
     pub name: String,
     /// What is asked, filled in.
     pub query: String,
+    /// Which of the answers to one query this is, from 0.
     pub completion: usize,
+    /// How the answer is drawn.
     pub settings: Settings,
 }
 
@@ -121,7 +125,7 @@ impl Request {
         Key(digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte)))
     }
 
-    /// The seed of this answer: one for each completion. 31 bits, which every server takes.
+    /// The seed of this answer, another one for each completion: 31 bits, which every server accepts.
     pub fn seed(&self) -> u64 {
         self.settings.seed.wrapping_add(self.completion as u64) & 0x7fff_ffff
     }
@@ -172,7 +176,9 @@ pub enum Finish {
 /// What a language model said, as it came.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Answer {
+    /// The text.
     pub text: String,
+    /// Why it ended.
     pub finish: Finish,
 }
 
