@@ -41,7 +41,7 @@ impl Outputs {
     /// `f`: rows `[n, width]` → `[n, any width]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `f` does not keep the number of rows; those of `f`.
+    /// [`Error::Shape`] where `f` does not keep the number of rows, and the errors of `f`.
     ///
     /// ```
     /// use lafter::prelude::*;
@@ -93,7 +93,7 @@ impl Outputs {
 /// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
 ///
 /// # Errors
-/// [`Error::Data`] where no image or too few can be read, [`Error::Interrupted`] between two batches; those of `f`.
+/// [`Error::Data`] where more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the errors of `f`.
 pub fn images(
     dataset: &Dataset,
     preprocess: &Preprocess,

@@ -24,7 +24,7 @@ use crate::tune::{EpochRecord, Finetuner};
 /// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
 #[derive(Clone, Debug)]
 pub struct Experiment {
-    /// The CLIP to tune; it is left as it is.
+    /// The CLIP to start from; it is left as it is.
     pub clip: Clip,
     /// The texts of the classes, T in eq. 2.
     pub texts: TextSet,
@@ -80,7 +80,7 @@ impl Experiment {
     /// The pictures are the same for every seed.
     ///
     /// # Errors
-    /// [`Error::Text`] where the embedded texts do not fit the classes, which a test rules out.
+    /// None in practice: the texts are part of the binary.
     pub fn demo(clip: Clip, seed: u64) -> Result<Self> {
         let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };

@@ -290,7 +290,7 @@ impl LaFTer {
     ///
     /// # Errors
     /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] where the images have
-    /// no labels or none can be read; [`Error::Interrupted`].
+    /// no labels or too many cannot be read; [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
         let (view, device) = (self.clip.preprocess(), self.clip.device());
         embed::images(test, view, device, embed::BATCH, "evaluating", events, |pixels| self.logits(pixels))?.evaluate(test)

@@ -31,7 +31,7 @@ pub struct AttentionMaps {
 }
 
 impl AttentionMaps {
-    /// `weights` of [`VisionTower::attention`](super::VisionTower::attention), on tokens with `prompts` visual prompts among them.
+    /// From [`VisionTower::attention`](super::VisionTower::attention) on tokens with `prompts` visual prompts among them.
     ///
     /// # Errors
     /// Where the weights have another shape, or no patch is left beside the prompts.

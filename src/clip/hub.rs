@@ -25,7 +25,7 @@ const SMALL: [&str; 9] = [
 
 /// The local folder of a hub model ("openai/clip-vit-base-patch32", revision "main" if `None`): configuration, weights
 /// (safetensors before pickles, transformers' layout before open_clip's), tokenizer and preprocessing. What is in the
-/// cache already is used without asking the network.
+/// cache already is used without a request to the network.
 ///
 /// # Errors
 /// [`Error::Usage`] for an impossible id; [`Error::Hub`] where the model does not exist, is gated or private, holds no CLIP

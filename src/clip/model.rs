@@ -58,7 +58,7 @@ impl Clip {
     /// The tiny CLIP inside this crate, trained by it on rendered scenes (`lafter::pretrain`): for lessons and tests.
     ///
     /// # Errors
-    /// As [`ClipLoader::load`]; the files themselves are sound.
+    /// None in practice: the files are part of the binary.
     pub fn demo() -> Result<Self> {
         ClipLoader::new("demo").load(silent)
     }

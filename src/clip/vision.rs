@@ -115,7 +115,8 @@ impl VisionTower {
     /// a loss may ask for attention, too.
     ///
     /// # Shapes
-    /// tokens `[batch, n, width]` → `[batch, heads, n, n]`; each row sums to 1. [`AttentionMaps`](super::AttentionMaps) picks the parts.
+    /// tokens `[batch, n, width]` → `[batch, heads, n, n]`; each row sums to 1.
+    /// [`AttentionMaps`](super::AttentionMaps) picks the parts.
     ///
     /// # Errors
     /// Where the tower has no such block.
@@ -176,7 +177,7 @@ impl VisionTower {
     /// let clip = lafter::clip::Clip::demo()?;
     /// let (student, params) = clip.vision().trainable_norms()?;
     /// let teacher = student.frozen(); // sees what the student learns, records no graph
-    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift of two norms per block, pre-norm, post-norm
+    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift: two norms per block, pre-norm, post-norm
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn trainable_norms(&self) -> Result<(Self, Vec<(String, Var)>)> {

@@ -8,10 +8,13 @@ use super::cuda;
 /// Settings of AdamW; the defaults are those of LaFTer's released code.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamWConfig {
-    /// Base learning rate, before a group's and the schedule's factors.
+    /// η, the base learning rate, before a group's and the schedule's factors; default 5e-4.
     pub learning_rate: f64,
+    /// β₁, the decay of the mean of gradients, 0 ≤ β₁ < 1; default 0.9.
     pub beta1: f64,
+    /// β₂, the decay of the mean of squared gradients, 0 ≤ β₂ < 1; default 0.999.
     pub beta2: f64,
+    /// ε, added to the denominator, above 0; default 1e-8.
     pub eps: f64,
 }
 
@@ -26,14 +29,15 @@ impl Default for AdamWConfig {
 pub struct ParamGroup {
     /// Name and variable, in the order in which they are saved.
     pub params: Vec<(String, Var)>,
+    /// λ, decoupled from the gradient; 0 for none.
     pub weight_decay: f64,
     /// Factor on the base learning rate.
     pub rate: f64,
 }
 
 impl ParamGroup {
-    /// Two groups at the base learning rate: weights with this decay, and biases, whose names end in `bias`, without. So both
-    /// stages train.
+    /// Two groups at the base learning rate: weights with this decay, and biases, whose names end in `bias`, without. Both
+    /// stages train so.
     ///
     /// ```
     /// use candle_core::{Device, Var};
@@ -105,6 +109,10 @@ impl Slot {
 }
 
 impl AdamW {
+    /// An optimiser that has taken no step, with both moments 0.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn new(groups: Vec<ParamGroup>, config: AdamWConfig) -> Result<Self> {
         let mut slots = Vec::new();
         for ParamGroup { params, weight_decay, rate } in groups {
@@ -126,7 +134,9 @@ impl AdamW {
     }
 
     /// One update with the gradients of a loss; `factor` is the schedule's factor on the learning rate.
-    /// A parameter without a gradient is an error: it would silently not learn.
+    ///
+    /// # Errors
+    /// Where a parameter has no gradient: it would silently not learn.
     pub fn step(&mut self, grads: &GradStore, factor: f64) -> Result<()> {
         self.steps += 1;
         let AdamWConfig { learning_rate, beta1, beta2, eps } = self.config;
@@ -176,6 +186,9 @@ impl AdamW {
     }
 
     /// Puts back what [`state`](Self::state) and [`steps`](Self::steps) gave.
+    ///
+    /// # Errors
+    /// Where a moment is missing or has another shape.
     pub fn restore(&mut self, steps: usize, state: &std::collections::HashMap<String, Tensor>) -> Result<()> {
         for slot in &mut self.slots {
             #[cfg(feature = "cuda")]

@@ -12,10 +12,15 @@ use super::{Isa, Linear, Precision, on_cpu_f32, softmax};
 /// input and output `[batch, tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// q, width → width.
     pub query: Linear,
+    /// k, width → width.
     pub key: Linear,
+    /// v, width → width.
     pub value: Linear,
+    /// The output projection, width → width.
     pub output: Linear,
+    /// Number of heads; it divides the width, and d is the width of one.
     pub heads: usize,
     /// Whether a token sees only itself and those before it (the text tower).
     pub causal: bool,
@@ -23,17 +28,27 @@ pub struct Attention {
 
 impl Attention {
     /// Reads `q_proj`, `k_proj`, `v_proj`, `out_proj` below `vb`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(width: usize, heads: usize, causal: bool, vb: VarBuilder) -> Result<Self> {
         let linear = |name| Linear::load(width, width, vb.pp(name));
         let (query, key, value, output) = (linear("q_proj")?, linear("k_proj")?, linear("v_proj")?, linear("out_proj")?);
         Ok(Self { query, key, value, output, heads, causal })
     }
 
+    /// Self-attention: `[batch, tokens, width]` → `[batch, tokens, width]`.
+    ///
+    /// # Errors
+    /// Where `x` has another width or rank.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.attend(x, x)
     }
 
     /// Attention of the tokens `x` over the tokens `context`: `[batch, n, width]`, `[batch, m, width]` → `[batch, n, width]`.
+    ///
+    /// # Errors
+    /// Where `x` or `context` has another width or rank.
     pub fn attend(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         if !on_cpu_f32(x) {
             return self.attend_plain(x, context);
@@ -43,7 +58,10 @@ impl Attention {
         self.output.forward(&mixed)
     }
 
-    /// The same out of Candle's own operations: the reference, and the path on other devices.
+    /// The same, built from Candle's own operations: the reference, and the path on other devices.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
     pub fn attend_plain(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
         let value = self.split(&self.value.forward(context)?)?;
@@ -52,6 +70,9 @@ impl Attention {
     }
 
     /// The attention weights alone, `[batch, heads, n, m]`; each row sums to 1.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
     pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
         let scale = ((x.dim(2)? / self.heads) as f64).powf(-0.5);
         let query = self.split(&(self.query.forward(x)? * scale)?)?;
@@ -85,6 +106,9 @@ impl Attention {
     }
 
     /// The same with packed layers ([`Linear::packed`]); query, key and value become one product.
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
         let [query, key, value] = Linear::stacked([&self.query, &self.key, &self.value], precision, isa)?;
         Ok(Self { query, key, value, output: self.output.packed(precision, isa)?, heads: self.heads, causal: self.causal })

@@ -15,16 +15,25 @@ use super::{Activation, Attention, Isa, LayerNorm, Linear, Precision, on_cpu_f32
 /// `[batch, tokens, width]` → `[batch, tokens, width]`.
 #[derive(Clone, Debug)]
 pub struct Block {
+    /// The layer norm before attention.
     pub norm1: LayerNorm,
+    /// Self-attention.
     pub attention: Attention,
+    /// The layer norm before the MLP.
     pub norm2: LayerNorm,
+    /// First layer of the MLP, width → hidden.
     pub fc1: Linear,
+    /// Second layer of the MLP, hidden → width.
     pub fc2: Linear,
+    /// Activation between the two.
     pub activation: Activation,
 }
 
 impl Block {
     /// Reads `layer_norm1`, `self_attn`, `layer_norm2`, `mlp.fc1`, `mlp.fc2` below `vb`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(width: usize, heads: usize, hidden: usize, activation: Activation, eps: f64, causal: bool, vb: VarBuilder) -> Result<Self> {
         Ok(Self {
             norm1: LayerNorm::load(width, eps, vb.pp("layer_norm1"))?,
@@ -36,11 +45,19 @@ impl Block {
         })
     }
 
+    /// Both branches: `[batch, tokens, width]` → `[batch, tokens, width]`, each one fused operation where the layers are
+    /// [packed](Self::packed).
+    ///
+    /// # Errors
+    /// Where `x` has another width or rank.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.mlp(&self.attend(x)?)
     }
 
-    /// The same out of Candle's own operations: the reference.
+    /// The same, built from Candle's own operations: the reference.
+    ///
+    /// # Errors
+    /// Where `x` has another width or rank.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.norm1.forward_plain(x)?;
         let x = (x + self.attention.attend_plain(&normed, &normed)?)?;
@@ -50,6 +67,9 @@ impl Block {
 
     /// The block for the first token only, `[batch, tokens, width]` → `[batch, 1, width]`: exact, because later stages of
     /// the vision tower read nothing but the class token of the last block.
+    ///
+    /// # Errors
+    /// Where `x` has another width or rank.
     pub fn forward_class(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.before_attention(x)?;
         let class = normed.narrow(1, 0, 1)?;
@@ -60,6 +80,9 @@ impl Block {
 
     /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): `[batch, tokens, width]` →
     /// `[batch, heads, tokens, tokens]`, each row summing to 1.
+    ///
+    /// # Errors
+    /// Where `x` has another width or rank.
     pub fn attention_weights(&self, x: &Tensor) -> Result<Tensor> {
         let normed = self.before_attention(x)?;
         self.attention.weights(&normed, &normed)
@@ -106,6 +129,9 @@ impl Block {
 
     /// The same with packed layers: each branch then is one operation, in which only the norms and the input have
     /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen.
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
         Ok(Self {
             attention: self.attention.packed(precision, isa)?,

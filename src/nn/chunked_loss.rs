@@ -10,11 +10,11 @@ use super::cuda;
 use super::{Linear, f32_slice};
 use crate::rng::Rng;
 
-/// Features of one product: its logits for a thousand classes are 64 MB, and a GPU is busy with it.
+/// Features per product: its logits for a thousand classes take 64 MB, enough to keep a GPU busy.
 const CHUNK: usize = 16 * 1024;
 
 /// The mean of L_SCE( f(u/‖u‖ + n), c ) over rows u, n ~ N(0, σ²I): eq. 2 for a head f of linear layers with a ReLU between,
-/// from two kernels and, where the head is one layer, two products a chunk. Out of Candle's own operations a dozen tensors of
+/// from two kernels and, where the head is one layer, two products per chunk. In Candle's own operations, a dozen tensors of
 /// `[n, C]` pass through memory; here none exists whole.
 ///
 /// The gradients are made on the way, chunk by chunk: g = (p − q)/n at the logits, q the smoothed label; then from the last
@@ -24,7 +24,7 @@ const CHUNK: usize = 16 * 1024;
 /// plainest form, so that the sums can be tested where there is no GPU. No GPU was at hand for a number:
 /// `cargo bench --features cuda --bench text_epoch -- text_epochs_f32 --device cuda` measures a hundred epochs.
 pub(crate) struct ChunkedLoss<'a> {
-    /// `[n, d]` f32, of any length.
+    /// `[n, d]` f32, rows of any norm.
     pub features: &'a Tensor,
     /// `[n]` u32, each below C.
     pub labels: &'a Tensor,
@@ -130,7 +130,7 @@ impl CustomOp1 for NoisyUnit {
     }
 }
 
-/// logits `[n, C]`, labels `[n]` → one behind the other: gradients (p − (1 − ε)·[c = label] − ε/C)·scale `[n, C]`, losses `[n]`, 1
+/// logits `[n, C]`, labels `[n]` → concatenated: gradients (p − (1 − ε)·[c = label] − ε/C)·scale `[n, C]`, losses `[n]`, 1
 /// for each row whose label has the greatest logit `[n]`.
 struct SmoothedRows {
     smoothing: f32,

@@ -12,7 +12,7 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 ///
 /// `candle_nn::LayerNorm` drops the gradient on contiguous inputs; this one has a backward pass for all three inputs. With
 /// x̂ = (x − mean)·s, s = 1/√(var + ε): dx = s·(g w − mean(g w) − x̂ mean(g w x̂)), dw = Σ g x̂, db = Σ g. On the CPU each
-/// direction is one pass that keeps nothing, in place of nine operations and their gradients, each a tensor of the input's size:
+/// direction is one pass that keeps nothing, instead of nine operations and their gradients, each a tensor of the input's size:
 /// 3.7 ms against 43 (`cargo bench --bench ops -- layer_norm layer_norm_candle`).
 ///
 /// # Shapes
@@ -31,21 +31,32 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 /// ```
 #[derive(Clone)]
 pub struct LayerNorm {
+    /// The scale, `[width]`.
     pub weight: Tensor,
+    /// The shift, `[width]`.
     pub bias: Tensor,
+    /// ε, added to the variance; 1e-5 in CLIP.
     pub eps: f64,
 }
 
 impl LayerNorm {
+    /// From scale and shift, both `[width]`.
     pub fn new(weight: Tensor, bias: Tensor, eps: f64) -> Self {
         Self { weight, bias, eps }
     }
 
     /// Reads `weight` and `bias` below `vb`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(width: usize, eps: f64, vb: VarBuilder) -> Result<Self> {
         Ok(Self::new(vb.get(width, "weight")?, vb.get(width, "bias")?, eps))
     }
 
+    /// `[.., width]` → `[.., width]`, one fused operation for f32, otherwise [`forward_plain`](Self::forward_plain).
+    ///
+    /// # Errors
+    /// Where `x` has another width.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let fused = on_cpu_f32(x) || cuda::takes(x, &[DType::F32]);
         if fused && self.weight.dtype() == DType::F32 {
@@ -55,8 +66,11 @@ impl LayerNorm {
         }
     }
 
-    /// The same out of Candle's own differentiable operations, in f64 for f64 and in f32 for the rest: the reference, and the
-    /// path of other types.
+    /// The same, built from Candle's own differentiable operations, in f64 for f64 and in f32 for the rest: the reference,
+    /// and the path of other types.
+    ///
+    /// # Errors
+    /// Where `x` has another width.
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let dtype = x.dtype();
         let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };

@@ -1,4 +1,4 @@
-//! A linear layer that computes only the gradients that someone asks for.
+//! A linear layer that computes only the gradients that are asked for.
 
 use candle_core::backend::BackendStorage;
 use candle_core::op::Add;
@@ -11,10 +11,10 @@ use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
 
 /// y = x Wᵀ + b.
 ///
-/// Candle's `matmul` computes both gradients whenever it is visited, also that of a frozen weight: 29 % of the
+/// Candle's `matmul` always computes both gradients, that of a frozen weight included: 29 % of the
 /// arithmetic of a tuning step, and it keeps them all. This one computes a gradient only for what is a variable or made
 /// from one: a frozen weight costs nothing, nor does the input of a first layer. Of dx = g W, dW = gᵀ x, db = Σ g a frozen
-/// layer computes the first alone, and [`packed`](Self::packed) it adds the bias as the product is written: 768 → 3,072 takes
+/// layer computes the first alone; [`packed`](Self::packed), it adds the bias while it writes the product: 768 → 3,072 takes
 /// 72 ms against 123 with Candle's matmul (`cargo bench --bench ops -- linear linear_candle`).
 ///
 /// # Shapes
@@ -32,26 +32,39 @@ use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
 /// ```
 #[derive(Clone)]
 pub struct Linear {
+    /// W, `[out, in]`.
     pub weight: Tensor,
+    /// b, `[out]`.
     pub bias: Option<Tensor>,
     packed: Option<Part>,
 }
 
 impl Linear {
+    /// From W `[out, in]` and b `[out]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self { weight, bias, packed: None }
     }
 
     /// Reads `weight` and `bias` below `vb`.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has another shape.
     pub fn load(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self::new(vb.get((outputs, inputs), "weight")?, Some(vb.get(outputs, "bias")?)))
     }
 
     /// Reads `weight` alone below `vb`.
+    ///
+    /// # Errors
+    /// Where the tensor is missing or has another shape.
     pub fn load_no_bias(inputs: usize, outputs: usize, vb: VarBuilder) -> Result<Self> {
         Ok(Self::new(vb.get((outputs, inputs), "weight")?, None))
     }
 
+    /// `[.., in]` → `[.., out]`, in the number type of `x`.
+    ///
+    /// # Errors
+    /// Where `x` has another width, or lies on another device than the layer.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut dims = x.dims().to_vec();
@@ -78,7 +91,10 @@ impl Linear {
         y.to_dtype(kind)
     }
 
-    /// The same out of Candle's own matmul and addition: the reference, and the path of layers that learn on other devices.
+    /// The same, built from Candle's own matmul and addition: the reference, and the path of layers that learn on other devices.
+    ///
+    /// # Errors
+    /// Where `x` has another width (Candle's).
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut dims = x.dims().to_vec();
@@ -107,6 +123,9 @@ impl Linear {
     /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
     /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing.
     /// A layer that learns stays as it is.
+    ///
+    /// # Errors
+    /// Where a weight is no matrix (Candle's).
     pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
         let [layer] = Self::stacked([self], precision, isa)?;
         Ok(layer)
@@ -125,6 +144,9 @@ impl Linear {
 
     /// The same layer with weight and bias in bf16, where it is frozen: it multiplies in bf16, sums in f32, and answers in
     /// the type of its input.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
     pub fn rounded(&self) -> Result<Self> {
         let round = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::BF16)?.detach()) };
         if self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
@@ -133,12 +155,12 @@ impl Linear {
         Ok(Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?))
     }
 
-    /// Where it is packed.
+    /// Its part of a packed stack, where it is packed.
     pub(super) fn part(&self) -> Option<&Part> {
         self.packed.as_ref()
     }
 
-    /// Memory that packing has taken so far, in bytes; layers of one stack each name the whole stack's.
+    /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
     pub fn packed_bytes(&self) -> usize {
         self.packed.as_ref().map_or(0, |part| part.stack.bytes())
     }
@@ -213,7 +235,7 @@ fn forward(x: &[f32], weight: &[f32], inputs: usize, outputs: usize, mut y: Vec<
     y
 }
 
-/// The gradients that someone asks for: dx = g W, dW = gᵀ x.
+/// The gradients that are asked for: dx = g W, dW = gᵀ x.
 fn gradients(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
     let (rows, inputs) = x.dims2()?;
     let outputs = weight.dims()[0];

@@ -4,7 +4,7 @@
 //! nothing about it: a tuning run then trains only what comes after them. Every block here is checked against finite
 //! differences (`tests/gradients.rs`) and against PyTorch (`tests/parity.rs`).
 //!
-//! A fused operation stands beside its plain form out of Candle's operations (`forward_plain`), with which it agrees to 1e-5,
+//! Each fused operation stands beside its plain form, built from Candle's (`forward_plain`), with which it agrees to 1e-5,
 //! forward and every gradient (`tests/fused.rs`, `tests/text_loss.rs`). Its documentation says what it computes, what it
 //! replaces and what that gains. Those times are of forward and backward together for 32 sequences of 99 tokens of width 768,
 //! which is a tuning step's batch, on two cores of a Zen 5: `cargo bench --bench ops` measures each, and the plain form with it.

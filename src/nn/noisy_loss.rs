@@ -12,15 +12,15 @@ use super::{Isa, Precision, f32_slice, parallel, with_f32};
 use crate::isa::vectorised;
 use crate::rng::Rng;
 
-/// Features a tile: its noisy features and logits stay in a core's own cache.
+/// Features per tile: its noisy features and logits stay in a core's own cache.
 const TILE: usize = 128;
 /// Tiles are summed in this many groups at most, whatever the number of threads, so that the sums have the same bits …
 const GROUPS: usize = 32;
-/// … and in fewer where a gradient is so large that theirs would fill more than this many values.
+/// … and in fewer where a gradient is so large that theirs would take more than this many values in all.
 const GRADIENT_VALUES: usize = 16 << 20;
 /// … but not in fewer than this, for each group is one thread's.
 const FEWEST_GROUPS: usize = 4;
-/// A gradient of more values than this lies in no cache: to add up those of many groups then costs as much as to make them, …
+/// A gradient of more values than this fits no cache: adding up those of many groups then costs as much as making them, …
 const CACHED_VALUES: usize = 1 << 17;
 /// … so a group takes at least this many tiles.
 const LARGE_GROUP: usize = 4;
@@ -33,7 +33,7 @@ const LARGE_GROUP: usize = 4;
 /// backward: 51 ms against 129 (`cargo bench --bench ops -- text_loss text_loss_candle`); for a whole epoch see the rows
 /// `text_epoch` of README's table, where PyTorch takes gigabytes for what takes less than 100 MB here.
 pub(crate) struct NoisyLoss {
-    /// `[n, d]` f32 on the CPU, of any length.
+    /// `[n, d]` f32 on the CPU, rows of any norm.
     pub features: Tensor,
     /// n class indices.
     pub labels: Arc<[u32]>,

@@ -9,15 +9,16 @@ use serde::{Deserialize, Serialize};
 use super::gemm::{Kernel, Packed, Rows, Target};
 use super::{Isa, f32_slice, parallel, with_f32};
 
-/// The numbers in which a frozen linear layer multiplies; sums, norms and everything trainable are f32, on the CPU attention
-/// as well.
+/// The number format in which a frozen linear layer multiplies; sums, norms and everything trainable stay in f32, and so does
+/// attention on the CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Precision {
+    /// 32-bit floating point throughout.
     #[default]
     F32,
-    /// Weights and inputs rounded to bf16 (8 bits of mantissa). On the CPU faster on AMD's processors with AVX-512 BF16 and
-    /// on Intel's with AMX, and the same as [`F32`](Self::F32) on others (see [`Isa::best`](super::Isa::best)). On a GPU
+    /// Weights and inputs rounded to bf16 (8 bits of mantissa). On the CPU this is faster on AMD's processors with AVX-512 BF16
+    /// and on Intel's with AMX, and the same as [`F32`](Self::F32) on others (see [`Isa::best`](super::Isa::best)). On a GPU
     /// attention and activations between the norms are bf16, too.
     Bf16,
 }
@@ -112,7 +113,7 @@ impl PackedLinear {
             false => Packed::new(self.kernel, self.outputs, self.inputs, |i, j| values[i * self.inputs + j]),
         };
         // packing runs on rayon's threads, and waiting inside `get_or_init` for tasks that may need the same cell could
-        // wait for ever
+        // deadlock
         Ok(cell.get_or_init(|| packed))
     }
 

@@ -1,12 +1,16 @@
-//! Images cut into patches, one row a patch.
+//! Images cut into patches, one row per patch.
 
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 
 use super::{f32_slice, on_cpu_f32, parallel};
 
 /// Pixels `[batch, channels, grid · side, grid · side]` → patches `[batch, grid², channels · side²]`, row by row from the top
-/// left; each row in the order of a convolution's weight: a linear layer on them is a convolution with a stride of its size. On
-/// the CPU one copy by all threads, in place of two strided ones by one thread; where pixels learn, Candle's operations.
+/// left, the values of each in the order of a convolution's weight: a linear layer on them is a convolution whose stride is its
+/// size. On the CPU this is one copy on all threads, instead of two strided ones on one; where pixels learn, Candle's operations
+/// do it.
+///
+/// # Errors
+/// Where the images are not square, or patches do not tile them.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -26,7 +30,7 @@ pub fn patches(pixels: &Tensor, side: usize) -> Result<Tensor> {
     }
 }
 
-/// The same out of Candle's own operations, which copy on one thread: the reference, and the path where pixels learn.
+/// The same, built from Candle's own operations, which copy on one thread: the reference, and the path where pixels learn.
 fn patches_plain(pixels: &Tensor, side: usize) -> Result<Tensor> {
     let (batch, channels, height, _) = pixels.dims4()?;
     let grid = height / side;

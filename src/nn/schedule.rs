@@ -18,10 +18,18 @@ pub enum Schedule {
     #[default]
     Constant,
     /// Linear rise over `warmup` steps, then constant.
-    Warmup { warmup: usize },
-    /// Linear rise over `warmup` steps, then half a cosine down to `floor` (a factor, 0 to 1) at the last step
+    Warmup {
+        /// Steps of the rise.
+        warmup: usize,
+    },
+    /// Linear rise over `warmup` steps, then half a cosine down to `floor` at the last step
     /// (Loshchilov & Hutter 2017, eq. 5, one cycle).
-    Cosine { warmup: usize, floor: f64 },
+    Cosine {
+        /// Steps of the rise.
+        warmup: usize,
+        /// The last factor, 0 to 1.
+        floor: f64,
+    },
 }
 
 impl Schedule {

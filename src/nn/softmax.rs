@@ -8,11 +8,14 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 
 /// pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) over the last dimension; `candle_nn::ops::softmax_last_dim` has no backward pass.
 ///
-/// On the CPU one pass, and one back, dxᵢ = pᵢ (gᵢ − Σⱼ gⱼ pⱼ), in place of maximum, difference, exponential, sum and quotient
-/// and their gradients: 3.1 ms against 17 (`cargo bench --bench ops -- softmax softmax_candle`).
+/// On the CPU one pass forward, and one backward, dxᵢ = pᵢ (gᵢ − Σⱼ gⱼ pⱼ), instead of maximum, difference, exponential, sum and
+/// quotient and their gradients: 3.1 ms against 17 (`cargo bench --bench ops -- softmax softmax_candle`).
 ///
 /// # Shapes
 /// `[.., n]` → `[.., n]`.
+///
+/// # Errors
+/// Where the device has no memory left (Candle's).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -30,7 +33,7 @@ struct FusedSoftmax;
 /// Rows that one task computes.
 const ROWS: usize = 64;
 
-/// Operations a number: what an exponential costs.
+/// Operations per number: what an exponential costs.
 const WORK: usize = 20;
 
 impl CustomOp1 for FusedSoftmax {

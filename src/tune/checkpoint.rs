@@ -30,7 +30,7 @@ struct State {
 const KIND: &str = "tuning";
 
 impl Finetuner {
-    /// From now on, checkpoints are saved by themselves while it trains.
+    /// From now on, it saves checkpoints by itself while it trains.
     pub fn autosave(&mut self, autosave: Autosave) {
         self.autosave = Some(autosave);
     }

@@ -306,8 +306,8 @@ impl Finetuner {
     /// LaFTer's inference on labeled images: weak view, prompted tower, tuned head.
     ///
     /// # Errors
-    /// [`Error::Data`] where the images have no labels or none can be read, [`Error::Shape`] where the head has another number of
-    /// classes, [`Error::Interrupted`].
+    /// [`Error::Data`] where the images have no labels or too many cannot be read, [`Error::Usage`] where the head has
+    /// another number of classes, [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset) -> Result<Evaluation> {
         self.evaluate_with(test, progress::silent)
     }

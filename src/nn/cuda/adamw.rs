@@ -1,4 +1,4 @@
-//! AdamW's update of one parameter on the GPU in one kernel; out of Candle's operations it takes a dozen.
+//! AdamW's update of one parameter on the GPU in one kernel; built from Candle's operations, it takes a dozen.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::WrapErr;

@@ -42,12 +42,12 @@ pub(super) fn wrap<T: CudaDType>(values: CudaSlice<T>, device: &CudaDevice) -> C
 /// Threads of a block.
 const BLOCK: u32 = 256;
 
-/// One warp a row.
+/// One warp per row.
 pub(super) fn by_rows(rows: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (rows.div_ceil(BLOCK / 32), 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// One thread an element.
+/// One thread per element.
 pub(super) fn by_elements(count: u64) -> LaunchConfig {
     LaunchConfig { grid_dim: (count.div_ceil(u64::from(BLOCK)) as u32, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }

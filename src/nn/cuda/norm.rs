@@ -44,7 +44,7 @@ pub fn layer_norm_backward(x: &Tensor, scale: &Tensor, g: &Tensor, eps: f32) -> 
     let (rows, width) = rows_of(x.layout())?;
     let (n, strips) = (x.elem_count(), rows.div_ceil(STRIP));
     let sums = 2 * strips as usize * width as usize;
-    // one behind the other: dx [rows, width], partial sums [2, strips, width]
+    // concatenated: dx [rows, width], partial sums [2, strips, width]
     let launch = |x: &CudaStorage, xl: &Layout, scale: &CudaStorage, sl: &Layout, g: &CudaStorage, gl: &Layout| {
         let device = x.device();
         check(width, sl, sl)?;

@@ -23,7 +23,7 @@ pub fn noisy_unit(x: &CudaStorage, layout: &Layout, key: u64, counter: u64, firs
     Ok((wrap(out, device), layout.shape().clone()))
 }
 
-/// logits `[rows, C]` and labels `[rows]`, each below C → one behind the other: gradient times `scale` `[rows, C]`, losses `[rows]`,
+/// logits `[rows, C]` and labels `[rows]`, each below C → concatenated: gradient times `scale` `[rows, C]`, losses `[rows]`,
 /// 1 for each row that is classified right `[rows]`.
 pub fn smoothed_rows(
     logits: (&CudaStorage, &Layout),

@@ -1,7 +1,7 @@
 //! The micro-kernels: a tile of the product, held in vector registers.
 //!
 //! One kernel multiplies up to `ROWS` rows of A, read in place one number at a time, with a panel of `COLUMNS` columns of
-//! B, packed so that its rows lie one behind the other. The tile of sums stays in registers from the first product to the
+//! B, packed so that its rows follow one another. The tile of sums stays in registers from the first product to the
 //! last: 24 of AVX-512's 32 (12 × 32 numbers), 12 of AVX2's 16 (6 × 16), four of AMX's eight (32 × 32).
 
 use super::Element;
@@ -59,7 +59,7 @@ impl Kernel {
         self.kind == Kind::Library
     }
 
-    /// Whether its factors are pairs of bf16 in place of f32.
+    /// Whether its factors are pairs of bf16 instead of f32.
     pub fn is_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
         return matches!(self.kind, Kind::Bf16 | Kind::Amx);

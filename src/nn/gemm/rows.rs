@@ -21,7 +21,7 @@ impl Rows {
 
     /// Makes room for other sizes; what was there is void.
     pub fn resize(&mut self, rows: usize, columns: usize) {
-        // an odd number of cache lines a row: rows that lie a power of two apart would push each other out of the cache
+        // an odd number of cache lines per row: rows that lie a power of two apart would push each other out of the cache
         let lines = elements(self.kernel, columns).div_ceil(16) | 1;
         (self.rows, self.columns, self.stride) = (rows, columns, lines * 16);
         if self.values.len() < rows * self.stride {
@@ -66,7 +66,7 @@ impl Rows {
 }
 
 vectorised! {
-    /// Each number rounded to the nearest bf16, ties to even; not a number stays that.
+    /// Each number rounded to the nearest bf16, ties to even; NaN stays NaN.
     fn round(pairs: &[[f32; 2]], to: &mut [Element]) {
         for (to, pair) in to.iter_mut().zip(pairs) {
             let [first, second] = pair.map(|x| {
