@@ -13,7 +13,7 @@ use crate::augment::{Preprocess, StrongAugment};
 use crate::checkpoint::{Autosave, fingerprint};
 use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use crate::clip::{Clip, VisionTower};
-use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
+use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
@@ -210,17 +210,10 @@ impl Finetuner {
         }
         let stage = format!("tuning {}/{}", epoch + 1, self.config.epochs.max(epoch + 1));
         events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
-        let (weak, strong, device) = (self.weak.clone(), self.strong.clone(), self.clip.device().clone());
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
-        let mut views = prefetch_with(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), 2, move |pictures, index| {
-            let picture = pictures.image(index)?;
-            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
-            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
-        })
-        .max_unreadable(self.config.max_unreadable)
-        .log(&skipped);
-        let side = self.clip.config().vision.image_size;
+        let mut views = self.views(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), rng).log(&skipped);
+        let (device, side) = (self.clip.device().clone(), self.clip.config().vision.image_size);
         let mut pending = Vec::new();
         loop {
             let started = Instant::now(); // waiting for the views counts
@@ -253,22 +246,22 @@ impl Finetuner {
         if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
             events(&Event::Notice(notice));
         }
-        let sums = std::mem::take(&mut self.sums);
-        let images = sums.images.max(1) as f64;
-        let record = EpochRecord {
-            epoch: epoch + 1,
-            loss: sums.loss / images,
-            agreement: 100.0 * sums.agreed as f64 / images,
-            confidence: 100.0 * sums.confidence / images,
-            pseudo_label_accuracy: (sums.labeled > 0).then(|| 100.0 * sums.right as f64 / sums.labeled as f64),
-            test_top1: None,
-            images: sums.images,
-            steps: sums.steps,
-            seconds: sums.seconds,
-        };
+        let record = std::mem::take(&mut self.sums).record(epoch + 1);
         events(&Event::Finished { stage, seconds: record.seconds });
         self.history.push(record.clone());
         Ok(record)
+    }
+
+    /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background: planes `3 · side²`. A strong view draws
+    /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
+    fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(Vec<f32>, Vec<f32>)> {
+        let (weak, strong) = (self.weak.clone(), self.strong.clone());
+        let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
+            let picture = pictures.image(index)?;
+            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
+            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
+        });
+        views.max_unreadable(self.config.max_unreadable)
     }
 
     /// Adds the results of finished steps to the epoch's sums; returns the loss of the last.

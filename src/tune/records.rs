@@ -72,3 +72,21 @@ pub(super) struct EpochSums {
     pub images: usize,
     pub seconds: f64,
 }
+
+impl EpochSums {
+    /// The record of the whole epoch of this number, counted from 1.
+    pub fn record(self, epoch: usize) -> EpochRecord {
+        let images = self.images.max(1) as f64;
+        EpochRecord {
+            epoch,
+            loss: self.loss / images,
+            agreement: 100.0 * self.agreed as f64 / images,
+            confidence: 100.0 * self.confidence / images,
+            pseudo_label_accuracy: (self.labeled > 0).then(|| 100.0 * self.right as f64 / self.labeled as f64),
+            test_top1: None,
+            images: self.images,
+            steps: self.steps,
+            seconds: self.seconds,
+        }
+    }
+}
