@@ -93,7 +93,8 @@ impl Outputs {
 /// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
 ///
 /// # Errors
-/// [`Error::Data`] where more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the errors of `f`.
+/// [`Error::Data`] where more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the
+/// errors of `f`.
 pub fn images(
     dataset: &Dataset,
     preprocess: &Preprocess,

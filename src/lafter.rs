@@ -228,8 +228,8 @@ impl LaFTer {
     /// A tuner of stage two as configured, not yet run.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] where the text classifier is another
-    /// CLIP's.
+    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] where the text classifier
+    /// expects features of another width.
     pub fn finetuner(&self) -> Result<Finetuner> {
         Finetuner::new(&self.clip, self.text_classifier()?, self.config.image.clone(), &mut self.config.image_rng())
     }

@@ -10,13 +10,13 @@ use super::norm_rows::{Affine, NormGradients};
 use super::packed::PackedLinear;
 use super::{Precision, f32_slice, parallel, with_f32};
 
-/// x + out(attention(qkv(norm(x)))): input `[batch, tokens, width]`, the norm's scale and shift `[width]`. Back: g W_out is the
-/// gradient of attention's output, [`Heads::backward`] makes of it that of query, key and value, their product with W_qkv is that
-/// of the norm's output, and dx is that through the norm, plus g.
+/// x + out(attention(qkv(norm(x)))): input `[batch, tokens, width]`, the norm's scale and shift `[width]`. Backward: g W_out is the
+/// gradient of attention's output, from which [`Heads::backward`] makes those of query, key and value; their product with W_qkv
+/// is the gradient of the norm's output, and dx is that taken back through the norm, plus g.
 ///
 /// A task takes one sequence (several, where they are short) through all of it. Query, key and value are one stacked
 /// layer, and attention reads its output by stride. That output is kept for the backward pass; the norm and the
-/// probabilities are computed again. In place of three products, three transposed copies, the batched products and softmax of
+/// probabilities are computed again. This replaces three products, three transposed copies, the batched products and softmax of
 /// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`MlpBranch`](super::mlp_branch::MlpBranch).
 pub(super) struct AttentionBranch {
     pub qkv: Arc<PackedLinear>,
@@ -24,7 +24,7 @@ pub(super) struct AttentionBranch {
     pub heads: usize,
     pub causal: bool,
     pub eps: f32,
-    /// The stacked layer's output `[batch, tokens, 3 width]`, a buffer for each task, kept from forward to backward; `None`
+    /// The stacked layer's output `[batch, tokens, 3 width]`, one buffer per task, kept from forward to backward; `None`
     /// where nothing learns.
     pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }

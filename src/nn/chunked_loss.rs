@@ -21,7 +21,7 @@ const CHUNK: usize = 16 * 1024;
 /// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·[x > 0] for the layer before.
 ///
 /// It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in their
-/// plainest form, so that the sums can be tested where there is no GPU. No GPU was at hand for a number:
+/// plainest form, so that the sums can be tested where there is no GPU. No GPU was at hand to measure it:
 /// `cargo bench --features cuda --bench text_epoch -- text_epochs_f32 --device cuda` measures a hundred epochs.
 pub(crate) struct ChunkedLoss<'a> {
     /// `[n, d]` f32, rows of any norm.

@@ -133,7 +133,7 @@ vectorised! {
 }
 
 vectorised! {
-    /// The gradient before a softmax, in place of the one after it: dᵢ = pᵢ (dᵢ − Σ d·p).
+    /// The gradient at the input of a softmax, written over that at its output: dᵢ = pᵢ (dᵢ − Σ d·p).
     pub(super) fn softmax_backward(p: &[f32], d: &mut [f32]) {
         let dot = sum2(p, d, |p, d| p * d);
         for (p, d) in p.iter().zip(d) {

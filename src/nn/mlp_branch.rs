@@ -9,8 +9,8 @@ use super::norm_rows::{Affine, NormGradients};
 use super::packed::{PackedLinear, ROWS};
 use super::{Activation, f32_slice, math, parallel, with_f32};
 
-/// x + fc2(act(fc1(norm(x)))): input `[.., width]`, the norm's scale and shift `[width]`. Back, with z = fc1(norm(x)):
-/// dz = (g W₂)·act′(z), the norm's output has the gradient dz W₁, and dx that through the norm, plus g.
+/// x + fc2(act(fc1(norm(x)))): input `[.., width]`, the norm's scale and shift `[width]`. Backward, with z = fc1(norm(x)):
+/// dz = (g W₂)·act′(z), the norm's output has the gradient dz W₁, and dx is that taken back through the norm, plus g.
 ///
 /// A task takes 96 rows through all of it, so that between the two products they stay in the core's cache; Candle's own
 /// operations write and read five tensors of `[rows, hidden]` and add three gradients of that size to zeros. What the
@@ -21,7 +21,7 @@ pub(super) struct MlpBranch {
     pub fc2: Arc<PackedLinear>,
     pub activation: Activation,
     pub eps: f32,
-    /// fc1's output `[rows, hidden]`, a buffer for each task, kept from forward to backward; `None` where nothing learns.
+    /// fc1's output `[rows, hidden]`, one buffer per task, kept from forward to backward; `None` where nothing learns.
     pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 

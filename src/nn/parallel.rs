@@ -6,9 +6,9 @@ use rayon::prelude::*;
 /// takes about as long as this many operations on one.
 const WORTH: usize = 8_000_000;
 
-/// `f` of each item, in order. How the work is cut into items must depend on its size only, never on the number of
-/// threads: then neither do the results, to the last bit. `work` is the whole in floating-point operations; each thread
-/// that takes part makes itself a scratch with `init`.
+/// Applies `f` to each item; results in the order of the items. How the work is cut into items must depend on its size only,
+/// never on the number of threads: then the results have the same bits on any number of threads. `work` is the whole in
+/// floating-point operations; each thread that takes part makes its own scratch with `init`.
 pub(super) fn map<T: Send, S, R: Send>(
     items: Vec<T>,
     work: usize,

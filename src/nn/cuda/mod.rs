@@ -1,6 +1,6 @@
 //! The crate's own GPU kernels: CUDA source and the PTX made of it stand beside this file.
 //!
-//! Products go to cuBLAS through Candle. What Candle has no backward pass for, or makes of five kernels and as many
+//! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
 //! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
 //! entropy, AdamW. The operations that use them stand beside their plain forms in `nn`, as the CPU's do.
 
