@@ -24,7 +24,7 @@ pub struct HubOptions {
     pub token: Option<String>,
     /// True: the cache only.
     pub offline: bool,
-    /// How often a broken download is taken up again.
+    /// How often a broken download is resumed.
     pub retries: usize,
 }
 

@@ -18,7 +18,7 @@ pub const SOCKET_VARIABLE: &str = "LAFTER_KERNEL_SOCKET";
 pub const BEGIN: &str = "\u{1e}LAFTER_BEGIN\n";
 pub const RAN: &str = "\u{1e}LAFTER_RAN\n";
 pub const END: &str = "\u{1e}LAFTER_END\n";
-/// Above this glibc maps memory anew for each tensor, which costs a page fault a page.
+/// Above this glibc maps memory anew for each tensor, which costs one page fault per page.
 const MAP_ABOVE: i32 = 1 << 30;
 /// What may stay with the process after tensors are gone.
 const KEEP: i32 = 128 << 20;

@@ -19,11 +19,11 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Build everything ahead and tell Jupyter
+    /// Compile everything and register the kernel with Jupyter
     Install {
         #[command(flatten)]
         place: Where,
-        /// The checkout of lafter to build (by default the one that this program was built in)
+        /// The checkout of lafter to build (default: the one this program was built from)
         #[arg(long, value_name = "DIR")]
         checkout: Option<PathBuf>,
     },

@@ -1,4 +1,4 @@
-//! Compiled cells, kept: what a session before has compiled is not compiled again.
+//! Compiled cells, cached across sessions: the same cell is not compiled again.
 //!
 //! The prelude is the same in every session, and so is a notebook that is run a second time. A kept library is used only for
 //! exactly the same source, flags and lafter library; the source is kept beside it and compared.
@@ -12,7 +12,7 @@ use std::time::SystemTime;
 
 use crate::layout::Layout;
 
-/// Cells that are kept; the longest unused go first.
+/// How many cells are kept; the least recently used go first.
 const MOST: usize = 400;
 
 /// One cell's place among the kept.
@@ -118,7 +118,7 @@ pub fn reads_more(source: &str) -> bool {
     source.lines().any(|line| !line.starts_with("//") && reads(line)) // evcxr's own comments name them too
 }
 
-/// evcxr writes imports and variables in an order that changes from session to session, a line each. Which of them comes
+/// evcxr writes imports and variables in an order that changes from session to session, one per line. Which of them comes
 /// first makes no difference, so runs of such lines are sorted; all other lines stay where they are.
 fn in_order(source: &str) -> String {
     let kind = |line: &str| match line {

@@ -7,7 +7,7 @@
 //! DATA/wrapper/             the dylib over lafter that all cells share
 //! DATA/seed/                a build folder with everything compiled
 //! DATA/rust-src/            the standard library's source for the analyser
-//! DATA/compiled/            cells that were compiled before
+//! DATA/compiled/            the cache of compiled cells
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
@@ -100,7 +100,7 @@ impl Layout {
         Ok((debug.join(name), vec![debug.join("deps"), target.join("debug/deps")]))
     }
 
-    /// Cells that were compiled before.
+    /// The cache of compiled cells.
     pub fn compiled(&self) -> PathBuf {
         self.data.join("compiled")
     }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 /// Bytes that pass at once.
 const BURST: f64 = (512 << 10) as f64;
-/// Bytes a second after that.
+/// Bytes per second after that.
 const RATE: f64 = (64 << 10) as f64;
 /// The end of what was left out is shown after all: the last lines matter most.
 const TAIL: usize = 2000;

@@ -6,7 +6,7 @@
 
 use serde_json::Value;
 
-/// What Cargo said, one JSON object a line, with those messages cut.
+/// What Cargo said, one JSON object per line, with those messages cut.
 pub fn named_once(said: &[u8]) -> Vec<u8> {
     let lines = said.split_inclusive(|byte| *byte == b'\n');
     lines.flat_map(|line| cut(line).unwrap_or_else(|| line.to_vec())).collect()

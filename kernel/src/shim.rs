@@ -131,7 +131,7 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     Err(command.exec().into())
 }
 
-/// Compiles a cell, unless the same was compiled before. What cells with crates of their own compile is not kept.
+/// Compiles a cell, unless the same was compiled before. Cells with `:dep` crates are not cached.
 fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();

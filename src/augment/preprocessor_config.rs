@@ -15,8 +15,8 @@ impl Preprocess {
     /// From a `preprocessor_config.json`; where there is none, OpenAI CLIP's settings at `size`, the tower's image size.
     ///
     /// # Errors
-    /// `Io` where the file cannot be read, `Config` where it is no JSON or asks for what [`from_json`](Self::from_json)
-    /// refuses.
+    /// [`Error::Io`] where the file cannot be read, [`Error::Config`] where it is no JSON or asks for what
+    /// [`from_json`](Self::from_json) refuses.
     pub fn from_file(path: impl AsRef<Path>, size: usize) -> Result<Self> {
         let path = path.as_ref();
         let text = match std::fs::read_to_string(path) {
@@ -33,7 +33,7 @@ impl Preprocess {
     /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`.
     ///
     /// # Errors
-    /// `Config` for a value of another type than expected, a filter other than bilinear, bicubic or Lanczos, a view that
+    /// [`Error::Config`] for a value of another type than expected, a filter other than bilinear, bicubic or Lanczos, a view that
     /// is not square, and a resize that keeps the shape without a crop.
     pub fn from_json(value: &Value, size: usize) -> Result<Self> {
         if !value.is_object() {

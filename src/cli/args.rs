@@ -31,7 +31,7 @@ pub struct Common {
     /// Where to compute: cpu, cuda or cuda:N
     #[arg(long, global = true, default_value = "cpu")]
     pub device: String,
-    /// On an NVIDIA GPU, multiply f32 with factors rounded to TF32: faster, three decimal digits
+    /// On an NVIDIA GPU, multiply f32 matrices in TF32: faster, about three decimal digits
     #[arg(long, global = true)]
     pub tf32: bool,
     /// Print the result as JSON and no progress
@@ -73,19 +73,19 @@ pub enum Command {
 }
 
 const RUN_EXAMPLES: &str = "\
-Data: a folder with one folder a class (or a flat folder of pictures for --train), a Parquet file or directory in the hub's
+Data: a folder with one folder per class (or a flat folder of pictures for --train), a Parquet file or directory in the hub's
 image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are never used in training.
 
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
-  lafter run … --out out --resume      goes on where a stopped run left off";
+  lafter run … --out out --resume      continues a stopped run";
 
 const ABLATE_EXAMPLES: &str = "\
 Fields are those of report.json's config: text.epochs, text.noise, text.learning_rate, image.epochs, image.prompts,
 image.tune_norms, image.teacher_head, image.augment, …, and preset, which brings all its settings with it.
 
-In a SLURM array job each task runs its share of the grid by itself (--shard 1/1 runs all of it there): --array=0-15,
+In a SLURM array job each task picks its own share of the grid (--shard 1/1 runs all of it there): --array=0-15,
 --array=1-16 and --array=0-30:2 all make 16 shares. All tasks write into the same --out.
 
 Examples:
@@ -99,7 +99,7 @@ pub struct DemoArgs {
     /// Where report.json, figures and index.html go
     #[arg(long, default_value = "lafter-out/demo")]
     pub out: PathBuf,
-    /// Go on with the stopped demo in --out
+    /// Continue the stopped demo in --out
     #[arg(long)]
     pub resume: bool,
 }
@@ -116,7 +116,7 @@ pub struct ModelArgs {
 
 #[derive(Args)]
 pub struct ClassArgs {
-    /// Class names, one a line, in the order of the labels; taken from the data otherwise
+    /// Class names, one per line, in the order of the labels [default: those of the data]
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
 }
@@ -178,44 +178,44 @@ pub struct SetupArgs {
     /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
     #[arg(long, value_name = "FILE")]
     pub descriptions: Option<PathBuf>,
-    /// Templates for the text set, one a line with {} for the class name [default: seven general ones]
+    /// Templates for the text set, one per line with {} for the class name [default: seven general ones]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
-    /// [default: official; demo on the demo's scenes]
+    /// Settings to start from (preset) [default: official; demo on the demo's scenes]
     #[arg(long, value_enum)]
     pub preset: Option<PresetArg>,
-    /// Epochs of the text classifier [official: 400]
+    /// Epochs of the text classifier (text.epochs) [official: 400]
     #[arg(long, value_name = "N")]
     pub text_epochs: Option<usize>,
-    /// Epochs of tuning [official: 50]; 0 stops after the text classifier
+    /// Epochs of tuning (image.epochs) [official: 50]; 0 stops after the text classifier
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Images a tuning step [official: 50]
+    /// Images per tuning step (image.batch_size) [official: 50]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Visual prompts [official: 50]
+    /// Visual prompts (image.prompts) [official: 50]
     #[arg(long, value_name = "N")]
     pub prompts: Option<usize>,
-    /// New visual prompts at every block
+    /// New visual prompts at every block (image.deep_prompts)
     #[arg(long)]
     pub deep_prompts: bool,
-    /// σ of the noise on text features [official: 0.1]
+    /// σ of the noise on text features (text.noise) [official: 0.1]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub noise: Option<f32>,
-    /// Learning rate of the text classifier [official: 5e-4]
+    /// Learning rate of the text classifier (text.learning_rate) [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub text_learning_rate: Option<f64>,
-    /// Learning rate of tuning [official: 5e-4]
+    /// Learning rate of tuning (image.learning_rate) [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
-    /// Run the tower's frozen layers in bf16, at 8 bits of mantissa; norms, prompts and head stay f32. Faster on GPUs and on
-    /// AMD's processors with AVX-512 BF16 and Intel's with AMX (other processors stay with f32)
+    /// Run the tower's frozen layers in bf16, with 8 bits of mantissa (image.precision); norms, prompts and head stay f32.
+    /// Faster on GPUs, AMD processors with AVX-512 BF16 and Intel processors with AMX (others stay with f32)
     #[arg(long)]
     pub bf16: bool,
-    /// Hidden width of an MLP text classifier [official: linear]
+    /// Hidden width of an MLP text classifier (text.hidden) [official: linear]
     #[arg(long, value_name = "N")]
     pub hidden: Option<usize>,
-    /// Evaluate on the test set every N epochs; 0 only after the last [official: 1]
+    /// Evaluate on the test set every N epochs, 0 only after the last (image.eval_every) [official: 1]
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
     /// Tune on the first N images only
@@ -224,13 +224,13 @@ pub struct SetupArgs {
     /// Evaluate on the first N images only
     #[arg(long, value_name = "N")]
     pub limit_test: Option<usize>,
-    /// Share of unreadable images that a run tolerates, 0 to 1 [official: 0.05]
+    /// Share of unreadable images that a run tolerates, 0 to 1 (image.max_unreadable) [official: 0.05]
     #[arg(long, value_name = "SHARE")]
     pub max_unreadable: Option<f64>,
     /// Where text features are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
-    /// Disk space for decoded pictures and their weak views, so that they are made once, not every epoch; 0 keeps none
+    /// Disk space in GiB for decoded pictures and their weak views, made once instead of every epoch; 0 keeps none
     #[arg(long, value_name = "N", default_value_t = 4.0)]
     pub cache_gib: f64,
 }
@@ -242,10 +242,10 @@ pub struct RunArgs {
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,
-    /// Go on from the checkpoints in --out
+    /// Continue from the checkpoints in --out
     #[arg(long)]
     pub resume: bool,
-    /// Save a checkpoint every so many seconds, between two steps; 0 after each step
+    /// Seconds between checkpoints, which are saved between two steps; 0 saves after each step
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub checkpoint_every: u64,
 }
@@ -254,22 +254,22 @@ pub struct RunArgs {
 pub struct AblateArgs {
     #[command(flatten)]
     pub setup: SetupArgs,
-    /// A factor: a field of the settings and its values, separated by commas (as in text.noise=0,0.1,1); may be repeated
+    /// A factor: a field of the settings and its values, separated by commas (as in text.noise=0,0.1,1); repeatable
     #[arg(long, value_name = "FIELD=V,V,…")]
     pub vary: Vec<String>,
     /// The paper's grid: text source × image stage × noise
     #[arg(long)]
     pub paper: bool,
-    /// σ of the paper's grid
+    /// σ of the noise in the grid of --paper (text.noise)
     #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0])]
     pub noises: Vec<f32>,
-    /// Seeds a setting, counted from --seed
+    /// Seeds per setting, counted from --seed
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub seeds: usize,
     /// Runs at a time, as far as memory allows
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
-    /// Run part i of n only; in a SLURM array job its task is taken by itself
+    /// Run part i of n only [default: the whole grid; in a SLURM array job the task's part]
     #[arg(long, value_name = "i/n")]
     pub shard: Option<Shard>,
     /// Run nothing: join what all shards have left in --out
@@ -289,7 +289,7 @@ pub struct ZeroShotArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub test: TestArgs,
-    /// Templates, one a line with {} for the class name [default: a photo of a {}]
+    /// Templates, one per line with {} for the class name [default: a photo of a {}]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
 }
@@ -298,7 +298,7 @@ pub struct ZeroShotArgs {
 pub struct EvaluateArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A lafter.safetensors of an earlier run over this model
+    /// The lafter.safetensors of an earlier run with this model
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
     #[command(flatten)]
@@ -309,7 +309,7 @@ pub struct EvaluateArgs {
 pub struct PredictArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// A lafter.safetensors of an earlier run over this model
+    /// The lafter.safetensors of an earlier run with this model
     #[arg(long, value_name = "FILE")]
     pub weights: PathBuf,
     /// Classes to list for each picture
@@ -340,7 +340,7 @@ pub struct EmbedInput {
     /// Images; DATA:NAME takes one of several splits
     #[arg(long, value_name = "DATA")]
     pub images: Option<String>,
-    /// Texts, one a line
+    /// Texts, one per line
     #[arg(long, value_name = "FILE")]
     pub texts: Option<PathBuf>,
 }

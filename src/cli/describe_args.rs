@@ -26,10 +26,10 @@ CANDLE_NUM_THREADS=1 (or as many as are free): its threads wait for each other
 without sleeping.
 
 Beside texts.json stand texts.journal.jsonl, every answer as it
-came (the same command goes on from it and asks nothing twice), and
+came (the same command continues from it and asks nothing twice), and
 texts.trace.jsonl, the query, model and settings of every sentence.
 
-A file for --queries holds one query a line: {} is the class name, and
+A file for --queries holds one query per line: {} is the class name, and
 {article} before it becomes a or an.
   Describe what {article} {} looks like on a map."#;
 
@@ -37,7 +37,7 @@ const CLEANING: &str = "What is kept";
 
 #[derive(Args)]
 pub struct DescribeArgs {
-    /// Class names, one a line, in the order of the labels
+    /// Class names, one per line, in the order of the labels
     #[arg(long, value_name = "FILE")]
     pub classes: PathBuf,
     /// The JSON to write: {"class name": ["sentence", …]}, a list of lists where two classes share a name
@@ -75,7 +75,7 @@ pub struct SourceArgs {
     /// A description file that others published, to be cleaned and traced
     #[arg(long, value_name = "FILE", conflicts_with_all = ["llm", "endpoint"])]
     pub from: Option<PathBuf>,
-    /// So many sentences a class with random words, as a control (WaffleCLIP)
+    /// Write this many sentences per class with random words instead, as a control (WaffleCLIP)
     #[arg(long, value_name = "N", conflicts_with_all = ["llm", "endpoint", "from"])]
     pub random_words: Option<usize>,
     /// Environment variable that holds the key [default: OPENAI_API_KEY, over https or to this machine]
@@ -87,10 +87,10 @@ pub struct SourceArgs {
     /// Seconds that one answer may take
     #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true)]
     pub timeout: f64,
-    /// How often a request is tried again after 429, 5xx, time-outs and broken connections
+    /// How often a request is retried after 429, 5xx, timeouts and broken connections
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub retries: usize,
-    /// A parameter the server refuses and that is not to be sent
+    /// Parameters that the server refuses: they are not sent
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "endpoint",
           value_parser = PossibleValuesParser::new(Settings::OMITTABLE))]
     pub omit: Vec<String>,
@@ -111,18 +111,19 @@ pub enum Style {
 #[derive(Args)]
 #[command(next_help_heading = "What is asked")]
 pub struct QueryArgs {
+    /// Which queries are asked of each class
     #[arg(long, value_enum, default_value = "lafter")]
     pub style: Style,
     /// What the pictures show: general, satellite, texture, action, scene, flower, food, pet, bird, car, aircraft, sketch, art
     #[arg(long, default_value = "general")]
     pub domain: Domain,
-    /// Your own queries, one a line, with {} for the class name and {article} for a or an
+    /// Your own queries, one per line, with {} for the class name and {article} for a or an
     #[arg(long, value_name = "FILE", conflicts_with = "style")]
     pub queries: Option<PathBuf>,
-    /// The data set in half a sentence, for --style meta [default: the domain's]
+    /// What the data set shows, in half a sentence, for --style meta [default: the domain's]
     #[arg(long, value_name = "TEXT")]
     pub about: Option<String>,
-    /// Queries that --style meta asks for
+    /// How many queries --style meta asks for
     #[arg(long, value_name = "N", default_value_t = 10)]
     pub meta_queries: usize,
     /// Answers to each query of each class
@@ -133,19 +134,19 @@ pub struct QueryArgs {
 #[derive(Args)]
 #[command(next_help_heading = "How answers are drawn (published settings by default)")]
 pub struct SettingArgs {
-    /// chat or completion [default: chat; completion for a GGUF without a chat template]
+    /// How the model is addressed: chat or completion [default: chat; completion for a GGUF without a chat template]
     #[arg(long)]
     pub api: Option<Api>,
     /// The longest answer, in the model's tokens [default: 50]
     #[arg(long, value_name = "N")]
     pub max_tokens: Option<usize>,
-    /// 0 takes the most probable token each time [default: 0.99]
+    /// Sampling temperature; 0 takes the most probable token each time [default: 0.99]
     #[arg(long, value_name = "T", allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Draw from the most probable tokens that together have this probability [default: 1, all tokens]
+    /// Nucleus sampling: draw from the most probable tokens that together have this probability [default: 1, all tokens]
     #[arg(long, value_name = "P", allow_negative_numbers = true)]
     pub top_p: Option<f64>,
-    /// An answer ends before this; may be given several times [default: the full stop with --api completion, none with chat]
+    /// Stop string: an answer ends before it; repeatable [default: the full stop with --api completion, none with chat]
     #[arg(long, value_name = "TEXT")]
     pub stop: Vec<String>,
 }

@@ -20,6 +20,12 @@ use say::note;
 /// Exit status 0, 1 for a failed run, 2 for bad usage; errors on standard error, one line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // bad usage ends here with status 2
+    // a file larger than `ulimit -f` allows is then an error of the write, not the end of the process
+    #[cfg(unix)]
+    // SAFETY: sets how a signal is treated, before any thread is started.
+    unsafe {
+        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
+    }
     // the first Ctrl-C stops at the next safe point and saves; the second ends the process
     let handler = ctrlc::set_handler(|| {
         if progress::interrupted() {

@@ -1,4 +1,4 @@
-//! A data set whose pictures, and the views made of them, are kept once they were made.
+//! A data set whose pictures, and the views made of them, are cached.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,8 +11,8 @@ use crate::data::source::ImageSource;
 use crate::error::Result;
 
 impl Dataset {
-    /// The same pictures; their views, and the pictures themselves as far as there is room, are kept once they were made, up
-    /// to `limit_bytes` of pixels in a memory-mapped temporary file.
+    /// The same pictures, cached: their views first, then the pictures themselves as far as there is room, up to
+    /// `limit_bytes` of pixels in a memory-mapped temporary file.
     ///
     /// Results are the same with and without, bit for bit; beyond the limit pictures are decoded at each access as before.
     pub fn cached(&self, limit_bytes: usize) -> Self {

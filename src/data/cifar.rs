@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;
 
-/// The records of one split, as they are on disk: 3 kB a picture.
+/// The records of one split, as they are on disk: 3 kB per picture.
 struct Cifar {
     origin: String,
     classes: Vec<String>,

@@ -147,9 +147,9 @@ impl Dataset {
     /// The same pictures with the classes of `list`: its order, its spelling.
     ///
     /// Each class of the data set is found in the list by its name (case, spaces and underscores do not matter), or by the
-    /// key a line of the list gives (`n02391049<TAB>zebra`). Where the data set only numbers its classes (0, 1, …), the list
-    /// names them by position. The list may hold classes that the data set lacks. Pictures without labels take the list
-    /// as it is.
+    /// key before the tab in a line of the list (`n02391049<TAB>zebra`). Where the data set only numbers its classes
+    /// (0, 1, …), the list names them by position. The list may hold classes that the data set lacks. Pictures without
+    /// labels take the list as it is.
     ///
     /// # Errors
     /// [`Error::Data`] naming the classes that are not in the list.

@@ -20,7 +20,7 @@ pub const MAX_PIXELS: u64 = 178_956_970;
 /// - CMYK and YCCK JPEGs are read as inverted, as Adobe writes them, and multiplied out without a colour profile: as Pillow.
 ///
 /// # Errors
-/// `Image` for bytes in none of these formats, damaged or truncated ones, and pictures above [`MAX_PIXELS`].
+/// [`Error::Image`] for bytes in none of these formats, damaged or truncated ones, and pictures above [`MAX_PIXELS`].
 ///
 /// ```
 /// let image = lafter::data::decode::decode(b"P3 2 1 255  255 0 0  9 8 7", "two.ppm")?;
@@ -64,7 +64,7 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage> {
 /// [`decode`] on the contents of a file.
 ///
 /// # Errors
-/// `Io` where the file cannot be read; else as [`decode`].
+/// [`Error::Io`] where the file cannot be read; else as [`decode`].
 pub fn decode_file(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;

@@ -1,4 +1,4 @@
-//! Pictures as files: one folder a class, or one flat folder without labels.
+//! Pictures as files: one folder per class, or one flat folder without labels.
 
 use std::path::{Path, PathBuf};
 
@@ -77,7 +77,7 @@ fn is_picture(path: &Path) -> bool {
     ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
 }
 
-/// One folder a class, in the order of their names; the class name is the folder's name as it is. Pictures may lie deeper.
+/// One folder per class, in the order of their names; the class name is the folder's name as it is. Pictures may lie deeper.
 pub(crate) fn class_folders(root: &Path, listing: Listing) -> Result<Files> {
     let mut source = Files { origin: root.display().to_string(), classes: Vec::new(), files: Vec::new() };
     if let Some(stray) = listing.pictures.first() {

@@ -39,8 +39,8 @@ impl Spec {
     }
 }
 
-/// The Parquet files of `name` (what stands after `hf:`) on this disk. The hub is asked which files there are; what is in the
-/// cache already is not downloaded again, and serves alone where the hub cannot be asked.
+/// The Parquet files of `name` (what stands after `hf:`) on this disk. The hub is asked which files there are; cached files are
+/// not downloaded again, and are used alone where the hub cannot be asked.
 pub(crate) fn parquet_files(options: &HubOptions, name: &str, split: Option<&str>, events: &mut dyn FnMut(&Event)) -> Result<Vec<PathBuf>> {
     let spec = Spec::parse(name)?;
     let origin = format!("hf:{name}");

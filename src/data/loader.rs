@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 pub struct Batch<T> {
     /// Positions in the data set, in the order asked for, less the unreadable ones.
     pub indices: Vec<usize>,
-    /// One item an index.
+    /// One item per index.
     pub items: Vec<T>,
 }
 
@@ -56,8 +56,8 @@ pub struct Prefetch<T> {
 ///
 /// Order and content do not depend on the number of threads: draw what is random in `f` from a stream forked by the index.
 /// Pictures that cannot be decoded are left out of their batch and noted in [`Prefetch::skipped`]; a batch without any
-/// readable picture comes empty, so that batches can be counted. Iterate from a thread outside rayon's pool: waiting inside a pool of one thread would wait
-/// for ever.
+/// readable picture comes empty, so that batches can be counted. Iterate from a thread outside rayon's pool: inside a pool of
+/// one thread it would wait for ever.
 ///
 /// # Errors
 /// The iterator ends with one: [`Error::Data`] once more than [`Prefetch::max_unreadable`] of the data set is unreadable,

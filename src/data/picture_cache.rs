@@ -35,7 +35,7 @@ struct Inner {
     full: AtomicBool,
 }
 
-/// What is left free on the disk for all else that is written during a run: this much, or a tenth of a smaller disk.
+/// What is left free on the disk for all else that is written during a run: this much, or a quarter of a smaller disk.
 const RESERVE: u64 = 1 << 30;
 
 /// Where one picture's pixels lie; set once they do.
@@ -109,7 +109,7 @@ fn has_room(file: &File, bytes: usize) -> bool {
     }
     let block = disk.f_frsize as u64;
     let (free, size) = (block * disk.f_bavail as u64, block * disk.f_blocks as u64);
-    free >= RESERVE.min(size / 10) + bytes as u64
+    free >= RESERVE.min(size / 4) + bytes as u64
 }
 
 #[cfg(not(unix))]

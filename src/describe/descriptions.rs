@@ -117,7 +117,7 @@ impl Descriptions {
         if let (true, Some(first)) = (by_index, unknown.first()) {
             let n = classes.len();
             return Err(Error::Text(format!(
-                "{}: describes class {first}, but there are {n} classes, 0 to {}: give one entry a class, in the order of the class names",
+                "{}: describes class {first}, but there are {n} classes, 0 to {}: give one entry per class, in the order of the class names",
                 self.origin,
                 n - 1
             )));

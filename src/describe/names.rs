@@ -79,7 +79,7 @@ impl ClassNames {
     }
 }
 
-/// Reads class names, one a line, UTF-8; line order is label order. Blank lines are left out and counted.
+/// Reads class names, one per line, UTF-8; line order is label order. Blank lines are left out and counted.
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read; [`Error::Text`] if it is not UTF-8 or holds no name.
@@ -90,7 +90,7 @@ pub fn read_class_names(path: impl AsRef<Path>) -> Result<ClassNames> {
     let kept = lines.clone().filter(|(_, line)| !line.trim().is_empty());
     let blank_lines = lines.filter(|(_, line)| line.trim().is_empty()).count();
     if text.trim().is_empty() {
-        return Err(Error::Text(format!("{}: holds no class names: write one a line", path.display())));
+        return Err(Error::Text(format!("{}: holds no class names: write one per line", path.display())));
     }
     Ok(ClassNames { blank_lines, ..ClassNames::numbered(kept, &format!("{}, line", path.display()))? })
 }

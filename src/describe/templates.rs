@@ -98,7 +98,7 @@ impl Templates {
         Self(texts.iter().map(|text| Template(text.to_string())).collect())
     }
 
-    /// One template a line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
+    /// One template per line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
     ///
     /// # Errors
     /// [`Error::Text`] naming the line without `{}`, or saying that there is no template.
@@ -110,7 +110,7 @@ impl Templates {
             }
         }
         if templates.is_empty() {
-            return Err(Error::Text(format!("{origin}: holds no templates: write one a line, such as \"a photo of a {{}}\"")));
+            return Err(Error::Text(format!("{origin}: holds no templates: write one per line, such as \"a photo of a {{}}\"")));
         }
         Ok(Self(templates))
     }
@@ -124,7 +124,7 @@ impl Templates {
         Self::parse(&read_text(path)?, &path.display().to_string())
     }
 
-    /// One sentence a template.
+    /// One sentence per template.
     pub fn fill(&self, name: &str) -> Vec<String> {
         self.0.iter().map(|template| template.fill(name)).collect()
     }

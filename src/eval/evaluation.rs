@@ -172,7 +172,7 @@ fn greatest_probability(row: &[f32]) -> f64 {
     1.0 / row.iter().map(|&value| (f64::from(value) - f64::from(greatest)).exp()).sum::<f64>()
 }
 
-/// One line of the overall numbers, then a line a class.
+/// One line of the overall numbers, then one line per class.
 impl fmt::Display for Evaluation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "top-1 {:.1} %", self.top1)?;

@@ -67,7 +67,7 @@ pub(crate) fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-/// One key a class, also where two classes share a name (ImageNet has two "crane"): the first keeps its name, the later
+/// One key per class, also where two classes share a name (ImageNet has two "crane"): the first keeps its name, the later
 /// ones become "name (#index)", the index counted from 0 in the class list.
 ///
 /// ```

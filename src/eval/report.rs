@@ -189,7 +189,7 @@ impl Report {
         sections.into_iter().filter_map(|(name, evaluation)| evaluation.map(|e| (name, e))).collect()
     }
 
-    /// The numbers of the run: a row a stage, gains in points of top-1 over each stage before it.
+    /// The numbers of the run: one row per stage, gains in points of top-1 over each stage before it.
     pub fn table(&self) -> Table {
         let sections = self.sections();
         let any_top5 = sections.iter().any(|(_, e)| e.top5.is_some());

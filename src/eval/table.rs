@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Rows of text below a header. The first column is aligned to the left, the others, numbers as a rule, to the right.
+/// Rows of text below a header. The first column is aligned left; the others, mostly numbers, right.
 ///
 /// ```
 /// let mut table = lafter::eval::Table::new(&["run", "top-1 %"]);

@@ -1,4 +1,4 @@
-//! Progress events as one updating bar a cell and one updating curve a kind of training.
+//! Progress events as one updating bar per cell and one updating curve per kind of training.
 
 use std::sync::Mutex;
 use std::time::{Duration, Instant};

@@ -7,7 +7,7 @@ const RUNS: usize = 7;
 /// What one run should last.
 const LONG_ENOUGH: Duration = Duration::from_millis(200);
 
-/// Times `f`: as many repetitions a run as make it last 0.2 s, seven runs; prints mean ± standard deviation a repetition.
+/// Times `f`: seven runs, each with enough repetitions to last 0.2 s; prints mean ± standard deviation per repetition.
 pub fn timeit<T>(mut f: impl FnMut() -> T) {
     let mut repetitions = 1u32;
     let mut run = |repetitions: u32| {

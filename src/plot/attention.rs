@@ -8,7 +8,7 @@ use super::text::{text_width, wrap};
 use super::views::grid;
 use crate::error::{Error, Result};
 
-/// The picture, and beside it one copy a map: class token to patches, a visual prompt to patches, block by block or head by
+/// The picture, and beside it one copy per map: class token to patches, a visual prompt to patches, block by block or head by
 /// head. The copies are grey, with the map's colours over them: yellow where the token looks more than evenly, blue where less.
 ///
 /// Attention is peaked: a few patches often take more than all others together, and on a scale up to the greatest weight
@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 /// holds nine tenths of all patches; the rest is shown as its end. Each caption tells its map's greatest r.
 ///
 /// # Shapes
-/// Each map holds `columns` weights a row, from the upper left; its sum does not matter.
+/// Each map holds `columns` weights per row, from the upper left; its sum does not matter.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is no map, or one does not fill whole rows or holds a weight that is negative or not finite.
@@ -39,7 +39,7 @@ pub fn attention(title: &str, picture: &RgbImage, columns: usize, maps: &[(Strin
 /// A picture and its maps.
 pub type AttentionRow = (RgbImage, Vec<(String, Vec<f32>)>);
 
-/// The same for several pictures, or several towers over one: a row each, on one scale.
+/// The same for several pictures, or several towers over one: one row each, on one scale.
 ///
 /// # Errors
 /// Those of [`attention`].

@@ -23,7 +23,7 @@ pub enum Sort {
 /// Size of class names.
 const SIZE: f64 = 11.0;
 
-/// Horizontal bars, a group a class, a bar a series: accuracies before and after. The y of each series' i-th point is the
+/// Horizontal bars, one group per class, one bar per series: accuracies before and after. The y of each series' i-th point is the
 /// value of class i; a class without a value (no test image) is left out of a series by giving [`Series::at`] with
 /// x = class index + 1.
 ///

@@ -104,7 +104,7 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
 /// How many confusions are told in words.
 const TOLD: usize = 10;
 
-/// The most frequent confusions by their share of the true class, one a line. Returns the y below.
+/// The most frequent confusions by their share of the true class, one per line. Returns the y below.
 fn told(canvas: &mut Canvas, mut y: f64, counts: &[Vec<usize>], classes: &[String]) -> f64 {
     let mut wrong: Vec<(f64, usize, usize, usize, usize)> = Vec::new();
     for (truth, row) in counts.iter().enumerate() {

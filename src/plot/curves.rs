@@ -129,7 +129,7 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel) -> Resul
     Ok(())
 }
 
-/// At most about four points a pixel column: of each run of points the first, least, greatest and last, so that no spike
+/// At most about four points per pixel column: of each run of points the first, least, greatest and last, so that no spike
 /// is lost.
 fn thin(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> {
     let run = points.len().div_ceil(columns.max(1));

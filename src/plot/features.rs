@@ -34,7 +34,7 @@ impl Features {
         for (what, features, labels) in [("text", texts, text_labels), ("image", images, image_labels)] {
             if features.len() != labels.len() {
                 return Err(Error::Usage(format!(
-                    "embedding: {} {what} features with {} labels; give one a feature",
+                    "embedding: {} {what} features with {} labels; give one per feature",
                     features.len(),
                     labels.len()
                 )));

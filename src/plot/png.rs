@@ -7,7 +7,7 @@ use resvg::usvg::{Options, Tree, fontdb::Database};
 
 use crate::error::{Error, Result};
 
-/// Pixels a unit of the SVG, so that a figure stays sharp on dense screens and in print.
+/// Pixels per unit of the SVG, so that a figure stays sharp on dense screens and in print.
 const SCALE: f32 = 2.0;
 
 /// The figure as a PNG file, twice its nominal size; texts in DejaVu Sans, whose widths the layout reckons with.

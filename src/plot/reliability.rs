@@ -6,7 +6,7 @@ use super::figure::Figure;
 use crate::error::{Error, Result};
 use crate::eval::Bin;
 
-/// A bar a bin: how many predictions of that confidence were right. A calibrated classifier's bars end on the dashed
+/// One bar per bin: how many predictions of that confidence were right. A calibrated classifier's bars end on the dashed
 /// diagonal; bars below it are over-confident. The strength of a bar's colour grows with its number of images.
 ///
 /// # Errors

@@ -12,7 +12,7 @@ const SIZE: f64 = 11.0;
 /// Thickness of a bar.
 const BAR: f64 = 13.0;
 
-/// A bar a row, from top to bottom: name, mean, and the standard deviation that its whisker shows to both sides.
+/// One bar per row, from top to bottom: name, mean, and the standard deviation that its whisker shows to both sides.
 ///
 /// # Errors
 /// [`Error::Usage`] where there is nothing to draw or a value is not finite.

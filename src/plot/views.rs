@@ -18,7 +18,7 @@ const GAP: f64 = 10.0;
 /// More pictures than this go on in the next line: they would be too small to see.
 const ACROSS: usize = 9;
 
-/// Pictures in rows, each with its caption below: one row an image, its weak view first, then its strong views. Small
+/// Pictures in rows, each with its caption below: one row per image, its weak view first, then its strong views. Small
 /// pictures are enlarged with sharp pixels, large ones are reduced; all keep their proportions. They are embedded as PNG.
 ///
 /// # Errors

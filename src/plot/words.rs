@@ -28,7 +28,7 @@ struct Words {
     own: Vec<(String, usize)>,
 }
 
-/// A row a class: mean and standard deviation of the words in its sentences, their number, and the words that set it apart,
+/// One row per class: mean and standard deviation of the words in its sentences, their number, and the words that set it apart,
 /// with how often it says them. A word's weight is count · ln(classes / classes that say it), tf-idf over classes
 /// (Spärck Jones 1972), so that words which every class says have none.
 ///
@@ -93,7 +93,7 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         canvas.lines(axes.plane.0 - 6.0, middle, names.get(i).map_or(&[], Vec::as_slice), Type::new(SIZE, Anchor::End));
         let (from, to) = (axes.at(0.0, 0.0).0, axes.at(row.mean, 0.0).0);
         let name = classes.get(i).map_or("", String::as_str);
-        let tip = format!("{name}: {} words a sentence, standard deviation {}", value(row), number(row.std, 1.0));
+        let tip = format!("{name}: {} words per sentence, standard deviation {}", value(row), number(row.std, 1.0));
         let look = format!("class=\"bar\" fill=\"{}\"", colour(0));
         canvas.rect((from, middle - BAR / 2.0), ((to - from).max(0.8), BAR), &look, Some(&tip));
         let mut end = to;
@@ -109,8 +109,8 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         y += tall(i);
     }
     let label = Type::new(SIZE, Anchor::Middle).muted();
-    let (middle, half) = ((axes.plane.0 + axes.plane.2) / 2.0, text_width("words a sentence", SIZE) / 2.0);
-    canvas.text(middle.max(EDGE + half), bottom + 36.0, "words a sentence", label);
+    let (middle, half) = ((axes.plane.0 + axes.plane.2) / 2.0, text_width("words per sentence", SIZE) / 2.0);
+    canvas.text(middle.max(EDGE + half), bottom + 36.0, "words per sentence", label);
     Ok(canvas.finish(bottom + 46.0))
 }
 

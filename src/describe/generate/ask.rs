@@ -1,4 +1,4 @@
-//! Asking: many requests in flight, each answer into the journal, nothing asked that is known.
+//! Asking: many requests in flight, each answer straight into the journal, nothing asked twice.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -16,10 +16,10 @@ use super::request::Key;
 use crate::error::{Error, Result};
 use crate::progress::{Event, interrupted, watched};
 
-/// Requests that may fail one after the other before a run stops: then it is not the request.
+/// Consecutive failures after which a run stops: then it is not the single request that is at fault.
 const IN_A_ROW: usize = 16;
 
-/// More in flight would need a thread each that no server serves.
+/// Each request in flight takes a thread, and no server answers more at a time.
 const MOST_AT_ONCE: usize = 1024;
 
 /// What became of the requests of a plan.

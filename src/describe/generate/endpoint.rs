@@ -182,7 +182,7 @@ impl Endpoint {
         }
     }
 
-    /// The server's own words, in brackets' company: one line, no key.
+    /// The server's own words, as the end of a message: one line, no key.
     fn said(&self, body: &[u8]) -> String {
         let text = String::from_utf8_lossy(body);
         let mut json: Option<Value> = serde_json::from_str(&text).ok();

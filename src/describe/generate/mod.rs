@@ -68,7 +68,7 @@ use crate::error::Result;
 use crate::progress::Event;
 
 /// Asks a whole plan, as many requests at a time as the generator likes, and cleans the answers; nothing is written to
-/// files. With a journal that stays: [`ask`], then [`collect`] or [`write()`].
+/// files. To keep the journal: [`ask`], then [`collect`] or [`write()`].
 ///
 /// # Errors
 /// As [`ask`] and [`collect`].

@@ -12,7 +12,7 @@ use super::request::{Answer, Finish, Request};
 use crate::describe::Descriptions;
 use crate::error::{Error, Result};
 
-/// A description file as a generator: its answer to any query about a class is that class's sentences, one a line.
+/// A description file as a generator: its answer to any query about a class is that class's sentences, one per line.
 ///
 /// ```
 /// use lafter::describe::{Descriptions, generate::{PublishedFile, Generator, Plan, Settings}};
@@ -45,7 +45,7 @@ impl PublishedFile {
         Ok(Self { model: format!("{name}@{hash}"), sentences: Arc::new(sentences) })
     }
 
-    /// One request a class: all of its sentences.
+    /// One request per class: all of its sentences.
     ///
     /// # Errors
     /// As [`Plan::new`](super::Plan::new).

@@ -125,7 +125,7 @@ impl Queries {
         Self(domain.cupl().iter().map(|text| Query(text.to_string())).collect())
     }
 
-    /// One query a line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
+    /// One query per line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
     ///
     /// # Errors
     /// [`Error::Text`] naming the line without `{}`, or saying that there is no query.
@@ -137,7 +137,7 @@ impl Queries {
             }
         }
         if queries.is_empty() {
-            return Err(Error::Text(format!("{origin}: holds no queries: write one a line, such as \"Describe {{article}} {{}}.\"")));
+            return Err(Error::Text(format!("{origin}: holds no queries: write one per line, such as \"Describe {{article}} {{}}.\"")));
         }
         Ok(Self(queries))
     }
@@ -151,7 +151,7 @@ impl Queries {
         Self::parse(&read_text(path)?, &path.display().to_string())
     }
 
-    /// One filled query each.
+    /// Every query, filled in for one class.
     pub fn fill(&self, name: &str) -> Vec<String> {
         self.0.iter().map(|query| query.fill(name)).collect()
     }

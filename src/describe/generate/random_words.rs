@@ -8,7 +8,7 @@ use crate::rng::Rng;
 /// Everyday English words, none of which describes how a thing looks better than another.
 const WORDS: &str = include_str!("words.txt");
 
-/// "A photo of a boat, which has window tuesday." `count` sentences a class, two random words each. As in WaffleCLIP the
+/// "A photo of a boat, which has window tuesday." `count` sentences per class, two random words each. As in WaffleCLIP the
 /// words are the same for every class, so they cannot tell classes apart: what such texts gain over the plain template is
 /// what any number of texts gains.
 ///

@@ -30,7 +30,7 @@ use network::Network;
 ///
 /// Requests from several threads are answered together: each pass reads the weights once and gives every answer its next
 /// token. An answer does not depend on its company: on a CPU it is the same, bit for bit, alone or among others. The price
-/// is that one lone answer from Q6_K weights takes the way of two. Tokens a second on two cores of an EPYC of 2024
+/// is that a lone answer from Q6_K weights is computed as two. Tokens per second on two cores of an EPYC of 2024
 /// (`cargo bench --features llm --bench local_llm`), candle-transformers' model being greedy and one text at a time:
 ///
 /// | shape, Q4_K_M | candle-transformers | alone | 4 at once | 16 | 31 |
@@ -127,7 +127,7 @@ impl LocalModel {
     /// The most probable continuation, token by token: for comparisons with other implementations.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] for a prompt that is empty or does not fit; [`Error::Llm`].
+    /// [`Error::Unanswered`] for a prompt that is empty or does not fit; [`Error::Llm`] where `count` alone does not fit.
     pub fn greedy(&self, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
         self.fits(prompt, count)?;
         if count == 0 {
