@@ -136,7 +136,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
             let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
             let lines: Vec<String> = text.lines().map(str::to_string).collect();
             if lines.is_empty() {
-                return Err(Error::Text(format!("{} holds no line: write one text a line", file.display())));
+                return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
             embedding::texts(&clip, &lines, None, |event| bars.show(event))?
         }

@@ -74,7 +74,7 @@ fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(D
     let names = match &args.classes.classes {
         Some(file) => read_class_names(file)?,
         None if test.classes().is_empty() => {
-            return Err(Error::Data(format!("--test {shown} has no labels: evaluation needs one folder a class, or a label column")));
+            return Err(Error::Data(format!("--test {shown} has no labels: evaluation needs one folder per class, or a label column")));
         }
         None => ClassNames::new(test.classes())?,
     };

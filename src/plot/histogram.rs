@@ -73,7 +73,7 @@ const MOST_PAIRS: usize = 60_000;
 /// texts with images. Where the last lie left of both others, the modalities live apart in the shared space.
 ///
 /// # Shapes
-/// Each row a feature; all of one width.
+/// `texts` `[n][d]`, `images` `[m][d]`: one feature per row.
 ///
 /// # Errors
 /// [`Error::Usage`] where either has fewer than two rows, or widths differ.
