@@ -1,8 +1,10 @@
-//! Files that are whole or not there.
+//! Files: written whole or not at all; text read as UTF-8.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
+
+use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
 
@@ -15,6 +17,17 @@ use crate::error::{Error, Result};
 pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let io = |e| Error::io(path, e);
+    let temporary = temporary_beside(path)?;
+    let mut writer = BufWriter::new(temporary.as_file());
+    write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
+    drop(writer);
+    temporary.as_file().sync_all().map_err(io)?;
+    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
+    Ok(())
+}
+
+/// A file without a lasting name in the folder of `path`, which is made where it lacks; `persist` gives it that path.
+pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
     let mut builder = tempfile::Builder::new();
@@ -24,13 +37,16 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask, as for any other file
     }
-    let temporary = builder.tempfile_in(directory).map_err(io)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
-    drop(writer);
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
+    builder.tempfile_in(directory).map_err(|e| Error::io(path, e))
+}
+
+/// A UTF-8 file without its byte-order mark.
+pub(crate) fn read_text(path: &Path) -> Result<String> {
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let text = String::from_utf8(bytes).map_err(|e| {
+        Error::Text(format!("{}: byte {} is not UTF-8: save the file as UTF-8", path.display(), e.utf8_error().valid_up_to()))
+    })?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
 }
 
 /// [`replace_file`] with bytes at hand.

@@ -52,6 +52,8 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+#![warn(missing_docs, clippy::missing_errors_doc)]
+
 pub mod ablate;
 pub mod allocator;
 pub mod augment;

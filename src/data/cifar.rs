@@ -9,8 +9,8 @@ use image::RgbImage;
 
 use crate::data::source::ImageSource;
 use crate::data::split::choose;
-use crate::describe::names::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 const SIDE: usize = 32;
 const PLANE: usize = SIDE * SIDE;

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use crate::data::folder::Files;
 use crate::data::split::choose;
-use crate::describe::names::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 type Entry = (String, usize, String);
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::de::Deserializer as _;
 
 use crate::describe::cupl_json::WholeFile;
-use crate::describe::names::{ClassNames, listed, listed_with_closest, match_names, normal, read_text};
+use crate::describe::names::{ClassNames, listed, listed_with_closest, match_names, normal};
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// Sentences for classes, in the order of the file.
 ///

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// A checked list of class names, in label order. Names may repeat (ImageNet has two cranes): a class is its index.
 ///
@@ -93,15 +94,6 @@ pub fn read_class_names(path: impl AsRef<Path>) -> Result<ClassNames> {
         return Err(Error::Text(format!("{}: holds no class names: write one per line", path.display())));
     }
     Ok(ClassNames { blank_lines, ..ClassNames::numbered(kept, &format!("{}, line", path.display()))? })
-}
-
-/// A UTF-8 file without its byte-order mark.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-    let text = String::from_utf8(bytes).map_err(|e| {
-        Error::Text(format!("{}: byte {} is not UTF-8: save the file as UTF-8", path.display(), e.utf8_error().valid_up_to()))
-    })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
 }
 
 /// The form in which spellings are compared: lower case, underscores and runs of white space as one space.

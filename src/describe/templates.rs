@@ -3,8 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::describe::names::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 /// The place of the class name.
 const PLACE: &str = "{}";

@@ -8,7 +8,7 @@ use super::fused_attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
 use super::gemm::{Kernel, Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
 use super::packed::PackedLinear;
-use super::{Precision, f32_slice, parallel, with_f32};
+use super::{Precision, f32_slice, parallel, with_f32s};
 
 /// x + out(attention(qkv(norm(x)))): input `[batch, tokens, width]`, the norm's scale and shift `[width]`. Backward: g W_out is the
 /// gradient of attention's output, from which [`Heads::backward`] makes those of query, key and value; their product with W_qkv
@@ -206,7 +206,7 @@ impl CustomOp3 for AttentionBranch {
             };
             parallel::map(tasks, work, || self.scratch(rows), task).into_iter().collect()
         };
-        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))?????;
+        let partial = with_f32s([x, weight, bias, grad], |[x, w, b, g]| run(x, w, b, g))??;
         NormGradients::tensors(partial, dx, x, weight)
     }
 }

@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Kernel, Target, View, multiply};
-use super::{Isa, Precision, f32_slice, math, parallel, with_f32};
+use super::{Isa, Precision, f32_slice, math, parallel, with_f32s};
 
 /// All heads of one sequence: `n` queries, `m` keys, `d` numbers per head.
 #[derive(Clone, Copy)]
@@ -187,7 +187,7 @@ impl CustomOp3 for FusedAttention {
                 heads.backward(rows(q), rows(k), rows(v), rows(g), to, scratch);
             });
         };
-        with_f32(q, |q| with_f32(k, |k| with_f32(v, |v| with_f32(grad, |g| run(q, k, v, g)))))????;
+        with_f32s([q, k, v, grad], |[q, k, v, g]| run(q, k, v, g))?;
         let all = Tensor::from_vec(all, (batch, tokens, width), q.device())?;
         let part = |start, len| all.narrow(1, start, len);
         Ok((Some(part(0, heads.n)?), Some(part(heads.n, heads.m)?), Some(part(heads.n + heads.m, heads.m)?)))

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CustomOp3, D, DType, Layout, Result, Shape, Tensor
 use candle_nn::VarBuilder;
 
 use super::norm_rows::{Affine, NormGradients};
-use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
+use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 
 /// y = (x − mean(x)) / √(var(x) + ε) · weight + bias over the last dimension (Ba et al. 2016, eq. 4).
 ///
@@ -159,7 +159,7 @@ impl CustomOp3 for FusedLayerNorm {
             let tasks = dx.chunks_mut(size).zip(x.chunks(size).zip(g.chunks(size))).collect();
             parallel::map(tasks, 20 * x.len(), || (), |(), (dx, (x, g))| norm.backward(Isa::best(), x, g, dx))
         };
-        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))????;
+        let partial = with_f32s([x, weight, bias, grad], |[x, w, b, g]| run(x, w, b, g))?;
         NormGradients::tensors(partial, dx, x, weight)
     }
 }

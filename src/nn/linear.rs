@@ -7,7 +7,7 @@ use candle_nn::VarBuilder;
 
 use super::gemm::{View, library};
 use super::packed::{FrozenLinear, PackedLinear, Part};
-use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32};
+use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 
 /// y = x Wᵀ + b.
 ///
@@ -242,7 +242,7 @@ fn gradients(x: &Tensor, weight: &Tensor, grad: &Tensor) -> Result<(Option<Tenso
     let (wide, narrow) = (View { at: 0, row: inputs, column: 1 }, View { at: 0, row: outputs, column: 1 });
     let product = |a: &Tensor, av: View, b: &Tensor, inner: usize, like: &Tensor| -> Result<Tensor> {
         let mut y = vec![0f32; like.elem_count()];
-        with_f32(a, |a| with_f32(b, |b| multiply_add(a, av, b, wide, inner, inputs, &mut y)))??;
+        with_f32s([a, b], |[a, b]| multiply_add(a, av, b, wide, inner, inputs, &mut y))?;
         Tensor::from_vec(y, like.shape(), like.device())
     };
     let dx = x.track_op().then(|| product(grad, narrow, weight, outputs, x)).transpose()?;

@@ -7,7 +7,7 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 use super::gemm::{Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
 use super::packed::{PackedLinear, ROWS};
-use super::{Activation, f32_slice, math, parallel, with_f32};
+use super::{Activation, f32_slice, math, parallel, with_f32s};
 
 /// x + fc2(act(fc1(norm(x)))): input `[.., width]`, the norm's scale and shift `[width]`. Backward, with z = fc1(norm(x)):
 /// dz = (g W₂)·act′(z), the norm's output has the gradient dz W₁, and dx is that taken back through the norm, plus g.
@@ -169,7 +169,7 @@ impl CustomOp3 for MlpBranch {
             };
             parallel::map(tasks, work, || self.scratch(&self.fc2, &self.fc1), task).into_iter().collect()
         };
-        let partial = with_f32(x, |x| with_f32(weight, |w| with_f32(bias, |b| with_f32(grad, |g| run(x, w, b, g)))))?????;
+        let partial = with_f32s([x, weight, bias, grad], |[x, w, b, g]| run(x, w, b, g))??;
         NormGradients::tensors(partial, dx, x, weight)
     }
 }

@@ -57,12 +57,19 @@ fn f32_slice<'a>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [f32]> 
 
 /// Runs `f` on the f32 values of a CPU tensor (made contiguous first).
 pub(crate) fn with_f32<R>(tensor: &Tensor, f: impl FnOnce(&[f32]) -> R) -> Result<R> {
-    let tensor = tensor.contiguous()?;
-    let (storage, layout) = tensor.storage_and_layout();
-    match &*storage {
-        candle_core::Storage::Cpu(storage) => Ok(f(f32_slice(storage, layout)?)),
+    with_f32s([tensor], |[values]| f(values))
+}
+
+/// [`with_f32`] for several tensors at once.
+fn with_f32s<R, const N: usize>(tensors: [&Tensor; N], f: impl FnOnce([&[f32]; N]) -> R) -> Result<R> {
+    let tensors = tensors.iter().map(|tensor| tensor.contiguous()).collect::<Result<Vec<_>>>()?;
+    let storages: Vec<_> = tensors.iter().map(Tensor::storage_and_layout).collect();
+    let values = storages.iter().map(|(storage, layout)| match &**storage {
+        candle_core::Storage::Cpu(storage) => f32_slice(storage, layout),
         _ => Err(Error::Msg("custom CPU operation on a tensor of another device".into())),
-    }
+    });
+    let values = values.collect::<Result<Vec<_>>>()?;
+    Ok(f(std::array::from_fn(|i| values[i])))
 }
 
 /// True on a GPU, for f32: the operations with a kernel there apply.

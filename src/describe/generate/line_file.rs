@@ -7,6 +7,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+use crate::files::temporary_beside;
 
 /// JSON lines.
 pub(super) struct LineFile {
@@ -16,16 +17,7 @@ pub(super) struct LineFile {
 
 impl LineFile {
     pub(super) fn begin(path: &Path) -> Result<Self> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        let mut builder = tempfile::Builder::new();
-        builder.prefix(".lafter-").suffix(".part");
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask, like any new file
-        }
-        let file = builder.tempfile_in(folder).map_err(|e| Error::io(path, e))?;
+        let file = temporary_beside(path)?;
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
     }
 

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use super::article::article_by_sound;
 use super::domain::Domain;
-use crate::describe::names::read_text;
 use crate::error::{Error, Result};
+use crate::files::read_text;
 
 const PLACE: &str = "{}";
 const ARTICLE: &str = "{article}";
