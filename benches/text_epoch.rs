@@ -5,11 +5,13 @@
 //! |---|---|
 //! | text_epoch | all texts in one step, the official setting |
 //! | text_epoch_batches | 13 steps of 10,000 |
+//! | text_epoch_candle | the first row built from Candle's own operations; takes gigabytes; only when named |
 //! | text_epochs_f32, text_epochs_tf32 | a hundred epochs as in the first row, for a GPU (`--device cuda`); only when named |
 
 mod common;
 
-use lafter::classify::{TextClassifierConfig, TextTrainer};
+use lafter::classify::{Head, NoisyTexts, TextClassifierConfig, TextTrainer};
+use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
 use lafter::rng::Rng;
 
 #[global_allocator]
@@ -25,6 +27,12 @@ fn main() -> lafter::Result<()> {
         let config = TextClassifierConfig { batch_size, ..TextClassifierConfig::official() };
         let mut trainer = TextTrainer::new(&features, &labels, config, &mut Rng::new(2))?;
         bench.row(row, texts, || trainer.epoch().map(drop))?;
+    }
+    if bench.named("text_epoch_candle") {
+        let (head, params) = Head::linear(width, classes, &mut Rng::new(2), &bench.device)?.trainable()?;
+        let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
+        let (loss, mut rng) = (NoisyTexts::new(features.clone(), &labels, 0.1, 0.1)?, Rng::new(3));
+        bench.row("text_epoch_candle", texts, || Ok(optimiser.step(&loss.loss_plain(&head, None, &mut rng)?.0.backward()?, 1.0)?))?;
     }
     for row in ["text_epochs_f32", "text_epochs_tf32"].into_iter().filter(|row| bench.named(row)) {
         let mut trainer = TextTrainer::new(&features, &labels, TextClassifierConfig::official(), &mut Rng::new(2))?;

@@ -11,7 +11,7 @@
 //! | tuning_step_f32, tuning_step_bf16 | pseudo-labels, loss, backward and AdamW for 32 images, 50 visual prompts, 100 classes |
 //! | demo_step | the same for 50 images and the embedded tiny CLIP, where threads cost more than they give |
 //! | vision_forward_avx512, vision_forward_avx2, vision_forward_portable | the forward pass on narrower instructions |
-//! | vision_forward_candle | the same blocks out of Candle's own operations |
+//! | vision_forward_candle, tuning_step_candle | the forward pass and the step with blocks built from Candle's own operations |
 //! | tuning_step_50_f32, tuning_step_50_tf32, tuning_step_50_bf16 | the step for 50 images, the published setting |
 //! | vision_forward_tf32 | as vision_forward_f32; both tf32 rows round the factors of products on a GPU only |
 
@@ -21,15 +21,15 @@ use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 
-use candle_core::{Device, Tensor};
-use lafter::classify::{Head, TextClassifier};
+use candle_core::{D, Device, Tensor};
+use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, VisionTower, save_tensors};
 use lafter::eval::peak_rss_bytes;
-use lafter::nn::{Activation, Isa, Precision};
+use lafter::nn::{Activation, AdamW, AdamWConfig, Isa, ParamGroup, Precision};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, VisualPrompts};
 
 #[global_allocator]
 static ALLOCATOR: lafter::allocator::MiMalloc = lafter::allocator::MiMalloc;
@@ -148,9 +148,29 @@ fn work(row: &str, model: &Path, device: &Device) -> Result<Box<dyn FnMut() -> R
                 Ok(tower.project(&encoded).map(drop)?)
             }))
         }
+        "tuning_step_candle" => plain_step(&clip, images(32, 5)?, images(32, 6)?),
         _ => match row.strip_prefix("vision_forward_") {
             Some(name) => forward(clip.vision().packed_for(Precision::F32, narrower(name)?)?),
             None => Err(format!("there is no row {row}").into()),
         },
     }
+}
+
+/// The step of `tuning_step_f32` with every block in its plain form.
+fn plain_step(clip: &Clip, weak: Tensor, strong: Tensor) -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let (tower, mut params) = clip.vision().trainable_norms()?;
+    let (prompts, more) = VisualPrompts::shallow(50, tower.config().width, &mut Rng::new(4), clip.device())?.trainable()?;
+    let frozen = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), clip.device())?;
+    let (head, last) = frozen.trainable()?;
+    params.extend(more.into_iter().chain(last));
+    let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
+    let teacher = tower.frozen();
+    let encode = |tower: &VisionTower, tokens: Tensor| -> candle_core::Result<Tensor> {
+        tower.project(&tower.blocks.iter().try_fold(tokens, |x, block| block.forward_plain(&x))?)
+    };
+    Ok(Box::new(move || {
+        let pseudo = frozen.forward(&normalise(&encode(&teacher, teacher.embed(&weak)?)?)?)?.argmax(D::Minus1)?;
+        let logits = head.forward(&encode(&tower, prompts.insert(&tower.embed(&strong)?)?)?)?;
+        Ok(optimiser.step(&smoothed_cross_entropy(&logits, &pseudo, 0.1)?.backward()?, 1.0)?)
+    }))
 }
