@@ -36,6 +36,8 @@
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
+//! The method and its handle are [`LaFTer`]; types that belong to it begin with `Lafter` ([`LafterConfig`]), as Rust's names do.
+//!
 //! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
 //! [`plot`] only plain numbers. Everything random takes an [`Rng`](rng::Rng); everything long reports
 //! [`progress`](progress::Event).

@@ -150,6 +150,7 @@ impl ClipLoader {
             id: self.name.into(),
             device: self.device,
             dtype: self.dtype,
+            precision: self.precision,
         })
     }
 }

@@ -8,6 +8,7 @@ use candle_core::{DType, Device, Tensor};
 use super::{ClipConfig, ClipLoader, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
 use crate::error::Result;
+use crate::nn::Precision;
 use crate::progress::{Event, check_interrupt, silent, watched};
 
 /// Texts per batch; texts are sorted by length first, so short ones do not pay for long ones.
@@ -36,6 +37,7 @@ pub struct Clip {
     pub(super) id: Arc<str>,
     pub(super) device: Device,
     pub(super) dtype: DType,
+    pub(super) precision: Precision,
 }
 
 impl Clip {
@@ -187,6 +189,11 @@ impl Clip {
     /// The number type of weights and features.
     pub fn dtype(&self) -> DType {
         self.dtype
+    }
+
+    /// The numbers in which the towers' frozen layers multiply.
+    pub fn precision(&self) -> Precision {
+        self.precision
     }
 }
 
