@@ -50,6 +50,9 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
         experiment.texts = texts(args, experiment.test.classes())?;
     }
     configure(args, &mut experiment.config);
+    if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
+        bars.show(&Event::Notice(notice));
+    }
     experiment.cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
     if !common.json {
         print_inputs(&experiment);
@@ -94,6 +97,14 @@ fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
     }
     let folder = args.cache.clone().or_else(default_cache).unwrap_or_else(std::env::temp_dir);
     Ok(PictureCache::new_in(folder, (args.cache_gib * f64::from(1 << 30)) as usize))
+}
+
+/// Says so where the weak views of all images do not fit into the cache.
+fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
+    let images = experiment.train.len() + experiment.test.len();
+    let needed = (images * 3 * experiment.clip.config().vision.image_size.pow(2)) as f64 / f64::from(1 << 30);
+    (gib > 0.0 && needed > gib && experiment.config.image.epochs > 1)
+        .then(|| format!("views of {images} images take {needed:.1} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))
 }
 
 fn configure(args: &SetupArgs, config: &mut LafterConfig) {
