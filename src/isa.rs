@@ -161,7 +161,7 @@ macro_rules! vectorised {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::nn::Isa, $($arg: $type),*) $(-> $result)? {
+        $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) $(-> $result)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             fn body<const FMA: bool>($($arg: $type),*) $(-> $result)? $body
@@ -201,7 +201,7 @@ macro_rules! wide {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $result)? {
             $crate::isa::vectorised! { fn on($($arg: $type),*) $(-> $result)? $body }
-            on($crate::nn::Isa::best(), $($arg),*)
+            on($crate::isa::Isa::best(), $($arg),*)
         }
     };
 }
