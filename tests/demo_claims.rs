@@ -20,7 +20,7 @@ fn shown_in_the_readme(report: &Report) {
     }
     let (trainable, images) = (report.trainable.unwrap(), report.images.as_ref().unwrap());
     let learned = format!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share);
-    let texts = report.texts.get("sentences").unwrap();
+    let texts: usize = ["class_names", "templates", "descriptions"].iter().filter_map(|source| report.texts.get(source)).sum();
     for claim in [learned, format!("{},{:03} unlabeled", images.train / 1000, images.train % 1000), format!("{texts} texts")] {
         assert!(readme.contains(&claim), "README does not say: {claim}");
     }
