@@ -104,7 +104,7 @@ fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
     let images = experiment.train.len() + experiment.test.len();
     let needed = (images * 3 * experiment.clip.config().vision.image_size.pow(2)) as f64 / f64::from(1 << 30);
     (gib > 0.0 && needed > gib && experiment.config.image.epochs > 1)
-        .then(|| format!("views of {images} images take {needed:.1} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))
+        .then(|| format!("views of {images} images take {needed:.2} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))
 }
 
 fn configure(args: &SetupArgs, config: &mut LafterConfig) {
