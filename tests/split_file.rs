@@ -71,4 +71,5 @@ fn every_command_takes_the_pictures_of_its_split() {
     assert_eq!(features["features"][0], 18);
     refused(root, 1, &["several splits", "photos:NAME"], &format!("{embed} --images photos --split split.json"));
     refused(root, 2, &["--texts"], &format!("{embed} --texts classes.txt --split split.json"));
+    refused(root, 2, &["split.json", "folder"], &format!("{embed} --images hf:someone/things --split split.json"));
 }

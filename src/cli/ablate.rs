@@ -49,6 +49,10 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
     if args.vary.is_empty() && !args.paper {
         return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,… or --paper".into()));
     }
+    const PAPER_VARIES_NOISE: &str = "--paper varies text.noise itself: give its levels by --noises";
+    if args.paper && args.setup.noise.is_some() {
+        return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
+    }
     let mut config = LafterConfig::default();
     let mut factors = Vec::with_capacity(args.vary.len());
     for factor in &args.vary {
@@ -59,7 +63,7 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
             return Err(Error::Usage("the seed is no factor: give --seed for the first and --seeds for how many".into()));
         }
         if args.paper && field == "text.noise" {
-            return Err(Error::Usage("--paper varies text.noise itself: give its levels by --noises".into()));
+            return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
         }
         if args.paper && field == "preset" {
             return Err(Error::Usage("a preset would undo what --paper varies: give --preset, one study each".into()));

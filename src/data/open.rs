@@ -26,7 +26,8 @@ use crate::progress::{Event, silent};
 ///
 /// # Errors
 /// [`Error::Data`] where nothing is recognised (saying what was looked for), a class folder is empty, a Parquet file holds no
-/// pictures or is cut off, or the split is not there; [`Error::Hub`] where the hub cannot be reached.
+/// pictures or is cut off, or the split is not there; [`Error::Hub`] where the hub cannot be reached; [`Error::Usage`] for a
+/// split file of a hub data set.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     open_with(spec, options, silent)
 }
@@ -38,6 +39,10 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
 pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Event)) -> Result<Dataset> {
     let split = options.split.map(Split::as_str);
     if let Some(name) = spec.strip_prefix("hf:") {
+        if let Some(file) = &options.split_file {
+            let file = file.display();
+            return Err(Error::Usage(format!("{spec}: a split file ({file}) names files of a folder: open that folder with it")));
+        }
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
         let files = hub::parquet_files(&hub, name, split, &mut events)?;
         return open_parquet(&files, spec, options);
