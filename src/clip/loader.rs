@@ -148,6 +148,7 @@ impl ClipLoader {
             tokenizer,
             preprocess,
             id: self.name.into(),
+            notices: [].into(),
             device: self.device,
             dtype: self.dtype,
             precision: self.precision,

@@ -35,6 +35,7 @@ pub struct Clip {
     pub(super) parameters: usize,
     pub(super) weights_hash: Arc<str>,
     pub(super) id: Arc<str>,
+    pub(super) notices: Arc<[String]>,
     pub(super) device: Device,
     pub(super) dtype: DType,
     pub(super) precision: Precision,
@@ -179,6 +180,12 @@ impl Clip {
     /// The directory or hub id it was loaded from.
     pub fn id(&self) -> &str {
         &self.id
+    }
+
+    /// What was unusual when it was loaded, one line each: settings from defaults because a file lacked them, an end of text
+    /// that had to be guessed.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Where weights and features lie.

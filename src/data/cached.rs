@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use image::RgbImage;
 
 use crate::data::dataset::Dataset;
+use crate::data::findings::Findings;
 use crate::data::picture_cache::{PictureCache, Slot};
 use crate::data::source::ImageSource;
 use crate::error::Result;
@@ -106,6 +107,10 @@ impl ImageSource for Cached {
 
     fn origin(&self) -> String {
         self.inner.origin()
+    }
+
+    fn findings(&self) -> Findings {
+        self.inner.findings()
     }
 }
 

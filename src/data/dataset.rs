@@ -6,6 +6,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::data::findings::Findings;
 use crate::data::source::ImageSource;
 use crate::describe::names::{ClassNames, relabeling};
 use crate::error::{Error, Result};
@@ -74,6 +75,11 @@ impl Dataset {
     /// Where the pictures come from, for messages.
     pub fn origin(&self) -> String {
         self.source.origin()
+    }
+
+    /// What opening it found beyond the pictures: the split rule, files left out, what is unusual.
+    pub fn findings(&self) -> Findings {
+        self.source.findings()
     }
 
     /// The class of picture `i`; `None` where it is not known (or `i` is out of range).

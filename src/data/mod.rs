@@ -27,6 +27,7 @@ mod cached;
 mod cifar;
 mod dataset;
 pub mod decode;
+mod findings;
 mod fingerprint;
 mod folder;
 mod hub;
@@ -43,6 +44,7 @@ mod split_file;
 
 pub use batches::epoch_batches;
 pub use dataset::Dataset;
+pub use findings::Findings;
 pub use loader::{Batch, Prefetch, prefetch, prefetch_with};
 pub use open::{open, open_with};
 pub use options::OpenOptions;

@@ -2,6 +2,7 @@
 
 use image::RgbImage;
 
+use crate::data::findings::Findings;
 use crate::error::Result;
 
 /// Pictures that can be had by index, in any order, from several threads.
@@ -47,5 +48,10 @@ pub trait ImageSource: Send + Sync {
     /// Where the pictures come from, for messages.
     fn origin(&self) -> String {
         "pictures".to_string()
+    }
+
+    /// What was found beyond the pictures: the split rule, files left out, what is unusual.
+    fn findings(&self) -> Findings {
+        Findings::default()
     }
 }

@@ -1,0 +1,35 @@
+//! [`Findings`]: what opening a data set found beyond its pictures.
+
+use std::collections::BTreeMap;
+
+/// What opening a data set found beyond its pictures: it is shown before a run computes anything.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Findings {
+    /// The rule that chose the files or rows among several splits, in a few words: `files of split "test"`. `None` where
+    /// everything was taken.
+    pub rule: Option<String>,
+    /// Files that were left out because of their ending, counted by ending in lower case, without the dot ("" for none).
+    pub left_out: BTreeMap<String, usize>,
+    /// What is unusual, one line each.
+    pub notices: Vec<String>,
+}
+
+impl Findings {
+    /// The files that were left out, most frequent ending first: `10 .heic, 2 without an ending`; `None` where there are none.
+    ///
+    /// ```
+    /// use lafter::data::Findings;
+    /// let findings = Findings { left_out: [("heic".into(), 10), (String::new(), 2)].into(), ..Findings::default() };
+    /// assert_eq!(findings.left_out_by_ending().as_deref(), Some("10 .heic, 2 without an ending"));
+    /// ```
+    pub fn left_out_by_ending(&self) -> Option<String> {
+        let mut counts: Vec<(&String, &usize)> = self.left_out.iter().collect();
+        counts.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let words = counts.into_iter().map(|(ending, count)| match ending.as_str() {
+            "" => format!("{count} without an ending"),
+            ending => format!("{count} .{ending}"),
+        });
+        let words: Vec<String> = words.collect();
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+}
