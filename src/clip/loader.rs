@@ -6,7 +6,8 @@ use std::sync::Arc;
 use candle_core::{DType, Device};
 use serde_json::Value;
 
-use super::{Clip, ClipConfig, TextTower, Tokenizer, VisionTower, Weights, demo, hub};
+use super::summary::{self, ClipSummary};
+use super::{Clip, ClipConfig, TextTower, Tokenizer, VisionTower, Weights, demo, hub, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result};
 use crate::nn::Precision;
@@ -99,33 +100,63 @@ impl ClipLoader {
         let weights = Weights::from_bytes(files.weights, "the demo's weights", self.dtype, &self.device)?;
         let tokenizer = Tokenizer::from_json(files.tokenizer, "the demo's tokenizer", config.text.context)?;
         let preprocess = Preprocess::clip(config.vision.image_size);
-        self.assemble(config, weights, tokenizer, preprocess)
+        let embedded = "embedded".to_string();
+        let summary = ClipSummary {
+            layout: "transformers".into(),
+            weights: embedded.clone(),
+            image_settings: summary::image_settings(&preprocess, "embedded"),
+            tokenizer: embedded,
+            end_of_text: String::new(),
+        };
+        self.assemble(config, weights, tokenizer, preprocess, summary)
     }
 
     fn directory(self, path: &Path) -> Result<Clip> {
         let (transformers, open_clip) = (path.join("config.json"), path.join("open_clip_config.json"));
-        let (config, cfg) = match (read_json(&transformers)?, read_json(&open_clip)?) {
+        let (config, cfg, layout) = match (read_json(&transformers)?, read_json(&open_clip)?) {
             // a directory may hold both: transformers' config counts where it describes a CLIP
-            (Some(json), None) => (ClipConfig::from_transformers(&json)?, None),
-            (Some(json), Some(_)) if json.get("vision_config").is_some() => (ClipConfig::from_transformers(&json)?, None),
-            (_, Some(json)) => (ClipConfig::from_open_clip(&json)?, json.get("preprocess_cfg").cloned()),
+            (Some(json), None) => (ClipConfig::from_transformers(&json)?, None, "transformers (config.json)"),
+            (Some(json), Some(_)) if json.get("vision_config").is_some() => {
+                (ClipConfig::from_transformers(&json)?, None, "transformers (config.json)")
+            }
+            (_, Some(json)) => {
+                (ClipConfig::from_open_clip(&json)?, json.get("preprocess_cfg").cloned(), "open_clip (open_clip_config.json)")
+            }
             (None, None) => {
                 let shown = path.display();
                 return Err(Error::Config(format!("{shown} holds neither config.json nor open_clip_config.json: is it a CLIP directory?")));
             }
         };
         let side = config.vision.image_size;
-        let preprocess = match (read_json(&path.join("preprocessor_config.json"))?, cfg) {
-            (Some(json), _) => Preprocess::from_json(&json, side)?,
-            (None, Some(cfg)) => Preprocess::from_open_clip(&cfg, side)?,
-            (None, None) => Preprocess::clip(side),
+        let (preprocess, settings) = match (read_json(&path.join("preprocessor_config.json"))?, cfg) {
+            (Some(json), _) => (Preprocess::from_json(&json, side)?, "preprocessor_config.json"),
+            (None, Some(cfg)) => (Preprocess::from_open_clip(&cfg, side)?, "open_clip_config.json"),
+            (None, None) => (Preprocess::clip(side), "OpenAI's: no file says otherwise"),
         };
-        let weights = Weights::load(path, self.dtype, &self.device)?;
+        let loaded = Weights::load(path, self.dtype, &self.device)?;
         let tokenizer = Tokenizer::from_dir(path, config.text.context)?;
-        self.assemble(config, weights, tokenizer, preprocess)
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_string();
+        let files = weights::find(path)?;
+        let shards = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
+        let summary = ClipSummary {
+            layout: layout.into(),
+            weights: format!("{}{shards}", files.first().map(|file| name(file)).unwrap_or_default()),
+            image_settings: summary::image_settings(&preprocess, settings),
+            tokenizer: name(Path::new(tokenizer.source())),
+            end_of_text: String::new(),
+        };
+        self.assemble(config, loaded, tokenizer, preprocess, summary)
     }
 
-    fn assemble(self, config: ClipConfig, weights: Weights, tokenizer: Tokenizer, preprocess: Preprocess) -> Result<Clip> {
+    fn assemble(
+        self,
+        config: ClipConfig,
+        weights: Weights,
+        tokenizer: Tokenizer,
+        preprocess: Preprocess,
+        mut summary: ClipSummary,
+    ) -> Result<Clip> {
+        summary.end_of_text = summary::end_of_text(config.text.end_of_text, (tokenizer.end_name(), tokenizer.end()));
         let side = config.vision.image_size;
         if preprocess.side() != side {
             let crop = preprocess.side();
@@ -149,6 +180,7 @@ impl ClipLoader {
             preprocess,
             id: self.name.into(),
             notices: [].into(),
+            summary: summary.into(),
             device: self.device,
             dtype: self.dtype,
             precision: self.precision,

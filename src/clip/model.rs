@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{ClipConfig, ClipLoader, TextTower, Tokenizer, VisionTower};
+use super::{ClipConfig, ClipLoader, ClipSummary, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
 use crate::error::Result;
 use crate::nn::Precision;
@@ -36,6 +36,7 @@ pub struct Clip {
     pub(super) weights_hash: Arc<str>,
     pub(super) id: Arc<str>,
     pub(super) notices: Arc<[String]>,
+    pub(super) summary: Arc<ClipSummary>,
     pub(super) device: Device,
     pub(super) dtype: DType,
     pub(super) precision: Precision,
@@ -186,6 +187,11 @@ impl Clip {
     /// that had to be guessed.
     pub fn notices(&self) -> &[String] {
         &self.notices
+    }
+
+    /// What was understood when it was loaded: layout, files, where a text's feature is read.
+    pub fn summary(&self) -> &ClipSummary {
+        &self.summary
     }
 
     /// Where weights and features lie.

@@ -56,6 +56,8 @@ pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
     start: u32,
     end: u32,
+    end_name: Arc<str>,
+    source: Arc<str>,
     context: usize,
 }
 
@@ -111,8 +113,9 @@ impl Tokenizer {
             let remedy = "use the tokenizer that belongs to this checkpoint";
             inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{token}\": {remedy}")))
         };
+        let (end_name, source) = (end.into(), source.into());
         let (end, start) = (special(end, "end-of-text")?, special(start, "start-of-text")?);
-        Ok(Self { inner: Arc::new(inner), start, end, context })
+        Ok(Self { inner: Arc::new(inner), start, end, end_name, source, context })
     }
 
     /// Texts to ids, in parallel, in input order. A text that does not fit the context loses its last words, never the
@@ -156,6 +159,16 @@ impl Tokenizer {
     /// Id of end-of-text.
     pub fn end(&self) -> u32 {
         self.end
+    }
+
+    /// End-of-text as the tokenizer writes it: `<|endoftext|>`.
+    pub fn end_name(&self) -> &str {
+        &self.end_name
+    }
+
+    /// The file it was read from.
+    pub fn source(&self) -> &str {
+        &self.source
     }
 
     /// Longest text in tokens, start and end included.
