@@ -1,7 +1,7 @@
 //! Views of an image: the weak view α_w that CLIP was trained on and the strong view α_h of SimSiam (eq. 3 and 4).
 //!
 //! [`Preprocess`] is the weak view: resize, centre crop, normalise. [`StrongAugment`] is the strong view: random resized
-//! crop, flip, colour jitter, grey, blur, normalise. Both are built from the functions of [`ops`], each of which stands
+//! crop, colour jitter, grey, blur, flip, normalise. Both are built from the functions of [`ops`], each of which stands
 //! alone on a [`RgbImage`] with explicit parameters and follows torchvision on Pillow images.
 //!
 //! ```
@@ -23,7 +23,7 @@ mod strong_params;
 mod strong_sample;
 
 pub use image::RgbImage;
-pub use ops::{Region, Resample};
+pub use ops::{CropRule, Region, Resample};
 pub use preprocess::{CLIP_MEAN, CLIP_STD, Preprocess, ResizeTo};
 pub use strong::StrongAugment;
 pub use strong_params::{JitterStep, StrongParams};

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::ops::{self, CentreAxis, Region, Resample};
+use super::ops::{self, CentreAxis, CropRule, Region, Resample};
 use crate::error::{Error, Result};
 
 /// Channel means of OpenAI's CLIP, for values of 0..1.
@@ -53,6 +53,9 @@ pub struct Preprocess {
     pub resample: Resample,
     /// Side of the centre crop, and so of the view, in pixels.
     pub crop: u32,
+    /// Whose centre crop that is: transformers' and torchvision's differ where a margin is odd.
+    #[serde(default)]
+    pub crop_rule: CropRule,
     /// What 8-bit values are multiplied by before `mean` and `std`: 1/255.
     pub rescale: f32,
     /// Subtracted from the rescaled values, per channel (R, G, B).
@@ -62,11 +65,23 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// OpenAI CLIP's: shorter edge to `size` (bicubic), centre crop, CLIP's mean and std.
+    /// OpenAI CLIP's: shorter edge to `size` (bicubic), centre crop as torchvision cuts it, CLIP's mean and std.
     pub fn clip(size: usize) -> Self {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
-        let (mean, std) = (CLIP_MEAN, CLIP_STD);
-        Self { resize: ResizeTo::ShortestEdge(size), resample: Resample::Bicubic, crop: size, rescale: 1.0 / 255.0, mean, std }
+        Self {
+            resize: ResizeTo::ShortestEdge(size),
+            resample: Resample::Bicubic,
+            crop: size,
+            crop_rule: CropRule::Torchvision,
+            rescale: 1.0 / 255.0,
+            mean: CLIP_MEAN,
+            std: CLIP_STD,
+        }
+    }
+
+    /// The same as transformers' `CLIPImageProcessor` does it: what a model in transformers' layout gets.
+    pub fn transformers(size: usize) -> Self {
+        Self { crop_rule: CropRule::Transformers, ..Self::clip(size) }
     }
 
     /// Side of the view in pixels.
@@ -77,7 +92,8 @@ impl Preprocess {
     /// The picture the tower sees, before normalisation: side × side. An image without pixels gives a black one.
     pub fn image(&self, image: &RgbImage) -> RgbImage {
         let (width, height) = self.target_size(image.dimensions());
-        let (x, y) = (CentreAxis::new(width, self.crop), CentreAxis::new(height, self.crop));
+        let axis = |size| CentreAxis::new(size, self.crop, self.crop_rule);
+        let (x, y) = (axis(width), axis(height));
         let window = Region { left: x.start, top: y.start, width: x.length, height: y.length };
         let middle = ops::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
         if middle.dimensions() == (self.crop, self.crop) {
@@ -101,7 +117,7 @@ impl Preprocess {
     /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
     pub fn kind(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
-        format!("{:?} {:?} {}", self.resize, self.resample, self.crop).hash(&mut hasher);
+        format!("{:?} {:?} {} {:?}", self.resize, self.resample, self.crop, self.crop_rule).hash(&mut hasher);
         hasher.finish()
     }
 
@@ -139,8 +155,9 @@ impl Preprocess {
         match self.resize {
             ResizeTo::ShortestEdge(size) => ops::shortest_edge_size((width, height), size),
             ResizeTo::LongestEdge(size) => {
-                let scale = f64::from(size) / f64::from(width.max(height).max(1));
-                let edge = |edge: u32| (f64::from(edge) * scale).round_ties_even() as u32;
+                // in open_clip's order of operations (ResizeKeepRatio), so that halves round alike
+                let ratio = f64::from(width.max(height).max(1)) / f64::from(size);
+                let edge = |edge: u32| (f64::from(edge) / ratio).round_ties_even() as u32;
                 (edge(width), edge(height))
             }
             ResizeTo::Exact { width, height } => (width, height),

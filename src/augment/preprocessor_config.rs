@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 const LARGEST_SIDE: u64 = 16_384;
 
 impl Preprocess {
-    /// From a `preprocessor_config.json`; where there is none, OpenAI CLIP's settings at `size`, the tower's image size.
+    /// From a `preprocessor_config.json`; where there is none, what transformers' `CLIPImageProcessor` does by default, at `size`, the tower's image size.
     ///
     /// # Errors
     /// [`Error::Io`] where the file cannot be read, [`Error::Config`] where it is no JSON or asks for what
@@ -21,7 +21,7 @@ impl Preprocess {
         let path = path.as_ref();
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::clip(size)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Self::transformers(size)),
             Err(error) => return Err(Error::io(path, error)),
         };
         let place = |what: String| Error::Config(format!("{}: {what}", path.display()));
@@ -30,7 +30,8 @@ impl Preprocess {
     }
 
     /// From the object in a transformers `preprocessor_config.json`, in its old form (sizes as numbers) and its new one
-    /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`.
+    /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`. The centre is cut as transformers
+    /// cuts it ([`CropRule`](super::CropRule)).
     ///
     /// # Errors
     /// [`Error::Config`] for a value of another type than expected, a filter other than bilinear, bicubic or Lanczos, a view that
@@ -39,7 +40,7 @@ impl Preprocess {
         if !value.is_object() {
             return Err(Error::Config("the preprocessing settings are no JSON object: download the model again".into()));
         }
-        let mut weak = Self::clip(size);
+        let mut weak = Self::transformers(size);
         if let Some(size) = value.get("size").filter(|size| !size.is_null()) {
             weak.resize = resize_to(size)?;
         }
@@ -90,7 +91,8 @@ impl Preprocess {
         Ok(weak)
     }
 
-    /// From the `preprocess_cfg` object of an `open_clip_config.json`. What is missing is OpenAI CLIP's at `size`.
+    /// From the `preprocess_cfg` object of an `open_clip_config.json`. What is missing is OpenAI CLIP's at `size`. The centre is cut
+    /// as torchvision cuts it ([`CropRule`](super::CropRule)).
     ///
     /// # Errors
     /// As [`from_json`](Self::from_json).
@@ -192,7 +194,7 @@ mod tests {
         let (old, new) = (Preprocess::from_json(&old, 224).unwrap(), Preprocess::from_json(&new, 224).unwrap());
         assert_eq!(old, new);
         assert_eq!((old.resize, old.crop, old.mean), (ResizeTo::ShortestEdge(40), 32, [0.5; 3]));
-        assert_eq!(Preprocess::from_json(&json!({}), 336).unwrap(), Preprocess::clip(336));
+        assert_eq!(Preprocess::from_json(&json!({}), 336).unwrap(), Preprocess::transformers(336));
     }
 
     #[test]
@@ -240,7 +242,7 @@ mod tests {
     fn a_missing_file_is_clips_and_a_broken_one_an_error_with_its_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("preprocessor_config.json");
-        assert_eq!(Preprocess::from_file(&path, 32).unwrap(), Preprocess::clip(32));
+        assert_eq!(Preprocess::from_file(&path, 32).unwrap(), Preprocess::transformers(32));
         std::fs::write(&path, "{\"size\": ").unwrap();
         let error = Preprocess::from_file(&path, 32).unwrap_err().to_string();
         assert!(error.contains("preprocessor_config.json") && error.lines().count() == 1, "{error}");

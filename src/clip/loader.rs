@@ -120,7 +120,8 @@ impl ClipLoader {
                 (ClipConfig::from_transformers(&json)?, None, "transformers (config.json)")
             }
             (_, Some(json)) => {
-                (ClipConfig::from_open_clip(&json)?, json.get("preprocess_cfg").cloned(), "open_clip (open_clip_config.json)")
+                let cfg = json.get("preprocess_cfg").cloned().unwrap_or_default();
+                (ClipConfig::from_open_clip(&json)?, Some(cfg), "open_clip (open_clip_config.json)")
             }
             (None, None) => {
                 let shown = path.display();
@@ -130,8 +131,9 @@ impl ClipLoader {
         let side = config.vision.image_size;
         let (preprocess, settings) = match (read_json(&path.join("preprocessor_config.json"))?, cfg) {
             (Some(json), _) => (Preprocess::from_json(&json, side)?, "preprocessor_config.json"),
+            (None, Some(Value::Null)) => (Preprocess::clip(side), "OpenAI's: no file says otherwise"),
             (None, Some(cfg)) => (Preprocess::from_open_clip(&cfg, side)?, "open_clip_config.json"),
-            (None, None) => (Preprocess::clip(side), "OpenAI's: no file says otherwise"),
+            (None, None) => (Preprocess::transformers(side), "OpenAI's: no file says otherwise"),
         };
         let loaded = Weights::load(path, self.dtype, &self.device)?;
         let tokenizer = Tokenizer::from_dir(path, config.text.context)?;

@@ -42,11 +42,31 @@ pub fn crop(image: &RgbImage, region: Region) -> RgbImage {
     out
 }
 
-/// The middle of an image; where the image is smaller than the crop, black is added around it.
+/// Whose centre crop: where a margin is odd, two libraries cut (or pad) a pixel apart.
 ///
-/// The first row kept is (height − crop)/2 rounded half to even, as `torchvision.transforms.CenterCrop` has it.
+/// | | first row kept of a picture that is `margin` rows taller | rows of black above one that lacks `margin` rows |
+/// |---|---|---|
+/// | torchvision | margin / 2, half to even: 15 → 8, 5 → 2 | ⌊margin / 2⌋ |
+/// | transformers | ⌊margin / 2⌋: 15 → 7, 5 → 2 | ⌈margin / 2⌉ |
+///
+/// transformers has two image processors. This is the one on Pillow and NumPy (`CLIPImageProcessor` in version 4,
+/// `CLIPImageProcessorPil` in version 5): CLIP was trained with Pillow's resize, which [`resize`](super::resize) follows bit for bit.
+/// The one on torchvision's tensors (`CLIPImageProcessorFast`, version 5's default) cuts at the same rows, pads as torchvision
+/// does, and resizes with another rounding, so that no rule here would give its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CropRule {
+    /// `torchvision.transforms.CenterCrop`: OpenAI's and open_clip's.
+    #[default]
+    Torchvision,
+    /// transformers' `CLIPImageProcessor`.
+    Transformers,
+}
+
+/// The middle of an image as torchvision cuts it; where the image is smaller than the crop, black is added around it.
 pub fn center_crop(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let (x, y) = (CentreAxis::new(image.width(), width), CentreAxis::new(image.height(), height));
+    let axis = |image, crop| CentreAxis::new(image, crop, CropRule::Torchvision);
+    let (x, y) = (axis(image.width(), width), axis(image.height(), height));
     let mut out = RgbImage::new(width, height);
     paste(image, Region { left: x.start, top: y.start, width: x.length, height: y.length }, &mut out, (x.offset, y.offset));
     out
@@ -61,12 +81,15 @@ pub(crate) struct CentreAxis {
 }
 
 impl CentreAxis {
-    pub fn new(image: u32, crop: u32) -> Self {
-        if image < crop {
-            return Self { start: 0, length: image, offset: (crop - image) / 2 };
+    pub fn new(image: u32, crop: u32, rule: CropRule) -> Self {
+        let margin = image.abs_diff(crop);
+        match (rule, image < crop) {
+            (CropRule::Torchvision, true) => Self { start: 0, length: image, offset: margin / 2 },
+            (CropRule::Transformers, true) => Self { start: 0, length: image, offset: margin.div_ceil(2) },
+            // half to even: of an odd margin's two middles the even one
+            (CropRule::Torchvision, false) => Self { start: margin / 2 + u32::from(margin % 4 == 3), length: crop, offset: 0 },
+            (CropRule::Transformers, false) => Self { start: margin / 2, length: crop, offset: 0 },
         }
-        let start = (f64::from(image - crop) / 2.0).round_ties_even() as u32;
-        Self { start, length: crop, offset: 0 }
     }
 }
 
@@ -95,9 +118,10 @@ mod tests {
     }
 
     #[test]
-    fn the_middle_rounds_half_to_even() {
-        let starts: Vec<u32> = (4..10).map(|n| CentreAxis::new(n, 4).start).collect();
-        assert_eq!(starts, [0, 0, 1, 2, 2, 2]);
+    fn the_middle_of_an_odd_margin_is_the_even_one_or_the_first() {
+        let starts = |rule| (4..12).map(|n| CentreAxis::new(n, 4, rule).start).collect::<Vec<u32>>();
+        assert_eq!(starts(CropRule::Torchvision), [0, 0, 1, 2, 2, 2, 3, 4]);
+        assert_eq!(starts(CropRule::Transformers), [0, 0, 1, 1, 2, 2, 3, 3]);
         assert_eq!(center_crop(&numbered(7, 9), 4, 4).get_pixel(0, 0).0, [2, 2, 1]);
     }
 

@@ -26,7 +26,7 @@ mod resize;
 
 pub use blur::gaussian_blur;
 pub use colour::{brightness, contrast, grey, luma, saturation};
-pub use crop::{Region, center_crop, crop};
+pub use crop::{CropRule, Region, center_crop, crop};
 pub use filter::Resample;
 pub use flip::flip_horizontal;
 pub use hue::hue;
