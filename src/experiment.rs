@@ -16,6 +16,7 @@ use crate::embed::{self, FeatureCache, Outputs};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount};
 use crate::files::save_atomically;
+use crate::inputs::Inputs;
 use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
@@ -85,6 +86,11 @@ impl Experiment {
         let (train, test) = scenes::demo_sets(DEMO_PICTURES);
         let config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
         Ok(Self { config, ..Self::new(clip, scenes::text_set()?, train.cached(1 << 30), test.cached(1 << 30)) })
+    }
+
+    /// What was understood of the model, the pictures, the classes and the texts: look at it before [`run`](Self::run).
+    pub fn inputs(&self) -> Inputs {
+        Inputs::new(&self.clip).with_set("train", &self.train).with_set("test", &self.test).with_texts(&self.texts)
     }
 
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.

@@ -74,6 +74,7 @@ pub mod experiment;
 pub mod files;
 pub mod gallery;
 pub mod hub;
+pub mod inputs;
 mod isa;
 pub mod lafter;
 pub mod nn;

@@ -3,9 +3,11 @@
 
 mod attention;
 mod confidence;
+mod sheet;
 
 pub use attention::{class_attention, prompt_attention};
 pub use confidence::{confidence, teacher_confidences};
+pub use sheet::{SampleSheet, sample_sheet};
 
 use std::path::Path;
 

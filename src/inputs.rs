@@ -1,0 +1,229 @@
+//! [`Inputs`]: what was understood of a run's inputs, shown before anything is computed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::clip::Clip;
+use crate::data::{Dataset, Findings};
+use crate::describe::{Source, TextSet};
+
+/// Class names that the block lists; longer lists show the first and the last.
+const LISTED: usize = 8;
+
+/// What was understood of a run's inputs: the model, the sets of pictures, the classes, how a prompt reads, and what is unusual.
+///
+/// Nothing is computed for it but counts. Commands print it before they begin, `lafter check` prints nothing else, and
+/// `report.json` keeps it under `inputs`.
+///
+/// ```
+/// # fn main() -> lafter::Result<()> {
+/// use lafter::{clip::Clip, data::scenes, inputs::Inputs};
+/// let (clip, (train, test)) = (Clip::demo()?, scenes::demo_sets(2));
+/// let inputs = Inputs::new(&clip).with_set("train", &train).with_set("test", &test).with_texts(&scenes::text_set()?);
+/// println!("{inputs}");
+/// assert_eq!(inputs.sets[0].pictures, 1500);
+/// # Ok(()) }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The model and where its settings came from, one line each.
+    pub model: Vec<String>,
+    /// The sets of pictures.
+    pub sets: Vec<SetInput>,
+    /// How many classes there are.
+    pub classes: usize,
+    /// Their names, as the block lists them: all of a short list, the first and the last of a long one.
+    pub class_names: String,
+    /// Which texts there are, in words; empty where there are none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub texts: String,
+    /// Three texts as the text tower will read them, of the first, the middle and the last class.
+    pub prompts: Vec<String>,
+    /// What is unusual, one line each.
+    pub notices: Vec<String>,
+}
+
+/// What was understood of one set of pictures.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SetInput {
+    /// What it is for: `train`, `test`, `images`.
+    pub name: String,
+    /// Where the pictures come from.
+    pub origin: String,
+    /// How many pictures were taken.
+    pub pictures: usize,
+    /// How many of them have a label.
+    pub labeled: usize,
+    /// Classes that have pictures.
+    pub classes: usize,
+    /// The class with the fewest pictures, of those that have some, and their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub smallest: Option<(String, usize)>,
+    /// The class with the most pictures, and their number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub largest: Option<(String, usize)>,
+    /// The rule that chose the pictures among several splits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Files that were left out, by ending ("" for none).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub left_out: BTreeMap<String, usize>,
+}
+
+impl Inputs {
+    /// The model alone.
+    pub fn new(clip: &Clip) -> Self {
+        Self { model: model(clip), notices: clip.notices().to_vec(), ..Self::default() }
+    }
+
+    /// Adds a set of pictures under the name that tells what it is for. The classes are those of the last labeled set, unless
+    /// texts name them.
+    pub fn with_set(mut self, name: &str, set: &Dataset) -> Self {
+        let Findings { rule, left_out, notices } = set.findings();
+        let mut counts = vec![0usize; set.classes().len()];
+        for label in (0..set.len()).filter_map(|i| set.label(i)) {
+            if let Some(count) = counts.get_mut(label) {
+                *count += 1;
+            }
+        }
+        let labeled: usize = counts.iter().sum();
+        let present: Vec<(usize, usize)> = counts.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect();
+        let named = |&(label, count): &(usize, usize)| (set.classes()[label].clone(), count);
+        self.notices.extend(notices.into_iter().map(|notice| format!("{name}: {notice}")));
+        if labeled > 0 {
+            self.notices.extend(coverage(name, set, &counts, present.len()));
+            self.name_classes(set.classes());
+        }
+        if labeled > 0 && labeled < set.len() {
+            self.notices.push(format!("{name}: {} of {} pictures have no label", set.len() - labeled, set.len()));
+        }
+        self.sets.push(SetInput {
+            name: name.into(),
+            origin: set.origin(),
+            pictures: set.len(),
+            labeled,
+            classes: present.len(),
+            smallest: present.iter().min_by_key(|(_, count)| *count).map(named),
+            largest: present.iter().rev().max_by_key(|(_, count)| *count).map(named),
+            rule,
+            left_out,
+        });
+        self
+    }
+
+    /// Adds the texts of the classes, with three of the prompts made of them.
+    pub fn with_texts(self, texts: &TextSet) -> Self {
+        let of_class = |class: usize| {
+            let sentences =
+                || texts.labels().iter().zip(texts.sources()).zip(texts.sentences()).filter(move |((label, _), _)| **label == class);
+            let template = sentences().find(|((_, source), _)| **source == Source::Template);
+            template.or_else(|| sentences().next()).map(|(_, sentence)| sentence.clone())
+        };
+        let prompts: Vec<String> = thirds(texts.classes().len()).into_iter().filter_map(of_class).collect();
+        Self { texts: texts.summary(), ..self }.with_prompts(texts.classes(), &prompts)
+    }
+
+    /// Adds the classes, and prompts as they will be read.
+    pub fn with_prompts(mut self, classes: &[String], prompts: &[String]) -> Self {
+        self.name_classes(classes);
+        self.prompts = prompts.to_vec();
+        self
+    }
+
+    fn name_classes(&mut self, classes: &[String]) {
+        self.classes = classes.len();
+        self.class_names = match classes {
+            [first @ .., last] if classes.len() > LISTED => format!("{}, …, {last}", first[..LISTED - 1].join(", ")),
+            all => all.join(", "),
+        };
+    }
+}
+
+/// The model in a line: what it is called, how large it is, where it computes.
+fn model(clip: &Clip) -> Vec<String> {
+    let parameters = clip.parameter_count() as f64 / 1e6;
+    vec![format!("{}: {parameters:.1} M parameters, {} pixels, {:?}", clip.id(), clip.preprocess().side(), clip.dtype())]
+}
+
+/// First, middle and last index of `n`.
+pub fn thirds(n: usize) -> Vec<usize> {
+    let mut indices = vec![0, n / 2, n.saturating_sub(1)];
+    indices.dedup();
+    indices.truncate(n);
+    indices
+}
+
+/// Says so where a labeled set has pictures of one class alone, or of only some of the classes.
+fn coverage(name: &str, set: &Dataset, counts: &[usize], present: usize) -> Option<String> {
+    let missing: Vec<&str> = counts.iter().zip(set.classes()).filter(|(count, _)| **count == 0).map(|(_, class)| class.as_str()).collect();
+    if counts.len() == 1 {
+        return Some(format!("{name}: there is only one class, {}: every answer is right, so an accuracy says nothing", set.classes()[0]));
+    }
+    let shown = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = if missing.len() > 3 { ", …" } else { "" };
+    (!missing.is_empty()).then(|| format!("{name}: only {present} of {} classes have pictures; none of {shown}{more}", counts.len()))
+}
+
+impl SetInput {
+    /// One line: `1,500 pictures, 10 classes of 40 (cat) to 60 (dog)`.
+    fn counts(&self) -> String {
+        let pictures = format!("{} {}", thousands(self.pictures), if self.pictures == 1 { "picture" } else { "pictures" });
+        match (&self.smallest, &self.largest) {
+            (Some((small, fewest)), Some((large, most))) if fewest < most => {
+                let (fewest, most) = (thousands(*fewest), thousands(*most));
+                format!("{pictures}, {} classes of {fewest} ({small}) to {most} ({large})", thousands(self.classes))
+            }
+            (Some((_, each)), Some(_)) => format!("{pictures}, {} classes of {}", thousands(self.classes), thousands(*each)),
+            _ => format!("{pictures}, without labels"),
+        }
+    }
+}
+
+/// 1500 as 1,500.
+fn thousands(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// The block: a word on the left for each part, its lines on the right; notices last, each with `note:` before it.
+impl fmt::Display for Inputs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut parts: Vec<(String, Vec<String>)> = vec![("model".into(), self.model.clone())];
+        for set in &self.sets {
+            let mut lines = vec![format!("{}: {}", set.origin, set.counts())];
+            lines.extend(set.rule.clone());
+            let findings = Findings { left_out: set.left_out.clone(), ..Findings::default() };
+            lines.extend(findings.left_out_by_ending().map(|counts| format!("left out by ending: {counts}")));
+            parts.push((set.name.clone(), lines));
+        }
+        if self.classes > 0 {
+            parts.push(("classes".into(), vec![format!("{}: {}", thousands(self.classes), self.class_names)]));
+        }
+        if !self.texts.is_empty() {
+            parts.push(("texts".into(), vec![self.texts.clone()]));
+        }
+        parts.push(("prompts".into(), self.prompts.iter().map(|prompt| format!("\"{prompt}\"")).collect()));
+        let mut lines = Vec::new();
+        for (part, texts) in parts {
+            lines.extend(texts.iter().enumerate().map(|(i, text)| format!("{:8} {text}", if i == 0 { part.as_str() } else { "" })));
+        }
+        lines.extend(self.notices.iter().map(|notice| format!("note: {notice}")));
+        f.write_str(&lines.join("\n"))
+    }
+}
+
+impl Inputs {
+    /// Shows the block in a notebook (called by evcxr).
+    pub fn evcxr_display(&self) {
+        println!("EVCXR_BEGIN_CONTENT text/plain\n{self}\nEVCXR_END_CONTENT");
+    }
+}
