@@ -117,6 +117,7 @@ impl Experiment {
 
     fn stages(&self, folder: Option<&RunFolder>, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
         let mut report = Report::new(self.settings(), self.config.seed, device_name(self.clip.device()));
+        report.extra.insert("inputs".into(), json!(self.inputs()));
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
 

@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clip::Clip;
+use crate::clip::{Clip, ClipSummary};
 use crate::data::{Dataset, Findings};
 use crate::describe::{Source, TextSet};
 
@@ -141,10 +141,14 @@ impl Inputs {
     }
 }
 
-/// The model in a line: what it is called, how large it is, where it computes.
+/// The model in two lines: what it is, and how pictures and texts reach it.
 fn model(clip: &Clip) -> Vec<String> {
+    let ClipSummary { layout, weights, image_settings, tokenizer, end_of_text } = clip.summary();
     let parameters = clip.parameter_count() as f64 / 1e6;
-    vec![format!("{}: {parameters:.1} M parameters, {} pixels, {:?}", clip.id(), clip.preprocess().side(), clip.dtype())]
+    vec![
+        format!("{}: {layout}, {weights}, {parameters:.1} M parameters", clip.id()),
+        format!("pictures: {image_settings}; texts: {tokenizer}, read {end_of_text}"),
+    ]
 }
 
 /// First, middle and last index of `n`.

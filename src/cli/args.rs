@@ -47,6 +47,9 @@ pub enum Command {
     /// Both stages on your own data
     #[command(after_help = RUN_EXAMPLES)]
     Run(Box<RunArgs>),
+    /// What a run would understand of its inputs, and a sheet of its pictures; nothing is computed
+    #[command(after_help = CHECK_EXAMPLES)]
+    Check(Box<CheckArgs>),
     /// CLIP without any training (eq. 1) on a labeled test set
     #[command(after_help = "Example:\n  lafter zero-shot --model openai/clip-vit-base-patch32 --test labeled/")]
     ZeroShot(ZeroShotArgs),
@@ -80,6 +83,14 @@ Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
   lafter run … --out out --resume      continues a stopped run";
+
+const CHECK_EXAMPLES: &str = "\
+Shows the model and where its settings came from, the pictures that were taken and left out, the split rule, the classes and
+their counts, three prompts as they will be read, and what is unusual. The sheet shows pictures as the model sees them.
+
+Examples:
+  lafter check --model openai/clip-vit-base-patch32 --train photos/ --test labeled/
+  lafter check --model ./my-clip --test hf:owner/name --classes names.txt --sheet sheet.png";
 
 const ABLATE_EXAMPLES: &str = "\
 Fields are those of report.json's config: text.epochs, text.noise, text.learning_rate, image.epochs, image.prompts,
@@ -138,6 +149,31 @@ pub struct TestArgs {
     pub classes: ClassArgs,
     #[command(flatten)]
     pub split: SplitArgs,
+}
+
+#[derive(Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// Unlabeled images
+    #[arg(long, value_name = "DATA")]
+    pub train: Option<String>,
+    /// Labeled images
+    #[arg(long, value_name = "DATA")]
+    pub test: Option<String>,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    #[command(flatten)]
+    pub split: SplitArgs,
+    /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
+    #[arg(long, value_name = "FILE")]
+    pub descriptions: Option<PathBuf>,
+    /// Templates, one per line with {} for the class name [default: seven general ones]
+    #[arg(long, value_name = "FILE")]
+    pub templates: Option<PathBuf>,
+    /// Where the sheet of pictures goes, a .png or .svg file
+    #[arg(long, value_name = "FILE", default_value = "lafter-out/check.png")]
+    pub sheet: PathBuf,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

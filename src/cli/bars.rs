@@ -5,7 +5,7 @@ use lafter::progress::{Event, TimeLeft, in_words};
 
 use super::say::note;
 
-/// Draws one bar per stage on standard error; silent where `quiet` or where there is no terminal (notices remain).
+/// Draws one bar per stage on standard error; silent where `quiet` or where there is no terminal; notices remain.
 pub struct Bars {
     bar: Option<ProgressBar>,
     left: TimeLeft,
@@ -18,8 +18,10 @@ impl Bars {
     }
 
     pub fn show(&mut self, event: &Event) {
-        if self.quiet {
-            return;
+        match event {
+            Event::Notice(_) => {}
+            _ if self.quiet => return,
+            _ => {}
         }
         match event {
             Event::Started { stage, total, unit } => {

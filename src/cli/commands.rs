@@ -7,11 +7,13 @@ use lafter::clip::{Clip, ClipLoader, save_tensors};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::eval::Evaluation;
+use lafter::inputs::Inputs;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier, embed as embedding};
 use serde_json::json;
 
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
+use super::check;
 use super::say::{note, say};
 
 /// The device that was chosen; on a GPU with TF32 where that was chosen, too.
@@ -56,6 +58,8 @@ pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let clip = load(&args.model, common, &mut bars)?;
     let test = open(&args.test, &mut bars)?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
+    let inputs = Inputs::new(&clip).with_set("test", &test).with_prompts(test.classes(), &check::prompts(&templates, test.classes()));
+    check::show(&inputs, common);
     let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
     let logits = |pixels: &candle_core::Tensor| classifier.logits(&clip.encode_image(pixels)?);
     let outputs = embedding::images(&test, clip.preprocess(), clip.device(), embedding::BATCH, "zero-shot", |e| bars.show(e), logits)?;
@@ -67,6 +71,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
     let test = open(&args.test, &mut bars)?.with_classes(&names)?;
+    check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
     print_evaluation("lafter", &lafter.evaluate(&test, |event| bars.show(event))?, common)
 }
 
@@ -114,6 +119,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         (Some(spec), _) => {
             let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::default() };
             let dataset = data::open_with(spec, &options, |event| bars.show(event))?;
+            check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
             let encode = |pixels: &candle_core::Tensor| clip.encode_image(pixels);
             let outputs = embedding::images(
                 &dataset,

@@ -3,6 +3,7 @@
 mod ablate;
 mod args;
 mod bars;
+mod check;
 mod commands;
 mod describe;
 mod describe_args;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::ZeroShot(args) => commands::zero_shot(args, &cli.common),
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
         Command::Predict(args) => commands::predict(args, &cli.common),
+        Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),
         Command::Describe(args) => describe::describe(*args, &cli.common),

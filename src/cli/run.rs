@@ -15,8 +15,9 @@ use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
+use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
-use super::say::{note, say};
+use super::say::say;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -47,23 +48,22 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     let limit = |set: &Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n)).cached_in(&cache);
     (experiment.train, experiment.test) = (limit(&experiment.train, args.limit_train), limit(&experiment.test, args.limit_test));
     if args.templates.is_some() || args.descriptions.is_some() {
-        experiment.texts = texts(args, experiment.test.classes())?;
+        experiment.texts = texts(args.templates.as_deref(), args.descriptions.as_deref(), experiment.test.classes())?;
     }
     configure(args, &mut experiment.config);
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
         bars.show(&Event::Notice(notice));
     }
     experiment.cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
-    if !common.json {
-        print_inputs(&experiment);
-    }
+    check::show(&experiment.inputs(), common);
     Ok(experiment)
 }
 
-fn texts(args: &SetupArgs, classes: &[String]) -> Result<TextSet> {
-    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
+/// The texts of the classes: the user's templates or the general ones, and descriptions where there are some.
+pub fn texts(templates: Option<&Path>, descriptions: Option<&Path>, classes: &[String]) -> Result<TextSet> {
+    let templates = templates.map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
     let texts = TextSet::new(classes)?.with_templates(&templates);
-    match &args.descriptions {
+    match descriptions {
         Some(file) => texts.with_descriptions(&Descriptions::read(file)?),
         None => Ok(texts),
     }
@@ -82,11 +82,7 @@ fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(D
         None => ClassNames::new(test.classes())?,
     };
     let test = test.with_classes(&names)?;
-    // labels of the training images are for analysis only, so labels that do not fit are no reason to stop
-    let train = train.with_classes(&names).unwrap_or_else(|error| {
-        bars.show(&Event::Notice(format!("the training images' own labels are left aside: {error}")));
-        train.unlabeled()
-    });
+    let train = with_classes_or_unlabeled(train, &names, |notice| bars.show(&Event::Notice(notice)));
     Ok((train, test))
 }
 
@@ -128,11 +124,6 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     }
 }
 
-fn print_inputs(experiment: &Experiment) {
-    let Experiment { clip, train, test, texts, .. } = experiment;
-    note(format_args!("{clip:?}\ntrain: {train:?}, labels never used\ntest:  {test:?}\ntexts: {}", texts.summary()));
-}
-
 /// `$XDG_CACHE_HOME/lafter`, or `~/.cache/lafter`.
 fn default_cache() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
@@ -143,9 +134,7 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
-    if !common.json {
-        print_inputs(&experiment);
-    }
+    check::show(&experiment.inputs(), common);
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
 }
 
