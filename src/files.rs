@@ -41,7 +41,10 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 }
 
 /// A UTF-8 file without its byte-order mark.
-pub(crate) fn read_text(path: &Path) -> Result<String> {
+///
+/// # Errors
+/// [`Error::Io`] with the path; [`Error::Text`] where it is not UTF-8, with the place.
+pub fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
         Error::Text(format!("{}: byte {} is not UTF-8: save the file as UTF-8", path.display(), e.utf8_error().valid_up_to()))

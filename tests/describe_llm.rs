@@ -328,3 +328,84 @@ fn an_endpoint_alone_as_in_a_cell() {
     let error = model.generate(&Request::new("Is it?", &Settings::chat())).unwrap_err();
     assert!(matches!(error, lafter::Error::Unanswered(_)), "{error}");
 }
+
+#[test]
+fn a_server_that_loads_its_model_is_waited_for() {
+    let stub = Stub::start(|ask| match ask.before {
+        0 => Act::Status(503, "", r#"{"error": {"code": 503, "message": "Loading model", "type": "unavailable_error"}}"#.into()),
+        _ => Act::Say("An owl has large eyes.".into()),
+    });
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--retries", "0"]);
+    let output = run.run();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stderr);
+    assert!(said.contains("loads its model (status 503: Loading model): waiting for it, 30 minutes at most"), "{said}");
+}
+
+#[test]
+fn answers_too_long_or_too_slow_name_the_limit() {
+    let stub = Stub::start(|_| Act::Raw(vec![b' '; (8 << 20) + 1]));
+    let one = |retries: &str| {
+        let run = Run::new(&stub, "owl\n", &["--completions", "1", "--timeout", "20", "--retries", retries, "--concurrency", "1"]);
+        std::fs::write(run.path("q.txt"), "Describe {}.\n").unwrap();
+        Run { extra: [run.extra.clone(), vec!["--queries".into(), run.path("q.txt").display().to_string()]].concat(), ..run }
+    };
+    refused(&one("3").run(), 1, &["longer than 8 MiB"]);
+    assert_eq!(stub.requests(), 1, "what is too long once will be again");
+    stub.behave(|_| Act::Drip);
+    let slow = one("0");
+    let slow = Run { extra: slow.extra.iter().map(|word| if word == "20" { "0.5".into() } else { word.clone() }).collect(), ..slow };
+    refused(&slow.run(), 1, &["no answer within 0.5 s", "--timeout"]);
+    stub.behave(|_| Act::Raw(vec![b' '; 100]));
+    refused(&one("0").run(), 1, &["answer is empty"]);
+}
+
+#[test]
+fn a_query_in_the_address_goes_with_every_request() {
+    let stub = Stub::start(|ask| {
+        assert_eq!(ask.path, "/openai/deployments/d/chat/completions?api-version=2024-02-01");
+        assert_eq!(ask.authorization, None, "the key goes in a header of Azure's");
+        Act::Say("An owl has large eyes.".into())
+    });
+    let mut run = Run::new(&stub, "owl\n", &["--completions", "1"]);
+    run.address += "/openai/deployments/d/chat/completions?api-version=2024-02-01";
+    assert!(run.good().contains("1 descriptions of 1 classes"));
+}
+
+#[test]
+fn what_models_leave_around_an_answer_goes() {
+    let stub = Stub::start(|ask| {
+        let good = "An owl has large eyes.";
+        Act::Finish(
+            match ask.body["seed"].as_u64().unwrap_or(0) % 5 {
+                0 => format!("{good}</s>"),
+                1 => format!("<thinking>They want one.</thinking>{good}"),
+                2 => format!("{{\"descriptions\": [\"{good}\"]}}"),
+                3 => "<think>I should".into(),
+                _ => String::new(),
+            },
+            if ask.body["seed"].as_u64().unwrap_or(0) % 5 == 3 { "length" } else { "content_filter" },
+        )
+    });
+    let run = Run::new(&stub, "owl\n", &["--completions", "5", "--json"]);
+    let json: Value = serde_json::from_str(&run.good()).unwrap();
+    let counts = ["answers", "kept", "unfinished", "refusals", "duplicates"].map(|name| json["cleaning"][name].as_u64().unwrap());
+    assert_eq!(counts, [25, 1, 5, 5, 14]);
+    // thoughts took all the tokens
+    stub.behave(|_| Act::Finish(String::new(), "length"));
+    refused(&Run::new(&stub, "owl\n", &["--completions", "1"]).run(), 1, &["limit of 50 tokens", "--max-tokens"]);
+}
+
+#[test]
+fn json_can_name_paths_that_are_no_text() {
+    use std::os::unix::ffi::OsStrExt;
+    let stub = Stub::start(|_| Act::Say("An owl has large eyes.".into()));
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--json"]);
+    let out = run.dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.json"));
+    let mut command = llm_stub::run::lafter();
+    command.arg("describe").arg("--classes").arg(run.path("names.txt")).arg("--out").arg(&out);
+    let output = command.args(["--endpoint", &run.address, "--llm", "stub"]).args(&run.extra).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let json: Value = serde_json::from_str(&text(&output.stdout)).unwrap();
+    assert!(json["out"].as_str().unwrap().contains("caf\u{fffd}.json") && out.exists());
+}

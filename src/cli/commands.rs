@@ -7,6 +7,7 @@ use lafter::clip::{Clip, ClipLoader, save_tensors};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::eval::Evaluation;
+use lafter::files::read_text;
 use lafter::inputs::Inputs;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier, embed as embedding};
 use serde_json::json;
@@ -38,6 +39,11 @@ fn open(args: &TestArgs, bars: &mut Bars) -> Result<Dataset> {
         None => Ok(dataset),
         Some(file) => dataset.with_classes(&read_class_names(file)?),
     }
+}
+
+/// A path as JSON can hold it: bytes that are not UTF-8 become U+FFFD.
+pub fn shown(path: &std::path::Path) -> String {
+    path.display().to_string()
 }
 
 pub fn print(value: &serde_json::Value) {
@@ -97,7 +103,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         let percent = |i: &usize| 100.0 * f64::from(prediction.probabilities[*i]);
         if common.json {
             let top: Vec<_> = order.iter().map(|i| json!({ "class": lafter.classes()[*i], "percent": percent(i) })).collect();
-            results.push(json!({ "image": path, "class": prediction.class, "top": top }));
+            results.push(json!({ "image": shown(path), "class": prediction.class, "top": top }));
         } else {
             let top: Vec<String> = order.iter().map(|i| format!("{} {:.1} %", lafter.classes()[*i], percent(i))).collect();
             say(format_args!("{}: {}", path.display(), top.join(", ")));
@@ -139,8 +145,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
             outputs.rows
         }
         (None, Some(file)) => {
-            let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
-            let lines: Vec<String> = text.lines().map(str::to_string).collect();
+            let lines: Vec<String> = read_text(file)?.lines().map(str::to_string).collect();
             if lines.is_empty() {
                 return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
@@ -153,7 +158,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
     if common.json {
-        print(&json!({ "features": shape, "file": args.out }));
+        print(&json!({ "features": shape, "file": shown(&args.out) }));
     } else {
         say(format_args!("features {shape:?} written to {}", args.out.display()));
     }

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lafter::describe::generate::{
-    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, beside, meta_request,
-    queries_of, random_words, write,
+    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, ask_once, beside,
+    meta_request, queries_of, random_words, write,
 };
 use lafter::describe::{ClassNames, Descriptions, read_class_names};
 use lafter::eval::to_json;
@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::args::Common;
 use super::bars::Bars;
-use super::commands::print;
+use super::commands::{print, shown};
 use super::describe_args::{DescribeArgs, QueryArgs, SourceArgs, Style};
 use super::say::say;
 
@@ -29,7 +29,7 @@ const MOST_META: usize = 1000;
 pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let classes = read_class_names(&args.classes)?;
-    report_classes(&classes, &mut bars);
+    report_classes(&args, &classes, &mut bars);
     if args.dry_run {
         return dry_run(&args, &classes, common);
     }
@@ -59,13 +59,15 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
     finish(&args, generator.as_ref(), &plan, &mut journal, Keep::First, out, common, &mut bars)
 }
 
-fn report_classes(classes: &ClassNames, bars: &mut Bars) {
+fn report_classes(args: &DescribeArgs, classes: &ClassNames, bars: &mut Bars) {
     let (blank, twice) = (classes.blank_lines(), classes.duplicates());
     if blank > 0 {
         bars.show(&Event::Notice(format!("empty lines of the class file left out: {blank}")));
     }
     if twice > 0 {
-        let text = format!("class names that repeat an earlier one: {twice}; they share its answers, and the output is a list by index");
+        // a model cannot tell them apart; a file by index can
+        let shared = if args.source.from.is_some() { "" } else { "they share its answers, and " };
+        let text = format!("class names that repeat an earlier one: {twice}; {shared}the output is a list by index");
         bars.show(&Event::Notice(text));
     }
 }
@@ -101,7 +103,9 @@ fn open(args: &DescribeArgs, out: &Path, bars: &mut Bars) -> Result<Journal> {
         bars.show(&Event::Notice("the journal's last line was torn: it was cut off and will be asked again".into()));
     }
     if damaged > 0 {
-        bars.show(&Event::Notice(format!("{damaged} lines of the journal cannot be read: their answers will be asked again")));
+        bars.show(&Event::Notice(format!(
+            "{damaged} lines of the journal cannot be read, or do not belong to their key: their answers will be asked again"
+        )));
     }
     Ok(journal)
 }
@@ -162,7 +166,7 @@ fn queries(
     let key = request.key(generator.model());
     if !journal.contains(key) {
         bars.show(&Event::Notice(format!("asking {} for {} queries about {about}", generator.model(), args.meta_queries)));
-        let answer = generator.generate(&request).map_err(|e| match e {
+        let answer = ask_once(generator, &request, |event| bars.show(event)).map_err(|e| match e {
             Error::Unanswered(why) => Error::Llm(format!("no queries, because {why}: run again, or use --style lafter")),
             other => other,
         })?;
@@ -208,7 +212,7 @@ fn print_result(model: &str, asked: &Asked, collected: &Collected, classes: usiz
     if common.json {
         let Collected { counts, empty_classes } = collected;
         print(&json!({
-            "out": out, "trace": trace, "journal": journal, "model": model, "asked": asked, "cleaning": counts, "classes": classes,
+            "out": shown(out), "trace": shown(&trace), "journal": shown(journal), "model": model, "asked": asked, "cleaning": counts, "classes": classes,
             "empty_classes": empty_classes,
         }));
         return;
@@ -231,7 +235,9 @@ fn control(count: usize, classes: &ClassNames, out: &Path, common: &Common) -> R
     save_atomically(beside(out, "trace"), format!("{trace}\n").as_bytes())?;
     save_atomically(out, json.as_bytes())?;
     if common.json {
-        print(&json!({ "out": out, "trace": beside(out, "trace"), "classes": classes.len(), "sentences": texts.sentence_count() }));
+        print(
+            &json!({ "out": shown(out), "trace": shown(&beside(out, "trace")), "classes": classes.len(), "sentences": texts.sentence_count() }),
+        );
     } else {
         say(format_args!("{} sentences with random words for {} classes: {}", texts.sentence_count(), classes.len(), out.display()));
     }

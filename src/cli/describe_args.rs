@@ -87,7 +87,8 @@ pub struct SourceArgs {
     /// Seconds that one answer may take
     #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true)]
     pub timeout: f64,
-    /// How often a request is retried after 429, 5xx, timeouts and broken connections
+    /// How often a request is retried after 429, 5xx, timeouts and broken connections; a server that still loads its model is
+    /// waited for besides, up to 30 minutes
     #[arg(long, value_name = "N", default_value_t = 6)]
     pub retries: usize,
     /// Parameters that the server refuses: they are not sent

@@ -38,6 +38,8 @@ pub enum Act {
     Cut,
     /// These bytes as body.
     Raw(Vec<u8>),
+    /// A good answer of which a byte comes every tenth of a second.
+    Drip,
     /// The connection ends without an answer.
     Drop,
     /// No answer, ever.
@@ -146,7 +148,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Beh
         stream.write_all(&[head.as_bytes(), body].concat())
     };
     let good = |text: &str, finish: &str| {
-        let chat = ask.path.ends_with("/chat/completions");
+        let chat = ask.path.contains("/chat/completions");
         let choice = if chat {
             json!({ "message": { "content": text }, "finish_reason": finish })
         } else {
@@ -179,6 +181,14 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Beh
             send(200, "", body.len(), &body[..body.len() / 2])?;
             stream.shutdown(std::net::Shutdown::Both)?;
             return Ok(false);
+        }
+        Act::Drip => {
+            let body = good("A sentence that never comes to its end.", "stop");
+            send(200, "", body.len(), &body[..1])?;
+            for byte in &body[1..] {
+                std::thread::sleep(Duration::from_millis(100));
+                stream.write_all(&[*byte])?;
+            }
         }
         Act::Drop => {
             stream.shutdown(std::net::Shutdown::Both)?;

@@ -4,20 +4,23 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::sync_channel;
-use std::time::Instant;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::generator::Generator;
 use super::journal::Journal;
 use super::plan::Plan;
-use super::request::Key;
+use super::request::{Answer, Key, Request};
 use crate::error::{Error, Result};
 use crate::progress::{Event, interrupted, watched};
 
 /// Consecutive failures after which a run stops: then it is not the single request that is at fault.
 const IN_A_ROW: usize = 16;
+
+/// How often a generator is asked for news.
+const TICK: Duration = Duration::from_millis(250);
 
 /// Each request in flight takes a thread, and no server answers more at a time.
 const MOST_AT_ONCE: usize = 1024;
@@ -97,7 +100,14 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
         }
         drop(sender);
         let mut in_a_row = 0;
-        for outcome in outcomes {
+        loop {
+            let outcome = outcomes.recv_timeout(TICK);
+            generator.news().into_iter().for_each(|line| events(&Event::Notice(line)));
+            let outcome = match outcome {
+                Ok(outcome) => outcome,
+                Err(RecvTimeoutError::Timeout) => continue,
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             match outcome {
                 Ok(()) => (asked.answered, in_a_row) = (asked.answered + 1, 0),
                 Err(Error::Unanswered(why)) => {
@@ -130,6 +140,21 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
         }
         None => Ok(asked),
     }
+}
+
+/// One request by itself, with the generator's news while it is waited for.
+///
+/// # Errors
+/// As [`Generator::generate`].
+pub fn ask_once(generator: &dyn Generator, request: &Request, mut events: impl FnMut(&Event)) -> Result<Answer> {
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| generator.generate(request));
+        while !answer.is_finished() {
+            std::thread::sleep(Duration::from_millis(20));
+            generator.news().into_iter().for_each(|line| events(&Event::Notice(line)));
+        }
+        answer.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })
 }
 
 /// The requests that have to be asked, each key once (4 bytes each), and how many the journal answers already.

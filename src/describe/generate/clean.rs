@@ -6,9 +6,12 @@ use std::str::FromStr;
 use serde::Serialize;
 
 use super::duplicates::Duplicates;
+use super::forms;
 use super::phrases::{is_nonsense, is_refusal, strip_markup, strip_preamble, words};
 use super::request::{Finish, Settings};
 use super::sentences::{first_end, last_end, split};
+use super::thoughts::without_thoughts;
+use super::turns::of_assistant;
 use crate::error::{Error, Result};
 use crate::eval::Table;
 
@@ -47,11 +50,12 @@ pub struct CleanCounts {
     pub kept: usize,
     /// Dropped: answers without text, and lines without a letter.
     pub empty: usize,
-    /// Dropped: lines that decline ("I'm sorry, but …").
+    /// Dropped: lines that decline ("I'm sorry, but …"), and answers that a server or its filter declined to give.
     pub refusals: usize,
-    /// Removed: "Sure! Here is a description:", headings, "Let me know if …".
+    /// Removed: "Sure! Here is a description:", headings, "Let me know if …", what stands around a JSON list.
     pub preambles: usize,
-    /// Dropped: lines that the limit of tokens cut off before their first sentence end.
+    /// Dropped: lines that the limit of tokens cut off before their first sentence end, and answers that it cut off before
+    /// their first word (a model that thinks first).
     pub unfinished: usize,
     /// Shortened: lines that went on after the sentence end.
     pub cut: usize,
@@ -148,18 +152,28 @@ impl ClassCleaner {
     /// The descriptions in one answer; everything else is counted.
     pub fn clean(&mut self, text: &str, finish: Finish, settings: &Settings, counts: &mut CleanCounts) -> Vec<String> {
         counts.answers += 1;
-        let text = without_thoughts(text);
+        if finish == Finish::Refused {
+            counts.refusals += 1;
+            return Vec::new();
+        }
+        let (text, ended) = of_assistant(&without_thoughts(text));
         // some servers leave the stop string in, with what stands behind it in its token
         let stopped = settings.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
-        let text = straight(&text[..stopped.unwrap_or(text.len())]);
+        let forms::Lines { text, whole, bared } = forms::plain(&straight(&text[..stopped.unwrap_or(text.len())]));
+        counts.preambles += usize::from(bared);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        if lines.is_empty() {
-            counts.empty += 1;
+        match finish {
+            _ if !lines.is_empty() => {}
+            Finish::Length => counts.unfinished += 1,
+            _ => counts.empty += 1,
         }
         // where a server does not say why it stopped, a full stop among the stops is the likely reason
-        let whole = stopped.is_some()
-            || finish == Finish::Stop
-            || (finish == Finish::Unknown && settings.stop.iter().any(|stop| stop.contains('.')));
+        let whole = whole.unwrap_or_else(|| {
+            ended
+                || stopped.is_some()
+                || finish == Finish::Stop
+                || (finish == Finish::Unknown && settings.stop.iter().any(|stop| stop.contains('.')))
+        });
         let mut kept = Vec::new();
         for (i, line) in lines.iter().enumerate() {
             let (line, removed) = strip_preamble(&strip_markup(line));
@@ -222,15 +236,6 @@ impl ClassCleaner {
     }
 }
 
-/// Without what reasoning models think before they answer; thoughts without an end are all there is.
-pub(super) fn without_thoughts(text: &str) -> String {
-    match (text.find("<think>"), text.rfind("</think>")) {
-        (_, Some(end)) => text[end + "</think>".len()..].to_string(),
-        (Some(start), None) => text[..start].to_string(),
-        (None, None) => text.to_string(),
-    }
-}
-
 /// Curly quotes straightened (CLIP's first tokenizer did the same), every kind of line end and blank made plain.
 fn straight(text: &str) -> String {
     let plain = |c: char| match c {
@@ -240,8 +245,12 @@ fn straight(text: &str) -> String {
         '\u{a0}' | '\u{202f}' | '\t' => ' ',
         c => c,
     };
-    text.chars().map(plain).filter(|c| *c == '\n' || !c.is_control()).collect()
+    let seen = |c: &char| *c == '\n' || !(c.is_control() || UNSEEN.contains(c));
+    text.chars().map(plain).filter(seen).collect()
 }
+
+/// Characters without width that change a text's tokens: zero-width blanks, byte-order marks, soft hyphens, directions.
+const UNSEEN: [char; 6] = ['\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{200e}', '\u{200f}'];
 
 #[cfg(test)]
 mod tests {
@@ -307,6 +316,32 @@ mod tests {
         assert_eq!(reasons("A boat."), (0, 0, 0, 1));
         assert_eq!(reasons("<think>What is a boat? A boat floats."), (0, 0, 1, 0));
         assert_eq!(clean(Keep::First, "<think>hm</think>\nA boat floats here.", Finish::Stop).0, ["A boat floats here."]);
+    }
+
+    #[test]
+    fn debris_goes_and_the_sentence_stays() {
+        let good = "A small animal has whiskers.";
+        for text in [
+            format!("{good}</s>"),
+            format!("<thinking>They want a sentence.</thinking>\n{good}<|im_end|>\n<|im_start|>user\nMore?"),
+            format!("<|channel|>analysis<|message|>Hm.<|end|><|start|>assistant<|channel|>final<|message|>{good}"),
+            format!("Sure! Here it is:\n```json\n{{\"descriptions\": [\"{good}\"]}}\n```\nLet me know."),
+            format!("| class | description |\n|---|---|\n| cat | {good} |"),
+            format!("<answer>\u{200b}{good}</answer>"),
+            format!("1. **{good}**"),
+            format!("Here is a short description of a cat.\n\n{good}"),
+            format!("Description of a cat: {good}"),
+            format!("{good}\n\nUser: And a dog?\nAssistant: A dog has a long tail."),
+        ] {
+            assert_eq!(clean(Keep::First, &text, Finish::Stop).0, [good], "{text}");
+        }
+        // the list was cut off in its second sentence, whatever the server says
+        let (kept, counts) = clean(Keep::First, &format!("[\"{good}\", \"It has a"), Finish::Stop);
+        assert_eq!((kept.as_slice(), counts.unfinished), (&[good.to_string()][..], 1));
+        let (kept, counts) = clean(Keep::First, &format!("{good}"), Finish::Refused);
+        assert_eq!((kept.len(), counts.refusals), (0, 1));
+        assert_eq!(clean(Keep::First, "<think>A cat has", Finish::Length).1.unfinished, 1);
+        assert_eq!(clean(Keep::First, "", Finish::Length).1.unfinished, 1);
     }
 
     #[test]

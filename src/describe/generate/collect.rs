@@ -63,9 +63,15 @@ fn each(
         let (before, mut cleaner) = (collected.counts.kept, cleaner.class());
         for i in class * plan.per_class()..(class + 1) * plan.per_class() {
             let Some(record) = journal.get(plan.request(i).key(model))? else { continue };
-            for text in cleaner.clean(&record.answer, record.finish, &record.settings, &mut collected.counts) {
-                sentence(class, &text, &record)?;
+            // others' sentences have nothing to do with each other: an end mark in one ends that one
+            let pieces = if plan.drawn() { vec![record.answer.as_str()] } else { record.answer.split('\n').collect() };
+            let answers = collected.counts.answers + 1;
+            for piece in pieces {
+                for text in cleaner.clean(piece, record.finish, &record.settings, &mut collected.counts) {
+                    sentence(class, &text, &record)?;
+                }
             }
+            collected.counts.answers = answers;
         }
         if collected.counts.kept == before {
             collected.empty_classes.push(name.clone());
@@ -73,6 +79,14 @@ fn each(
     }
     if collected.counts.kept == 0 {
         let CleanCounts { answers, empty, nonsense, refusals, unfinished, .. } = collected.counts;
+        if unfinished >= answers {
+            return Err(Error::Text(format!(
+                "the limit of {} tokens cut off all of {answers} answers before their first sentence end: give more --max-tokens (a model \
+                 that thinks before it answers needs 2000), or see {}",
+                plan.settings().max_tokens,
+                journal.path().display()
+            )));
+        }
         return Err(Error::Text(format!(
             "none of {answers} answers holds a usable sentence ({empty} empty, {nonsense} nonsense, {refusals} refusals, {unfinished} unfinished): \
              try another model, more --max-tokens, or look at {}",

@@ -2,9 +2,9 @@
 
 use std::fmt;
 use std::io::Read;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
 
@@ -12,11 +12,21 @@ use super::api_key::ApiKey;
 use super::generator::Generator;
 use super::reply::{Reply, answer_of, one_line};
 use super::request::{Answer, Api, Request};
-use super::retry::{Backoff, wait_of};
+use super::retry::{Backoff, pause, wait_of};
 use crate::error::{Error, Result};
 
 /// The longest body that is read: an answer of a few thousand tokens is a hundredth of it.
 const BODY_LIMIT: u64 = 8 << 20;
+/// How long a server may load its model.
+const LOADING_LIMIT: Duration = Duration::from_secs(30 * 60);
+/// Between two questions whether it is done.
+const LOADING_STEP: Duration = Duration::from_secs(2);
+/// A wait that a server asks for is told from this on.
+const LONG_WAIT: Duration = Duration::from_secs(10);
+/// Lines about waiting are at least this far apart.
+const BETWEEN_NEWS: Duration = Duration::from_secs(60);
+/// Names of parameters of an address that hold a key, or part of one.
+const SECRETS: [&str; 7] = ["key", "token", "secret", "sig", "pass", "auth", "code"];
 
 /// A model behind an OpenAI-compatible server. Cheap to clone; all clones share their connections.
 ///
@@ -31,6 +41,8 @@ const BODY_LIMIT: u64 = 8 << 20;
 pub struct Endpoint {
     /// With `/v1` or what the user gave instead; without a slash at its end.
     base: String,
+    /// `?api-version=2024-02-01` of the address, or nothing; it stands behind every path.
+    query: String,
     /// Scheme, host and port: what errors may show.
     host: String,
     model: String,
@@ -48,25 +60,33 @@ struct State {
     answered: AtomicBool,
     /// It wants the newer name of `max_tokens`.
     max_completion_tokens: AtomicBool,
+    /// What the user should be told, and when something was told last.
+    news: Mutex<(Vec<String>, Option<Instant>)>,
 }
 
 impl Endpoint {
-    /// `url` as its documentation gives it: with or without `/v1`, with or without `/chat/completions`.
+    /// `url` as its documentation gives it: with or without `/v1`, with or without `/chat/completions`, with parameters that
+    /// go with every request (`?api-version=…`).
     ///
     /// # Errors
-    /// [`Error::Usage`] where it is no http or https address, or the model has no name.
+    /// [`Error::Usage`] where it is no http or https address or holds a password or a key, or the model has no name.
     pub fn new(url: &str, model: &str) -> Result<Self> {
-        let url = url.trim().trim_end_matches('/');
-        let url = url.strip_suffix("/chat/completions").or_else(|| url.strip_suffix("/completions")).unwrap_or(url);
+        let (url, query) = url.trim().split_once('?').unwrap_or((url.trim(), ""));
+        let url = url.trim_end_matches('/');
+        let ends = ["/chat/completions", "/completions", "/responses", "/models"];
+        let url = ends.iter().find_map(|end| url.strip_suffix(end)).unwrap_or(url);
         let parts = url.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https"));
         let wrong = || Error::Usage("--endpoint must be an address such as http://localhost:8080/v1 or https://api.openai.com/v1".into());
         let (scheme, rest) = parts.ok_or_else(wrong)?;
         let (authority, path) = rest.split_once('/').map_or((rest, ""), |(authority, path)| (authority, path));
-        if authority.is_empty() || authority.contains(['@', '?', '#', ' ']) || path.contains(['?', '#', ' ']) {
+        let secret = |parameter: &str| SECRETS.iter().any(|word| parameter.split('=').next().unwrap_or("").to_lowercase().contains(word));
+        let odd = |text: &str| text.contains(['#', ' ']);
+        if authority.is_empty() || authority.contains('@') || odd(rest) || odd(query) || query.split('&').any(secret) {
             // a name, password or key inside the address would end up in messages of other libraries
-            let text = "--endpoint must not hold a user name, a password or a `?`: a key comes from the environment, see --key-env";
+            let text = "--endpoint must not hold a user name, a password, a key or a `#`: a key comes from the environment, see --key-env";
             return Err(Error::Usage(text.into()));
         }
+        let query = if query.is_empty() { String::new() } else { format!("?{query}") };
         if model.trim().is_empty() {
             return Err(Error::Usage("--llm must name the model that the server is to use".into()));
         }
@@ -74,7 +94,7 @@ impl Endpoint {
         let host = format!("{scheme}://{authority}");
         let (timeout, retries) = (Duration::from_secs(120), 6);
         let agent = agent(&host, timeout);
-        Ok(Self { base, host, model: model.trim().into(), key: None, timeout, retries, agent, state: Arc::default() })
+        Ok(Self { base, query, host, model: model.trim().into(), key: None, timeout, retries, agent, state: Arc::default() })
     }
 
     /// Sends the key that the environment variable `name` holds with every request. It stays in memory.
@@ -135,14 +155,25 @@ impl Endpoint {
             Api::Chat => "chat/completions",
             Api::Completion => "completions",
         };
-        let mut call = self.agent.post(&format!("{}/{path}", self.base)).set("Content-Type", "application/json");
+        let mut call = self.agent.post(&format!("{}/{path}{}", self.base, self.query)).set("Content-Type", "application/json");
         if let Some(key) = &self.key {
-            call = call.set("Authorization", &format!("Bearer {}", key.expose()));
+            // Azure takes a bearer's token for a token of its directory
+            call = if is_azure(&self.host, &self.query) {
+                call.set("api-key", key.expose())
+            } else {
+                call.set("Authorization", &format!("Bearer {}", key.expose()))
+            };
         }
         match call.send_string(&self.body(request).to_string()) {
             Ok(response) => match read(response) {
                 (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
-                (200..=299, Err(why), _) => Reply::again(why),
+                (200..=299, Err(Unread::TooLong), _) => Reply::Skip(format!(
+                    "{}'s answer is longer than {} MiB, the most that is read: check that this is the right server and model",
+                    self.host,
+                    BODY_LIMIT >> 20
+                )),
+                (200..=299, Err(Unread::TooSlow), _) => Reply::again(self.too_slow()),
+                (200..=299, Err(Unread::Cut(why)), _) => Reply::again(why),
                 (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
             },
             Err(ureq::Error::Status(code, response)) => {
@@ -170,6 +201,7 @@ impl Endpoint {
             429 if said.contains("insufficient_quota") => {
                 Reply::Fatal(format!("says that the quota is used up (status 429{said}): add credit and run again"))
             }
+            503 if is_loading(&said) => Reply::Loading(format!("status {code}{said}")),
             408 | 425 | 429 | 500..=599 => Reply::Again { why: format!("status {code}{said}"), after },
             400 | 422 if said.contains("max_completion_tokens") && !self.state.max_completion_tokens.swap(true, Ordering::SeqCst) => {
                 Reply::Again { why: "max_tokens has another name here".into(), after: Some(Duration::ZERO) }
@@ -200,6 +232,19 @@ impl Endpoint {
         if text.is_empty() { text } else { format!(": {text}") }
     }
 
+    fn too_slow(&self) -> String {
+        format!("no answer within {} s: raise --timeout if it needs longer", self.timeout.as_secs_f64())
+    }
+
+    /// Keeps a line about waiting for [`Generator::news`], unless there was one a moment ago: all requests in flight wait.
+    fn tell(&self, line: String) {
+        let mut news = self.state.news.lock().unwrap_or_else(PoisonError::into_inner);
+        if news.1.is_none_or(|last| last.elapsed() >= BETWEEN_NEWS) {
+            news.0.push(line);
+            news.1 = Some(Instant::now());
+        }
+    }
+
     /// A fault below HTTP. Before the first answer it is the address, after it the network.
     fn fault(&self, fault: &ureq::Transport) -> Reply {
         let io = std::error::Error::source(fault).and_then(|source| source.downcast_ref::<std::io::Error>());
@@ -207,7 +252,7 @@ impl Endpoint {
         let reason = one_line(&self.key.as_ref().map_or(reason.clone(), |key| key.redact(&reason)), 120);
         let known = self.state.answered.load(Ordering::SeqCst);
         if reason.contains("timed out") && (known || fault.kind() == ureq::ErrorKind::Io) {
-            return Reply::again(format!("no answer within {} s: raise --timeout if it needs longer", self.timeout.as_secs_f64()));
+            return Reply::again(self.too_slow());
         }
         match fault.kind() {
             ureq::ErrorKind::Dns if !known => {
@@ -234,9 +279,14 @@ impl Generator for Endpoint {
         8
     }
 
+    fn news(&self) -> Vec<String> {
+        std::mem::take(&mut self.state.news.lock().unwrap_or_else(PoisonError::into_inner).0)
+    }
+
     fn generate(&self, request: &Request) -> Result<Answer> {
         request.settings.validate()?;
         let mut backoff = Backoff::new(request, self.retries);
+        let mut loading = None;
         loop {
             let (why, after) = match self.try_once(request) {
                 Reply::Answer(answer) => {
@@ -245,8 +295,22 @@ impl Generator for Endpoint {
                 }
                 Reply::Fatal(why) => return Err(Error::Llm(format!("{} {why}", self.host))),
                 Reply::Skip(why) => return Err(Error::Unanswered(why)),
+                Reply::Loading(why) => {
+                    let limit = LOADING_LIMIT.as_secs() / 60;
+                    if loading.get_or_insert_with(Instant::now).elapsed() >= LOADING_LIMIT {
+                        let remedy = "look at the server, and repeat the command when it answers";
+                        return Err(Error::Llm(format!("{} still loads its model after {limit} minutes ({why}): {remedy}", self.host)));
+                    }
+                    self.tell(format!("{} loads its model ({why}): waiting for it, {limit} minutes at most", self.host));
+                    pause(LOADING_STEP)?;
+                    continue;
+                }
                 Reply::Again { why, after } => (why, after),
             };
+            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT && backoff.is_left()) {
+                let seconds = wait.as_secs_f64().ceil();
+                self.tell(format!("{} wants to be asked again in {seconds} s ({why}): waiting; Ctrl-C keeps what is there", self.host));
+            }
             if !backoff.wait(after)? {
                 return Err(Error::Unanswered(format!("{} failed {} times: {why}", self.host, self.retries + 1)));
             }
@@ -254,13 +318,39 @@ impl Generator for Endpoint {
     }
 }
 
-/// Status, body as far as the limit, and how long the server wants to be left alone.
-fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, String>, Option<Duration>) {
+/// Why a body was not read.
+enum Unread {
+    TooLong,
+    TooSlow,
+    Cut(String),
+}
+
+/// Status, body, and how long the server wants to be left alone.
+fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, Unread>, Option<Duration>) {
     let code = response.status();
     let after = response.header("retry-after").and_then(|text| wait_of(text, SystemTime::now()));
     let mut body = Vec::new();
-    let read = response.into_reader().take(BODY_LIMIT).read_to_end(&mut body);
-    (code, read.map(|_| body).map_err(|e| format!("the answer was cut off: {}", one_line(&e.to_string(), 80))), after)
+    let read = response.into_reader().take(BODY_LIMIT + 1).read_to_end(&mut body);
+    let body = match read {
+        Ok(_) if body.len() as u64 > BODY_LIMIT => Err(Unread::TooLong),
+        Ok(_) => Ok(body),
+        Err(e) if e.kind() == std::io::ErrorKind::TimedOut || e.to_string().contains("timed out") => Err(Unread::TooSlow),
+        Err(e) => Err(Unread::Cut(format!("the answer was cut off: {}", one_line(&e.to_string(), 80)))),
+    };
+    (code, body, after)
+}
+
+/// True where a server that is there says that its model is not yet: llama.cpp ("Loading model"), Hugging Face's ("is
+/// currently loading"), and others.
+fn is_loading(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["loading", "warming up", "starting up", "initializing", "not ready"].iter().any(|word| said.contains(word))
+}
+
+/// Azure's servers and gateways before them take the key in a header of their own.
+fn is_azure(host: &str, query: &str) -> bool {
+    let name = host_name(host);
+    name.ends_with(".azure.com") || name.ends_with(".azure-api.net") || query.contains("api-version=")
 }
 
 /// Connections of one endpoint. No redirects: a POST sent elsewhere would take the query, and perhaps the key, along.
@@ -315,11 +405,41 @@ mod tests {
             assert_eq!(Endpoint::new(url, "m").unwrap().base, "http://h:1/v1", "{url}");
         }
         assert_eq!(Endpoint::new("https://h/api/openai/", "m").unwrap().base, "https://h/api/openai");
-        for url in ["h:1", "ftp://h", "http://", "http://user:word@h", "https://h/v1?key=sk-1", ""] {
+        for path in ["chat/completions", ""] {
+            let url = format!("https://h/openai/deployments/d/{path}?api-version=2024-02-01");
+            let endpoint = Endpoint::new(&url, "m").unwrap();
+            assert_eq!((endpoint.base.as_str(), endpoint.query.as_str()), ("https://h/openai/deployments/d", "?api-version=2024-02-01"));
+        }
+        let bare = Endpoint::new("http://h:1?", "m").unwrap();
+        assert_eq!((bare.base.as_str(), bare.query.as_str()), ("http://h:1/v1", ""));
+        assert!(
+            is_azure("https://x.openai.azure.com", "") && is_azure("http://h", "?api-version=1") && !is_azure("https://azure.example", "")
+        );
+        for url in [
+            "https://h/v1?api_key=sk-1",
+            "https://h/v1?a=b&access_token=sk-1",
+            "https://h/v1#sk-1",
+            "h:1",
+            "ftp://h",
+            "http://",
+            "http://user:word@h",
+            "https://h/v1?key=sk-1",
+            "",
+        ] {
             let error = Endpoint::new(url, "m").unwrap_err();
             assert!(error.is_usage() && !error.to_string().contains("sk-1") && !error.to_string().contains("word@"), "{error}");
         }
         assert!(Endpoint::new("http://h", " ").is_err());
+    }
+
+    #[test]
+    fn news_come_once_and_not_too_often() {
+        let endpoint = Endpoint::new("http://h", "m").unwrap();
+        endpoint.tell("one".into());
+        endpoint.clone().tell("two".into());
+        assert_eq!(endpoint.news(), ["one"]);
+        assert!(endpoint.news().is_empty());
+        assert!(is_loading(": Loading model") && is_loading(": unavailable_error: Model m is currently loading") && !is_loading(": busy"));
     }
 
     #[test]

@@ -14,6 +14,11 @@ pub trait Generator: Send + Sync {
         1
     }
 
+    /// What the user should know while answers are waited for, each line once: [`ask`](super::ask()) shows them.
+    fn news(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// One answer. May be called from several threads at once.
     ///
     /// # Errors

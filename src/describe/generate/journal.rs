@@ -40,7 +40,8 @@ pub struct Record {
 /// An append-only file of JSON lines with an index of its keys in memory (24 bytes per line; answers stay on disk).
 ///
 /// The file is locked while it is open, so two processes never share one. A last line without its line feed, as a killed
-/// process leaves it, is cut off; damaged lines in the middle are counted and left alone.
+/// process leaves it, is cut off; damaged lines in the middle, and lines whose query, model or settings do not belong to
+/// their key, are counted and left alone.
 ///
 /// ```
 /// use lafter::describe::generate::{Answer, Journal, Request, Settings};
@@ -60,10 +61,21 @@ pub struct Journal {
     torn: bool,
 }
 
-/// What an entry is looked up by; everything else of a line is read when it is needed.
+/// What an entry is looked up by, and what its key is made of; the answer is read when it is needed.
 #[derive(Deserialize)]
 struct Keyed {
     key: Key,
+    query: String,
+    model: String,
+    settings: Settings,
+    completion: usize,
+}
+
+impl Keyed {
+    /// False where the line was edited: it would be taken as the answer to another request.
+    fn belongs(&self) -> bool {
+        self.key == Key::of(&self.query, &self.model, &self.settings, self.completion)
+    }
 }
 
 impl Journal {
@@ -112,9 +124,9 @@ impl Journal {
                 break;
             }
             match serde_json::from_slice::<Keyed>(&line) {
-                Ok(Keyed { key }) => drop(self.index.insert(key, self.length)),
+                Ok(line) if line.belongs() => drop(self.index.insert(line.key, self.length)),
                 Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                Err(_) => self.damaged += 1,
+                _ => self.damaged += 1,
             }
             self.length += read as u64;
         }
@@ -190,7 +202,7 @@ impl Journal {
         self.index.is_empty()
     }
 
-    /// Lines that could not be read, and whether a torn last line was cut off.
+    /// Lines that could not be read or do not belong to their key, and whether a torn last line was cut off.
     pub fn damage(&self) -> (usize, bool) {
         (self.damaged, self.torn)
     }
@@ -236,6 +248,29 @@ mod tests {
         let mut journal = Journal::open(&path).unwrap();
         assert_eq!((journal.len(), journal.damage()), (2, (2, false)));
         assert_eq!(journal.get(request("b").key("m")).unwrap().unwrap().answer, "B");
+    }
+
+    #[test]
+    fn a_line_that_does_not_belong_to_its_key_is_no_answer() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("j.jsonl");
+        let settings = Settings { temperature: 0.1 + 0.2, ..Settings::official() };
+        let asked = Request::new("Describe a boat.", &settings);
+        Journal::open(&path).unwrap().append(&asked, "m", &answer("A boat floats.")).unwrap();
+        let line = std::fs::read_to_string(&path).unwrap();
+        for (from, to) in [
+            ("a boat.", "an owl."),
+            ("\"completion\":0", "\"completion\":1"),
+            ("\"max_tokens\":50", "\"max_tokens\":51"),
+            ("\"model\":\"m\"", "\"model\":\"n\""),
+        ] {
+            assert!(line.contains(from), "{line}");
+            std::fs::write(&path, line.replace(from, to)).unwrap();
+            let journal = Journal::open(&path).unwrap();
+            assert_eq!((journal.contains(asked.key("m")), journal.damage()), (false, (1, false)), "{to}");
+        }
+        std::fs::write(&path, line).unwrap();
+        assert!(Journal::open(&path).unwrap().contains(asked.key("m")));
     }
 
     #[test]

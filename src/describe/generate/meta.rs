@@ -67,7 +67,8 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
 /// [`Error::Text`] where there is none.
 pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let (mut texts, mut dropped): (Vec<String>, usize) = (Vec::new(), 0);
-    for line in super::clean::without_thoughts(&answer.text).lines().map(super::phrases::strip_markup) {
+    let (text, _) = super::turns::of_assistant(&super::thoughts::without_thoughts(&answer.text));
+    for line in super::forms::plain(&text).text.lines().map(super::phrases::strip_markup) {
         let (line, removed) = super::phrases::strip_preamble(&line);
         if line.is_empty() || (removed && !line.contains('{')) {
             continue;
@@ -118,6 +119,9 @@ mod tests {
 
     #[test]
     fn articles_places_and_repetitions() {
+        let text = "[\"What is a {}?\",\n\"Is it an {}?\"]<|im_end|>";
+        let (queries, _) = queries_of(&Answer { text: text.into(), ..Answer::default() }, 2).unwrap();
+        assert_eq!(queries.fill("owl"), ["What is an owl?", "Is it an owl?"]);
         let text = "<think>A {} is a {}.</think>\n- What does a {class} look like?\n- What does a {class} look like?\nIs it an {}?\nDescribe <category>.\n";
         let (queries, dropped) = queries_of(&Answer { text: text.into(), ..Answer::default() }, 2).unwrap();
         assert_eq!((queries.fill("owl"), dropped), (vec!["What does an owl look like?".into(), "Is it an owl?".to_string()], 1));

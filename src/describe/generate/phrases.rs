@@ -16,8 +16,13 @@ const INTERJECTIONS: [&str; 12] = [
     "got it",
 ];
 /// Openings of a first sentence that only offers help; it goes, what follows it stays.
-const OFFERS: [&str; 8] = [
+const OFFERS: [&str; 13] = [
     "i can help",
+    "i can describe",
+    "i will describe",
+    "i'll describe",
+    "let me describe",
+    "i can certainly",
     "i'd be happy to help",
     "i'd be happy to describe",
     "i'd be happy to provide",
@@ -27,7 +32,7 @@ const OFFERS: [&str; 8] = [
     "happy to help",
 ];
 /// Openings that lead to a colon behind which the text begins.
-const OPENINGS: [&str; 13] = [
+const OPENINGS: [&str; 20] = [
     "here is",
     "here's",
     "here are",
@@ -41,7 +46,16 @@ const OPENINGS: [&str; 13] = [
     "output:",
     "image caption:",
     "assistant:",
+    "final answer:",
+    "final response:",
+    "sentence:",
+    "description of",
+    "a description of",
+    "caption for",
+    "a caption for",
 ];
+/// What such a sentence promises.
+const PROMISED: [&str; 7] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response"];
 /// Openings of an answer that declines.
 const REFUSALS: [&str; 34] = [
     "i'm sorry",
@@ -142,7 +156,7 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         };
         let offered =
             || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| super::sentences::first_end(tail).map_or("", |end| &tail[end..]));
-        match said.or_else(opened).or_else(offered) {
+        match said.or_else(opened).or_else(|| announced(rest, &lower)).or_else(offered) {
             Some(tail) => rest = tail.trim_start(),
             None => break,
         }
@@ -152,6 +166,15 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         return (String::new(), true);
     }
     (unquoted(rest).to_string(), rest.len() < line.len())
+}
+
+/// What follows "Here is a short description of a cat.": a first sentence that promises the text, without a colon.
+fn announced<'a>(rest: &'a str, lower: &str) -> Option<&'a str> {
+    let opens = ["here is", "here's", "here are", "below is", "below are"].iter().any(|phrase| lower.starts_with(phrase));
+    let end = super::sentences::first_end(rest).filter(|_| opens)?;
+    // "Here is a cat with striking features." is a caption
+    let mut first = lower.get(..end)?.split_whitespace().take(6);
+    first.any(|word| PROMISED.iter().any(|promised| word.starts_with(promised))).then(|| &rest[end..])
 }
 
 /// What follows the first colon of the first sentence.

@@ -81,7 +81,8 @@ impl Plan {
         &self.settings
     }
 
-    /// For answers that others wrote: how they were drawn is not known, so the trace gives no settings.
+    /// For answers that others wrote: how they were drawn is not known, so the trace gives no settings; and classes of one
+    /// name have answers of their own.
     pub(super) fn not_drawn(self) -> Self {
         Self { drawn: false, ..self }
     }
@@ -95,7 +96,10 @@ impl Plan {
     pub fn request(&self, i: usize) -> Request {
         let (class, rest) = (i / self.per_class(), i % self.per_class());
         let name = self.classes.get(class).cloned().unwrap_or_default();
-        let query = self.queries.iter().nth(rest / self.completions).map(|query| query.fill(&name)).unwrap_or_default();
+        let mut query = self.queries.iter().nth(rest / self.completions).map(|query| query.fill(&name)).unwrap_or_default();
+        if !self.drawn {
+            query += &format!(" (class {class})");
+        }
         Request { class: Some(class), name, query, completion: rest % self.completions, settings: self.settings.clone() }
     }
 }

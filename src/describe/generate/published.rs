@@ -72,3 +72,29 @@ impl fmt::Debug for PublishedFile {
         write!(f, "PublishedFile({}, {} classes)", self.model, self.sentences.len())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::describe::generate::{Cleaner, describe};
+
+    #[test]
+    fn classes_of_one_name_keep_their_own_sentences() {
+        let file =
+            Descriptions::parse(r#"[["A bird stands there."], ["A boat floats."], ["A machine lifts steel."]]"#, "by_index.json").unwrap();
+        let names = ["crane", "boat", "crane"];
+        let files = PublishedFile::new(&file, &names).unwrap();
+        let (read, _) = describe(&files, &files.plan(&names).unwrap(), &Cleaner::default(), |_| {}).unwrap();
+        assert_eq!(read.for_classes(&names).unwrap(), [["A bird stands there."], ["A boat floats."], ["A machine lifts steel."]]);
+    }
+
+    #[test]
+    fn debris_in_one_sentence_leaves_the_others() {
+        let file =
+            Descriptions::parse(r#"{"cat": ["A cat has fur.", "It sits.</s>", "hm</think>It has long whiskers.</s>More."]}"#, "f").unwrap();
+        let files = PublishedFile::new(&file, &["cat"]).unwrap();
+        let (read, collected) = describe(&files, &files.plan(&["cat"]).unwrap(), &Cleaner::default(), |_| {}).unwrap();
+        assert_eq!(read.for_classes(&["cat"]).unwrap()[0], ["A cat has fur.", "It has long whiskers."]);
+        assert_eq!((collected.counts.answers, collected.counts.too_short), (1, 1));
+    }
+}

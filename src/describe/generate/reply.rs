@@ -15,6 +15,8 @@ pub(super) enum Reply {
         why: String,
         after: Option<Duration>,
     },
+    /// The server is there and loads its model: this is no failure, ask again in a while.
+    Loading(String),
     /// This request will not be answered; others may be.
     Skip(String),
     /// No request will be answered.
@@ -48,27 +50,57 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     let Some(choice) = json.pointer("/choices/0") else {
         return Reply::again("the answer holds no `choices`: is this an OpenAI-compatible server?");
     };
-    let text = match api {
-        Api::Chat => choice.pointer("/message/content"),
-        Api::Completion => choice.get("text"),
+    let said = match api {
+        Api::Chat => Said::of(choice.pointer("/message/content").or(choice.get("text")), choice.pointer("/message/refusal")),
+        Api::Completion => Said::of(choice.get("text").or(choice.pointer("/message/content")), None),
     };
-    let text = match text {
-        Some(Value::String(text)) => text.clone(),
-        // some servers send the parts of a message one by one
-        Some(Value::Array(parts)) => parts.iter().filter_map(|part| part.get("text").and_then(Value::as_str)).collect(),
-        Some(Value::Null) | None => String::new(),
-        Some(_) => return Reply::again("the answer's text is no text"),
-    };
-    let finish = match choice.get("finish_reason").and_then(Value::as_str) {
-        Some("stop") => Finish::Stop,
-        Some("length") => Finish::Length,
-        _ => Finish::Unknown,
-    };
+    let Some(Said { text, declined }) = said else { return Reply::again("the answer's text is no text") };
     let text = match key {
         Some(key) => key.redact_answer(text),
         None => text,
     };
+    let silent = text.trim().is_empty();
+    let finish = match choice.get("finish_reason").and_then(Value::as_str).map(str::to_lowercase).as_deref() {
+        Some("content_filter" | "safety" | "refusal") if silent => Finish::Refused,
+        _ if declined && silent => Finish::Refused,
+        Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => Finish::Stop,
+        // a filter cuts off where it strikes
+        Some("length" | "max_tokens" | "max_length" | "content_filter" | "safety") => Finish::Length,
+        _ => Finish::Unknown,
+    };
     Reply::Answer(Answer { text, finish })
+}
+
+/// What a message holds. Thoughts in fields of their own (`reasoning_content`, `reasoning`) are no part of it.
+struct Said {
+    text: String,
+    /// The model declined, in the field or the part that exists to say so.
+    declined: bool,
+}
+
+impl Said {
+    /// `None` where the content is neither text nor parts.
+    fn of(content: Option<&Value>, refusal: Option<&Value>) -> Option<Self> {
+        let declined = |refusal: Option<&Value>| refusal.and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+        let mut said = Self { text: String::new(), declined: declined(refusal) };
+        match content {
+            Some(Value::String(text)) => said.text.push_str(text),
+            // some servers send the parts of a message one by one, thoughts among them
+            Some(Value::Array(parts)) => {
+                for part in parts {
+                    said.declined |= declined(part.get("refusal"));
+                    let kind = part.get("type").and_then(Value::as_str).unwrap_or("");
+                    if !["think", "thought", "reason"].iter().any(|word| kind.contains(word)) {
+                        let text = part.get("text").map(|text| text.get("value").unwrap_or(text)).unwrap_or(part);
+                        said.text.push_str(text.as_str().unwrap_or(""));
+                    }
+                }
+            }
+            Some(Value::Null) | None => {}
+            Some(_) => return None,
+        }
+        Some(said)
+    }
 }
 
 /// The text on one line, without control characters, at most `limit` characters of it.
@@ -98,6 +130,37 @@ mod tests {
         let completion = r#"{"choices": [{"text": " boat", "finish_reason": "length"}]}"#;
         assert_eq!(text(completion, Api::Completion), Some((" boat".into(), Finish::Length)));
         assert_eq!(text(r#"{"choices": [{"message": {"content": null}}]}"#, Api::Chat), Some((String::new(), Finish::Unknown)));
+    }
+
+    #[test]
+    fn refusals_thoughts_and_parts_beside_the_text() {
+        let chat = |message: &str, finish: &str| {
+            text(&format!("{{\"choices\": [{{\"message\": {{{message}}}, \"finish_reason\": \"{finish}\"}}]}}"), Api::Chat).unwrap()
+        };
+        for (message, finish, said, ended) in [
+            (r#""content": null, "refusal": "I won't.""#, "stop", "", Finish::Refused),
+            (r#""content": "", "refusal": null"#, "content_filter", "", Finish::Refused),
+            (r#""refusal": "", "content": "A cat""#, "content_filter", "A cat", Finish::Length),
+            (r#""content": [{"type": "refusal", "refusal": "I won't."}]"#, "stop", "", Finish::Refused),
+            (r#""content": "", "reasoning_content": "A cat has""#, "length", "", Finish::Length),
+            (r#""content": "A cat.", "reasoning_content": "Hm.", "reasoning": "Hm.""#, "stop", "A cat.", Finish::Stop),
+            (r#""content": null, "reasoning": "A cat has""#, "MAX_TOKENS", "", Finish::Length),
+            (
+                r#""content": [{"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}, {"type": "text", "text": "A cat."}]"#,
+                "stop",
+                "A cat.",
+                Finish::Stop,
+            ),
+            (
+                r#""content": [{"type": "reasoning", "text": "Hm."}, {"type": "output_text", "text": {"value": "A cat."}}]"#,
+                "stop",
+                "A cat.",
+                Finish::Stop,
+            ),
+            (r#""content": ["A ", "cat."]"#, "eos", "A cat.", Finish::Stop),
+        ] {
+            assert_eq!(chat(message, finish), (said.into(), ended), "{message}");
+        }
     }
 
     #[test]

@@ -120,9 +120,7 @@ impl Request {
 
     /// What makes the answer: query, model, settings, completion. Two classes of one name share an answer.
     pub fn key(&self, model: &str) -> Key {
-        let parts = serde_json::json!([self.query, model, self.settings, self.completion]);
-        let digest = Sha256::digest(parts.to_string());
-        Key(digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte)))
+        Key::of(&self.query, model, &self.settings, self.completion)
     }
 
     /// The seed of this answer, another one for each completion: 31 bits, which every server accepts.
@@ -134,6 +132,13 @@ impl Request {
 /// 128 bits of the SHA-256 of a request, 32 hexadecimal digits in files.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Key(pub(super) u128);
+
+impl Key {
+    pub(super) fn of(query: &str, model: &str, settings: &Settings, completion: usize) -> Self {
+        let digest = Sha256::digest(serde_json::json!([query, model, settings, completion]).to_string());
+        Self(digest.iter().take(16).fold(0, |key, byte| key << 8 | u128::from(*byte)))
+    }
+}
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -168,6 +173,8 @@ pub enum Finish {
     Stop,
     /// At the limit of tokens: its last sentence may be torn.
     Length,
+    /// The model declined in a field of its own, or a filter did: its text is no answer.
+    Refused,
     /// The server did not say.
     #[default]
     Unknown,

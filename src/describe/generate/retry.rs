@@ -42,20 +42,31 @@ impl Backoff {
         }
     }
 
+    /// Whether there is a next try.
+    pub(super) fn is_left(&self) -> bool {
+        self.tries < self.retries
+    }
+
     /// Waits for the next try; false where there is none left.
     pub(super) fn wait(&mut self, asked: Option<Duration>) -> Result<bool> {
-        if self.tries >= self.retries {
+        if !self.is_left() {
             return Ok(false);
         }
-        let end = Instant::now() + self.next(asked);
-        loop {
-            check_interrupt("waiting for a server")?;
-            let left = end.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                return Ok(true);
-            }
-            std::thread::sleep(left.min(SLICE));
+        pause(self.next(asked))?;
+        Ok(true)
+    }
+}
+
+/// Sleeps, unless an interrupt comes.
+pub(super) fn pause(time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check_interrupt("waiting for a server")?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
         }
+        std::thread::sleep(left.min(SLICE));
     }
 }
 
