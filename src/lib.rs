@@ -63,6 +63,7 @@ mod catch_panic;
 pub mod checkpoint;
 pub mod classify;
 pub mod clip;
+mod config_keys;
 pub mod data;
 pub mod describe;
 pub mod device;

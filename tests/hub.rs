@@ -147,3 +147,42 @@ fn ids_cannot_lead_out_of_the_cache() {
     }
     assert!(download_with(&options, ID, Some("../../x"), &mut |_| {}).unwrap_err().is_usage());
 }
+
+#[test]
+fn another_kind_of_model_is_refused_before_its_weights_are_asked_for() {
+    if behind_proxy() {
+        return;
+    }
+    for (name, content, word) in [
+        ("config.json", r#"{"model_type": "siglip", "vision_config": {}, "text_config": {}}"#, "siglip"),
+        ("config.json", r#"{"architecture": "resnet50_clip"}"#, "resnet50_clip"),
+        ("open_clip_config.json", r#"{"model_cfg": {"vision_cfg": {"layers": [3, 4, 6, 3]}, "text_cfg": {}}}"#, "ResNet"),
+        ("open_clip_config.json", r#"{"model_cfg": {"audio_cfg": {"model_type": "HTSAT"}, "text_cfg": {}}}"#, "audio_cfg"),
+        ("open_clip_config.json", r#"{"model_cfg": {"vision_cfg": {"timm_model_name": "convnext"}, "text_cfg": {}}}"#, "convnext"),
+    ] {
+        let config = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(config.path(), content).unwrap();
+        let mut files: Vec<_> = quick().into_iter().filter(|(other, _)| *other != "config.json").collect();
+        files.push((name, config.path().to_path_buf()));
+        let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
+        let error = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains(ID) && error.contains(word) && error.lines().count() == 1, "{error}");
+        assert!(hub.requests.lock().unwrap().iter().all(|line| !line.contains("model.safetensors")), "{word}");
+    }
+}
+
+#[test]
+fn a_checkpoint_under_another_name_and_processor_settings_are_fetched() {
+    if behind_proxy() {
+        return;
+    }
+    let mut files: Vec<_> = quick().into_iter().filter(|(name, _)| !name.contains("processor") && !name.contains("model.")).collect();
+    files.push(("clip.safetensors", fixture("quick/model.safetensors")));
+    files.push(("optimizer.pt", fixture("versions.json")));
+    files.push(("logs/other.pt", fixture("versions.json")));
+    files.push(("processor_config.json", fixture("quick/preprocessor_config.json")));
+    let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
+    let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
+    assert!(folder.join("processor_config.json").is_file() && !folder.join("optimizer.pt").exists());
+    Weights::load(&folder, DType::F32, &Device::Cpu).unwrap();
+}

@@ -6,7 +6,11 @@ use serde_json::Value;
 
 use super::ops::Resample;
 use super::preprocess::{Preprocess, ResizeTo};
+use crate::config_keys::{self, short};
 use crate::error::{Error, Result};
+
+/// Means, deviations and factors beyond this, or below its inverse, are mistakes: values are 0..1 or 0..255.
+const LARGEST_NUMBER: f32 = 1e3;
 
 /// No vision tower reads larger views; a larger number in a file is a mistake.
 const LARGEST_SIDE: u64 = 16_384;
@@ -40,6 +44,7 @@ impl Preprocess {
         if !value.is_object() {
             return Err(Error::Config("the preprocessing settings are no JSON object: download the model again".into()));
         }
+        config_keys::IMAGE_PROCESSOR.judge("the preprocessing settings", value)?;
         let mut weak = Self::transformers(size);
         if let Some(size) = value.get("size").filter(|size| !size.is_null()) {
             weak.resize = resize_to(size)?;
@@ -75,13 +80,18 @@ impl Preprocess {
                 Some(1) => Resample::Lanczos,
                 Some(2) => Resample::Bilinear,
                 Some(3) => Resample::Bicubic,
-                _ => return Err(Error::Config(format!("resample is {code}; this crate has 1 (Lanczos), 2 (bilinear) and 3 (bicubic)"))),
+                _ => {
+                    let code = short(&code.to_string());
+                    return Err(Error::Config(format!("resample is {code}; this crate has 1 (Lanczos), 2 (bilinear) and 3 (bicubic)")));
+                }
             };
         }
         weak.rescale = match (flag(value, "do_rescale")?, value.get("rescale_factor")) {
             (false, _) => 1.0,
             (true, None | Some(Value::Null)) => weak.rescale,
-            (true, Some(factor)) => positive(factor).ok_or_else(|| expected("rescale_factor", "a number above 0", factor))?,
+            (true, Some(factor)) => {
+                positive(factor).ok_or_else(|| expected("rescale_factor", "a number from 1e-6 to 1000, usually 1/255", factor))?
+            }
         };
         if flag(value, "do_normalize")? {
             (weak.mean, weak.std) = mean_and_std(value, "image_mean", "image_std")?;
@@ -97,6 +107,7 @@ impl Preprocess {
     /// # Errors
     /// As [`from_json`](Self::from_json).
     pub fn from_open_clip(value: &Value, size: usize) -> Result<Self> {
+        config_keys::PREPROCESS_CFG.judge("preprocess_cfg", value)?;
         let mut weak = Self::clip(size);
         let given = value.get("size").filter(|size| !size.is_null());
         if let Some(given) = given {
@@ -106,17 +117,24 @@ impl Preprocess {
                 ResizeTo::Keep => (weak.crop, weak.crop),
             })?;
         }
-        weak.resize = match value.get("resize_mode").and_then(Value::as_str).unwrap_or("shortest") {
+        weak.resize = match word(value, "resize_mode")?.unwrap_or("shortest") {
             "shortest" => ResizeTo::ShortestEdge(weak.crop),
             "longest" => ResizeTo::LongestEdge(weak.crop),
             "squash" => ResizeTo::Exact { width: weak.crop, height: weak.crop },
-            other => return Err(Error::Config(format!("resize_mode is {other:?}; this crate has shortest, longest and squash"))),
+            other => {
+                let other = short(other);
+                return Err(Error::Config(format!("resize_mode is \"{other}\"; this crate has shortest, longest and squash")));
+            }
         };
-        weak.resample = match value.get("interpolation").and_then(Value::as_str).unwrap_or("bicubic") {
+        let filled = value.get("fill_color").filter(|colour| !colour.is_null() && **colour != 0);
+        if let (ResizeTo::LongestEdge(_), Some(colour)) = (weak.resize, filled) {
+            return Err(expected("fill_color", "0: this crate pads with black", colour));
+        }
+        weak.resample = match word(value, "interpolation")?.unwrap_or("bicubic") {
             // open_clip trains with either where it says random, and evaluates with bicubic
             "bicubic" | "random" => Resample::Bicubic,
             "bilinear" => Resample::Bilinear,
-            other => return Err(Error::Config(format!("interpolation is {other:?}; this crate has bicubic and bilinear"))),
+            other => return Err(Error::Config(format!("interpolation is \"{}\"; this crate has bicubic and bilinear", short(other)))),
         };
         (weak.mean, weak.std) = mean_and_std(value, "mean", "std")?;
         Ok(weak)
@@ -124,7 +142,7 @@ impl Preprocess {
 }
 
 fn expected(key: &str, what: &str, found: &Value) -> Error {
-    Error::Config(format!("{key} should be {what}, found {found}"))
+    Error::Config(format!("{key} should be {what}, found {}", short(&found.to_string())))
 }
 
 /// A `do_…` switch; on where it is missing.
@@ -134,6 +152,12 @@ fn flag(value: &Value, key: &str) -> Result<bool> {
         Some(Value::Bool(on)) => Ok(*on),
         Some(other) => Err(expected(key, "true or false", other)),
     }
+}
+
+/// A word, where there is one.
+fn word<'a>(value: &'a Value, key: &str) -> Result<Option<&'a str>> {
+    let given = value.get(key).filter(|given| !given.is_null());
+    given.map(|given| given.as_str().ok_or_else(|| expected(key, "a word in quotes", given))).transpose()
 }
 
 /// A size in any of its forms: n, `[height, width]`, {"shortest_edge": n}, {"longest_edge": n}, {"height": n, "width": n}.
@@ -164,12 +188,13 @@ fn square((width, height): (u32, u32)) -> Result<u32> {
 }
 
 fn positive(value: &Value) -> Option<f32> {
-    value.as_f64().map(|number| number as f32).filter(|number| number.is_finite() && *number > 0.0)
+    value.as_f64().map(|number| number as f32).filter(|number| (1e-6..=LARGEST_NUMBER).contains(number))
 }
 
 fn mean_and_std(value: &Value, mean: &str, std: &str) -> Result<([f32; 3], [f32; 3])> {
     let defaults = Preprocess::clip(1);
-    Ok((triple(value, mean, defaults.mean, |v| v.is_finite())?, triple(value, std, defaults.std, |v| v.is_finite() && v > 0.0)?))
+    let mean = triple(value, mean, defaults.mean, |v| v.abs() <= LARGEST_NUMBER)?;
+    Ok((mean, triple(value, std, defaults.std, |v| (1.0 / LARGEST_NUMBER..=LARGEST_NUMBER).contains(&v))?))
 }
 
 fn triple(value: &Value, key: &str, default: [f32; 3], valid: impl Fn(f32) -> bool) -> Result<[f32; 3]> {
@@ -178,7 +203,7 @@ fn triple(value: &Value, key: &str, default: [f32; 3], valid: impl Fn(f32) -> bo
     numbers
         .and_then(|numbers| <[f32; 3]>::try_from(numbers).ok())
         .filter(|numbers| numbers.iter().all(|v| valid(*v)))
-        .ok_or_else(|| expected(key, "three numbers (std above 0)", given))
+        .ok_or_else(|| expected(key, "three numbers within 1000 (std from 0.001)", given))
 }
 
 #[cfg(test)]
@@ -220,9 +245,16 @@ mod tests {
             json!({"image_mean": [0.5, 0.5]}),
             json!({"image_std": [0.5, 0.5, 0.0]}),
             json!({"rescale_factor": "x"}),
+            json!({"rescale_factor": 3.4e38}),
+            json!({"image_mean": [3.4e38, 0.5, 0.5]}),
+            json!({"image_std": [0.5, 0.5, 1e-30]}),
+            json!({"do_flip_channel_order": true}),
+            json!({"do_pad": true, "pad_size": {"height": 8, "width": 8}}),
+            json!({"size": "x".repeat(100_000)}),
         ] {
             let error = Preprocess::from_json(&bad, 224).unwrap_err();
-            assert!(matches!(&error, Error::Config(message) if !message.contains('\n')), "{bad}: {error}");
+            let short = |message: &str| !message.contains('\n') && message.len() < 300;
+            assert!(matches!(&error, Error::Config(message) if short(message)), "{bad}: {error}");
         }
     }
 
@@ -235,7 +267,14 @@ mod tests {
         assert_eq!(weak.resample, Resample::Bilinear);
         let only = json!({"mean": [0.48145466, 0.4578275, 0.40821073], "std": [0.26862954, 0.26130258, 0.27577711]});
         assert_eq!(Preprocess::from_open_clip(&only, 224).unwrap(), Preprocess::clip(224));
-        assert!(Preprocess::from_open_clip(&json!({"resize_mode": "other"}), 224).is_err());
+        for bad in [
+            json!({"resize_mode": "other"}),
+            json!({"mode": "L"}),
+            json!({"resize_mode": 3}),
+            json!({"resize_mode": "longest", "fill_color": 255}),
+        ] {
+            assert!(Preprocess::from_open_clip(&bad, 224).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -1,10 +1,19 @@
-//! The sizes of a CLIP, read from the configuration of either checkpoint layout.
+//! The sizes of a CLIP.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::nn::Activation;
+
+/// No tower has more blocks; a larger number in a file is a mistake.
+const MOST_LAYERS: usize = 4096;
+/// No picture has a longer side.
+const LARGEST_IMAGE: usize = 1 << 14;
+/// No width, context or vocabulary is larger.
+const LARGEST_SIZE: usize = 1 << 24;
+/// Layer norms of values about 1 need an ε far below 1.
+const LARGEST_EPS: f64 = 0.1;
 
 /// Both towers and the shared space.
 ///
@@ -98,104 +107,6 @@ impl VisionConfig {
 }
 
 impl ClipConfig {
-    /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32).
-    ///
-    /// # Errors
-    /// [`Error::Config`] for another kind of model, a value of the wrong type, or sizes that do not fit together.
-    pub fn from_transformers(json: &Value) -> Result<Self> {
-        if let Some(kind) = json.get("model_type").and_then(Value::as_str).filter(|kind| *kind != "clip") {
-            return Err(Error::Config(format!("config.json describes a {kind} model: expected model_type \"clip\"")));
-        }
-        let vision = Section { json, name: "vision_config" };
-        let text = Section { json, name: "text_config" };
-        let config = Self {
-            vision: VisionConfig {
-                image_size: vision.number("image_size", 224)?,
-                patch_size: vision.number("patch_size", 32)?,
-                width: vision.number("hidden_size", 768)?,
-                layers: vision.number("num_hidden_layers", 12)?,
-                heads: vision.number("num_attention_heads", 12)?,
-                hidden: vision.number("intermediate_size", 3072)?,
-                activation: vision.activation()?,
-                norm_eps: vision.float("layer_norm_eps", 1e-5)?,
-            },
-            text: TextConfig {
-                vocabulary: text.number("vocab_size", 49408)?,
-                context: text.number("max_position_embeddings", 77)?,
-                width: text.number("hidden_size", 512)?,
-                layers: text.number("num_hidden_layers", 12)?,
-                heads: text.number("num_attention_heads", 8)?,
-                hidden: text.number("intermediate_size", 2048)?,
-                activation: text.activation()?,
-                norm_eps: text.float("layer_norm_eps", 1e-5)?,
-                end_of_text: match text.number("eos_token_id", 49407)? {
-                    2 => EndOfText::HighestId,
-                    id => EndOfText::First(id as u32),
-                },
-            },
-            projection: Section { json, name: "" }.number("projection_dim", 512)?,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-
-    /// Reads `open_clip_config.json`.
-    ///
-    /// # Errors
-    /// [`Error::Config`] for a tower that is not CLIP's own transformer, a value of the wrong type, or sizes that do not fit
-    /// together.
-    pub fn from_open_clip(json: &Value) -> Result<Self> {
-        let model = json.get("model_cfg").unwrap_or(json);
-        let vision = Section { json: model, name: "vision_cfg" };
-        let text = Section { json: model, name: "text_cfg" };
-        for (section, key) in [(&vision, "timm_model_name"), (&text, "hf_model_name")] {
-            if let Some(name) = section.get(key).and_then(Value::as_str) {
-                let part = section.name;
-                return Err(Error::Config(format!("{part} uses {name}: only CLIP's own transformers are supported (a ViT image tower)")));
-            }
-        }
-        if vision.get("layers").is_some_and(Value::is_array) {
-            return Err(Error::Config("vision_cfg describes a ResNet: LaFTer tunes a vision transformer, choose a ViT model".into()));
-        }
-        for key in ["ls_init_value", "no_ln_pre", "attentional_pool", "final_ln_after_pool", "global_average_pool"] {
-            for section in [&vision, &text] {
-                if section.get(key).is_some_and(|value| !matches!(value, Value::Null | Value::Bool(false))) {
-                    return Err(Error::Config(format!("{}.{key} is set: this variant of the tower is not supported", section.name)));
-                }
-            }
-        }
-        let quick = model.get("quick_gelu").and_then(Value::as_bool).unwrap_or(false);
-        let activation = if quick { Activation::QuickGelu } else { Activation::Gelu };
-        let vision_width = vision.number("width", 768)?;
-        let text_width = text.number("width", 512)?;
-        let config = Self {
-            vision: VisionConfig {
-                image_size: vision.number("image_size", 224)?,
-                patch_size: vision.number("patch_size", 16)?,
-                width: vision_width,
-                layers: vision.number("layers", 12)?,
-                heads: vision_width / vision.number("head_width", 64)?.max(1),
-                hidden: (vision_width as f64 * vision.float("mlp_ratio", 4.0)?) as usize,
-                activation,
-                norm_eps: 1e-5,
-            },
-            text: TextConfig {
-                vocabulary: text.number("vocab_size", 49408)?,
-                context: text.number("context_length", 77)?,
-                width: text_width,
-                layers: text.number("layers", 12)?,
-                heads: text.number("heads", 8)?,
-                hidden: (text_width as f64 * text.float("mlp_ratio", 4.0)?) as usize,
-                activation,
-                norm_eps: 1e-5,
-                end_of_text: EndOfText::HighestId,
-            },
-            projection: Section { json: model, name: "" }.number("embed_dim", 512)?,
-        };
-        config.validate()?;
-        Ok(config)
-    }
-
     /// `config.json` in transformers' layout, as this crate writes it.
     pub fn to_transformers(&self) -> Value {
         let end_of_text = match self.text.end_of_text {
@@ -223,15 +134,31 @@ impl ClipConfig {
     /// Checks that the sizes fit together.
     ///
     /// # Errors
-    /// [`Error::Config`] for a size of 0, an image that patches do not tile, or a width that the heads do not divide.
+    /// [`Error::Config`] for a size of 0 or out of all proportion, an image that patches do not tile, a width that the heads do
+    /// not divide, or an ε that is not small and above 0.
     pub fn validate(&self) -> Result<()> {
         let (vision, text) = (&self.vision, &self.text);
-        let zero = [vision.image_size, vision.patch_size, vision.width, vision.layers, vision.heads, vision.hidden, self.projection]
+        let sizes = [vision.width, vision.heads, vision.hidden, self.projection, text.vocabulary, text.context]
             .into_iter()
-            .chain([text.vocabulary, text.context, text.width, text.layers, text.heads, text.hidden])
-            .any(|size| size == 0);
-        if zero {
-            return Err(Error::Config("a size in the model's configuration is 0".into()));
+            .chain([text.width, text.heads, text.hidden])
+            .map(|size| (size, LARGEST_SIZE))
+            .chain([vision.layers, text.layers].map(|size| (size, MOST_LAYERS)))
+            .chain([vision.image_size, vision.patch_size].map(|size| (size, LARGEST_IMAGE)));
+        for (size, largest) in sizes {
+            if size == 0 {
+                return Err(Error::Config("a size in the model's configuration is 0: use the file that belongs to the weights".into()));
+            }
+            if size > largest {
+                let remedy = "use the file that belongs to the weights";
+                return Err(Error::Config(format!(
+                    "a size in the model's configuration, {size}, is larger than any tower's ({largest}): {remedy}"
+                )));
+            }
+        }
+        for (tower, eps) in [("vision", vision.norm_eps), ("text", text.norm_eps)] {
+            if !(eps > 0.0 && eps <= LARGEST_EPS) {
+                return Err(Error::Config(format!("the ε of the {tower} tower's layer norms is {eps}: expected about 1e-5")));
+            }
         }
         if vision.image_size % vision.patch_size != 0 {
             let (image, patch) = (vision.image_size, vision.patch_size);
@@ -246,63 +173,9 @@ impl ClipConfig {
     }
 }
 
-/// One object of a configuration, with errors that name the key.
-struct Section<'a> {
-    json: &'a Value,
-    name: &'static str,
-}
-
-impl Section<'_> {
-    fn get(&self, key: &str) -> Option<&Value> {
-        let object = if self.name.is_empty() { Some(self.json) } else { self.json.get(self.name) };
-        // OpenAI's first files keep the values that count in "<name>_dict"
-        let legacy = self.json.get(format!("{}_dict", self.name)).and_then(|dict| dict.get(key));
-        legacy.or_else(|| object?.get(key)).filter(|value| !value.is_null())
-    }
-
-    fn number(&self, key: &str, default: usize) -> Result<usize> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(value) => value.as_u64().map(|n| n as usize).ok_or_else(|| self.wrong(key, value, "a whole number")),
-        }
-    }
-
-    fn float(&self, key: &str, default: f64) -> Result<f64> {
-        match self.get(key) {
-            None => Ok(default),
-            Some(value) => value.as_f64().ok_or_else(|| self.wrong(key, value, "a number")),
-        }
-    }
-
-    fn activation(&self) -> Result<Activation> {
-        match self.get("hidden_act").and_then(Value::as_str).unwrap_or("quick_gelu") {
-            "quick_gelu" => Ok(Activation::QuickGelu),
-            "gelu" => Ok(Activation::Gelu),
-            other => Err(Error::Config(format!("{}.hidden_act is \"{other}\": known are \"quick_gelu\" and \"gelu\"", self.name))),
-        }
-    }
-
-    fn wrong(&self, key: &str, value: &Value, expected: &str) -> Error {
-        Error::Config(format!("{}.{key} is {value}: expected {expected}", self.name))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn both_layouts_agree_on_vit_b_32() {
-        let transformers = ClipConfig::from_transformers(&serde_json::json!({ "text_config": { "eos_token_id": 2 } })).unwrap();
-        let open_clip = ClipConfig::from_open_clip(&serde_json::json!({ "model_cfg": {
-            "embed_dim": 512, "quick_gelu": true,
-            "vision_cfg": { "image_size": 224, "layers": 12, "width": 768, "patch_size": 32 },
-            "text_cfg": { "context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8, "layers": 12 },
-        }}))
-        .unwrap();
-        assert_eq!(transformers, open_clip);
-        assert_eq!(ClipConfig::from_transformers(&transformers.to_transformers()).unwrap(), transformers);
-    }
 
     #[test]
     fn end_of_text_rules() {
@@ -311,11 +184,18 @@ mod tests {
     }
 
     #[test]
-    fn unsupported_towers_are_refused_in_one_line() {
-        let error =
-            ClipConfig::from_open_clip(&serde_json::json!({ "model_cfg": { "vision_cfg": { "layers": [3, 4, 6, 3] }}})).unwrap_err();
-        assert!(error.to_string().contains("ResNet"), "{error}");
-        let error = ClipConfig::from_transformers(&serde_json::json!({ "vision_config": { "hidden_size": "wide" }})).unwrap_err();
-        assert_eq!(error.to_string(), "vision_config.hidden_size is \"wide\": expected a whole number");
+    fn impossible_sizes_are_refused() {
+        let base = ClipConfig::from_transformers(&serde_json::json!({})).unwrap();
+        let fail = |change: &dyn Fn(&mut ClipConfig)| {
+            let mut config = base.clone();
+            change(&mut config);
+            config.validate().unwrap_err().to_string()
+        };
+        for norm_eps in [0.0, -1e-5, f64::NAN, f64::INFINITY, 1.0] {
+            assert!(fail(&|config| config.text.norm_eps = norm_eps).contains("layer norm"), "{norm_eps}");
+        }
+        assert!(fail(&|config| config.vision.layers = 2_000_000_000).contains("2000000000, is larger"));
+        assert!(fail(&|config| config.vision.image_size = 1 << 40).contains("larger"));
+        assert!(fail(&|config| config.text.heads = 0).contains("is 0"));
     }
 }

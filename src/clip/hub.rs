@@ -4,17 +4,18 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::RepoType;
 
-use super::weights;
+use super::{folder, weights};
 use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Listing, Repository, is_id, is_revision};
 use crate::progress::Event;
 
 /// Files beside the weights, fetched where a repository has them. They come first and the weights last, so that a
 /// snapshot with weights is complete.
-const SMALL: [&str; 9] = [
-    "config.json",
-    "open_clip_config.json",
-    "preprocessor_config.json",
+const SMALL: [&str; 10] = [
+    folder::CONFIG,
+    folder::OPEN_CLIP,
+    folder::IMAGES,
+    folder::PROCESSOR,
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -65,9 +66,14 @@ fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<
     for name in SMALL.into_iter().filter(|name| has(name)) {
         files.get(name, events)?;
     }
-    let foreign = weights::is_foreign(&files.folder.join("config.json")) && has("open_clip_config.json");
-    let chosen = weights::choose(!foreign, has);
-    let Some(chosen) = chosen.filter(|_| has("config.json") || has("open_clip_config.json")) else {
+    // before the weights: another kind of model is refused by its configuration
+    let configured = folder::read(&files.folder).map_err(|error| Error::Hub(format!("{name}: {error}")))?;
+    let own = files.names.iter().map(String::as_str).filter(|file| !file.contains('/'));
+    let chosen = weights::choose(folder::is_foreign(&files.folder), own).map_err(|several| {
+        let (count, shown) = (several.len(), several.iter().take(3).copied().collect::<Vec<_>>().join(", "));
+        Error::Hub(format!("{name} holds {count} files with weights ({shown}): download one and give its folder with --model DIR"))
+    })?;
+    let Some(chosen) = chosen.filter(|_| configured.is_some()) else {
         let remedy = "choose a CLIP in the layout of transformers or of open_clip";
         return Err(Error::Hub(format!("{name} holds no CLIP weights and configuration: {remedy}")));
     };
@@ -83,9 +89,8 @@ fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<
 }
 
 /// True for a folder with configuration and weights, all shards included.
-fn holds_clip(folder: &Path) -> bool {
-    let configured = ["config.json", "open_clip_config.json"].iter().any(|name| folder.join(name).is_file());
-    configured && weights::find(folder).is_ok()
+fn holds_clip(directory: &Path) -> bool {
+    folder::is_configured(directory) && weights::find(directory).is_ok()
 }
 
 fn has_tokenizer(folder: &Path) -> bool {

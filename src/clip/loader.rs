@@ -3,15 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use candle_core::{DType, Device};
-use serde_json::Value;
-
+use super::folder::{self, Folder, Images};
 use super::summary::{self, ClipSummary};
-use super::{Clip, ClipConfig, TextTower, Tokenizer, VisionTower, Weights, demo, hub, weights};
+use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result};
 use crate::nn::Precision;
 use crate::progress::Event;
+use candle_core::{DType, Device};
 
 /// Loads a [`Clip`] to a device, in a given number type.
 ///
@@ -32,7 +31,7 @@ pub struct ClipLoader {
 }
 
 impl ClipLoader {
-    /// `demo`, an existing directory, or a hub id `owner/name`.
+    /// `demo`, an existing directory, a file with weights in such a directory, or a hub id `owner/name`.
     pub fn new(name: &str) -> Self {
         Self { name: name.to_string(), revision: None, device: Device::Cpu, dtype: DType::F32, precision: Precision::F32 }
     }
@@ -81,7 +80,10 @@ impl ClipLoader {
         }
         let path = &PathBuf::from(&self.name);
         if path.is_dir() {
-            return self.directory(path);
+            return self.directory(path, None);
+        }
+        if path.is_file() {
+            return self.file(path);
         }
         let local = path.is_absolute() || self.name.starts_with('.') || self.name.split('/').count() != 2;
         if local {
@@ -91,83 +93,79 @@ impl ClipLoader {
             )));
         }
         let directory = hub::download(&self.name, self.revision.as_deref(), &mut events)?;
-        self.directory(&directory)
+        self.directory(&directory, None)
     }
 
     fn demo(self) -> Result<Clip> {
         let files = demo::files();
-        let config = ClipConfig::from_transformers(&parse(files.config, "the demo's config.json")?)?;
+        let json =
+            serde_json::from_slice(files.config).map_err(|e| Error::Config(format!("the demo's config.json is no valid JSON: {e}")))?;
+        let config = ClipConfig::from_transformers(&json)?;
         let weights = Weights::from_bytes(files.weights, "the demo's weights", self.dtype, &self.device)?;
-        let tokenizer = Tokenizer::from_json(files.tokenizer, "the demo's tokenizer", config.text.context)?;
-        let preprocess = Preprocess::clip(config.vision.image_size);
-        let embedded = "embedded".to_string();
-        let summary = ClipSummary {
-            layout: "transformers".into(),
-            weights: embedded.clone(),
-            image_settings: summary::image_settings(&preprocess, "embedded"),
-            tokenizer: embedded,
-            end_of_text: String::new(),
-        };
-        self.assemble(config, weights, tokenizer, preprocess, summary)
+        let tokenizer = Tokenizer::from_json(files.tokenizer, "embedded", config.text.context)?;
+        let images = Images { settings: Preprocess::clip(config.vision.image_size), source: "embedded".into() };
+        let folder = Folder { config, layout: "transformers".into(), images, notices: Vec::new() };
+        self.assemble(folder, weights, tokenizer, "embedded".into())
     }
 
-    fn directory(self, path: &Path) -> Result<Clip> {
-        let (transformers, open_clip) = (path.join("config.json"), path.join("open_clip_config.json"));
-        let (config, cfg, layout) = match (read_json(&transformers)?, read_json(&open_clip)?) {
-            // a directory may hold both: transformers' config counts where it describes a CLIP
-            (Some(json), None) => (ClipConfig::from_transformers(&json)?, None, "transformers (config.json)"),
-            (Some(json), Some(_)) if json.get("vision_config").is_some() => {
-                (ClipConfig::from_transformers(&json)?, None, "transformers (config.json)")
-            }
-            (_, Some(json)) => {
-                let cfg = json.get("preprocess_cfg").cloned().unwrap_or_default();
-                (ClipConfig::from_open_clip(&json)?, Some(cfg), "open_clip (open_clip_config.json)")
-            }
-            (None, None) => {
-                let shown = path.display();
-                return Err(Error::Config(format!("{shown} holds neither config.json nor open_clip_config.json: is it a CLIP directory?")));
-            }
+    /// A file with weights beside its folder's other files.
+    fn file(self, path: &Path) -> Result<Clip> {
+        let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let is_weights = path.file_name().and_then(|name| name.to_str()).is_some_and(weights::is_weight_file);
+        let files = vec![path.to_path_buf()];
+        if !is_weights || !(folder::is_configured(parent) || weights::is_openai_archive(&files)) {
+            let (shown, needed) = (path.display(), "with config.json or open_clip_config.json, weights and a tokenizer in it");
+            return Err(Error::Usage(format!("--model {shown} is a file: give the folder of a CLIP, {needed}")));
+        }
+        self.directory(parent, Some(files))
+    }
+
+    /// A folder's CLIP; `named` are its weights where the user named them.
+    fn directory(self, path: &Path, named: Option<Vec<PathBuf>>) -> Result<Clip> {
+        // before the weights: another kind of model is refused by its configuration
+        let folder = folder::read(path)?;
+        let files = named.map_or_else(|| weights::find(path), Ok);
+        let (folder, files) = match (folder, files) {
+            (Some(folder), files) => (Some(folder), files?),
+            (None, Ok(files)) if weights::is_openai_archive(&files) => (None, files),
+            (None, _) => return Err(folder::not_configured(path)),
         };
-        let side = config.vision.image_size;
-        let (preprocess, settings) = match (read_json(&path.join("preprocessor_config.json"))?, cfg) {
-            (Some(json), _) => (Preprocess::from_json(&json, side)?, "preprocessor_config.json"),
-            (None, Some(Value::Null)) => (Preprocess::clip(side), "OpenAI's: no file says otherwise"),
-            (None, Some(cfg)) => (Preprocess::from_open_clip(&cfg, side)?, "open_clip_config.json"),
-            (None, None) => (Preprocess::transformers(side), "OpenAI's: no file says otherwise"),
-        };
-        let loaded = Weights::load(path, self.dtype, &self.device)?;
-        let tokenizer = Tokenizer::from_dir(path, config.text.context)?;
+        let weights = Weights::from_files(&files, self.dtype, &self.device)?;
+        let folder = folder.map_or_else(|| openai(&weights), Ok)?;
+        let tokenizer = Tokenizer::from_dir(path, folder.config.text.context)?;
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_string();
-        let files = weights::find(path)?;
-        let shards = if files.len() > 1 { format!(" and {} more", files.len() - 1) } else { String::new() };
-        let summary = ClipSummary {
-            layout: layout.into(),
-            weights: format!("{}{shards}", files.first().map(|file| name(file)).unwrap_or_default()),
-            image_settings: summary::image_settings(&preprocess, settings),
-            tokenizer: name(Path::new(tokenizer.source())),
-            end_of_text: String::new(),
-        };
-        self.assemble(config, loaded, tokenizer, preprocess, summary)
+        let first = files.first().map(|file| name(file)).unwrap_or_default();
+        let shown = if files.len() > 1 { format!("{first} and {} more", files.len() - 1) } else { first };
+        self.assemble(folder, weights, tokenizer, shown)
     }
 
-    fn assemble(
-        self,
-        config: ClipConfig,
-        weights: Weights,
-        tokenizer: Tokenizer,
-        preprocess: Preprocess,
-        mut summary: ClipSummary,
-    ) -> Result<Clip> {
-        summary.end_of_text = summary::end_of_text(config.text.end_of_text, (tokenizer.end_name(), tokenizer.end()));
+    /// Checks the parts against each other and puts them together; `files` names the weights' files.
+    fn assemble(self, folder: Folder, weights: Weights, tokenizer: Tokenizer, files: String) -> Result<Clip> {
+        let Folder { mut config, layout, images, mut notices } = folder;
         let side = config.vision.image_size;
-        if preprocess.side() != side {
-            let crop = preprocess.side();
-            return Err(Error::Config(format!(
-                "preprocessor_config.json crops to {crop} pixels, the vision tower expects {side}: they must agree"
-            )));
+        if images.settings.side() != side {
+            let (source, crop) = (images.source, images.settings.side());
+            return Err(Error::Config(format!("{source} crops to {crop} pixels, the vision tower expects {side}: they must agree")));
         }
         tokenizer.check_vocabulary(config.text.vocabulary)?;
         weights.check(&config)?;
+        let end = (tokenizer.end_name(), tokenizer.end());
+        notices.extend(end_of_text(&mut config.text.end_of_text, end, tokenizer.highest()));
+        let origin = weights.origin();
+        let prefix = if origin.prefix.is_empty() { String::new() } else { format!(" below {}", origin.prefix.trim_end_matches('.')) };
+        if let Some(other) = &origin.passed_over {
+            let other = other.trim_end_matches('.');
+            notices.push(format!(
+                "{files} also holds a running average of the weights ({other}): the weights{prefix} are read, not the average"
+            ));
+        }
+        let summary = ClipSummary {
+            layout,
+            weights: format!("{files}{prefix}"),
+            image_settings: summary::image_settings(&images.settings, &images.source),
+            tokenizer: Path::new(tokenizer.source()).file_name().unwrap_or_default().to_string_lossy().into(),
+            end_of_text: summary::end_of_text(config.text.end_of_text, end),
+        };
         let vb = weights.var_builder();
         let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?.packed(self.precision)?;
         let text = TextTower::load(&config.text, config.projection, vb)?.packed(self.precision)?;
@@ -179,9 +177,9 @@ impl ClipLoader {
             vision,
             text,
             tokenizer,
-            preprocess,
+            preprocess: images.settings,
             id: self.name.into(),
-            notices: [].into(),
+            notices: notices.into(),
             summary: summary.into(),
             device: self.device,
             dtype: self.dtype,
@@ -190,14 +188,32 @@ impl ClipLoader {
     }
 }
 
-fn parse(json: &[u8], name: &str) -> Result<Value> {
-    serde_json::from_slice(json).map_err(|e| Error::Config(format!("{name} is no valid JSON: {e}")))
+/// What stands in for the small files that OpenAI's archives come without.
+fn openai(weights: &Weights) -> Result<Folder> {
+    let config = shapes::config(weights)?;
+    let images = Images { settings: Preprocess::clip(config.vision.image_size), source: "OpenAI's".into() };
+    let notice =
+        "no configuration beside OpenAI's archive: sizes are taken from its tensors, heads and activation are those of all its models";
+    Ok(Folder { config, layout: "OpenAI's archive".into(), images, notices: vec![notice.into()] })
 }
 
-/// The file's JSON; `None` where there is no such file.
-fn read_json(path: &Path) -> Result<Option<Value>> {
-    if !path.exists() {
-        return Ok(None);
+/// Compares where the configuration reads texts with what the tokenizer writes: `end` is its end-of-text, `highest` its highest
+/// id. An id that stands at no text's end would give every text the feature of its start, so the tokenizer's own counts;
+/// the notice says so.
+fn end_of_text(rule: &mut EndOfText, end: (&str, u32), highest: u32) -> Option<String> {
+    let (name, id) = end;
+    match *rule {
+        EndOfText::First(configured) if configured != id => {
+            *rule = EndOfText::First(id);
+            Some(format!(
+                "the configuration reads texts at id {configured} (eos_token_id, or eos_id), which is not this tokenizer's end of text: \
+                 they are read at {name} ({id})"
+            ))
+        }
+        EndOfText::HighestId if highest != id => Some(format!(
+            "the configuration reads texts at their highest id, and this tokenizer's end of text {name} ({id}) is not its highest ({highest}): \
+             a text with a higher id is read there"
+        )),
+        _ => None,
     }
-    parse(&std::fs::read(path).map_err(|e| Error::io(path, e))?, &path.display().to_string()).map(Some)
 }

@@ -2,10 +2,13 @@
 
 mod attention_maps;
 mod config;
+mod config_files;
 mod demo;
+mod folder;
 pub mod hub;
 mod loader;
 mod model;
+mod shapes;
 mod summary;
 mod text;
 mod tokenizer;

@@ -1,12 +1,16 @@
 //! CLIP's tokenizer: texts to ids, cut at the context length with end-of-text kept.
 
+mod growth;
 mod vocabulary;
 
 use std::path::Path;
 use std::sync::Arc;
 
+use rayon::prelude::*;
 use serde_json::Value;
 
+use crate::catch_panic::catch_panic;
+use crate::config_keys::short;
 use crate::error::{Error, Result};
 
 const START: &str = "<|startoftext|>";
@@ -14,6 +18,9 @@ const END: &str = "<|endoftext|>";
 
 /// What OpenAI and open_clip call their list of merges.
 const MERGE_LIST: &str = "bpe_simple_vocab_16e6.txt.gz";
+
+/// Longest reason of another crate that a message repeats, in characters.
+const LONGEST_REASON: usize = 120;
 
 /// Texts as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,7 +82,7 @@ impl Tokenizer {
             (path, json)
         } else if let (Some(vocabulary), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
             let json = vocabulary::from_files(&vocabulary, &read(&vocabulary)?, &merges, &read(&merges)?)?;
-            (vocabulary, json)
+            (directory.join("vocab.json with merges.txt"), json)
         } else if let Some(path) = file(MERGE_LIST) {
             let json = vocabulary::from_merge_list(&path, &read(&path)?)?;
             (path, json)
@@ -98,7 +105,7 @@ impl Tokenizer {
 
     fn new(json: &[u8], source: &str, context: usize, start: &str, end: &str) -> Result<Self> {
         let fault = |why: String| {
-            let why = why.lines().next().unwrap_or_default();
+            let why = why.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect::<String>();
             Error::Tokenizer(format!("{source} is no tokenizer ({why}): download it again"))
         };
         if context < 2 {
@@ -108,10 +115,13 @@ impl Tokenizer {
         let mut json: Value = serde_json::from_slice(json).map_err(|e| fault(e.to_string()))?;
         let fields = json.as_object_mut().ok_or_else(|| fault("not an object".into()))?;
         ["decoder", "post_processor", "truncation", "padding"].iter().for_each(|unused| drop(fields.shift_remove(*unused)));
-        let inner = tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| fault(e.to_string()))?;
+        growth::check(&json).map_err(&fault)?;
+        // damaged merges make the tokenizers crate panic
+        let read = catch_panic(|| tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string()));
+        let inner = read.ok_or_else(|| fault("its parts contradict each other".into()))?.map_err(&fault)?;
         let special = |token: &str, kind: &str| {
             let remedy = "use the tokenizer that belongs to this checkpoint";
-            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{token}\": {remedy}")))
+            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{}\": {remedy}", short(token))))
         };
         let (end_name, source) = (end.into(), source.into());
         let (end, start) = (special(end, "end-of-text")?, special(start, "start-of-text")?);
@@ -125,10 +135,17 @@ impl Tokenizer {
     /// [`Error::Tokenizer`] for a text that cannot be tokenized.
     pub fn encode(&self, texts: &[impl AsRef<str>]) -> Result<Tokens> {
         let straight: Vec<String> = texts.iter().map(|text| straighten(text.as_ref())).collect();
-        let fault = |e: tokenizers::Error| {
-            Error::Tokenizer(format!("a text cannot be tokenized: {}", e.to_string().lines().next().unwrap_or_default()))
+        let fault = |text: &str, why: &str| {
+            let why = why.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect::<String>();
+            let remedy = "use the tokenizer that belongs to this checkpoint";
+            Error::Tokenizer(format!("the text \"{}\" cannot be tokenized ({why}): {remedy}", short(text)))
         };
-        let encodings = self.inner.encode_batch_fast(straight, false).map_err(fault)?;
+        let encode = |text: &String| {
+            // a tokenizer that was accepted may still give up: its patterns are compared with a text here first
+            let encoded = catch_panic(|| self.inner.encode_fast(text.as_str(), false).map_err(|e| e.to_string()));
+            encoded.ok_or_else(|| fault(text, "the tokenizer gave up"))?.map_err(|e| fault(text, &e))
+        };
+        let encodings = straight.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
         let room = self.context - 2; // the constructor has made sure that context ≥ 2
         let cut = encodings.iter().filter(|encoding| encoding.get_ids().len() > room).count();
         let row = |words: &[u32]| {
@@ -143,12 +160,17 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] for an id of `vocabulary` or above.
     pub fn check_vocabulary(&self, vocabulary: usize) -> Result<()> {
-        let highest = self.inner.get_vocab(true).values().copied().max().unwrap_or(0) as usize;
+        let highest = self.highest() as usize;
         if highest < vocabulary {
             return Ok(());
         }
         let remedy = "use the tokenizer that belongs to this checkpoint";
         Err(Error::Tokenizer(format!("the tokenizer gives ids up to {highest}, the text tower knows {vocabulary}: {remedy}")))
+    }
+
+    /// The highest id.
+    pub fn highest(&self) -> u32 {
+        self.inner.get_vocab(true).values().copied().max().unwrap_or(0)
     }
 
     /// Id of start-of-text.

@@ -9,6 +9,8 @@ use crate::error::{Error, Result};
 
 /// Missing or unknown tensors named in one message.
 const SHOWN: usize = 3;
+/// So many layers, times eight, are compared by name whatever the weights hold.
+const LAYERS_OF_ANY: usize = 8 * 200;
 
 /// Names and shapes of every tensor of a CLIP of these sizes.
 fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
@@ -46,6 +48,12 @@ fn expected(config: &ClipConfig) -> BTreeMap<String, Vec<usize>> {
 }
 
 pub(super) fn check(tensors: &BTreeMap<String, Tensor>, config: &ClipConfig, source: &str) -> Result<()> {
+    // a wrong number of layers would make names without end
+    let (layers, found) = (config.vision.layers.saturating_add(config.text.layers), tensors.len());
+    if layers.saturating_mul(8) > found.max(LAYERS_OF_ANY) {
+        let remedy = "config and weights belong to different models";
+        return Err(Error::Config(format!("{source}: the config says {layers} layers, the weights hold {found} tensors: {remedy}")));
+    }
     let expected = expected(config);
     for (name, shape) in &expected {
         let Some(tensor) = tensors.get(name).filter(|tensor| tensor.dims() != shape) else { continue };

@@ -8,22 +8,53 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 
+use super::pytorch::Archive;
 use crate::error::{Error, Result};
 
 /// The largest header that safetensors allows, in bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
 /// What is called with each tensor.
-type Sink<'a> = &'a mut dyn FnMut(String, Tensor) -> Result<()>;
+pub(super) type Sink<'a> = &'a mut dyn FnMut(String, Tensor) -> Result<()>;
 
-/// Hands every wanted tensor of a file to `each`, on the CPU and in the file's dtype.
-pub(super) fn read(path: &Path, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
-    if path.extension().is_some_and(|extension| extension == "safetensors") {
-        let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+/// An open file whose tensors are known by name and not read yet.
+pub(super) enum Opened {
+    /// A safetensors file.
+    Safetensors(Safetensors<File>),
+    /// An archive of PyTorch.
+    PyTorch(Box<Archive>),
+}
+
+impl Opened {
+    /// Opens a file by its ending: `.safetensors`, anything else is PyTorch's.
+    pub(super) fn open(path: &Path) -> Result<Self> {
+        if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
+            return Ok(Self::PyTorch(Box::new(Archive::open(path)?)));
+        }
+        let file = File::open(path).map_err(|e| Error::io(path, e))?;
         let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
-        read_safetensors(&mut file, length, &path.display().to_string(), wanted, each).map(drop)
-    } else {
-        read_pickle(path, wanted, each)
+        Ok(Self::Safetensors(Safetensors::open(file, length, &path.display().to_string())?))
+    }
+
+    /// The tensors' names.
+    pub(super) fn names(&self) -> Vec<String> {
+        match self {
+            Self::Safetensors(file) => file.names(),
+            Self::PyTorch(archive) => archive.names().map(str::to_string).collect(),
+        }
+    }
+
+    /// True for a TorchScript archive.
+    pub(super) fn is_script(&self) -> bool {
+        matches!(self, Self::PyTorch(archive) if archive.is_script())
+    }
+
+    /// Hands every wanted tensor to `each`, on the CPU and in the file's dtype.
+    pub(super) fn read(&mut self, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
+        match self {
+            Self::Safetensors(file) => file.read(wanted, each),
+            Self::PyTorch(archive) => archive.read(wanted, each),
+        }
     }
 }
 
@@ -33,95 +64,85 @@ pub(super) fn read(path: &Path, wanted: impl Fn(&str) -> bool, each: Sink) -> Re
 /// [`Error::Weights`] for a truncated or foreign file, [`Error::Io`] where it cannot be opened.
 pub fn read_tensors(path: impl AsRef<Path>, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let path = path.as_ref();
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
+    let file = File::open(path).map_err(|e| Error::io(path, e))?;
     let length = file.metadata().map_err(|e| Error::io(path, e))?.len();
+    let mut opened = Safetensors::open(file, length, &path.display().to_string())?;
     let mut tensors = HashMap::new();
-    let metadata = read_safetensors(&mut file, length, &path.display().to_string(), |_| true, &mut |name, tensor| {
+    opened.read(|_| true, &mut |name, tensor| {
         tensors.insert(name, tensor.to_device(device)?);
         Ok(())
     })?;
-    Ok((tensors, metadata))
+    Ok((tensors, opened.header.metadata().clone().unwrap_or_default()))
 }
 
-/// Reads `length` bytes of safetensors; returns the file's metadata.
-pub(super) fn read_safetensors(
-    reader: &mut (impl Read + Seek),
-    length: u64,
-    shown: &str,
-    wanted: impl Fn(&str) -> bool,
-    each: Sink,
-) -> Result<HashMap<String, String>> {
-    let io = |e| Error::io(shown, e);
-    let truncated = |needed: u64| Error::Weights(format!("{shown} is truncated, {length} of {needed} bytes: download or copy it again"));
-    if length < 8 {
-        return Err(truncated(8));
-    }
-    let mut size = [0; 8];
-    reader.read_exact(&mut size).map_err(io)?;
-    if &size == b"version " {
-        let remedy = "fetch the file itself with `git lfs pull`";
-        return Err(Error::Weights(format!("{shown} is a Git LFS pointer, not the weights: {remedy}")));
-    }
-    let header_length = u64::from_le_bytes(size);
-    if header_length > MAX_HEADER {
-        return Err(Error::Weights(format!(
-            "{shown} is no safetensors file (its header would have {header_length} bytes): download it again"
-        )));
-    }
-    let start = 8 + header_length;
-    if start > length {
-        return Err(truncated(start));
-    }
-    let mut header = vec![0; header_length as usize];
-    reader.read_exact(&mut header).map_err(io)?;
-    let header: Metadata = serde_json::from_slice(&header)
-        .map_err(|e| Error::Weights(format!("{shown} is no safetensors file (unreadable header: {e}): download it again")))?;
-    let needed = start + header.data_len() as u64;
-    if length != needed {
-        let longer = || Error::Weights(format!("{shown} has {length} bytes where its header says {needed}: download it again"));
-        return Err(if length < needed { truncated(needed) } else { longer() });
-    }
-    for name in header.offset_keys() {
-        let Some(info) = header.info(&name).filter(|_| wanted(&name)) else { continue };
-        let (from, to) = info.data_offsets;
-        let dtype = DType::try_from(info.dtype).map_err(|_| unsupported(shown, &name, &format!("{:?}", info.dtype)))?;
-        let mut bytes = vec![0; to - from]; // the header was validated: from ≤ to ≤ file length
-        reader.seek(SeekFrom::Start(start + from as u64)).map_err(io)?;
-        reader.read_exact(&mut bytes).map_err(io)?;
-        each(name, Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)?;
-    }
-    Ok(header.metadata().clone().unwrap_or_default())
+/// An open safetensors file with its header.
+pub(super) struct Safetensors<R> {
+    reader: R,
+    header: Metadata,
+    /// Where the values begin.
+    start: u64,
+    shown: String,
 }
 
-/// Reads `torch.save`'s format; nothing in it is executed.
-fn read_pickle(path: &Path, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
-    let shown = path.display();
-    let fault = |e: candle_core::Error| {
-        let why = Error::from(e);
-        Error::Weights(format!("{shown} cannot be read as a PyTorch file ({why}): download it again, or save it as safetensors"))
-    };
-    // The header of a zip archive; PyTorch before 1.6 wrote another format.
-    let mut magic = [0; 4];
-    let mut file = File::open(path).map_err(|e| Error::io(path, e))?;
-    if file.read_exact(&mut magic).is_err() || &magic != b"PK\x03\x04" {
-        let remedy = "download it again, or save it as safetensors";
-        return Err(Error::Weights(format!("{shown} is no PyTorch file of version 1.6 or later: {remedy}")));
-    }
-    let mut tensors = candle_core::pickle::PthTensors::new(path, None).map_err(fault)?;
-    if tensors.tensor_infos().is_empty() {
-        // training checkpoints keep the weights one level deeper
-        tensors = candle_core::pickle::PthTensors::new(path, Some("state_dict")).map_err(fault)?;
-    }
-    let mut names: Vec<&String> = tensors.tensor_infos().keys().filter(|name| wanted(name)).collect();
-    names.sort();
-    for name in names {
-        if let Some(tensor) = tensors.get(name).map_err(fault)? {
-            each(name.clone(), tensor)?;
+impl<R: Read + Seek> Safetensors<R> {
+    /// Reads the header of `length` bytes of safetensors.
+    pub(super) fn open(mut reader: R, length: u64, shown: &str) -> Result<Self> {
+        let io = |e| Error::io(shown, e);
+        let truncated =
+            |needed: u64| Error::Weights(format!("{shown} is truncated, {length} of {needed} bytes: download or copy it again"));
+        if length < 8 {
+            return Err(truncated(8));
         }
+        let mut size = [0; 8];
+        reader.read_exact(&mut size).map_err(io)?;
+        if &size == b"version " {
+            let remedy = "fetch the file itself with `git lfs pull`";
+            return Err(Error::Weights(format!("{shown} is a Git LFS pointer, not the weights: {remedy}")));
+        }
+        let header_length = u64::from_le_bytes(size);
+        if header_length > MAX_HEADER {
+            return Err(Error::Weights(format!(
+                "{shown} is no safetensors file (its header would have {header_length} bytes): download it again"
+            )));
+        }
+        let start = 8 + header_length;
+        if start > length {
+            return Err(truncated(start));
+        }
+        let mut header = vec![0; header_length as usize];
+        reader.read_exact(&mut header).map_err(io)?;
+        let header: Metadata = serde_json::from_slice(&header)
+            .map_err(|e| Error::Weights(format!("{shown} is no safetensors file (unreadable header: {e}): download it again")))?;
+        let needed = start + header.data_len() as u64;
+        if length != needed {
+            let longer = || Error::Weights(format!("{shown} has {length} bytes where its header says {needed}: download it again"));
+            return Err(if length < needed { truncated(needed) } else { longer() });
+        }
+        Ok(Self { reader, header, start, shown: shown.to_string() })
     }
-    Ok(())
+
+    /// The tensors' names.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.header.offset_keys()
+    }
+
+    /// Hands every wanted tensor to `each`.
+    pub(super) fn read(&mut self, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
+        let shown = &self.shown;
+        let io = |e| Error::io(shown, e);
+        for name in self.header.offset_keys() {
+            let Some(info) = self.header.info(&name).filter(|_| wanted(&name)) else { continue };
+            let (from, to) = info.data_offsets;
+            let dtype = DType::try_from(info.dtype).map_err(|_| unsupported(shown, &name, &format!("{:?}", info.dtype)))?;
+            let mut bytes = vec![0; to - from]; // the header was validated: from ≤ to ≤ file length
+            self.reader.seek(SeekFrom::Start(self.start + from as u64)).map_err(io)?;
+            self.reader.read_exact(&mut bytes).map_err(io)?;
+            each(name, Tensor::from_raw_buffer(&bytes, dtype, &info.shape, &Device::Cpu)?)?;
+        }
+        Ok(())
+    }
 }
 
-fn unsupported(shown: &str, name: &str, dtype: &str) -> Error {
+pub(super) fn unsupported(shown: &str, name: &str, dtype: &str) -> Error {
     Error::Weights(format!("{shown}: {name} has dtype {dtype}, which is not supported: save it as f32, f16 or bf16"))
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::clip::folder::is_foreign;
 use crate::error::{Error, Result};
 
 /// Every name that is looked for, safetensors before pickles, transformers' layout before open_clip's.
@@ -17,10 +18,33 @@ const NAMES: [&str; 6] = [
     "open_clip_pytorch_model.bin",
 ];
 
-/// The file to read among those that `has` knows. Where `config.json` does not describe a transformers CLIP (timm's
-/// repositories keep one beside open_clip's files) the plain names belong to another model: `transformers` is false.
-pub(in crate::clip) fn choose(transformers: bool, has: impl Fn(&str) -> bool) -> Option<&'static str> {
-    NAMES.into_iter().find(|name| (transformers || name.starts_with("open_clip")) && has(name))
+/// Endings of files with weights under other names.
+const ENDINGS: [&str; 5] = [".safetensors", ".pt", ".pth", ".bin", ".ckpt"];
+
+/// What training writes beside the weights: optimiser, schedule, loss scale, random generators, arguments.
+const BESIDE: [&str; 6] = ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args"];
+
+/// True for a name that a file with weights may have.
+pub(in crate::clip) fn is_weight_file(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase();
+    ENDINGS.iter().any(|ending| lower.ends_with(ending)) && !BESIDE.iter().any(|other| lower.starts_with(other))
+}
+
+/// The file to read of a folder's: the first of the usual names, else the only file that may hold weights; none of them where
+/// there are several. Where `config.json` belongs to another library (timm's repositories keep one beside open_clip's files)
+/// the plain names belong to its model: `foreign` is true.
+pub(in crate::clip) fn choose<'a>(
+    foreign: bool,
+    names: impl Iterator<Item = &'a str> + Clone,
+) -> std::result::Result<Option<&'a str>, Vec<&'a str>> {
+    let plain = |name: &str| NAMES.contains(&name) && !name.starts_with("open_clip");
+    let names = names.filter(|name| !(foreign && plain(name)));
+    if let Some(usual) = NAMES.iter().find_map(|usual| names.clone().find(|name| name == usual)) {
+        return Ok(Some(usual));
+    }
+    let mut others: Vec<&str> = names.filter(|name| is_weight_file(name)).collect();
+    others.sort_unstable();
+    if others.len() > 1 { Err(others) } else { Ok(others.pop()) }
 }
 
 /// The weight files of a directory: one, or all shards.
@@ -29,18 +53,18 @@ pub(in crate::clip) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     if !directory.is_dir() {
         return Err(Error::Weights(format!("{shown} is not a directory: expected a model's, with {} or the like in it", NAMES[0])));
     }
-    let foreign = is_foreign(&directory.join("config.json")) && directory.join("open_clip_config.json").is_file();
-    let Some(name) = choose(!foreign, |name| directory.join(name).is_file()) else {
-        return Err(Error::Weights(format!("no weights in {shown}: looked for {}: add one of them", NAMES.join(", "))));
+    let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?.flatten().filter(|entry| entry.path().is_file());
+    let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    let name = choose(is_foreign(directory), names.iter().map(String::as_str)).map_err(|several| {
+        let (first, count) = (several.iter().take(3).copied().collect::<Vec<_>>().join(", "), several.len());
+        Error::Weights(format!("{shown} holds {count} files with weights ({first}): give one of them with --model FILE"))
+    })?;
+    let Some(name) = name else {
+        let endings = ENDINGS.join(", ");
+        return Err(Error::Weights(format!("no weights in {shown}: looked for {}, and one file of {endings}: add one", NAMES.join(", "))));
     };
     let path = directory.join(name);
     if name.ends_with(".index.json") { shards(&path) } else { Ok(vec![path]) }
-}
-
-/// True for a `config.json` of something other than transformers' CLIP.
-pub(in crate::clip) fn is_foreign(path: &Path) -> bool {
-    let json = std::fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
-    json.is_some_and(|json| json.get("model_type").and_then(Value::as_str) != Some("clip"))
 }
 
 /// The shards that an index names, in order, all of them present.
@@ -75,12 +99,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn safetensors_come_first_and_foreign_files_are_passed_over() {
-        let has = |name: &str| name.contains("model.");
-        assert_eq!(choose(true, has), Some("model.safetensors"));
-        assert_eq!(choose(false, has), Some("open_clip_model.safetensors"));
-        assert_eq!(choose(true, |name| name.ends_with(".bin")), Some("pytorch_model.bin"));
-        assert_eq!(choose(true, |_| false), None);
+    fn usual_names_come_first_and_foreign_files_are_passed_over() {
+        let all = ["open_clip_model.safetensors", "pytorch_model.bin", "model.safetensors", "epoch_3.pt"];
+        let of = |foreign, names: &[&'static str]| choose(foreign, names.iter().copied());
+        assert_eq!(of(false, &all), Ok(Some("model.safetensors")));
+        assert_eq!(of(true, &all), Ok(Some("open_clip_model.safetensors")));
+        assert_eq!(of(false, &["a.txt", "pytorch_model.bin", "open_clip_pytorch_model.bin"]), Ok(Some("pytorch_model.bin")));
+        assert_eq!(of(false, &["config.json", "optimizer.pt", "training_args.bin", "epoch_3.pt"]), Ok(Some("epoch_3.pt")));
+        assert_eq!(of(false, &["epoch_4.pt", "epoch_3.pt"]), Err(vec!["epoch_3.pt", "epoch_4.pt"]));
+        assert_eq!(of(true, &["model.safetensors"]), Ok(None));
+        assert!(!is_weight_file("config.json") && is_weight_file("ViT-B-32.PT"));
     }
 
     #[test]

@@ -36,13 +36,44 @@ pub(super) fn translate(name: &str, tensor: Tensor) -> Result<Vec<(String, Tenso
     }
 }
 
+/// What compiling, sharding and checkpointing of modules put into names, at any place.
+const WRAPPERS: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
+
+/// A name without what PyTorch's wrappers put into it.
+pub(super) fn unwrapped(name: &str) -> String {
+    let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
+    parts.join(".")
+}
+
+/// What stands before the names of a checkpoint's towers, which is whatever stands before `logit_scale`: `module.` of
+/// data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any order. Of two copies the running average ("ema") is passed over; the second value says so.
+///
+/// # Errors
+/// The prefixes, where there are several and none is the average of another.
+pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::Result<(String, Option<String>), Vec<String>> {
+    let before = names.filter_map(|name| name.strip_suffix("logit_scale")).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+    let all: std::collections::BTreeSet<&str> = before.collect();
+    let averaged = |prefix: &&str| prefix.split(['.', '_']).any(|word| word.eq_ignore_ascii_case("ema"));
+    let (averages, plain): (Vec<&str>, Vec<&str>) = all.into_iter().partition(averaged);
+    match (plain.as_slice(), averages.as_slice()) {
+        ([], []) => Ok((String::new(), None)),
+        ([], [one]) | ([one], []) => Ok((one.to_string(), None)),
+        ([one], [other, ..]) => Ok((one.to_string(), Some(other.to_string()))),
+        _ => Err(plain.iter().chain(&averages).map(|prefix| prefix.to_string()).collect()),
+    }
+}
+
+/// Buffers beside open_clip's and OpenAI's towers, which hold nothing that was learned.
+const BUFFERS: [&str; 3] = ["visual.image_mean", "visual.image_std", "visual.attn_mask"];
+
 fn translation(name: &str) -> Translation {
-    let name = name.strip_prefix("module.").unwrap_or(name); // left by data-parallel training
     if name.ends_with("position_ids") {
         return Unused; // a buffer of older transformers files
     }
     let own = ["vision_model.", "text_model."].iter().any(|tower| name.starts_with(tower));
-    if own || ["visual_projection.weight", "text_projection.weight", "logit_scale"].contains(&name) {
+    // a bias of a projection is no part of CLIP: its name is kept, so that the check against the configuration reports it
+    let projection = ["visual_projection.", "text_projection."].iter().any(|name_| name.starts_with(name_));
+    if own || projection || name == "logit_scale" {
         return Same(name.to_string());
     }
     let name = name.strip_prefix("text.").unwrap_or(name); // open_clip's custom text tower
@@ -66,6 +97,9 @@ fn translation(name: &str) -> Translation {
         "ln_final.bias" => "text_model.final_layer_norm.bias",
         "visual.proj" => return Transposed("visual_projection.weight".into()),
         "text_projection" => return Transposed("text_projection.weight".into()),
+        // poolers and class embeddings of other variants: reported like an unknown part of a block
+        other if other.starts_with("visual.") && !BUFFERS.contains(&other) => other,
+        "cls_emb" => "cls_emb",
         _ => return Unused,
     };
     Same(same.into())
@@ -102,15 +136,25 @@ mod tests {
         let parts = translate("visual.transformer.resblocks.7.attn.in_proj_weight", packed.clone()).unwrap();
         assert_eq!(parts[1].0, "vision_model.encoder.layers.7.self_attn.k_proj.weight");
         assert_eq!(parts[1].1.to_vec2::<f32>().unwrap(), [[4.0, 5.0], [6.0, 7.0]]);
-        let turned = translate("module.text.text_projection", packed).unwrap();
+        let turned = translate("text.text_projection", packed).unwrap();
         assert_eq!((turned[0].0.as_str(), turned[0].1.dims()), ("text_projection.weight", &[2, 6][..]));
     }
 
     #[test]
     fn buffers_and_strangers_are_left_out() {
-        for name in ["vision_model.embeddings.position_ids", "attn_mask", "input_resolution", "logit_bias", "visual.head.weight"] {
+        for name in ["vision_model.embeddings.position_ids", "attn_mask", "input_resolution", "logit_bias", "classifier.weight"] {
             assert!(!is_wanted(name), "{name}");
         }
         assert_eq!(translation("transformer.resblocks.0.ls_1.gamma"), Same("text_model.encoder.layers.0.ls_1.gamma".into()));
+    }
+    #[test]
+    fn the_prefix_is_what_stands_before_the_scale() {
+        let found = |names: &[&str]| prefix(names.iter().copied());
+        assert_eq!(found(&["logit_scale", "visual.proj"]), Ok((String::new(), None)));
+        assert_eq!(found(&["state_dict.module.logit_scale"]), Ok(("state_dict.module.".into(), None)));
+        assert_eq!(unwrapped("module._orig_mod.visual._fsdp_wrapped_module.proj"), "module.visual.proj");
+        assert_eq!(found(&["model.logit_scale", "model_ema.logit_scale"]), Ok(("model.".into(), Some("model_ema.".into()))));
+        assert_eq!(found(&["student.logit_scale", "teacher.logit_scale"]), Err(vec!["student.".into(), "teacher.".into()]));
+        assert_eq!(found(&["my_logit_scale"]), Ok((String::new(), None)));
     }
 }

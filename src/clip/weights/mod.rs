@@ -3,11 +3,14 @@
 mod check;
 mod file;
 mod find;
+mod finite;
 mod layout;
+mod pickle;
+mod pytorch;
 mod save;
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{DType, Device, Tensor};
@@ -15,10 +18,14 @@ use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
+use crate::config_keys::short;
 use crate::error::{Error, Result};
 pub use file::read_tensors;
-pub(super) use find::{choose, find, is_foreign, shard_names};
+pub(super) use find::{choose, find, is_weight_file, shard_names};
 pub use save::save_tensors;
+
+/// CLIP holds ln(100) = 4.6; the logarithm of a million is 14.
+const LARGEST_LOG_SCALE: f64 = 14.0;
 
 /// The tensors of a CLIP checkpoint under transformers' names (`vision_model.…`, `text_projection.weight`, …).
 ///
@@ -40,22 +47,62 @@ pub struct Weights {
     dtype: DType,
     device: Device,
     hash: Arc<OnceLock<String>>,
+    origin: Arc<Origin>,
+}
+
+/// True for one of OpenAI's released archives: TorchScript, with its sizes as tensors.
+pub(super) fn is_openai_archive(files: &[PathBuf]) -> bool {
+    let [path] = files else { return false };
+    let opened = file::Opened::open(path).ok().filter(file::Opened::is_script);
+    opened.is_some_and(|file| file.names().iter().any(|name| name == "input_resolution"))
+}
+
+/// Which part of which files weights are.
+#[derive(Debug, Default)]
+pub(super) struct Origin {
+    /// What stood before every name and was left off: `state_dict.module.`.
+    pub(super) prefix: String,
+    /// The names' beginning of a second copy that was passed over.
+    pub(super) passed_over: Option<String>,
 }
 
 impl Weights {
     /// Reads the weights of a model directory: `model.safetensors`, a sharded `model.safetensors.index.json`,
-    /// `open_clip_model.safetensors`, `pytorch_model.bin` or `open_clip_pytorch_model.bin`, the first that is there.
-    /// `.bin` files go through Candle's reader, which takes tensors out of a pickle and never runs it.
+    /// `open_clip_model.safetensors`, `pytorch_model.bin` or `open_clip_pytorch_model.bin`, the first that is there; else the
+    /// only file that ends in `.safetensors`, `.pt`, `.pth`, `.bin` or `.ckpt`. Tensors are taken out of PyTorch's files, nothing
+    /// in them is run; what training put around the model is left off (`state_dict`, `module.`, `_orig_mod.`).
     ///
     /// # Errors
-    /// [`Error::Weights`] where no such file is there, or one is truncated or unreadable.
+    /// [`Error::Weights`] where no such file is there, one is truncated or unreadable, or a value is not finite.
     pub fn load(directory: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
-        let directory = directory.as_ref();
-        let mut builder = Builder::new(dtype, device);
-        for path in find(directory)? {
-            file::read(&path, layout::is_wanted, &mut |name, tensor| builder.add(&name, tensor))?;
+        Self::from_files(&find(directory.as_ref())?, dtype, device)
+    }
+
+    /// The same from these files: one, or all shards.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn from_files(files: &[PathBuf], dtype: DType, device: &Device) -> Result<Self> {
+        let mut opened = files.iter().map(|path| file::Opened::open(path)).collect::<Result<Vec<_>>>()?;
+        let source = files.first().map(|path| path.display().to_string()).unwrap_or_default();
+        let names: Vec<String> = opened.iter().flat_map(file::Opened::names).collect();
+        let unwrapped: Vec<String> = names.iter().map(|name| layout::unwrapped(name)).collect();
+        let (prefix, passed_over) = layout::prefix(unwrapped.iter().map(String::as_str)).map_err(|prefixes| {
+            let remedy = "save one of them under names of its own";
+            Error::Weights(format!("{source} holds several CLIPs, with names that begin with {}: {remedy}", prefixes.join(", ")))
+        })?;
+        let mut builder = Builder::new(&source, dtype, device);
+        for file in &mut opened {
+            let wanted = |name: &str| layout::unwrapped(name).strip_prefix(&prefix).is_some_and(layout::is_wanted);
+            file.read(wanted, &mut |name, tensor| {
+                let plain = layout::unwrapped(&name);
+                builder.add(&name, plain.strip_prefix(&prefix).unwrap_or(&plain), tensor)
+            })?;
         }
-        builder.finish(&directory.display().to_string())
+        builder.finish(Origin { prefix, passed_over }).map_err(|error| match (error, names.first()) {
+            (Error::Weights(why), Some(first)) => Error::Weights(format!("{why} (its first tensor is {})", short(first))),
+            (error, _) => error,
+        })
     }
 
     /// The same from the bytes of one safetensors file, for weights that are part of a binary.
@@ -63,24 +110,24 @@ impl Weights {
     /// # Errors
     /// [`Error::Weights`] for bytes that are truncated, no safetensors file, or without a tensor of a CLIP.
     pub fn from_bytes(bytes: &[u8], source: &str, dtype: DType, device: &Device) -> Result<Self> {
-        let mut builder = Builder::new(dtype, device);
-        let mut reader = std::io::Cursor::new(bytes);
-        file::read_safetensors(&mut reader, bytes.len() as u64, source, layout::is_wanted, &mut |name, tensor| builder.add(&name, tensor))?;
-        builder.finish(source)
+        let mut builder = Builder::new(source, dtype, device);
+        let mut file = file::Safetensors::open(std::io::Cursor::new(bytes), bytes.len() as u64, source)?;
+        file.read(layout::is_wanted, &mut |name, tensor| builder.add(&name, &name, tensor))?;
+        builder.finish(Origin::default())
     }
 
     /// The same from tensors in any of the layouts; names that are no part of CLIP's towers are left out.
     ///
     /// # Errors
-    /// [`Error::Weights`] where no tensor belongs to a CLIP.
+    /// [`Error::Weights`] where no tensor belongs to a CLIP, or a value is not finite.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>, source: &str, dtype: DType, device: &Device) -> Result<Self> {
-        let mut builder = Builder::new(dtype, device);
+        let mut builder = Builder::new(source, dtype, device);
         for (name, tensor) in tensors {
             if layout::is_wanted(&name) {
-                builder.add(&name, tensor)?;
+                builder.add(&name, &name, tensor)?;
             }
         }
-        builder.finish(source)
+        builder.finish(Origin::default())
     }
 
     /// Checks names and shapes against a configuration.
@@ -110,11 +157,20 @@ impl Weights {
     /// `logit_scale`, ln(1/τ) of eq. 1, as the checkpoint holds it.
     ///
     /// # Errors
-    /// [`Error::Weights`] where there is no `logit_scale`.
+    /// [`Error::Weights`] where there is no `logit_scale`, or one that is no logarithm.
     pub fn log_scale(&self) -> Result<f64> {
         let missing = || Error::Weights(format!("{} has no logit_scale: it is no CLIP checkpoint, or an incomplete one", self.source));
         let scale = self.get("logit_scale").ok_or_else(missing)?;
-        Ok(scale.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.get(0)?.to_scalar::<f64>()?)
+        let scale = scale.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.get(0)?.to_scalar::<f64>()?;
+        if scale.abs() <= LARGEST_LOG_SCALE {
+            return Ok(scale);
+        }
+        let remedy = "save the logarithm, about 4.6";
+        Err(Error::Weights(format!("{}: logit_scale is {scale}, which is no logarithm of a usual factor: {remedy}", self.source)))
+    }
+
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
     /// Where the weights came from.
@@ -171,18 +227,35 @@ struct Builder {
     tensors: BTreeMap<String, Tensor>,
     /// What the hash is taken of where the requested dtype would round the file's values.
     exact: BTreeMap<String, Tensor>,
+    source: String,
     dtype: DType,
     device: Device,
 }
 
 impl Builder {
-    fn new(dtype: DType, device: &Device) -> Self {
-        Self { tensors: BTreeMap::new(), exact: BTreeMap::new(), dtype, device: device.clone() }
+    fn new(source: &str, dtype: DType, device: &Device) -> Self {
+        Self { tensors: BTreeMap::new(), exact: BTreeMap::new(), source: source.into(), dtype, device: device.clone() }
     }
 
-    fn add(&mut self, name: &str, tensor: Tensor) -> Result<()> {
-        for (name, tensor) in layout::translate(name, tensor)? {
+    /// `shown` is the tensor's name in its file, `name` the same without what stands before every name.
+    fn add(&mut self, shown: &str, name: &str, tensor: Tensor) -> Result<()> {
+        let fault = |why: &str| Error::Weights(format!("{}: {shown} {why}", self.source));
+        if !tensor.dtype().is_float() {
+            let why = format!("holds {:?}, as in a quantised checkpoint: use the weights in f32, f16 or bf16", tensor.dtype());
+            return Err(fault(&why));
+        }
+        if !finite::is_finite(&tensor)? {
+            return Err(fault("holds values that are not finite (NaN or infinity): the training that wrote it failed, use an earlier one"));
+        }
+        if name == "logit_scale" && tensor.elem_count() != 1 {
+            return Err(fault(&format!("has the shape {:?}: expected one number", tensor.dims())));
+        }
+        let parts = layout::translate(name, tensor).map_err(|e| fault(&format!("has an impossible shape ({})", Error::from(e))))?;
+        for (name, tensor) in parts {
             let tensor = if name == "logit_scale" { tensor.flatten_all()?.get(0)? } else { tensor };
+            if self.tensors.contains_key(&name) {
+                return Err(fault("stands there twice, under two names: save the model once"));
+            }
             if self.dtype != DType::F32 {
                 self.exact.insert(name.clone(), tensor.clone());
             }
@@ -191,15 +264,16 @@ impl Builder {
         Ok(())
     }
 
-    fn finish(self, source: &str) -> Result<Weights> {
+    fn finish(self, origin: Origin) -> Result<Weights> {
         if self.tensors.is_empty() {
-            return Err(Error::Weights(format!("{source} holds no tensor of a CLIP: expected the layout of transformers or of open_clip")));
+            let expected = "expected the layout of transformers or of open_clip";
+            return Err(Error::Weights(format!("{} holds no tensor of a CLIP: {expected}", self.source)));
         }
         let known = OnceLock::new();
         if !self.exact.is_empty() {
             let _ = known.set(hash(&self.exact)?);
         }
         let (tensors, hash) = (Arc::new(self.tensors), Arc::new(known));
-        Ok(Weights { tensors, source: source.into(), dtype: self.dtype, device: self.device, hash })
+        Ok(Weights { tensors, source: self.source.into(), dtype: self.dtype, device: self.device, hash, origin: origin.into() })
     }
 }
