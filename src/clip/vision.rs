@@ -1,6 +1,6 @@
 //! The vision tower, with its stages open: embed, encode, project.
 
-use candle_core::{DType, Result, Tensor, Var};
+use candle_core::{DType, Result, Tensor, TensorId, Var};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
@@ -27,8 +27,8 @@ pub struct VisionTower {
     /// `[d, width]`, no bias
     pub projection: Linear,
     config: VisionConfig,
-    /// [`patch_embedding`](Self::patch_embedding) as a packed layer.
-    packed_patches: Option<Linear>,
+    /// [`patch_embedding`](Self::patch_embedding) as a packed layer, and which tensor it was packed from.
+    packed_patches: Option<(TensorId, Linear)>,
 }
 
 impl VisionTower {
@@ -75,8 +75,8 @@ impl VisionTower {
         }
         let patches = patches(pixels, patch)?; // [batch, patches, 3 · patch²]
         let patches = match &self.packed_patches {
-            Some(layer) => layer.forward(&patches)?,
-            None => self.patch_layer()?.forward(&patches)?,
+            Some((of, layer)) if *of == self.patch_embedding.id() => layer.forward(&patches)?,
+            _ => self.patch_layer()?.forward(&patches)?, // not packed, or replaced since
         };
         let class = self.class_embedding.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.config.width))?;
         let tokens = Tensor::cat(&[&class, &patches], 1)?; // [batch, 1 + patches, width]
@@ -209,10 +209,19 @@ impl VisionTower {
     pub fn packed_for(&self, precision: Precision, isa: Isa) -> Result<Self> {
         Ok(Self {
             blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
-            packed_patches: Some(self.patch_layer()?.packed(precision, isa)?),
+            packed_patches: Some((self.patch_embedding.id(), self.patch_layer()?.packed(precision, isa)?)),
             projection: self.projection.packed(precision, isa)?,
             ..self.clone()
         })
+    }
+
+    /// The number format in which its frozen layers really multiply, whatever was asked for; `None` where they differ, or have
+    /// another type than f32 and bf16.
+    pub fn precision(&self) -> Option<Precision> {
+        let layers = self.blocks.iter().flat_map(Block::layers).chain([&self.projection]);
+        let mut found = layers.map(Linear::precision);
+        let first = found.next()?;
+        found.all(|other| other == first).then_some(first)?
     }
 
     /// The same tower without a graph. It shares storage, so it sees later updates of tuned norms: this is the tower of
@@ -227,7 +236,7 @@ impl VisionTower {
             post_norm: self.post_norm.frozen(),
             projection: self.projection.frozen(),
             config: self.config.clone(),
-            packed_patches: self.packed_patches.as_ref().map(Linear::frozen),
+            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.frozen())),
         }
     }
 }

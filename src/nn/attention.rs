@@ -20,7 +20,7 @@ pub struct Attention {
     pub value: Linear,
     /// The output projection, width → width.
     pub output: Linear,
-    /// Number of heads; it divides the width, and d is the width of one.
+    /// Number of heads, at least 1; it divides the width, and d is the width of one.
     pub heads: usize,
     /// Whether a token sees only itself and those before it (the text tower).
     pub causal: bool,
@@ -74,8 +74,9 @@ impl Attention {
     /// # Errors
     /// As [`attend`](Self::attend).
     pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let scale = ((x.dim(2)? / self.heads) as f64).powf(-0.5);
-        let query = self.split(&(self.query.forward(x)? * scale)?)?;
+        let query = self.query.forward(x)?;
+        let scale = ((query.dim(2)? / self.heads.max(1)) as f64).powf(-0.5);
+        let query = self.split(&(query * scale)?)?;
         let key = self.split(&self.key.forward(context)?)?;
         let scores = query.matmul(&key.transpose(2, 3)?.contiguous()?)?; // [batch, heads, n, m]
         if !self.causal {
@@ -90,6 +91,9 @@ impl Attention {
     /// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`
     fn split(&self, x: &Tensor) -> Result<Tensor> {
         let (batch, tokens, width) = x.dims3()?;
+        if self.heads == 0 || width % self.heads != 0 {
+            candle_core::bail!("{} heads do not divide the width {width}: set `heads` to a divisor of it", self.heads);
+        }
         x.reshape((batch, tokens, self.heads, width / self.heads))?.transpose(1, 2)?.contiguous()
     }
 

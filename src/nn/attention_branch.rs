@@ -44,7 +44,7 @@ impl AttentionBranch {
     fn sizes(&self, dims: &[usize]) -> Result<Heads> {
         let (heads, causal) = (self.heads, self.causal);
         match *dims {
-            [_, n, width] if n > 0 && width > 0 && width == self.qkv.inputs() && width % heads == 0 => {
+            [_, n, width] if n > 0 && width > 0 && width == self.qkv.inputs() && heads > 0 && width % heads == 0 => {
                 Ok(Heads { kernel: Kernel::new(self.qkv.isa(), Precision::F32), heads, causal, n, m: n, d: width / heads })
             }
             _ => candle_core::bail!("attention expects [batch, tokens, width] with {heads} heads, got {dims:?}"),

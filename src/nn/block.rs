@@ -113,22 +113,27 @@ impl Block {
 
     /// The fused form of a branch, where its layers are packed and `x` is on the CPU.
     fn attention_branch(&self, x: &Tensor) -> Option<AttentionBranch> {
-        let Attention { query, output, heads, causal, .. } = &self.attention;
-        let (qkv, out) = (query.part()?.stack.clone(), output.part()?.stack.clone());
-        let fits = on_cpu_f32(x) && on_cpu_f32(&self.norm1.weight) && qkv.outputs() == 3 * qkv.inputs() && out.outputs() == qkv.inputs();
+        let Attention { query, key, value, output, heads, causal } = &self.attention;
+        let (query, out) = (query.part()?, output.part()?.alone()?.clone());
+        if !query.is_stacked_with([key.part()?, value.part()?]) {
+            return None; // one of them was replaced
+        }
+        let qkv = query.stack.clone();
+        let fits = on_cpu_f32(x) && on_cpu_f32(&self.norm1.weight) && [out.inputs(), out.outputs()] == [qkv.inputs(); 2];
         let kept = self.norm1.learns(x).then(OnceLock::new);
         fits.then(|| AttentionBranch { qkv, out, heads: *heads, causal: *causal, eps: self.norm1.eps as f32, kept })
     }
 
     fn mlp_branch(&self, x: &Tensor) -> Option<MlpBranch> {
-        let (fc1, fc2) = (self.fc1.part()?.stack.clone(), self.fc2.part()?.stack.clone());
+        let (fc1, fc2) = (self.fc1.part()?.alone()?.clone(), self.fc2.part()?.alone()?.clone());
         let fits = on_cpu_f32(x) && on_cpu_f32(&self.norm2.weight) && fc1.outputs() == fc2.inputs() && fc2.outputs() == fc1.inputs();
         let kept = self.norm2.learns(x).then(OnceLock::new);
         fits.then(|| MlpBranch { fc1, fc2, activation: self.activation, eps: self.norm2.eps as f32, kept })
     }
 
     /// The same with packed layers: each branch then is one operation, in which only the norms and the input have
-    /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen.
+    /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen. A layer that is replaced
+    /// takes effect: its branch is then computed layer by layer.
     ///
     /// # Errors
     /// Where a weight is no matrix (Candle's).
@@ -139,6 +144,12 @@ impl Block {
             fc2: self.fc2.packed(precision, isa)?,
             ..self.clone()
         })
+    }
+
+    /// The layers with a weight, in the order of their use.
+    pub(crate) fn layers(&self) -> [&Linear; 6] {
+        let Attention { query, key, value, output, .. } = &self.attention;
+        [query, key, value, output, &self.fc1, &self.fc2]
     }
 
     /// The same values without a graph.

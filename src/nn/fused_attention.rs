@@ -125,13 +125,18 @@ pub(super) struct FusedAttention {
 }
 
 impl FusedAttention {
-    fn heads(&self, q: &[usize], k: &[usize]) -> Result<Heads> {
+    fn heads(&self, q: &[usize], k: &[usize], v: &[usize]) -> Result<Heads> {
         let Self { heads, causal, isa } = *self;
         match (q, k) {
-            ([batch, n, width], [batch2, m, width2]) if batch == batch2 && width == width2 && width % heads == 0 && n * m * width > 0 => {
+            ([batch, n, width], [batch2, m, width2])
+                if k == v && batch == batch2 && width == width2 && heads > 0 && width % heads == 0 && n * m * width > 0 =>
+            {
                 Ok(Heads { kernel: Kernel::new(isa, Precision::F32), heads, causal, n: *n, m: *m, d: width / heads })
             }
-            _ => candle_core::bail!("attention expects [batch, tokens, width] with {heads} heads, got {q:?} over {k:?}"),
+            _ => candle_core::bail!(
+                "attention expects queries, keys and values [batch, tokens, width] of one width that {heads} heads divide, \
+                got {q:?}, {k:?} and {v:?}"
+            ),
         }
     }
 }
@@ -151,7 +156,7 @@ impl CustomOp3 for FusedAttention {
         v_layout: &Layout,
     ) -> Result<(CpuStorage, Shape)> {
         let (q, k, v) = (f32_slice(q, q_layout)?, f32_slice(k, k_layout)?, f32_slice(v, v_layout)?);
-        let heads = self.heads(q_layout.dims(), k_layout.dims())?;
+        let heads = self.heads(q_layout.dims(), k_layout.dims(), v_layout.dims())?;
         let width = heads.heads * heads.d;
         let mut y = vec![0f32; q.len()];
         let (n, m) = (heads.n * width, heads.m * width);
@@ -172,7 +177,7 @@ impl CustomOp3 for FusedAttention {
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let heads = self.heads(q.dims(), k.dims())?;
+        let heads = self.heads(q.dims(), k.dims(), v.dims())?;
         let width = heads.heads * heads.d;
         let (n, m) = (heads.n * width, heads.m * width);
         let (batch, tokens) = (q.dims()[0], heads.n + 2 * heads.m);

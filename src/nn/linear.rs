@@ -32,9 +32,9 @@ use super::{Isa, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 /// ```
 #[derive(Clone)]
 pub struct Linear {
-    /// W, `[out, in]`.
+    /// W, `[out, in]`. Another tensor in its place counts at once: what was [`packed`](Self::packed) of the old one is passed over.
     pub weight: Tensor,
-    /// b, `[out]`.
+    /// b, `[out]`; replaced as the weight is.
     pub bias: Option<Tensor>,
     packed: Option<Part>,
 }
@@ -72,7 +72,10 @@ impl Linear {
             Some(last) if *last == inputs => *last = outputs,
             _ => candle_core::bail!("linear layer expects [.., {inputs}], got {:?}", x.dims()),
         }
-        if let (Some(part), true) = (&self.packed, on_cpu_f32(x)) {
+        if outputs == 0 || inputs == 0 {
+            candle_core::bail!("a linear layer of shape [{outputs}, {inputs}] computes nothing: give it inputs and outputs");
+        }
+        if let (Some(part), true) = (self.part(), on_cpu_f32(x)) {
             return x.contiguous()?.apply_op1(FrozenLinear(part.clone()));
         }
         if on_cpu_f32(x) && on_cpu_f32(&self.weight) {
@@ -155,14 +158,25 @@ impl Linear {
         Ok(Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?))
     }
 
-    /// Its part of a packed stack, where it is packed.
+    /// Its part of a packed stack, where it is packed and has the weight and bias that it was packed from.
     pub(super) fn part(&self) -> Option<&Part> {
-        self.packed.as_ref()
+        self.packed.as_ref().filter(|part| part.is_of(&self.weight, self.bias.as_ref()))
     }
 
     /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
     pub fn packed_bytes(&self) -> usize {
         self.packed.as_ref().map_or(0, |part| part.stack.bytes())
+    }
+
+    /// The number format in which it really multiplies: [`Precision::F32`] also where it was packed in
+    /// [`Precision::Bf16`] for a processor without such products; `None` for a weight in any other type.
+    pub fn precision(&self) -> Option<Precision> {
+        match (self.part(), self.weight.dtype()) {
+            (Some(part), _) => Some(part.stack.precision()),
+            (None, DType::F32) => Some(Precision::F32),
+            (None, DType::BF16) => Some(Precision::Bf16),
+            _ => None,
+        }
     }
 }
 

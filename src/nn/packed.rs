@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, TensorId};
 use serde::{Deserialize, Serialize};
 
 use super::gemm::{Kernel, Packed, Rows, Target};
@@ -36,38 +36,68 @@ pub(super) struct PackedLinear {
     backward: OnceLock<Packed>,
 }
 
-/// The outputs of one layer of a stack.
+/// The outputs of one layer of a stack, and the tensors that it was packed from.
 #[derive(Clone)]
 pub(super) struct Part {
     pub stack: Arc<PackedLinear>,
     pub outputs: Range<usize>,
+    weight: TensorId,
+    bias: Option<TensorId>,
+}
+
+impl Part {
+    /// Whether this is what these tensors give: a layer whose weight or bias was replaced since is another one.
+    pub fn is_of(&self, weight: &Tensor, bias: Option<&Tensor>) -> bool {
+        self.weight == weight.id() && self.bias == bias.map(Tensor::id)
+    }
+
+    /// The whole stack, where this is all of it.
+    pub fn alone(&self) -> Option<&Arc<PackedLinear>> {
+        (self.outputs == (0..self.stack.outputs)).then_some(&self.stack)
+    }
+
+    /// Whether this and the two others are the thirds of one stack, in this order.
+    pub fn is_stacked_with(&self, others: [&Self; 2]) -> bool {
+        let width = self.stack.inputs;
+        let third = |(i, part): (usize, &Self)| Arc::ptr_eq(&part.stack, &self.stack) && part.outputs == (i * width..(i + 1) * width);
+        self.stack.outputs == 3 * width && [self, others[0], others[1]].into_iter().enumerate().all(third)
+    }
 }
 
 impl PackedLinear {
-    /// Stacks layers of one input width; `None` where there is nothing to gain: another device or type, or a weight that
-    /// learns.
+    /// Stacks layers of one input width; `None` where there is nothing to gain: another device or type, a weight that learns
+    /// or holds no number, layers that differ in input width.
     pub fn stack(layers: &[(&Tensor, Option<&Tensor>)], precision: Precision, isa: Isa) -> Result<Option<Vec<Part>>> {
         let fits = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !tensor.track_op();
-        if layers.iter().any(|(weight, bias)| !fits(weight) || bias.is_some_and(|bias| !fits(bias))) {
+        if layers.iter().any(|(weight, bias)| !fits(weight) || weight.elem_count() == 0 || bias.is_some_and(|bias| !fits(bias))) {
             return Ok(None);
         }
-        let (mut weights, mut bias, mut parts, mut inputs) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut weights, mut bias, mut parts, mut inputs) = (Vec::new(), Vec::new(), Vec::new(), None);
         for (weight, shift) in layers {
             let (outputs, width) = weight.dims2()?;
+            if *inputs.get_or_insert(width) != width || shift.is_some_and(|shift| shift.dims() != [outputs]) {
+                return Ok(None);
+            }
             parts.push(bias.len()..bias.len() + outputs);
             match shift {
                 Some(shift) => bias.extend(shift.to_vec1::<f32>()?),
                 None => bias.resize(bias.len() + outputs, 0.0),
             }
             weights.push(weight.contiguous()?);
-            inputs = width;
         }
+        let inputs = inputs.unwrap_or(0);
         // bf16 come in pairs, so a part of a stack must begin at an even place
         let even = inputs.is_multiple_of(2) && parts.iter().all(|part| part.start.is_multiple_of(2));
         let kernel = Kernel::new(isa, if even { precision } else { Precision::F32 });
         let (forward, backward) = (OnceLock::new(), OnceLock::new());
         let stack = Arc::new(Self { kernel, weights, outputs: bias.len(), bias, inputs, forward, backward });
-        Ok(Some(parts.into_iter().map(|outputs| Part { stack: stack.clone(), outputs }).collect()))
+        let part = |(outputs, (weight, bias)): (Range<usize>, &(&Tensor, Option<&Tensor>))| Part {
+            stack: stack.clone(),
+            outputs,
+            weight: weight.id(),
+            bias: bias.map(Tensor::id),
+        };
+        Ok(Some(parts.into_iter().zip(layers).map(part).collect()))
     }
 
     pub fn kernel(&self) -> Kernel {
@@ -84,6 +114,11 @@ impl PackedLinear {
 
     pub fn outputs(&self) -> usize {
         self.outputs
+    }
+
+    /// The numbers in which it really multiplies: f32 where the processor has no bf16 products.
+    pub fn precision(&self) -> Precision {
+        if self.kernel.is_bf16() { Precision::Bf16 } else { Precision::F32 }
     }
 
     pub fn bias(&self) -> &[f32] {
@@ -154,7 +189,7 @@ impl CustomOp1 for FrozenLinear {
     }
 
     fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Part { stack, outputs } = &self.0;
+        let Part { stack, outputs, .. } = &self.0;
         let bias = &stack.bias()[outputs.clone()];
         let y = multiply(stack.forward()?, f32_slice(x, layout)?, 0..stack.inputs(), outputs.clone(), Some(bias));
         let mut dims = layout.dims().to_vec();
@@ -166,7 +201,7 @@ impl CustomOp1 for FrozenLinear {
 
     /// dx = g W
     fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let Part { stack, outputs } = &self.0;
+        let Part { stack, outputs, .. } = &self.0;
         let packed = stack.backward()?;
         let dx = with_f32(grad, |grad| multiply(packed, grad, outputs.clone(), 0..stack.inputs(), None))?;
         Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))

@@ -51,6 +51,22 @@ pub(super) struct Target<'a> {
     pub add: bool,
 }
 
+impl Target<'_> {
+    /// Writes what a product is added to into `rows` rows: the bias, what is there already, both, or zeros.
+    fn begin(&mut self, rows: usize, columns: usize) {
+        for row in self.values.chunks_mut(self.stride).take(rows) {
+            let row = &mut row[..columns];
+            match (self.bias, self.add) {
+                (Some(bias), true) => row.iter_mut().zip(bias).for_each(|(c, b)| *c += b),
+                (Some(bias), false) => row.copy_from_slice(bias),
+                (None, true) => {}
+                (None, false) => row.fill(0.0),
+            }
+        }
+        (self.bias, self.add) = (None, true);
+    }
+}
+
 impl Packed {
     /// Packs the matrix whose numbers are `at(i, j)`, i < inner, j < columns.
     pub fn new(kernel: Kernel, inner: usize, columns: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
@@ -101,15 +117,7 @@ impl Packed {
                 let b = View { at: inner.start * self.columns + columns.start, row: self.columns, column: 1 };
                 let (values_a, stride) = a.as_f32();
                 let view = View { at: 0, row: stride, column: 1 };
-                for row in target.values.chunks_mut(target.stride).take(a.rows()) {
-                    let row = &mut row[..columns.len()];
-                    match (target.bias, target.add) {
-                        (Some(bias), true) => row.iter_mut().zip(bias).for_each(|(c, b)| *c += b),
-                        (Some(bias), false) => row.copy_from_slice(bias),
-                        (None, true) => {}
-                        (None, false) => row.fill(0.0),
-                    }
-                }
+                target.begin(a.rows(), columns.len());
                 let c = View { at: 0, row: target.stride, column: 1 };
                 strided::library(a.rows(), columns.len(), inner.len(), 1.0, values_a, view, values, b, true, target.values, c);
             }

@@ -21,7 +21,7 @@ impl View {
     }
 }
 
-/// target[rows, columns] = scale · a[rows, inner] · b[inner, columns] in f32, b packed on the fly into `scratch`.
+/// target[rows, columns] = scale · a[rows, inner] · b[inner, columns] (+ bias) in f32, b packed on the fly into `scratch`.
 #[allow(clippy::too_many_arguments)]
 pub(crate) fn multiply(
     kernel: Kernel,
@@ -32,9 +32,12 @@ pub(crate) fn multiply(
     b: &[f32],
     b_view: View,
     scratch: &mut Vec<f32>,
-    target: Target,
+    mut target: Target,
 ) {
     if kernel.is_library() {
+        if target.bias.is_some() {
+            target.begin(rows, columns);
+        }
         let c = View { at: 0, row: target.stride, column: 1 };
         return library(rows, columns, inner, scale, a, a_view, b, b_view, target.add, target.values, c);
     }
@@ -95,5 +98,25 @@ pub(crate) fn library(
             b.as_ptr().add(bv.at), bv.column as isize, bv.row as isize,
             1f32, scale, false, false, false, gemm::Parallelism::None,
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Isa, Precision};
+
+    #[test]
+    fn every_kernel_adds_the_bias() {
+        let (a, b) = ([1f32, 2., 3., 4.], [1f32, 0., 0., 1.]);
+        let view = View { at: 0, row: 2, column: 1 };
+        for isa in Isa::available() {
+            for (add, expected) in [(false, [12f32, 24., 16., 28.]), (true, [13., 25., 17., 29.])] {
+                let mut y = [1f32; 4];
+                let target = Target { values: &mut y, stride: 2, bias: Some(&[10., 20.]), add };
+                multiply(Kernel::new(isa, Precision::F32), [2, 2, 2], 2.0, &a, view, &b, view, &mut Vec::new(), target);
+                assert_eq!(y, expected, "{isa:?} {add}");
+            }
+        }
     }
 }
