@@ -10,6 +10,7 @@ mod zero_shot;
 pub use head::Head;
 pub use loss::smoothed_cross_entropy;
 pub use noisy_texts::NoisyTexts;
+pub(crate) use text_classifier::{MOST_EPOCHS, optimiser_fault};
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
 pub use trainer::TextTrainer;
 pub use zero_shot::ZeroShotClassifier;

@@ -9,24 +9,30 @@ use crate::nn::Schedule;
 use crate::progress::Event;
 use crate::rng::Rng;
 
+/// Beyond these a number is a mistake: it would take all memory, years, or end in values that are not finite.
+pub(crate) const MOST_EPOCHS: usize = 10_000_000;
+const MOST_HIDDEN: usize = 1_000_000;
+const MOST_NOISE: f32 = 1e6;
+const MOST_RATE: f64 = 100.0;
+
 /// How the text classifier is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextClassifierConfig {
-    /// Passes over the texts, at least 1; default 400.
+    /// Passes over the texts, 1 to 10 million; default 400.
     pub epochs: usize,
     /// Texts per step; `None` (default) takes all of them at once, as the released code does.
     pub batch_size: Option<usize>,
-    /// σ of the Gaussian noise on the unit features, at least 0; default 0.1.
+    /// σ of the Gaussian noise on the unit features, 0 to a million; default 0.1.
     pub noise: f32,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub smoothing: f64,
-    /// η, the base learning rate of AdamW, above 0; default 5e-4.
+    /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
     pub learning_rate: f64,
-    /// λ, the weight decay of AdamW, on weights only; biases are exempt. Default 0.01.
+    /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on weights only; biases are exempt. Default 0.01.
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step; default constant.
     pub schedule: Schedule,
-    /// Width of the hidden layer of an MLP; `None` (default) is the linear classifier.
+    /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,
 }
 
@@ -53,23 +59,41 @@ impl TextClassifierConfig {
     /// Refuses values that cannot work.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a count of 0, a σ below 0, an ε outside [0, 1) or a learning rate that is not above 0.
+    /// [`Error::Usage`] for the first setting that is out of its range.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Usage(format!("text classifier: {what}")));
         if self.epochs == 0 || self.batch_size == Some(0) || self.hidden == Some(0) {
             return wrong("epochs, batch size and hidden width must be at least 1".into());
         }
-        if !(self.noise.is_finite() && self.noise >= 0.0) {
-            return wrong(format!("noise σ must be at least 0, got {}", self.noise));
+        if self.epochs > MOST_EPOCHS {
+            return wrong(format!("at most {MOST_EPOCHS} epochs, got {}", self.epochs));
         }
-        if !(0.0..1.0).contains(&self.smoothing) {
-            return wrong(format!("smoothing must lie in [0, 1), got {}", self.smoothing));
+        if let Some(hidden) = self.hidden.filter(|hidden| *hidden > MOST_HIDDEN) {
+            return wrong(format!("the hidden layer is at most {MOST_HIDDEN} wide, got {hidden}"));
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong(format!("learning rate must be above 0, got {}", self.learning_rate));
+        if !(0.0..=MOST_NOISE).contains(&self.noise) {
+            return wrong(format!("noise σ must be at least 0 and up to {MOST_NOISE}, got {}", self.noise));
         }
-        Ok(())
+        match optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
+            Some(fault) => wrong(fault),
+            None => Ok(()),
+        }
     }
+}
+
+/// What cannot work about the settings that both stages have.
+pub(crate) fn optimiser_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &Schedule) -> Option<String> {
+    if !(learning_rate > 0.0 && learning_rate <= MOST_RATE) {
+        return Some(format!("learning rate must be above 0 and up to {MOST_RATE}, got {learning_rate}"));
+    }
+    // a step multiplies weights by 1 − η λ
+    if !(weight_decay >= 0.0 && weight_decay * learning_rate <= 1.0) {
+        return Some(format!("weight decay must lie in [0, 1 / learning rate], got {weight_decay}"));
+    }
+    if !(0.0..1.0).contains(&smoothing) {
+        return Some(format!("smoothing must lie in [0, 1), got {smoothing}"));
+    }
+    schedule.fault()
 }
 
 impl Default for TextClassifierConfig {

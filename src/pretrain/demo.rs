@@ -172,7 +172,9 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
         let pixels = batch(&images, &picks, side, &device)?;
         let texts: Vec<String> = picks.iter().map(|&i| captions::caption(&scenes.scene(i), &mut draws)).collect();
         let (ids, ends) = encode(&tokenizer, &texts, config.clip.text.context)?;
-        let loss = trainer.step(&pixels, &Tensor::new(ids, &device)?, &ends, &texts, schedule.factor(step, config.steps))?;
+        // one step more than there are: the floor of 0 would waste the last
+        let factor = schedule.factor(step, config.steps + 1);
+        let loss = trainer.step(&pixels, &Tensor::new(ids, &device)?, &ends, &texts, factor)?;
         losses.push(f64::from(loss));
         events(&Event::Advanced { stage: stage.clone(), done: step + 1, total: config.steps, loss: Some(loss), accuracy: None });
     }

@@ -3,8 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use crate::augment::{Preprocess, StrongAugment};
+use crate::classify::{MOST_EPOCHS, optimiser_fault};
 use crate::error::{Error, Result};
 use crate::nn::{Precision, Schedule};
+
+/// No tower has as many patches; a larger number is a mistake that would take the memory of the machine.
+const MOST_PROMPTS: usize = 10_000;
 
 /// Whose head gives the pseudo-labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,20 +23,20 @@ pub enum TeacherHead {
 /// How the vision tower is tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct FinetuneConfig {
-    /// Passes over the images; default 50.
+    /// Passes over the images, up to 10 million; default 50.
     pub epochs: usize,
     /// Images per step, at least 1; an epoch's last, smaller batch is dropped. Default 50.
     pub batch_size: usize,
-    /// η, the base learning rate of AdamW, above 0; default 5e-4.
+    /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
     pub learning_rate: f64,
-    /// λ, the weight decay of AdamW, on visual prompts, norm scales and head weights; biases and norm shifts are exempt.
-    /// Default 0.01.
+    /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on visual prompts, norm scales and head weights; biases and norm
+    /// shifts are exempt. Default 0.01.
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step; default constant.
     pub schedule: Schedule,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub smoothing: f64,
-    /// N_P, the number of visual prompts; 0 tunes without any. Default 50.
+    /// N_P, the number of visual prompts, up to 10,000; 0 tunes without any. Default 50.
     pub prompts: usize,
     /// Whether every block gets new prompts (VPT-deep), instead of the first only; default false.
     pub deep_prompts: bool,
@@ -55,7 +59,7 @@ pub struct FinetuneConfig {
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
     pub max_unreadable: f64,
-    /// The number format in which the tower's frozen layers multiply; default f32.
+    /// The number format in which the tower's frozen layers multiply, whatever the CLIP was loaded in; default f32.
     #[serde(default)]
     pub precision: Precision,
 }
@@ -111,13 +115,17 @@ impl FinetuneConfig {
         if self.batch_size == 0 {
             return wrong("batch size must be at least 1".into());
         }
-        if !(self.learning_rate.is_finite() && self.learning_rate > 0.0) {
-            return wrong(format!("learning rate must be above 0, got {}", self.learning_rate));
+        if self.epochs > MOST_EPOCHS {
+            return wrong(format!("at most {MOST_EPOCHS} epochs, got {}", self.epochs));
         }
-        if !(0.0..1.0).contains(&self.smoothing) {
-            return wrong(format!("smoothing must lie in [0, 1), got {}", self.smoothing));
+        if self.prompts > MOST_PROMPTS {
+            return wrong(format!("at most {MOST_PROMPTS} visual prompts, got {}", self.prompts));
         }
-        self.strong_view(&Preprocess::clip(224)).validate()?;
+        if let Some(fault) = optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
+            return wrong(fault);
+        }
+        // the fields of the strong view count also where it is left out: they are in the report
+        Self { augment: true, ..self.clone() }.strong_view(&Preprocess::clip(224)).validate()?;
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
         }
@@ -128,5 +136,39 @@ impl FinetuneConfig {
 impl Default for FinetuneConfig {
     fn default() -> Self {
         Self::official()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_range() {
+        let official = FinetuneConfig::official;
+        official().validate().unwrap();
+        let cosine = |floor| Schedule::Cosine { warmup: 3, floor };
+        FinetuneConfig { schedule: cosine(0.1), weight_decay: 0.0, epochs: 0, prompts: 0, ..official() }.validate().unwrap();
+        for (bad, word) in [
+            (FinetuneConfig { batch_size: 0, ..official() }, "batch size"),
+            (FinetuneConfig { epochs: usize::MAX, ..official() }, "epochs"),
+            (FinetuneConfig { prompts: 1_000_000_000, ..official() }, "prompts"),
+            (FinetuneConfig { learning_rate: f64::NAN, ..official() }, "learning rate"),
+            (FinetuneConfig { learning_rate: 1e300, ..official() }, "learning rate"),
+            (FinetuneConfig { weight_decay: f64::NAN, ..official() }, "weight decay"),
+            (FinetuneConfig { weight_decay: -1.0, ..official() }, "weight decay"),
+            (FinetuneConfig { weight_decay: 1e6, ..official() }, "weight decay"),
+            (FinetuneConfig { smoothing: 1.0, ..official() }, "smoothing"),
+            (FinetuneConfig { schedule: cosine(7.0), ..official() }, "floor"),
+            (FinetuneConfig { schedule: cosine(f64::NAN), ..official() }, "floor"),
+            (FinetuneConfig { crop_scale: (0.5, 0.2), ..official() }, "scale"),
+            (FinetuneConfig { crop_scale: (f32::NAN, 1.0), augment: false, ..official() }, "scale"),
+            (FinetuneConfig { blur_probability: 1.5, ..official() }, "blur_p"),
+            (FinetuneConfig { blur_sigma: (0.0, 2.0), ..official() }, "blur_sigma"),
+            (FinetuneConfig { max_unreadable: f64::NAN, ..official() }, "unreadable"),
+        ] {
+            let error = bad.validate().unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(word) && !error.to_string().contains('\n'), "{word}: {error}");
+        }
     }
 }
