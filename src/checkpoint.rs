@@ -17,10 +17,11 @@ use crate::nn::{AdamW, with_f32};
 /// ```
 /// use lafter::checkpoint::Autosave;
 /// use std::time::Duration;
-/// let mut every_minute = Autosave::new("run/checkpoint.safetensors", Duration::from_secs(60));
+/// let every_minute = Autosave::new("run/checkpoint.safetensors", Duration::from_secs(60));
 /// assert!(every_minute.due().is_none()); // not yet
 /// let mut every_step = Autosave::new("run/checkpoint.safetensors", Duration::ZERO);
 /// assert!(every_step.due().is_some());
+/// every_step.saved(); // the clock starts anew
 /// ```
 #[derive(Clone, Debug)]
 pub struct Autosave {
@@ -35,12 +36,15 @@ impl Autosave {
         Self { path: path.into(), every, last: Instant::now() }
     }
 
-    /// The path, if it is time to save; the clock then starts anew.
-    pub fn due(&mut self) -> Option<PathBuf> {
-        (self.last.elapsed() >= self.every).then(|| {
-            self.last = Instant::now();
-            self.path.clone()
-        })
+    /// The path, if it is time to save; [`saved`](Self::saved) says when that is done.
+    pub fn due(&self) -> Option<PathBuf> {
+        (self.last.elapsed() >= self.every).then(|| self.path.clone())
+    }
+
+    /// Starts the clock anew. After the save, not before it: a disk that needs longer than the interval would otherwise be
+    /// written to after every step.
+    pub fn saved(&mut self) {
+        self.last = Instant::now();
     }
 }
 
@@ -55,6 +59,17 @@ pub(crate) fn fingerprint<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> 
         })?;
     }
     Ok(format!("{:x}", hash.finalize()))
+}
+
+/// Whether a number can be a cross entropy of f32 values, or a sum of some: rounding may lead a little below 0.
+pub(crate) fn is_loss(value: f64) -> bool {
+    value > -1.0 && value < 1e50
+}
+
+/// Whether every value of a tensor of floating-point numbers is as asked.
+pub(crate) fn all(tensor: &Tensor, valid: impl Fn(f32) -> bool) -> Result<bool> {
+    let values = tensor.to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+    Ok(with_f32(&values, |values| values.iter().all(|value| valid(*value)))?)
 }
 
 /// The part that is not a tensor; `state` is the loop's own.
@@ -84,28 +99,60 @@ pub(crate) struct Saved<S> {
 impl<S: DeserializeOwned> Saved<S> {
     pub fn read(path: &Path, kind: &str, device: &Device) -> Result<Self> {
         let shown = path.display();
-        let (tensors, metadata) = read_tensors(path, device)?;
+        let (tensors, metadata) = read_tensors(path, device).map_err(|error| match error {
+            // a copy of this file is nowhere: only its reader's remedy is wrong here
+            Error::Weights(what) => {
+                let fault = what.rsplit_once(": ").map_or(what.as_str(), |(fault, _)| fault);
+                Error::Checkpoint(format!("{fault}: start without --resume"))
+            }
+            other => other,
+        })?;
         let header = metadata
             .get(kind)
             .ok_or_else(|| Error::Checkpoint(format!("{shown} is no checkpoint of this stage ({kind}): start without --resume")))?;
         let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
-        Ok(Self { state: header.state, optimiser_steps: header.optimiser_steps, tensors, path: path.into() })
+        let saved = Self { state: header.state, optimiser_steps: header.optimiser_steps, tensors, path: path.into() };
+        match i32::try_from(saved.optimiser_steps) {
+            Ok(_) => Ok(saved),
+            Err(_) => Err(saved.broken(format!("{} optimiser steps cannot be", saved.optimiser_steps))),
+        }
     }
 
-    /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back.
+    /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back. Nothing is changed by a
+    /// file that lacks a value, or holds one that is not finite.
     pub fn restore(self, params: &[(String, Var)], optimiser: &mut AdamW) -> Result<S> {
-        for (name, var) in params {
+        let moments = optimiser.state();
+        let wanted = params.iter().map(|(name, var)| (name, var.as_tensor())).chain(moments.iter().map(|(name, moment)| (name, moment)));
+        for (name, like) in wanted {
             match self.tensors.get(name) {
-                Some(saved) if saved.dims() == var.dims() => var.set(saved)?,
-                _ => {
-                    let (shown, dims) = (self.path.display(), var.dims());
-                    return Err(Error::Checkpoint(format!("{shown} lacks {name} in shape {dims:?}: start without --resume")));
+                Some(saved) if saved.dims() == like.dims() && saved.dtype() == like.dtype() => {
+                    let squares = name.starts_with("second.");
+                    if !all(saved, |value| value.is_finite() && (value >= 0.0 || !squares))? {
+                        let why = "the run diverged, or the file is damaged";
+                        return Err(self.broken(format!("{name} holds a value that is not finite, or cannot be ({why})")));
+                    }
                 }
+                _ => return Err(self.broken(format!("lacks {name} in shape {:?}, {:?}", like.dims(), like.dtype()))),
+            }
+        }
+        for (name, var) in params {
+            if let Some(saved) = self.tensors.get(name) {
+                var.set(saved)?;
             }
         }
         optimiser.restore(self.optimiser_steps, &self.tensors)?;
         Ok(self.state)
+    }
+
+    /// Optimiser steps up to the checkpoint.
+    pub fn optimiser_steps(&self) -> usize {
+        self.optimiser_steps
+    }
+
+    /// The error for a checkpoint that no run has written so.
+    pub fn broken(&self, what: impl std::fmt::Display) -> Error {
+        Error::Checkpoint(format!("{}: {what}: start without --resume", self.path.display()))
     }
 
     /// The error for a checkpoint of another run.
@@ -114,5 +161,20 @@ impl<S: DeserializeOwned> Saved<S> {
         Error::Usage(format!(
             "{shown} belongs to a run with other settings, texts, seed or model: repeat that run's options, or start without --resume"
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_starts_after_the_save() {
+        let mut autosave = Autosave::new("never-written", Duration::from_millis(40));
+        std::thread::sleep(Duration::from_millis(45));
+        assert!(autosave.due().is_some());
+        std::thread::sleep(Duration::from_millis(45)); // a slow disk
+        autosave.saved();
+        assert!(autosave.due().is_none(), "saved a moment ago");
     }
 }

@@ -4,11 +4,11 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use candle_core::{Tensor, Var};
+use candle_core::{DType, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
-use crate::checkpoint::{self, Autosave, Saved};
+use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
 use crate::progress::{Event, check_interrupt, watched};
@@ -64,12 +64,18 @@ impl TextTrainer {
     /// features `[n, d]` as the text tower gives them, labels n class indices.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text.
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text,
+    /// [`Error::Weights`] for features that are not finite.
     pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
         let (n, width) = features.dims2()?;
         if n != labels.len() || n == 0 {
             return Err(Error::Shape(format!("{n} text features but {} labels: one label per text, and at least one text", labels.len())));
+        }
+        if !features.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            return Err(Error::Weights(
+                "text features hold values that are not finite: the text tower's weights or the cache of its features are damaged".into(),
+            ));
         }
         let classes = labels.iter().max().map_or(0, |max| max + 1);
         let device = features.device();
@@ -133,9 +139,10 @@ impl TextTrainer {
             if self.unread.len() == READ_EVERY {
                 self.read()?;
             }
-            if let Some(path) = self.autosave.as_mut().and_then(Autosave::due) {
+            if let Some(path) = self.autosave.as_ref().and_then(Autosave::due) {
                 self.read()?;
                 self.checkpoint(path)?;
+                self.autosave.iter_mut().for_each(Autosave::saved);
             }
         }
         self.read()?;
@@ -226,10 +233,40 @@ impl TextTrainer {
         if !(*config == self.config || other_length) || *rng != self.rng || *texts != self.fingerprint()? {
             return Err(saved.foreign());
         }
+        if let Some(what) = self.impossible(&saved.state, saved.optimiser_steps()) {
+            return Err(saved.broken(what));
+        }
         let state = saved.restore(&self.params, &mut self.optimiser)?;
         self.sums = state.sums;
         self.history = state.history;
         Ok(())
+    }
+}
+
+impl TextTrainer {
+    /// What no training can have left behind.
+    fn impossible(&self, State { sums, history, .. }: &State, optimiser_steps: usize) -> Option<String> {
+        let n = self.texts.len();
+        let batch_size = self.config.batch_size.unwrap_or(n).min(n);
+        let (steps, seen) = (n.div_ceil(batch_size), sums.steps.saturating_mul(batch_size).min(n));
+        let done = history.len().checked_mul(steps).and_then(|done| done.checked_add(sums.steps));
+        for (i, epoch) in history.iter().enumerate() {
+            let TextEpoch { epoch: number, loss, accuracy } = *epoch;
+            if number != i + 1 || !is_loss(loss.into()) || !(0.0..=100.0).contains(&accuracy) {
+                return Some(format!("entry {} of its history cannot be: epoch {number}, loss {loss}, accuracy {accuracy} %", i + 1));
+            }
+        }
+        let fits = sums.steps <= steps && sums.correct <= seen && is_loss(sums.loss);
+        if !fits || done != Some(optimiser_steps) {
+            return Some(format!(
+                "its sums cannot be: {} epochs, then {} of {steps} steps, {} of {seen} texts right, loss {}, {optimiser_steps} steps in all",
+                history.len(),
+                sums.steps,
+                sums.correct,
+                sums.loss
+            ));
+        }
+        None
     }
 }
 

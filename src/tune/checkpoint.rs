@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::FinetuneConfig;
 use super::finetuner::Finetuner;
 use super::records::{EpochRecord, EpochSums};
-use crate::checkpoint::{self, Autosave, Saved};
+use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
 use crate::rng::Rng;
@@ -72,10 +72,32 @@ impl Finetuner {
         if !(same == self.config || other_length) || *rng != self.rng || !model {
             return Err(saved.foreign());
         }
+        if let Some(what) = impossible(sums, history, self.config.batch_size) {
+            return Err(saved.broken(what));
+        }
         let state = saved.restore(&self.trainable.params, &mut self.optimiser)?;
         self.sums = state.sums;
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);
         Ok(())
     }
+}
+
+/// What no tuning can have left behind.
+fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize) -> Option<String> {
+    let percent = |value: f64| (0.0..=100.001).contains(&value); // a mean of f32 values may lie a little above 1
+    for (i, record) in history.iter().enumerate() {
+        let percents = [record.agreement, record.confidence, record.pseudo_label_accuracy.unwrap_or(0.0), record.test_top1.unwrap_or(0.0)];
+        if record.epoch != i + 1 || !is_loss(record.loss) || !percents.into_iter().all(percent) || !is_duration(record.seconds) {
+            return Some(format!("entry {} of its history cannot be: {record:?}", i + 1));
+        }
+    }
+    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds } = *sums;
+    let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(batch_size);
+    let means = is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
+    (!counts || !means).then(|| format!("its sums cannot be: {sums:?}"))
+}
+
+fn is_duration(seconds: f64) -> bool {
+    seconds.is_finite() && seconds >= 0.0
 }
