@@ -18,6 +18,7 @@ use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierR
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
 use crate::lafter::{LaFTer, LafterConfig, Preset};
+use crate::nn::Precision;
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
 use crate::tune::{EpochRecord, Finetuner};
@@ -142,6 +143,9 @@ impl Experiment {
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.image.epochs > 0 {
             let mut tuner = lafter.finetuner()?;
+            if self.config.image.precision == Precision::Bf16 && tuner.tuned().vision.precision() == Some(Precision::F32) {
+                events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
+            }
             let evaluation = self.tune(&mut tuner, folder, &mut events)?;
             history = tuner.history().to_vec();
             let per_epoch = history.iter().map(|epoch| epoch.test_top1).collect();
@@ -161,6 +165,7 @@ impl Experiment {
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             lafter.set_tuned(tuner.tuned());
+            report.precision = lafter.tuned().and_then(|tuned| tuned.vision.precision());
             tuned = Some(evaluation);
         }
         report.note_memory();

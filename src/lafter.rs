@@ -276,7 +276,8 @@ impl LaFTer {
     /// Classifies pictures.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one, [`Error::Shape`] where the head has another number of classes.
+    /// [`Error::Usage`] before stage one, [`Error::Shape`] where the head has another number of classes, [`Error::Weights`] for
+    /// logits that are not finite.
     pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(pictures.len());
         for batch in pictures.chunks(embed::BATCH) {
@@ -305,12 +306,13 @@ impl LaFTer {
             preset: self.config.preset.name().to_string(),
             seed: self.config.seed,
             normalise: self.tuned.as_ref().map_or(self.config.image.normalise_student, |tuned| tuned.normalise),
+            precision: self.tuned.as_ref().and_then(|tuned| tuned.vision.precision()),
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
     }
 
-    /// Reads a LaFTer file over the CLIP that it was trained on. Of the settings, the file knows preset, seed and whether
-    /// features are normalised.
+    /// Reads a LaFTer file over the CLIP that it was trained on. Of the settings, the file knows preset, seed, precision and
+    /// whether features are normalised.
     ///
     /// # Errors
     /// [`Error::Adapter`] where it is no LaFTer file, or one of another CLIP.
@@ -319,6 +321,7 @@ impl LaFTer {
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
         lafter.config.seed = info.seed;
         lafter.config.image.normalise_student = tuned.normalise;
+        lafter.config.image.precision = info.precision.unwrap_or_default();
         lafter.tuned = Some(tuned);
         Ok(lafter)
     }
@@ -341,6 +344,11 @@ pub(crate) fn read_logits(logits: &Tensor, classes: &[String]) -> Result<Vec<Pre
         return Err(Error::Shape(format!("{width} logits for {names} class names: take those that the head was trained with")));
     }
     let rows = softmax(&logits.to_device(&Device::Cpu)?)?.to_vec2::<f32>()?;
+    if rows.iter().flatten().any(|probability| !probability.is_finite()) {
+        return Err(Error::Weights(
+            "a picture's logits are not finite: the weights are damaged or overflow in their number type: load them in f32, or copy them again".into(),
+        ));
+    }
     let read = |probabilities: Vec<f32>| {
         let best = |best: usize, i: usize| if probabilities[i] > probabilities[best] { i } else { best };
         let index = (0..probabilities.len()).fold(0, best);

@@ -176,6 +176,17 @@ fn a_saved_file_is_refused_by_another_model_and_kept_when_the_disk_is_full() {
     refused(1, &["base model"], &["predict", "--model", "demo", "--weights", &weights, &picture]);
     let plain = model().join("model.safetensors").display().to_string();
     refused(1, &["no LaFTer file"], &["predict", "--model", &name, "--weights", &plain, &picture]);
+    // a value that is not finite is named, by every command that reads the file
+    let (mut tensors, metadata) = lafter::clip::read_tensors(&weights, &candle_core::Device::Cpu).unwrap();
+    let nan = tensors["head.0.weight"].affine(f64::NAN, 0.0).unwrap();
+    tensors.insert("head.0.weight".into(), nan);
+    let spoiled = scratch().join("spoiled.safetensors").display().to_string();
+    lafter::clip::save_tensors(&spoiled, &tensors.into_iter().collect::<Vec<_>>(), metadata).unwrap();
+    for rest in [["--json", &picture], ["--top", "3"]] {
+        let args = [&["predict", "--model", &name, "--weights", &spoiled, &picture][..], &rest[..]].concat();
+        refused(1, &["head.0.weight", "not finite", "spoiled"], &args);
+    }
+    refused(1, &["head.0.weight", "not finite"], &["evaluate", "--model", &name, "--weights", &spoiled, "--test", &data]);
 
     #[cfg(unix)]
     {

@@ -96,7 +96,8 @@ impl Head {
     /// Reads back what [`tensors`](Self::tensors) gave.
     ///
     /// # Errors
-    /// Where there is no tensor named `head.0.weight`.
+    /// Where there is no tensor named `head.0.weight`, a weight is no matrix, a layer does not fit the one before it, or only
+    /// some layers have a bias.
     pub fn from_tensors(tensors: &std::collections::HashMap<String, Tensor>) -> Result<Self> {
         let layer = |i: usize| {
             let weight = tensors.get(&format!("head.{i}.weight"))?;
@@ -105,6 +106,22 @@ impl Head {
         let layers: Vec<Linear> = (0..).map_while(layer).collect();
         if layers.is_empty() {
             candle_core::bail!("no tensor named head.0.weight");
+        }
+        let mut width = None;
+        for (i, layer) in layers.iter().enumerate() {
+            let (shape, bias) = (layer.weight.dims(), layer.bias.as_ref().map(Tensor::dims));
+            match *shape {
+                [outputs, inputs] if outputs * inputs > 0 && width.is_none_or(|width| width == inputs) => {
+                    if bias.is_some_and(|bias| bias != [outputs]) {
+                        candle_core::bail!("head.{i}.bias has shape {bias:?}, its layer {outputs} outputs");
+                    }
+                    width = Some(outputs);
+                }
+                _ => candle_core::bail!("head.{i}.weight has shape {shape:?}, which does not fit: expected [outputs, inputs]"),
+            }
+            if bias.is_some() != layers[0].bias.is_some() {
+                candle_core::bail!("head.{}.bias is missing, another layer has one", if bias.is_some() { 0 } else { i });
+            }
         }
         Ok(Self { layers })
     }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::Device;
+use candle_core::{DType, Device};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
@@ -154,6 +154,10 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         (None, None) => return Err(Error::Usage("embed needs --images DATA or --texts FILE".into())),
     };
     let shape = features.dims().to_vec();
+    if !features.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+        let model = clip.id();
+        return Err(Error::Weights(format!("features of {model} are not finite: its weights are damaged: download or copy them again")));
+    }
     let metadata =
         HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;

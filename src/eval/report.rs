@@ -13,6 +13,7 @@ use super::sections::{LafterReport, TextClassifierReport};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::files::save_atomically;
+use crate::nn::Precision;
 
 /// The report of a run. A run without a stage omits its section; data without labels omit all three.
 ///
@@ -48,6 +49,10 @@ pub struct Report {
     /// What was tuned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub trainable: Option<TrainableCount>,
+    /// The number format in which the tuned tower's frozen layers really multiplied: f32 also where bf16 was asked of a processor
+    /// without such products.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// The images read and skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,
@@ -132,6 +137,7 @@ impl Report {
             timing: Timing::default(),
             peak_rss_bytes: peak_rss_bytes(),
             trainable: None,
+            precision: None,
             images: None,
             texts: Named::new(),
             config,

@@ -8,10 +8,11 @@ use serde::{Deserialize, Serialize};
 
 use super::prompts::VisualPrompts;
 use super::tuned::Tuned;
+use crate::checkpoint::all;
 use crate::classify::Head;
 use crate::clip::{Clip, read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::LayerNorm;
+use crate::nn::{LayerNorm, Precision};
 
 /// What a LaFTer file says about itself; stored as JSON under the key `lafter` of the safetensors metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,11 +29,17 @@ pub struct AdapterInfo {
     pub seed: u64,
     /// Whether features are unit-normalised before the head.
     pub normalise: bool,
+    /// The number format in which the tower's frozen layers multiplied; `None` in files of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Version of this crate.
     pub version: String,
 }
 
 const KEY: &str = "lafter";
+/// How many tensors there are, so that a file that lost some is noticed.
+const COUNT: &str = "tensors";
+const REMEDY: &str = "copy the file again, or train again";
 
 impl Tuned {
     /// Writes prompts, norms and head (atomically): a few hundred kB on top of the user's own CLIP.
@@ -48,26 +55,29 @@ impl Tuned {
         }
         tensors.extend(self.head.tensors());
         // what the tower does, whatever the settings say by now
-        let info = AdapterInfo { normalise: self.normalise, ..info.clone() };
+        let info = AdapterInfo { normalise: self.normalise, precision: self.vision.precision(), ..info.clone() };
         let json = serde_json::to_string(&info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
-        save_tensors(path, &tensors, HashMap::from([(KEY.to_string(), json)]))
+        let metadata = HashMap::from([(KEY.to_string(), json), (COUNT.to_string(), tensors.len().to_string())]);
+        save_tensors(path, &tensors, metadata)
     }
 
-    /// Reads a LaFTer file and applies it to the CLIP that it was trained on.
+    /// Reads a LaFTer file and applies it to the CLIP that it was trained on. What was tuned in bf16 multiplies in bf16, so that
+    /// it answers as it did; tensors of another floating-point type become f32.
     ///
     /// # Errors
-    /// [`Error::Adapter`] for a file that is no LaFTer file, was trained on another CLIP or does not fit this one; [`Error::Io`]
-    /// or [`Error::Weights`] for one that cannot be read.
+    /// [`Error::Adapter`] for a file that is no LaFTer file, was trained on another CLIP, does not fit this one, lacks a tensor or
+    /// holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, AdapterInfo)> {
         let path = path.as_ref();
         let shown = path.display();
-        let (mut tensors, metadata) = read_tensors(path, clip.device())?;
+        let wrong = |what: String| Error::Adapter(format!("{shown}: {what}"));
+        let (tensors, metadata) = read_tensors(path, clip.device())?;
         let info = metadata.get(KEY).ok_or_else(|| {
             Error::Adapter(format!(
                 "{shown} is no LaFTer file (its metadata lack \"{KEY}\"): expected what `lafter run` writes as lafter.safetensors"
             ))
         })?;
-        let info: AdapterInfo = serde_json::from_str(info).map_err(|e| Error::Adapter(format!("{shown}: unreadable metadata: {e}")))?;
+        let info: AdapterInfo = serde_json::from_str(info).map_err(|e| wrong(format!("unreadable metadata: {e}")))?;
         if info.weights_hash != clip.weights_hash() {
             return Err(Error::Adapter(format!(
                 "{shown} was trained over {} (weights {:.12}), not over {} (weights {:.12}): use the base model it names",
@@ -77,34 +87,69 @@ impl Tuned {
                 clip.weights_hash(),
             )));
         }
-        let fits = |name: &str, tensor: &Tensor, like: &Tensor| {
-            if tensor.dims() == like.dims() {
-                return Ok(());
-            }
-            Err(Error::Adapter(format!("{shown}: {name} has shape {:?}, the tower expects {:?}", tensor.dims(), like.dims())))
+        let held = tensors.len();
+        let mut tensors: HashMap<String, Tensor> =
+            tensors.into_iter().map(|(name, tensor)| Ok((name.clone(), checked(&name, tensor).map_err(&wrong)?))).collect::<Result<_>>()?;
+
+        let mut vision = match (info.precision, clip.precision()) {
+            (Some(Precision::Bf16), Precision::F32) => clip.vision().frozen().packed(Precision::Bf16)?,
+            _ => clip.vision().frozen(),
         };
-        let mut vision = clip.vision().frozen();
         for (name, norm) in vision.norms_mut() {
-            let (weight, bias) = (tensors.remove(&format!("{name}.weight")), tensors.remove(&format!("{name}.bias")));
-            if let (Some(weight), Some(bias)) = (weight, bias) {
-                fits(&name, &weight, &norm.weight)?;
-                fits(&name, &bias, &norm.bias)?;
-                *norm = LayerNorm::new(weight, bias, norm.eps);
-            }
+            let mut take = |kind: &str, like: &Tensor| {
+                let name = format!("{name}.{kind}");
+                match tensors.remove(&name) {
+                    Some(tensor) if tensor.dims() == like.dims() => Ok(tensor),
+                    Some(tensor) => Err(wrong(format!("{name} has shape {:?}, the tower expects {:?}", tensor.dims(), like.dims()))),
+                    None => Err(wrong(format!("{name} is missing: {REMEDY}"))),
+                }
+            };
+            *norm = LayerNorm::new(take("weight", &norm.weight)?, take("bias", &norm.bias)?, norm.eps);
         }
         let prompts = VisualPrompts::from_tensors(&tensors);
-        let head = Head::from_tensors(&tensors).map_err(|e| Error::Adapter(format!("{shown}: {e}")))?;
-        let (width, shared) = (clip.config().vision.width, clip.config().projection);
-        if prompts.layers.iter().any(|layer| layer.dims().get(1) != Some(&width)) || head.inputs() != shared {
-            return Err(Error::Adapter(format!(
-                "{shown}: prompts or head do not fit a tower of width {width} and features of width {shared}"
-            )));
+        let (width, blocks) = (clip.config().vision.width, vision.blocks.len());
+        if ![0, 1, blocks].contains(&prompts.layers.len()) {
+            let layers = prompts.layers.len();
+            return Err(wrong(format!("visual prompts of {layers} blocks, expected those of 1 or of all {blocks}: {REMEDY}")));
+        }
+        for (i, layer) in prompts.layers.iter().enumerate() {
+            if layer.dims() != [prompts.count(), width] || prompts.count() == 0 {
+                let (dims, count) = (layer.dims(), prompts.count());
+                return Err(wrong(format!("prompts.{i} has shape {dims:?}, the tower expects [{count}, {width}]")));
+            }
+        }
+        let head = Head::from_tensors(&tensors).map_err(|e| wrong(format!("{}: {REMEDY}", Error::from(e))))?;
+        if head.inputs() != clip.config().projection {
+            let (inputs, shared) = (head.inputs(), clip.config().projection);
+            return Err(wrong(format!("the head expects features of width {inputs}, this CLIP's have {shared}")));
         }
         if head.classes() != info.classes.len() {
             let (outputs, names) = (head.classes(), info.classes.len());
-            return Err(Error::Adapter(format!("{shown}: the head has {outputs} outputs, the metadata name {names} classes")));
+            return Err(wrong(format!("the head has {outputs} outputs, the metadata name {names} classes")));
         }
-        debug_assert!(tensors.values().all(|tensor| tensor.dtype() == DType::F32));
+        for (name, _) in prompts.tensors().iter().chain(&head.tensors()) {
+            tensors.remove(name);
+        }
+        if let Some(name) = tensors.keys().min() {
+            return Err(wrong(format!("{name} has no place in a tower of {blocks} blocks with this head: {REMEDY}")));
+        }
+        if let Some(count) = metadata.get(COUNT).filter(|count| **count != held.to_string()) {
+            return Err(wrong(format!("holds {held} of {count} tensors: {REMEDY}")));
+        }
         Ok((Self { vision, prompts, head, normalise: info.normalise }, info))
+    }
+}
+
+/// A tensor of any floating-point type as f32, if all its values are finite.
+fn checked(name: &str, tensor: Tensor) -> std::result::Result<Tensor, String> {
+    let dtype = tensor.dtype();
+    if ![DType::F32, DType::F64, DType::F16, DType::BF16].contains(&dtype) {
+        return Err(format!("{name} has dtype {dtype:?}, expected f32: {REMEDY}"));
+    }
+    let tensor = tensor.to_dtype(DType::F32).map_err(|e| format!("{name}: {}", Error::from(e)))?;
+    match all(&tensor, f32::is_finite) {
+        Ok(true) => Ok(tensor),
+        Ok(false) => Err(format!("{name} holds a value that is not finite: {REMEDY}")),
+        Err(error) => Err(format!("{name}: {error}")),
     }
 }

@@ -80,10 +80,17 @@ impl Finetuner {
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
         let (prompts, mut params) = prompts.trainable()?;
-        let mut vision = match config.precision {
-            Precision::F32 => clip.vision().frozen(),
-            Precision::Bf16 => clip.vision().frozen().packed(config.precision)?,
-        };
+        let mut vision = clip.vision().frozen();
+        if config.precision != clip.precision() {
+            vision = vision.packed(config.precision)?;
+        }
+        if config.precision == Precision::F32 && vision.precision() != Some(Precision::F32) {
+            return Err(Error::Usage(format!(
+                "tuning: precision is f32, but this CLIP was loaded with rounded weights (type {:?}, precision {:?}): load it in f32",
+                clip.dtype(),
+                clip.precision()
+            )));
+        }
         if config.tune_norms {
             let (tower, norms) = vision.trainable_norms()?;
             vision = tower;
@@ -232,7 +239,7 @@ impl Finetuner {
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
             pending.push((batch.indices, self.step_at(&pixels(weak)?, &pixels(strong)?, rate)?));
-            let save = self.autosave.as_mut().and_then(Autosave::due);
+            let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
                 let loss = Some(self.read_steps(&mut pending, unlabeled)?);
                 events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy: None });
@@ -240,6 +247,7 @@ impl Finetuner {
             self.sums.seconds += started.elapsed().as_secs_f64();
             if let Some(path) = save {
                 self.checkpoint(path)?;
+                self.autosave.iter_mut().for_each(Autosave::saved);
             }
         }
         self.read_steps(&mut pending, unlabeled)?;

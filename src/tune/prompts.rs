@@ -60,7 +60,7 @@ impl VisualPrompts {
 
     /// Prompts per block.
     pub fn count(&self) -> usize {
-        self.layers.first().map_or(0, |layer| layer.dims()[0])
+        self.layers.first().and_then(|layer| layer.dims().first().copied()).unwrap_or(0)
     }
 
     /// `[batch, 1 + patches, width]` → `[batch, 1 + prompts + patches, width]`.
@@ -141,7 +141,7 @@ impl VisualPrompts {
 /// Puts `prompts` `[p, width]` behind the class token in place of the next `replaced` tokens.
 fn splice(tokens: &Tensor, prompts: &Tensor, replaced: usize) -> Result<Tensor> {
     let (batch, n, width) = tokens.dims3()?;
-    if n < 1 + replaced || prompts.dim(1)? != width {
+    if n < 1 + replaced || prompts.rank() != 2 || prompts.dim(1)? != width {
         candle_core::bail!("visual prompts {:?} do not fit tokens {:?}: were they made for another tower?", prompts.dims(), tokens.dims());
     }
     let prompts = prompts.unsqueeze(0)?.broadcast_as((batch, prompts.dim(0)?, width))?;
