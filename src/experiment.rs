@@ -21,6 +21,7 @@ use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::nn::Precision;
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
+use crate::shared::Shared;
 use crate::tune::{EpochRecord, Finetuner};
 
 /// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
@@ -104,11 +105,16 @@ impl Experiment {
     /// [`Error::Usage`] where settings, texts or images are not those of the run to resume, or another run uses the folder;
     /// [`Error::Data`], [`Error::Text`] where sets and classes do not fit together; [`Error::Diverged`];
     /// [`Error::Interrupted`].
-    pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Outcome> {
+    pub fn run(&self, events: impl FnMut(&Event)) -> Result<Outcome> {
+        self.run_with(&Shared::default(), events)
+    }
+
+    /// [`run`](Self::run), with what other runs of a grid have computed already: the same results, bit for bit.
+    pub(crate) fn run_with(&self, shared: &Shared, mut events: impl FnMut(&Event)) -> Result<Outcome> {
         self.check()?;
         let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, &self.test, &mut events);
         let folder = self.out.as_ref().map(open).transpose()?;
-        self.stages(folder.as_ref(), &mut events).map_err(|error| match error {
+        self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
             Error::Interrupted(what) if folder.is_some() => {
                 Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
             }
@@ -116,13 +122,13 @@ impl Experiment {
         })
     }
 
-    fn stages(&self, folder: Option<&RunFolder>, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
+    fn stages(&self, folder: Option<&RunFolder>, shared: &Shared, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
         let mut report = Report::new(self.settings(), self.config.seed, device_name(self.clip.device()));
         report.extra.insert("inputs".into(), json!(self.inputs()));
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
 
-        let features = self.test_features(&mut events)?;
+        let features = shared.features(self, || self.test_features(&mut events))?;
         report.timing.stage("test_features", features.seconds);
         let started = std::time::Instant::now();
         let zero_shot = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
@@ -131,9 +137,12 @@ impl Experiment {
         report.zero_shot = Some(zero_shot.clone());
 
         let started = std::time::Instant::now();
-        let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
-        lafter.set_text_classifier(self.train_text(&mut trainer, folder, &mut events)?);
-        let text_history = trainer.history().to_vec();
+        let (classifier, text_history) = shared.classifier(self, || {
+            let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
+            let classifier = self.train_text(&mut trainer, folder, &mut events)?;
+            Ok((classifier, trainer.history().to_vec()))
+        })?;
+        lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
         let text_classifier = self.evaluate(&features, lafter.text_classifier()?.logits(&features.rows)?)?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();

@@ -85,6 +85,7 @@ pub mod pretrain;
 pub mod progress;
 pub mod rng;
 mod run_folder;
+mod shared;
 pub mod tune;
 
 pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};

@@ -2,8 +2,9 @@
 
 use std::path::Path;
 
-use lafter::ablate::{Ablation, Shard};
+use lafter::ablate::{Ablation, Shard, set_field};
 use lafter::clip::Clip;
+use lafter::data::Dataset;
 use lafter::error::Result;
 use lafter::experiment::Experiment;
 use lafter::progress::{Event, silent};
@@ -127,4 +128,67 @@ fn a_setting_without_an_image_stage_has_its_bar_too() {
     let figure = study.figure("Ablation").unwrap();
     assert_eq!(figure.svg().matches("class=\"bar\"").count(), study.rows.len());
     assert!(figure.title().contains("image epochs") && figure.svg().contains("last stage that ran"));
+}
+
+#[test]
+fn a_preset_comes_first_and_labels_are_what_runs() {
+    let base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+    // 16 epochs are the demo's own: they are the user's all the same
+    let grid = Ablation::new(base)
+        .vary_experiment("image.epochs", ["16", "5"], |experiment, value| set_field(&mut experiment.config, "image.epochs", value))
+        .vary_experiment("preset", ["demo", "official"], |experiment, value| set_field(&mut experiment.config, "preset", value));
+    let cells = grid.cells().unwrap();
+    assert_eq!(cells.iter().map(|cell| cell.name()).collect::<Vec<_>>()[1], "image.epochs=16 preset=official seed=1");
+    for cell in &cells {
+        assert_eq!(cell.experiment.config.image.epochs.to_string(), cell.settings[0].1);
+        assert_eq!(cell.experiment.config.image.prompts, if cell.settings[1].1 == "demo" { 2 } else { 50 });
+    }
+    // the same on the command line, with an option in place of a factor
+    let folder = tempfile::tempdir().unwrap();
+    let small =
+        ["--limit-train", "4", "--limit-test", "6", "--batch-size", "4", "--text-epochs", "1", "--prompts", "2", "--eval-every", "0"];
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(["ablate", "--model", "demo", "--epochs", "16", "--seeds", "1", "--vary", "preset=demo,official"]).args(small);
+    let output = command.arg("--out").arg(folder.path()).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let epochs = |run: std::fs::DirEntry| {
+        let report = std::fs::read_to_string(run.path().join("report.json")).unwrap();
+        serde_json::from_str::<serde_json::Value>(&report).unwrap()["config"]["image"]["epochs"].as_u64()
+    };
+    let runs: Vec<_> = std::fs::read_dir(folder.path().join("runs")).unwrap().map(|run| epochs(run.unwrap())).collect();
+    assert_eq!(runs, [Some(16), Some(16)]);
+}
+
+#[test]
+fn other_pictures_are_other_runs_and_impossible_reports_are_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let grid = |from: usize| {
+        let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        let subset = |set: &Dataset, n: usize| set.subset(&(from..from + n).collect::<Vec<_>>()).unwrap();
+        (base.train, base.test) = (subset(&base.train, 8), subset(&base.test, 24));
+        (base.config.text.epochs, base.config.image.epochs) = (5, 0);
+        Ablation::new(base).out(folder.path())
+    };
+    assert_eq!((count_runs(&grid(0)).unwrap(), count_runs(&grid(0)).unwrap()), (1, 0));
+    assert_eq!(count_runs(&grid(24)).unwrap(), 1, "as many pictures of the same origin, but others");
+    for run in std::fs::read_dir(folder.path().join("runs")).unwrap() {
+        let path = run.unwrap().path().join("report.json");
+        let mut report: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        report["text_classifier"]["top1"] = 4294967295u32.into();
+        std::fs::write(&path, report.to_string()).unwrap();
+    }
+    assert!(grid(0).collect().is_err());
+    assert_eq!(count_runs(&grid(0)).unwrap(), 1);
+}
+
+#[test]
+fn what_runs_share_changes_no_bit() {
+    let cells = grid().cells().unwrap();
+    let study = grid().run(silent).unwrap();
+    for (cell, row) in cells.iter().step_by(2).zip(&study.rows) {
+        let report = cell.experiment.run(silent).unwrap().report;
+        let other = cells[cells.iter().position(|c| c.name() == cell.name()).unwrap() + 1].experiment.run(silent).unwrap().report;
+        let mean = (report.lafter.unwrap().evaluation.top1 + other.lafter.unwrap().evaluation.top1) / 2.0;
+        assert_eq!(row.lafter.unwrap().mean, mean, "{}", cell.name());
+    }
 }

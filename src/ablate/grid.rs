@@ -140,30 +140,37 @@ impl Ablation {
         self.factors.iter().map(|(name, _)| name.clone()).collect()
     }
 
-    /// All runs of the whole grid: settings in the order of the factors, the last varying fastest, seeds innermost.
+    /// All runs of the whole grid: settings in the order of the factors, the last varying fastest, seeds innermost. A factor
+    /// named `preset` is applied before all others. Runs share pictures, texts and weights, so a large grid takes little memory.
     ///
     /// # Errors
     /// [`Error::Usage`] for a factor or level given twice, a factor without levels, or settings that a run would refuse;
     /// [`Error::Text`] where a factor leaves a run without texts.
     pub fn cells(&self) -> Result<Vec<Cell>> {
         self.check()?;
-        let mut settings = vec![(Vec::new(), self.base.clone())];
-        for (factor, levels) in &self.factors {
+        // a preset brings settings with it, which the other factors change: it comes first, wherever it stands
+        let mut order: Vec<usize> = (0..self.factors.len()).collect();
+        order.sort_by_key(|factor| self.factors[*factor].0 != "preset");
+        let mut settings = vec![(vec![0; self.factors.len()], self.base.clone())];
+        for factor in order {
+            let levels = &self.factors[factor].1;
             let mut next = Vec::with_capacity(settings.len() * levels.len());
-            for (path, experiment) in &settings {
-                for level in levels {
-                    let mut experiment: Experiment = experiment.clone();
+            for (places, experiment) in &settings {
+                for (place, level) in levels.iter().enumerate() {
+                    let (mut places, mut experiment): (Vec<usize>, Experiment) = (places.clone(), experiment.clone());
                     (level.change)(&mut experiment)?;
-                    let mut path: Vec<(String, String)> = path.clone();
-                    path.push((factor.clone(), level.label.clone()));
-                    next.push((path, experiment));
+                    places[factor] = place;
+                    next.push((places, experiment));
                 }
             }
             settings = next;
         }
+        settings.sort_by(|(one, _), (other, _)| one.cmp(other));
         let mut cells = Vec::with_capacity(settings.len() * self.seeds);
-        for (settings, experiment) in settings {
+        for (places, experiment) in settings {
             experiment.config.validate()?;
+            let levels = self.factors.iter().zip(places);
+            let settings: Vec<_> = levels.map(|((factor, levels), place)| (factor.clone(), levels[place].label.clone())).collect();
             for seed in 0..self.seeds as u64 {
                 let mut experiment = experiment.clone();
                 experiment.config.seed = experiment.config.seed.wrapping_add(seed);
@@ -181,11 +188,10 @@ impl Cell {
         format!("{}seed={}", settings.collect::<String>(), self.experiment.config.seed)
     }
 
-    /// The folder of its results: its name and a hash of everything that decides them, so that a finished cell is found
-    /// again however the grid around it changes, and never taken for another.
-    pub(super) fn folder(&self) -> String {
-        let Experiment { train, test, config, .. } = &self.experiment;
-        let decisive = json!([self.experiment.settings(), train.len(), test.len(), config.seed, env!("CARGO_PKG_VERSION")]);
+    /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data
+    /// sets), so that a finished cell is found again however the grid around it changes, and never taken for another.
+    pub(super) fn folder(&self, data: [&str; 2]) -> String {
+        let decisive = json!([self.experiment.settings(), data, self.experiment.config.seed, env!("CARGO_PKG_VERSION")]);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
         let name: String = self.name().chars().map(safe).take(80).collect();

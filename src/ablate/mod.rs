@@ -8,6 +8,7 @@ mod free_memory;
 mod grid;
 mod paper;
 mod run;
+mod scores;
 mod set_field;
 mod shard;
 mod study;

@@ -1,17 +1,21 @@
 //! Running a grid's cells, several at a time, and finding those that are done.
 
-use std::collections::VecDeque;
-use std::path::Path;
+use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
 
 use super::free_memory::free_memory;
 use super::grid::{Ablation, Cell};
+use super::scores::Scores;
 use super::study::Study;
+use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::eval::{Report, peak_rss_bytes};
+use crate::eval::peak_rss_bytes;
 use crate::experiment::Experiment;
 use crate::progress::{self, Event};
+use crate::run_folder::REPORT;
+use crate::shared::Shared;
 
 const STAGE: &str = "ablation";
 
@@ -24,9 +28,10 @@ impl Ablation {
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
         let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
-        let mut reports: Vec<Option<Report>> = cells.iter().map(|cell| self.finished(cell)).collect();
+        let folders = self.folders(&cells);
+        let mut scores = finished(&cells, &folders);
         let mine = (0..cells.len()).filter(|place| self.shard.holds(*place));
-        let todo: VecDeque<usize> = mine.clone().filter(|place| reports[*place].is_none()).collect();
+        let todo: VecDeque<usize> = mine.clone().filter(|place| scores[*place].is_none()).collect();
         let (total, started) = (mine.count(), Instant::now());
         let mut done = total - todo.len();
         events(&Event::Started { stage: STAGE.into(), total, unit: "runs".into() });
@@ -34,40 +39,42 @@ impl Ablation {
             events(&Event::Notice(format!("{done} of {total} runs were done before and are kept")));
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
-        let mut finish = |place: usize, report: Report, events: &mut dyn FnMut(&Event)| {
+        let mut finish = |place: usize, result: Scores, events: &mut dyn FnMut(&Event)| {
             done += 1;
-            let accuracy = report.lafter.as_ref().map(|section| section.evaluation.top1 as f32);
-            reports[place] = Some(report);
+            let accuracy = result.lafter.map(|top1| top1 as f32);
+            scores[place] = Some(result);
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy });
         };
 
         let queue = Mutex::new(todo);
         let next = || queue.lock().ok()?.pop_front();
+        let shared = Shared::default();
+        let run = |place: usize| self.run_cell(&cells[place], folders[place].clone(), &shared);
         let mut jobs = self.jobs;
         if jobs > 1
             && let Some(place) = next()
         {
             // alone, to see what one takes
-            finish(place, self.run_cell(&cells[place])?, &mut events);
+            finish(place, run(place)?, &mut events);
             jobs = affordable(jobs, &mut events);
         }
         let (sender, results) = mpsc::channel();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
-                let (sender, cells, next) = (sender.clone(), &cells, &next);
+                let (sender, run, next) = (sender.clone(), &run, &next);
                 scope.spawn(move || {
                     while let Some(place) = next() {
                         // the receiver is gone once another cell has failed
-                        if sender.send((place, self.run_cell(&cells[place]))).is_err() {
+                        if sender.send((place, run(place))).is_err() {
                             return;
                         }
                     }
                 });
             }
             drop(sender);
-            for (place, report) in results {
-                match report {
-                    Ok(report) => finish(place, report, &mut events),
+            for (place, result) in results {
+                match result {
+                    Ok(scores) => finish(place, scores, &mut events),
                     Err(error) => {
                         queue.lock().map(|mut queue| queue.clear()).ok();
                         return Err(error);
@@ -77,7 +84,7 @@ impl Ablation {
             Ok(())
         })?;
         events(&Event::Finished { stage: STAGE.into(), seconds: started.elapsed().as_secs_f64() });
-        Ok(Study::new(self.factors(), &cells, &reports))
+        Ok(Study::new(self.factors(), &cells, &scores))
     }
 
     /// Joins what shards have left in the folder, without running anything.
@@ -86,25 +93,29 @@ impl Ablation {
     /// [`Error::Usage`] where nothing is done yet.
     pub fn collect(&self) -> Result<Study> {
         let cells = self.cells()?;
-        let reports: Vec<Option<Report>> = cells.iter().map(|cell| self.finished(cell)).collect();
-        if reports.iter().all(Option::is_none) {
+        let scores = finished(&cells, &self.folders(&cells));
+        if scores.iter().all(Option::is_none) {
             return Err(Error::Usage("no run of this grid is done in this folder: run it first, or repeat its options exactly".into()));
         }
-        Ok(Study::new(self.factors(), &cells, &reports))
+        Ok(Study::new(self.factors(), &cells, &scores))
     }
 
-    /// The report of a cell that is done.
-    fn finished(&self, cell: &Cell) -> Option<Report> {
-        Report::load(self.out.as_ref()?.join("runs").join(cell.folder()).join("report.json")).ok()
+    /// Where each cell's results go; nowhere without an output folder. Cells share data sets: each is looked at once.
+    fn folders(&self, cells: &[Cell]) -> Vec<Option<PathBuf>> {
+        let Some(out) = &self.out else { return vec![None; cells.len()] };
+        let mut known = HashMap::new();
+        let mut fingerprint = |set: &Dataset| known.entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
+        let mut folder = |Cell { experiment, .. }: &Cell| [fingerprint(&experiment.train), fingerprint(&experiment.test)];
+        let path = |cell: &Cell, [train, test]: [String; 2]| out.join("runs").join(cell.folder([&train, &test]));
+        cells.iter().map(|cell| Some(path(cell, folder(cell)))).collect()
     }
 
-    fn run_cell(&self, cell: &Cell) -> Result<Report> {
+    fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores> {
         progress::check_interrupt("the ablation stopped; finished runs are kept")?;
-        let out = self.out.as_ref().map(|out| out.join("runs").join(cell.folder()));
-        let resume = out.as_deref().is_some_and(Path::exists);
+        let resume = out.as_ref().is_some_and(|out| out.exists());
         let experiment = Experiment { out, resume, ..cell.experiment.clone() };
-        let outcome = progress::unwatched(|| experiment.run(progress::silent));
-        outcome.map(|outcome| outcome.report).map_err(|error| match error {
+        let outcome = progress::unwatched(|| experiment.run_with(shared, progress::silent));
+        outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| match error {
             Error::Interrupted(_) if self.out.is_some() => {
                 Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
             }
@@ -113,6 +124,12 @@ impl Ablation {
             other => Error::Data(format!("{}: {other}", cell.name())),
         })
     }
+}
+
+/// The scores of the cells that are done.
+fn finished(cells: &[Cell], folders: &[Option<PathBuf>]) -> Vec<Option<Scores>> {
+    let load = |(cell, folder): (&Cell, &Option<PathBuf>)| Scores::load(&folder.as_ref()?.join(REPORT), cell);
+    cells.iter().zip(folders).map(load).collect()
 }
 
 /// As many runs at a time as fit into the free memory, judged by the peak of the first.

@@ -6,8 +6,9 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::grid::Cell;
+use super::scores::Scores;
 use crate::error::Result;
-use crate::eval::{Report, Table, to_json};
+use crate::eval::{Table, to_json};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure};
 
@@ -76,29 +77,28 @@ pub struct Study {
 }
 
 impl Study {
-    pub(super) fn new(factors: Vec<String>, cells: &[Cell], reports: &[Option<Report>]) -> Self {
-        let mut rows: Vec<(Vec<String>, Vec<&Report>)> = Vec::new();
-        for (cell, report) in cells.iter().zip(reports) {
+    pub(super) fn new(factors: Vec<String>, cells: &[Cell], scores: &[Option<Scores>]) -> Self {
+        let mut rows: Vec<(Vec<String>, Vec<Scores>)> = Vec::new();
+        for (cell, scores) in cells.iter().zip(scores) {
             let levels: Vec<String> = cell.settings.iter().map(|(_, level)| level.clone()).collect();
             if rows.last().is_none_or(|(last, _)| *last != levels) {
                 rows.push((levels, Vec::new()));
             }
             if let Some((_, row)) = rows.last_mut() {
-                row.extend(report);
+                row.extend(scores);
             }
         }
-        let row = |(levels, reports): (Vec<String>, Vec<&Report>)| {
-            let spread =
-                |top1: fn(&Report) -> Option<f64>| Spread::of(&reports.iter().filter_map(|report| top1(report)).collect::<Vec<_>>());
+        let row = |(levels, scores): (Vec<String>, Vec<Scores>)| {
+            let spread = |top1: fn(&Scores) -> Option<f64>| Spread::of(&scores.iter().filter_map(top1).collect::<Vec<_>>());
             Row {
                 levels,
-                zero_shot: spread(|report| Some(report.zero_shot.as_ref()?.top1)),
-                text_classifier: spread(|report| Some(report.text_classifier.as_ref()?.evaluation.top1)),
-                lafter: spread(|report| Some(report.lafter.as_ref()?.evaluation.top1)),
-                seeds: reports.iter().map(|report| report.seed).collect(),
+                zero_shot: spread(|scores| scores.zero_shot),
+                text_classifier: spread(|scores| scores.text_classifier),
+                lafter: spread(|scores| scores.lafter),
+                seeds: scores.iter().map(|scores| scores.seed).collect(),
             }
         };
-        let missing = reports.iter().filter(|report| report.is_none()).count();
+        let missing = scores.iter().filter(|scores| scores.is_none()).count();
         Self { factors, rows: rows.into_iter().map(row).collect(), missing }
     }
 

@@ -1,5 +1,7 @@
 //! `ablate`: a grid over settings, its runs, its table.
 
+use std::sync::Arc;
+
 use lafter::ablate::{self, Ablation, Shard};
 use lafter::experiment::Experiment;
 use lafter::lafter::LafterConfig;
@@ -8,11 +10,11 @@ use lafter::{Error, Result};
 
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
-use super::run::set_up;
+use super::run::{set_options, set_up};
 use super::say::say;
 
 pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
+    let (mut bars, args) = (Bars::new(common.json), Arc::new(args));
     // what is wrong with the grid is said before a model is loaded
     let factors = factors(&args)?;
     let shard = match args.shard {
@@ -80,20 +82,27 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
 }
 
 /// The paper's grid, the user's factors, or both.
-fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, base: Experiment) -> Ablation {
+fn grid(args: &Arc<AblateArgs>, factors: Vec<(String, Vec<String>)>, base: Experiment) -> Ablation {
     let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
     for (field, values) in factors {
-        let name = field.clone();
-        grid = grid.vary_experiment(&field, values, move |experiment, value| ablate::set_field(&mut experiment.config, &name, &value));
+        let (name, args) = (field.clone(), args.clone());
+        grid = grid.vary_experiment(&field, values, move |experiment, value| {
+            ablate::set_field(&mut experiment.config, &name, &value)?;
+            if name == "preset" {
+                // an option stays what the user gave, also where that happens to be the old preset's value
+                set_options(&args.setup, &mut experiment.config);
+            }
+            Ok(())
+        });
     }
     grid
 }
 
-/// Parts at the commas outside brackets: `[0.2,1],[0.5,1]` are two values.
+/// Parts at the commas outside brackets and braces: `[0.2,1],[0.5,1]` are two values.
 fn values_of(text: &str) -> Vec<String> {
     let (mut values, mut depth) = (vec![String::new()], 0i32);
     for c in text.chars() {
-        depth += i32::from(c == '[') - i32::from(c == ']');
+        depth += i32::from(matches!(c, '[' | '{')) - i32::from(matches!(c, ']' | '}'));
         match (c, values.last_mut()) {
             (',', _) if depth <= 0 => values.push(String::new()),
             (c, Some(value)) => value.push(c),
@@ -109,6 +118,10 @@ mod tests {
     fn lists_are_single_values() {
         assert_eq!(super::values_of("0, 0.3,1"), ["0", "0.3", "1"]);
         assert_eq!(super::values_of("[0.2,1],[0.5, 1]"), ["[0.2,1]", "[0.5, 1]"]);
+        assert_eq!(
+            super::values_of(r#""constant",{"cosine":{"warmup":10,"floor":0}}"#),
+            [r#""constant""#, r#"{"cosine":{"warmup":10,"floor":0}}"#]
+        );
         assert_eq!(super::values_of(""), [""]);
     }
 }

@@ -107,6 +107,11 @@ fn configure(args: &SetupArgs, config: &mut LafterConfig) {
     if let Some(preset) = args.preset {
         *config = LafterConfig { seed: config.seed, ..LafterConfig::new(preset.into()) };
     }
+    set_options(args, config);
+}
+
+/// The settings that the user gave one by one.
+pub fn set_options(args: &SetupArgs, config: &mut LafterConfig) {
     let (text, image) = (&mut config.text, &mut config.image);
     text.epochs = args.text_epochs.unwrap_or(text.epochs);
     text.noise = args.noise.unwrap_or(text.noise);

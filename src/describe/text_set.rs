@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use sha2::{Digest, Sha256};
 
@@ -52,13 +53,22 @@ pub struct Counts {
 /// ```
 #[derive(Clone)]
 pub struct TextSet {
+    /// Shared by clones: the runs of a grid hold the same texts once.
+    texts: Arc<Texts>,
+    counts: Counts,
+}
+
+#[derive(Clone, Default)]
+struct Texts {
     classes: Vec<String>,
     sentences: Vec<String>,
     labels: Vec<usize>,
     sources: Vec<Source>,
-    counts: Counts,
-    seen: HashSet<(usize, String)>,
+    hash: OnceLock<String>,
 }
+
+/// What a class has already, letter for letter; made anew by each step of building.
+type Seen = HashSet<(usize, String)>;
 
 impl TextSet {
     /// An empty set for these classes, in label order. Names may repeat.
@@ -67,23 +77,24 @@ impl TextSet {
     /// [`crate::Error::Text`] if there is no class, or a name is empty.
     pub fn new<S: AsRef<str>>(classes: &[S]) -> Result<Self> {
         let classes = ClassNames::new(classes)?.names().to_vec();
-        let (sentences, labels, sources) = (Vec::new(), Vec::new(), Vec::new());
-        Ok(Self { classes, sentences, labels, sources, counts: Counts::default(), seen: HashSet::new() })
+        Ok(Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default() })
     }
 
     /// Adds each class name alone, as a sentence.
     pub fn with_class_names(mut self) -> Self {
-        for (label, name) in self.classes.clone().into_iter().enumerate() {
-            self.add(label, name, Source::ClassName);
+        let mut seen = self.seen();
+        for (label, name) in self.classes().to_vec().into_iter().enumerate() {
+            self.add(label, name, Source::ClassName, &mut seen);
         }
         self
     }
 
     /// Adds every template, filled with every class name.
     pub fn with_templates(mut self, templates: &Templates) -> Self {
-        for (label, name) in self.classes.clone().iter().enumerate() {
+        let mut seen = self.seen();
+        for (label, name) in self.classes().to_vec().iter().enumerate() {
             for sentence in templates.fill(name) {
-                self.add(label, sentence, Source::Template);
+                self.add(label, sentence, Source::Template, &mut seen);
             }
         }
         self
@@ -94,12 +105,13 @@ impl TextSet {
     /// # Errors
     /// As [`Descriptions::for_classes`]: every class must be described, and every entry must fit a class.
     pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Result<Self> {
-        for (label, sentences) in descriptions.for_classes(&self.classes)?.into_iter().enumerate() {
+        let mut seen = self.seen();
+        for (label, sentences) in descriptions.for_classes(self.classes())?.into_iter().enumerate() {
             for sentence in sentences {
                 if is_empty_sentence(&sentence) {
                     self.counts.dropped_empty += 1;
                 } else {
-                    self.add(label, sentence, Source::Description);
+                    self.add(label, sentence, Source::Description, &mut seen);
                 }
             }
         }
@@ -115,19 +127,23 @@ impl TextSet {
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn only(&self, source: Source) -> Self {
-        let (sentences, labels, sources) = (Vec::new(), Vec::new(), Vec::new());
-        let mut chosen =
-            Self { classes: self.classes.clone(), sentences, labels, sources, counts: Counts::default(), seen: HashSet::new() };
-        for ((sentence, label), from) in self.sentences.iter().zip(&self.labels).zip(&self.sources) {
+        let classes = self.classes().to_vec();
+        let mut chosen = Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default() };
+        let mut seen = Seen::new();
+        for ((sentence, label), from) in self.sentences().iter().zip(self.labels()).zip(self.sources()) {
             if *from == source {
-                chosen.add(*label, sentence.clone(), source);
+                chosen.add(*label, sentence.clone(), source, &mut seen);
             }
         }
         chosen
     }
 
-    fn add(&mut self, label: usize, sentence: String, source: Source) {
-        if !self.seen.insert((label, sentence.clone())) {
+    fn seen(&self) -> Seen {
+        self.labels().iter().copied().zip(self.sentences().iter().cloned()).collect()
+    }
+
+    fn add(&mut self, label: usize, sentence: String, source: Source, seen: &mut Seen) {
+        if !seen.insert((label, sentence.clone())) {
             self.counts.dropped_duplicates += 1;
             return;
         }
@@ -136,29 +152,31 @@ impl TextSet {
             Source::Template => self.counts.templates += 1,
             Source::Description => self.counts.descriptions += 1,
         }
-        self.sentences.push(sentence);
-        self.labels.push(label);
-        self.sources.push(source);
+        let texts = Arc::make_mut(&mut self.texts);
+        texts.sentences.push(sentence);
+        texts.labels.push(label);
+        texts.sources.push(source);
+        texts.hash = OnceLock::new();
     }
 
     /// The class names, in label order.
     pub fn classes(&self) -> &[String] {
-        &self.classes
+        &self.texts.classes
     }
 
     /// The sentences; [`TextSet::labels`] and [`TextSet::sources`] run beside them.
     pub fn sentences(&self) -> &[String] {
-        &self.sentences
+        &self.texts.sentences
     }
 
     /// The class of each sentence, an index into [`TextSet::classes`].
     pub fn labels(&self) -> &[usize] {
-        &self.labels
+        &self.texts.labels
     }
 
     /// Where each sentence came from.
     pub fn sources(&self) -> &[Source] {
-        &self.sources
+        &self.texts.sources
     }
 
     /// What was kept and what was dropped.
@@ -168,23 +186,26 @@ impl TextSet {
 
     /// How many sentences there are.
     pub fn len(&self) -> usize {
-        self.sentences.len()
+        self.sentences().len()
     }
 
     /// True until a source was added.
     pub fn is_empty(&self) -> bool {
-        self.sentences.is_empty()
+        self.sentences().is_empty()
     }
 
     /// A hash of all sentences and their classes: which texts a run was trained on.
     pub fn hash(&self) -> String {
-        let mut hash = Sha256::new();
-        for (sentence, label) in self.sentences.iter().zip(&self.labels) {
-            hash.update(label.to_le_bytes());
-            hash.update(sentence.len().to_le_bytes());
-            hash.update(sentence);
-        }
-        format!("{:x}", hash.finalize())
+        let digest = || {
+            let mut hash = Sha256::new();
+            for (sentence, label) in self.sentences().iter().zip(self.labels()) {
+                hash.update(label.to_le_bytes());
+                hash.update(sentence.len().to_le_bytes());
+                hash.update(sentence);
+            }
+            format!("{:x}", hash.finalize())
+        };
+        self.texts.hash.get_or_init(digest).clone()
     }
 
     /// One line: how many sentences of which source, and what was dropped.
@@ -198,7 +219,7 @@ impl TextSet {
         } else {
             format!("; dropped {dropped_empty} empty, {dropped_duplicates} duplicate")
         };
-        format!("{} texts for {} classes{kept}{dropped}", self.len(), self.classes.len())
+        format!("{} texts for {} classes{kept}{dropped}", self.len(), self.classes().len())
     }
 }
 

@@ -9,12 +9,17 @@ use serde_json::json;
 use super::{live, tell};
 use crate::progress;
 
-/// Where the process that loads the cells says, in decimal digits, at which address its [`Hooks`] stand.
+/// Where the process that loads the cells says which it is and where its [`Hooks`] stand: `number:address`, both decimal.
 pub const HOOKS_VARIABLE: &str = "LAFTER_NOTEBOOK_HOOKS";
+
+/// How [`Hooks`] begin: other versions of the kernel have other letters.
+const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH1");
 
 /// Functions that the process calls; null until [`start`] has filled them. The layout is shared with `kernel/`.
 #[repr(C)]
 pub struct Hooks {
+    /// The letters `LaFTerH1`: what stands here has this layout.
+    pub magic: u64,
     /// Before a cell runs.
     pub begin: AtomicPtr<()>,
     /// After it has run.
@@ -26,12 +31,14 @@ pub struct Hooks {
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
 /// Makes this process a notebook's: progress becomes live figures, an interrupt stops the library's loops, a panic says its
-/// place in one line, text without a newline appears at once. Does nothing outside the kernel, nor a second time.
+/// place in one line, text without a newline appears at once. Does nothing outside the kernel's own process (what a cell
+/// starts inherits its environment, but nothing else), nor a second time.
 pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
-    let address = std::env::var(HOOKS_VARIABLE).ok().and_then(|address| address.parse::<usize>().ok());
+    let address = std::env::var(HOOKS_VARIABLE).ok().and_then(|text| address_in(&text));
     let Some(address) = address.filter(|_| !STARTED.swap(true, Ordering::SeqCst)) else { return };
-    // SAFETY: the kernel's process sets the variable to the address of a static of this layout, before it loads any cell.
+    // SAFETY: this very process wrote the variable before it loaded any cell, and at the address stands what it wrote there: a
+    // static of this layout.
     let hooks = unsafe { &*std::ptr::with_exposed_provenance::<Hooks>(address) };
     for (hook, function) in [(&hooks.begin, begin as extern "C" fn()), (&hooks.end, end), (&hooks.interrupt, interrupt)] {
         hook.store(function as *mut (), Ordering::SeqCst);
@@ -54,6 +61,29 @@ pub fn start() {
     begin(); // the cell that calls this is running already
 }
 
+/// The address in the variable's text, where this process wrote it and a `Hooks` stands there.
+fn address_in(text: &str) -> Option<usize> {
+    let (process, address) = text.split_once(':')?;
+    let address = address.parse::<usize>().ok()?;
+    let ours = process.parse() == Ok(std::process::id()) && address % align_of::<Hooks>() == 0;
+    (ours && word_at(address) == Some(MAGIC)).then_some(address)
+}
+
+/// What stands at an address of this process, asked of the system: one that is not ours is no fault. The kernel runs on Linux
+/// alone.
+#[cfg(target_os = "linux")]
+fn word_at(address: usize) -> Option<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut word = [0; 8];
+    std::fs::File::open("/proc/self/mem").ok()?.read_exact_at(&mut word, address as u64).ok()?;
+    Some(u64::from_ne_bytes(word))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn word_at(_: usize) -> Option<u64> {
+    None
+}
+
 extern "C" fn begin() {
     progress::clear_interrupt();
     live::begin();
@@ -68,4 +98,27 @@ extern "C" fn end() {
 
 extern "C" fn interrupt() {
     progress::interrupt();
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_address_of_this_process_with_its_letters_is_followed() {
+        static OURS: Hooks = Hooks {
+            magic: MAGIC,
+            begin: AtomicPtr::new(std::ptr::null_mut()),
+            end: AtomicPtr::new(std::ptr::null_mut()),
+            interrupt: AtomicPtr::new(std::ptr::null_mut()),
+        };
+        static OTHER: [u64; 4] = [7; 4];
+        let (process, ours) = (std::process::id(), (&raw const OURS).addr());
+        assert_eq!(address_in(&format!("{process}:{ours}")), Some(ours));
+        let other = (&raw const OTHER).addr();
+        for text in [format!("{}:{ours}", process + 1), format!("{process}:{other}"), format!("{process}:8"), ours.to_string(), ":".into()]
+        {
+            assert_eq!(address_in(&text), None, "{text}");
+        }
+    }
 }

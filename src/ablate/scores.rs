@@ -1,0 +1,57 @@
+//! The numbers of one run that a study needs, from its report or from the file of it.
+
+use std::io::BufReader;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::grid::Cell;
+use crate::eval::Report;
+
+/// Top-1 accuracies of one run in percent. A report of many classes holds megabytes; of these a study keeps thousands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(super) struct Scores {
+    pub seed: u64,
+    pub zero_shot: Option<f64>,
+    pub text_classifier: Option<f64>,
+    pub lafter: Option<f64>,
+}
+
+/// What is read of a report's file; everything else is passed over.
+#[derive(Deserialize)]
+struct Stored {
+    zero_shot: Option<Section>,
+    text_classifier: Option<Section>,
+    lafter: Option<Section>,
+    seed: u64,
+}
+
+#[derive(Deserialize)]
+struct Section {
+    top1: f64,
+}
+
+impl Scores {
+    pub(super) fn of(report: &Report) -> Self {
+        Self {
+            seed: report.seed,
+            zero_shot: report.zero_shot.as_ref().map(|section| section.top1),
+            text_classifier: report.text_classifier.as_ref().map(|section| section.evaluation.top1),
+            lafter: report.lafter.as_ref().map(|section| section.evaluation.top1),
+        }
+    }
+
+    /// Those of a cell that is done: its report is there and whole, has every stage that the cell has, its seed, and
+    /// accuracies that can be. Anything else is run again.
+    pub(super) fn load(report: &Path, cell: &Cell) -> Option<Self> {
+        let file = BufReader::new(std::fs::File::open(report).ok()?);
+        let Stored { zero_shot, text_classifier, lafter, seed } = serde_json::from_reader(file).ok()?;
+        let top1 = |section: Option<Section>| section.map(|section| section.top1);
+        let scores = Self { seed, zero_shot: top1(zero_shot), text_classifier: top1(text_classifier), lafter: top1(lafter) };
+        let config = &cell.experiment.config;
+        let stages = scores.zero_shot.is_some() && scores.text_classifier.is_some() && scores.lafter.is_some() == (config.image.epochs > 0);
+        let possible = |top1: &f64| (0.0..=100.0).contains(top1);
+        let all = [scores.zero_shot, scores.text_classifier, scores.lafter];
+        (stages && seed == config.seed && all.iter().flatten().all(possible)).then_some(scores)
+    }
+}
