@@ -108,6 +108,92 @@ fn a_small_file_cannot_claim_a_huge_picture() {
 }
 
 #[test]
+fn memory_is_bounded_before_it_is_taken() {
+    // 35 bytes of GIF with a canvas of 13,370 x 13,370
+    let mut gif = b"GIF89a".to_vec();
+    gif.extend([13_370u16.to_le_bytes(), 13_370u16.to_le_bytes()].concat());
+    gif.extend(*b"\x80\0\0\0\0\0\xff\xff\xff,\0\0\0\0\x01\0\x01\0\0\x02\x02D\x01\0;");
+    let error = decode(&gif, "bomb.gif").unwrap_err().to_string();
+    assert!(error.starts_with("bomb.gif: ") && error.contains("13370 x 13370") && error.lines().count() == 1, "{error}");
+    // the same with a file that is large enough for them, but not of eight bytes each: the head alone is looked at
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
+    png.extend([13_000u32.to_be_bytes(), 13_000u32.to_be_bytes()].concat());
+    png.extend([16, 6, 0, 0, 0]);
+    let mut crc = flate2::Crc::new();
+    crc.update(&png[12..]);
+    png.extend(crc.sum().to_be_bytes());
+    png.extend(1_000_000u32.to_be_bytes());
+    png.extend(b"IDAT");
+    png.resize(1_000_000, 0);
+    let error = decode(&png, "deep.png").unwrap_err().to_string();
+    assert!(error.contains("13000 x 13000 pixels of 8 bytes") && error.contains("MiB"), "{error}");
+}
+
+#[test]
+fn a_jpeg_without_its_end_marker_is_read_if_no_pixel_is_missing() {
+    for name in ["rgb420.jpg", "rgb444.jpg", "grey.jpg", "l.jpg", "cmyk.jpg"] {
+        let Ok(whole) = std::fs::read(folder().join("decode").join(name)) else { continue };
+        let expected = decode(&whole, name).unwrap();
+        let end = whole.len() - 2;
+        let padded = [&whole[..end], &[0; 300]].concat();
+        for lacking in [&whole[..end], &whole[..end + 1], &padded] {
+            assert_eq!(decode(lacking, name).unwrap(), expected, "{name}");
+        }
+        // a cut through the picture itself, also where zeros take its place
+        for part in 2..10 {
+            let cut = &whole[..end * part / 10];
+            assert!(decode(cut, name).is_err(), "{name}, {part}/10");
+            assert!(decode(&[cut, &[0; 3000]].concat(), name).is_err(), "{name}, {part}/10 and zeros");
+        }
+    }
+    let progressive = bytes("progressive.jpg");
+    assert!(decode(&progressive[..progressive.len() - 2], "p").is_err(), "more scans might have followed");
+}
+
+/// A TIFF of one strip; entries of 16-bit numbers.
+fn tiff(entries: &[(u16, &[u16])], strip: &[u8]) -> Vec<u8> {
+    let mut all: Vec<(u16, Vec<u16>)> = entries.iter().map(|(tag, values)| (*tag, values.to_vec())).collect();
+    let after = 8 + 2 + 12 * (all.len() + 2) + 4;
+    all.extend([(273, vec![after as u16]), (279, vec![strip.len() as u16])]);
+    all.sort();
+    let (mut bytes, mut more) = (b"II\x2a\0\x08\0\0\0".to_vec(), Vec::new());
+    bytes.extend((all.len() as u16).to_le_bytes());
+    for (tag, values) in all {
+        let data: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
+        bytes.extend([tag.to_le_bytes(), 3u16.to_le_bytes()].concat());
+        bytes.extend((values.len() as u32).to_le_bytes());
+        if data.len() <= 4 {
+            bytes.extend([data, vec![0; 4]].concat().into_iter().take(4));
+        } else {
+            bytes.extend(((after + strip.len() + more.len()) as u32).to_le_bytes());
+            more.extend(data);
+        }
+    }
+    [bytes, vec![0; 4], strip.to_vec(), more].concat()
+}
+
+#[test]
+fn kinds_of_tiff_are_read_as_pillow_does_or_refused_with_a_remedy() {
+    let size: [(u16, &[u16]); 3] = [(256, &[2]), (257, &[1]), (259, &[1])];
+    let of = |more: &[(u16, &[u16])], strip: &[u8]| decode(&tiff(&[&size, more].concat(), strip), "a.tif");
+    // a palette's high bytes count
+    let mut colors = vec![0u16; 768];
+    (colors[5], colors[256 + 5], colors[512 + 5]) = (0x11ff, 0x22ff, 0x33ff);
+    (colors[9], colors[256 + 9], colors[512 + 9]) = (0x4400, 0x5500, 0x6600);
+    let palette = of(&[(258, &[8]), (262, &[3]), (320, &colors)], &[5, 9]).unwrap();
+    assert_eq!(palette.as_raw(), &[0x11, 0x22, 0x33, 0x44, 0x55, 0x66]);
+    // alpha is dropped
+    let grey = of(&[(258, &[8, 8]), (262, &[1]), (277, &[2]), (338, &[2])], &[7, 0, 200, 255]).unwrap();
+    assert_eq!(grey.as_raw(), &[7, 7, 7, 200, 200, 200]);
+    let float = of(&[(258, &[32]), (262, &[1]), (339, &[3])], &[0; 8]).unwrap_err().to_string();
+    let ycbcr = of(&[(258, &[8, 8, 8]), (262, &[6]), (277, &[3])], &[0; 6]).unwrap_err().to_string();
+    let lzma = tiff(&[(256, &[2]), (257, &[1]), (259, &[34925]), (258, &[8]), (262, &[1])], &[0; 6]);
+    for error in [float, ycbcr, decode(&lzma, "a.tif").unwrap_err().to_string()] {
+        assert!(error.starts_with("a.tif: ") && error.contains("convert it to PNG or JPEG") && error.lines().count() == 1, "{error}");
+    }
+}
+
+#[test]
 fn a_missing_file_is_an_error_with_its_path() {
     let error = decode_file(folder().join("nothing.png")).unwrap_err();
     assert!(matches!(error, lafter::Error::Io { .. }) && error.to_string().contains("nothing.png"));
