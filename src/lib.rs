@@ -83,6 +83,7 @@ pub mod notebook;
 pub mod plot;
 pub mod pretrain;
 pub mod progress;
+mod proxy;
 pub mod rng;
 mod run_folder;
 mod shared;

@@ -63,6 +63,7 @@ pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
     let test = open(&args.test, &mut bars)?;
+    test.require_labels()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let inputs = Inputs::new(&clip).with_set("test", &test).with_prompts(test.classes(), &check::prompts(&templates, test.classes()));
     check::show(&inputs, common);
@@ -77,6 +78,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
     let test = open(&args.test, &mut bars)?.with_classes(&names)?;
+    test.require_labels()?;
     check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
     print_evaluation("lafter", &lafter.evaluate(&test, |event| bars.show(event))?, common)
 }

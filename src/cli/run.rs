@@ -73,6 +73,7 @@ pub fn texts(templates: Option<&Path>, descriptions: Option<&Path>, classes: &[S
 fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(Dataset, Dataset)> {
     let options = |split| OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(split) };
     let (shown, test) = (test, data::open_with(test, &options(Split::Test), |event| bars.show(event))?);
+    test.require_labels()?;
     let train = data::open_with(train, &options(Split::Train), |event| bars.show(event))?;
     let names = match &args.classes.classes {
         Some(file) => read_class_names(file)?,

@@ -96,6 +96,22 @@ impl Dataset {
         (0..self.len()).map(|i| self.label(i)).collect()
     }
 
+    /// Asks, before anything is computed, whether every picture has a label.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where one has none, with the reason and the remedy as far as the source knows them.
+    pub fn require_labels(&self) -> Result<()> {
+        let without = (0..self.len()).filter(|i| self.label(*i).is_none()).count();
+        if without == 0 {
+            return Ok(());
+        }
+        let count =
+            if without == self.len() { "has no labels".to_string() } else { format!("{without} of {} pictures have no label", self.len()) };
+        let reason = self.findings().unlabeled;
+        let reason = reason.unwrap_or_else(|| "one folder per class is needed, or a label column".to_string());
+        Err(Error::Data(format!("{}: {count}, but they are needed here: {reason}", self.origin())))
+    }
+
     /// A name that leads the user to picture `i`.
     pub fn name(&self, i: usize) -> String {
         self.at(i).map_or_else(|| format!("picture {i} (out of range)"), |at| self.source.name(at))

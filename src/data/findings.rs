@@ -12,6 +12,8 @@ pub struct Findings {
     pub left_out: BTreeMap<String, usize>,
     /// What is unusual, one line each.
     pub notices: Vec<String>,
+    /// Why some pictures, or all, have no label, and what to do about it: part of the message of whatever needs labels.
+    pub unlabeled: Option<String>,
 }
 
 impl Findings {

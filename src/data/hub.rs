@@ -3,12 +3,14 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use hf_hub::RepoType;
-
-use crate::data::split::choose_files;
+use crate::data::parquet::names_its_classes;
+use crate::data::split_files::{Chosen, choose_files};
 use crate::error::{Error, Result};
-use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below};
-use crate::progress::Event;
+use crate::hub::{HubOptions, Kind, Repository, is_id, is_revision, names_below};
+use crate::progress::{Event, silent};
+
+/// Where class names may stand.
+const CARD: &str = "README.md";
 
 /// `owner/name[/configuration][@revision][:split]`, taken apart.
 #[derive(Debug, PartialEq, Eq)]
@@ -39,32 +41,41 @@ impl Spec {
     }
 }
 
-/// The Parquet files of `name` (what stands after `hf:`) on this disk. The hub is asked which files there are; cached files are
-/// not downloaded again, and are used alone where the hub cannot be asked.
-pub(crate) fn parquet_files(options: &HubOptions, name: &str, split: Option<&str>, events: &mut dyn FnMut(&Event)) -> Result<Vec<PathBuf>> {
+/// The Parquet files of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked which files
+/// there are; cached files are not downloaded again, and are used alone where the hub cannot be asked.
+pub(crate) fn parquet_files(
+    options: &HubOptions,
+    name: &str,
+    split: Option<&str>,
+    events: &mut dyn FnMut(&Event),
+) -> Result<(Vec<PathBuf>, Chosen)> {
     let spec = Spec::parse(name)?;
     let origin = format!("hf:{name}");
     let wanted = spec.split.as_deref().or(split);
     let instead = "pass a folder with its Parquet files";
-    let repository = Repository::new(options, RepoType::Dataset, &spec.id, &spec.revision, &origin, instead);
+    let repository = Repository::new(options, Kind::Dataset, &spec.id, &spec.revision, &origin, instead);
     let files = match repository.list() {
         Ok(files) => files,
         Err(error) => {
             return match from_cache(&repository.cached(), &spec, wanted, &origin) {
-                Ok(Some(files)) => Ok(files),
+                Ok(Some(found)) => Ok(found),
                 Err(fault) if options.offline => Err(fault),
                 _ => Err(error),
             };
         }
     };
-    let chosen = select(&files.names, &spec, wanted, &origin)?;
-    let paths = chosen.iter().map(|name| files.get(name, events)).collect::<Result<_>>()?;
+    let (names, chosen) = select(&files.names, &spec, wanted, &origin)?;
+    let paths: Vec<PathBuf> = names.iter().map(|name| files.get(name, events)).collect::<Result<_>>()?;
+    // The names of the classes may stand in the card alone. It is small, and the set can be read without it.
+    if files.has(CARD) && !paths.first().is_some_and(|path| names_its_classes(path)) {
+        let _ = files.get(CARD, &mut silent);
+    }
     files.keep()?;
-    Ok(paths)
+    Ok((paths, chosen))
 }
 
 /// The Parquet files of the wanted configuration and split.
-fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<Vec<String>> {
+fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<(Vec<String>, Chosen)> {
     let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
     let inside = |name: &&String| name.ends_with(".parquet") && name.starts_with(&prefix);
     let mut files: Vec<String> = names.iter().filter(inside).cloned().collect();
@@ -73,28 +84,33 @@ fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> 
         let remedy = "try the converted copy, @refs/convert/parquet after the name";
         return Err(Error::Hub(format!("{origin}: has no Parquet files in \"{prefix}\" at revision {}: {remedy}", spec.revision)));
     }
-    let (chosen, _) = choose_files(&files, wanted, origin)?;
-    let chosen: Vec<String> = chosen.into_iter().filter_map(|i| files.get(i).cloned()).collect();
-    let configurations: BTreeSet<&str> = chosen.iter().map(|name| name.split_once('/').map_or("", |(first, _)| first)).collect();
-    let names: Vec<&str> = configurations.into_iter().collect();
-    match (names.as_slice(), &spec.configuration) {
+    let chosen = choose_files(&files, wanted, origin)?;
+    let names: Vec<String> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
+    let configurations: BTreeSet<&str> = names.iter().map(|name| name.split_once('/').map_or("", |(first, _)| first)).collect();
+    let configurations: Vec<&str> = configurations.into_iter().collect();
+    match (configurations.as_slice(), &spec.configuration) {
         ([first, _, ..], None) => {
-            let (list, id) = (names.join(", "), &spec.id);
+            let (list, id) = (configurations.join(", "), &spec.id);
             Err(Error::Data(format!("{origin}: holds several configurations, {list}: name one, as hf:{id}/{first}")))
         }
-        _ => Ok(chosen),
+        _ => Ok((names, chosen)),
     }
 }
 
-/// The same from the cache alone; `None` where it does not hold all shards.
-fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<Option<Vec<PathBuf>>> {
+/// The same from the cache alone; `None` where it holds nothing.
+///
+/// # Errors
+/// [`Error::Hub`] where shards are missing; as [`select`].
+fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<Option<(Vec<PathBuf>, Chosen)>> {
     let names = names_below(snapshot);
     if names.is_empty() {
         return Ok(None);
     }
-    let chosen = select(&names, spec, wanted, origin)?;
+    let (names, chosen) = select(&names, spec, wanted, origin)?;
     // `train-00000-of-00003` alone is not the train split.
-    let shards = |name: &str| name.rsplit_once("-of-").and_then(|(_, count)| count.trim_end_matches(".parquet").parse::<usize>().ok());
-    let whole = chosen.first().and_then(|name| shards(name)).is_none_or(|count| count == chosen.len());
-    Ok(whole.then(|| chosen.iter().map(|name| snapshot.join(name)).collect()))
+    if let Some(missing) = &chosen.missing {
+        let remedy = "unset HF_HUB_OFFLINE to download the rest, or pass a folder with its Parquet files";
+        return Err(Error::Hub(format!("{origin} is not in the hub's cache as a whole, only {missing}: {remedy}")));
+    }
+    Ok(Some((names.iter().map(|name| snapshot.join(name)).collect(), chosen)))
 }

@@ -22,8 +22,8 @@
 //! ```
 
 mod batches;
-mod blobs;
 mod cached;
+mod card;
 mod cifar;
 mod dataset;
 pub mod decode;
@@ -41,6 +41,8 @@ mod skipped;
 mod source;
 mod split;
 mod split_file;
+mod split_files;
+mod yaml;
 
 pub use batches::epoch_batches;
 pub use dataset::Dataset;

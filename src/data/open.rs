@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 
 use crate::data::dataset::Dataset;
 use crate::data::options::OpenOptions;
-use crate::data::split::{Split, choose, choose_files, is_split_name};
+use crate::data::split::{Split, choose, is_split_name};
+use crate::data::split_files::{Chosen, choose_files};
 use crate::data::{cifar, folder, hub, parquet, split_file};
 use crate::error::{Error, Result};
 use crate::hub::HubOptions;
@@ -44,8 +45,8 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
             return Err(Error::Usage(format!("{spec}: a split file ({file}) names files of a folder: open that folder with it")));
         }
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
-        let files = hub::parquet_files(&hub, name, split, &mut events)?;
-        return open_parquet(&files, spec, options);
+        let (files, chosen) = hub::parquet_files(&hub, name, split, &mut events)?;
+        return open_parquet(&files, spec, options, &chosen);
     }
     // A path may hold colons itself, so it is taken as it stands first.
     match spec.rsplit_once(':') {
@@ -78,7 +79,7 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
         (Some(file), _) => Ok(Dataset::new(split_file::open(file, path, path, split)?)),
         (None, _) if path.is_dir() => open_folder(path, split, options),
         (None, "json") => Ok(Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?)),
-        (None, "parquet") => open_parquet(&[path.to_path_buf()], &path.display().to_string(), options),
+        (None, "parquet") => open_parquet(&[path.to_path_buf()], &path.display().to_string(), options, &Chosen::default()),
         _ => Err(Error::Data(format!("{}: is neither a folder nor a .parquet or .json file: give one of these", path.display()))),
     }
 }
@@ -145,12 +146,14 @@ fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, optio
     let shown = root.display().to_string();
     let relative = |file: &PathBuf| file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
     let names: Vec<String> = files.iter().map(relative).collect();
-    let (chosen, split) = choose_files(&names, split, &shown)?;
-    let chosen: Vec<PathBuf> = chosen.into_iter().filter_map(|i| files.get(i).cloned()).collect();
-    let origin = split.map_or_else(|| shown.clone(), |split| format!("{shown}:{split}"));
-    open_parquet(&chosen, &origin, options)
+    let mut chosen = choose_files(&names, split, &shown)?;
+    // A part of a set is worth a try, but not without a word.
+    chosen.notices.extend(chosen.missing.as_ref().map(|missing| format!("only {missing} are here")));
+    let files: Vec<PathBuf> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
+    let origin = chosen.split.as_ref().map_or_else(|| shown.clone(), |split| format!("{shown}:{split}"));
+    open_parquet(&files, &origin, options, &chosen)
 }
 
-fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions) -> Result<Dataset> {
-    Ok(Dataset::new(parquet::open(files, origin, options.label_column.as_deref(), options.memory_limit)?))
+fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<Dataset> {
+    Ok(Dataset::new(parquet::open(files, origin, options, chosen)?))
 }

@@ -12,9 +12,11 @@ pub struct OpenOptions {
     pub split: Option<Split>,
     /// CoOp's JSON file that says which picture belongs to which split; the data set is then the folder its paths start from.
     pub split_file: Option<PathBuf>,
-    /// The label column of a Parquet file, where it is not `label`, `fine_label`, `labels` or `coarse_label`.
+    /// The label column of a Parquet file; `None` takes `label`, `fine_label`, `labels` or `coarse_label`, the one that the
+    /// metadata calls a class label, or the only one with another usual name (`class`, `category`, `target`, …).
     pub label_column: Option<String>,
-    /// Encoded pictures of Parquet files that are kept in memory, in bytes; the rest goes to a temporary file.
+    /// Encoded pictures of Parquet files that are kept in memory, in bytes; beyond it, those asked for the longest ago are
+    /// read again from their file when they are needed.
     pub memory_limit: usize,
     /// The hub that `hf:` names come from; `None`: as the environment says ([`HubOptions::from_env`]).
     pub hub: Option<HubOptions>,

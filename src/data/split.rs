@@ -52,7 +52,7 @@ pub(crate) fn canonical(name: &str) -> String {
     match name.to_lowercase().as_str() {
         "training" => "train".to_string(),
         "validation" | "valid" | "dev" => "val".to_string(),
-        "testing" => "test".to_string(),
+        "testing" | "eval" | "evaluation" => "test".to_string(),
         other => other.to_string(),
     }
 }
@@ -78,36 +78,6 @@ pub(crate) fn choose<'a>(found: &[&'a str], wanted: Option<&str>, origin: &str) 
     }
 }
 
-/// Which of the files (paths below the data set's root) make the wanted split, and the split's name, if files have splits.
-pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str) -> Result<(Vec<usize>, Option<String>)> {
-    let splits: Vec<Option<String>> = names.iter().map(|name| split_of(name)).collect();
-    let mut found: Vec<&str> = splits.iter().flatten().map(String::as_str).collect();
-    found.sort_unstable();
-    found.dedup();
-    if found.is_empty() {
-        return Ok(((0..names.len()).collect(), None));
-    }
-    let chosen = choose(&found, wanted, origin)?;
-    let of_split = |split: &Option<String>| split.as_deref() == Some(chosen);
-    let positions = splits.iter().enumerate().filter(|(_, split)| of_split(split)).map(|(i, _)| i).collect();
-    Ok((positions, Some(chosen.to_string())))
-}
-
-/// The split that a file's path tells: `data/train-00000-of-00001.parquet`, `train.parquet`, `default/train/0000.parquet`.
-fn split_of(name: &str) -> Option<String> {
-    let (folders, file) = name.rsplit_once('/').unwrap_or(("", name));
-    let stem = file.strip_suffix(".parquet").unwrap_or(file);
-    // A sharded file says so, whatever the split is called.
-    if let Some((before, _)) = stem.rsplit_once("-of-")
-        && let Some((split, _)) = before.rsplit_once('-')
-    {
-        return Some(canonical(split));
-    }
-    let leading = stem.split(['-', '_', '.']).next().unwrap_or(stem);
-    let folder = folders.rsplit('/').next().unwrap_or("");
-    [stem, leading, folder].into_iter().find(|name| is_split_name(name)).map(canonical)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,22 +96,5 @@ mod tests {
         assert_eq!(choose(&["extra"], None, "x").unwrap(), "extra");
         assert!(choose(&["train"], Some("test"), "x").unwrap_err().to_string().contains("only \"train\""));
         assert!(choose(&["a", "b"], None, "x").unwrap_err().to_string().contains("x:NAME"));
-    }
-
-    #[test]
-    fn a_path_tells_its_split() {
-        let split = |name: &str| split_of(name);
-        assert_eq!(split("data/train-00000-of-00002.parquet").as_deref(), Some("train"));
-        assert_eq!(split("cropped/extra-00001-of-00002.parquet").as_deref(), Some("extra"));
-        assert_eq!(split("default/validation/0000.parquet").as_deref(), Some("val"));
-        assert_eq!(split("test.parquet").as_deref(), Some("test"));
-        assert_eq!(split("train_1.parquet").as_deref(), Some("train"));
-        assert_eq!(split("pictures.parquet"), None);
-    }
-
-    #[test]
-    fn files_without_splits_belong_together() {
-        let names = ["a.parquet".to_string(), "b.parquet".to_string()];
-        assert_eq!(choose_files(&names, Some("train"), "x").unwrap(), (vec![0, 1], None));
     }
 }

@@ -45,6 +45,23 @@ impl Hub {
         hub
     }
 
+    /// A mirror that sends every request on to this hub, by its whole address.
+    pub fn mirror(&self) -> String {
+        let (listener, target) = (TcpListener::bind("127.0.0.1:0").unwrap(), self.address.clone());
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            for mut stream in listener.incoming().flatten() {
+                let mut lines = BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty());
+                let request = lines.next().unwrap_or_default();
+                lines.for_each(drop);
+                let path = request.split(' ').nth(1).unwrap_or("");
+                let head = format!("HTTP/1.1 302 Found\r\nConnection: close\r\nContent-Length: 0\r\nLocation: {target}{path}\r\n\r\n");
+                let _ = stream.write_all(head.as_bytes());
+            }
+        });
+        address
+    }
+
     pub fn options(&self, cache: &Path) -> HubOptions {
         HubOptions { endpoint: self.address.clone(), cache: cache.join("hub"), token: None, offline: false, retries: 0 }
     }
@@ -104,16 +121,6 @@ fn answer(
         *fault = Fault::None;
     }
     send("206 Partial Content", &headers, body.len(), &body[..sent])
-}
-
-/// The client honours proxy variables, also for this machine's own address.
-pub fn behind_proxy() -> bool {
-    let names = ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY", "all_proxy", "https_proxy", "http_proxy"];
-    let set = names.iter().any(|name| std::env::var(name).is_ok_and(|value| !value.is_empty()));
-    if set {
-        println!("skipped: a proxy is set, so the stand-in hub on this machine cannot be reached");
-    }
-    set
 }
 
 /// An address at which nothing listens.

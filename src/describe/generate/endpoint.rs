@@ -349,7 +349,7 @@ fn is_loading(said: &str) -> bool {
 
 /// Azure's servers and gateways before them take the key in a header of their own.
 fn is_azure(host: &str, query: &str) -> bool {
-    let name = host_name(host);
+    let name = crate::proxy::host_name(host);
     name.ends_with(".azure.com") || name.ends_with(".azure-api.net") || query.contains("api-version=")
 }
 
@@ -361,30 +361,14 @@ fn agent(host: &str, timeout: Duration) -> ureq::Agent {
         .redirects(0)
         .max_idle_connections(256)
         .max_idle_connections_per_host(256)
-        .try_proxy_from_env(!is_local(host) && !in_no_proxy(host))
+        .try_proxy_from_env(!crate::proxy::direct(host))
         .user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION")))
         .build()
 }
 
-/// The name alone of "https://name:port".
-fn host_name(host: &str) -> &str {
-    let authority = host.split_once("://").map_or(host, |(_, rest)| rest);
-    match authority.strip_prefix('[') {
-        Some(six) => six.split(']').next().unwrap_or(six),
-        None => authority.split(':').next().unwrap_or(authority),
-    }
-}
-
 fn is_local(host: &str) -> bool {
-    let name = host_name(host);
+    let name = crate::proxy::host_name(host);
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
-fn in_no_proxy(host: &str) -> bool {
-    let list = std::env::var("NO_PROXY").or_else(|_| std::env::var("no_proxy")).unwrap_or_default();
-    let name = host_name(host);
-    let covers = |entry: &str| entry == "*" || (!entry.is_empty() && (name == entry || name.ends_with(&format!(".{entry}"))));
-    list.split(',').any(|entry| covers(entry.trim().trim_start_matches('.')))
 }
 
 impl fmt::Debug for Endpoint {

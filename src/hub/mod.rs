@@ -1,17 +1,23 @@
 //! The Hugging Face hub: where models and data sets come from, and its standard cache, where they stay.
 
+mod client;
+mod download;
+
 use std::path::{Component, Path, PathBuf};
-use std::time::Instant;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{ApiBuilder, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use serde::Deserialize;
 
+use self::client::{Client, Fault, encoded};
+use self::download::Download;
 use crate::error::{Error, Result};
-use crate::progress::{Event, check_interrupt, watched};
+use crate::progress::{Event, check_interrupt};
 
-/// Bytes between two progress events.
-const EVERY: usize = 1 << 20;
+/// What a repository holds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Model,
+    Dataset,
+}
 
 /// Where models and data sets come from and where they are kept.
 #[derive(Clone)]
@@ -76,22 +82,24 @@ fn is_plain(part: &str) -> bool {
 /// One repository at one revision.
 pub(crate) struct Repository<'a> {
     options: &'a HubOptions,
-    repo: Repo,
+    kind: Kind,
+    id: String,
+    revision: String,
     name: String,
     instead: &'a str,
 }
 
 impl<'a> Repository<'a> {
     /// Messages call it `name`, and where it cannot be had they tell the user what to do `instead`.
-    pub(crate) fn new(options: &'a HubOptions, kind: RepoType, id: &str, revision: &str, name: &str, instead: &'a str) -> Self {
-        Self { options, repo: Repo::with_revision(id.into(), kind, revision.into()), name: name.into(), instead }
+    pub(crate) fn new(options: &'a HubOptions, kind: Kind, id: &str, revision: &str, name: &str, instead: &'a str) -> Self {
+        Self { options, kind, id: id.into(), revision: revision.into(), name: name.into(), instead }
     }
 
     /// The folder in the cache that the revision led to last; it may hold some of the files, or not be there.
     pub(crate) fn cached(&self) -> PathBuf {
         let root = self.root();
-        let commit = std::fs::read_to_string(root.join("refs").join(self.repo.revision()));
-        root.join("snapshots").join(commit.as_deref().unwrap_or(self.repo.revision()).trim())
+        let commit = std::fs::read_to_string(root.join("refs").join(&self.revision));
+        root.join("snapshots").join(commit.as_deref().unwrap_or(&self.revision).trim())
     }
 
     /// Asks the hub which files there are.
@@ -99,56 +107,74 @@ impl<'a> Repository<'a> {
     /// # Errors
     /// [`Error::Hub`] offline, without network, and where the hub refuses.
     pub(crate) fn list(&self) -> Result<Listing<'_>> {
-        let HubOptions { endpoint, cache, token, offline, retries } = self.options;
+        let HubOptions { endpoint, cache, token, offline, .. } = self.options;
         if *offline {
             let (name, cache, instead) = (&self.name, cache.display(), self.instead);
             let remedy = format!("unset HF_HUB_OFFLINE to download it once, or {instead}");
             return Err(Error::Hub(format!("{name} is not in the hub's cache {cache} and offline mode is on: {remedy}")));
         }
-        let fault = |error| self.fault("its list of files", &error);
-        let builder = ApiBuilder::from_cache(Cache::new(cache.clone())).with_endpoint(endpoint.clone()).with_token(token.clone());
-        let api = builder.with_retries(*retries).with_progress(false).build().map_err(fault)?.repo(self.repo.clone());
-        let info = api.info().map_err(fault)?;
-        let names = info.siblings.into_iter().map(|file| file.rfilename).collect();
-        Ok(Listing { repository: self, api, folder: self.root().join("snapshots").join(&info.sha), commit: info.sha, names })
+        let client = Client::new(endpoint, token.as_deref());
+        let kind = if self.kind == Kind::Model { "models" } else { "datasets" };
+        let read = client.json(&format!("/api/{kind}/{}/revision/{}", self.id, self.revision.replace('/', "%2F")));
+        let read = read.and_then(|bytes| serde_json::from_slice::<Info>(&bytes).map_err(|e| Fault::Nonsense(e.to_string())));
+        let Info { sha, siblings } = read.map_err(|fault| self.fault("its list of files", fault))?;
+        if !is_plain(&sha) {
+            return Err(self.fault("its list of files", Fault::Nonsense("its commit is none".to_string())));
+        }
+        let names = siblings.into_iter().map(|file| file.rfilename).collect();
+        Ok(Listing { repository: self, client, folder: self.root().join("snapshots").join(&sha), commit: sha, names })
     }
 
+    /// The repository's folder in the cache.
     fn root(&self) -> PathBuf {
-        self.options.cache.join(self.repo.folder_name())
+        self.options.cache.join(self.folder_name())
+    }
+
+    fn folder_name(&self) -> String {
+        let kind = if self.kind == Kind::Model { "models" } else { "datasets" };
+        format!("{kind}--{}", self.id.replace('/', "--"))
     }
 
     /// One line: what was wanted, what happened, what to do.
-    fn fault(&self, wanted: &str, error: &ApiError) -> Error {
-        let text = error.to_string();
-        let text = text.lines().next().unwrap_or("no answer").trim();
-        let status = text.split_once("status code ").map(|(_, code)| code.trim());
+    fn fault(&self, wanted: &str, fault: Fault) -> Error {
         let instead = self.instead;
-        let why = match (status, error) {
-            (Some("401" | "403"), _) => {
+        let line = |text: &str| text.lines().next().unwrap_or("no answer").trim().to_string();
+        let why = match fault {
+            Fault::File(error) => return error,
+            Fault::Status(401 | 403) => {
                 "does not exist, or is private or gated: check the name, accept its terms on the hub and set HF_TOKEN".to_string()
             }
-            (Some("404"), _) => "was not found on the hub: check the name and the revision".to_string(),
-            (Some("416"), _) | (None, ApiError::InvalidResume) => {
-                "left a broken partial download: delete the .part files in its cache folder and try again".to_string()
+            Fault::Status(404) => "was not found on the hub: check the name and the revision".to_string(),
+            Fault::Status(429) => "was refused by the hub, too many requests (status 429): try again later, or set HF_TOKEN".to_string(),
+            Fault::Status(code) => format!("was refused by the hub with status {code}: try again later"),
+            Fault::Cut(text) => format!("was cut off while downloading ({}): run again, it goes on where it stopped", line(&text)),
+            Fault::Network(text) => {
+                format!("could not be had, the network cannot be reached ({}): {instead}, or a filled cache with HF_HOME", line(&text))
             }
-            (Some(code), _) => format!("was refused by the hub with status {code}: try again later"),
-            (None, ApiError::LockAcquisition(_)) => "is being downloaded by another process: wait for it".to_string(),
-            (None, ApiError::IoError(_) | ApiError::TooManyRetries(_)) => {
-                format!("was cut off while downloading ({text}): run again, it goes on where it stopped")
+            Fault::Nonsense(text) => {
+                format!("could not be had, the hub's answer makes no sense ({}): check HF_ENDPOINT, or {instead}", line(&text))
             }
-            (None, ApiError::RequestError(_)) => {
-                format!("could not be had, the network cannot be reached ({text}): {instead}, or a filled cache with HF_HOME")
-            }
-            _ => format!("could not be had, the hub's answer makes no sense ({text}): check HF_ENDPOINT, or {instead}"),
         };
         Error::Hub(format!("{} ({wanted}) {why}", self.name))
     }
 }
 
+/// The part of the hub's answer that is read.
+#[derive(Deserialize)]
+struct Info {
+    sha: String,
+    siblings: Vec<Sibling>,
+}
+
+#[derive(Deserialize)]
+struct Sibling {
+    rfilename: String,
+}
+
 /// The files of a repository, as the hub lists them.
 pub(crate) struct Listing<'a> {
     repository: &'a Repository<'a>,
-    api: ApiRepo,
+    client: Client,
     commit: String,
     pub(crate) names: Vec<String>,
     /// Where the files lie once they are downloaded.
@@ -171,14 +197,32 @@ impl Listing<'_> {
         if path.is_file() {
             return Ok(path);
         }
-        let progress = DownloadProgress::new(name, watched(events));
-        self.api.download_with_progress(name, progress).map_err(|error| self.repository.fault(name, &error))
+        let repository = self.repository;
+        let prefix = if repository.kind == Kind::Model { "" } else { "datasets/" };
+        let revision = repository.revision.replace('/', "%2F");
+        let download = Download {
+            client: &self.client,
+            path: format!("/{prefix}{}/resolve/{revision}/{}", repository.id, encoded(name)),
+            name,
+            root: repository.root(),
+            link: path.clone(),
+            locks: repository.options.cache.join(".locks").join(repository.folder_name()),
+            retries: repository.options.retries,
+        };
+        let described = self.client.describe(&download.path).map_err(|fault| repository.fault(name, fault))?;
+        if described.commit.as_ref().is_some_and(|commit| *commit != self.commit) {
+            let repository = &repository.name;
+            return Err(Error::Hub(format!("{repository} ({name}) changed on the hub while it was downloaded: run again")));
+        }
+        download.run(&described, events).map_err(|fault| repository.fault(name, fault))?;
+        Ok(path)
     }
 
-    /// From now on the revision leads to these files without network, also where none of them had to be downloaded.
+    /// From now on the revision leads to these files without network.
     pub(crate) fn keep(&self) -> Result<()> {
-        let HubOptions { cache, .. } = self.repository.options;
-        Cache::new(cache.clone()).repo(self.repository.repo.clone()).create_ref(&self.commit).map_err(|e| Error::io(cache, e))
+        let path = self.repository.root().join("refs").join(&self.repository.revision);
+        let folder = path.parent().unwrap_or(&path);
+        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &self.commit)).map_err(|e| Error::io(&path, e))
     }
 }
 
@@ -198,49 +242,4 @@ pub(crate) fn names_below(folder: &Path) -> Vec<String> {
     walk(folder, "", &mut names);
     names.sort();
     names
-}
-
-/// One file's download as progress events; sizes in bytes.
-struct DownloadProgress<F> {
-    stage: String,
-    events: F,
-    total: usize,
-    done: usize,
-    said: usize,
-    started: Option<Instant>,
-}
-
-impl<F: FnMut(&Event)> DownloadProgress<F> {
-    fn new(name: &str, events: F) -> Self {
-        Self { stage: format!("downloading {name}"), events, total: 0, done: 0, said: 0, started: None }
-    }
-
-    fn advance(&mut self) {
-        self.said = self.done;
-        (self.events)(&Event::Advanced { stage: self.stage.clone(), done: self.done, total: self.total, loss: None, accuracy: None });
-    }
-}
-
-impl<F: FnMut(&Event)> Progress for DownloadProgress<F> {
-    /// Called again at every retry, which counts from 0.
-    fn init(&mut self, size: usize, _: &str) {
-        (self.total, self.done, self.said) = (size, 0, 0);
-        if self.started.is_none() {
-            self.started = Some(Instant::now());
-            (self.events)(&Event::Started { stage: self.stage.clone(), total: size, unit: "bytes".into() });
-        }
-    }
-
-    fn update(&mut self, size: usize) {
-        self.done += size;
-        if self.done >= self.said + EVERY {
-            self.advance();
-        }
-    }
-
-    fn finish(&mut self) {
-        self.advance();
-        let seconds = self.started.map_or(0.0, |started| started.elapsed().as_secs_f64());
-        (self.events)(&Event::Finished { stage: self.stage.clone(), seconds });
-    }
 }
