@@ -1,61 +1,63 @@
 //! One error type for the whole crate. Each message is one line: what was found, where, and what to do about it.
 
+use std::fmt::Display;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The crate's result; with a second type it is the standard one, so that the prelude may be imported whole.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, by the part of the work it happened in. `Display` is always a single line.
+/// What went wrong, by the part of the work it happened in. `Display` is always a single line, and never a very long one.
 #[derive(thiserror::Error, Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A value given by the caller is out of range or contradicts another (exit status 2 on the command line).
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Usage(String),
     /// A model's configuration cannot be read or contradicts its weights.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Config(String),
     /// Weights are missing, truncated or of the wrong shape.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Weights(String),
     /// A tokenizer cannot be read or lacks what CLIP needs.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Tokenizer(String),
     /// Class names, templates or descriptions do not fit together.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Text(String),
     /// One image cannot be decoded.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Image(String),
     /// A data set cannot be read.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Data(String),
     /// A saved LaFTer file does not fit the model it is used with.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Adapter(String),
     /// A checkpoint cannot be read, or lacks what the loop needs.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Checkpoint(String),
     /// A model or a data set could not be fetched from the hub.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Hub(String),
     /// A language model cannot be used: unknown host, refused key, unknown model, a file that holds none.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Llm(String),
     /// One request to a language model got no usable answer, after all retries; the next one may.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Unanswered(String),
     /// A tensor has another shape than the operation expects.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Shape(String),
     /// A loss is no longer finite: the steps are too large.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Diverged(String),
     /// The user interrupted the run.
-    #[error("{0}")]
+    #[error("{}", line(.0))]
     Interrupted(String),
     /// A file operation failed.
-    #[error("{}: {source}", path.display())]
+    #[error("{}", line(format_args!("{}: {source}{}", path.display(), remedy(source.kind()))))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -63,7 +65,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A tensor operation failed inside Candle.
-    #[error("{}", first_line(.0))]
+    #[error("{}", line(first_line(.0)))]
     Candle(#[from] candle_core::Error),
 }
 
@@ -76,6 +78,54 @@ impl Error {
     /// True where the caller's arguments are at fault: exit status 2 instead of 1.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_))
+    }
+}
+
+/// Characters of a value that a message shows.
+const VALUE: usize = 40;
+/// Characters of a whole message: its beginning and, with the remedy, its end.
+const LINE: (usize, usize) = (1200, 400);
+
+/// A value as a message shows it: on one line, and no longer than 40 characters.
+///
+/// ```
+/// use lafter::error::cut;
+/// assert_eq!(cut("short"), "short");
+/// assert_eq!(cut("a\nb"), "a b");
+/// assert_eq!(cut("x".repeat(100_000)).chars().count(), 41); // the last is "…"
+/// ```
+pub fn cut(value: impl Display) -> String {
+    let value = one_line(&value.to_string());
+    match value.char_indices().nth(VALUE) {
+        Some((end, _)) => format!("{}…", &value[..end]),
+        None => value,
+    }
+}
+
+/// A message on one line: values that slipped in whole lose their middle.
+fn line(message: impl Display) -> String {
+    let message = one_line(&message.to_string());
+    let (first, last) = LINE;
+    let count = message.chars().count();
+    if count <= first + last + 1 {
+        return message;
+    }
+    let beginning = message.chars().take(first);
+    beginning.chain([' ', '…', ' ']).chain(message.chars().skip(count - last)).collect()
+}
+
+/// Line feeds and other control characters become blanks.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
+/// What to do about a file error that says only what happened.
+fn remedy(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": free some space there, or choose another place",
+        ErrorKind::FileTooLarge => ": raise the limit of file sizes (ulimit -f), or choose another place",
+        ErrorKind::ReadOnlyFilesystem => ": choose a place that can be written",
+        _ => "",
     }
 }
 
@@ -95,5 +145,20 @@ mod tests {
         let error = Error::io("a/b", std::io::Error::from(std::io::ErrorKind::NotFound));
         assert_eq!(error.to_string().lines().count(), 1);
         assert!(error.to_string().starts_with("a/b: "));
+        assert_eq!(Error::Data("a class\nof two lines".into()).to_string(), "a class of two lines");
+    }
+
+    #[test]
+    fn long_values_are_cut_and_the_remedy_stays() {
+        assert_eq!(cut("é".repeat(41)), format!("{}…", "é".repeat(40)));
+        assert_eq!(cut("é".repeat(40)), "é".repeat(40));
+        let message = Error::Usage(format!("{} is no number: give one", "9".repeat(100_000))).to_string();
+        assert!(message.len() < 2000 && message.ends_with("is no number: give one") && message.contains(" … "), "{message}");
+    }
+
+    #[test]
+    fn a_full_disk_has_a_remedy() {
+        let error = Error::io("a/b", std::io::Error::from(ErrorKind::StorageFull));
+        assert!(error.to_string().contains("free some space"), "{error}");
     }
 }

@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
+use crate::error::cut;
+
 /// Keys and their sentences, in the order of the file.
 pub(crate) type Entries = Vec<(String, Vec<String>)>;
 
@@ -63,8 +65,7 @@ impl<'de> Visitor<'de> for Sentences<'_> {
                 serde_json::Value::String(sentence) => sentences.push(sentence),
                 other => {
                     let (class, number) = (self.0, sentences.len() + 1);
-                    let mut found = other.to_string();
-                    found = if found.chars().count() > 40 { found.chars().take(40).chain(['…']).collect() } else { found };
+                    let found = cut(&other);
                     return Err(A::Error::custom(format!("entry {number} of class \"{class}\" is {found}, not a sentence in quotes")));
                 }
             }
