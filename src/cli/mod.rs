@@ -7,37 +7,24 @@ mod check;
 mod commands;
 mod describe;
 mod describe_args;
+mod keep;
 mod run;
 mod say;
+mod signals;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use lafter::progress;
+use lafter::Error;
 
 use args::{Cli, Command};
 use say::note;
 
-/// Exit status 0, 1 for a failed run, 2 for bad usage; errors on standard error, one line.
+/// Exit status 0, 1 for a failed run, 2 for bad usage, 143 or 129 after a signal ([`signals`]); errors on standard
+/// error, one line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // bad usage ends here with status 2
-    // a file larger than `ulimit -f` allows is then an error of the write, not the end of the process
-    #[cfg(unix)]
-    // SAFETY: sets how a signal is treated, before any thread is started.
-    unsafe {
-        libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
-    }
-    // the first Ctrl-C stops at the next safe point and saves; the second ends the process
-    let handler = ctrlc::set_handler(|| {
-        if progress::interrupted() {
-            std::process::exit(130);
-        }
-        progress::interrupt();
-        note(format_args!("\nstopping at the next safe point (Ctrl-C again ends at once)"));
-    });
-    if let Err(error) = handler {
-        note(format_args!("note: Ctrl-C will end the run without saving: {error}"));
-    }
+    signals::watch();
     let result = match cli.command {
         Command::Demo(args) => run::demo(args, &cli.common),
         Command::Run(args) => run::run(*args, &cli.common),
@@ -54,7 +41,11 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             note(format_args!("error: {error}"));
-            ExitCode::from(if error.is_usage() { 2 } else { 1 })
+            ExitCode::from(match error {
+                Error::Usage(_) => 2,
+                Error::Interrupted(_) => signals::status(),
+                _ => 1,
+            })
         }
     }
 }
