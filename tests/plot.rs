@@ -182,6 +182,29 @@ fn confusion_matrices() {
 }
 
 #[test]
+fn ten_thousand_classes_stay_small() {
+    let k = 10_000;
+    let mut confusion_counts = lafter::eval::Confusion::new(k);
+    let mut rng = Rng::new(8);
+    for image in 0..50_000 {
+        let truth = image % k;
+        let predicted = if rng.below(3) == 0 { rng.below(k) } else { truth };
+        confusion_counts.add(truth, predicted, 1);
+    }
+    let figure = confusion(&confusion_counts, &names(k)).unwrap();
+    let svg = figure.svg();
+    assert!(svg.len() < 5_000_000 && svg.contains("a cell stands for 40"), "{} bytes", svg.len());
+    // the counts of a dense matrix give the same figure
+    let (few, dense) = (300, counts(300, &mut Rng::new(9)));
+    let mut sparse = lafter::eval::Confusion::new(few);
+    dense.iter().enumerate().for_each(|(t, row)| row.iter().enumerate().for_each(|(p, n)| sparse.add(t, p, *n)));
+    assert_eq!(confusion(&sparse, &names(few)).unwrap().svg(), confusion(&dense, &names(few)).unwrap().svg());
+    let sentences: Vec<String> = (0..k).map(|class| format!("word{class} of this class")).collect();
+    let words = lafter::plot::word_counts("Words", &names(k), &sentences, &(0..k).collect::<Vec<_>>()).unwrap();
+    assert!(words.svg().len() < 500_000 && words.svg().contains("one class of every 50"), "{} bytes", words.svg().len());
+}
+
+#[test]
 fn many_classes_fit_a_notebook_and_their_confusions_are_told() {
     for k in [50, 100, 300] {
         let figure = confusion(&counts(k, &mut Rng::new(6)), &names(k)).unwrap();

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::calibration::{Bin, CALIBRATION_BINS, calibration_error};
+use super::confusion::{Confusion, Form};
 use super::metrics::{argmax_rows, percent, rank_of, unique_names};
 use super::named::Named;
 use super::table::Table;
@@ -40,8 +41,8 @@ pub struct Evaluation {
     pub calibration: Vec<Bin>,
     /// By class, in class order.
     pub per_class: Vec<ClassAccuracy>,
-    /// Counts `[classes][classes]`: row = true class, column = predicted class.
-    pub confusion: Vec<Vec<usize>>,
+    /// Which classes are taken for which.
+    pub confusion: Confusion,
     /// The predicted class of every image, in input order. Not saved with a report: empty after loading.
     pub predictions: Vec<usize>,
 }
@@ -62,7 +63,7 @@ impl Evaluation {
     /// use lafter::eval::Evaluation;
     /// let logits = [2.0, 0.0, 0.0, 1.0, 3.0, 0.0]; // three images, two classes
     /// let evaluation = Evaluation::from_logits(&logits, &[0, 1, 1], &["river", "forest"])?;
-    /// assert_eq!(evaluation.confusion, [[1, 0], [1, 1]]);
+    /// assert_eq!(evaluation.confusion.dense(), [[1, 0], [1, 1]]);
     /// assert_eq!(evaluation.per_class[1].accuracy, Some(50.0));
     /// println!("{evaluation}");
     /// # Ok::<(), lafter::Error>(())
@@ -91,14 +92,12 @@ impl Evaluation {
             )));
         }
         let predictions = argmax_rows(logits, k);
-        let mut confusion = vec![vec![0; k]; k]; // [classes][classes]
+        let mut confusion = Confusion::new(k);
         let (mut hits, mut hits5) = (0, 0);
         let mut correct = Vec::with_capacity(n);
         let mut confidences = Vec::with_capacity(n);
         for ((row, &label), &predicted) in logits.chunks_exact(k).zip(labels).zip(&predictions) {
-            if let Some(count) = confusion.get_mut(label).and_then(|row| row.get_mut(predicted)) {
-                *count += 1;
-            }
+            confusion.add(label, predicted, 1);
             hits += usize::from(label == predicted);
             hits5 += usize::from(rank_of(row, label) < 5);
             correct.push(label == predicted);
@@ -131,10 +130,7 @@ impl Evaluation {
 
     /// The `most` most frequent mistakes: (true class, predicted class, images), the most frequent first.
     pub fn mistakes(&self, most: usize) -> Vec<(String, String, usize)> {
-        let mut pairs: Vec<(usize, usize, usize)> = Vec::new();
-        for (truth, row) in self.confusion.iter().enumerate() {
-            pairs.extend(row.iter().enumerate().filter(|&(p, &n)| p != truth && n > 0).map(|(p, &n)| (truth, p, n)));
-        }
+        let mut pairs: Vec<(usize, usize, usize)> = self.confusion.iter().filter(|(truth, predicted, _)| truth != predicted).collect();
         pairs.sort_by_key(|&(truth, predicted, n)| (std::cmp::Reverse(n), truth, predicted));
         pairs.truncate(most);
         let name = |class: usize| self.per_class.get(class).map(|c| c.name.clone()).unwrap_or_default();
@@ -157,13 +153,12 @@ impl Evaluation {
     }
 }
 
-fn per_class(names: Vec<String>, confusion: &[Vec<usize>]) -> Vec<ClassAccuracy> {
-    let class = |(index, (name, row)): (usize, (String, &Vec<usize>))| {
-        let n: usize = row.iter().sum();
-        let hits = row.get(index).copied().unwrap_or(0);
-        ClassAccuracy { name, accuracy: (n > 0).then(|| percent(hits, n)), n }
+fn per_class(names: Vec<String>, confusion: &Confusion) -> Vec<ClassAccuracy> {
+    let class = |(index, name): (usize, String)| {
+        let n = confusion.images(index);
+        ClassAccuracy { name, accuracy: (n > 0).then(|| percent(confusion.get(index, index), n)), n }
     };
-    names.into_iter().zip(confusion).enumerate().map(class).collect()
+    names.into_iter().enumerate().map(class).collect()
 }
 
 /// The greatest entry of the softmax of a row, in 64 bits: exp(max − max) / Σ exp(v − max).
@@ -201,7 +196,7 @@ struct Stored {
     calibration_error: f64,
     mean_confidence: f64,
     per_class: Named<Option<f64>>,
-    confusion: Vec<Vec<usize>>,
+    confusion: Form,
     calibration: Vec<Bin>,
 }
 
@@ -214,7 +209,7 @@ impl From<Evaluation> for Stored {
             calibration_error: e.calibration_error,
             mean_confidence: e.mean_confidence,
             per_class: e.per_class.into_iter().map(|class| (class.name, class.accuracy)).collect(),
-            confusion: e.confusion,
+            confusion: e.confusion.into(),
             calibration: e.calibration,
         }
     }
@@ -225,9 +220,13 @@ impl TryFrom<Stored> for Evaluation {
 
     fn try_from(s: Stored) -> std::result::Result<Self, String> {
         let k = s.per_class.len();
-        if s.confusion.len() != k || s.confusion.iter().any(|row| row.len() != k) {
-            return Err(format!("the confusion matrix does not fit the {k} classes of per_class"));
+        let percents = [s.top1, s.calibration_error, s.mean_confidence].into_iter().chain(s.top5);
+        if let Some(bad) = percents.into_iter().find(|value| !(0.0..=100.0 + 1e-9).contains(value)) {
+            return Err(format!("{bad} is no percentage"));
         }
+        let Some(confusion) = s.confusion.read(k, s.n) else {
+            return Err(format!("the confusion matrix does not fit the {k} classes of per_class and {} images", s.n));
+        };
         let names = s.per_class.iter().map(|(name, _)| name.to_string()).collect();
         Ok(Self {
             n: s.n,
@@ -236,8 +235,8 @@ impl TryFrom<Stored> for Evaluation {
             calibration_error: s.calibration_error,
             mean_confidence: s.mean_confidence,
             calibration: s.calibration,
-            per_class: per_class(names, &s.confusion),
-            confusion: s.confusion,
+            per_class: per_class(names, &confusion),
+            confusion,
             predictions: Vec::new(),
         })
     }
@@ -304,6 +303,11 @@ mod tests {
         let mut broken = json;
         broken["confusion"] = serde_json::json!([[1]]);
         assert!(serde_json::from_value::<Evaluation>(broken).is_err());
+        for impossible in [6e200, 4294967295.0, -1.0] {
+            let mut broken = serde_json::to_value(seven()).unwrap();
+            broken["top1"] = impossible.into();
+            assert!(serde_json::from_value::<Evaluation>(broken).unwrap_err().to_string().contains("no percentage"));
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! are used for measuring only, never for training.
 
 mod calibration;
+mod confusion;
 mod evaluation;
 mod json;
 mod metrics;
@@ -14,7 +15,9 @@ mod sections;
 mod table;
 
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
+pub use confusion::Confusion;
 pub use evaluation::{ClassAccuracy, Evaluation};
+pub(crate) use json::as_written;
 pub use json::to_json;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
 pub use named::Named;

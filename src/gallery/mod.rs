@@ -24,6 +24,8 @@ use crate::rng::Rng;
 
 /// More texts than this are thinned before they are embedded for the picture.
 const MOST_TEXTS: usize = 1000;
+/// Of more classes than this, those that gained and lost most are drawn.
+const MOST_CLASSES: usize = 200;
 
 /// A figure with the name of its file and its caption.
 #[derive(Clone, Debug)]
@@ -119,7 +121,8 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         "True classes in rows, answers in columns, at the end of the run.",
         plot::confusion(&last.confusion, &last.class_names())?,
     );
-    add("classes", "Each class before and after.", classes(outcome)?);
+    let (caption, figure) = classes(outcome)?;
+    add("classes", &caption, figure);
     add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
     Ok(pictures)
 }
@@ -215,12 +218,28 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
     plot::panels("Tuning", "epoch", &[Panel::new("loss", vec![loss]), Panel::new("percent", shares)])
 }
 
-fn classes(outcome: &Outcome) -> Result<Figure> {
-    let series = |name: &str, evaluation: &Evaluation| {
-        let known = evaluation.per_class.iter().enumerate().filter_map(|(i, class)| Some(((i + 1) as f64, class.accuracy?)));
-        Series::at(name, known)
+/// The bars of each class; of many classes those that gained and lost most. With what is shown, in words.
+fn classes(outcome: &Outcome) -> Result<(String, Figure)> {
+    let mut all = vec![("zero-shot", &outcome.zero_shot), ("text classifier", &outcome.text_classifier)];
+    all.extend(outcome.tuned.as_ref().map(|tuned| ("LaFTer", tuned)));
+    let names = outcome.zero_shot.class_names();
+    let accuracy = |evaluation: &Evaluation, class: usize| evaluation.per_class.get(class).and_then(|class| class.accuracy);
+    let last = all[all.len() - 1].1;
+    let gain = |class: &usize| accuracy(last, *class).unwrap_or(0.0) - accuracy(&outcome.zero_shot, *class).unwrap_or(0.0);
+    let mut shown: Vec<usize> = (0..names.len()).collect();
+    let mut caption = "Each class before and after.".to_string();
+    if names.len() > MOST_CLASSES {
+        let half = MOST_CLASSES / 2;
+        shown.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
+        shown.drain(half..names.len() - half);
+        shown.sort_unstable();
+        caption = format!("Of {} classes the {half} that gained most and the {half} that lost most, before and after.", names.len());
+    }
+    let series = |(name, evaluation): &(&str, &Evaluation)| {
+        let known = shown.iter().enumerate().filter_map(|(at, class)| Some(((at + 1) as f64, accuracy(evaluation, *class)?)));
+        Series::at(*name, known)
     };
-    let mut all = vec![series("zero-shot", &outcome.zero_shot), series("text classifier", &outcome.text_classifier)];
-    all.extend(outcome.tuned.as_ref().map(|tuned| series("LaFTer", tuned)));
-    plot::bars("By class", "top-1 %", &outcome.zero_shot.class_names(), &all, Sort::ByGain)
+    let (series, shown): (Vec<Series>, Vec<String>) =
+        (all.iter().map(series).collect(), shown.iter().map(|class| names[*class].clone()).collect());
+    Ok((caption, plot::bars("By class", "top-1 %", &shown, &series, Sort::ByGain)?))
 }

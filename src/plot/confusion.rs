@@ -4,14 +4,50 @@ use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, MUTED, Type, WIDTH};
 use super::figure::Figure;
 use super::text::{text_width, widest, wrap, wrap_into};
 use crate::error::{Error, Result};
+use crate::eval::Confusion;
 
 /// Size of class names.
 const SIZE: f64 = 10.5;
 /// Names up to this width stay on one line.
 const WANTED: f64 = 110.0;
 
+/// More classes than this are drawn in groups of neighbours.
+const MOST: usize = 1000;
+/// Groups then, about.
+const GROUPS: usize = 250;
+
+/// Counts by true and predicted class: a matrix (row = true class), or those of an [`Evaluation`](crate::eval::Evaluation).
+pub trait Counts {
+    /// The number of columns of each row.
+    fn widths(&self) -> Vec<usize>;
+    /// What is not zero in a row: column and count.
+    fn row(&self, row: usize) -> Vec<(usize, usize)>;
+}
+
+impl<M: AsRef<[Vec<usize>]> + ?Sized> Counts for M {
+    fn widths(&self) -> Vec<usize> {
+        self.as_ref().iter().map(Vec::len).collect()
+    }
+
+    fn row(&self, row: usize) -> Vec<(usize, usize)> {
+        let row = self.as_ref().get(row).map_or(&[][..], Vec::as_slice);
+        row.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect()
+    }
+}
+
+impl Counts for Confusion {
+    fn widths(&self) -> Vec<usize> {
+        vec![self.classes(); self.classes()]
+    }
+
+    fn row(&self, row: usize) -> Vec<(usize, usize)> {
+        Confusion::row(self, row).to_vec()
+    }
+}
+
 /// A heat map of `counts[true class][predicted class]`. The shade of a cell is its share of its row, that is of the images
-/// of the true class; counts stand in the cells where they fit, and in every cell's tip.
+/// of the true class; counts stand in the cells where they fit, and in every cell's tip. Of more than 1,000 classes a cell
+/// stands for several neighbours.
 ///
 /// # Errors
 /// [`Error::Usage`] where the matrix is empty, not square, or does not fit the class names.
@@ -21,16 +57,46 @@ const WANTED: f64 = 110.0;
 /// let figure = lafter::plot::confusion(&[vec![9, 1], vec![3, 7]], &classes)?;
 /// # Ok::<(), lafter::Error>(())
 /// ```
-pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
-    let k = classes.len();
-    if k == 0 || counts.len() != k || counts.iter().any(|row| row.len() != k) {
-        let widths: Vec<usize> = counts.iter().map(Vec::len).collect();
+pub fn confusion(counts: &(impl Counts + ?Sized), classes: &[String]) -> Result<Figure> {
+    let (k, widths) = (classes.len(), counts.widths());
+    if k == 0 || widths.len() != k || widths.iter().any(|width| *width != k) {
         let across = widths.iter().max().copied().unwrap_or(0);
         return Err(Error::Usage(format!(
             "confusion matrix of {} × {across} counts for {k} classes: give one row and one column a class, at least one class",
-            counts.len()
+            widths.len()
         )));
     }
+    let all: Rows = (0..k).map(|row| counts.row(row)).collect();
+    match k {
+        0..=MOST => draw(&all, classes, 1, &all, classes),
+        _ => {
+            let size = k.div_ceil(GROUPS);
+            let name = |group: &[String]| match group {
+                [first, .., last] => format!("{first} … {last}"),
+                _ => group.concat(),
+            };
+            let names: Vec<String> = classes.chunks(size).map(name).collect();
+            let rows: Rows = all.chunks(size).map(|group| grouped(group, size)).collect();
+            draw(&rows, &names, size, &all, classes)
+        }
+    }
+}
+
+/// What is not zero, row by row: column and count.
+type Rows = Vec<Vec<(usize, usize)>>;
+
+/// Rows of neighbours as one, their columns likewise.
+fn grouped(rows: &[Vec<(usize, usize)>], size: usize) -> Vec<(usize, usize)> {
+    let mut sums = std::collections::BTreeMap::new();
+    for (column, count) in rows.iter().flatten() {
+        *sums.entry(column / size).or_default() += count;
+    }
+    sums.into_iter().collect()
+}
+
+/// The heat map of `counts`, cells of `size` × `size` classes each, and in words the mistakes among `all` classes.
+fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes: &[String]) -> Result<Figure> {
+    let k = classes.len();
     // Class names first: the more lines a cell has room for, the narrower the margins.
     let line = SIZE * LINE;
     let rough = (WIDTH - WANTED - 3.0 * EDGE - 16.0) / k as f64;
@@ -61,9 +127,9 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
 
     canvas.rect((left, top), (side, side), "class=\"frame\" fill=\"#f7f9fb\" stroke=\"#999999\" stroke-width=\"1\"", None);
     for (truth, row) in counts.iter().enumerate() {
-        let total: usize = row.iter().sum();
+        let total: usize = row.iter().map(|(_, count)| count).sum();
         let y = top + truth as f64 * cell;
-        for (predicted, &count) in row.iter().enumerate().filter(|(_, count)| **count > 0) {
+        for &(predicted, count) in row {
             let share = count as f64 / total as f64;
             let x = left + predicted as f64 * cell;
             let tip = format!(
@@ -74,10 +140,10 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
             );
             canvas.rect((x, y), (cell, cell), &format!("class=\"cell\" fill=\"{}\"", shade(share)), Some(&tip));
             let text = count.to_string();
-            let size = (cell * 0.36).min(11.0);
-            if size >= 7.0 && text_width(&text, size) <= cell - 2.0 {
+            let high = (cell * 0.36).min(11.0);
+            if high >= 7.0 && text_width(&text, high) <= cell - 2.0 {
                 let fill = if share > 0.5 { "#ffffff" } else { INK };
-                canvas.text(x + cell / 2.0, y + cell / 2.0 + size * 0.35, &text, Type { fill, ..Type::new(size, Anchor::Middle) });
+                canvas.text(x + cell / 2.0, y + cell / 2.0 + high * 0.35, &text, Type { fill, ..Type::new(high, Anchor::Middle) });
             }
         }
     }
@@ -95,8 +161,13 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
     let mut below = top + side.max(tall) + 14.0;
     scale(&mut canvas, EDGE, below);
     below += 20.0;
+    if size > 1 {
+        below += 14.0;
+        let text = format!("{} classes: a cell stands for {size} × {size} neighbours in the list.", all_classes.len());
+        canvas.text(EDGE, below, &text, Type::new(11.0, Anchor::Start).muted());
+    }
     if many {
-        below = told(&mut canvas, below, counts, classes);
+        below = told(&mut canvas, below, all, all_classes);
     }
     Ok(canvas.finish(below + 14.0))
 }
@@ -105,12 +176,12 @@ pub fn confusion(counts: &[Vec<usize>], classes: &[String]) -> Result<Figure> {
 const TOLD: usize = 10;
 
 /// The most frequent confusions by their share of the true class, one per line. Returns the y below.
-fn told(canvas: &mut Canvas, mut y: f64, counts: &[Vec<usize>], classes: &[String]) -> f64 {
+fn told(canvas: &mut Canvas, mut y: f64, counts: &Rows, classes: &[String]) -> f64 {
     let mut wrong: Vec<(f64, usize, usize, usize, usize)> = Vec::new();
     for (truth, row) in counts.iter().enumerate() {
-        let total: usize = row.iter().sum();
-        let others = row.iter().enumerate().filter(|(predicted, count)| *predicted != truth && **count > 0);
-        wrong.extend(others.map(|(predicted, &count)| (count as f64 / total as f64, truth, predicted, count, total)));
+        let total: usize = row.iter().map(|(_, count)| count).sum();
+        let others = row.iter().filter(|(predicted, _)| *predicted != truth);
+        wrong.extend(others.map(|&(predicted, count)| (count as f64 / total as f64, truth, predicted, count, total)));
     }
     wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
     if wrong.is_empty() {

@@ -31,7 +31,7 @@ mod words;
 
 pub use attention::{AttentionRow, attention, attention_rows};
 pub use bars::{Sort, bars};
-pub use confusion::confusion;
+pub use confusion::{Counts, confusion};
 pub use curves::{Panel, curves, panels};
 pub use embedding::{embedding, embedding_tsne};
 pub use figure::Figure;

@@ -18,6 +18,8 @@ const BAR: f64 = 12.0;
 const OWN: f64 = 230.0;
 /// How many of its own words a class shows.
 const MOST: usize = 5;
+/// Of more classes than this, every second, third … is shown.
+const MOST_CLASSES: usize = 200;
 
 /// What the sentences of one class are made of.
 struct Words {
@@ -30,7 +32,7 @@ struct Words {
 
 /// One row per class: mean and standard deviation of the words in its sentences, their number, and the words that set it apart,
 /// with how often it says them. A word's weight is count · ln(classes / classes that say it), tf-idf over classes
-/// (Spärck Jones 1972), so that words which every class says have none.
+/// (Spärck Jones 1972), so that words which every class says have none. Of more than 200 classes, every second, third … is shown.
 ///
 /// # Shapes
 /// `sentences` `[n]` with `labels` `[n]`, indices into `classes`, as a
@@ -55,9 +57,11 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
     if let Some(label) = labels.iter().find(|label| **label >= classes.len()) {
         return Err(Error::Usage(format!("words by class: a sentence has label {label}, but there are {} classes", classes.len())));
     }
-    let rows = count(classes.len(), sentences, labels);
+    let every = classes.len().div_ceil(MOST_CLASSES);
+    let rows: Vec<Words> = count(classes.len(), sentences, labels).into_iter().step_by(every).collect();
+    let shown: Vec<&String> = classes.iter().step_by(every).collect();
 
-    let names: Vec<Vec<String>> = classes.iter().map(|name| wrap(name, SIZE, 0.27 * WIDTH)).collect();
+    let names: Vec<Vec<String>> = shown.iter().map(|name| wrap(name, SIZE, 0.27 * WIDTH)).collect();
     let margin = names.iter().map(|lines| widest(lines, SIZE)).fold(0.0, f64::max) + 8.0;
     let own: Vec<Vec<String>> = rows
         .iter()
@@ -92,7 +96,7 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         let middle = y + tall(i) / 2.0;
         canvas.lines(axes.plane.0 - 6.0, middle, names.get(i).map_or(&[], Vec::as_slice), Type::new(SIZE, Anchor::End));
         let (from, to) = (axes.at(0.0, 0.0).0, axes.at(row.mean, 0.0).0);
-        let name = classes.get(i).map_or("", String::as_str);
+        let name = shown.get(i).map_or("", |name| name.as_str());
         let tip = format!("{name}: {} words per sentence, standard deviation {}", value(row), number(row.std, 1.0));
         let look = format!("class=\"bar\" fill=\"{}\"", colour(0));
         canvas.rect((from, middle - BAR / 2.0), ((to - from).max(0.8), BAR), &look, Some(&tip));
@@ -109,8 +113,9 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         y += tall(i);
     }
     let label = Type::new(SIZE, Anchor::Middle).muted();
-    let (middle, half) = ((axes.plane.0 + axes.plane.2) / 2.0, text_width("words per sentence", SIZE) / 2.0);
-    canvas.text(middle.max(EDGE + half), bottom + 36.0, "words per sentence", label);
+    let text = if every > 1 { format!("words per sentence, one class of every {every}") } else { "words per sentence".to_string() };
+    let (middle, half) = ((axes.plane.0 + axes.plane.2) / 2.0, text_width(&text, SIZE) / 2.0);
+    canvas.text(middle.max(EDGE + half), bottom + 36.0, &text, label);
     Ok(canvas.finish(bottom + 46.0))
 }
 
