@@ -12,15 +12,15 @@ use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::{Templates, TextSet};
-use crate::embed::{self, FeatureCache, Outputs};
+use crate::embed::{FeatureCache, Keep, Outputs, Pass};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount};
+use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount, as_written};
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
 use crate::lafter::{LaFTer, LafterConfig, Preset};
 use crate::nn::Precision;
 use crate::progress::Event;
-use crate::run_folder::{CHECKPOINT, HISTORY, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
+use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
 use crate::shared::Shared;
 use crate::tune::{EpochRecord, Finetuner};
 
@@ -69,8 +69,8 @@ pub struct Outcome {
     pub tuned: Option<Evaluation>,
 }
 
-/// The seed of the demo's pictures.
-const DEMO_PICTURES: u64 = 2;
+/// The seed of the demo's pictures ([`scenes::demo_sets`]).
+pub const DEMO_PICTURES: u64 = 2;
 
 impl Experiment {
     /// A run with the official settings that writes nothing; change the fields as needed.
@@ -118,6 +118,11 @@ impl Experiment {
             Error::Interrupted(what) if folder.is_some() => {
                 Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
             }
+            // what was saved before is whole
+            Error::Io { path, source } if folder.is_some() && no_room(source.kind()) => {
+                let kind = source.kind();
+                Error::Io { path, source: std::io::Error::new(kind, format!("{source}; with room there, --resume goes on")) }
+            }
             other => other,
         })
     }
@@ -128,7 +133,7 @@ impl Experiment {
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
 
-        let features = shared.features(self, || self.test_features(&mut events))?;
+        let features = shared.features(self, || self.test_features(folder, &mut events))?;
         report.timing.stage("test_features", features.seconds);
         let started = std::time::Instant::now();
         let zero_shot = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
@@ -168,9 +173,11 @@ impl Experiment {
             let trainable = tuner.trainable();
             if let Some(images) = &mut report.images {
                 // one picture may stand in both sets
-                let known = images.skipped_names.clone();
-                images.skipped_names.extend(tuner.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
-                images.skipped = images.skipped_names.len();
+                let known = images.skipped_reasons.clone();
+                images
+                    .skipped_reasons
+                    .extend(tuner.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
+                images.skipped = images.skipped_reasons.len();
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             lafter.set_tuned(tuner.tuned());
@@ -183,7 +190,13 @@ impl Experiment {
             if outcome.tuned.is_some() {
                 outcome.lafter.save(folder.file(WEIGHTS))?;
             }
+            for notice in folder.changes(&self.train, &self.test)? {
+                events(&Event::Notice(notice));
+            }
             outcome.report.save(folder.file(REPORT))?; // last: a run that has a report is over
+            for name in [FEATURES, LOGITS] {
+                Keep::new(folder.file(name), "", self.checkpoint_every).remove();
+            }
         }
         Ok(outcome)
     }
@@ -209,9 +222,25 @@ impl Experiment {
     }
 
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
-    fn test_features(&self, events: &mut dyn FnMut(&Event)) -> Result<Outputs> {
-        let encode = |pixels: &Tensor| self.clip.encode_image(pixels);
-        embed::images(&self.test, self.clip.preprocess(), self.clip.device(), embed::BATCH, "test features", events, encode)
+    fn test_features(&self, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Outputs> {
+        let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
+        Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "test features") }
+            .run(events, |pixels| self.clip.encode_image(pixels))
+    }
+
+    /// LaFTer's inference on the test images, as the tuner stands.
+    fn evaluate_tuner(&self, tuner: &Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+        let tuned = tuner.tuned();
+        let params = || Keep::fingerprint(tuner.trainable().params.iter().map(|(_, var)| var.as_tensor()));
+        let image = &self.config.image;
+        let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(image)))));
+        let keep = keep.transpose()?;
+        let pass = Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "evaluating") };
+        pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(&self.test)
+    }
+
+    fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
+        Keep::new(folder.file(name), &Keep::decisive(&self.clip, &self.test, function), self.checkpoint_every)
     }
 
     fn evaluate(&self, features: &Outputs, logits: Tensor) -> Result<Evaluation> {
@@ -255,7 +284,7 @@ impl Experiment {
             let done = tuner.history().len();
             let unknown = tuner.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
             if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
-                let evaluation = tuner.evaluate_with(&self.test, &mut *events)?;
+                let evaluation = self.evaluate_tuner(tuner, folder, &mut *events)?;
                 tuner.note_test_accuracy(evaluation.top1);
                 save_progress(tuner, folder)?;
                 if done >= epochs {
@@ -278,7 +307,7 @@ impl Experiment {
             train: self.train.len(),
             test: features.indices.len(),
             skipped: features.skipped.len(),
-            skipped_names: features.skipped.iter().map(|(_, reason)| reason.clone()).collect(),
+            skipped_reasons: features.skipped.iter().map(|(_, reason)| reason.clone()).collect(),
         });
     }
 
@@ -288,9 +317,15 @@ impl Experiment {
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
             "texts": self.texts.hash(),
-            "text": self.config.text, "image": self.config.image,
+            "text": as_written(&self.config.text), "image": as_written(&self.config.image),
         })
     }
+}
+
+/// True where a disk is full, or a file larger than it may be.
+fn no_room(kind: std::io::ErrorKind) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }
 
 /// Checkpoint and history, where this run has a folder.

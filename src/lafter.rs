@@ -10,7 +10,7 @@ use crate::classify::{TextClassifier, TextClassifierConfig, TextEpoch, TextTrain
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::describe::TextSet;
-use crate::embed::{self, FeatureCache};
+use crate::embed::{self, FeatureCache, Pass};
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::nn::softmax;
@@ -293,8 +293,7 @@ impl LaFTer {
     /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] where the images have
     /// no labels or too many cannot be read; [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
-        let (view, device) = (self.clip.preprocess(), self.clip.device());
-        embed::images(test, view, device, embed::BATCH, "evaluating", events, |pixels| self.logits(pixels))?.evaluate(test)
+        Pass::new(test, &self.clip, "evaluating").run(events, |pixels| self.logits(pixels))?.evaluate(test)
     }
 
     /// What a saved file says about this run.

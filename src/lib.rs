@@ -86,6 +86,7 @@ pub mod progress;
 mod proxy;
 pub mod rng;
 mod run_folder;
+mod sealed;
 mod shared;
 pub mod tune;
 

@@ -15,13 +15,21 @@ pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const HISTORY: &str = "history.jsonl";
 pub(crate) const WEIGHTS: &str = "lafter.safetensors";
 pub(crate) const REPORT: &str = "report.json";
+/// Rows of a pass over the test images that is not over: features of the untouched tower, logits of the tuned one.
+pub(crate) const FEATURES: &str = "test-features.partial";
+pub(crate) const LOGITS: &str = "evaluation.partial";
 const IMAGES: &str = "images.json";
 /// Where the files of the run before are put.
 const PREVIOUS: &str = "previous";
+/// Where they are while not all have been moved.
+const MOVING: &str = ".lafter-previous";
+/// What a run leaves. What decides whether a run can be resumed comes last, so that none is taken for another at any moment.
+const FILES: [&str; 8] = [FEATURES, LOGITS, TEXT_CHECKPOINT, CHECKPOINT, HISTORY, WEIGHTS, REPORT, IMAGES];
 
 /// A folder taken for one run; no other run may take it before this value is dropped.
 pub(crate) struct RunFolder {
     path: PathBuf,
+    images: Images,
     _lock: Option<File>,
 }
 
@@ -32,6 +40,12 @@ struct Images {
     test: String,
 }
 
+impl Images {
+    fn of(train: &Dataset, test: &Dataset) -> Self {
+        Self { train: train.fingerprint(), test: test.fingerprint() }
+    }
+}
+
 impl RunFolder {
     /// Makes the folder where it lacks. To resume, it must hold a run on the same images; otherwise what an earlier run left
     /// is set aside first, lest a later `--resume` take it for this run's.
@@ -40,15 +54,40 @@ impl RunFolder {
             return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
         }
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
-        let folder = Self { path: path.to_path_buf(), _lock: lock(path)? };
-        let images = Images { train: train.fingerprint(), test: test.fingerprint() };
+        let lock = lock(path)?;
+        let folder = Self { path: path.to_path_buf(), images: Images::of(train, test), _lock: lock };
+        folder.remove_half_written();
         match resume {
-            true => folder.compare(&images)?,
+            true => {
+                folder.move_back()?;
+                folder.compare()?;
+            }
             false => folder.set_aside(events)?,
         }
-        let json = serde_json::to_string(&images).map_err(|e| Error::Data(e.to_string()))?;
-        save_atomically(folder.file(IMAGES), json.as_bytes())?;
+        folder.note_images()?;
         Ok(folder)
+    }
+
+    fn note_images(&self) -> Result<()> {
+        let json = serde_json::to_string(&self.images).map_err(|e| Error::Data(e.to_string()))?;
+        save_atomically(self.file(IMAGES), json.as_bytes())
+    }
+
+    /// What happened to the run's surroundings while it went on, one line each: other pictures, the folder moved away.
+    pub fn changes(&self, train: &Dataset, test: &Dataset) -> Result<Vec<String>> {
+        let now = Images::of(train, test);
+        let mut changes = Vec::new();
+        for (which, then, now) in [("training", &self.images.train, now.train), ("test", &self.images.test, now.test)] {
+            if *then != now {
+                changes.push(format!("the {which} images changed while the run went on: its numbers may mix both; run it anew to be sure"));
+            }
+        }
+        if !self.file(IMAGES).exists() {
+            self.note_images()?;
+            let path = self.path.display();
+            changes.push(format!("{path} was moved or emptied while the run went on: what was written before is not in it"));
+        }
+        Ok(changes)
     }
 
     /// The path of one of its files.
@@ -57,10 +96,10 @@ impl RunFolder {
     }
 
     /// Refuses to go on with other images; a run that was stopped before it noted any has done nothing yet.
-    fn compare(&self, images: &Images) -> Result<()> {
+    fn compare(&self) -> Result<()> {
         let Ok(json) = std::fs::read(self.file(IMAGES)) else { return Ok(()) };
         let Ok(begun) = serde_json::from_slice::<Images>(&json) else { return Ok(()) };
-        for (which, then, now) in [("train", begun.train, &images.train), ("test", begun.test, &images.test)] {
+        for (which, then, now) in [("train", begun.train, &self.images.train), ("test", begun.test, &self.images.test)] {
             if then != *now {
                 return Err(Error::Usage(format!(
                     "{} holds a run on other {which} images: repeat its --{which} and --limit-{which}, or start without --resume",
@@ -71,33 +110,63 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Moves an earlier run's files to a folder within, where that run can still be resumed, and removes half-written ones.
+    /// Moves an earlier run's files to a folder within, where that run can still be resumed. Killed in the middle, the next start
+    /// finishes it, or undoes it to resume.
     fn set_aside(&self, events: &mut dyn FnMut(&Event)) -> Result<()> {
         let io = |e| Error::io(&self.path, e);
-        let (earlier, previous) = (|name: &&str| self.file(name).exists(), self.file(PREVIOUS));
-        let over = self.file(REPORT).exists();
-        let files: Vec<&str> = [IMAGES, TEXT_CHECKPOINT, CHECKPOINT, HISTORY, WEIGHTS, REPORT].into_iter().filter(earlier).collect();
-        if !files.is_empty() {
-            if previous.exists() {
-                std::fs::remove_dir_all(&previous).map_err(io)?;
-            }
-            std::fs::create_dir(&previous).map_err(io)?;
-            for name in files {
-                std::fs::rename(self.file(name), previous.join(name)).map_err(io)?;
-            }
-            if !over {
-                let (out, previous) = (self.path.display(), previous.display());
-                events(&Event::Notice(format!("{out} held a run that was not over: --out {previous} --resume goes on with it")));
-            }
+        let (moving, previous) = (self.file(MOVING), self.file(PREVIOUS));
+        let files: Vec<&str> = FILES.into_iter().filter(|name| self.file(name).exists()).collect();
+        if files.is_empty() && !moving.exists() {
+            return Ok(());
         }
-        for entry in std::fs::read_dir(&self.path).map_err(io)?.flatten() {
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.starts_with(".lafter-") && name.ends_with(".tmp")) {
-                let _ = std::fs::remove_file(entry.path()); // left by a run that was killed while it wrote
+        std::fs::create_dir_all(&moving).map_err(io)?;
+        for name in files {
+            std::fs::rename(self.file(name), moving.join(name)).map_err(io)?;
+        }
+        if unfinished(&previous) {
+            let mut free = (2..).map(|number| self.file(&format!("{PREVIOUS}-{number}"))).filter(|path| !path.exists());
+            if let Some(kept) = free.next() {
+                std::fs::rename(&previous, &kept).map_err(io)?;
+                events(&Event::Notice(format!("{} held a run that was not over: it is now {}", previous.display(), kept.display())));
             }
+        } else if previous.exists() {
+            std::fs::remove_dir_all(&previous).map_err(io)?;
+        }
+        std::fs::rename(&moving, &previous).map_err(io)?;
+        if unfinished(&previous) {
+            let (out, previous) = (self.path.display(), previous.display());
+            events(&Event::Notice(format!("{out} held a run that was not over: --out {previous} --resume goes on with it")));
         }
         Ok(())
     }
+
+    /// Undoes a [`set_aside`](Self::set_aside) that was killed.
+    fn move_back(&self) -> Result<()> {
+        let moving = self.file(MOVING);
+        for name in FILES.into_iter().rev().filter(|name| moving.join(name).exists() && !self.file(name).exists()) {
+            std::fs::rename(moving.join(name), self.file(name)).map_err(|e| Error::io(&self.path, e))?;
+        }
+        let _ = std::fs::remove_dir(moving);
+        Ok(())
+    }
+
+    /// Removes what a run left that was killed while it wrote.
+    fn remove_half_written(&self) {
+        for folder in [self.path.clone(), self.file("figures")] {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                if name.to_str().is_some_and(|name| name.starts_with(".lafter-") && name.ends_with(".tmp")) {
+                    let _ = std::fs::remove_file(entry.path());
+                }
+            }
+        }
+    }
+}
+
+/// True where a folder holds a run that did something and has no report yet.
+fn unfinished(folder: &Path) -> bool {
+    let holds = |name: &str| folder.join(name).exists();
+    !holds(REPORT) && [FEATURES, TEXT_CHECKPOINT, CHECKPOINT].into_iter().any(holds)
 }
 
 /// Locks the folder itself, so that no file is left behind. Where a system cannot lock a folder, nothing is locked.
@@ -140,25 +209,91 @@ mod tests {
         assert!(open(&path, true, 8, 3).err().unwrap().to_string().contains("--limit-test"));
     }
 
+    fn read(path: &Path, name: &str) -> String {
+        std::fs::read_to_string(path.join(name)).unwrap_or_default()
+    }
+
+    /// Begins a run on as many pictures that leaves a checkpoint, and a report where it ends; gives the notices.
+    fn begin(path: &Path, name: &str, ends: bool) -> Vec<String> {
+        let mut notices = Vec::new();
+        let mut note = |event: &Event| {
+            if let Event::Notice(text) = event {
+                notices.push(text.clone());
+            }
+        };
+        drop(RunFolder::open(path, false, &set(8), &set(4), &mut note).unwrap());
+        std::fs::write(path.join(CHECKPOINT), name).unwrap();
+        if ends {
+            std::fs::write(path.join(REPORT), name).unwrap();
+        }
+        notices
+    }
+
     #[test]
-    fn what_an_earlier_run_left_is_set_aside_once() {
+    fn what_an_earlier_run_left_is_set_aside_and_no_unfinished_run_is_lost() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        let begin = |checkpoint: &str, report: bool| {
-            let mut notices = 0;
-            drop(RunFolder::open(path, false, &set(8), &set(4), &mut |_: &Event| notices += 1).unwrap());
-            std::fs::write(path.join(CHECKPOINT), checkpoint).unwrap();
-            report.then(|| std::fs::write(path.join(REPORT), checkpoint).unwrap());
-            notices
-        };
-        std::fs::write(path.join(".lafter-x.tmp"), "half").unwrap();
-        assert_eq!(begin("first", true), 0);
-        assert!(!path.join(".lafter-x.tmp").exists());
-        assert_eq!(begin("second", false), 0, "a run that is over needs no word");
-        assert_eq!(std::fs::read_to_string(path.join("previous").join(REPORT)).unwrap(), "first");
+        assert!(begin(path, "first", true).is_empty());
+        assert!(begin(path, "second", false).is_empty(), "a run that is over needs no word");
+        assert_eq!(read(&path.join("previous"), REPORT), "first");
         assert!(!path.join(REPORT).exists());
-        assert_eq!(begin("third", false), 1);
-        assert_eq!(std::fs::read_to_string(path.join("previous").join(CHECKPOINT)).unwrap(), "second");
+        let notices = begin(path, "third", false);
+        assert!(notices.len() == 1 && notices[0].contains("previous --resume"), "{notices:?}");
+        assert_eq!(read(&path.join("previous"), CHECKPOINT), "second");
         assert!(!path.join("previous").join(REPORT).exists(), "that was another run's");
+        let notices = begin(path, "fourth", true);
+        assert!(notices.len() == 2 && notices[0].contains("previous-2"), "{notices:?}");
+        assert_eq!(
+            (read(&path.join("previous-2"), CHECKPOINT), read(&path.join("previous"), CHECKPOINT)),
+            ("second".into(), "third".into())
+        );
+        begin(path, "fifth", true);
+        begin(path, "sixth", true);
+        assert_eq!((read(&path.join("previous-3"), CHECKPOINT), read(&path.join("previous"), REPORT)), ("third".into(), "fifth".into()));
+        assert!(!path.join("previous-4").exists(), "runs that are over are kept once");
+    }
+
+    #[test]
+    fn a_kill_while_files_are_set_aside_mixes_no_two_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        begin(path, "first", false);
+        std::fs::write(path.join(HISTORY), "first").unwrap();
+        let half = || {
+            std::fs::create_dir_all(path.join(MOVING)).unwrap();
+            std::fs::rename(path.join(CHECKPOINT), path.join(MOVING).join(CHECKPOINT)).unwrap();
+        };
+        half();
+        assert!(open(path, true, 7, 4).is_err(), "other images are seen all the same");
+        drop(open(path, true, 8, 4).unwrap());
+        assert_eq!((read(path, CHECKPOINT), path.join(MOVING).exists()), ("first".into(), false));
+        half();
+        assert_eq!(begin(path, "second", false).len(), 1);
+        assert_eq!(read(&path.join("previous"), CHECKPOINT) + &read(&path.join("previous"), HISTORY), "firstfirst");
+        assert!(path.join("previous").join(IMAGES).exists() && !path.join(MOVING).exists());
+    }
+
+    #[test]
+    fn half_written_files_go_also_where_a_run_is_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        begin(path, "first", false);
+        std::fs::create_dir(path.join("figures")).unwrap();
+        let half = [path.join(".lafter-x.tmp"), path.join("figures").join(".lafter-y.tmp")];
+        half.iter().for_each(|file| std::fs::write(file, "half").unwrap());
+        drop(open(path, true, 8, 4).unwrap());
+        assert!(half.iter().all(|file| !file.exists()));
+    }
+
+    #[test]
+    fn changes_while_a_run_goes_on_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let run = open(folder.path(), false, 8, 4).unwrap();
+        assert!(run.changes(&set(8), &set(4)).unwrap().is_empty());
+        let told = run.changes(&set(7), &set(4)).unwrap();
+        assert!(told.len() == 1 && told[0].contains("training"), "{told:?}");
+        std::fs::remove_file(run.file(IMAGES)).unwrap();
+        assert_eq!(run.changes(&set(8), &set(4)).unwrap().len(), 1);
+        assert!(run.file(IMAGES).exists());
     }
 }

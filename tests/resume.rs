@@ -73,12 +73,161 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     assert!(results(data, "killed") == expected, "a killed run ends otherwise");
 
     #[cfg(unix)]
-    {
-        let interrupt = |run: &mut Child| assert_eq!(unsafe { libc::kill(run.id() as i32, libc::SIGINT) }, 0);
-        let interrupts = stop_again_and_again(data, "interrupted", interrupt);
-        assert!(interrupts > 0, "the run was over before it could be interrupted");
-        assert!(results(data, "interrupted") == expected, "an interrupted run ends otherwise");
+    for (signal, out) in [(libc::SIGINT, "interrupted"), (libc::SIGTERM, "terminated")] {
+        let stop = |run: &mut Child| assert_eq!(unsafe { libc::kill(run.id() as i32, signal) }, 0);
+        let stops = stop_again_and_again(data, out, stop);
+        assert!(stops > 0, "the run was over before it could be stopped");
+        assert!(results(data, out) == expected, "{out}: it ends otherwise");
     }
+    // nothing of a pass that is over stays
+    for out in ["whole", "killed"] {
+        let left: Vec<_> = std::fs::read_dir(data.join(out)).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert!(
+            !left.iter().any(|name| name.to_string_lossy().contains("partial") || name.to_string_lossy().ends_with(".tmp")),
+            "{left:?}"
+        );
+    }
+}
+
+/// A command in the folder of the data, with a cache of its own.
+#[cfg(unix)]
+fn command(data: &Path, args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(args).current_dir(data).env("XDG_CACHE_HOME", data.join("xdg")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Whether rows of a pass are on disk, below `folder`.
+#[cfg(unix)]
+fn kept(folder: &Path) -> bool {
+    let entries = || std::fs::read_dir(folder).into_iter().flatten().flatten();
+    entries().any(|entry| entry.file_name().to_string_lossy().starts_with("rows-") || (entry.path().is_dir() && kept(&entry.path())))
+}
+
+/// Sends `signal` as soon as rows are kept; gives the status and what was said. Tried again where the command was faster.
+#[cfg(unix)]
+fn stopped(data: &Path, args: &[&str], folder: &Path, signal: i32) -> (Option<i32>, String) {
+    for _ in 0..20 {
+        let mut run = command(data, args).stdout(Stdio::null()).spawn().unwrap();
+        while run.try_wait().unwrap().is_none() {
+            if kept(folder) {
+                unsafe { libc::kill(run.id() as i32, signal) };
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let output = run.wait_with_output().unwrap();
+        if !output.status.success() {
+            return (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned());
+        }
+    }
+    panic!("{args:?} was over before it could be stopped");
+}
+
+#[cfg(unix)]
+#[test]
+fn commands_that_were_stopped_go_on_when_they_are_repeated_and_give_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    write_pictures(&data.join("train"), 24, 1);
+    write_pictures(&data.join("test"), 600, 2);
+    std::fs::write(data.join("test").join(&class_names()[0]).join("broken.png"), "no picture").unwrap();
+    let run = [
+        "run",
+        "--model",
+        "demo",
+        "--train",
+        "train",
+        "--test",
+        "test",
+        "--out",
+        "out",
+        "--text-epochs",
+        "2",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "8",
+    ];
+    assert!(command(data, &run).status().unwrap().success());
+
+    let classes = || class_names().into_iter().map(|class| data.join("test").join(class));
+    let files = classes().flat_map(|class| std::fs::read_dir(class).unwrap().map(|entry| entry.unwrap().path()));
+    let mut pictures: Vec<String> = files.map(|path| path.strip_prefix(data).unwrap().to_str().unwrap().to_string()).collect();
+    pictures.retain(|path| !path.contains("broken"));
+    let zero_shot = "zero-shot --model demo --test test --checkpoint-every 0";
+    let evaluate = "evaluate --model demo --weights out/lafter.safetensors --test test --checkpoint-every 0";
+    let predict = format!("predict --model demo --weights out/lafter.safetensors --checkpoint-every 0 {}", pictures.join(" "));
+    let xdg = data.join("xdg/lafter/partial");
+    for (line, signal, status) in [(zero_shot, libc::SIGTERM, 143), (evaluate, libc::SIGHUP, 129), (&predict, libc::SIGINT, 1)] {
+        let args: Vec<&str> = line.split(' ').collect();
+        let whole = command(data, &args).output().unwrap();
+        assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+        assert!(!kept(&xdg), "{}: rows of a pass that is over stay", args[0]);
+        let (code, said) = stopped(data, &args, &xdg, signal);
+        assert!(code == Some(status) && said.contains("repeat the command to go on"), "{code:?} {said}");
+        let again = command(data, &args).output().unwrap();
+        let said = String::from_utf8_lossy(&again.stderr);
+        assert!(said.contains("were done before and are kept"), "{said}");
+        assert!(again.status.success() && again.stdout == whole.stdout, "{}: it ends otherwise", args[0]);
+        assert!(!kept(&xdg), "{}: rows of a pass that is over stay", args[0]);
+    }
+
+    // features: the rows lie beside the output, and a kill leaves what was saved
+    std::fs::remove_file(data.join("test").join(&class_names()[0]).join("broken.png")).unwrap();
+    let embed = |out: &str| format!("embed --model demo --images test --out {out} --checkpoint-every 0");
+    assert!(command(data, &embed("whole").split(' ').collect::<Vec<_>>()).status().unwrap().success());
+    for (out, signal, status) in [("terminated", libc::SIGTERM, Some(143)), ("killed", libc::SIGKILL, None)] {
+        let line = embed(out);
+        let args: Vec<&str> = line.split(' ').collect();
+        let partial = data.join(format!("{out}.partial"));
+        let (code, said) = stopped(data, &args, &partial, signal);
+        assert_eq!(code, status, "{said}");
+        assert!(kept(&partial) && !data.join(out).exists());
+        let again = command(data, &args).output().unwrap();
+        assert!(String::from_utf8_lossy(&again.stderr).contains("were done before and are kept"));
+        assert!(std::fs::read(data.join(out)).unwrap() == std::fs::read(data.join("whole")).unwrap(), "{out}: other features");
+        assert!(!partial.exists());
+    }
+    // rows of other pictures are not taken up
+    let line = embed("other");
+    let args: Vec<&str> = line.split(' ').collect();
+    stopped(data, &args, &data.join("other.partial"), libc::SIGTERM);
+    write_pictures(&data.join("test"), 601, 2);
+    let again = command(data, &args).output().unwrap();
+    assert!(again.status.success() && !String::from_utf8_lossy(&again.stderr).contains("are kept"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_second_signal_ends_at_once_and_nohup_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    write_pictures(&data.join("train"), 24, 1);
+    write_pictures(&data.join("test"), 24, 2);
+    let send = |run: &Child, signal: i32| assert_eq!(unsafe { libc::kill(run.id() as i32, signal) }, 0);
+    // a long run: many text epochs
+    let run = ["run", "--model", "demo", "--train", "train", "--test", "test", "--out", "out", "--text-epochs", "1000000"];
+    let mut first = command(data, &run).spawn().unwrap();
+    while !data.join("out/images.json").exists() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    send(&first, libc::SIGHUP);
+    let message = std::io::read_to_string(first.stderr.take().unwrap()).unwrap();
+    assert_eq!(first.wait().unwrap().code(), Some(129), "{message}");
+    assert!(message.contains("--resume"), "{message}");
+
+    let mut ignoring = Command::new("nohup");
+    ignoring.arg(env!("CARGO_BIN_EXE_lafter")).args(run).current_dir(data).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut second = ignoring.spawn().unwrap();
+    std::thread::sleep(Duration::from_millis(600));
+    send(&second, libc::SIGHUP);
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(second.try_wait().unwrap().is_none(), "nohup is not heeded");
+    send(&second, libc::SIGTERM);
+    send(&second, libc::SIGTERM);
+    assert_eq!(second.wait().unwrap().code(), Some(143));
 }
 
 #[test]

@@ -319,6 +319,14 @@ pub struct AblateArgs {
     pub out: PathBuf,
 }
 
+/// How commands without a run's folder keep what is done: shared by `zero-shot`, `evaluate`, `predict` and `embed`.
+#[derive(Args)]
+pub struct KeepArgs {
+    /// Seconds between two saves of what is done, which the same command goes on with after a stop; 0 saves after each step
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub checkpoint_every: u64,
+}
+
 #[derive(Args)]
 pub struct ZeroShotArgs {
     #[command(flatten)]
@@ -328,6 +336,8 @@ pub struct ZeroShotArgs {
     /// Templates, one per line with {} for the class name [default: a photo of a {}]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 #[derive(Args)]
@@ -339,6 +349,8 @@ pub struct EvaluateArgs {
     pub weights: PathBuf,
     #[command(flatten)]
     pub test: TestArgs,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 #[derive(Args)]
@@ -354,6 +366,8 @@ pub struct PredictArgs {
     /// Pictures
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 #[derive(Args)]
@@ -368,6 +382,8 @@ pub struct EmbedArgs {
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
+    #[command(flatten)]
+    pub keep: KeepArgs,
 }
 
 #[derive(Args)]

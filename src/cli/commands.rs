@@ -1,20 +1,25 @@
 //! The commands around a run: zero-shot, evaluate, predict, embed, pretrain-demo.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
-use candle_core::{DType, Device};
+use candle_core::{DType, Device, Tensor};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
+use lafter::embed::{self as embedding, Keep, Kept, Pass};
 use lafter::eval::Evaluation;
 use lafter::files::read_text;
 use lafter::inputs::Inputs;
-use lafter::{Error, LaFTer, Result, ZeroShotClassifier, embed as embedding};
+use lafter::progress::{Event, interrupted};
+use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
+use super::keep;
 use super::say::{note, say};
 
 /// The device that was chosen; on a GPU with TF32 where that was chosen, too.
@@ -68,9 +73,13 @@ pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let inputs = Inputs::new(&clip).with_set("test", &test).with_prompts(test.classes(), &check::prompts(&templates, test.classes()));
     check::show(&inputs, common);
     let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
-    let logits = |pixels: &candle_core::Tensor| classifier.logits(&clip.encode_image(pixels)?);
-    let outputs = embedding::images(&test, clip.preprocess(), clip.device(), embedding::BATCH, "zero-shot", |e| bars.show(e), logits)?;
-    print_evaluation("zero_shot", &outputs.evaluate(&test)?, common)
+    let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
+    let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
+    let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, &clip, "zero-shot") };
+    let outputs = pass.run(|event| bars.show(event), |pixels| classifier.logits(&clip.encode_image(pixels)?));
+    print_evaluation("zero_shot", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
+    keep.iter().for_each(Keep::remove);
+    Ok(())
 }
 
 pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
@@ -80,37 +89,81 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let test = open(&args.test, &mut bars)?.with_classes(&names)?;
     test.require_labels()?;
     check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
-    print_evaluation("lafter", &lafter.evaluate(&test, |event| bars.show(event))?, common)
+    let weights = std::fs::read(&args.weights).map_err(|e| Error::io(&args.weights, e))?;
+    let function = format!("lafter {:x}", Sha256::digest(weights));
+    let keep = keep::in_cache(&args.keep, &Keep::decisive(lafter.clip(), &test, &function));
+    let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, lafter.clip(), "evaluating") };
+    let outputs = pass.run(|event| bars.show(event), |pixels| lafter.logits(pixels));
+    print_evaluation("lafter", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
+    keep.iter().for_each(Keep::remove);
+    Ok(())
+}
+
+/// What decides the probabilities of pictures: model, weights, and the files as they are.
+fn deciding_predictions(lafter: &LaFTer, args: &PredictArgs) -> Result<String> {
+    let weights = std::fs::read(&args.weights).map_err(|e| Error::io(&args.weights, e))?;
+    let file = |path: &PathBuf| {
+        let data = std::fs::metadata(path).ok();
+        format!("{path:?} {:?} {:?}", data.as_ref().map(|data| data.len()), data.and_then(|data| data.modified().ok()))
+    };
+    let (clip, files) = (lafter.clip(), args.images.iter().map(file).collect::<Vec<_>>());
+    let (device, weights) = (format!("{:?}", clip.device().location()), format!("{:x}", Sha256::digest(weights)));
+    Ok(json!([clip.weights_hash(), clip.preprocess(), device, weights, files]).to_string())
 }
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
+    let keep = keep::in_cache(&args.keep, &deciding_predictions(&lafter, &args)?);
+    let mut kept = Kept::open(keep.as_ref());
+    let (known, done, total) = (kept.known()?, kept.batches, args.images.len());
+    if done > 0 {
+        bars.show(&Event::Notice(format!("predicting: {done} of {total} pictures were done before and are kept")));
+    }
     let mut results = Vec::new();
     let mut unreadable = 0;
-    for path in &args.images {
-        lafter::progress::check_interrupt("predicting")?;
-        let picture = match data::decode::decode_file(path) {
-            Ok(picture) => picture,
-            Err(error) => {
-                note(format_args!("skipped: {error}"));
-                unreadable += 1;
-                continue;
+    for (at, path) in args.images.iter().enumerate() {
+        let probabilities = match known.get(&at) {
+            Some(row) => row.clone(),
+            None => {
+                if interrupted() {
+                    let kept = kept.keeps() && kept.save(0.0).is_ok();
+                    return keep::or_go_on(
+                        Err(Error::Interrupted(format!("interrupted: predicting: {at} of {total} pictures are done"))),
+                        kept,
+                    );
+                }
+                let picture = match data::decode::decode_file(path) {
+                    Ok(picture) => picture,
+                    Err(error) => {
+                        note(format_args!("skipped: {error}"));
+                        unreadable += 1;
+                        kept.batches = kept.batches.max(at + 1);
+                        continue;
+                    }
+                };
+                let Some(prediction) = lafter.predict(&[picture])?.pop() else { continue };
+                let row = &prediction.probabilities;
+                kept.rows.push(Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?);
+                kept.indices.push(at);
+                kept.batches = kept.batches.max(at + 1);
+                let _ = kept.save_if_due(0.0); // the pictures themselves need no file
+                prediction.probabilities
             }
         };
-        let Some(prediction) = lafter.predict(&[picture])?.pop() else { continue };
-        let mut order: Vec<usize> = (0..prediction.probabilities.len()).collect();
-        order.sort_by(|a, b| prediction.probabilities[*b].total_cmp(&prediction.probabilities[*a]));
+        let mut order: Vec<usize> = (0..probabilities.len()).collect();
+        order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a])); // stable: of equal ones the first, as `predict` has it
         order.truncate(args.top.max(1));
-        let percent = |i: &usize| 100.0 * f64::from(prediction.probabilities[*i]);
+        let percent = |i: &usize| 100.0 * f64::from(probabilities[*i]);
         if common.json {
             let top: Vec<_> = order.iter().map(|i| json!({ "class": lafter.classes()[*i], "percent": percent(i) })).collect();
-            results.push(json!({ "image": shown(path), "class": prediction.class, "top": top }));
+            results.push(json!({ "image": shown(path), "class": lafter.classes()[order[0]], "top": top }));
         } else {
             let top: Vec<String> = order.iter().map(|i| format!("{} {:.1} %", lafter.classes()[*i], percent(i))).collect();
             say(format_args!("{}: {}", path.display(), top.join(", ")));
         }
     }
+    keep.iter().for_each(Keep::remove);
     if common.json {
         print(&json!(results));
     }
@@ -128,16 +181,9 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
             let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::default() };
             let dataset = data::open_with(spec, &options, |event| bars.show(event))?;
             check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
-            let encode = |pixels: &candle_core::Tensor| clip.encode_image(pixels);
-            let outputs = embedding::images(
-                &dataset,
-                clip.preprocess(),
-                clip.device(),
-                embedding::BATCH,
-                "embedding images",
-                |e| bars.show(e),
-                encode,
-            )?;
+            let keep = keep::beside(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
+            let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };
+            let outputs = pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)).map_err(keep::go_on)?;
             if let Some((name, reason)) = outputs.skipped.first() {
                 // rows are in input order, so a silent gap would shift every later row
                 return Err(Error::Image(format!(
@@ -151,7 +197,8 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
             if lines.is_empty() {
                 return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
-            embedding::texts(&clip, &lines, None, |event| bars.show(event))?
+            let cache = keep::texts_beside(&args.keep, &args.out);
+            embedding::texts(&clip, &lines, Some(&cache), |event| bars.show(event)).map_err(keep::go_on)?
         }
         (None, None) => return Err(Error::Usage("embed needs --images DATA or --texts FILE".into())),
     };
@@ -163,6 +210,8 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let metadata =
         HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
+    keep::beside(&args.keep, &args.out, "").remove();
+    keep::texts_beside(&args.keep, &args.out).remove(&clip);
     if common.json {
         print(&json!({ "features": shape, "file": shown(&args.out) }));
     } else {

@@ -1,13 +1,13 @@
 //! `run` and `demo`: an experiment set up, run, printed, drawn.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use lafter::clip::ClipLoader;
-use lafter::data::{self, Dataset, OpenOptions, PictureCache, Split};
+use lafter::data::{self, Dataset, OpenOptions, PictureCache, Split, scenes};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
-use lafter::experiment::{Experiment, Outcome};
+use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
 use lafter::lafter::LafterConfig;
 use lafter::nn::Precision;
 use lafter::progress::Event;
@@ -17,6 +17,7 @@ use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
+use super::keep::cache_folder;
 use super::say::say;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
@@ -41,7 +42,10 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
             experiment.config.seed = common.seed;
             experiment
         }
-        _ if args.model.model == "demo" => Experiment::demo(clip, common.seed)?,
+        _ if args.model.model == "demo" => {
+            let (train, test) = scenes::demo_sets(DEMO_PICTURES); // without the cache that `demo` gives them: theirs is below
+            Experiment { train, test, ..Experiment::demo(clip, common.seed)? }
+        }
         _ => return Err(Error::Usage("there are no images: give --train DATA and --test DATA (or --model demo)".into())),
     };
     let cache = picture_cache(args)?;
@@ -54,7 +58,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
         bars.show(&Event::Notice(notice));
     }
-    experiment.cache = args.cache.clone().or_else(default_cache).map(FeatureCache::new);
+    experiment.cache = args.cache.clone().or_else(cache_folder).map(FeatureCache::new);
     check::show(&experiment.inputs(), common);
     Ok(experiment)
 }
@@ -92,7 +96,7 @@ fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
     if !(0.0..1e6).contains(&args.cache_gib) {
         return Err(Error::Usage(format!("--cache-gib must be 0 or more, got {}", args.cache_gib)));
     }
-    let folder = args.cache.clone().or_else(default_cache).unwrap_or_else(std::env::temp_dir);
+    let folder = args.cache.clone().or_else(cache_folder).unwrap_or_else(std::env::temp_dir);
     Ok(PictureCache::new_in(folder, (args.cache_gib * f64::from(1 << 30)) as usize))
 }
 
@@ -128,12 +132,6 @@ pub fn set_options(args: &SetupArgs, config: &mut LafterConfig) {
     if args.bf16 {
         image.precision = Precision::Bf16;
     }
-}
-
-/// `$XDG_CACHE_HOME/lafter`, or `~/.cache/lafter`.
-fn default_cache() -> Option<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    Some(set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")))?.join("lafter"))
 }
 
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {

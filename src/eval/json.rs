@@ -20,6 +20,12 @@ pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     String::from_utf8(bytes).map_err(|e| Error::Usage(format!("no JSON form: {e}")))
 }
 
+/// Settings as a JSON value that keeps each number as it was written: 0.2 in 32 bits stays 0.2, where
+/// [`serde_json::to_value`] makes 0.20000000298023224 of it.
+pub(crate) fn as_written(settings: &impl Serialize) -> serde_json::Value {
+    serde_json::to_string(settings).ok().and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default()
+}
+
 /// Pretty outside of lists, one line inside them.
 struct Layout {
     pretty: PrettyFormatter<'static>,
@@ -79,6 +85,18 @@ impl Formatter for Layout {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn settings_stay_as_they_were_written_and_come_back_bit_for_bit() {
+        let config = crate::LafterConfig::default();
+        let value = as_written(&config);
+        assert_eq!(value["image"]["crop_scale"].to_string(), "[0.2,1.0]");
+        assert_eq!(value["text"]["noise"].to_string(), "0.1");
+        assert_eq!(serde_json::from_value::<crate::LafterConfig>(value).unwrap(), config);
+        // as reports wrote it before
+        let older: (f32, f32) = serde_json::from_str("[0.20000000298023224, 1.0]").unwrap();
+        assert_eq!(older, config.image.crop_scale);
+    }
 
     #[test]
     fn lists_stay_on_one_line_and_the_text_parses_back() {

@@ -90,9 +90,9 @@ pub struct ImageCounts {
     pub test: usize,
     /// Images that could not be read and were left out.
     pub skipped: usize,
-    /// Their names and why, one line each.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub skipped_names: Vec<String>,
+    /// Why, one line each, with the path.
+    #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "skipped_names")]
+    pub skipped_reasons: Vec<String>,
 }
 
 /// Seconds by stage (`<stage>_seconds`) and rates, in the order they were noted.
@@ -261,7 +261,7 @@ mod tests {
         report.timing.images_per_second(30.5);
         report.timing.step_seconds(0.25);
         report.trainable = Some(TrainableCount { count: 128, share: 0.0039 });
-        report.images = Some(ImageCounts { train: 4, test: 4, skipped: 1, skipped_names: vec!["a.png: truncated".into()] });
+        report.images = Some(ImageCounts { train: 4, test: 4, skipped: 1, skipped_reasons: vec!["a.png: truncated".into()] });
         report.texts.set("sentences", 12);
         report.extra.insert("note".into(), "kept".into());
         report
@@ -296,6 +296,9 @@ mod tests {
         let loaded = Report::load(&path).unwrap();
         assert_eq!(loaded.to_json().unwrap(), report.to_json().unwrap());
         assert_eq!(loaded.extra.len(), 1, "known keys must not be taken for extras: {:?}", loaded.extra.keys());
+        let older = report.to_json().unwrap().replace("skipped_reasons", "skipped_names");
+        std::fs::write(&path, older).unwrap();
+        assert_eq!(Report::load(&path).unwrap().images, report.images);
         std::fs::write(&path, "{}").unwrap();
         assert!(matches!(Report::load(&path), Err(Error::Data(message)) if message.lines().count() == 1));
         assert!(matches!(Report::load(dir.path().join("none")), Err(Error::Io { .. })));

@@ -1,0 +1,163 @@
+//! The cache of text features on disk.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use candle_core::Tensor;
+use sha2::{Digest, Sha256};
+
+use crate::clip::Clip;
+use crate::error::{Error, Result};
+use crate::sealed;
+
+/// Features by the hash of their tokens.
+pub(super) type Known = HashMap<String, Vec<f32>>;
+
+/// Features of texts, kept on disk by tokens and by text tower: after a change of weights, configuration, tokenizer, device
+/// or number type, old features are never reused.
+///
+/// One safetensors file per tower, named by a hash of all that it computes with; rows are found by the hash of a text's tokens.
+/// A checksum guards the whole: a file that was damaged is told of, and made anew.
+#[derive(Clone, Debug)]
+pub struct FeatureCache {
+    directory: PathBuf,
+    /// Time between two writes while texts are embedded.
+    pub(super) every: Duration,
+}
+
+impl FeatureCache {
+    /// Files go to `directory`, which is made when the first is written.
+    pub fn new(directory: impl AsRef<Path>) -> Self {
+        Self { directory: directory.as_ref().to_path_buf(), every: Duration::from_secs(60) }
+    }
+
+    /// Sets the time between two writes while texts are embedded; 60 seconds unless set.
+    pub fn every(self, every: Duration) -> Self {
+        Self { every, ..self }
+    }
+
+    /// Removes the file of this CLIP, and the folder where nothing else lies in it.
+    pub fn remove(&self, clip: &Clip) {
+        let _ = std::fs::remove_file(self.file(clip));
+        let _ = std::fs::remove_dir(&self.directory);
+    }
+
+    fn file(&self, clip: &Clip) -> PathBuf {
+        let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
+        let arithmetic = format!("{:?} {:?} {:?} tf32 {tf32}", clip.device().location(), clip.dtype(), clip.precision());
+        let tower = serde_json::json!([clip.weights_hash(), clip.config().text, clip.config().projection, arithmetic]);
+        self.directory.join(format!("text-{}.safetensors", short_hash(tower.to_string().as_bytes())))
+    }
+
+    /// What is known, and what is wrong with the file: no error, for the features are computed again and the file is replaced.
+    /// Rows that are not finite count as unknown.
+    pub(super) fn read(&self, clip: &Clip) -> (Known, Option<String>) {
+        let path = self.file(clip);
+        if !path.exists() {
+            return (Known::new(), None);
+        }
+        let useless = |why: String| {
+            let path = path.display();
+            (Known::new(), Some(format!("the cache of text features {path} cannot be used ({why}): they are computed again")))
+        };
+        let (tensors, metadata) = match sealed::read(&path) {
+            Ok(read) => read,
+            Err(error) => return useless(error.to_string()),
+        };
+        let keys: Vec<String> = metadata.get("tokens").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
+        let rows = tensors.get("features").and_then(|features| features.to_vec2::<f32>().ok()).unwrap_or_default();
+        let width = clip.config().projection;
+        if keys.len() != rows.len() || rows.iter().any(|row| row.len() != width) {
+            return useless(format!("{} texts, {} features", keys.len(), rows.len()));
+        }
+        let finite = |(_, row): &(String, Vec<f32>)| row.iter().all(|value| value.is_finite());
+        (keys.into_iter().zip(rows).filter(finite).collect(), None)
+    }
+
+    /// Adds what is known to what the file holds by now: another run may have written in between.
+    pub(super) fn write(&self, clip: &Clip, known: &Known) -> Result<()> {
+        std::fs::create_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, e))?;
+        let lock = File::open(&self.directory).and_then(|folder| folder.lock().map(|()| folder)); // some systems cannot
+        let (mut all, _) = self.read(clip);
+        all.extend(known.iter().map(|(key, row)| (key.clone(), row.clone())));
+        let mut rows: Vec<_> = all.iter().collect();
+        rows.sort_by_key(|(key, _)| *key);
+        let keys: Vec<&String> = rows.iter().map(|(key, _)| *key).collect();
+        let values = rows.iter().flat_map(|(_, row)| row.iter().copied()).collect();
+        let features = Tensor::from_vec(values, (rows.len(), clip.config().projection), &candle_core::Device::Cpu)?;
+        let metadata = HashMap::from([("tokens".to_string(), serde_json::json!(keys).to_string())]);
+        sealed::save(&self.file(clip), &[("features".to_string(), features)], metadata)?;
+        drop(lock);
+        Ok(())
+    }
+}
+
+/// The first half of a SHA-256, in hex.
+pub(super) fn short_hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::embed;
+    use crate::progress::{Event, silent};
+
+    fn sentences() -> Vec<String> {
+        ["a house", "a fish", "a boat"].map(String::from).to_vec()
+    }
+
+    /// Features through the cache, the texts that were computed, and the notices.
+    fn embed(clip: &Clip, cache: &FeatureCache) -> (Vec<Vec<f32>>, usize, Vec<String>) {
+        let (mut computed, mut notices) = (0, Vec::new());
+        let features = embed::texts(clip, &sentences(), Some(cache), |event| match event {
+            Event::Started { total, .. } => computed = *total,
+            Event::Notice(text) => notices.push(text.clone()),
+            _ => {}
+        });
+        (features.unwrap().to_vec2().unwrap(), computed, notices)
+    }
+
+    #[test]
+    fn a_changed_file_is_told_of_by_name_and_made_anew() {
+        let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
+        let cache = FeatureCache::new(folder.path());
+        let (expected, computed, notices) = embed(&clip, &cache);
+        assert_eq!((computed, notices.len()), (3, 0));
+        assert_eq!(embed(&clip, &cache), (expected.clone(), 0, vec![]));
+        let path = cache.file(&clip);
+        let mut bytes = std::fs::read(&path).unwrap();
+        let last = bytes.len() - 2;
+        bytes[last] ^= 1; // a finite value, only another
+        std::fs::write(&path, bytes).unwrap();
+        let (features, computed, notices) = embed(&clip, &cache);
+        assert_eq!((features, computed), (expected.clone(), 3));
+        assert!(notices.len() == 1 && notices[0].contains(&path.display().to_string()), "{notices:?}");
+        assert_eq!(embed(&clip, &cache), (expected, 0, vec![]));
+    }
+
+    #[test]
+    fn rows_that_are_not_finite_count_as_unknown() {
+        let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
+        let cache = FeatureCache::new(folder.path());
+        let (expected, ..) = embed(&clip, &cache);
+        let (mut known, _) = cache.read(&clip);
+        known.values_mut().next().unwrap()[0] = f32::NAN;
+        std::fs::remove_file(cache.file(&clip)).unwrap();
+        cache.write(&clip, &known).unwrap();
+        let (features, computed, _) = embed(&clip, &cache);
+        assert_eq!((features, computed), (expected, 1));
+    }
+
+    #[test]
+    fn two_runs_on_one_cache_keep_what_both_found() {
+        let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
+        let cache = FeatureCache::new(folder.path());
+        embed::texts(&clip, &sentences(), Some(&cache), silent).unwrap();
+        let other = Known::from([("other".to_string(), vec![0.5; clip.config().projection])]);
+        cache.write(&clip, &other).unwrap(); // read before the first had written
+        assert_eq!(cache.read(&clip).0.len(), 4);
+    }
+}
