@@ -57,10 +57,10 @@ fn templates_from_a_file() {
 #[test]
 fn a_text_set_from_all_sources() {
     let classes = ["polar_bear", "sea"];
-    let descriptions = parse(r#"{"Sea": ["Blue.", " ", ".", "Blue."], "polar bear": ["White.", "Blue.", "polar_bear"]}"#).unwrap();
+    let descriptions = parse(r#"{"Sea": ["Blue.", " ", ".", "Blue."], "polar bear": ["White.", "Blue.", "polar bear"]}"#).unwrap();
     let texts =
         TextSet::new(&classes).unwrap().with_class_names().with_templates(&Templates::single()).with_descriptions(&descriptions).unwrap();
-    let expected = ["polar_bear", "sea", "a photo of a polar_bear", "a photo of a sea", "White.", "Blue.", "Blue."];
+    let expected = ["polar bear", "sea", "a photo of a polar bear", "a photo of a sea", "White.", "Blue.", "Blue."];
     assert_eq!(texts.sentences(), expected);
     assert_eq!(texts.labels(), [0, 1, 0, 1, 0, 0, 1]);
     assert_eq!(texts.sources()[4], Source::Description);
@@ -84,7 +84,9 @@ fn classes_and_descriptions_must_fit() {
     // No usable sentence is as bad as none.
     message(parse(r#"{"dog": ["."], "airplane": ["B."], "sea": []}"#).unwrap().for_classes(&classes), &["\"dog\", \"sea\""]);
     let many = parse(r#"{"dog": ["A."], "airplane": ["B."], "sea": ["C."], "ship": ["D."]}"#).unwrap();
-    message(many.for_classes(&classes), &["\"ship\""]);
+    assert_eq!(many.for_classes(&classes).unwrap().len(), 3);
+    let texts = TextSet::new(&classes).unwrap().with_descriptions(&many).unwrap();
+    assert!(texts.len() == 3 && texts.notices().len() == 1 && texts.notices()[0].contains("\"ship\""), "{:?}", texts.notices());
     assert_eq!(many.only(&classes).for_classes(&classes).unwrap().len(), 3);
     message(TextSet::new(&["a", " "]), &["class 2"]);
     message(TextSet::new::<&str>(&[]), &["at least one"]);

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::Preset;
 use lafter::ablate::Shard;
+use lafter::data::{OpenOptions, Split};
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
 #[derive(Parser)]
@@ -137,6 +138,17 @@ pub struct SplitArgs {
     /// Split file (CoOp's JSON) that says which images of the folders are train and which test
     #[arg(long, value_name = "FILE")]
     pub split: Option<PathBuf>,
+    /// Column of the labels in Parquet and metadata files [default: label, or the one that is plainly meant]
+    #[arg(long, value_name = "NAME")]
+    pub label_column: Option<String>,
+}
+
+impl SplitArgs {
+    /// How to open a data set; `split` is taken where there are several.
+    pub fn options(&self, split: Option<Split>) -> OpenOptions {
+        let options = split.map_or_else(OpenOptions::default, OpenOptions::split);
+        OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), ..options }
+    }
 }
 
 /// What is tested on: shared by `zero-shot` and `evaluate`.
@@ -371,7 +383,7 @@ pub struct PredictArgs {
 }
 
 #[derive(Args)]
-#[command(mut_arg("split", |split| split.conflicts_with("texts")))]
+#[command(mut_arg("split", |split| split.conflicts_with("texts")), mut_arg("label_column", |column| column.conflicts_with("texts")))]
 pub struct EmbedArgs {
     #[command(flatten)]
     pub model: ModelArgs,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
-use lafter::data::{self, Dataset, OpenOptions, Split};
+use lafter::data::{self, Dataset, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::embed::{self as embedding, Keep, Kept, Pass};
 use lafter::eval::Evaluation;
@@ -38,8 +38,7 @@ pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip>
 
 /// Opens what is tested on, under the user's class names where there are any.
 fn open(args: &TestArgs, bars: &mut Bars) -> Result<Dataset> {
-    let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(Split::Test) };
-    let dataset = data::open_with(&args.test, &options, |event| bars.show(event))?;
+    let dataset = data::open_with(&args.test, &args.split.options(Some(Split::Test)), |event| bars.show(event))?;
     match &args.classes.classes {
         None => Ok(dataset),
         Some(file) => dataset.with_classes(&read_class_names(file)?),
@@ -178,8 +177,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let clip = load(&args.model, common, &mut bars)?;
     let features = match (&args.input.images, &args.input.texts) {
         (Some(spec), _) => {
-            let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::default() };
-            let dataset = data::open_with(spec, &options, |event| bars.show(event))?;
+            let dataset = data::open_with(spec, &args.split.options(None), |event| bars.show(event))?;
             check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
             let keep = keep::beside(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
             let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use lafter::clip::ClipLoader;
-use lafter::data::{self, Dataset, OpenOptions, PictureCache, Split, scenes};
+use lafter::data::{self, Dataset, PictureCache, Split, scenes};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
@@ -75,10 +75,9 @@ pub fn texts(templates: Option<&Path>, descriptions: Option<&Path>, classes: &[S
 
 /// Opens both sets under one list of classes: the user's, or the test set's own.
 fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(Dataset, Dataset)> {
-    let options = |split| OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(split) };
-    let (shown, test) = (test, data::open_with(test, &options(Split::Test), |event| bars.show(event))?);
+    let (shown, test) = (test, data::open_with(test, &args.split.options(Some(Split::Test)), |event| bars.show(event))?);
     test.require_labels()?;
-    let train = data::open_with(train, &options(Split::Train), |event| bars.show(event))?;
+    let train = data::open_with(train, &args.split.options(Some(Split::Train)), |event| bars.show(event))?;
     let names = match &args.classes.classes {
         Some(file) => read_class_names(file)?,
         None if test.classes().is_empty() => {

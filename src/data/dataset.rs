@@ -8,7 +8,8 @@ use rayon::prelude::*;
 
 use crate::data::findings::Findings;
 use crate::data::source::ImageSource;
-use crate::describe::names::{ClassNames, relabeling};
+use crate::describe::ClassNames;
+use crate::describe::relabel::relabeling;
 use crate::error::{Error, Result};
 
 /// A data set: a shared source, and optionally a choice of its pictures and another list of classes.
@@ -180,7 +181,7 @@ impl Dataset {
         if self.classes.is_empty() {
             return Ok(Self { classes, ..self.clone() });
         }
-        let map = relabeling(&self.classes, list, &self.origin())?;
+        let map = relabeling(&self.classes, list, &self.origin())?.labels;
         let relabel = match &self.relabel {
             // `map` takes the present labels; the source's go through the present relabeling first.
             Some(first) => first.iter().filter_map(|&label| map.get(label).copied()).collect(),

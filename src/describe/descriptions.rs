@@ -1,5 +1,6 @@
 //! Descriptions: sentences for classes, in CuPL's JSON.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
 
@@ -95,21 +96,46 @@ impl Descriptions {
         Self { entries, ..self.clone() }
     }
 
-    /// The sentences of each class, in label order. Case, underscores and white space in names do not matter.
+    /// The keys of the entries that fit none of these classes, in the order of the file; empty for a file by index.
+    pub fn unused<S: AsRef<str>>(&self, classes: &[S]) -> Vec<String> {
+        let classes: Vec<String> = classes.iter().map(|name| name.as_ref().to_string()).collect();
+        match self.fitting(&classes) {
+            Fitting::ByName(fits) => {
+                self.entries.iter().zip(fits).filter(|(_, fit)| fit.is_none()).map(|((key, _), _)| key.clone()).collect()
+            }
+            Fitting::ByIndex => Vec::new(),
+        }
+    }
+
+    /// How the entries find their classes.
+    fn fitting(&self, classes: &[String]) -> Fitting {
+        let keys: Vec<String> = self.entries.iter().map(|(key, _)| key.clone()).collect();
+        if self.listed {
+            return Fitting::ByIndex;
+        }
+        let by_name = match_names(&keys, classes);
+        let none = by_name.iter().all(Option::is_none);
+        if none && keys.iter().all(|key| index(key).is_some()) { Fitting::ByIndex } else { Fitting::ByName(by_name) }
+    }
+
+    /// The sentences of each class, in label order. Case, underscores and white space in names do not matter. Entries by name of
+    /// other classes are passed over ([`unused`](Self::unused) names them).
     ///
     /// # Errors
-    /// [`Error::Text`] listing the classes that have no sentence, or the entries that fit no class, with the nearest names.
+    /// [`Error::Text`] listing the classes that have no sentence, with the entries that fit no class and the nearest names; for
+    /// an entry by index beyond the classes, and a class that is described more often than it stands among them.
     pub fn for_classes<S: AsRef<str>>(&self, classes: &[S]) -> Result<Vec<Vec<String>>> {
         let classes = ClassNames::new(classes)?.names().to_vec();
-        let keys: Vec<String> = self.entries.iter().map(|(key, _)| key.clone()).collect();
-        let index = |key: &String| key.parse::<usize>().ok().filter(|&i| i.to_string() == *key);
-        let by_name = if self.listed { vec![None; keys.len()] } else { match_names(&keys, &classes) };
-        let by_index = self.listed || (by_name.iter().all(Option::is_none) && keys.iter().all(|key| index(key).is_some()));
+        let fitting = self.fitting(&classes);
+        let by_index = matches!(fitting, Fitting::ByIndex);
 
         let mut sentences: Vec<Option<&Vec<String>>> = vec![None; classes.len()];
         let mut unknown: Vec<&str> = Vec::new();
         for (position, (key, own)) in self.entries.iter().enumerate() {
-            let class = if by_index { index(key) } else { by_name.get(position).copied().flatten() };
+            let class = match &fitting {
+                Fitting::ByIndex => index(key),
+                Fitting::ByName(fits) => fits.get(position).copied().flatten(),
+            };
             match class.and_then(|class| sentences.get_mut(class)) {
                 Some(slot) => *slot = Some(own),
                 None => unknown.push(key),
@@ -125,28 +151,43 @@ impl Descriptions {
         }
         if !by_index {
             // One entry serves all classes that share its name, unless the file tells them apart.
-            let same = |class: &String| {
-                let named = classes.iter().zip(&sentences).filter(|(other, own)| own.is_some() && normal(other) == normal(class));
-                named.map(|(_, own)| *own).next().flatten()
-            };
-            sentences = classes.iter().zip(&sentences).map(|(class, own)| own.or_else(|| same(class))).collect();
+            let mut first: HashMap<String, &Vec<String>> = HashMap::new();
+            for (class, own) in classes.iter().zip(&sentences) {
+                if let Some(own) = own {
+                    first.entry(normal(class)).or_insert(own);
+                }
+            }
+            if let Some(again) = unknown.iter().find(|key| first.contains_key(&normal(key))) {
+                let text = "describes class \"{}\" more often than it stands among the classes: join its entries";
+                return Err(Error::Text(format!("{}: {}", self.origin, text.replace("{}", again))));
+            }
+            let shared = |class: &String| first.get(&normal(class)).copied();
+            sentences = classes.iter().zip(&sentences).map(|(class, own)| own.or_else(|| shared(class))).collect();
         }
         let empty = |own: &Option<&Vec<String>>| own.is_none_or(|own| own.iter().all(|sentence| is_empty_sentence(sentence)));
         let missing: Vec<&String> = classes.iter().zip(&sentences).filter(|(_, own)| empty(own)).map(|(class, _)| class).collect();
-        let mut faults = Vec::new();
-        if !unknown.is_empty() {
-            faults.push(format!("describes what is not a class: {}", listed_with_closest(&unknown, &classes)));
-        }
         if !missing.is_empty() {
             let (few, all) = (missing.len(), classes.len());
-            faults.push(format!("has no sentence for {few} of {all} classes: {}", listed(&missing)));
-        }
-        if !faults.is_empty() {
-            let text = format!("{}: {}; one entry is needed for each class name, and no other", self.origin, faults.join("; "));
-            return Err(Error::Text(text));
+            let other = match unknown.as_slice() {
+                [] => String::new(),
+                unknown => format!(", and describes what is not a class: {}", listed_with_closest(unknown, &classes)),
+            };
+            let text =
+                format!("has no sentence for {few} of {all} classes: {}{other}; one entry is needed for each class name", listed(&missing));
+            return Err(Error::Text(format!("{}: {text}", self.origin)));
         }
         Ok(sentences.into_iter().map(|own| own.cloned().unwrap_or_default()).collect())
     }
+}
+
+/// How entries find their classes: by position, or each by its name.
+enum Fitting {
+    ByIndex,
+    ByName(Vec<Option<usize>>),
+}
+
+fn index(key: &str) -> Option<usize> {
+    key.parse::<usize>().ok().filter(|&i| i.to_string() == key)
 }
 
 /// Language models leave "." or nothing where they had nothing to say.

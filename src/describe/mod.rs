@@ -23,14 +23,22 @@
 //! # Ok(()) }
 //! ```
 
+mod class_list;
 mod cupl_json;
 mod descriptions;
 pub mod generate;
+mod literal;
 pub(crate) mod names;
+pub(crate) mod relabel;
+mod spoken;
 mod templates;
 mod text_set;
+#[allow(dead_code)]
+pub(crate) mod unusual;
 
+pub use class_list::read_class_names;
 pub use descriptions::Descriptions;
-pub use names::{ClassNames, read_class_names};
+pub use names::ClassNames;
+pub use spoken::spoken;
 pub use templates::{Template, Templates, article};
 pub use text_set::{Counts, Source, TextSet};

@@ -1,10 +1,9 @@
-//! Class names: read from a file, matched across spellings, and the closest one as a remedy in errors.
+//! Class names: a checked list, matched across spellings, and the closest one as a remedy in errors.
 
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 
+use crate::describe::spoken::{composed, spoken};
 use crate::error::{Error, Result};
-use crate::files::read_text;
 
 /// A checked list of class names, in label order. Names may repeat (ImageNet has two cranes): a class is its index.
 ///
@@ -23,7 +22,8 @@ pub struct ClassNames {
     names: Vec<String>,
     /// What a data set calls each class: the part before the tab, or the name itself.
     keys: Vec<String>,
-    blank_lines: usize,
+    pub(crate) blank_lines: usize,
+    notices: Vec<String>,
 }
 
 impl ClassNames {
@@ -36,12 +36,15 @@ impl ClassNames {
     }
 
     /// `what` is what the numbers count: "class", or "names.txt, line".
-    fn numbered(lines: impl Iterator<Item = (usize, impl AsRef<str>)>, what: &str) -> Result<Self> {
+    pub(crate) fn numbered(lines: impl Iterator<Item = (usize, impl AsRef<str>)>, what: &str) -> Result<Self> {
         let (mut names, mut keys) = (Vec::new(), Vec::new());
         for (number, line) in lines {
             let line = line.as_ref();
             let (key, name) = line.split_once('\t').unwrap_or((line, line));
             let (key, name) = (key.trim(), name.trim());
+            if name.contains('\t') {
+                return Err(Error::Text(format!("{what} {number}: has more than two columns: write key<TAB>name")));
+            }
             if name.is_empty() || key.is_empty() {
                 return Err(Error::Text(format!("{what} {number}: the class name is empty: give every class a name")));
             }
@@ -51,12 +54,36 @@ impl ClassNames {
         if names.is_empty() {
             return Err(Error::Text("the list of class names is empty: give at least one class".to_string()));
         }
-        Ok(Self { names, keys, blank_lines: 0 })
+        Ok(Self { names, keys, blank_lines: 0, notices: Vec::new() })
+    }
+
+    /// From (key, name) pairs of `origin`, which were read as `form` where that is not plain.
+    pub(crate) fn paired(pairs: Vec<(String, String)>, origin: &str, form: Option<&str>) -> Result<Self> {
+        if pairs.is_empty() {
+            return Err(Error::Text(format!("{origin}: holds no class names: give at least one")));
+        }
+        let lines = pairs.iter().map(|(key, name)| format!("{}\t{}", one_line(key), one_line(name)));
+        let list = Self::numbered(lines.enumerate().map(|(i, line)| (i + 1, line)), &format!("{origin}, class"))?;
+        let notice = form.zip(list.keys.first().zip(list.names.first())).map(|(form, (key, name))| match key == name {
+            true => format!("{origin}: read as {form}: the first class is \"{name}\""),
+            false => format!("{origin}: read as {form}: \"{key}\" is \"{name}\""),
+        });
+        Ok(Self { notices: notice.into_iter().collect(), ..list })
     }
 
     /// The names, in label order.
     pub fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// What a data set calls each class, in label order: its key, or the name itself.
+    pub fn keys(&self) -> &[String] {
+        &self.keys
+    }
+
+    /// How a list that is not plain was understood, one line each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// How many classes there are.
@@ -80,33 +107,24 @@ impl ClassNames {
     }
 }
 
-/// Reads class names, one per line, UTF-8; line order is label order. Blank lines are left out and counted.
-///
-/// # Errors
-/// [`Error::Io`] if the file cannot be read; [`Error::Text`] if it is not UTF-8 or holds no name.
-pub fn read_class_names(path: impl AsRef<Path>) -> Result<ClassNames> {
-    let path = path.as_ref();
-    let text = read_text(path)?;
-    let lines = text.lines().enumerate().map(|(i, line)| (i + 1, line));
-    let kept = lines.clone().filter(|(_, line)| !line.trim().is_empty());
-    let blank_lines = lines.filter(|(_, line)| line.trim().is_empty()).count();
-    if text.trim().is_empty() {
-        return Err(Error::Text(format!("{}: holds no class names: write one per line", path.display())));
-    }
-    Ok(ClassNames { blank_lines, ..ClassNames::numbered(kept, &format!("{}, line", path.display()))? })
+fn one_line(text: &str) -> String {
+    text.replace(|c: char| c.is_control(), " ")
 }
 
-/// The form in which spellings are compared: lower case, underscores and runs of white space as one space.
+/// The form in which spellings are compared: accents composed, lower case, underscores and runs of white space as one space.
 pub(crate) fn normal(name: &str) -> String {
-    name.replace('_', " ").to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+    composed(name).replace('_', " ").to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// For each of `from` its partner in `to`: same spelling first, then same [`normal`] form; the k-th of a name to the k-th.
-/// Each of `to` is used once.
+/// For each of `from` its partner in `to`: same spelling first, then same [`normal`] form, then as sentences read it; the
+/// k-th of a name to the k-th. Each of `to` is used once.
 pub(crate) fn match_names(from: &[String], to: &[String]) -> Vec<Option<usize>> {
     let mut found = vec![None; from.len()];
     let mut used = vec![false; to.len()];
-    for form in [|name: &str| name.to_string(), normal] {
+    for form in [|name: &str| name.to_string(), normal, |name: &str| normal(&spoken(name))] {
+        if found.iter().all(Option::is_some) {
+            break;
+        }
         let mut free: HashMap<String, Vec<usize>> = HashMap::new();
         for (i, name) in to.iter().enumerate().rev().filter(|(i, _)| !used[*i]) {
             free.entry(form(name)).or_default().push(i);
@@ -119,38 +137,6 @@ pub(crate) fn match_names(from: &[String], to: &[String]) -> Vec<Option<usize>> 
         }
     }
     found
-}
-
-/// The new label of each class of a data set under `list` (see `Dataset::with_classes`).
-pub(crate) fn relabeling(classes: &[String], list: &ClassNames, origin: &str) -> Result<Vec<usize>> {
-    let numbered = classes.iter().enumerate().all(|(i, name)| *name == i.to_string());
-    let by_key = match_names(classes, &list.keys);
-    if numbered && by_key.iter().all(Option::is_none) {
-        if list.len() < classes.len() {
-            let text = format!("{origin}: labels go up to {}, but the list names only {} classes", classes.len() - 1, list.len());
-            return Err(Error::Data(text));
-        }
-        return Ok((0..classes.len()).collect());
-    }
-    // A name that the data set has once and the list twice does not say which of the two is meant.
-    let count = |names: &[String], name: &str| names.iter().filter(|other| normal(other) == normal(name)).count();
-    let twofold = |name: &String| count(&list.keys, name) > 1 && count(&list.keys, name) != count(classes, name);
-    if let Some(name) = classes.iter().find(|name| twofold(name)) {
-        return Err(Error::Data(format!(
-            "{origin}: class \"{name}\" stands several times in the list of class names: tell them apart with lines `{name}<TAB>new name`"
-        )));
-    }
-    let missing: Vec<&String> = classes.iter().zip(&by_key).filter(|(_, found)| found.is_none()).map(|(name, _)| name).collect();
-    if missing.is_empty() {
-        return Ok(by_key.into_iter().flatten().collect());
-    }
-    Err(Error::Data(format!(
-        "{origin}: {} of {} classes are not in the list of class names: {}; rename them in the list, or write lines `{}<TAB>new name`",
-        missing.len(),
-        classes.len(),
-        listed_with_closest(&missing, &list.keys),
-        missing.first().map_or("name", |name| name.as_str()),
-    )))
 }
 
 /// The candidate with the smallest edit distance to `name`, if it is near enough to be a misspelling.
@@ -242,16 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn a_name_the_list_has_twice_needs_keys() {
-        let list = ClassNames::new(["crane", "crane"]).unwrap();
-        let error = relabeling(&strings(&["crane"]), &list, "here").unwrap_err().to_string();
-        assert!(error.contains("several times"), "{error}");
-        assert_eq!(relabeling(&strings(&["crane", "crane"]), &list, "here").unwrap(), [0, 1]);
-    }
-
-    #[test]
-    fn too_few_names_for_numbered_classes() {
-        let list = ClassNames::new(["a", "b"]).unwrap();
-        assert!(relabeling(&strings(&["0", "1", "2"]), &list, "here").unwrap_err().to_string().contains("only 2"));
+    fn accents_and_numbers_before_a_name_do_not_matter() {
+        let to = strings(&["crêpe", "Black footed Albatross"]);
+        assert_eq!(match_names(&strings(&["001.Black_footed_Albatross", "cre\u{302}pe"]), &to), [Some(1), Some(0)]);
     }
 }

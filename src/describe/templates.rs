@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::describe::literal::{read_literal, unmarked};
+use crate::describe::spoken::spoken;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -34,9 +36,9 @@ impl Template {
         Err(Error::Text(format!("template \"{text}\" has no place for the class name: write {{}} there")))
     }
 
-    /// The sentence for one class; the name stands as it is given.
+    /// The sentence for one class; its name stands there as [`spoken`], with blanks instead of underscores.
     pub fn fill(&self, name: &str) -> String {
-        self.0.replace(PLACE, name)
+        self.0.replace(PLACE, &spoken(name))
     }
 
     /// The text, with its `{}`.
@@ -98,15 +100,26 @@ impl Templates {
         Self(texts.iter().map(|text| Template(text.to_string())).collect())
     }
 
-    /// One template per line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
+    /// One template per line; blank lines and lines that begin with `#` are left out. The marks of a script go: quotes, commas,
+    /// brackets, `lambda c: f'a photo of a {c}.'`. A JSON list is read, too. `origin` stands in errors.
     ///
     /// # Errors
     /// [`Error::Text`] naming the line without `{}`, or saying that there is no template.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
+        if let Some(serde_json::Value::Array(entries)) = read_literal(text) {
+            let texts: Option<Vec<&str>> = entries.iter().map(|entry| entry.as_str()).collect();
+            let texts =
+                texts.ok_or_else(|| Error::Text(format!("{origin}: a list of templates holds sentences in quotes only: correct it")))?;
+            return Self::new(texts).map_err(|e| Error::Text(format!("{origin}: {e}")));
+        }
         let mut templates = Vec::new();
         for (i, line) in text.lines().map(str::trim).enumerate() {
-            if !line.is_empty() && !line.starts_with('#') {
-                templates.push(Template::new(line).map_err(|e| Error::Text(format!("{origin}, line {}: {e}", i + 1)))?);
+            // `templates = [`, `]`
+            let bracket = line.ends_with(['[', '(']) && !line.contains(PLACE)
+                || line.trim_end_matches([',', ';']).trim_matches([']', ')']).is_empty();
+            if !bracket && !line.starts_with('#') {
+                let template = Template::new(from_script(line)).map_err(|e| Error::Text(format!("{origin}, line {}: {e}", i + 1)))?;
+                templates.push(template);
             }
         }
         if templates.is_empty() {
@@ -151,6 +164,16 @@ impl Default for Templates {
     }
 }
 
+/// A line as it is, or without the marks that it has in a script.
+fn from_script(line: &str) -> String {
+    if let Some((variable, text)) = line.strip_prefix("lambda ").and_then(|rest| rest.split_once(':'))
+        && let Some(text) = unmarked(text.trim_start().trim_start_matches('f'))
+    {
+        return text.replace(&format!("{{{}}}", variable.trim()), PLACE);
+    }
+    unmarked(line).unwrap_or_else(|| line.to_string())
+}
+
 /// "an" before a first letter a, e, i, o or u, else "a": the rule LaFTer's queries use, by letter and not by sound.
 ///
 /// ```
@@ -179,6 +202,27 @@ mod tests {
         assert!(error.starts_with("t.txt, line 3") && error.contains("{}") && error.lines().count() == 1, "{error}");
         assert!(Templates::parse("# nothing\n\n", "t.txt").unwrap_err().to_string().contains("no templates"));
         assert!(Templates::new(Vec::<String>::new()).is_err());
+    }
+
+    #[test]
+    fn names_are_read_as_words() {
+        assert_eq!(Templates::single().fill("001.Black_footed_Albatross"), ["a photo of a Black footed Albatross"]);
+    }
+
+    #[test]
+    fn templates_copied_from_a_script() {
+        let clean = Templates::parse("a bad photo of a {}.\nit's a {}.", "t").unwrap();
+        for text in [
+            "    'a bad photo of a {}.',\n    \"it's a {}.\",\n",
+            "templates = [\n'a bad photo of a {}.',\n'it\\'s a {}.'\n]\n",
+            "imagenet = (\n    lambda c: f'a bad photo of a {c}.',\n    lambda c: f\"it's a {c}.\",\n)",
+            "[\"a bad photo of a {}.\", \"it's a {}.\"]",
+            "“a bad photo of a {}.”\n\n# mine\n“it's a {}.”",
+        ] {
+            assert_eq!(Templates::parse(text, "t").unwrap(), clean, "{text}");
+        }
+        assert_eq!(Templates::parse("'tis a {}", "t").unwrap().fill("x"), ["'tis a x"]);
+        assert!(Templates::parse("[1]", "t.txt").unwrap_err().to_string().starts_with("t.txt: "));
     }
 
     #[test]

@@ -7,7 +7,8 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 
 use crate::describe::descriptions::{Descriptions, is_empty_sentence};
-use crate::describe::names::ClassNames;
+use crate::describe::names::{ClassNames, listed};
+use crate::describe::spoken::spoken;
 use crate::describe::templates::Templates;
 use crate::error::Result;
 
@@ -56,6 +57,7 @@ pub struct TextSet {
     /// Shared by clones: the runs of a grid hold the same texts once.
     texts: Arc<Texts>,
     counts: Counts,
+    notices: Vec<String>,
 }
 
 #[derive(Clone, Default)]
@@ -77,14 +79,14 @@ impl TextSet {
     /// [`crate::Error::Text`] if there is no class, or a name is empty.
     pub fn new<S: AsRef<str>>(classes: &[S]) -> Result<Self> {
         let classes = ClassNames::new(classes)?.names().to_vec();
-        Ok(Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default() })
+        Ok(Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default(), notices: Vec::new() })
     }
 
-    /// Adds each class name alone, as a sentence.
+    /// Adds each class name alone, as a sentence, as [`spoken`].
     pub fn with_class_names(mut self) -> Self {
         let mut seen = self.seen();
         for (label, name) in self.classes().to_vec().into_iter().enumerate() {
-            self.add(label, name, Source::ClassName, &mut seen);
+            self.add(label, spoken(&name), Source::ClassName, &mut seen);
         }
         self
     }
@@ -103,8 +105,14 @@ impl TextSet {
     /// Adds the descriptions of every class; empty ones are dropped and counted.
     ///
     /// # Errors
-    /// As [`Descriptions::for_classes`]: every class must be described, and every entry must fit a class.
+    /// As [`Descriptions::for_classes`]: every class must be described. Entries of other classes are left out with a
+    /// [notice](Self::notices).
     pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Result<Self> {
+        let unused = descriptions.unused(self.classes());
+        if !unused.is_empty() {
+            let (origin, count, names) = (descriptions.origin(), unused.len(), listed(&unused));
+            self.notices.push(format!("{origin}: descriptions of {count} other classes are not used: {names}"));
+        }
         let mut seen = self.seen();
         for (label, sentences) in descriptions.for_classes(self.classes())?.into_iter().enumerate() {
             for sentence in sentences {
@@ -128,7 +136,7 @@ impl TextSet {
     /// ```
     pub fn only(&self, source: Source) -> Self {
         let classes = self.classes().to_vec();
-        let mut chosen = Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default() };
+        let mut chosen = Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default(), notices: self.notices.clone() };
         let mut seen = Seen::new();
         for ((sentence, label), from) in self.sentences().iter().zip(self.labels()).zip(self.sources()) {
             if *from == source {
@@ -177,6 +185,11 @@ impl TextSet {
     /// Where each sentence came from.
     pub fn sources(&self) -> &[Source] {
         &self.texts.sources
+    }
+
+    /// What is unusual about the texts, one line each.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// What was kept and what was dropped.

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::article::article_by_sound;
 use super::domain::Domain;
+use crate::describe::spoken;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -38,9 +39,9 @@ impl Query {
         )))
     }
 
-    /// The query for one class; underscores in its name become spaces.
+    /// The query for one class; its name stands there as [`spoken`], with blanks instead of underscores.
     pub fn fill(&self, name: &str) -> String {
-        let name = name.replace('_', " ");
+        let name = spoken(name);
         let mut filled = String::new();
         for (i, part) in self.0.split(ARTICLE).enumerate() {
             let part = part.replace(PLACE, &name);

@@ -1,7 +1,7 @@
 //! Random words as a control: what texts gain by their number alone (WaffleCLIP, Roth et al. 2023).
 
 use super::article::article_by_sound;
-use crate::describe::{ClassNames, Descriptions};
+use crate::describe::{ClassNames, Descriptions, spoken};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
@@ -40,7 +40,8 @@ pub fn random_words<S: AsRef<str>>(classes: &[S], count: usize, rng: &mut Rng) -
         }
     }
     let sentence = |name: &str, (first, second): &(&str, &str)| {
-        let named = format!("{} {}", article_by_sound(name), name.replace('_', " "));
+        let name = spoken(name);
+        let named = format!("{} {name}", article_by_sound(&name));
         format!("A photo of {}, which has {first} {second}.", named.trim())
     };
     let names = ClassNames::new(classes)?;

@@ -1,0 +1,111 @@
+//! Class names that are probably no words, or too few: what is said before anything is computed on them.
+
+use std::collections::HashSet;
+
+use crate::describe::names::{listed, normal};
+use crate::describe::spoken::{digits, split_wordnet_id, spoken};
+
+/// What is unusual about the names of classes, one line each; empty for names that read well.
+pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
+    let mut notices = Vec::new();
+    let remedy = "give their names with --classes";
+    if let [only] = classes {
+        notices.push(format!("there is one class only, \"{only}\": every picture is right then; is this the folder of the class folders?"));
+    }
+    // Words as they will be read: a number or an id before a word does no harm.
+    let words: Vec<String> = classes.iter().map(|name| spoken(name)).collect();
+    let some = |test: &dyn Fn(&str) -> bool| words.iter().filter(|word| test(word)).cloned().collect::<Vec<_>>();
+    let ids = some(&|word| split_wordnet_id(word).is_some_and(|(_, rest)| rest.is_empty()));
+    let (numbers, codes) = (some(&is_number), some(&|word| is_code(word) && split_wordnet_id(word).is_none()));
+    if !ids.is_empty() {
+        notices.push(format!("class names are WordNet ids, no words ({}): {remedy}", few(&ids)));
+    }
+    if 2 * numbers.len() > words.len() {
+        notices.push(format!("class names are numbers, no words ({}): {remedy}", few(&numbers)));
+    } else if 2 * codes.len() > words.len() {
+        notices.push(format!("class names are codes, no words ({}): {remedy}", few(&codes)));
+    }
+    let broken = some(&|word| word.contains('\u{fffd}'));
+    if !broken.is_empty() {
+        notices.push(format!("class names hold bytes that are not UTF-8 ({}): rename the folders, or {remedy}", few(&broken)));
+    }
+    let joined = some(&is_camel_case);
+    if joined.len() > 1 && 3 * joined.len() >= words.len() {
+        notices.push(format!("class names are several words in one ({}): write them with blanks with --classes", few(&joined)));
+    }
+    let mut seen = HashSet::new();
+    let twice: Vec<&String> = classes.iter().filter(|name| !seen.insert(normal(name))).collect();
+    if !twice.is_empty() {
+        notices.push(format!("class names that repeat an earlier one: {}", listed(&twice)));
+    }
+    notices
+}
+
+fn few(names: &[String]) -> String {
+    const SHOWN: usize = 3;
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    format!("{}{more}", names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", "))
+}
+
+fn is_number(word: &str) -> bool {
+    !word.is_empty() && digits(word) == word.len()
+}
+
+/// `c0`, `class 7`, `label-12`, `id3`.
+fn is_code(word: &str) -> bool {
+    let letters = word.trim_end_matches(|c: char| c.is_ascii_digit());
+    let stem = letters.trim_end_matches([' ', '-']).to_lowercase();
+    letters.len() < word.len() && (stem.len() == 1 || ["class", "label", "category", "cls", "id", "folder"].contains(&stem.as_str()))
+}
+
+/// `AnnualCrop`: two or more words of a capital and small letters.
+fn is_camel_case(word: &str) -> bool {
+    let starts = word.chars().filter(char::is_ascii_uppercase).count();
+    let small_behind = word.as_bytes().windows(2).filter(|pair| pair[0].is_ascii_uppercase() && pair[1].is_ascii_lowercase()).count();
+    starts > 1
+        && starts == small_behind
+        && word.starts_with(|c: char| c.is_ascii_uppercase())
+        && word.chars().all(|c| c.is_ascii_alphabetic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn notices(names: &[&str]) -> String {
+        unusual_names(&names.iter().map(ToString::to_string).collect::<Vec<_>>()).join("\n")
+    }
+
+    #[test]
+    fn names_that_are_no_words() {
+        for names in [
+            &["n02000003", "n02000004"][..],
+            &["0", "1", "2"],
+            &["c0", "c1"],
+            &["class_1", "class_2"],
+            &["caf\u{fffd}", "tea"],
+            &["AnnualCrop", "PermanentCrop", "River"],
+        ] {
+            let text = notices(names);
+            assert!(text.contains("--classes") && text.lines().count() == 1, "{names:?}: {text}");
+        }
+        assert!(notices(&["cat"]).contains("one class"));
+        assert!(notices(&["crane", "sea", "Crane"]).contains("repeat"));
+    }
+
+    #[test]
+    fn names_that_read_well() {
+        for names in [
+            &["golden_retriever", "tench"][..],
+            &["001.Black_footed_Albatross", "002.Laysan_Albatross"],
+            &["n02085620-Chihuahua", "n02085782-Japanese_spaniel"],
+            &["737-800", "A380", "DHC-8-100", "Cessna 172"],
+            &["A", "B", "C"],
+            &["McLaren", "Audi", "BMW", "Fiat"],
+            &["7", "seven", "sieben"],
+            &["犬", "猫"],
+        ] {
+            assert_eq!(notices(names), "", "{names:?}");
+        }
+    }
+}
