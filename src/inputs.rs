@@ -91,7 +91,14 @@ impl Inputs {
         let labeled: usize = counts.iter().sum();
         let present: Vec<(usize, usize)> = counts.iter().copied().enumerate().filter(|(_, count)| *count > 0).collect();
         let named = |&(label, count): &(usize, usize)| (set.classes()[label].clone(), count);
-        self.notices.extend(notices.into_iter().map(|notice| format!("{name}: {notice}")));
+        for notice in notices {
+            // what holds of all sets, such as how the list of classes was read, is said once
+            let end = format!(": {notice}");
+            match self.notices.iter_mut().find(|said| said.ends_with(&end)) {
+                Some(said) => *said = format!("{}, {name}{end}", said.strip_suffix(&end).unwrap_or_default()),
+                None => self.notices.push(format!("{name}{end}")),
+            }
+        }
         if labeled > 0 {
             self.notices.extend(coverage(name, set, &counts, present.len()));
             self.name_classes(set.classes());
@@ -117,7 +124,8 @@ impl Inputs {
     }
 
     /// Adds the texts of the classes, with three of the prompts made of them.
-    pub fn with_texts(self, texts: &TextSet) -> Self {
+    pub fn with_texts(mut self, texts: &TextSet) -> Self {
+        self.notices.extend(texts.notices().iter().cloned());
         let of_class = |class: usize| {
             let sentences =
                 || texts.labels().iter().zip(texts.sources()).zip(texts.sentences()).filter(move |((label, _), _)| **label == class);

@@ -132,7 +132,7 @@ fn spoiled_data_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data");
     test(&fixtures.join("no_images.parquet").display().to_string(), &["image"]);
     let unknown = scratch().join("unknown.json");
-    std::fs::write(&unknown, r#"{ "house": ["A house has walls."], "fish": ["A fish swims."], "hous": ["A house has a roof."] }"#).unwrap();
+    std::fs::write(&unknown, r#"{ "fish": ["A fish swims."], "hous": ["A house has a roof."] }"#).unwrap();
     let out = scratch().join("never").display().to_string();
     let mut args = short_run(&model, &good, &out);
     let unknown = unknown.display().to_string();

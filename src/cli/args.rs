@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::Preset;
 use lafter::ablate::Shard;
@@ -106,6 +107,12 @@ Examples:
   sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    16 shares
   lafter ablate --model demo --paper --out study --collect                       joins them";
 
+/// A name that has to be text, since messages and reports repeat it; the error names the option.
+fn plain_text() -> impl TypedValueParser<Value = String> {
+    let remedy = "is not UTF-8: rename it, or give it by a link with another name";
+    OsStringValueParser::new().try_map(move |name| name.into_string().map_err(|name| format!("{} {remedy}", name.display())))
+}
+
 #[derive(Args)]
 pub struct DemoArgs {
     /// Where report.json, figures and index.html go
@@ -119,7 +126,7 @@ pub struct DemoArgs {
 #[derive(Args)]
 pub struct ModelArgs {
     /// A directory (transformers or open_clip layout), a hub id, or `demo`
-    #[arg(long, value_name = "DIR|ID|demo")]
+    #[arg(long, value_name = "DIR|ID|demo", value_parser = plain_text())]
     pub model: String,
     /// Branch, tag or commit of a hub id
     #[arg(long)]
@@ -155,7 +162,7 @@ impl SplitArgs {
 #[derive(Args)]
 pub struct TestArgs {
     /// Labeled images
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub test: String,
     #[command(flatten)]
     pub classes: ClassArgs,
@@ -168,10 +175,10 @@ pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Unlabeled images
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub train: Option<String>,
     /// Labeled images
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub test: Option<String>,
     #[command(flatten)]
     pub classes: ClassArgs,
@@ -214,10 +221,10 @@ pub struct SetupArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// Unlabeled images to tune on [with --model demo: rendered scenes]
-    #[arg(long, value_name = "DATA", requires = "test")]
+    #[arg(long, value_name = "DATA", requires = "test", value_parser = plain_text())]
     pub train: Option<String>,
     /// Labeled images to evaluate on [with --model demo: rendered scenes]
-    #[arg(long, value_name = "DATA", requires = "train")]
+    #[arg(long, value_name = "DATA", requires = "train", value_parser = plain_text())]
     pub test: Option<String>,
     #[command(flatten)]
     pub classes: ClassArgs,
@@ -266,10 +273,10 @@ pub struct SetupArgs {
     /// Evaluate on the test set every N epochs, 0 only after the last (image.eval_every) [official: 1]
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
-    /// Tune on the first N images only
+    /// Tune on N images only, evenly spread over the set
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,
-    /// Evaluate on the first N images only
+    /// Evaluate on N images only, an even share of every class
     #[arg(long, value_name = "N")]
     pub limit_test: Option<usize>,
     /// Share of unreadable images that a run tolerates, 0 to 1 (image.max_unreadable) [official: 0.05]
@@ -375,7 +382,7 @@ pub struct PredictArgs {
     /// Classes to list for each picture
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub top: usize,
-    /// Pictures
+    /// Pictures, or folders: all pictures in them and below
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
     #[command(flatten)]
@@ -402,7 +409,7 @@ pub struct EmbedArgs {
 #[group(required = true, multiple = false)]
 pub struct EmbedInput {
     /// Images; DATA:NAME takes one of several splits
-    #[arg(long, value_name = "DATA")]
+    #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub images: Option<String>,
     /// Texts, one per line
     #[arg(long, value_name = "FILE")]

@@ -1,7 +1,7 @@
 //! `check`: what a run would understand of its inputs, and a sheet of its pictures; and the block that the other commands show.
 
 use lafter::Result;
-use lafter::data::{self, Dataset, OpenOptions, Split};
+use lafter::data::{self, Dataset, Split};
 use lafter::describe::{ClassNames, Templates, read_class_names};
 use lafter::gallery::sample_sheet;
 use lafter::inputs::{Inputs, thirds};
@@ -31,10 +31,7 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
     let mut open = |spec: &Option<String>, split| match spec {
-        Some(spec) => {
-            let options = OpenOptions { split_file: args.split.split.clone(), ..OpenOptions::split(split) };
-            data::open_with(spec, &options, |event| bars.show(event)).map(Some)
-        }
+        Some(spec) => data::open_with(spec, &args.split.options(Some(split)), |event| bars.show(event)).map(Some),
         None => Ok(None),
     };
     let (test, train) = (open(&args.test, Split::Test)?, open(&args.train, Split::Train)?);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use candle_core::{DType, Device, Tensor};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
-use lafter::data::{self, Dataset, Split};
+use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::embed::{self as embedding, Keep, Kept, Pass};
 use lafter::eval::Evaluation;
@@ -19,6 +19,7 @@ use sha2::{Digest, Sha256};
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
+use super::inputs::pictures;
 use super::keep;
 use super::say::{note, say};
 
@@ -112,6 +113,7 @@ fn deciding_predictions(lafter: &LaFTer, args: &PredictArgs) -> Result<String> {
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
+    let args = PredictArgs { images: pictures(&args.images, &mut bars)?, ..args };
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let keep = keep::in_cache(&args.keep, &deciding_predictions(&lafter, &args)?);
     let mut kept = Kept::open(keep.as_ref());
@@ -159,7 +161,8 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
             results.push(json!({ "image": shown(path), "class": lafter.classes()[order[0]], "top": top }));
         } else {
             let top: Vec<String> = order.iter().map(|i| format!("{} {:.1} %", lafter.classes()[*i], percent(i))).collect();
-            say(format_args!("{}: {}", path.display(), top.join(", ")));
+            let line = format!("{}: {}", path.display(), top.join(", "));
+            say(line.replace(|c: char| c.is_control(), " ")); // a name may hold a line break
         }
     }
     keep.iter().for_each(Keep::remove);
@@ -177,7 +180,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let clip = load(&args.model, common, &mut bars)?;
     let features = match (&args.input.images, &args.input.texts) {
         (Some(spec), _) => {
-            let dataset = data::open_with(spec, &args.split.options(None), |event| bars.show(event))?;
+            let dataset = data::open_with(spec, &OpenOptions { labeled: false, ..args.split.options(None) }, |event| bars.show(event))?;
             check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
             let keep = keep::beside(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
             let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };

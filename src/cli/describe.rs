@@ -61,6 +61,7 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
 
 fn report_classes(args: &DescribeArgs, classes: &ClassNames, bars: &mut Bars) {
     let (blank, twice) = (classes.blank_lines(), classes.duplicates());
+    classes.notices().iter().for_each(|notice| bars.show(&Event::Notice(notice.clone())));
     if blank > 0 {
         bars.show(&Event::Notice(format!("empty lines of the class file left out: {blank}")));
     }

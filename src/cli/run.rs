@@ -49,8 +49,10 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
         _ => return Err(Error::Usage("there are no images: give --train DATA and --test DATA (or --model demo)".into())),
     };
     let cache = picture_cache(args)?;
-    let limit = |set: &Dataset, n: Option<usize>| n.map_or(set.clone(), |n| set.take(n)).cached_in(&cache);
-    (experiment.train, experiment.test) = (limit(&experiment.train, args.limit_train), limit(&experiment.test, args.limit_test));
+    // labels say which test images stand for all; training images are chosen without them
+    let train = args.limit_train.map_or(experiment.train.clone(), |n| experiment.train.spread(n));
+    let test = args.limit_test.map_or(experiment.test.clone(), |n| experiment.test.sample(n));
+    (experiment.train, experiment.test) = (train.cached_in(&cache), test.cached_in(&cache));
     if args.templates.is_some() || args.descriptions.is_some() {
         experiment.texts = texts(args.templates.as_deref(), args.descriptions.as_deref(), experiment.test.classes())?;
     }

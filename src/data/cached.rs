@@ -109,6 +109,10 @@ impl ImageSource for Cached {
         self.inner.origin()
     }
 
+    fn stamp(&self, i: usize) -> u64 {
+        self.inner.stamp(i)
+    }
+
     fn findings(&self) -> Findings {
         self.inner.findings()
     }

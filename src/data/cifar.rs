@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
+use crate::data::findings::Findings;
+use crate::data::fingerprint::fnv;
 use crate::data::source::ImageSource;
 use crate::data::split::choose;
 use crate::error::{Error, Result};
@@ -18,6 +20,7 @@ const PLANE: usize = SIDE * SIDE;
 /// The records of one split, as they are on disk: 3 kB per picture.
 struct Cifar {
     origin: String,
+    split: &'static str,
     classes: Vec<String>,
     records: Vec<u8>,
     /// Bytes before the pixels; the last of them is the label.
@@ -73,7 +76,7 @@ pub(crate) fn open(folder: &Path, wanted: Option<&str>) -> Result<impl ImageSour
             check(&bytes, label_bytes, classes.len(), file)?;
             records.extend_from_slice(&bytes);
         }
-        return Ok(Cifar { origin: format!("{shown}:{split}"), classes, records, label_bytes });
+        return Ok(Cifar { origin: format!("{shown}:{split}"), split, classes, records, label_bytes });
     }
     Err(Error::Data(format!("{shown}: holds no data_batch_1.bin, test_batch.bin, train.bin or test.bin")))
 }
@@ -129,5 +132,13 @@ impl ImageSource for Cifar {
 
     fn origin(&self) -> String {
         self.origin.clone()
+    }
+
+    fn stamp(&self, i: usize) -> u64 {
+        self.record(i).map_or(0, fnv)
+    }
+
+    fn findings(&self) -> Findings {
+        Findings { rule: Some(format!("split {} of CIFAR's binary files", self.split)), ..Findings::default() }
     }
 }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::data::findings::Findings;
 use crate::data::source::ImageSource;
 use crate::describe::ClassNames;
-use crate::describe::relabel::relabeling;
+use crate::describe::relabel::{Relabeling, relabeling};
+use crate::describe::unusual::unusual_names;
 use crate::error::{Error, Result};
 
 /// A data set: a shared source, and optionally a choice of its pictures and another list of classes.
@@ -44,6 +45,8 @@ pub struct Dataset {
     classes: Arc<[String]>,
     /// New label of each of the source's labels, where the classes were replaced.
     relabel: Option<Arc<[usize]>>,
+    /// What was found beyond what the source tells.
+    notes: Arc<Findings>,
 }
 
 impl Dataset {
@@ -55,7 +58,7 @@ impl Dataset {
     /// All pictures of a shared source.
     pub fn from_arc(source: Arc<dyn ImageSource>) -> Self {
         let classes = source.classes().into();
-        Self { source, indices: None, classes, relabel: None }
+        Self { source, indices: None, classes, relabel: None, notes: Arc::default() }
     }
 
     /// How many pictures there are.
@@ -78,9 +81,27 @@ impl Dataset {
         self.source.origin()
     }
 
-    /// What opening it found beyond the pictures: the split rule, files left out, what is unusual.
+    /// What opening it found beyond the pictures: the split rule, files left out, what is unusual, also about the class names.
     pub fn findings(&self) -> Findings {
-        self.source.findings()
+        let mut found = self.source.findings();
+        found.add((*self.notes).clone());
+        found.add(Findings { notices: unusual_names(&self.classes), ..Findings::default() });
+        found
+    }
+
+    /// The same with more that was found.
+    pub(crate) fn with_findings(mut self, found: Findings) -> Self {
+        self.note(|notes| notes.add(found));
+        self
+    }
+
+    pub(crate) fn note(&mut self, add: impl FnOnce(&mut Findings)) {
+        add(Arc::make_mut(&mut self.notes));
+    }
+
+    /// See [`ImageSource::stamp`].
+    pub(crate) fn stamp(&self, i: usize) -> u64 {
+        self.at(i).map_or(0, |at| self.source.stamp(at))
     }
 
     /// The class of picture `i`; `None` where it is not known (or `i` is out of range).
@@ -161,33 +182,42 @@ impl Dataset {
         Ok(Self { indices: Some(chosen.into()), ..self.clone() })
     }
 
-    /// The first `n` pictures, or all where there are fewer.
+    /// The first `n` pictures, or all where there are fewer. Class folders are listed class after class:
+    /// [`sample`](Self::sample) takes some of each.
     pub fn take(&self, n: usize) -> Self {
-        let chosen: Vec<usize> = (0..n.min(self.len())).filter_map(|i| self.at(i)).collect();
+        self.at_positions(&(0..n.min(self.len())).collect::<Vec<_>>())
+    }
+
+    /// As [`subset`](Self::subset); indices out of range are passed over.
+    pub(crate) fn at_positions(&self, indices: &[usize]) -> Self {
+        let chosen: Vec<usize> = indices.iter().filter_map(|&i| self.at(i)).collect();
         Self { indices: Some(chosen.into()), ..self.clone() }
     }
 
     /// The same pictures with the classes of `list`: its order, its spelling.
     ///
-    /// Each class of the data set is found in the list by its name (case, spaces and underscores do not matter), or by the
-    /// key before the tab in a line of the list (`n02391049<TAB>zebra`). Where the data set only numbers its classes
-    /// (0, 1, …), the list names them by position. The list may hold classes that the data set lacks. Pictures without
-    /// labels take the list as it is.
+    /// Each class of the data set is found in the list by its name (case, spaces, underscores and the form of accents do not
+    /// matter), or by its key (`n02391049<TAB>zebra`). Where the data set only numbers its classes, the list names them by
+    /// number, or line by line: from 0, or from 1 if there are as many names as the highest number. The list may hold classes
+    /// that the data set lacks. Pictures without labels take the list as it is.
     ///
     /// # Errors
     /// [`Error::Data`] naming the classes that are not in the list.
     pub fn with_classes(&self, list: &ClassNames) -> Result<Self> {
         let classes: Arc<[String]> = list.names().into();
+        let noted = |notices: Vec<String>| self.clone().with_findings(Findings { notices, ..Findings::default() });
+        let mut notices = list.notices().to_vec();
         if self.classes.is_empty() {
-            return Ok(Self { classes, ..self.clone() });
+            return Ok(Self { classes, ..noted(notices) });
         }
-        let map = relabeling(&self.classes, list, &self.origin())?.labels;
+        let Relabeling { labels: map, notice } = relabeling(&self.classes, list, &self.origin())?;
+        notices.extend(notice);
         let relabel = match &self.relabel {
             // `map` takes the present labels; the source's go through the present relabeling first.
             Some(first) => first.iter().filter_map(|&label| map.get(label).copied()).collect(),
             None => map,
         };
-        Ok(Self { classes, relabel: Some(relabel.into()), ..self.clone() })
+        Ok(Self { classes, relabel: Some(relabel.into()), ..noted(notices) })
     }
 
     /// The same pictures without their labels and classes.

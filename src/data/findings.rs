@@ -17,6 +17,20 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Adds to the rule that chose the pictures.
+    pub(crate) fn add_rule(&mut self, text: &str) {
+        self.rule = Some(self.rule.take().map_or_else(|| text.to_string(), |rule| format!("{rule}; {text}")));
+    }
+
+    /// Adds what was found elsewhere; a notice that is there already is not repeated.
+    pub(crate) fn add(&mut self, other: Self) {
+        other.rule.iter().for_each(|rule| self.add_rule(rule));
+        self.unlabeled = self.unlabeled.take().or(other.unlabeled);
+        other.left_out.into_iter().for_each(|(ending, count)| *self.left_out.entry(ending).or_insert(0) += count);
+        let new: Vec<String> = other.notices.into_iter().filter(|notice| !self.notices.contains(notice)).collect();
+        self.notices.extend(new);
+    }
+
     /// The files that were left out, most frequent ending first: `10 .heic, 2 without an ending`; `None` where there are none.
     ///
     /// ```

@@ -1,5 +1,6 @@
 //! Whether two data sets are the same.
 
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use crate::data::dataset::Dataset;
@@ -8,8 +9,8 @@ use crate::data::dataset::Dataset;
 const SAMPLE: usize = 8;
 
 impl Dataset {
-    /// A hash of the number of pictures, the class names, the labels and eight of the pictures, wherever they lie: a run that
-    /// is resumed asks whether it was begun on the same data.
+    /// A hash of the number of pictures, the class names, the labels, the name and size of every picture's file and the pixels of
+    /// eight, wherever the data set lies: a run that is resumed asks whether it was begun on the same data.
     pub(crate) fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update((self.len() as u64).to_le_bytes());
@@ -20,12 +21,19 @@ impl Dataset {
         for i in 0..self.len() {
             hash.update(self.label(i).map_or(u64::MAX, |label| label as u64).to_le_bytes());
         }
+        let stamps: Vec<u64> = (0..self.len()).into_par_iter().map(|i| self.stamp(i)).collect();
+        stamps.iter().for_each(|stamp| hash.update(stamp.to_le_bytes()));
         for i in 0..SAMPLE.min(self.len()) {
             let picture = self.image(i * (self.len() - 1) / (SAMPLE - 1).max(1));
             hash.update(picture.map(|picture| picture.into_raw()).unwrap_or_default()); // one that cannot be read counts as empty
         }
         format!("{:x}", hash.finalize())
     }
+}
+
+/// A short hash of bytes (FNV-1a).
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
 #[cfg(test)]
@@ -41,5 +49,22 @@ mod tests {
         for other in [set(2), set(1).take(19), set(1).unlabeled(), set(1).take(1), set(1).take(0)] {
             assert_ne!(whole, other.fingerprint());
         }
+    }
+
+    #[test]
+    fn one_replaced_file_of_many_is_noticed_and_a_moved_folder_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = |path: std::path::PathBuf, side: u32| image::RgbImage::new(side, side).save(path).unwrap();
+        for root in ["a", "b"] {
+            std::fs::create_dir_all(folder.path().join(root).join("cat")).unwrap();
+            (0..60).for_each(|i| picture(folder.path().join(root).join("cat").join(format!("{i:02}.bmp")), 2));
+        }
+        let hash = |root: &str| Dataset::open(folder.path().join(root)).unwrap().cached(1 << 20).fingerprint();
+        let before = hash("a");
+        assert_eq!(before, hash("b"));
+        picture(folder.path().join("a/cat/31.bmp"), 3);
+        assert_ne!(before, hash("a"));
+        std::fs::rename(folder.path().join("b/cat/31.bmp"), folder.path().join("b/cat/31x.bmp")).unwrap();
+        assert_ne!(before, hash("b"));
     }
 }

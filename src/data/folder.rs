@@ -1,15 +1,31 @@
 //! Pictures as files: one folder per class, or one flat folder without labels.
 
+use std::ffi::OsStr;
+use std::fs::DirEntry;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
 use crate::data::decode::decode_file;
+use crate::data::findings::Findings;
+use crate::data::fingerprint::fnv;
 use crate::data::source::ImageSource;
+use crate::describe::relabel::number;
 use crate::error::{Error, Result};
 
 /// Endings of the formats that the decoder reads.
-const ENDINGS: [&str; 13] = ["jpg", "jpeg", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm", "jfif"];
+const ENDINGS: [&str; 18] =
+    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "bmp", "dib", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
+
+/// Endings of pictures that it does not read.
+const OTHER_PICTURES: [&str; 22] = [
+    "heic", "heif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "psd", "xcf", "eps", "pdf", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf",
+    "rw2", "tga", "exr",
+];
+
+/// Folders that systems make; those that begin with a dot are left out, too.
+const SYSTEM: [&str; 7] = ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"];
 
 /// Folders in a class folder are followed this deep; a link that leads back to itself ends there.
 const DEPTH: usize = 16;
@@ -17,6 +33,8 @@ const DEPTH: usize = 16;
 /// Files with labels, decoded on access.
 pub(crate) struct Files {
     pub(crate) origin: String,
+    /// The folder that all of them lie in.
+    pub(crate) root: PathBuf,
     pub(crate) classes: Vec<String>,
     pub(crate) files: Vec<(PathBuf, Option<usize>)>,
 }
@@ -48,9 +66,18 @@ impl ImageSource for Files {
     fn origin(&self) -> String {
         self.origin.clone()
     }
+
+    /// The file's name below the root and its size.
+    fn stamp(&self, i: usize) -> u64 {
+        let Some((path, _)) = self.files.get(i) else { return 0 };
+        let size = std::fs::metadata(path).map_or(0, |file| file.len());
+        let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy();
+        fnv(name.as_bytes()) ^ size.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
 }
 
-/// What stands directly in a folder, sorted by name; hidden entries are left out.
+/// What stands directly in a folder, sorted by name, folders that are all numbers by number; hidden entries are left out.
+#[derive(Default)]
 pub(crate) struct Listing {
     pub(crate) folders: Vec<PathBuf>,
     pub(crate) pictures: Vec<PathBuf>,
@@ -58,68 +85,180 @@ pub(crate) struct Listing {
 }
 
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
-    let mut paths = std::fs::read_dir(folder)
-        .and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect::<std::io::Result<Vec<_>>>())
-        .map_err(|e| Error::io(folder, e))?;
-    paths.retain(|path| !file_name(path).starts_with('.') && file_name(path) != "__MACOSX");
-    paths.sort();
-    let (folders, files): (Vec<_>, Vec<_>) = paths.into_iter().partition(|path| path.is_dir());
-    let (pictures, others) = files.into_iter().partition(|path| is_picture(path));
-    Ok(Listing { folders, pictures, others })
+    let mut listing = Listing::default();
+    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
+        let entry = entry.map_err(|e| Error::io(folder, e))?;
+        let path = entry.path();
+        if is_hidden(&path) {
+            continue;
+        }
+        match is_folder(&entry) {
+            true => listing.folders.push(path),
+            false if is_picture(&path) => listing.pictures.push(path),
+            false => listing.others.push(path),
+        }
+    }
+    let Listing { folders, pictures, others } = &mut listing;
+    [&mut *folders, pictures, others].into_iter().for_each(|paths| paths.sort());
+    let numbers: Option<Vec<usize>> = folders.iter().map(|folder| number(&file_name(folder))).collect();
+    if numbers.is_some() {
+        folders.sort_by_key(|folder| number(&file_name(folder)));
+    }
+    Ok(listing)
+}
+
+/// Without asking the file system again, but for links, which are followed.
+fn is_folder(entry: &DirEntry) -> bool {
+    entry.file_type().is_ok_and(|kind| kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()))
+}
+
+fn is_hidden(path: &Path) -> bool {
+    let name = file_name(path);
+    name.starts_with('.') || SYSTEM.contains(&name.as_str())
 }
 
 pub(crate) fn file_name(path: &Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-fn is_picture(path: &Path) -> bool {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
-    ending.is_some_and(|ending| ENDINGS.contains(&ending.as_str()))
+/// The ending in lower case, without the dot; empty where there is none.
+pub(crate) fn ending(path: &Path) -> String {
+    path.extension().map(OsStr::to_string_lossy).map(|ending| ending.to_lowercase()).unwrap_or_default()
 }
 
-/// One folder per class, in the order of their names; the class name is the folder's name as it is. Pictures may lie deeper.
-pub(crate) fn class_folders(root: &Path, listing: Listing) -> Result<Files> {
-    let mut source = Files { origin: root.display().to_string(), classes: Vec::new(), files: Vec::new() };
-    if let Some(stray) = listing.pictures.first() {
-        return Err(Error::Data(format!(
-            "{}: holds {} pictures ({}, …) beside {} class folders: move each into the folder of its class",
-            root.display(),
-            listing.pictures.len(),
-            file_name(stray),
-            listing.folders.len()
-        )));
+/// By its ending; a file without one by its first bytes.
+pub(crate) fn is_picture(path: &Path) -> bool {
+    match ending(path).as_str() {
+        "" => {
+            let mut first = [0; 32];
+            let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
+            image::guess_format(&first[..read]).is_ok_and(|format| format.reading_enabled())
+        }
+        ending => ENDINGS.contains(&ending),
     }
-    for (label, folder) in listing.folders.iter().enumerate() {
+}
+
+/// What a folder holds, as far as a look into it tells: it ends at the first picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// Pictures, directly.
+    Pictures,
+    /// Pictures in folders below.
+    Below,
+    /// Parquet files, directly or below.
+    Parquet,
+    Nothing,
+}
+
+pub(crate) fn holds(folder: &Path) -> Holds {
+    look(folder, DEPTH)
+}
+
+fn look(folder: &Path, depth: usize) -> Holds {
+    let Ok(entries) = std::fs::read_dir(folder) else { return Holds::Nothing };
+    let (mut folders, mut found) = (Vec::new(), Holds::Nothing);
+    for entry in entries.flatten() {
+        let path = entry.path();
+        match is_folder(&entry) {
+            _ if is_hidden(&path) => {}
+            true => folders.push(path),
+            false if is_picture(&path) => return Holds::Pictures,
+            false if ending(&path) == "parquet" => found = Holds::Parquet,
+            false => {}
+        }
+    }
+    if depth == 0 || found != Holds::Nothing {
+        return found;
+    }
+    for folder in &folders {
+        match look(folder, depth - 1) {
+            Holds::Pictures | Holds::Below => return Holds::Below,
+            Holds::Parquet => found = Holds::Parquet,
+            Holds::Nothing => {}
+        }
+    }
+    found
+}
+
+/// One folder per class, in the order of [`list`]; the class name is the folder's name as it is. Pictures may lie deeper.
+///
+/// Where labels are not needed, an empty class folder is left out with a notice; else it is an error.
+pub(crate) fn class_folders(root: &Path, folders: &[PathBuf], labeled: bool, found: &mut Findings) -> Result<Files> {
+    let mut source = Files { origin: root.display().to_string(), root: root.to_path_buf(), classes: Vec::new(), files: Vec::new() };
+    for folder in folders {
+        let before = found.left_out.clone();
         let mut pictures = Vec::new();
-        collect(folder, DEPTH, &mut pictures)?;
-        if pictures.is_empty() {
-            let known = ENDINGS.join(", ");
-            let text = format!("{}: this class folder holds no pictures ({known}): fill it or remove it", folder.display());
+        collect(folder, DEPTH, &mut pictures, found)?;
+        if pictures.is_empty() && labeled {
+            let others = Findings { left_out: found.left_out.clone(), ..Findings::default() };
+            let others = others.left_out_by_ending().filter(|_| before != found.left_out);
+            let others = others.map_or(String::new(), |others| format!(", but {others} (convert pictures to PNG or JPEG)"));
+            let text = format!("{}: this class folder holds no pictures{others}: fill it or remove it", folder.display());
             return Err(Error::Data(text));
         }
+        if pictures.is_empty() {
+            found.notices.push(format!("{}: holds no pictures: left out", folder.display()));
+            continue;
+        }
+        let label = source.classes.len();
         source.classes.push(file_name(folder));
         source.files.extend(pictures.into_iter().map(|path| (path, Some(label))));
     }
+    note_other_pictures(found);
     Ok(source)
 }
 
-fn collect(folder: &Path, depth: usize, pictures: &mut Vec<PathBuf>) -> Result<()> {
+/// The pictures in a folder and below it, folder after folder; other files are counted.
+fn collect(folder: &Path, depth: usize, pictures: &mut Vec<PathBuf>, found: &mut Findings) -> Result<()> {
     let listing = list(folder)?;
     pictures.extend(listing.pictures);
+    count(&listing.others, found);
     if depth > 0 {
-        listing.folders.iter().try_for_each(|folder| collect(folder, depth - 1, pictures))?;
+        listing.folders.iter().try_for_each(|folder| collect(folder, depth - 1, pictures, found))?;
     }
     Ok(())
 }
 
-/// Pictures side by side, without labels.
-pub(crate) fn flat(root: &Path, pictures: Vec<PathBuf>) -> Files {
-    let files = pictures.into_iter().map(|path| (path, None)).collect();
-    Files { origin: root.display().to_string(), classes: Vec::new(), files }
+/// Counts files that are left out, by ending.
+pub(crate) fn count(others: &[PathBuf], found: &mut Findings) {
+    others.iter().for_each(|file| *found.left_out.entry(ending(file)).or_insert(0) += 1);
 }
 
-/// True where pictures lie in a folder or anywhere below it.
-pub(crate) fn holds_pictures(folder: &Path) -> bool {
-    let mut pictures = Vec::new();
-    collect(folder, DEPTH, &mut pictures).is_ok() && !pictures.is_empty()
+/// Says what to do about pictures of other formats.
+fn note_other_pictures(found: &mut Findings) {
+    let endings: Vec<(&String, &usize)> = found.left_out.iter().filter(|(ending, _)| OTHER_PICTURES.contains(&ending.as_str())).collect();
+    let number: usize = endings.iter().map(|(_, number)| **number).sum();
+    if number > 0 {
+        let endings: Vec<String> = endings.iter().map(|(ending, _)| format!(".{ending}")).collect();
+        let text =
+            format!("{number} pictures of kinds that are not read ({}) are left out: convert them to PNG or JPEG", endings.join(", "));
+        found.notices.push(text);
+    }
+}
+
+/// Pictures without labels: those in the folder and, where `deep`, below it.
+pub(crate) fn unlabeled(root: &Path, listing: Listing, deep: bool, found: &mut Findings) -> Result<Files> {
+    let mut pictures = listing.pictures;
+    count(&listing.others, found);
+    if deep {
+        listing.folders.iter().try_for_each(|folder| collect(folder, DEPTH, &mut pictures, found))?;
+    }
+    note_other_pictures(found);
+    let files = pictures.into_iter().map(|path| (path, None)).collect();
+    Ok(Files { origin: root.display().to_string(), root: root.to_path_buf(), classes: Vec::new(), files })
+}
+
+/// All pictures in a folder and below it, in the order of their names, and what was left out.
+///
+/// # Errors
+/// [`Error::Io`] if a folder cannot be read; [`Error::Data`] if there are no pictures in it.
+pub fn pictures_in(folder: impl AsRef<Path>) -> Result<(Vec<PathBuf>, Findings)> {
+    let (folder, mut found) = (folder.as_ref(), Findings::default());
+    let files = unlabeled(folder, list(folder)?, true, &mut found)?;
+    let pictures: Vec<PathBuf> = files.files.into_iter().map(|(path, _)| path).collect();
+    if pictures.is_empty() {
+        let others = found.left_out_by_ending().map_or(String::new(), |others| format!(", but {others}"));
+        return Err(Error::Data(format!("{}: this folder holds no pictures{others}: name another", folder.display())));
+    }
+    Ok((pictures, found))
 }

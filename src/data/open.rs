@@ -1,12 +1,14 @@
 //! [`open`]: one name for any data set, and what it looks for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::data::dataset::Dataset;
+use crate::data::findings::Findings;
+use crate::data::layout::{arrow, is_archive, open_folder, open_parquet};
 use crate::data::options::OpenOptions;
-use crate::data::split::{Split, choose, is_split_name};
-use crate::data::split_files::{Chosen, choose_files};
-use crate::data::{cifar, folder, hub, parquet, split_file};
+use crate::data::split::Split;
+use crate::data::split_files::Chosen;
+use crate::data::{folder, hub, split_file};
 use crate::error::{Error, Result};
 use crate::hub::HubOptions;
 use crate::progress::{Event, silent};
@@ -15,12 +17,16 @@ use crate::progress::{Event, silent};
 ///
 /// | `spec` | is |
 /// |---|---|
-/// | a folder of folders | one folder per class, named after it; or one folder per split (train, val, test), each in any form |
+/// | a folder of folders | one folder per class, named after it; or one folder per split (`train`, `Testing`, `seg_test`), each in any form |
+/// | a folder around such a folder | an archive's outer folder, or `images` next to `annotations`: the inner one is opened |
 /// | a folder of pictures | pictures without labels |
+/// | a folder with `metadata.jsonl` or `metadata.csv` | the pictures that it lists, with its labels |
 /// | a Parquet file, or a folder with some | the hub's image layout |
 /// | a folder with `data_batch_1.bin`, … | CIFAR-10, or CIFAR-100 with its fine labels |
 /// | `hf:owner/name`, with `@revision` | the hub's data set of that name, by its Parquet files (`hf:owner/name/configuration` where it has several) |
 /// | a `.json` file, or [`OpenOptions::split_file`] | CoOp's split file, with paths that start from its folder, or from `spec` |
+///
+/// [`Dataset::findings`] tells which part was opened, what was left out, and what is unusual.
 ///
 /// `spec:NAME` opens split NAME; it goes before [`OpenOptions::split`]. A test split that is asked for and missing is served by
 /// the validation split. A data set without splits is opened whole. See the [module](crate::data) for an example.
@@ -71,89 +77,25 @@ impl Dataset {
 }
 
 fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+    let shown = path.display();
+    if shown.to_string().contains("://") {
+        return Err(Error::Data(format!(
+            "{shown}: is a web address: download the data and give its folder, or name a data set of the hub (hf:owner/name)"
+        )));
+    }
     if !path.exists() {
-        return Err(Error::Data(format!("{}: no such file or folder: check the path (hub data sets begin with hf:)", path.display())));
+        return Err(Error::Data(format!("{shown}: no such file or folder: check the path (hub data sets begin with hf:)")));
     }
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
-    match (&options.split_file, ending.as_str()) {
-        (Some(file), _) => Ok(Dataset::new(split_file::open(file, path, path, split)?)),
-        (None, _) if path.is_dir() => open_folder(path, split, options),
-        (None, "json") => Ok(Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?)),
-        (None, "parquet") => open_parquet(&[path.to_path_buf()], &path.display().to_string(), options, &Chosen::default()),
-        _ => Err(Error::Data(format!("{}: is neither a folder nor a .parquet or .json file: give one of these", path.display()))),
-    }
-}
-
-fn open_folder(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
-    if cifar::is_cifar(path) {
-        return Ok(Dataset::new(cifar::open(path, split)?));
-    }
-    let files = parquet_files(path)?;
-    if !files.is_empty() {
-        return open_parquet_split(&files, path, split, options);
-    }
-    let listing = folder::list(path)?;
-    let names: Vec<String> = listing.folders.iter().map(|folder| folder::file_name(folder)).collect();
-    if !names.is_empty() && names.iter().all(|name| is_split_name(name)) && listing.pictures.is_empty() {
-        let found: Vec<&str> = names.iter().map(String::as_str).collect();
-        let chosen = choose(&found, split, &path.display().to_string())?;
-        return open_folder(&path.join(chosen), split, options);
-    }
-    match listing.folders.as_slice() {
-        [only] if cifar::is_cifar(only) => Ok(Dataset::new(cifar::open(only, split)?)),
-        folders if folders.iter().any(|folder| folder::holds_pictures(folder)) => Ok(Dataset::new(folder::class_folders(path, listing)?)),
-        _ if !listing.pictures.is_empty() => Ok(Dataset::new(folder::flat(path, listing.pictures))),
-        folders => Err(nothing_recognised(path, folders, &listing.others)),
-    }
-}
-
-fn nothing_recognised(path: &Path, folders: &[PathBuf], files: &[PathBuf]) -> Error {
-    let shown: Vec<String> = folders.iter().map(|folder| format!("{}/", folder::file_name(folder))).collect();
-    let shown: Vec<String> = shown.into_iter().chain(files.iter().map(|file| folder::file_name(file))).collect();
-    let hint = if shown.iter().any(|name| name == "data_batch_1") { " (this is CIFAR for Python: fetch its binary version)" } else { "" };
-    let found = match shown.as_slice() {
-        [] => "it is empty".to_string(),
-        [first @ .., _] if first.len() >= 5 => format!("found {}, … ({} entries)", first[..5].join(", "), shown.len()),
-        all => format!("found {}", all.join(", ")),
+    let mut found = Findings::default();
+    let dataset = match (&options.split_file, folder::ending(path).as_str()) {
+        (Some(file), _) => Dataset::new(split_file::open(file, path, path, split)?),
+        (None, _) if path.is_dir() => open_folder(path, split, options, &mut found)?,
+        (None, "json") => Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?),
+        (None, "parquet") => open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &Chosen::default())?,
+        (None, "arrow") => return Err(Error::Data(arrow(path))),
+        _ if is_archive(path) => return Err(Error::Data(format!("{shown}: is an archive: unpack it and give the folder"))),
+        _ if folder::is_picture(path) => return Err(Error::Data(format!("{shown}: is one picture: give the folder that it is in"))),
+        _ => return Err(Error::Data(format!("{shown}: is neither a folder nor a .parquet or .json file: give one of these"))),
     };
-    Error::Data(format!(
-        "{}: no data set recognised: {found}{hint}; looked for class folders with pictures, pictures, *.parquet, CIFAR's *.bin",
-        path.display()
-    ))
-}
-
-/// The Parquet files in a folder and, where there are none, one or two levels below it (`data/`, `train/`).
-fn parquet_files(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut level = vec![path.to_path_buf()];
-    for _ in 0..3 {
-        let (mut files, mut below) = (Vec::new(), Vec::new());
-        for folder in &level {
-            let listing = folder::list(folder)?;
-            files.extend(listing.others.into_iter().filter(|file| file.extension().is_some_and(|ending| ending == "parquet")));
-            below.extend(listing.folders);
-        }
-        // Many folders are classes, not shards: their pictures are not listed in search of Parquet.
-        if !files.is_empty() || below.len() > 16 {
-            return Ok(files);
-        }
-        level = below;
-    }
-    Ok(Vec::new())
-}
-
-/// Opens the files of one split among Parquet files below `root`.
-fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
-    let shown = root.display().to_string();
-    let relative = |file: &PathBuf| file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
-    let names: Vec<String> = files.iter().map(relative).collect();
-    let mut chosen = choose_files(&names, split, &shown)?;
-    // A part of a set is worth a try, but not without a word.
-    chosen.notices.extend(chosen.missing.as_ref().map(|missing| format!("only {missing} are here")));
-    let files: Vec<PathBuf> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
-    let origin = chosen.split.as_ref().map_or_else(|| shown.clone(), |split| format!("{shown}:{split}"));
-    open_parquet(&files, &origin, options, &chosen)
-}
-
-fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<Dataset> {
-    Ok(Dataset::new(parquet::open(files, origin, options, chosen)?))
+    Ok(dataset.with_findings(found))
 }

@@ -12,7 +12,10 @@ pub struct OpenOptions {
     pub split: Option<Split>,
     /// CoOp's JSON file that says which picture belongs to which split; the data set is then the folder its paths start from.
     pub split_file: Option<PathBuf>,
-    /// The label column of a Parquet file; `None` takes `label`, `fine_label`, `labels` or `coarse_label`, the one that the
+    /// Whether labels will be asked for. Where not, an empty class folder is left out with a notice, and pictures next to folders
+    /// of pictures are all taken; else both are errors.
+    pub labeled: bool,
+    /// The label column of a Parquet file or of `metadata.jsonl`; `None` takes `label`, `fine_label`, `labels` or `coarse_label`, the one that the
     /// metadata calls a class label, or the only one with another usual name (`class`, `category`, `target`, …).
     pub label_column: Option<String>,
     /// Encoded pictures of Parquet files that are kept in memory, in bytes; beyond it, those asked for the longest ago are
@@ -24,13 +27,13 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { split: None, split_file: None, label_column: None, memory_limit: 1 << 30, hub: None }
+        Self { split: None, split_file: None, labeled: true, label_column: None, memory_limit: 1 << 30, hub: None }
     }
 }
 
 impl OpenOptions {
-    /// The defaults, with this split where there are several.
+    /// The defaults, with this split where there are several. Labels of training pictures are never asked for.
     pub fn split(split: Split) -> Self {
-        Self { split: Some(split), ..Self::default() }
+        Self { split: Some(split), labeled: split != Split::Train, ..Self::default() }
     }
 }

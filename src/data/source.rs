@@ -50,6 +50,13 @@ pub trait ImageSource: Send + Sync {
         "pictures".to_string()
     }
 
+    /// A number that is another once picture `i` is replaced, as far as that can be told without decoding it: from its name and
+    /// size, or its bytes. 0 where nothing can be told.
+    fn stamp(&self, i: usize) -> u64 {
+        let _ = i;
+        0
+    }
+
     /// What was found beyond the pictures: the split rule, files left out, what is unusual.
     fn findings(&self) -> Findings {
         Findings::default()

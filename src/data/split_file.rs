@@ -35,7 +35,7 @@ pub(crate) fn open(file: &Path, root: &Path, spec: &Path, wanted: Option<&str>) 
         )));
     }
     let files = entries.iter().map(|(path, label, _)| (root.join(path), Some(*label))).collect();
-    Ok(Files { origin: format!("{shown}:{split}"), classes, files })
+    Ok(Files { origin: format!("{shown}:{split}"), root: root.to_path_buf(), classes, files })
 }
 
 /// The name of each label, from the entries of all splits.

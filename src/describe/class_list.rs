@@ -188,7 +188,9 @@ fn pairs_of(value: &Value) -> Option<(Vec<Pair>, Option<&'static str>)> {
                     Value::String(name) => (key.clone(), name.clone()),
                     Value::Array(names) => match (names.first()?.as_str()?, names.get(1).and_then(Value::as_str)) {
                         (id, Some(name)) if split_wordnet_id(id).is_some() => (id.to_string(), name.to_string()),
-                        (name, _) => (key.clone(), name.to_string()),
+                        // a list of sentences under a class name is a file of descriptions
+                        (name, _) if split_wordnet_id(key).is_some() || digits(key) == key.len() => (key.clone(), name.to_string()),
+                        _ => return None,
                     },
                     _ => return None,
                 };
@@ -298,7 +300,7 @@ mod tests {
 
     #[test]
     fn json_of_another_form_is_refused() {
-        for text in [r#"{"a": {"b": 1}}"#, "[1, 2]", r#"{"a": 0, "b": 0}"#, "{\"a\": ", "[]"] {
+        for text in [r#"{"a": {"b": 1}}"#, "[1, 2]", r#"{"a": 0, "b": 0}"#, "{\"a\": ", "[]", r#"{"cat": ["A cat."]}"#] {
             let error = parse(text, "x.json").unwrap_err().to_string();
             assert!(error.starts_with("x.json: ") && error.lines().count() == 1, "{error}");
         }

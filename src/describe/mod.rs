@@ -33,7 +33,6 @@ pub(crate) mod relabel;
 mod spoken;
 mod templates;
 mod text_set;
-#[allow(dead_code)]
 pub(crate) mod unusual;
 
 pub use class_list::read_class_names;

@@ -136,7 +136,8 @@ impl TextSet {
     /// ```
     pub fn only(&self, source: Source) -> Self {
         let classes = self.classes().to_vec();
-        let mut chosen = Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default(), notices: self.notices.clone() };
+        let mut chosen =
+            Self { texts: Arc::new(Texts { classes, ..Texts::default() }), counts: Counts::default(), notices: self.notices.clone() };
         let mut seen = Seen::new();
         for ((sentence, label), from) in self.sentences().iter().zip(self.labels()).zip(self.sources()) {
             if *from == source {

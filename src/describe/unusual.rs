@@ -9,9 +9,6 @@ use crate::describe::spoken::{digits, split_wordnet_id, spoken};
 pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
     let mut notices = Vec::new();
     let remedy = "give their names with --classes";
-    if let [only] = classes {
-        notices.push(format!("there is one class only, \"{only}\": every picture is right then; is this the folder of the class folders?"));
-    }
     // Words as they will be read: a number or an id before a word does no harm.
     let words: Vec<String> = classes.iter().map(|name| spoken(name)).collect();
     let some = |test: &dyn Fn(&str) -> bool| words.iter().filter(|word| test(word)).cloned().collect::<Vec<_>>();
@@ -89,7 +86,6 @@ mod tests {
             let text = notices(names);
             assert!(text.contains("--classes") && text.lines().count() == 1, "{names:?}: {text}");
         }
-        assert!(notices(&["cat"]).contains("one class"));
         assert!(notices(&["crane", "sea", "Crane"]).contains("repeat"));
     }
 

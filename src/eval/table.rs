@@ -23,7 +23,9 @@ impl Table {
 
     /// Adds a row; cells that are missing stay empty, cells beyond the header are dropped.
     pub fn push(&mut self, row: impl IntoIterator<Item = String>) {
-        let mut row: Vec<String> = row.into_iter().take(self.header.len()).collect();
+        // a class name may hold a line break or a tab
+        let plain = |cell: String| cell.replace(|c: char| c.is_control(), " ");
+        let mut row: Vec<String> = row.into_iter().take(self.header.len()).map(plain).collect();
         row.resize(self.header.len(), String::new());
         self.rows.push(row);
     }
