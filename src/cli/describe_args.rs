@@ -66,7 +66,8 @@ pub struct DescribeArgs {
 #[derive(Args)]
 #[command(next_help_heading = "Who writes")]
 pub struct SourceArgs {
-    /// An OpenAI-compatible server (llama.cpp, vLLM, Ollama, transformers serve, hosted ones)
+    /// An OpenAI-compatible server (llama.cpp, vLLM, Ollama, transformers serve, hosted ones); parameters such as
+    /// ?api-version=… go with every request
     #[arg(long, value_name = "URL", requires = "llm")]
     pub endpoint: Option<String>,
     /// With --endpoint the server's name of a model; alone a GGUF file, or a hub id (owner/name, owner/name:q4_k_m)

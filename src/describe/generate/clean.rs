@@ -245,9 +245,16 @@ fn straight(text: &str) -> String {
         '\u{a0}' | '\u{202f}' | '\t' => ' ',
         c => c,
     };
+    let text = ENTITIES.iter().fold(std::borrow::Cow::from(text), |text, (entity, plain)| match text.contains(entity) {
+        true => text.replace(entity, plain).into(),
+        false => text,
+    });
     let seen = |c: &char| *c == '\n' || !(c.is_control() || UNSEEN.contains(c));
     text.chars().map(plain).filter(seen).collect()
 }
+
+/// What web pages write for characters.
+const ENTITIES: [(&str, &str); 6] = [("&nbsp;", " "), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'"), ("&rsquo;", "'"), ("&amp;", "&")];
 
 /// Characters without width that change a text's tokens: zero-width blanks, byte-order marks, soft hyphens, directions.
 const UNSEEN: [char; 6] = ['\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{200e}', '\u{200f}'];
@@ -329,6 +336,7 @@ mod tests {
             format!("| class | description |\n|---|---|\n| cat | {good} |"),
             format!("<answer>\u{200b}{good}</answer>"),
             format!("1. **{good}**"),
+            good.replace(' ', "&nbsp;"),
             format!("Here is a short description of a cat.\n\n{good}"),
             format!("Description of a cat: {good}"),
             format!("{good}\n\nUser: And a dog?\nAssistant: A dog has a long tail."),

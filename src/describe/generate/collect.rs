@@ -78,7 +78,7 @@ fn each(
         }
     }
     if collected.counts.kept == 0 {
-        let CleanCounts { answers, empty, nonsense, refusals, unfinished, .. } = collected.counts;
+        let CleanCounts { answers, empty, nonsense, refusals, unfinished, too_short, .. } = collected.counts;
         if unfinished >= answers {
             return Err(Error::Text(format!(
                 "the limit of {} tokens cut off all of {answers} answers before their first sentence end: give more --max-tokens (a model \
@@ -88,7 +88,8 @@ fn each(
             )));
         }
         return Err(Error::Text(format!(
-            "none of {answers} answers holds a usable sentence ({empty} empty, {nonsense} nonsense, {refusals} refusals, {unfinished} unfinished): \
+            "none of {answers} answers holds a usable sentence ({empty} empty, {nonsense} nonsense, {refusals} refusals, {unfinished} unfinished, \
+             {too_short} too short): \
              try another model, more --max-tokens, or look at {}",
             journal.path().display()
         )));

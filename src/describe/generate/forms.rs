@@ -51,8 +51,11 @@ pub(super) fn plain(text: &str) -> Lines {
     Lines { text: rows(&without_tags(inner)), whole: None, bared }
 }
 
-/// What the last `<answer>` holds, where there is one.
+/// What the last `<answer>`, or `\boxed{}`, holds, where there is one.
 fn within_answer(text: &str) -> &str {
+    if let Some((_, inner)) = text.rsplit_once("\\boxed{") {
+        return inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
+    }
     let lower = text.to_ascii_lowercase();
     for name in ANSWER {
         let Some(open) = lower.rfind(&format!("<{name}>")) else { continue };
@@ -71,17 +74,19 @@ struct Strings {
     begin: usize,
 }
 
-/// The values of the first JSON at the beginning of a line, also of a Python list and of what was cut off. `None` where
-/// there is none, or where it holds no text.
+/// The values of the first JSON, at the beginning of a line or behind a preamble ("Sure: ["), also of a Python list and of
+/// what was cut off. `None` where there is none, or where it holds no text.
 fn strings(text: &str) -> Option<Strings> {
     let mut begin = 0;
     for line in text.split_inclusive('\n') {
-        let bare = line.trim_start().trim_start_matches("```json").trim_start_matches('`').trim_start();
-        let inner = bare.trim_start_matches(['{', '[', ' ', '\r', '\n']);
-        let opens = bare.starts_with(['{', '[']) && (inner.is_empty() || inner.starts_with(['"', '\'']));
-        let at = begin + line.len() - line.trim_start().len() + (line.trim_start().len() - bare.len());
+        let opening = line.find(['{', '[']).filter(|at| {
+            let before = line[..*at].trim().trim_end_matches("json");
+            let inner = line[*at..].trim_start_matches(['{', '[', ' ', '\r', '\n']);
+            (before.is_empty() || before.ends_with(['`', ':', '!', '.'])) && (inner.is_empty() || inner.starts_with(['"', '\'']))
+        });
+        let at = begin + opening.unwrap_or(0);
         begin += line.len();
-        if !opens {
+        if opening.is_none() {
             continue;
         }
         let Some((named, torn, complete)) = scan(&text[at..]) else { continue };
@@ -243,6 +248,7 @@ mod tests {
             "{\"text\": \"A cat has fur.\"}\n{\"text\": \"It's got \\\"whiskers\\\" here.\"}",
             r#"['A cat has fur.', 'It\'s got "whiskers" here.']"#,
             r#"["A cat has fur.", "It's got "whiskers" here."]"#,
+            r#"Here you go: ["A cat has fur.", "It's got \"whiskers\" here."]"#,
             "{\"a\": \"A cat has fur.\\nIt\\u0027s got \\\"whiskers\\\" here.\"}",
         ] {
             assert_eq!(lines(text), two, "{text}");
@@ -266,6 +272,7 @@ mod tests {
     fn tags() {
         assert_eq!(lines("Hm, a cat. <answer>A <b>cat</b> has fur.</answer> Good?"), ["A cat has fur."]);
         assert_eq!(lines("<ul><li>A cat has fur.</li><li>It <em class=\"x\">sits</em>.</li></ul>"), ["A cat has fur.", "It sits."]);
+        assert_eq!(lines("So \\boxed{A cat has fur.}"), ["A cat has fur."]);
         assert_eq!(lines("<description>A cat has fur.</description>"), ["A cat has fur."]);
         assert_eq!(lines("A cat has fur.<br/>It sits."), ["A cat has fur.", "It sits."]);
     }

@@ -1,7 +1,7 @@
 //! What models say around a description: markup, preambles, refusals, nonsense.
 
 /// Words that open an answer and say nothing.
-const INTERJECTIONS: [&str; 12] = [
+const INTERJECTIONS: [&str; 22] = [
     "sure thing",
     "sure",
     "certainly",
@@ -14,6 +14,16 @@ const INTERJECTIONS: [&str; 12] = [
     "no problem",
     "definitely",
     "got it",
+    "alright",
+    "all right",
+    "gladly",
+    "with pleasure",
+    "my pleasure",
+    "happy to",
+    "happy to help",
+    "understood",
+    "sounds good",
+    "hello",
 ];
 /// Openings of a first sentence that only offers help; it goes, what follows it stays.
 const OFFERS: [&str; 13] = [
@@ -32,12 +42,15 @@ const OFFERS: [&str; 13] = [
     "happy to help",
 ];
 /// Openings that lead to a colon behind which the text begins.
-const OPENINGS: [&str; 20] = [
+const OPENINGS: [&str; 23] = [
     "here is",
     "here's",
     "here are",
     "below is",
     "below are",
+    "so here is",
+    "so here's",
+    "so here are",
     "answer:",
     "a:",
     "caption:",
@@ -57,7 +70,7 @@ const OPENINGS: [&str; 20] = [
 /// What such a sentence promises.
 const PROMISED: [&str; 7] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response"];
 /// Openings of an answer that declines.
-const REFUSALS: [&str; 34] = [
+const REFUSALS: [&str; 57] = [
     "i'm sorry",
     "i am sorry",
     "sorry,",
@@ -92,18 +105,68 @@ const REFUSALS: [&str; 34] = [
     "i won't",
     "my apologies",
     "i'm not sure",
+    "i will not",
+    "i decline",
+    "i must respectfully",
+    "i'd rather not",
+    "i would rather not",
+    "i'd prefer not",
+    "i regret",
+    "regrettably, i",
+    "i'm going to have to",
+    "i don't feel comfortable",
+    "i do not feel comfortable",
+    "i'm programmed",
+    "i am programmed",
+    "i'm designed",
+    "i need more",
+    "could you please",
+    "could you clarify",
+    "can you please",
+    "it looks like you",
+    "it looks like your",
+    "it seems you",
+    "it seems like you",
+    "there is no image",
 ];
 
-/// Openings of a closing line.
-const CLOSINGS: [&str; 8] =
-    ["let me know", "feel free", "if you have", "if you'd like", "if you would like", "i hope this", "is there anything", "please provide"];
+/// Openings of a closing line, or of a remark on the answer.
+const CLOSINGS: [&str; 23] = [
+    "let me know",
+    "please let me know",
+    "feel free",
+    "if you have",
+    "if you'd like",
+    "if you would like",
+    "i hope this",
+    "i hope that",
+    "i hope it",
+    "hope this",
+    "hope that",
+    "is there anything",
+    "please provide",
+    "would you like me",
+    "would you like to",
+    "do you want me",
+    "shall i",
+    "should i",
+    "note:",
+    "(note",
+    "please note",
+    "(word count",
+    "(thinking",
+];
 
 /// A line without list marks, headings, emphasis and the quotes around it.
 pub(super) fn strip_markup(line: &str) -> String {
     let mut line = line.trim();
     loop {
-        let bare = line.trim_start_matches(['#', '>', '•', '·', '▪', '●', '|']).trim_start();
-        let bare = ["- ", "* ", "+ ", "– ", "— "].iter().find_map(|mark| bare.strip_prefix(mark)).unwrap_or(bare).trim_start();
+        let bare = line.trim_start_matches(|c: char| matches!(c, '#' | '>' | '•' | '·' | '|') || is_symbol(c)).trim_start();
+        let bare = ["- ", "* ", "+ ", "– ", "— ", "[ ] ", "[x] ", "[X] "]
+            .iter()
+            .find_map(|mark| bare.strip_prefix(mark))
+            .unwrap_or(bare)
+            .trim_start();
         let bare = without_number(bare);
         if bare.len() == line.len() {
             break;
@@ -117,6 +180,11 @@ pub(super) fn strip_markup(line: &str) -> String {
     line.trim_matches(|c: char| c.is_whitespace() || matches!(c, '-' | '=' | '_')).to_string()
 }
 
+/// Marks and pictures that stand in front of an item of a list: arrows, shapes, dingbats, emoji.
+fn is_symbol(c: char) -> bool {
+    matches!(c, '‣' | '⁃' | '\u{fe0f}' | '\u{2190}'..='\u{21ff}' | '\u{25a0}'..='\u{27bf}' | '\u{2b00}'..='\u{2bff}' | '\u{1f300}'..='\u{1faff}')
+}
+
 /// Without the quotes around all of it, or a single one that has lost its partner.
 fn unquoted(line: &str) -> &str {
     match line.matches('"').count() {
@@ -126,8 +194,18 @@ fn unquoted(line: &str) -> &str {
     }
 }
 
-/// Without "1. ", "(2) ", "b) " in front.
+/// Without "1. ", "(2) ", "b) ", "ii. ", "3️⃣ " in front.
 fn without_number(line: &str) -> &str {
+    if let Some((number, rest)) = line.split_once("\u{fe0f}\u{20e3}")
+        && number.chars().all(|c| c.is_ascii_digit())
+    {
+        return rest.trim_start();
+    }
+    if let Some((number, rest)) = line.split_once(". ")
+        && ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"].contains(&number)
+    {
+        return rest.trim_start();
+    }
     let inner = line.strip_prefix('(').unwrap_or(line);
     let digits = inner.len() - inner.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let letter = usize::from(inner.starts_with(|c: char| c.is_ascii_lowercase()) && inner[1..].starts_with(')'));
@@ -236,6 +314,10 @@ mod tests {
             ("Of course! Here are five features:", ""),
             ("Characteristics of a boat:", ""),
             ("I can help with that! A boat floats.", "A boat floats."),
+            ("Gladly! Okay, so here is a description: A boat floats.", "A boat floats."),
+            ("Here is a short description of a boat. A boat floats.", "A boat floats."),
+            ("Would you like me to go on?", ""),
+            ("(Note: boats differ.)", ""),
             ("Sure! I'd be happy to help you identify a boat.", ""),
             ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
@@ -253,6 +335,8 @@ mod tests {
             let (rest, removed) = strip_preamble(line);
             assert!(rest == line && !removed || line == "A: b", "{line} → {rest}");
         }
+        let caption = "Here is a boat with striking features.";
+        assert_eq!(strip_preamble(caption), (caption.into(), false));
     }
 
     #[test]
@@ -273,6 +357,9 @@ mod tests {
             ("1.", ""),
             ("---", ""),
             ("é) x", "é) x"),
+            ("ii. x", "x"),
+            ("✅ 3️⃣ x", "x"),
+            ("- [x] x", "x"),
         ] {
             assert_eq!(strip_markup(line), bare, "{line}");
         }
@@ -282,6 +369,7 @@ mod tests {
     fn refusals_are_openings() {
         assert!(is_refusal("I'm really sorry, but no.") && is_refusal("I am truly sorry, but no.") && !is_refusal("I'm really a boat."));
         assert!(is_refusal("Unfortunately, as an AI I see nothing.") && is_refusal("I'm just a language model."));
+        assert!(is_refusal("It looks like your message was cut off.") && !is_refusal("It looks like a boat."));
         assert!(is_refusal("I can't do that.") && is_refusal("As an AI, I have no eyes."));
         assert!(!is_refusal("I cannister") && !is_refusal("As an aircraft, it flies.") && !is_refusal("A sorry boat."));
         assert!(!is_nonsense("A U-boat, e.g. the \"U-96\" (1940), dives."));

@@ -1,32 +1,26 @@
 //! What reasoning models think before they answer, in every bracket that they use.
 
-/// Words in a bracket that mean thinking: `<think>`, `[THINK]`, `◁think▷`, `<|begin_of_thought|>`, `<seed:think>`.
-const WORDS: [&str; 18] = [
-    "think",
-    "thinking",
-    "thought",
-    "thoughts",
-    "thought_process",
-    "reasoning",
-    "reasoning_content",
-    "reason",
-    "reflection",
-    "reflect",
-    "analysis",
-    "scratchpad",
-    "monologue",
-    "inner_monologue",
-    "chain_of_thought",
-    "cot",
-    "deliberation",
-    "planning",
-];
-/// Those of them that may stand in square brackets, which prose uses too.
+/// What the name of a tag holds where it means thinking: `<think>`, `◁think▷`, `<|begin_of_thought|>`, `<seed:think>`,
+/// `<inner_monologue>`, `<antThinking>`.
+const STEMS: [&str; 8] = ["think", "thought", "reason", "reflect", "monolog", "scratch", "deliberat", "rationale"];
+/// Other names of the kind.
+const WORDS: [&str; 4] = ["analysis", "cot", "plan", "planning"];
+/// What may stand in square brackets, which prose uses too.
 const SQUARE: [&str; 5] = ["think", "thinking", "thought", "thoughts", "reasoning"];
 /// Headings of thoughts at the very beginning, and of the answer behind them.
-const HEADINGS: [&str; 7] =
-    ["here is my thought process:", "thought process:", "thoughts:", "thought:", "thinking:", "thinking process:", "reasoning:"];
-const ANSWERS: [&str; 7] = ["here is my response:", "final answer:", "final response:", "answer:", "response:", "description:", "output:"];
+const HEADINGS: [&str; 8] =
+    ["here is my thought process", "thought process", "thoughts", "thought", "thinking process", "thinking...", "thinking", "reasoning"];
+const ANSWERS: [&str; 9] = [
+    "here is my response",
+    "final answer",
+    "final response",
+    "final description",
+    "answer",
+    "response",
+    "description",
+    "output",
+    "...done thinking.",
+];
 /// A bracket longer than this is prose.
 const LONGEST: usize = 80;
 
@@ -58,7 +52,18 @@ pub(super) fn without_thoughts(text: &str) -> String {
     if open.is_empty() {
         kept.push_str(&text[plain..]);
     }
+    let kept = without_fence(kept);
     behind_headings(&kept).unwrap_or(kept)
+}
+
+/// Without a block of code that is named after thinking: "```thinking".
+fn without_fence(text: String) -> String {
+    let lower = text.to_ascii_lowercase();
+    let fences = ["```thinking\n", "```think\n", "```thought\n", "```thoughts\n", "```reasoning\n"];
+    let Some((start, fence)) = fences.iter().find_map(|fence| Some((lower.find(fence)?, fence))) else { return text };
+    let inner = start + fence.len();
+    let rest = lower[inner..].find("\n```").map_or("", |end| &text[inner + end + 4..]);
+    format!("{}{rest}", &text[..start])
 }
 
 struct Tag {
@@ -90,7 +95,7 @@ fn tag(text: &str, open: &[String]) -> Option<Tag> {
         _ => {}
     }
     let name = inner.trim_matches(['|', '｜', ' ']).to_lowercase().replace(['▁', '-'], "_");
-    let (slash, name) = name.strip_prefix('/').map_or((false, name.as_str()), |name| (true, name));
+    let (slash, name) = name.strip_prefix('/').map_or((false, name.as_str()), |name| (true, name.trim_start()));
     let (name, attributes) = name.split_once(' ').unwrap_or((name, ""));
     let name = name.rsplit(':').next().unwrap_or(name);
     let begun = ["begin_of_", "start_of_", "begin_", "start_"].iter().find_map(|prefix| name.strip_prefix(prefix));
@@ -101,15 +106,24 @@ fn tag(text: &str, open: &[String]) -> Option<Tag> {
     if word == "details" && (attributes.contains("reasoning") || (closes && open.iter().any(|word| word == "details"))) {
         return known(word, closes);
     }
-    let words: &[&str] = if bracket == '[' { &SQUARE } else { &WORDS };
-    if words.contains(&word) { known(word, closes) } else { None }
+    let is_name =
+        word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_') && !["answer", "response"].iter().any(|end| word.ends_with(end));
+    let means_it = match bracket {
+        '[' => SQUARE.contains(&word),
+        _ => is_name && (WORDS.contains(&word) || STEMS.iter().any(|stem| word.contains(stem))),
+    };
+    if means_it { known(word, closes) } else { None }
 }
 
 /// What follows the answer's heading, where the text begins with a heading of thoughts ("Thought: … Final answer: …");
 /// nothing where the answer never came.
 fn behind_headings(text: &str) -> Option<String> {
-    let bare = |line: &str| line.trim_start_matches(['*', '#', ' ', '_']).replace("**", "").to_lowercase();
-    let headed = |line: &str, headings: &[&str]| headings.iter().any(|heading| bare(line).starts_with(heading));
+    let bare = |line: &str| line.replace(['*', '#', '_'], "").trim().to_lowercase();
+    // "Thought: hm", "### Answer", "...done thinking."
+    let headed = |line: &str, headings: &[&str]| {
+        let line = bare(line);
+        headings.iter().any(|heading| line.strip_prefix(heading).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
+    };
     let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
     if !headed(lines.next()?, &HEADINGS) {
         return None;
@@ -163,6 +177,11 @@ mod tests {
             ("**Thinking:** hm\n\n**Answer:** A cat.\nIt sits.", "A cat.\nIt sits."),
             ("Here is my thought process:\nhm\n\nHere is my response:\nA cat.", "\nA cat."),
             ("Reasoning: hm, I", ""),
+            ("### Thinking\nhm\n\n### Answer\nA cat.", "\nA cat."),
+            ("Thinking...\nhm\n...done thinking.\n\nA cat.", "\n\nA cat."),
+            ("```thinking\nhm\n```\nA cat.", "\nA cat."),
+            ("< think >hm</ think >A cat.", "A cat."),
+            ("<inner_thoughts>hm</inner_thoughts><antThinking>hm</antThinking>A cat.", "A cat."),
         ] {
             assert_eq!(without_thoughts(text), rest, "{text}");
         }
@@ -170,8 +189,15 @@ mod tests {
 
     #[test]
     fn prose_stays() {
-        for text in ["A cat [see below] is < 1 m.", "<b>Cat</b> [reflection] <details>x</details>", "Thoughts of cats.", "a <", "[", "◁"]
-        {
+        for text in [
+            "A cat [see below] is < 1 m.",
+            "<b>Cat</b> [reflection] <details>x</details>",
+            "Thoughts of cats.",
+            "Thinking of cats: A cat.",
+            "a <",
+            "[",
+            "◁",
+        ] {
             assert_eq!(without_thoughts(text), text);
         }
     }

@@ -162,11 +162,11 @@ fn mark(text: &str) -> Option<(Mark, usize)> {
 
 /// gpt-oss without its marks: `analysisWe need …assistantfinalA cat`.
 fn behind_stripped_channels(text: &str) -> &str {
-    let thought = text.trim_start().strip_prefix("analysis").is_some_and(|rest| rest.starts_with(char::is_uppercase));
-    match (thought, text.rfind("assistantfinal")) {
-        (true, Some(at)) => &text[at + "assistantfinal".len()..],
-        (true, None) => "",
-        (false, _) => text,
+    const FINAL: &str = "assistantfinal";
+    match text.rfind(FINAL) {
+        Some(at) => &text[at + FINAL.len()..],
+        None if text.trim_start().strip_prefix("analysis").is_some_and(|rest| rest.starts_with(char::is_uppercase)) => "",
+        None => text,
     }
 }
 
