@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::ops::Resample;
 use super::preprocess::{Preprocess, ResizeTo};
-use crate::config_keys::{self, short};
-use crate::error::{Error, Result};
+use crate::config_keys;
+use crate::error::{Error, Result, cut};
 
 /// Means, deviations and factors beyond this, or below its inverse, are mistakes: values are 0..1 or 0..255.
 const LARGEST_NUMBER: f32 = 1e3;
@@ -44,7 +44,7 @@ impl Preprocess {
         if !value.is_object() {
             return Err(Error::Config("the preprocessing settings are no JSON object: download the model again".into()));
         }
-        config_keys::IMAGE_PROCESSOR.judge("the preprocessing settings", value)?;
+        config_keys::IMAGE_PROCESSOR.judge("image_processor", value)?;
         let mut weak = Self::transformers(size);
         if let Some(size) = value.get("size").filter(|size| !size.is_null()) {
             weak.resize = resize_to(size)?;
@@ -81,7 +81,7 @@ impl Preprocess {
                 Some(2) => Resample::Bilinear,
                 Some(3) => Resample::Bicubic,
                 _ => {
-                    let code = short(&code.to_string());
+                    let code = cut(code);
                     return Err(Error::Config(format!("resample is {code}; this crate has 1 (Lanczos), 2 (bilinear) and 3 (bicubic)")));
                 }
             };
@@ -122,7 +122,7 @@ impl Preprocess {
             "longest" => ResizeTo::LongestEdge(weak.crop),
             "squash" => ResizeTo::Exact { width: weak.crop, height: weak.crop },
             other => {
-                let other = short(other);
+                let other = cut(other);
                 return Err(Error::Config(format!("resize_mode is \"{other}\"; this crate has shortest, longest and squash")));
             }
         };
@@ -134,7 +134,7 @@ impl Preprocess {
             // open_clip trains with either where it says random, and evaluates with bicubic
             "bicubic" | "random" => Resample::Bicubic,
             "bilinear" => Resample::Bilinear,
-            other => return Err(Error::Config(format!("interpolation is \"{}\"; this crate has bicubic and bilinear", short(other)))),
+            other => return Err(Error::Config(format!("interpolation is \"{}\"; this crate has bicubic and bilinear", cut(other)))),
         };
         (weak.mean, weak.std) = mean_and_std(value, "mean", "std")?;
         Ok(weak)
@@ -142,7 +142,7 @@ impl Preprocess {
 }
 
 fn expected(key: &str, what: &str, found: &Value) -> Error {
-    Error::Config(format!("{key} should be {what}, found {}", short(&found.to_string())))
+    Error::Config(format!("{key} should be {what}, found {}", cut(found)))
 }
 
 /// A `do_…` switch; on where it is missing.
@@ -253,8 +253,8 @@ mod tests {
             json!({"size": "x".repeat(100_000)}),
         ] {
             let error = Preprocess::from_json(&bad, 224).unwrap_err();
-            let short = |message: &str| !message.contains('\n') && message.len() < 300;
-            assert!(matches!(&error, Error::Config(message) if short(message)), "{bad}: {error}");
+            let brief = |message: &str| !message.contains('\n') && message.len() < 300;
+            assert!(matches!(&error, Error::Config(message) if brief(message)), "{bad}: {error}");
         }
     }
 

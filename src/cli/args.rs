@@ -125,8 +125,8 @@ pub struct DemoArgs {
 
 #[derive(Args)]
 pub struct ModelArgs {
-    /// A directory (transformers or open_clip layout), a hub id, or `demo`
-    #[arg(long, value_name = "DIR|ID|demo", value_parser = plain_text())]
+    /// A directory (transformers or open_clip layout), a file with weights in one, a hub id, or `demo`
+    #[arg(long, value_name = "DIR|FILE|ID|demo", value_parser = plain_text())]
     pub model: String,
     /// Branch, tag or commit of a hub id
     #[arg(long)]

@@ -3,8 +3,8 @@
 use serde_json::Value;
 
 use super::config::{ClipConfig, EndOfText, TextConfig, VisionConfig};
-use crate::config_keys::{self, short};
-use crate::error::{Error, Result};
+use crate::config_keys;
+use crate::error::{Error, Result, cut};
 use crate::nn::Activation;
 
 impl ClipConfig {
@@ -14,7 +14,7 @@ impl ClipConfig {
     /// [`Error::Config`] for another kind of model, a value of the wrong type, or sizes that do not fit together.
     pub fn from_transformers(json: &Value) -> Result<Self> {
         if let Some(kind) = json.get("model_type").and_then(Value::as_str).filter(|kind| *kind != "clip") {
-            let kind = short(kind);
+            let kind = cut(kind);
             return Err(Error::Config(format!("config.json describes a {kind} model: expected model_type \"clip\", choose a CLIP")));
         }
         config_keys::CONFIG.judge("config.json", json)?;
@@ -25,7 +25,7 @@ impl ClipConfig {
             for object in [json.get(name), json.get(format!("{name}_dict"))].into_iter().flatten() {
                 keys.judge(name, object)?;
                 if let Some(other) = object.get("model_type").and_then(Value::as_str).filter(|other| *other != kind) {
-                    let other = short(other);
+                    let other = cut(other);
                     return Err(Error::Config(format!(
                         "{name} describes a {other}: expected {kind}, choose a CLIP whose towers are CLIP's own"
                     )));
@@ -80,7 +80,7 @@ impl ClipConfig {
         let text = Section { json: model, name: "text_cfg" };
         for (section, key) in [(&vision, "timm_model_name"), (&text, "hf_model_name")] {
             if let Some(name) = section.word(key)?.filter(|name| !name.is_empty()) {
-                let (part, name) = (section.name, short(name));
+                let (part, name) = (section.name, cut(name));
                 return Err(Error::Config(format!(
                     "{part}.{key} is {name}: only CLIP's own transformers are supported, choose a CLIP with a ViT image tower"
                 )));
@@ -95,7 +95,7 @@ impl ClipConfig {
         let activation = match model.get("quick_gelu").unwrap_or(&Value::Null) {
             Value::Bool(true) => Activation::QuickGelu,
             Value::Bool(false) | Value::Null => Activation::Gelu,
-            other => return Err(Error::Config(format!("quick_gelu is {}: expected true or false", short(&other.to_string())))),
+            other => return Err(Error::Config(format!("quick_gelu is {}: expected true or false", cut(other)))),
         };
         let end_of_text = match (text.word("pool_type")?.unwrap_or("argmax"), text.id("eos_id")?) {
             ("argmax", _) => EndOfText::HighestId,
@@ -104,7 +104,7 @@ impl ClipConfig {
                 return Err(Error::Config("text_cfg.pool_type is \"eos\" and there is no eos_id: add the id of end-of-text".into()));
             }
             (other, _) => {
-                let other = short(other);
+                let other = cut(other);
                 return Err(Error::Config(format!(
                     "text_cfg.pool_type is \"{other}\": this crate reads \"argmax\" and \"eos\", choose another CLIP"
                 )));
@@ -206,14 +206,14 @@ impl Section<'_> {
             "quick_gelu" => Ok(Activation::QuickGelu),
             "gelu" | "gelu_python" => Ok(Activation::Gelu),
             other => {
-                let (name, other) = (self.name, short(other));
+                let (name, other) = (self.name, cut(other));
                 Err(Error::Config(format!("{name}.hidden_act is \"{other}\": known are \"quick_gelu\" and \"gelu\", choose another CLIP")))
             }
         }
     }
 
     fn wrong(&self, key: &str, value: &Value, expected: &str) -> Error {
-        let (dot, value) = (if self.name.is_empty() { "" } else { "." }, short(&value.to_string()));
+        let (dot, value) = (if self.name.is_empty() { "" } else { "." }, cut(value));
         Error::Config(format!("{}{dot}{key} is {value}: expected {expected}", self.name))
     }
 }

@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use super::ClipConfig;
 use crate::augment::Preprocess;
-use crate::config_keys::{self, Keys, short};
-use crate::error::{Error, Result};
+use crate::config_keys::{self, Keys};
+use crate::error::{Error, Result, cut};
 
 /// transformers' configuration.
 pub(super) const CONFIG: &str = "config.json";
@@ -105,7 +105,7 @@ fn describes_clip(config: &Value) -> bool {
 }
 
 fn no_clip(config: &Value) -> Error {
-    let word = |key: &str| config.get(key).and_then(Value::as_str).map(|word| format!("{key} \"{}\"", short(word)));
+    let word = |key: &str| config.get(key).and_then(Value::as_str).map(|word| format!("{key} \"{}\"", cut(word)));
     let kind = word("model_type").or_else(|| word("architecture")).unwrap_or_else(|| "neither a model_type nor a vision_config".into());
     let remedy = "choose a CLIP in the layout of transformers or of open_clip";
     Error::Config(format!("{CONFIG} describes no CLIP ({kind}): {remedy}"))
@@ -169,7 +169,7 @@ fn agree(a: &Preprocess, b: &Preprocess) -> bool {
 fn unknown(file: &str, sections: &[(&str, Keys, Option<&Value>)]) -> Option<String> {
     let of_section = |(place, keys, object): &(&str, Keys, Option<&Value>)| {
         let names = object.map(|object| keys.unknown(object)).unwrap_or_default();
-        names.into_iter().map(|key| format!("{place}{}", short(key))).collect::<Vec<_>>()
+        names.into_iter().map(|key| format!("{place}{}", cut(key))).collect::<Vec<_>>()
     };
     let names: Vec<String> = sections.iter().flat_map(of_section).collect();
     let more = if names.len() > SHOWN { format!(" and {} more", names.len() - SHOWN) } else { String::new() };

@@ -14,6 +14,10 @@ use candle_core::{DType, Device};
 
 /// Loads a [`Clip`] to a device, in a given number type.
 ///
+/// A folder holds `config.json` of transformers or `open_clip_config.json`, weights (`.safetensors`, or what `torch.save` wrote of a
+/// `state_dict`, a training checkpoint or a whole module), a tokenizer and image settings; OpenAI's archives (`ViT-B-32.pt`)
+/// need the tokenizer alone. What was unusual stands in [`Clip::notices`], what was understood in [`Clip::summary`].
+///
 /// ```
 /// use lafter::{clip::ClipLoader, progress};
 /// use candle_core::Device;

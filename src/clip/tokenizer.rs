@@ -10,8 +10,7 @@ use rayon::prelude::*;
 use serde_json::Value;
 
 use crate::catch_panic::catch_panic;
-use crate::config_keys::short;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 
 const START: &str = "<|startoftext|>";
 const END: &str = "<|endoftext|>";
@@ -121,7 +120,7 @@ impl Tokenizer {
         let inner = read.ok_or_else(|| fault("its parts contradict each other".into()))?.map_err(&fault)?;
         let special = |token: &str, kind: &str| {
             let remedy = "use the tokenizer that belongs to this checkpoint";
-            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{}\": {remedy}", short(token))))
+            inner.token_to_id(token).ok_or_else(|| Error::Tokenizer(format!("{source} has no {kind} token \"{}\": {remedy}", cut(token))))
         };
         let (end_name, source) = (end.into(), source.into());
         let (end, start) = (special(end, "end-of-text")?, special(start, "start-of-text")?);
@@ -138,7 +137,7 @@ impl Tokenizer {
         let fault = |text: &str, why: &str| {
             let why = why.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect::<String>();
             let remedy = "use the tokenizer that belongs to this checkpoint";
-            Error::Tokenizer(format!("the text \"{}\" cannot be tokenized ({why}): {remedy}", short(text)))
+            Error::Tokenizer(format!("the text \"{}\" cannot be tokenized ({why}): {remedy}", cut(text)))
         };
         let encode = |text: &String| {
             // a tokenizer that was accepted may still give up: its patterns are compared with a text here first

@@ -6,8 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::{END, START};
-use crate::config_keys::short;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 
 /// Merges that CLIP reads from its list (its vocabulary has 512 + 48,894 + 2 = 49,408 ids).
 const MERGES: usize = 49_152 - 256 - 2;
@@ -46,12 +45,7 @@ fn pairs(path: &Path, lines: &[u8]) -> Result<Vec<(String, String)>> {
         .map(|(i, line)| {
             let pair = line.split_once(' ').filter(|(_, second)| !second.contains(' '));
             let (first, second) = pair.ok_or_else(|| {
-                Error::Tokenizer(format!(
-                    "{}, line {}: expected two tokens, got {:?}: download it again",
-                    path.display(),
-                    i + 1,
-                    short(line)
-                ))
+                Error::Tokenizer(format!("{}, line {}: expected two tokens, got {:?}: download it again", path.display(), i + 1, cut(line)))
             })?;
             Ok((first.to_string(), second.to_string()))
         })

@@ -18,8 +18,7 @@ use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
-use crate::config_keys::short;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 pub use file::read_tensors;
 pub(super) use find::{choose, find, is_weight_file, shard_names};
 pub use save::save_tensors;
@@ -100,7 +99,7 @@ impl Weights {
             })?;
         }
         builder.finish(Origin { prefix, passed_over }).map_err(|error| match (error, names.first()) {
-            (Error::Weights(why), Some(first)) => Error::Weights(format!("{why} (its first tensor is {})", short(first))),
+            (Error::Weights(why), Some(first)) => Error::Weights(format!("{why} (its first tensor is {})", cut(first))),
             (error, _) => error,
         })
     }

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 /// Longest input, in bytes; the pickle of a training checkpoint of billions of weights has one or two million.
 pub(super) const LONGEST: u64 = 1 << 23;
-/// Most lists, maps and objects.
+/// Most lists, maps and objects, and most of them that are named to be used again.
 const MOST_NODES: usize = 1 << 21;
 
 /// One value; what is larger than a word lies in a [`Heap`].
@@ -364,6 +364,9 @@ impl<'a> Machine<'a> {
 
     fn memoize(&mut self, key: u32) -> Outcome<()> {
         let value = self.top()?;
+        if self.memo.len() >= MOST_NODES {
+            return Err(format!("it names more than {MOST_NODES} objects"));
+        }
         self.memo.insert(key, value);
         Ok(())
     }
