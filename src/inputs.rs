@@ -10,7 +10,7 @@ use crate::data::{Dataset, Findings};
 use crate::describe::{Source, TextSet};
 
 /// Class names that the block lists; longer lists show the first and the last.
-const LISTED: usize = 8;
+const LISTED: usize = 12;
 
 /// What was understood of a run's inputs: the model, the sets of pictures, the classes, how a prompt reads, and what is unusual.
 ///
