@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use hf_hub::RepoType;
+
 use super::{folder, weights};
 use crate::error::{Error, Result};
-use crate::hub::{HubOptions, Kind, Listing, Repository, is_id, is_revision};
+use crate::hub::{HubOptions, Listing, Repository, is_id, is_revision};
 use crate::progress::Event;
 
 /// Files beside the weights, fetched where a repository has them. They come first and the weights last, so that a
@@ -46,7 +48,7 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
         return Err(Error::Usage(format!("{revision:?} is no revision: expected a branch, a tag or a commit")));
     }
     let name = if revision == "main" { id.to_string() } else { format!("{id} at revision {revision}") };
-    let model = Repository::new(options, Kind::Model, id, revision, &name, "pass a folder with --model DIR");
+    let model = Repository::new(options, RepoType::Model, id, revision, &name, "pass a folder with --model DIR");
     let cached = Some(model.cached()).filter(|folder| holds_clip(folder));
     if let Some(folder) = cached.as_ref().filter(|folder| has_tokenizer(folder)) {
         return Ok(folder.clone());

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use hf_hub::RepoType;
+
 use crate::data::parquet::names_its_classes;
 use crate::data::split_files::{Chosen, choose_files};
 use crate::error::{Error, Result};
-use crate::hub::{HubOptions, Kind, Repository, is_id, is_revision, names_below};
+use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below};
 use crate::progress::{Event, silent};
 
 /// Where class names may stand.
@@ -53,7 +55,7 @@ pub(crate) fn parquet_files(
     let origin = format!("hf:{name}");
     let wanted = spec.split.as_deref().or(split);
     let instead = "pass a folder with its Parquet files";
-    let repository = Repository::new(options, Kind::Dataset, &spec.id, &spec.revision, &origin, instead);
+    let repository = Repository::new(options, RepoType::Dataset, &spec.id, &spec.revision, &origin, instead);
     let files = match repository.list() {
         Ok(files) => files,
         Err(error) => {

@@ -1,23 +1,20 @@
 //! The Hugging Face hub: where models and data sets come from, and its standard cache, where they stay.
+//!
+//! The cache's layout is hf-hub's. The downloads of its version 0.4 are not used: they know nothing of `NO_PROXY`, give up after
+//! five seconds if another process downloads the same file, and follow no mirror to another host.
 
 mod client;
 mod download;
 
 use std::path::{Component, Path, PathBuf};
 
+use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
 use self::client::{Client, Fault, encoded};
 use self::download::Download;
 use crate::error::{Error, Result};
 use crate::progress::{Event, check_interrupt};
-
-/// What a repository holds.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Model,
-    Dataset,
-}
 
 /// Where models and data sets come from and where they are kept.
 #[derive(Clone)]
@@ -82,24 +79,26 @@ fn is_plain(part: &str) -> bool {
 /// One repository at one revision.
 pub(crate) struct Repository<'a> {
     options: &'a HubOptions,
-    kind: Kind,
-    id: String,
-    revision: String,
+    /// Names its folder in the cache, as the hub's other tools do.
+    repo: Repo,
+    /// Its part of a web address: `models/owner/name`.
+    address: String,
     name: String,
     instead: &'a str,
 }
 
 impl<'a> Repository<'a> {
     /// Messages call it `name`, and where it cannot be had they tell the user what to do `instead`.
-    pub(crate) fn new(options: &'a HubOptions, kind: Kind, id: &str, revision: &str, name: &str, instead: &'a str) -> Self {
-        Self { options, kind, id: id.into(), revision: revision.into(), name: name.into(), instead }
+    pub(crate) fn new(options: &'a HubOptions, kind: RepoType, id: &str, revision: &str, name: &str, instead: &'a str) -> Self {
+        let address = format!("{}/{id}", if matches!(kind, RepoType::Dataset) { "datasets" } else { "models" });
+        Self { options, repo: Repo::with_revision(id.into(), kind, revision.into()), address, name: name.into(), instead }
     }
 
     /// The folder in the cache that the revision led to last; it may hold some of the files, or not be there.
     pub(crate) fn cached(&self) -> PathBuf {
         let root = self.root();
-        let commit = std::fs::read_to_string(root.join("refs").join(&self.revision));
-        root.join("snapshots").join(commit.as_deref().unwrap_or(&self.revision).trim())
+        let commit = std::fs::read_to_string(root.join("refs").join(self.repo.revision()));
+        root.join("snapshots").join(commit.as_deref().unwrap_or(self.repo.revision()).trim())
     }
 
     /// Asks the hub which files there are.
@@ -114,8 +113,7 @@ impl<'a> Repository<'a> {
             return Err(Error::Hub(format!("{name} is not in the hub's cache {cache} and offline mode is on: {remedy}")));
         }
         let client = Client::new(endpoint, token.as_deref());
-        let kind = if self.kind == Kind::Model { "models" } else { "datasets" };
-        let read = client.json(&format!("/api/{kind}/{}/revision/{}", self.id, self.revision.replace('/', "%2F")));
+        let read = client.json(&format!("/api/{}/revision/{}", self.address, self.revision()));
         let read = read.and_then(|bytes| serde_json::from_slice::<Info>(&bytes).map_err(|e| Fault::Nonsense(e.to_string())));
         let Info { sha, siblings } = read.map_err(|fault| self.fault("its list of files", fault))?;
         if !is_plain(&sha) {
@@ -127,12 +125,12 @@ impl<'a> Repository<'a> {
 
     /// The repository's folder in the cache.
     fn root(&self) -> PathBuf {
-        self.options.cache.join(self.folder_name())
+        self.options.cache.join(self.repo.folder_name())
     }
 
-    fn folder_name(&self) -> String {
-        let kind = if self.kind == Kind::Model { "models" } else { "datasets" };
-        format!("{kind}--{}", self.id.replace('/', "--"))
+    /// The revision inside an address.
+    fn revision(&self) -> String {
+        self.repo.revision().replace('/', "%2F")
     }
 
     /// One line: what was wanted, what happened, what to do.
@@ -198,15 +196,14 @@ impl Listing<'_> {
             return Ok(path);
         }
         let repository = self.repository;
-        let prefix = if repository.kind == Kind::Model { "" } else { "datasets/" };
-        let revision = repository.revision.replace('/', "%2F");
+        let address = repository.address.strip_prefix("models/").unwrap_or(&repository.address);
         let download = Download {
             client: &self.client,
-            path: format!("/{prefix}{}/resolve/{revision}/{}", repository.id, encoded(name)),
+            path: format!("/{address}/resolve/{}/{}", repository.revision(), encoded(name)),
             name,
             root: repository.root(),
             link: path.clone(),
-            locks: repository.options.cache.join(".locks").join(repository.folder_name()),
+            locks: repository.options.cache.join(".locks").join(repository.repo.folder_name()),
             retries: repository.options.retries,
         };
         let described = self.client.describe(&download.path).map_err(|fault| repository.fault(name, fault))?;
@@ -220,9 +217,8 @@ impl Listing<'_> {
 
     /// From now on the revision leads to these files without network.
     pub(crate) fn keep(&self) -> Result<()> {
-        let path = self.repository.root().join("refs").join(&self.repository.revision);
-        let folder = path.parent().unwrap_or(&path);
-        std::fs::create_dir_all(folder).and_then(|()| std::fs::write(&path, &self.commit)).map_err(|e| Error::io(&path, e))
+        let cache = &self.repository.options.cache;
+        Cache::new(cache.clone()).repo(self.repository.repo.clone()).create_ref(&self.commit).map_err(|e| Error::io(cache, e))
     }
 }
 

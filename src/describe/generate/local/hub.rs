@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 
+use hf_hub::RepoType;
+
 use crate::error::{Error, Result};
-use crate::hub::{HubOptions, Kind, Repository, is_id, names_below};
+use crate::hub::{HubOptions, Repository, is_id, names_below};
 use crate::progress::Event;
 
 /// What is taken where the user names no quantisation.
@@ -22,7 +24,7 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
             "--llm {spec} is neither a file nor a hub id: expected model.gguf, owner/name or owner/name:q4_k_m"
         )));
     }
-    let model = Repository::new(options, Kind::Model, id, "main", spec, "pass a file with --llm model.gguf");
+    let model = Repository::new(options, RepoType::Model, id, "main", spec, "pass a file with --llm model.gguf");
     let cached = model.cached();
     if let Ok(name) = choose(&names_below(&cached), part, id) {
         return Ok(cached.join(name));
