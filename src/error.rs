@@ -83,8 +83,9 @@ impl Error {
 
 /// Characters of a value that a message shows.
 const VALUE: usize = 40;
-/// Characters of a whole message: its beginning and, with the remedy, its end.
-const LINE: (usize, usize) = (1200, 400);
+/// Characters of one word (more than most paths have) and of a message, and what stays of its beginning and, with the remedy, its end.
+const WORD: (usize, usize, usize) = (320, 80, 80);
+const LINE: (usize, usize, usize) = (1600, 1200, 400);
 
 /// A value as a message shows it: on one line, and no longer than 40 characters.
 ///
@@ -105,13 +106,16 @@ pub fn cut(value: impl Display) -> String {
 /// A message on one line: values that slipped in whole lose their middle.
 fn line(message: impl Display) -> String {
     let message = one_line(&message.to_string());
-    let (first, last) = LINE;
-    let count = message.chars().count();
-    if count <= first + last + 1 {
-        return message;
+    let words: Vec<String> = message.split(' ').map(|word| without_middle(word, WORD)).collect();
+    without_middle(&words.join(" "), LINE)
+}
+
+/// A text above the limit without its middle.
+fn without_middle(text: &str, (limit, first, last): (usize, usize, usize)) -> String {
+    match text.chars().count() {
+        count if count > limit => text.chars().take(first).chain(['…']).chain(text.chars().skip(count - last)).collect(),
+        _ => text.to_string(),
     }
-    let beginning = message.chars().take(first);
-    beginning.chain([' ', '…', ' ']).chain(message.chars().skip(count - last)).collect()
 }
 
 /// Line feeds and other control characters become blanks.
@@ -139,6 +143,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_long_word_loses_its_middle_and_the_remedy_stays() {
+        let word = "x".repeat(100_000);
+        let text = Error::Text(format!("names.txt: \"{word}\" is no name: shorten it")).to_string();
+        assert!(text.len() < 250 && text.starts_with("names.txt: \"xxx") && text.ends_with("is no name: shorten it"), "{text}");
+        let path = format!("/{}: no such file", "folder/".repeat(40));
+        assert_eq!(Error::Data(path.clone()).to_string(), path);
+    }
+
+    #[test]
     fn every_message_is_one_line() {
         let error = Error::from(candle_core::Error::Msg("first\n  at frame 1".into()));
         assert_eq!(error.to_string(), "first");
@@ -153,7 +166,7 @@ mod tests {
         assert_eq!(cut("é".repeat(41)), format!("{}…", "é".repeat(40)));
         assert_eq!(cut("é".repeat(40)), "é".repeat(40));
         let message = Error::Usage(format!("{} is no number: give one", "9".repeat(100_000))).to_string();
-        assert!(message.len() < 2000 && message.ends_with("is no number: give one") && message.contains(" … "), "{message}");
+        assert!(message.len() < 200 && message.ends_with("is no number: give one") && message.contains('…'), "{message}");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     builder.tempfile_in(directory).map_err(|e| Error::io(path, e))
 }
 
-/// A UTF-8 file without its byte-order mark.
+/// A UTF-8 file without its byte-order mark. Lines may end as on any system: also with a carriage return alone.
 ///
 /// # Errors
 /// [`Error::Io`] with the path; [`Error::Text`] where it is not UTF-8, with the place.
@@ -49,7 +49,8 @@ pub fn read_text(path: &Path) -> Result<String> {
     let text = String::from_utf8(bytes).map_err(|e| {
         Error::Text(format!("{}: byte {} is not UTF-8: save the file as UTF-8", path.display(), e.utf8_error().valid_up_to()))
     })?;
-    Ok(text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text))
+    let text = text.strip_prefix('\u{feff}').map(str::to_string).unwrap_or(text);
+    Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
 
 /// [`replace_file`] with bytes at hand.
@@ -79,6 +80,16 @@ mod tests {
         assert_eq!(error.to_string().lines().count(), 1);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["saved"]);
+    }
+
+    #[test]
+    fn lines_end_as_on_any_system() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("names.txt");
+        for ends in ["\u{feff}house\r\nfish\r\n", "house\rfish\r", "house\nfish\n"] {
+            std::fs::write(&path, ends).unwrap();
+            assert_eq!(read_text(&path).unwrap(), "house\nfish\n");
+        }
     }
 
     #[test]

@@ -60,6 +60,9 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
         Some((pairs, form)) => ClassNames::paired(pairs, origin, Some(form))?,
         None => ClassNames::numbered(kept.into_iter(), &format!("{origin}, line"))?,
     };
+    if let Some(at) = classes.names().iter().position(|name| name.contains(char::is_control)) {
+        return refuse(format!("the name of class {at} holds a character that is no text: is this a list of class names?"));
+    }
     classes.blank_lines = blank.len();
     Ok(classes)
 }
