@@ -1,0 +1,187 @@
+//! What runs leave behind: LaFTer files, checkpoints, cached text features, the folder of a run.
+
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+use lafter::classify::{TextClassifierConfig, TextTrainer};
+use lafter::data::Dataset;
+use lafter::data::scenes::{Domain, Scenes};
+use lafter::describe::{Templates, TextSet};
+use lafter::embed::{self, FeatureCache, Keep, Pass};
+use lafter::experiment::Experiment;
+use lafter::progress::silent;
+use lafter::rng::Rng;
+use lafter::tune::FinetuneConfig;
+use lafter::{LaFTer, Result};
+
+use crate::models::{clip, picture};
+use crate::{Form, Loader, root};
+
+const CLASSES: [&str; 3] = ["house", "fish", "boat"];
+
+fn pictures() -> Dataset {
+    Dataset::new(Scenes::new(Domain::Target, 6, 1))
+}
+
+/// Stage one done, a tuning of two epochs ahead.
+fn begun() -> LaFTer {
+    let mut lafter = LaFTer::new(clip().clone(), &CLASSES);
+    lafter.config.text = TextClassifierConfig { epochs: 2, ..TextClassifierConfig::official() };
+    lafter.config.image = FinetuneConfig { epochs: 2, batch_size: 3, prompts: 2, ..FinetuneConfig::official() };
+    lafter.fit_text(&TextSet::new(&CLASSES).expect("classes").with_templates(&Templates::clip_ensemble())).expect("stage one");
+    lafter
+}
+
+fn bytes(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> Vec<u8> {
+    let path = root().join(name);
+    save(&path).expect("a file in target");
+    std::fs::read(&path).expect("what was saved")
+}
+
+#[test]
+fn lafter_file() {
+    let mut lafter = begun();
+    lafter.fit_images(&pictures(), |_| {}).expect("stage two");
+    let seed = bytes("lafter-seed.safetensors", |path| lafter.save(path));
+    let loader =
+        Loader { name: "lafter_file", inputs: 300, file: "lafter.safetensors", form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
+    loader.check(|folder| {
+        let lafter = LaFTer::load(folder.join("lafter.safetensors"), clip().clone())?;
+        for answer in lafter.predict(&[picture()])? {
+            let sum: f32 = answer.probabilities.iter().sum();
+            assert!(answer.probabilities.len() == lafter.classes().len() && (sum - 1.0).abs() < 1e-3, "no probabilities");
+            assert!(lafter.classes().get(answer.index) == Some(&answer.class), "no class");
+        }
+        Ok(())
+    });
+}
+
+fn rate(rate: f64) {
+    assert!((0.0..=100.0).contains(&rate), "no rate: {rate}");
+}
+
+#[test]
+fn text_checkpoint() {
+    let trainer = || {
+        let values: Vec<f32> = Rng::new(1).normals(6 * 8, 1.0);
+        let features = Tensor::from_vec(values, (6, 8), &Device::Cpu).expect("features");
+        let config = TextClassifierConfig { epochs: 3, batch_size: Some(2), ..TextClassifierConfig::official() };
+        TextTrainer::new(&features, &[0, 0, 1, 1, 2, 2], config, &mut Rng::new(2)).expect("a trainer")
+    };
+    let mut begun = trainer();
+    begun.epoch().expect("an epoch");
+    let seed = bytes("text-checkpoint-seed.safetensors", |path| begun.checkpoint(path));
+    let loader = Loader {
+        name: "text_checkpoint",
+        inputs: 400,
+        file: "checkpoint.safetensors",
+        form: Form::Safetensors,
+        seeds: vec![seed],
+        beside: vec![],
+    };
+    loader.check(|folder| {
+        let mut trainer = trainer();
+        trainer.resume(folder.join("checkpoint.safetensors"))?;
+        trainer.fit(silent)?;
+        assert!(trainer.history().iter().map(|epoch| epoch.epoch).eq(1..=3), "other epochs than three");
+        trainer.history().iter().for_each(|epoch| rate(f64::from(epoch.accuracy)));
+        assert!(trainer.history().iter().all(|epoch| epoch.loss.is_finite()), "a loss that is not finite");
+        Ok(())
+    });
+}
+
+#[test]
+fn tuning_checkpoint() {
+    let lafter = begun();
+    let tuner = || lafter.finetuner().expect("a tuner");
+    let mut first = tuner();
+    first.fit_epoch(&pictures(), |_| {}).expect("an epoch");
+    let seed = bytes("checkpoint-seed.safetensors", |path| first.checkpoint(path));
+    let loader = Loader {
+        name: "tuning_checkpoint",
+        inputs: 200,
+        file: "checkpoint.safetensors",
+        form: Form::Safetensors,
+        seeds: vec![seed],
+        beside: vec![],
+    };
+    loader.check(|folder| {
+        let mut tuner = tuner();
+        tuner.resume(folder.join("checkpoint.safetensors"))?;
+        tuner.fit(&pictures(), |_| {})?;
+        assert!(tuner.history().iter().map(|epoch| epoch.epoch).eq(1..=2), "other epochs than two");
+        for epoch in tuner.history() {
+            [Some(epoch.agreement), Some(epoch.confidence), epoch.pseudo_label_accuracy, epoch.test_top1]
+                .into_iter()
+                .flatten()
+                .for_each(rate);
+            assert!(epoch.loss.is_finite() && epoch.steps == 2 && epoch.images == 6, "no epoch of six pictures");
+        }
+        Ok(())
+    });
+}
+
+/// Features from the cache are the features that are computed, to the last bit.
+#[test]
+fn text_cache() {
+    let sentences: Vec<String> = ["a house", "a fish", "a boat by the sea"].map(String::from).to_vec();
+    let right = embed::texts(clip(), &sentences, None, silent).expect("features").to_vec2::<f32>().expect("rows");
+    let folder = root().join("text-cache-seed");
+    let _ = std::fs::remove_dir_all(&folder);
+    embed::texts(clip(), &sentences, Some(&FeatureCache::new(&folder)), silent).expect("features");
+    let file = std::fs::read_dir(&folder).expect("a cache").flatten().next().expect("a file").path();
+    let (name, seed) = (file.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&file).expect("the cache"));
+    let loader = Loader { name: "text_cache", inputs: 300, file: &name, form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
+    loader.check(|folder| {
+        let found = embed::texts(clip(), &sentences, Some(&FeatureCache::new(folder)), silent)?.to_vec2::<f32>()?;
+        assert!(found == right, "other features than the text tower's");
+        Ok(())
+    });
+}
+
+/// A run that goes on ends with the numbers of one that was never stopped, or is refused.
+#[test]
+fn run_folder() {
+    let experiment = |out: &Path| {
+        let texts = TextSet::new(&pictures().classes()[..]).expect("classes").with_templates(&Templates::single());
+        let mut experiment = Experiment::new(clip().clone(), texts, pictures(), pictures());
+        (experiment.config.text.epochs, experiment.config.image.epochs) = (2, 0);
+        (experiment.out, experiment.resume) = (Some(out.into()), out.exists());
+        experiment
+    };
+    let folder = root().join("run-seed");
+    let _ = std::fs::remove_dir_all(&folder);
+    let right = experiment(&folder).run(silent).expect("a run").report.without_timing();
+    let right = serde_json::to_string(&(&right.zero_shot, &right.text_classifier)).expect("a report");
+    let file = |name: &'static str| (name, std::fs::read(folder.join(name)).expect("a file of the run"));
+    let (seed, beside) = (file("images.json").1, vec![file("text-checkpoint.safetensors")]);
+    Loader { name: "run_folder", inputs: 60, file: "images.json", form: Form::Json, seeds: vec![seed], beside }.check(|folder| {
+        let report = experiment(folder).run(silent)?.report;
+        let found = serde_json::to_string(&(&report.zero_shot, &report.text_classifier)).expect("a report");
+        assert!(found == right, "other numbers");
+        Ok(())
+    });
+}
+
+/// Rows of a pass that was stopped: taken up to the last bit, or computed again.
+#[test]
+fn partial_rows() {
+    let set = pictures();
+    let pass = |folder: Option<&Path>| {
+        let keep = folder.map(|folder| Keep::new(folder, "features", std::time::Duration::ZERO));
+        let pass = Pass { batch_size: 2, keep: keep.as_ref(), ..Pass::new(&set, clip(), "features") };
+        pass.run(silent, |pixels| clip().encode_image(pixels))?.rows.to_vec2::<f32>().map_err(Into::into)
+    };
+    let (right, folder) = (pass(None).expect("rows"), root().join("rows-seed"));
+    let _ = std::fs::remove_dir_all(&folder);
+    pass(Some(&folder)).expect("rows");
+    let seed = std::fs::read(folder.join("rows-000000.safetensors")).expect("the rows of the first batch");
+    let file = "rows-000000.safetensors";
+    Loader { name: "partial_rows", inputs: 200, file, form: Form::Safetensors, seeds: vec![seed], beside: vec![] }.check(|folder| {
+        let rows: Result<_> = pass(Some(folder));
+        assert!(rows? == right, "other rows than the tower's");
+        // the files of the later batches
+        (1..4).for_each(|n| drop(std::fs::remove_file(folder.join(format!("rows-{n:06}.safetensors")))));
+        Ok(())
+    });
+}
