@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 use serde_json::json;
 
 use crate::checkpoint::Autosave;
@@ -313,12 +313,18 @@ impl Experiment {
 
     /// The configuration as the report keeps it.
     pub(crate) fn settings(&self) -> serde_json::Value {
-        json!({
+        let mut settings = json!({
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
             "texts": self.texts.hash(),
             "text": as_written(&self.config.text), "image": as_written(&self.config.image),
-        })
+        });
+        // both classifiers of stage one use the CLIP as it was loaded, whatever stage two multiplies in
+        let loaded = (self.clip.dtype(), self.clip.precision());
+        if loaded != (DType::F32, Precision::F32) {
+            settings["loaded"] = json!({ "dtype": loaded.0.as_str(), "precision": loaded.1 });
+        }
+        settings
     }
 }
 

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use lafter::classify::{Head, TextClassifier};
 use lafter::clip::{Clip, ClipLoader, read_tensors, save_tensors};
+use lafter::data::Dataset;
+use lafter::data::scenes::{Domain, Scenes, class_names};
+use lafter::describe::{Templates, TextSet};
+use lafter::experiment::Experiment;
 use lafter::nn::Precision;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Tuned};
+use lafter::tune::{FinetuneConfig, Finetuner, Tuned, VisualPrompts};
 use lafter::{LaFTer, Preset};
 
 const CLASSES: [&str; 3] = ["fish", "house", "boat"];
@@ -100,10 +104,45 @@ fn what_is_missing_or_too_much_is_named() {
 
     let deep = FinetuneConfig { deep_prompts: true, ..FinetuneConfig::official() };
     let (clip, path, _) = tuned(folder.path(), deep, false);
-    let blocks = clip.config().vision.layers;
-    assert!(blocks > 2);
-    refused(&clip, &path, &["blocks", &blocks.to_string()], |tensors| drop(tensors.remove(&format!("prompts.{}", blocks - 1))));
-    refused(&clip, &path, &["prompts."], |tensors| drop(tensors.remove("prompts.1")));
+    assert_eq!(clip.config().vision.layers, 2);
+    refused(&clip, &path, &["visual prompts", "3 blocks", "all 2"], |tensors| {
+        drop(tensors.insert("prompts.2".into(), tensors["prompts.0"].clone()));
+    });
+    refused(&clip, &path, &["prompts.1", "no place"], |tensors| drop(tensors.remove("prompts.0")));
+    // what is left looks like shallow prompts, but the file says how many tensors it had
+    refused(&clip, &path, &["tensors"], |tensors| drop(tensors.remove("prompts.1")));
+}
+
+#[test]
+fn prompts_that_a_tower_would_pass_over_are_an_error() {
+    let clip = Clip::from_dir(MINI).unwrap();
+    let prompts = |shapes: &[usize]| VisualPrompts {
+        layers: shapes.iter().map(|n| Tensor::zeros((*n, clip.config().vision.width), DType::F32, &Device::Cpu).unwrap()).collect(),
+    };
+    let forward = |shapes: &[usize]| prompts(shapes).forward(clip.vision(), &view(&clip, 1)).map(drop);
+    for good in [&[][..], &[3][..], &[3, 3][..]] {
+        forward(good).unwrap();
+    }
+    for (bad, word) in [(&[3, 3, 3][..], "3 blocks"), (&[3, 2][..], "block 1")] {
+        let error = forward(bad).unwrap_err().to_string();
+        assert!(error.contains(word), "{error}");
+        assert!(prompts(bad).attention(clip.vision(), &view(&clip, 1), 0).is_err());
+    }
+}
+
+#[test]
+fn a_report_says_what_the_clip_was_loaded_in() {
+    let scenes = |count, seed| Dataset::new(Scenes::new(Domain::Target, count, seed));
+    for (precision, loaded) in [(Precision::F32, false), (Precision::Bf16, true)] {
+        let clip = ClipLoader::new("demo").precision(precision).load(lafter::progress::silent).unwrap();
+        let texts = TextSet::new(&class_names()).unwrap().with_templates(&Templates::clip_ensemble());
+        let mut experiment = Experiment::new(clip, texts, scenes(8, 1), scenes(8, 2));
+        experiment.config.text.epochs = 1;
+        experiment.config.image = FinetuneConfig { epochs: 1, batch_size: 4, prompts: 2, ..FinetuneConfig::official() };
+        let report = experiment.run(lafter::progress::silent).unwrap().report;
+        assert_eq!(report.precision, Some(Precision::F32), "the settings ask for f32");
+        assert_eq!(report.config.get("loaded").is_some(), loaded, "{}", report.config);
+    }
 }
 
 #[test]

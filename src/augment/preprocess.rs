@@ -157,7 +157,7 @@ impl Preprocess {
             ResizeTo::LongestEdge(size) => {
                 // in open_clip's order of operations (ResizeKeepRatio), so that halves round alike
                 let ratio = f64::from(width.max(height).max(1)) / f64::from(size);
-                let edge = |edge: u32| (f64::from(edge) / ratio).round_ties_even() as u32;
+                let edge = |edge: u32| ((f64::from(edge) / ratio).round_ties_even() as u32).max(1); // a hair is no black picture
                 (edge(width), edge(height))
             }
             ResizeTo::Exact { width, height } => (width, height),
@@ -190,6 +190,8 @@ mod tests {
         assert_eq!(image.dimensions(), (16, 16));
         let middle: Vec<u8> = (0..16).map(|y| image.get_pixel(8, y).0[0]).collect();
         assert_eq!(middle, [0, 0, 0, 0, 9, 9, 9, 9, 9, 9, 9, 9, 0, 0, 0, 0]);
+        let hair = weak.image(&RgbImage::from_pixel(4000, 1, image::Rgb([9, 9, 9])));
+        assert_eq!(hair.pixels().filter(|pixel| pixel.0 == [9; 3]).count(), 16);
     }
 
     #[test]

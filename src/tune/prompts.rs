@@ -26,7 +26,8 @@ use crate::rng::Rng;
 /// ```
 #[derive(Clone)]
 pub struct VisualPrompts {
-    /// One tensor `[prompts, width]` for shallow prompts, one per block for deep ones, none at all without prompts.
+    /// One tensor `[prompts, width]` for shallow prompts, one of the same shape per block for deep ones, none at all without
+    /// prompts.
     pub layers: Vec<Tensor>,
 }
 
@@ -79,6 +80,7 @@ impl VisualPrompts {
     /// # Errors
     /// Where pixels or prompts do not fit the tower.
     pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
+        self.check(tower)?;
         let mut x = self.insert(&tower.embed(pixels)?)?;
         let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
         for (i, block) in blocks.iter().enumerate() {
@@ -97,11 +99,28 @@ impl VisualPrompts {
         let Some(block) = tower.blocks.get(layer) else {
             candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", tower.blocks.len().saturating_sub(1));
         };
+        self.check(tower)?;
         let mut x = self.insert(&tower.embed(pixels)?)?;
         for (i, block) in tower.blocks[..layer].iter().enumerate() {
             x = block.forward(&self.renew(x, i)?)?;
         }
         AttentionMaps::new(block.attention_weights(&self.renew(x, layer)?)?, self.count())
+    }
+
+    /// Deep prompts are there for every block, in one shape: those that are not would be passed over, or kept too long.
+    fn check(&self, tower: &VisionTower) -> Result<()> {
+        let (layers, blocks) = (self.layers.len(), tower.blocks.len());
+        if layers > 1 && layers != blocks {
+            candle_core::bail!("visual prompts of {layers} blocks for a tower of {blocks}: give one tensor, or one per block");
+        }
+        match self.layers.iter().position(|layer| layer.dims() != self.layers[0].dims()) {
+            Some(odd) => candle_core::bail!(
+                "visual prompts of block {odd} have shape {:?}, of block 0 {:?}: give all one shape",
+                self.layers[odd].dims(),
+                self.layers[0].dims()
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Replaces the prompts before block `i` where they are deep.
