@@ -47,7 +47,11 @@ pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str)
     if found.is_empty() {
         let files: Vec<usize> = (0..names.len()).collect();
         let missing = missing_shards(names, &files, origin)?;
-        return Ok(Chosen { files, missing, ..Chosen::default() });
+        // "0000.parquet", "part-1.parquet" are plainly one set.
+        let stems: BTreeSet<String> = names.iter().map(|name| stem(name).chars().filter(|c| c.is_alphabetic()).collect()).collect();
+        let all: Vec<&str> = names.iter().map(String::as_str).collect();
+        let together = format!("{} files whose names tell no split are read as one set: {}", all.len(), list(&all));
+        return Ok(Chosen { files, missing, notices: if stems.len() > 1 { vec![together] } else { Vec::new() }, ..Chosen::default() });
     }
     // "cifar10_train" is the train split where no other is
     let by_word = |wanted: &str| {
@@ -89,10 +93,23 @@ fn notices(names: &[String], splits: &[Option<String>], files: &[usize]) -> Vec<
     if !contradicted.is_empty() {
         notices.push(format!("the file's name counts where its folder names another split: {}", list(&contradicted)));
     }
+    let folders: BTreeSet<String> = chosen().map(configuration).collect();
+    if folders.len() > 1 {
+        let folders: Vec<&str> = folders.iter().map(String::as_str).collect();
+        notices
+            .push(format!("files of several folders are read as one set: {} (configurations of a set are opened apart)", list(&folders)));
+    }
     if chosen().any(|name| name.split('/').any(|part| part.starts_with("partial-"))) {
         notices.push("only the first part of a large set: the hub's conversion (partial-…) stops there".to_string());
     }
     notices
+}
+
+/// The folders of a path that tell no split.
+fn configuration(name: &str) -> String {
+    let folders = name.rsplit_once('/').map_or("", |(folders, _)| folders);
+    let parts: Vec<&str> = folders.split('/').filter(|folder| words(folder).is_empty()).collect();
+    if parts.is_empty() || parts == [""] { ".".to_string() } else { parts.join("/") }
 }
 
 fn list(names: &[&str]) -> String {
@@ -124,11 +141,23 @@ fn stem(name: &str) -> &str {
     file.strip_suffix(".parquet").unwrap_or(file)
 }
 
-/// The splits that a name holds as words of their own, in their one spelling.
+/// The splits that a name holds as words of their own, in their one spelling. Capitals begin a word (`cifarTrain`), and "set" or
+/// "data" may follow (`testset`): beyond the hub's rules, but nobody means anything else by it.
 fn words(name: &str) -> Vec<String> {
+    let mut spaced = String::new();
+    let mut before = ' ';
+    for c in name.chars() {
+        if c.is_uppercase() && before.is_lowercase() {
+            spaced.push(' ');
+        }
+        spaced.push(if c.is_alphabetic() { c } else { ' ' });
+        before = c;
+    }
     let mut found: Vec<String> = Vec::new();
-    for word in name.split(|c: char| !c.is_alphabetic()).filter(|word| is_split_name(word)).map(canonical) {
-        if !found.contains(&word) {
+    for word in spaced.to_lowercase().split_whitespace() {
+        let bare = ["set", "data", "split", "images"].iter().find_map(|end| word.strip_suffix(end)).unwrap_or(word);
+        let word = canonical(bare);
+        if is_split_name(bare) && !found.contains(&word) {
             found.push(word);
         }
     }
@@ -208,6 +237,9 @@ mod tests {
             ("dev.parquet", Some("val")),
             ("train_val.parquet", Some("train_val")),
             ("pictures.parquet", None),
+            ("cifarTrain.parquet", Some("train")),
+            ("testset.parquet", Some("test")),
+            ("split=val/0.parquet", Some("val")),
             ("trainable.parquet", None),
             ("latest.parquet", None),
         ] {
@@ -238,6 +270,8 @@ mod tests {
         let all = names(&["a.parquet", "b.parquet"]);
         let chosen = choose_files(&all, Some("train"), "x").unwrap();
         assert_eq!((chosen.files, chosen.split, chosen.rule), (vec![0, 1], None, None));
+        assert!(chosen.notices[0].contains("a.parquet, b.parquet"));
+        assert!(choose_files(&names(&["0000.parquet", "0001.parquet"]), None, "x").unwrap().notices.is_empty());
     }
 
     #[test]
@@ -257,6 +291,8 @@ mod tests {
         assert!(partial.notices[0].contains("first part"));
         let odd = choose_files(&names(&["train/test_1.parquet", "train/a.parquet"]), Some("test"), "x").unwrap();
         assert!(odd.files == [0] && odd.notices[0].contains("train/test_1.parquet"));
+        let two = choose_files(&names(&["fine/test/0.parquet", "coarse/test/0.parquet"]), Some("test"), "x").unwrap();
+        assert!(two.notices[0].contains("coarse, fine"), "{:?}", two.notices);
         let hidden = choose_files(&names(&["test.parquet", "train.parquet", "dev.parquet"]), Some("test"), "d").unwrap();
         assert_eq!(hidden.instead(), "use a split that has labels: d:validation or d:train");
     }

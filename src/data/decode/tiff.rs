@@ -10,6 +10,7 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 const WIDTH: u16 = 256;
 const HEIGHT: u16 = 257;
 const BITS: u16 = 258;
+const COMPRESSION: u16 = 259;
 const PHOTOMETRIC: u16 = 262;
 const ORIENTATION: u16 = 274;
 const SAMPLES: u16 = 277;
@@ -23,15 +24,15 @@ pub(super) enum Plan {
     Palette { as_grey: Vec<u8>, colors: Vec<[u8; 3]> },
     /// Grey of 8 bits and further samples, alpha first among them.
     GreyAnd { samples: usize },
-    /// Samples that are no whole numbers: what is black and white in them is anybody's guess.
-    Float,
+    /// What would come out wrong, and why. Of floating-point samples nobody knows which are black and white.
+    Refused(&'static str),
 }
 
 /// `None` for what is no TIFF, or one that needs nothing special.
 pub(super) fn plan(bytes: &[u8]) -> Option<Plan> {
     let directory = Directory::of(bytes)?;
     if directory.value(SAMPLE_FORMAT).is_some_and(|(format, _)| format == 3) {
-        return Some(Plan::Float);
+        return Some(Plan::Refused("its samples are floating-point numbers"));
     }
     let (photometric, at) = directory.value(PHOTOMETRIC)?;
     let (bits, _) = directory.value(BITS)?;
@@ -44,6 +45,7 @@ pub(super) fn plan(bytes: &[u8]) -> Option<Plan> {
             as_grey.get_mut(at..at + 2)?.copy_from_slice(&directory.endian.bytes(1));
             Some(Plan::Palette { as_grey, colors })
         }
+        1 if samples >= 2 && matches!(directory.value(COMPRESSION), Some((6 | 7, _))) => Some(Plan::Refused("grey with alpha in JPEG")),
         1 if bits == 8 && samples >= 2 && chunky => Some(Plan::GreyAnd { samples: usize::from(samples) }),
         _ => None,
     }
@@ -67,7 +69,7 @@ impl Plan {
         let (bytes, colors, samples) = match &self {
             Self::Palette { as_grey, colors } => (as_grey.as_slice(), colors.clone(), 1),
             Self::GreyAnd { samples } => (bytes, (0..=255).map(|grey| [grey; 3]).collect(), *samples),
-            Self::Float => return Err("its samples are floating-point numbers".to_string()),
+            Self::Refused(why) => return Err((*why).to_string()),
         };
         let mut limits = Limits::default();
         limits.decoding_buffer_size = most_bytes;
@@ -77,6 +79,9 @@ impl Plan {
         let DecodingResult::U8(values) = decoder.read_image().map_err(line)? else {
             return Err("its samples are not of 8 bits".to_string());
         };
+        if values.len() as u64 != u64::from(width) * u64::from(height) * samples as u64 {
+            return Err("its pixels are not as many as its size says".to_string());
+        }
         let pixels = values.chunks_exact(samples).filter_map(|pixel| pixel.first());
         let pixels = pixels.flat_map(|value| colors.get(usize::from(*value)).copied().unwrap_or_default()).collect();
         RgbImage::from_raw(width, height, pixels).ok_or_else(|| "its pixels are fewer than its size says".to_string())

@@ -27,7 +27,7 @@ pub(super) struct Labels {
     rows: Vec<u32>,
     /// The texts in the order they came in; `None` as long as labels are numbers.
     texts: Option<HashMap<Box<str>, u32>>,
-    /// Rows that say -1, as the hub marks a hidden label.
+    /// Rows of the label column that say -1, as the hub marks a hidden label, or nothing.
     pub(super) hidden: usize,
 }
 
@@ -153,11 +153,7 @@ impl Labels {
         let (row, name) = (self.rows.len(), &leaf.name);
         let known = |labels: &Self| labels.rows.iter().any(|row| *row != UNKNOWN);
         let label = match value {
-            Value::Null => UNKNOWN,
-            Value::Index(-1) => {
-                self.hidden += 1;
-                UNKNOWN
-            }
+            Value::Null | Value::Index(-1) => UNKNOWN,
             Value::Index(value) if self.texts.is_none() => {
                 let limit = self.names.as_ref().map_or(MOST_CLASSES, |(names, _)| u32::try_from(names.len()).unwrap_or(UNKNOWN));
                 match u32::try_from(value).ok().filter(|index| *index < limit) {
@@ -182,6 +178,7 @@ impl Labels {
                 return Err(Error::Data(text));
             }
         };
+        self.hidden += usize::from(label == UNKNOWN);
         self.rows.push(label);
         Ok(())
     }
@@ -202,8 +199,11 @@ impl Labels {
     }
 
     /// Class names, the label of each row, and what is to be said. Numbers without names are named by their digits.
-    pub(super) fn finish(self, column: Option<&str>) -> (Vec<String>, Vec<u32>, Option<String>) {
-        let column = column.unwrap_or("label");
+    pub(super) fn finish(mut self) -> (Vec<String>, Vec<u32>, Option<String>) {
+        if let Some(numbers) = self.texts.as_ref().and_then(written_numbers) {
+            self.rows.iter_mut().for_each(|row| *row = numbers.get(*row as usize).copied().unwrap_or(UNKNOWN));
+            self.texts = None;
+        }
         if let Some(texts) = self.texts {
             let mut sorted: Vec<(Box<str>, u32)> = texts.into_iter().collect();
             sorted.sort_unstable();
@@ -222,13 +222,20 @@ impl Labels {
                 let notice = (!source.is_empty() && source != super::METADATA).then(|| format!("class names are taken from {source}"));
                 (names, self.rows, notice)
             }
-            (None, Some(highest)) => {
-                let notice = format!(
-                    "column \"{column}\" numbers its classes (0 to {highest}), and their names are found nowhere (not in the file's metadata, not in a README.md): give them with --classes"
-                );
-                ((0..=highest).map(|i| i.to_string()).collect(), self.rows, Some(notice))
-            }
+            // that they are no words is seen where the user's own list of names is known
+            (None, Some(highest)) => ((0..=highest).map(|i| i.to_string()).collect(), self.rows, None),
             (None, None) => (Vec::new(), self.rows, None),
         }
     }
+}
+
+/// The numbers that all texts write ("0", "12"), by the place that each text has now; `None` where one is no number, so that
+/// all are names.
+fn written_numbers(texts: &HashMap<Box<str>, u32>) -> Option<Vec<u32>> {
+    let mut numbers = vec![UNKNOWN; texts.len()];
+    for (text, place) in texts {
+        let number = text.parse::<u32>().ok().filter(|number| *number < MOST_CLASSES && number.to_string() == **text)?;
+        *numbers.get_mut(*place as usize)? = number;
+    }
+    Some(numbers)
 }

@@ -132,7 +132,13 @@ impl Layout {
                 layout.notice = Some(format!("labels are taken from column \"{}\" (--label-column takes another)", leaf.name));
                 layout.label = Some(leaf.clone());
             }
-            None => layout.unlabeled = Some(format!("no column is plainly the label: name one of these with --label-column: {columns}")),
+            None => {
+                let names: Vec<&str> = labels.iter().map(|leaf| leaf.name.as_str()).take(20).collect();
+                layout.unlabeled = Some(match names.join(", ") {
+                    names if names.is_empty() => "the file has no column that could hold labels".to_string(),
+                    names => format!("no column is plainly the label: name one of these with --label-column: {names}"),
+                });
+            }
         }
         Ok(layout)
     }
@@ -199,7 +205,10 @@ fn find_pictures(leaves: &[Leaf], features: &Value, shown: &str) -> Result<Pictu
     let columns = columns(leaves);
     let array =
         |leaf: &&Leaf| PICTURES.contains(&&*plain(&leaf.name)) || kind(features, &leaf.name).is_some_and(|kind| kind.starts_with("Array"));
-    if let Some(leaf) = leaves.iter().filter(|leaf| leaf.descr.max_rep_level() > 0 || leaf.kind != Physical::BYTE_ARRAY).find(array) {
+    let lists = || leaves.iter().find(|leaf| leaf.descr.max_rep_level() > 0 && leaf.kind != Physical::BYTE_ARRAY);
+    if let Some(leaf) =
+        leaves.iter().filter(|leaf| leaf.descr.max_rep_level() > 0 || leaf.kind != Physical::BYTE_ARRAY).find(array).or_else(lists)
+    {
         let what = match leaf.kind {
             Physical::BYTE_ARRAY if leaf.descr.max_rep_level() > 0 => "lists of pictures: one a row can be read",
             _ if leaf.descr.max_rep_level() > 0 => {

@@ -12,9 +12,11 @@ mod store;
 
 use std::path::{Component, Path, PathBuf};
 
+use base64::Engine;
 use image::RgbImage;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{ParquetMetaData, ParquetMetaDataReader};
+use parquet::file::reader::{ChunkReader, Length};
 use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
@@ -28,7 +30,7 @@ use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
 use crate::data::source::ImageSource;
 use crate::data::split_files::Chosen;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::progress::check_interrupt;
 
 /// Where class names come from if nothing need be said about it.
@@ -68,14 +70,17 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
         return Err(Error::Data(format!("{origin}: the Parquet files hold no rows: fetch them again, or name another split")));
     }
     if nulls > 0 {
-        findings.notices.push(format!("{nulls} of {} rows hold no picture (null)", labels.len()));
+        let by_path = sources.iter().any(|source: &Source| source.pictures.path.is_some());
+        let what = if by_path { "no picture's bytes: the files that their paths name are read" } else { "no picture (null)" };
+        findings.notices.push(format!("{nulls} of {} rows hold {what}", labels.len()));
     }
     let hidden = labels.hidden;
-    let (classes, labels, notice) = labels.finish(column.as_deref());
+    let (classes, labels, notice) = labels.finish();
     findings.notices.extend(notice);
     if hidden > 0 {
         let (all, column) = (labels.len(), column.as_deref().unwrap_or("label"));
-        let text = format!("{hidden} of {all} labels in column \"{column}\" are -1, as the hub marks hidden labels: {}", chosen.instead());
+        let text =
+            format!("{hidden} of {all} labels in column \"{column}\" are -1 or null, as the hub marks hidden ones: {}", chosen.instead());
         findings.unlabeled = Some(text);
     }
     let store = Store::new(sources, options.memory_limit);
@@ -122,7 +127,7 @@ fn open_file(path: &Path, label_column: Option<&str>) -> Result<Opened> {
 /// The footer, with each part that it points to inside the file.
 fn footer(path: &Path) -> Result<ParquetMetaData> {
     let file = ReadAt::open(path).map_err(|e| Error::io(path, e))?;
-    let size = parquet::file::reader::Length::len(&file);
+    let size = file.len();
     let meta = caught(|| {
         let meta = ParquetMetaDataReader::new().parse_and_finish(&file)?;
         for group in meta.row_groups() {
@@ -137,7 +142,15 @@ fn footer(path: &Path) -> Result<ParquetMetaData> {
         }
         Ok(meta)
     });
-    meta.map_err(|fault| broken(path, &fault))
+    meta.map_err(|fault| match file.get_bytes(0, size.min(24) as usize) {
+        Ok(head) if head.starts_with(b"version https://git-lfs") => {
+            let shown = path.display();
+            Error::Data(format!(
+                "{shown}: is not the file but Git LFS's note of it: run git lfs pull there, or name the set as hf:owner/name"
+            ))
+        }
+        _ => broken(path, &fault),
+    })
 }
 
 fn features(meta: &ParquetMetaData) -> Value {
@@ -178,9 +191,9 @@ fn read_labels(source: &Source, layout: &Layout, labels: &mut Labels) -> Result<
     Ok(())
 }
 
-/// Rows without bytes, as far as the footer counts them; pictures by path have none by design.
+/// Rows without bytes, as far as the footer counts them.
 fn null_pictures(meta: &ParquetMetaData, layout: &Layout) -> u64 {
-    let (Some(bytes), None) = (&layout.pictures.bytes, &layout.pictures.path) else { return 0 };
+    let Some(bytes) = &layout.pictures.bytes else { return 0 };
     let counts = meta.row_groups().iter().filter_map(|group| group.column(bytes.index).statistics().and_then(Statistics::null_count_opt));
     counts.sum()
 }
@@ -194,6 +207,9 @@ impl Parquet {
             && let Some(value) = self.store.get(0, Part::Path).map_err(fault)?
         {
             let path = String::from_utf8_lossy(value.data()).into_owned();
+            if from_base64(&path).is_some() {
+                return Ok(());
+            }
             if beside(&source.path, &path).is_none_or(|file| !file.is_file()) {
                 let (shown, name) = (source.path.display(), &source.pictures.name);
                 let remedy = "put the files there, or store the pictures' bytes";
@@ -221,8 +237,14 @@ fn beside(file: &Path, path: &str) -> Option<PathBuf> {
     found.iter().find(|path| path.is_file()).or(found.first()).cloned()
 }
 
-fn cut(text: &str) -> String {
-    if text.chars().count() > 40 { format!("{}…", text.chars().take(40).collect::<String>()) } else { text.to_string() }
+/// A picture written as a text: `data:image/png;base64,…`, or what follows the comma alone.
+fn from_base64(text: &str) -> Option<Vec<u8>> {
+    let text = text.strip_prefix("data:").and_then(|text| text.split_once(";base64,")).map_or(text, |(_, text)| text).trim();
+    if text.len() < 64 {
+        return None; // a path
+    }
+    let bytes = base64::engine::general_purpose::STANDARD.decode(text).ok()?;
+    image::guess_format(&bytes).is_ok().then_some(bytes)
 }
 
 impl ImageSource for Parquet {
@@ -254,6 +276,9 @@ impl ImageSource for Parquet {
             return Err(Error::Image(format!("{}: holds no bytes for this picture", self.name(i))));
         };
         let path = String::from_utf8_lossy(path.data()).into_owned();
+        if let Some(bytes) = from_base64(&path) {
+            return decode(&bytes, &self.name(i));
+        }
         let file = self.store.place(i).and_then(|(source, _)| beside(&source.path, &path)).filter(|file| file.is_file());
         match file {
             Some(file) => decode_file(file),
@@ -263,6 +288,10 @@ impl ImageSource for Parquet {
 
     fn origin(&self) -> String {
         self.origin.clone()
+    }
+
+    fn stamp(&self, i: usize) -> u64 {
+        self.store.stamp(i)
     }
 
     fn findings(&self) -> Findings {

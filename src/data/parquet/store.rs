@@ -45,6 +45,8 @@ pub(super) enum Part {
 /// asked for last; reading is thread-safe, and two threads that need one page read it once.
 pub(super) struct Store {
     sources: Vec<Source>,
+    /// First row of each file.
+    firsts: Vec<usize>,
     groups: Vec<Group>,
     rows: usize,
     pages: Mutex<Pages>,
@@ -72,15 +74,16 @@ struct Pages {
 impl Store {
     /// `limit`: bytes of pages that stay in memory.
     pub(super) fn new(sources: Vec<Source>, limit: usize) -> Self {
-        let (mut groups, mut rows) = (Vec::new(), 0);
+        let (mut firsts, mut groups, mut rows) = (Vec::new(), Vec::new(), 0);
         for (at, source) in sources.iter().enumerate() {
+            firsts.push(rows);
             for (index, group) in source.meta.row_groups().iter().enumerate() {
                 let count = usize::try_from(group.num_rows()).unwrap_or(0);
                 groups.push(Group { source: at, index, first: rows, rows: count, starts: Default::default() });
                 rows += count;
             }
         }
-        Self { sources, groups, rows, pages: Mutex::new(Pages { kept: HashMap::new(), bytes: 0, clock: 0, limit }) }
+        Self { sources, firsts, groups, rows, pages: Mutex::new(Pages { kept: HashMap::new(), bytes: 0, clock: 0, limit }) }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -89,9 +92,17 @@ impl Store {
 
     /// The file of a row, and the row's place in it.
     pub(super) fn place(&self, row: usize) -> Option<(&Source, usize)> {
-        let group = self.groups.get(self.group_of(row)?)?;
-        let first = self.groups.iter().find(|other| other.source == group.source)?.first;
-        Some((self.sources.get(group.source)?, row - first))
+        let source = self.groups.get(self.group_of(row)?)?.source;
+        Some((self.sources.get(source)?, row - self.firsts.get(source)?))
+    }
+
+    /// Another number once the pictures of the row's group take other room in the file: nothing is read for it.
+    pub(super) fn stamp(&self, row: usize) -> u64 {
+        let Some(group) = self.group_of(row).and_then(|at| self.groups.get(at)) else { return 0 };
+        let Some(source) = self.sources.get(group.source) else { return 0 };
+        let leaf = source.pictures.bytes.as_ref().or(source.pictures.path.as_ref());
+        let (start, len) = leaf.map_or((0, 0), |leaf| source.meta.row_group(group.index).column(leaf.index).byte_range());
+        start.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ len.rotate_left(32) ^ (row - group.first) as u64
     }
 
     fn group_of(&self, row: usize) -> Option<usize> {
@@ -223,4 +234,50 @@ fn read_page(source: &Source, group: &Group, leaf: &Leaf, start: usize, end: usi
         rows.extend((0..read).map(|row| if max == 0 || levels.get(row) == Some(&max) { values.next() } else { None }));
     }
     Ok(rows)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+
+    use parquet::column::writer::ColumnWriter;
+    use parquet::file::metadata::ParquetMetaDataReader;
+    use parquet::file::properties::WriterProperties;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use super::*;
+
+    #[test]
+    fn memory_stays_at_its_limit_whatever_the_order() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let schema = Arc::new(parse_message_type("message m { required binary image; }").unwrap());
+        let properties = WriterProperties::builder().set_data_page_size_limit(1000).set_write_batch_size(2).set_dictionary_enabled(false);
+        let mut writer = SerializedFileWriter::new(File::create(file.path()).unwrap(), schema, Arc::new(properties.build())).unwrap();
+        for part in 0..4u8 {
+            let mut group = writer.next_row_group().unwrap();
+            let mut column = group.next_column().unwrap().unwrap();
+            let values: Vec<ByteArray> = (0..50u8).map(|row| vec![part * 50 + row; 300].into()).collect();
+            let ColumnWriter::ByteArrayColumnWriter(typed) = column.untyped() else { panic!("not bytes") };
+            typed.write_batch(&values, None, None).unwrap();
+            column.close().unwrap();
+            group.close().unwrap();
+        }
+        writer.close().unwrap();
+        for limit in [1, 5000, 1 << 20] {
+            let meta = ParquetMetaDataReader::new().parse_and_finish(&File::open(file.path()).unwrap()).unwrap();
+            let descr = meta.file_metadata().schema_descr().column(0);
+            let leaf = Leaf { index: 0, name: "image".into(), kind: descr.physical_type(), descr };
+            let pictures = Pictures { name: "image".into(), bytes: Some(leaf), path: None };
+            let store = Store::new(vec![Source { path: file.path().to_path_buf(), meta, pictures }], limit);
+            for i in 0..400 {
+                let row = i * 77 % 200;
+                assert_eq!(store.get(row, Part::Bytes).unwrap().unwrap().data(), [row as u8; 300]);
+                // at most one page more than the limit: the one that is in use
+                assert!(store.in_memory() <= limit + 2000, "{} of {limit}", store.in_memory());
+            }
+            assert_eq!((store.place(123).unwrap().1, store.len()), (123, 200));
+            assert!(store.get(200, Part::Bytes).unwrap().is_none() && store.get(0, Part::Path).unwrap().is_none());
+        }
+    }
 }
