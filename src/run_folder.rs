@@ -47,8 +47,8 @@ impl Images {
 }
 
 impl RunFolder {
-    /// Makes the folder where it lacks. To resume, it must hold a run on the same images; otherwise what an earlier run left
-    /// is set aside first, lest a later `--resume` take it for this run's.
+    /// Makes the folder if it is missing. To resume, it must hold a run on the same images; otherwise what an earlier run left is set
+    /// aside first, so that a later `--resume` does not take it for this run's.
     pub fn open(path: &Path, resume: bool, train: &Dataset, test: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         if resume && !path.exists() {
             return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
@@ -163,13 +163,13 @@ impl RunFolder {
     }
 }
 
-/// True where a folder holds a run that did something and has no report yet.
+/// True if a folder holds a run that did something and has no report yet.
 fn unfinished(folder: &Path) -> bool {
     let holds = |name: &str| folder.join(name).exists();
     !holds(REPORT) && [FEATURES, TEXT_CHECKPOINT, CHECKPOINT].into_iter().any(holds)
 }
 
-/// Locks the folder itself, so that no file is left behind. Where a system cannot lock a folder, nothing is locked.
+/// Locks the folder itself, so that no file is left behind. If a system cannot lock a folder, nothing is locked.
 fn lock(path: &Path) -> Result<Option<File>> {
     let Ok(folder) = File::open(path) else { return Ok(None) };
     match folder.try_lock() {
@@ -213,7 +213,7 @@ mod tests {
         std::fs::read_to_string(path.join(name)).unwrap_or_default()
     }
 
-    /// Begins a run on as many pictures that leaves a checkpoint, and a report where it ends; gives the notices.
+    /// Begins a run on as many pictures that leaves a checkpoint, and a report if it ends; gives the notices.
     fn begin(path: &Path, name: &str, ends: bool) -> Vec<String> {
         let mut notices = Vec::new();
         let mut note = |event: &Event| {

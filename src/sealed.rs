@@ -25,7 +25,7 @@ pub(crate) type Read = (HashMap<String, Tensor>, HashMap<String, String>);
 /// Reads what [`save`] wrote.
 ///
 /// # Errors
-/// [`Error::Data`] where the checksum is missing or another; those of [`read_tensors`].
+/// [`Error::Data`] if the checksum is missing or does not fit; those of [`read_tensors`].
 pub(crate) fn read(path: &Path) -> Result<Read> {
     let (tensors, mut metadata) = read_tensors(path, &Device::Cpu)?;
     let wrong = |what: &str| Error::Data(format!("{}: {what}: remove the file", path.display()));

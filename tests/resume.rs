@@ -100,8 +100,10 @@ fn command(data: &Path, args: &[&str]) -> Command {
 /// Whether rows of a pass are on disk, below `folder`.
 #[cfg(unix)]
 fn kept(folder: &Path) -> bool {
-    let entries = || std::fs::read_dir(folder).into_iter().flatten().flatten();
-    entries().any(|entry| entry.file_name().to_string_lossy().starts_with("rows-") || (entry.path().is_dir() && kept(&entry.path())))
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        name.starts_with("rows-") || name.starts_with("text-") || (entry.path().is_dir() && kept(&entry.path()))
+    })
 }
 
 /// Sends `signal` as soon as rows are kept; gives the status and what was said. Tried again where the command was faster.
@@ -189,6 +191,18 @@ fn commands_that_were_stopped_go_on_when_they_are_repeated_and_give_the_same() {
         assert!(std::fs::read(data.join(out)).unwrap() == std::fs::read(data.join("whole")).unwrap(), "{out}: other features");
         assert!(!partial.exists());
     }
+    // texts
+    let lines: String = (0..3000).map(|i| format!("a picture of {} and {} more {}\n", i % 977, i, "things ".repeat(i % 5))).collect();
+    std::fs::write(data.join("texts.txt"), lines).unwrap();
+    let texts = |out: &str| format!("embed --model demo --texts texts.txt --out {out} --checkpoint-every 0");
+    assert!(command(data, &texts("texts").split(' ').collect::<Vec<_>>()).status().unwrap().success());
+    let line = texts("texts-stopped");
+    let args: Vec<&str> = line.split(' ').collect();
+    let (code, said) = stopped(data, &args, &data.join("texts-stopped.partial"), libc::SIGTERM);
+    assert!(code == Some(143) && said.contains("repeat the command to go on"), "{said}");
+    assert!(command(data, &args).status().unwrap().success());
+    assert!(std::fs::read(data.join("texts")).unwrap() == std::fs::read(data.join("texts-stopped")).unwrap(), "other features");
+    assert!(!data.join("texts-stopped.partial").exists());
     // rows of other pictures are not taken up
     let line = embed("other");
     let args: Vec<&str> = line.split(' ').collect();
@@ -239,4 +253,26 @@ fn nothing_to_resume_is_one_line_with_the_remedy() {
     let message = String::from_utf8_lossy(&run.stderr);
     assert_eq!(run.status.code(), Some(2), "{message}");
     assert!(message.contains("no run to resume") && message.contains("--out"), "{message}");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_disk_that_is_full_says_that_resume_goes_on_and_it_does() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    write_pictures(&data.join("train"), 24, 1);
+    write_pictures(&data.join("test"), 24, 2);
+    let run = "run --model demo --train train --test test --text-epochs 3 --epochs 1 --batch-size 8 --prompts 2 --checkpoint-every 0 --out";
+    assert!(command(data, &format!("{run} whole").split(' ').collect::<Vec<_>>()).status().unwrap().success());
+    // a file larger than the limit fails as on a full disk; the cache is warm
+    let line = format!("ulimit -f 16; exec '{}' {run} full", env!("CARGO_BIN_EXE_lafter"));
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &line]).current_dir(data).env("XDG_CACHE_HOME", data.join("xdg"));
+    let full = limited.output().unwrap();
+    let said = String::from_utf8_lossy(&full.stderr);
+    assert_eq!(full.status.code(), Some(1), "{said}");
+    assert!(said.lines().last().is_some_and(|line| line.contains("--resume goes on")), "{said}");
+    let resumed = command(data, &format!("{run} full --resume").split(' ').collect::<Vec<_>>()).output().unwrap();
+    assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
+    assert!(results(data, "full") == results(data, "whole"), "it ends otherwise");
 }

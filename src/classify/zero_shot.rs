@@ -47,9 +47,10 @@ impl ZeroShotClassifier {
         }
         let unit = normalise(&features.to_dtype(DType::F32)?)?;
         let classes = labels.iter().max().map_or(0, |max| max + 1);
+        let mut members = vec![Vec::new(); classes];
+        labels.iter().zip(0u32..).for_each(|(class, text)| members[*class].push(text));
         let mut rows = Vec::with_capacity(classes);
-        for class in 0..classes {
-            let members: Vec<u32> = (0..n as u32).filter(|i| labels[*i as usize] == class).collect();
+        for (class, members) in members.into_iter().enumerate() {
             if members.is_empty() {
                 return Err(Error::Text(format!("class {class} has no text: give each class at least one")));
             }

@@ -182,7 +182,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         (Some(spec), _) => {
             let dataset = data::open_with(spec, &OpenOptions { labeled: false, ..args.split.options(None) }, |event| bars.show(event))?;
             check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
-            let keep = keep::beside(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
+            let keep = keep::next_to(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
             let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };
             let outputs = pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)).map_err(keep::go_on)?;
             if let Some((name, reason)) = outputs.skipped.first() {
@@ -198,7 +198,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
             if lines.is_empty() {
                 return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
-            let cache = keep::texts_beside(&args.keep, &args.out);
+            let cache = keep::texts_next_to(&args.keep, &args.out);
             embedding::texts(&clip, &lines, Some(&cache), |event| bars.show(event)).map_err(keep::go_on)?
         }
         (None, None) => return Err(Error::Usage("embed needs --images DATA or --texts FILE".into())),
@@ -211,8 +211,8 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let metadata =
         HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
-    keep::beside(&args.keep, &args.out, "").remove();
-    keep::texts_beside(&args.keep, &args.out).remove(&clip);
+    keep::next_to(&args.keep, &args.out, "").remove();
+    keep::texts_next_to(&args.keep, &args.out).remove(&clip);
     if common.json {
         print(&json!({ "features": shape, "file": shown(&args.out) }));
     } else {

@@ -1,4 +1,4 @@
-//! What a stopped command has done, kept until the same command goes on: beside its output, or in the cache folder.
+//! What a stopped command has done, kept until the same command goes on: next to its output, or in the cache folder.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -20,12 +20,12 @@ pub fn in_cache(args: &KeepArgs, decisive: &str) -> Option<Keep> {
 }
 
 /// Rows of a command that writes `out`: in the folder `out`.partial.
-pub fn beside(args: &KeepArgs, out: &Path, decisive: &str) -> Keep {
+pub fn next_to(args: &KeepArgs, out: &Path, decisive: &str) -> Keep {
     Keep::new(partial(out), decisive, every(args))
 }
 
 /// Text features of a command that writes `out`: in the same folder.
-pub fn texts_beside(args: &KeepArgs, out: &Path) -> FeatureCache {
+pub fn texts_next_to(args: &KeepArgs, out: &Path) -> FeatureCache {
     FeatureCache::new(partial(out)).every(every(args))
 }
 

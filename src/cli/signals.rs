@@ -38,7 +38,7 @@ const INTERRUPT: i32 = libc::SIGINT;
 #[cfg(not(unix))]
 const INTERRUPT: i32 = 2;
 
-/// Waits for signals in a thread of its own; call it before any other thread is started, for threads inherit what is blocked.
+/// Waits for signals in a thread of its own; call it before any other thread is started, because threads inherit what is blocked.
 #[cfg(unix)]
 pub fn watch() {
     let mut wanted = vec![libc::SIGINT, libc::SIGTERM];

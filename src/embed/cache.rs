@@ -38,7 +38,7 @@ impl FeatureCache {
         Self { every, ..self }
     }
 
-    /// Removes the file of this CLIP, and the folder where nothing else lies in it.
+    /// Removes the file of this CLIP, and the folder if nothing else lies in it.
     pub fn remove(&self, clip: &Clip) {
         let _ = std::fs::remove_file(self.file(clip));
         let _ = std::fs::remove_dir(&self.directory);
@@ -51,7 +51,7 @@ impl FeatureCache {
         self.directory.join(format!("text-{}.safetensors", short_hash(tower.to_string().as_bytes())))
     }
 
-    /// What is known, and what is wrong with the file: no error, for the features are computed again and the file is replaced.
+    /// What is known, and what is wrong with the file: no error, because the features are computed again and the file is replaced.
     /// Rows that are not finite count as unknown.
     pub(super) fn read(&self, clip: &Clip) -> (Known, Option<String>) {
         let path = self.file(clip);

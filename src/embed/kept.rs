@@ -108,7 +108,7 @@ struct Saved {
     batches: usize,
 }
 
-/// What a file says beside its rows.
+/// What a file says next to its rows.
 #[derive(Serialize, Deserialize)]
 struct Header {
     what: String,
@@ -139,7 +139,7 @@ impl Kept {
         Some(self.keep.as_ref()?.folder.join(format!("rows-{number:06}.safetensors")))
     }
 
-    /// One more file, where it goes on from those before.
+    /// One more file, if it goes on from those before.
     fn read_next(&mut self) -> Option<()> {
         let path = self.file(self.saved.files)?;
         let (mut tensors, metadata) = path.exists().then(|| sealed::read(&path).ok())??;
@@ -158,7 +158,7 @@ impl Kept {
     /// The rows so far, by the picture that each belongs to.
     ///
     /// # Errors
-    /// Where rows of different widths were added.
+    /// If rows of different widths were added (Candle's).
     pub fn known(&self) -> Result<HashMap<usize, Vec<f32>>> {
         if self.rows.is_empty() {
             return Ok(HashMap::new());
@@ -166,7 +166,7 @@ impl Kept {
         Ok(self.indices.iter().copied().zip(Tensor::cat(&self.rows, 0)?.to_vec2()?).collect())
     }
 
-    /// True where rows are kept.
+    /// True if rows are kept.
     pub fn keeps(&self) -> bool {
         self.keep.is_some()
     }
@@ -196,7 +196,7 @@ impl Kept {
     /// Saves what is new. After a failure nothing more is kept: the pass itself needs no file.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub fn save(&mut self, seconds: f64) -> Result<()> {
         let Saved { files, rows, indices, batches } = self.saved;
         let (Some(keep), Some(path), true) = (&self.keep, self.file(files), self.indices.len() > indices) else { return Ok(()) };

@@ -41,7 +41,7 @@ impl<'a> Pass<'a> {
     /// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
     ///
     /// # Errors
-    /// [`Error::Data`] where more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the
+    /// [`Error::Data`] if more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the
     /// errors of `f`.
     pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Outputs> {
         let Self { dataset, preprocess, device, batch_size, stage, keep } = *self;
@@ -95,6 +95,6 @@ impl<'a> Pass<'a> {
 /// Rows that cannot be kept are no reason to stop.
 fn keep_or_say(saved: Result<()>, events: &mut impl FnMut(&Event)) {
     if let Err(error) = saved {
-        events(&Event::Notice(format!("a stop would lose what is done, for it cannot be kept: {error}")));
+        events(&Event::Notice(format!("a stop would lose what is done, because it cannot be saved: {error}")));
     }
 }

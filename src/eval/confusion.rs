@@ -95,7 +95,7 @@ impl From<Confusion> for Form {
 }
 
 impl Form {
-    /// Reads it back; `None` where it does not fit so many classes and images.
+    /// Reads it back; `None` if it does not fit so many classes and images.
     pub fn read(self, classes: usize, images: usize) -> Option<Confusion> {
         let mut confusion = Confusion::new(classes);
         match self {

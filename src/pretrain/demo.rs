@@ -19,6 +19,7 @@ use crate::clip::{ClipConfig, EndOfText, TextConfig, VisionConfig, save_tensors}
 use crate::data::ImageSource;
 use crate::data::scenes::{CLASSES, DESCRIPTIONS, Domain, Scenes, captions};
 use crate::error::{Error, Result};
+use crate::eval::as_written;
 use crate::files::save_atomically;
 use crate::nn::{Activation, Schedule};
 use crate::progress::{self, Event};
@@ -278,7 +279,7 @@ fn preprocessor(side: usize) -> Value {
         "do_resize": true, "size": {"shortest_edge": side}, "resample": 3,
         "do_center_crop": true, "crop_size": {"height": side, "width": side},
         "do_convert_rgb": true, "do_rescale": true, "rescale_factor": 1.0 / 255.0,
-        "do_normalize": true, "image_mean": CLIP_MEAN, "image_std": CLIP_STD,
+        "do_normalize": true, "image_mean": as_written(&CLIP_MEAN), "image_std": as_written(&CLIP_STD),
     })
 }
 
