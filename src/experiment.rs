@@ -240,7 +240,7 @@ impl Experiment {
     }
 
     fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
-        Keep::new(folder.file(name), &Keep::decisive(&self.clip, &self.test, function), self.checkpoint_every)
+        Keep::new(folder.file(name), &Keep::decisive_on(&self.clip, folder.test_images(), function), self.checkpoint_every)
     }
 
     fn evaluate(&self, features: &Outputs, logits: Tensor) -> Result<Evaluation> {

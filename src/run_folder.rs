@@ -90,6 +90,11 @@ impl RunFolder {
         Ok(changes)
     }
 
+    /// The hash of the test images, as the run was begun on them.
+    pub fn test_images(&self) -> &str {
+        &self.images.test
+    }
+
     /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)

@@ -51,9 +51,14 @@ impl Keep {
     /// What decides the rows of a vision tower's pass over `dataset`: model, arithmetic, weak view, pictures, and `function`,
     /// what is made of the pixels.
     pub fn decisive(clip: &Clip, dataset: &Dataset, function: &str) -> String {
+        Self::decisive_on(clip, &dataset.fingerprint(), function)
+    }
+
+    /// [`decisive`](Self::decisive) of pictures whose hash is known.
+    pub(crate) fn decisive_on(clip: &Clip, pictures: &str, function: &str) -> String {
         let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
         let arithmetic = format!("{:?} {:?} {:?} tf32 {tf32}", clip.device().location(), clip.dtype(), clip.precision());
-        json!([clip.weights_hash(), clip.config(), arithmetic, clip.preprocess(), dataset.fingerprint(), function]).to_string()
+        json!([clip.weights_hash(), clip.config(), arithmetic, clip.preprocess(), pictures, function]).to_string()
     }
 
     /// A hash of tensors: names a function by its weights.
