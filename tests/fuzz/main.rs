@@ -48,8 +48,8 @@ struct Loader<'a> {
 const SECONDS: f64 = 5.0;
 /// After so long an input does not come back.
 const HANGS: Duration = Duration::from_secs(60);
-/// Characters of a message, without the folder's path.
-const MESSAGE: usize = 700;
+/// Characters of a message, without the folder's path: what `Error` cuts it to.
+const MESSAGE: usize = 1601;
 
 impl Loader<'_> {
     /// Gives every input to `read`, which gets the folder: it passes on the loader's error, and panics where what was accepted
