@@ -25,7 +25,7 @@ fn message<T: std::fmt::Debug>(result: lafter::Result<T>, parts: &[&str]) {
 
 fn noted(found: &Findings, words: &[&str]) {
     let said = |word: &&str| found.notices.iter().any(|notice| notice.contains(*word));
-    assert!(words.iter().all(|word| said(word)), "{words:?}: {found:?}");
+    assert!(words.iter().all(said), "{words:?}: {found:?}");
 }
 
 fn picture(path: PathBuf) {

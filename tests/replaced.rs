@@ -93,7 +93,8 @@ fn every_field_of_a_packed_tower_takes_effect() {
     let side = tower.config().image_size;
     let pixels = normal((2, 3, side, side), 2);
     let before = tower.forward(&pixels).unwrap();
-    let changes: [(&str, fn(&mut VisionTower)); 4] = [
+    type Change = (&'static str, fn(&mut VisionTower));
+    let changes: [Change; 4] = [
         ("patches", |t| t.patch_embedding = (&t.patch_embedding * 1.5).unwrap()),
         ("projection", |t| t.projection = other(&t.projection)),
         ("class", |t| t.class_embedding = (&t.class_embedding * 3.0).unwrap()),

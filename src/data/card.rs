@@ -12,9 +12,14 @@ const MOST_BYTES: u64 = 8 << 20;
 /// Names of the hub's class labels, by configuration.
 pub(crate) struct Card {
     path: PathBuf,
-    /// Configuration and, of each column that has class names, the names.
-    configurations: Vec<(Option<String>, Vec<(String, Vec<String>)>)>,
+    configurations: Vec<Configuration>,
 }
+
+/// The name of a configuration, and its columns that have class names.
+type Configuration = (Option<String>, Vec<Column>);
+
+/// The name of a column, and the names of its classes.
+type Column = (String, Vec<String>);
 
 impl Card {
     /// The card of a Parquet file: in its folder or one of the two above (`data/`, `configuration/train/`).
@@ -37,7 +42,7 @@ impl Card {
 
     /// The class names of a column. Where configurations differ in them, the one counts that the file's path names.
     pub(crate) fn names(&self, column: &str, file: &Path) -> Option<Vec<String>> {
-        let of = |columns: &'_ Vec<(String, Vec<String>)>| columns.iter().find(|(name, _)| name == column).map(|(_, names)| names.clone());
+        let of = |columns: &[Column]| columns.iter().find(|(name, _)| name == column).map(|(_, names)| names.clone());
         let found: Vec<(&Option<String>, Vec<String>)> =
             self.configurations.iter().filter_map(|(name, columns)| Some((name, of(columns)?))).collect();
         let (_, first) = found.first()?;
@@ -57,7 +62,7 @@ fn front_matter(text: &str) -> Option<Value> {
 }
 
 /// One configuration, a list of them, or a map by name (`dataset_infos.json`).
-fn configurations(info: &Value) -> Vec<(Option<String>, Vec<(String, Vec<String>)>)> {
+fn configurations(info: &Value) -> Vec<Configuration> {
     let name = |info: &Value| info.get("config_name").and_then(Value::as_str).map(str::to_string);
     let one = |name: Option<String>, info: &Value| (name, info.get("features").map(columns).unwrap_or_default());
     let all = match info {
@@ -69,7 +74,7 @@ fn configurations(info: &Value) -> Vec<(Option<String>, Vec<(String, Vec<String>
 }
 
 /// The class names of every column that has some, in the forms of the card (a list) and of `dataset_infos.json` (a map).
-fn columns(features: &Value) -> Vec<(String, Vec<String>)> {
+fn columns(features: &Value) -> Vec<Column> {
     let names = |feature: &Value| {
         let label = feature.pointer("/dtype/class_label").unwrap_or(feature);
         list(label.get("names")?)

@@ -38,7 +38,7 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
         return Ok(Dataset::new(cifar::open(path, split)?));
     }
     let listing = folder::list(path)?;
-    if listing.others.iter().any(is_parquet) {
+    if listing.others.iter().any(|file| is_parquet(file)) {
         return open_parquet_split(&listing.others, path, split, options);
     }
     if let Some(files) = metadata::open(path, &listing, split, options.label_column.as_deref(), found)? {
@@ -302,7 +302,7 @@ pub(crate) fn is_archive(path: &Path) -> bool {
     matches!(ending(path).as_str(), "zip" | "tar" | "gz" | "tgz" | "bz2" | "xz" | "zst" | "7z" | "rar")
 }
 
-fn is_parquet(path: &PathBuf) -> bool {
+fn is_parquet(path: &Path) -> bool {
     ending(path) == "parquet"
 }
 
@@ -313,7 +313,7 @@ fn parquet_below(path: &Path) -> Result<Vec<PathBuf>> {
         let (mut files, mut below) = (Vec::new(), Vec::new());
         for folder in level.iter().filter(|folder| folder::holds(folder) == Holds::Parquet) {
             let listing = folder::list(folder)?;
-            files.extend(listing.others.into_iter().filter(is_parquet));
+            files.extend(listing.others.into_iter().filter(|file| is_parquet(file)));
             below.extend(listing.folders);
         }
         if !files.is_empty() {

@@ -49,7 +49,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
             }
         };
     }
-    if text.trim_start().starts_with('{') || origin.to_lowercase().ends_with(".json") {
+    if text.trim_start().starts_with(['{', '[']) || origin.to_lowercase().ends_with(".json") {
         let fault = serde_json::from_str::<Value>(text).err().map(|e| e.to_string()).unwrap_or_default();
         return refuse(format!("not JSON ({fault}): correct it, or write one class name per line"));
     }

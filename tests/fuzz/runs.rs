@@ -143,7 +143,7 @@ fn text_cache() {
 #[test]
 fn run_folder() {
     let experiment = |out: &Path| {
-        let texts = TextSet::new(&pictures().classes()[..]).expect("classes").with_templates(&Templates::single());
+        let texts = TextSet::new(pictures().classes()).expect("classes").with_templates(&Templates::single());
         let mut experiment = Experiment::new(clip().clone(), texts, pictures(), pictures());
         (experiment.config.text.epochs, experiment.config.image.epochs) = (2, 0);
         (experiment.out, experiment.resume) = (Some(out.into()), out.exists());

@@ -24,7 +24,8 @@ pub fn flat(tensors: &[(String, Tensor)], prefix: &str) -> Item {
 
 /// Dotted names as objects in objects: as attributes (TorchScript), or in `_parameters` and `_modules` (a whole module).
 pub fn nested(tensors: &[(String, Tensor)], script: bool) -> Item {
-    let (mut own, mut parts): (Vec<(String, Item)>, Vec<(String, Vec<(String, Tensor)>)>) = (Vec::new(), Vec::new());
+    let mut own: Vec<(String, Item)> = Vec::new();
+    let mut parts: Vec<(String, Vec<(String, Tensor)>)> = Vec::new();
     for (name, tensor) in tensors {
         match name.split_once('.') {
             None => own.push((name.clone(), Item::Tensor(tensor.clone()))),

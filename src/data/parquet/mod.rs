@@ -230,10 +230,11 @@ impl Parquet {
 
 /// The file that a path in a row means: below the Parquet file's folder or the one above it, never outside.
 fn beside(file: &Path, path: &str) -> Option<PathBuf> {
-    let plain = !path.is_empty() && Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
-    let folders =
-        file.ancestors().skip(1).take(2).filter(|folder| plain && !folder.as_os_str().is_empty() || *folder == Path::new("") && plain);
-    let found: Vec<PathBuf> = folders.map(|folder| folder.join(path)).collect();
+    let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
+    if path.is_empty() || !plain {
+        return None;
+    }
+    let found: Vec<PathBuf> = file.ancestors().skip(1).take(2).map(|folder| folder.join(path)).collect();
     found.iter().find(|path| path.is_file()).or(found.first()).cloned()
 }
 

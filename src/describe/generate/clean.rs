@@ -346,7 +346,7 @@ mod tests {
         // the list was cut off in its second sentence, whatever the server says
         let (kept, counts) = clean(Keep::First, &format!("[\"{good}\", \"It has a"), Finish::Stop);
         assert_eq!((kept.as_slice(), counts.unfinished), (&[good.to_string()][..], 1));
-        let (kept, counts) = clean(Keep::First, &format!("{good}"), Finish::Refused);
+        let (kept, counts) = clean(Keep::First, good, Finish::Refused);
         assert_eq!((kept.len(), counts.refusals), (0, 1));
         assert_eq!(clean(Keep::First, "<think>A cat has", Finish::Length).1.unfinished, 1);
         assert_eq!(clean(Keep::First, "", Finish::Length).1.unfinished, 1);
