@@ -170,14 +170,13 @@ pub struct TestArgs {
     pub split: SplitArgs,
 }
 
+/// The pictures, their classes and the texts: shared by `check`, `run` and `ablate`.
 #[derive(Args)]
-pub struct CheckArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// Unlabeled images
+pub struct DataArgs {
+    /// Unlabeled images to tune on [with --model demo: rendered scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub train: Option<String>,
-    /// Labeled images
+    /// Labeled images to evaluate on [with --model demo: rendered scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub test: Option<String>,
     #[command(flatten)]
@@ -187,9 +186,17 @@ pub struct CheckArgs {
     /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
     #[arg(long, value_name = "FILE")]
     pub descriptions: Option<PathBuf>,
-    /// Templates, one per line with {} for the class name [default: seven general ones]
+    /// Templates for the text set, one per line with {} for the class name [default: seven general ones]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
+}
+
+#[derive(Args)]
+pub struct CheckArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub data: DataArgs,
     /// Where the sheet of pictures goes, a .png or .svg file
     #[arg(long, value_name = "FILE", default_value = "lafter-out/check.png")]
     pub sheet: PathBuf,
@@ -217,25 +224,12 @@ impl From<PresetArg> for Preset {
 
 /// What is run on what: shared by `run` and `ablate`.
 #[derive(Args)]
+#[command(mut_arg("train", |train| train.requires("test")), mut_arg("test", |test| test.requires("train")))]
 pub struct SetupArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// Unlabeled images to tune on [with --model demo: rendered scenes]
-    #[arg(long, value_name = "DATA", requires = "test", value_parser = plain_text())]
-    pub train: Option<String>,
-    /// Labeled images to evaluate on [with --model demo: rendered scenes]
-    #[arg(long, value_name = "DATA", requires = "train", value_parser = plain_text())]
-    pub test: Option<String>,
     #[command(flatten)]
-    pub classes: ClassArgs,
-    #[command(flatten)]
-    pub split: SplitArgs,
-    /// Sentences about each class, CuPL's JSON: {"class name": ["sentence", …]}
-    #[arg(long, value_name = "FILE")]
-    pub descriptions: Option<PathBuf>,
-    /// Templates for the text set, one per line with {} for the class name [default: seven general ones]
-    #[arg(long, value_name = "FILE")]
-    pub templates: Option<PathBuf>,
+    pub data: DataArgs,
     /// Settings to start from (preset) [default: official; demo on the demo's scenes]
     #[arg(long, value_enum)]
     pub preset: Option<PresetArg>,

@@ -31,11 +31,11 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
     let mut open = |spec: &Option<String>, split| match spec {
-        Some(spec) => data::open_with(spec, &args.split.options(Some(split)), |event| bars.show(event)).map(Some),
+        Some(spec) => data::open_with(spec, &args.data.split.options(Some(split)), |event| bars.show(event)).map(Some),
         None => Ok(None),
     };
-    let (test, train) = (open(&args.test, Split::Test)?, open(&args.train, Split::Train)?);
-    let names = match (&args.classes.classes, test.iter().chain(&train).find(|set| !set.classes().is_empty())) {
+    let (test, train) = (open(&args.data.test, Split::Test)?, open(&args.data.train, Split::Train)?);
+    let names = match (&args.data.classes.classes, test.iter().chain(&train).find(|set| !set.classes().is_empty())) {
         (Some(file), _) => Some(read_class_names(file)?),
         (None, Some(set)) => Some(ClassNames::new(set.classes())?),
         (None, None) => None,
@@ -51,6 +51,7 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
         sets.push(("train", train));
     }
     if let Some(test) = test {
+        inputs.notices.extend(test.require_labels().err().map(|error| error.to_string()));
         let test = match &names {
             Some(names) => test.with_classes(names)?,
             None => test,
@@ -59,7 +60,7 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
         sets.push(("test", test));
     }
     match &names {
-        Some(names) => inputs = inputs.with_texts(&texts(args.templates.as_deref(), args.descriptions.as_deref(), names.names())?),
+        Some(names) => inputs = inputs.with_texts(&texts(&args.data, names.names())?),
         None if !sets.is_empty() => inputs.notices.push("the pictures have no labels and no --classes names the classes".into()),
         None => {}
     }

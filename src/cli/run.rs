@@ -13,7 +13,7 @@ use lafter::nn::Precision;
 use lafter::progress::Event;
 use lafter::{Error, Result, gallery};
 
-use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
+use super::args::{Common, DataArgs, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
@@ -34,7 +34,7 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
 /// The experiment that the options describe, on the user's data or on the demo's.
 pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Experiment> {
     let clip = load(&args.model, common, bars)?;
-    let mut experiment = match (&args.train, &args.test) {
+    let mut experiment = match (&args.data.train, &args.data.test) {
         (Some(train), Some(test)) => {
             let (train, test) = open(args, train, test, bars)?;
             let texts = TextSet::new(test.classes())?.with_templates(&Templates::clip_ensemble());
@@ -53,8 +53,8 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     let train = args.limit_train.map_or(experiment.train.clone(), |n| experiment.train.spread(n));
     let test = args.limit_test.map_or(experiment.test.clone(), |n| experiment.test.sample(n));
     (experiment.train, experiment.test) = (train.cached_in(&cache), test.cached_in(&cache));
-    if args.templates.is_some() || args.descriptions.is_some() {
-        experiment.texts = texts(args.templates.as_deref(), args.descriptions.as_deref(), experiment.test.classes())?;
+    if args.data.templates.is_some() || args.data.descriptions.is_some() {
+        experiment.texts = texts(&args.data, experiment.test.classes())?;
     }
     configure(args, &mut experiment.config);
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
@@ -66,10 +66,10 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
 }
 
 /// The texts of the classes: the user's templates or the general ones, and descriptions where there are some.
-pub fn texts(templates: Option<&Path>, descriptions: Option<&Path>, classes: &[String]) -> Result<TextSet> {
-    let templates = templates.map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
+pub fn texts(data: &DataArgs, classes: &[String]) -> Result<TextSet> {
+    let templates = data.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
     let texts = TextSet::new(classes)?.with_templates(&templates);
-    match descriptions {
+    match &data.descriptions {
         Some(file) => texts.with_descriptions(&Descriptions::read(file)?),
         None => Ok(texts),
     }
@@ -77,10 +77,10 @@ pub fn texts(templates: Option<&Path>, descriptions: Option<&Path>, classes: &[S
 
 /// Opens both sets under one list of classes: the user's, or the test set's own.
 fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(Dataset, Dataset)> {
-    let (shown, test) = (test, data::open_with(test, &args.split.options(Some(Split::Test)), |event| bars.show(event))?);
+    let (shown, test) = (test, data::open_with(test, &args.data.split.options(Some(Split::Test)), |event| bars.show(event))?);
     test.require_labels()?;
-    let train = data::open_with(train, &args.split.options(Some(Split::Train)), |event| bars.show(event))?;
-    let names = match &args.classes.classes {
+    let train = data::open_with(train, &args.data.split.options(Some(Split::Train)), |event| bars.show(event))?;
+    let names = match &args.data.classes.classes {
         Some(file) => read_class_names(file)?,
         None if test.classes().is_empty() => {
             return Err(Error::Data(format!("--test {shown} has no labels: evaluation needs one folder per class, or a label column")));
