@@ -314,7 +314,7 @@ impl Experiment {
     /// The configuration as the report keeps it.
     pub(crate) fn settings(&self) -> serde_json::Value {
         let mut settings = json!({
-            "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "preset": self.config.preset,
+            "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "settings_hash": self.clip.settings_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
             "texts": self.texts.hash(),
             "text": as_written(&self.config.text), "image": as_written(&self.config.image),

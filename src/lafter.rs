@@ -306,6 +306,8 @@ impl LaFTer {
             seed: self.config.seed,
             normalise: self.tuned.as_ref().map_or(self.config.image.normalise_student, |tuned| tuned.normalise),
             precision: self.tuned.as_ref().and_then(|tuned| tuned.vision.precision()),
+            vision: Some(self.clip.config().vision.clone()),
+            preprocess: Some(self.clip.preprocess().clone()),
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
     }

@@ -416,3 +416,37 @@ fn a_damaged_tokenizer_is_an_error_and_no_panic() {
         Ok(tokens) => assert_eq!(tokens.ids.len(), 2),
     }
 }
+
+#[test]
+fn what_is_odd_beside_the_weights_is_said() {
+    let folder = folder(&ALL);
+    let clip = |folder: &TempDir| Clip::from_dir(folder.path()).unwrap();
+    let before = clip(&folder);
+    assert!(!before.notices().iter().any(|notice| notice.contains("is read;") || notice.contains("values from")), "{:?}", before.notices());
+    std::fs::write(folder.path().join("adapter_config.json"), "{}").unwrap();
+    std::fs::write(folder.path().join("pytorch_model.bin"), "old").unwrap();
+    std::fs::write(
+        folder.path().join("preprocessor_config.json"),
+        r#"{"size": 16, "do_rescale": false, "image_processor_type": "ViTImageProcessor"}"#,
+    )
+    .unwrap();
+    let after = clip(&folder);
+    for word in ["LoRA", "pytorch_model.bin in the same folder is not", "values from", "ViTImageProcessor"] {
+        assert!(after.notices().iter().any(|notice| notice.contains(word)), "no {word}: {:?}", after.notices());
+    }
+    assert_ne!(before.settings_hash(), after.settings_hash());
+    assert_eq!(before.weights_hash(), after.weights_hash());
+}
+
+#[test]
+fn names_of_other_tools_lead_to_the_hub_id() {
+    for (name, right) in [
+        ("ViT-B/32", "openai/clip-vit-base-patch32"),
+        ("hf-hub:laion/CLIP-ViT-B-32", "laion/CLIP-ViT-B-32"),
+        ("https://huggingface.co/openai/clip-vit-base-patch16", "openai/clip-vit-base-patch16"),
+        ("openai/clip-vit-base-patch32@main", "--revision main"),
+    ] {
+        let error = lafter::clip::ClipLoader::new(name).load(|_| {}).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(right), "{error}");
+    }
+}

@@ -208,6 +208,142 @@ fn metadata_files_bring_labels() {
     message(open(root.path()), &["row 1", "out of the folder"]);
 }
 
+/// Opens one split of a folder whose metadata file is this.
+fn with_metadata(root: &TempDir, name: &str, text: &str, split: Split) -> lafter::Result<Dataset> {
+    fs::write(root.path().join(name), text).unwrap();
+    open_split(root.path(), split)
+}
+
+#[test]
+fn a_quote_within_a_cell_of_metadata_swallows_no_rows() {
+    let root = folder(&["a.png", "b.png", "c.png"]);
+    let rows = "file_name,label,note\na.png,dog,5\" wide\nb.png,cat,x\nc.png,dog,7\" wide\n";
+    assert_eq!(with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap().labels(), Some(vec![1, 0, 1]));
+    let rows = "file_name,label\na.png,\"dog\nb.png,cat\n";
+    message(with_metadata(&root, "metadata.csv", rows, Split::Test), &["metadata.csv, line 2", "does not close"]);
+    let rows = "File Name;Label\na.png;dog\nb.png;cat\nc.png;dog\n";
+    assert_eq!(with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap().labels(), Some(vec![1, 0, 1]));
+}
+
+#[test]
+fn labels_that_pandas_writes_in_metadata() {
+    let root = folder(&["a.png", "b.png", "c.png"]);
+    let set = with_metadata(&root, "metadata.csv", "file_name,label\na.png,10.0\nb.png,nan\nc.png,9.0\n", Split::Test).unwrap();
+    assert_eq!(set.classes(), ["9", "10"]);
+    assert_eq!((set.label(0), set.label(1), set.label(2)), (Some(1), None, Some(0)));
+    noted(&set.findings(), &["1 of 3 rows have no label"]);
+    message(set.require_labels(), &["1 of 3", "nan"]);
+    let root = folder(&["a.png", "b.png"]);
+    let rows = "{\"file_name\": \"a.png\", \"label\": 3.0}\n{\"file_name\": \"b.png\", \"label\": null}\n";
+    assert_eq!(with_metadata(&root, "metadata.jsonl", rows, Split::Test).unwrap().classes(), ["3"]);
+}
+
+#[test]
+fn splits_in_other_columns_of_metadata() {
+    for column in ["split", "subset", "partition", "Set", "fold"] {
+        let root = folder(&["a.png", "b.png", "c.png"]);
+        let rows = format!("file_name,label,{column}\na.png,cat,train\nb.png,dog,test\nc.png,eel,train\n");
+        let set = with_metadata(&root, "metadata.csv", &rows, Split::Test).unwrap();
+        // the classes are those of all rows, and no picture of another split counts as forgotten
+        assert_eq!((set.len(), set.classes(), set.labels()), (1, &["cat".into(), "dog".into(), "eel".to_string()][..], Some(vec![1])));
+        assert!(set.findings().notices.is_empty(), "{column}: {:?}", set.findings());
+        let rows = format!("file_name,label,{column}\na.png,cat,0\nb.png,dog,1\nc.png,eel,2\n");
+        let set = with_metadata(&root, "metadata.csv", &rows, Split::Test).unwrap();
+        assert_eq!(set.len(), 3);
+        noted(&set.findings(), &["(0, 1, 2) does not say train, val or test"]);
+    }
+    let root = folder(&["a.png", "b.png", "c.png"]);
+    let rows = "file_name,label,split\na.png,cat,train\nb.png,dog,test\nc.png,eel,holdout\n";
+    let set = with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap();
+    assert_eq!(set.len(), 1);
+    noted(&set.findings(), &["1 of 3 rows are of no split", "left out"]);
+}
+
+#[test]
+fn what_metadata_does_not_list_or_label_is_told() {
+    let root = folder(&["cat/a.png", "cat/b.png", "dog/c.png", "dog/d.png"]);
+    let set = with_metadata(&root, "metadata.csv", "file_name,label\ncat/a.png,cat\n./dog/c.png,dog\n", Split::Test).unwrap();
+    assert_eq!(set.len(), 2);
+    noted(&set.findings(), &["2 pictures in folders below are not in it"]);
+    let root = folder(&["a.png"]);
+    let set = with_metadata(&root, "metadata.csv", "file_name,kind\na.png,cat\n", Split::Test).unwrap();
+    message(set.require_labels(), &["file_name, kind", "--label-column"]);
+}
+
+#[test]
+fn splits_that_differ_are_told() {
+    let root = folder(&["train/cat/1.png", "train/dog/2.png", "train/eel/3.png", "test/dog/4.png"]);
+    noted(&open_split(root.path(), Split::Test).unwrap().findings(), &["train has 3 classes, test 1: name all of them with --classes"]);
+    assert!(open_split(root.path(), Split::Train).unwrap().findings().notices.is_empty());
+    let root = folder(&["test/1.png", "train/cat/2.png", "train/dog/3.png", "val/cat/4.png", "val/dog/5.png"]);
+    let test = open_split(root.path(), Split::Test).unwrap();
+    let val = format!("{}:val", root.path().display());
+    message(test.require_labels(), &["folder test", &val]);
+    assert!(data::open(&val, &OpenOptions::default()).unwrap().require_labels().is_ok());
+}
+
+#[cfg(unix)]
+#[test]
+fn links_that_lead_back_and_pipes_are_passed_over() {
+    use std::os::unix::fs::symlink;
+    let root = folder(&["cat/1.png", "dog/2.png", "elsewhere/eel/3.png"]);
+    let set = root.path().join("set");
+    fs::create_dir(&set).unwrap();
+    for (target, link) in [("../cat", "cat"), ("../dog", "dog"), ("../elsewhere/eel", "eel"), (".", "latest"), ("..", "up")] {
+        symlink(target, set.join(link)).unwrap();
+    }
+    symlink(".", root.path().join("cat/latest")).unwrap();
+    symlink("../..", root.path().join("dog/up")).unwrap();
+    symlink("../dog", root.path().join("cat/dog")).unwrap();
+    symlink("../cat", root.path().join("dog/cat")).unwrap();
+    for pipe in ["set/pipe", "cat/pipe", "dog/pipe.png"] {
+        assert!(std::process::Command::new("mkfifo").arg(root.path().join(pipe)).status().unwrap().success());
+    }
+    symlink("pipe", root.path().join("cat/linked")).unwrap();
+    let opened = open(&set).unwrap();
+    assert_eq!(opened.classes(), ["cat", "dog", "eel"]);
+    // each of cat and dog holds a link to the other
+    assert_eq!(opened.labels(), Some(vec![0, 0, 1, 1, 2]));
+    assert!(opened.findings().left_out.is_empty(), "{:?}", opened.findings());
+}
+
+/// A Parquet file without pictures, as tools write them beside a data set.
+fn embeddings(path: PathBuf, lists: bool) {
+    use parquet::data_type::FloatType;
+    let schema = parquet::schema::parser::parse_message_type(match lists {
+        true => "message schema { REPEATED FLOAT value; }",
+        false => "message schema { REQUIRED FLOAT value; }",
+    })
+    .unwrap();
+    let file = fs::File::create(path).unwrap();
+    let mut writer = parquet::file::writer::SerializedFileWriter::new(file, schema.into(), Default::default()).unwrap();
+    let mut rows = writer.next_row_group().unwrap();
+    let mut column = rows.next_column().unwrap().unwrap();
+    column.typed::<FloatType>().write_batch(&[1.0, 2.0], lists.then_some(&[1, 1]), lists.then_some(&[0, 0])).unwrap();
+    column.close().unwrap();
+    rows.close().unwrap();
+    writer.close().unwrap();
+}
+
+#[test]
+fn parquet_files_without_pictures_do_not_hide_pictures() {
+    let places = ["embeddings.parquet", "features/embeddings.parquet"];
+    for (place, lists) in places.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        let root = folder(&["cat/1.png", "dog/2.png", "features/readme.txt"]);
+        embeddings(root.path().join(place), lists);
+        fs::remove_file(root.path().join("features/readme.txt")).unwrap();
+        if place == "embeddings.parquet" {
+            fs::remove_dir(root.path().join("features")).unwrap();
+        }
+        let set = open(root.path()).unwrap();
+        assert_eq!(set.classes(), ["cat", "dog"], "{place}");
+        noted(&set.findings(), &["columns found: value", "passed over"]);
+        let alone = folder(&["a.txt", "features/a.txt"]);
+        embeddings(alone.path().join(place), lists);
+        message(open(alone.path()), &["columns found: value"]);
+    }
+}
+
 #[test]
 fn what_is_no_folder_of_pictures_is_told_with_a_remedy() {
     let root = folder(&["data-00000-of-00001.arrow", "state.json", "dataset_info.json"]);

@@ -55,6 +55,10 @@ fn the_cache_serves_without_network() {
     fs::create_dir_all(&snapshot).unwrap();
     fs::create_dir_all(root.join("refs")).unwrap();
     fs::write(root.join("refs/main"), "abc").unwrap();
+    // A card alone is not the set.
+    fs::write(root.join("snapshots/abc/README.md"), "# Things").unwrap();
+    message(open("hf:someone/things", &hub), &["the hub's cache holds no Parquet files at revision main", "HF_HUB_OFFLINE", "@<commit>"]);
+    message(open("hf:someone/things/x", &hub), &["no Parquet files in \"x\" at revision main"]);
     fs::copy(pictures(), snapshot.join("train-00000-of-00002.parquet")).unwrap();
     fs::copy(pictures(), snapshot.join("extra-00000-of-00001.parquet")).unwrap();
     // One of two shards is not the split.
@@ -63,6 +67,9 @@ fn the_cache_serves_without_network() {
     assert_eq!(open("hf:someone/things:train", &hub).unwrap().len(), 24);
     assert_eq!(open("hf:someone/things@abc:extra", &hub).unwrap().len(), 12);
     assert_eq!(open("hf:someone/things/data:extra", &hub).unwrap().len(), 12);
+    for name in ["hf:datasets/someone/things:extra", "hf://datasets/someone/things@abc:extra"] {
+        assert_eq!(open(name, &hub).unwrap().len(), 12, "{name}");
+    }
     message(open("hf:someone/things:nothing", &hub), &["no split \"nothing\""]);
     // as datasets' push_to_hub named shards for years
     let shard =

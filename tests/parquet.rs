@@ -209,6 +209,70 @@ fn labels_of_every_type_are_read() {
 }
 
 #[test]
+fn texts_that_mean_a_number_or_no_label_are_read_as_such() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.parquet");
+    let write = |all: &[&str]| Sheet::new("IMAGE; optional binary label (UTF8);", pngs(all.len()), vec![texts(all)]).write(&file);
+    let set = open(&write(&["0.0", "3.0", "nan"])).unwrap();
+    assert_eq!((set.classes().len(), set.label(0), set.label(1), set.label(2)), (4, Some(0), Some(3), None));
+    let set = open(&write(&["cat", "dog ", "NaN", "None", "null", "<NA>", "-1", "-1.0", " ", "cat "])).unwrap();
+    assert_eq!((set.classes(), set.label(1), set.label(9)), (&["cat".to_string(), "dog".into()][..], Some(1), Some(0)));
+    assert!((2..9).all(|i| set.label(i).is_none()));
+    says(&set.require_labels().unwrap_err().to_string(), &["7 of 10", "\"label\"", "\"NaN\""]);
+    assert_eq!(open(&write(&["1.0", "1.5"])).unwrap().classes(), ["1.0", "1.5"]);
+}
+
+#[test]
+fn numbers_without_names_may_begin_at_1_but_are_no_ids() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.parquet");
+    let write = |all: &[i64]| {
+        let labels = Values::Int(all.iter().copied().map(Some).collect());
+        Sheet::new("IMAGE; optional int64 label;", pngs(all.len()), vec![labels]).write(&file)
+    };
+    let set = open(&write(&[3, 1, -1])).unwrap();
+    assert_eq!((set.classes(), set.label(0), set.label(1), set.label(2)), (&["1", "2", "3"].map(String::from)[..], Some(2), Some(0), None));
+    assert_eq!(open(&write(&[3, 0])).unwrap().classes().len(), 4);
+    assert_eq!(open(&write(&[3, 2])).unwrap().labels(), Some(vec![3, 2]));
+    // the pictures of a column of ids can be used, its labels not
+    let set = open(&write(&[17, 180_003])).unwrap();
+    assert!(set.classes().is_empty() && set.label(0).is_none());
+    says(&set.require_labels().unwrap_err().to_string(), &["\"label\" goes up to 180003 in 2 rows", "--label-column"]);
+    let options = OpenOptions { label_column: Some("label".into()), ..OpenOptions::default() };
+    assert_eq!(data::open(&file.display().to_string(), &options).unwrap().label(1), Some(180_003));
+    assert_eq!(open(&write(&[0, 999])).unwrap().label(1), Some(999));
+}
+
+#[test]
+fn columns_that_compete_or_say_the_split_are_noted() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("a.parquet");
+    let numbers = || Values::Int(vec![Some(0), Some(1)]);
+    let set = Sheet {
+        features: Some(
+            r#"{"breed": {"names": ["a", "b"], "_type": "ClassLabel"}, "species": {"names": ["c", "d"], "_type": "ClassLabel"}}"#,
+        ),
+        ..Sheet::new("IMAGE; optional int64 breed; optional int64 species;", pngs(2), vec![numbers(), numbers()])
+    };
+    let set = open(&set.write(&file)).unwrap();
+    assert_eq!(set.classes(), ["a", "b"]);
+    says(&set.findings().notices.join(" "), &["breed, species", "\"breed\" is taken", "--label-column"]);
+
+    for (column, values, noted) in [
+        ("split", ["train", "test"], true),
+        ("Subset", ["training", "val"], true),
+        ("split", ["train", "train"], false),
+        ("set", ["train", "blue"], false),
+    ] {
+        let columns = format!("IMAGE; optional int64 label; optional binary {column} (UTF8);");
+        let set = open(&Sheet::new(&columns, pngs(2), vec![numbers(), texts(&values)]).write(&file)).unwrap();
+        let notices = set.findings().notices.join(" ");
+        assert_eq!((set.len(), notices.contains("all rows are taken")), (2, noted), "{notices}");
+        assert!(!noted || (notices.contains(column) && notices.contains("train (1 rows)")), "{notices}");
+    }
+}
+
+#[test]
 fn class_names_come_from_the_metadata_else_the_card_else_a_notice() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("data/test-00000-of-00001.parquet");

@@ -121,6 +121,20 @@ impl Preprocess {
         hasher.finish()
     }
 
+    /// True where two prepare pictures alike, up to the rounding of printed numbers and a pixel of an odd margin.
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let near = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
+        let same = (self.resize, self.resample, self.crop) == (other.resize, other.resample, other.crop);
+        same && near(self.mean, other.mean) && near(self.std, other.std) && (self.rescale - other.rescale).abs() < 1e-6
+    }
+
+    /// The values that black and white have in the tower's input, each of its farthest channel: about −1.8 and 2.1 for CLIP.
+    pub fn range(&self) -> (f32, f32) {
+        let value = |level: f32, c: usize| (level * self.rescale - self.mean[c]) / self.std[c];
+        let over = |level, pick: fn(f32, f32) -> f32| (1..3).map(|c| value(level, c)).fold(value(level, 0), pick);
+        (over(0.0, f32::min), over(255.0, f32::max))
+    }
+
     /// The tower's input for a batch: `[batch, 3, side, side]` f32.
     ///
     /// # Errors

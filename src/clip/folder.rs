@@ -69,6 +69,10 @@ pub(super) fn read(directory: &Path) -> Result<Option<Folder>> {
         _ => return Ok(None),
     };
     let own = if layout == "transformers" { CONFIG } else { OPEN_CLIP };
+    if directory.join("adapter_config.json").is_file() {
+        notices
+            .push("adapter_config.json: a LoRA adapter lies beside the model and is not applied: merge it into the weights first".into());
+    }
     let images = images(directory, open_clip.as_ref(), own, config.vision.image_size, &mut notices)?;
     Ok(Some(Folder { config, layout: format!("{layout} ({own})"), images, notices }))
 }
@@ -142,9 +146,17 @@ fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, n
     let settings = settings.map_err(|error| Error::Config(format!("{}: {error}", directory.join(source).display())))?;
     notices.extend(remarks);
     for (other, its, _) in found {
-        if its.is_ok_and(|its| !agree(&settings, &its)) {
+        if its.is_ok_and(|its| !settings.agrees_with(&its)) {
             notices.push(format!("{source} and {other} prepare pictures differently: {source} is used, remove the wrong one"));
         }
+    }
+    let (black, white) = settings.range();
+    // CLIP's own values span 3.9, those of mean and std 0.5 span 2, those of no normalisation 1
+    if !(0.9..12.0).contains(&(white - black)) || black > 0.5 || white < 0.0 {
+        notices.push(format!(
+            "{source}: pictures reach the tower with values from {black:.3} (black) to {white:.3} (white), a CLIP's are about -2 to 2: compare \
+             its mean, std and rescale_factor"
+        ));
     }
     Ok(Images { settings, source: source.into() })
 }
@@ -155,14 +167,15 @@ fn of_processor(file: &str, json: &Value) -> Vec<String> {
     let normalised = json.get("do_normalize").is_none_or(|on| on != false);
     let missing: Vec<&str> = ["image_mean", "image_std"].into_iter().filter(|_| normalised).chain(["resample"]).filter(lacks).collect();
     let defaults = (!missing.is_empty()).then(|| format!("{file} lacks {}: OpenAI's are used", missing.join(", ")));
-    unknown(file, &[("", config_keys::IMAGE_PROCESSOR, Some(json))]).into_iter().chain(defaults).collect()
-}
-
-/// True where two files prepare pictures alike, up to the rounding of printed numbers.
-fn agree(a: &Preprocess, b: &Preprocess) -> bool {
-    let near = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
-    let same = (a.resize, a.resample, a.crop) == (b.resize, b.resample, b.crop);
-    same && near(a.mean, b.mean) && near(a.std, b.std) && (a.rescale - b.rescale).abs() < 1e-6
+    let class = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| json.get(key)?.as_str());
+    let foreign = class.filter(|class| !class.starts_with("CLIP")).map(|class| {
+        format!(
+            "{file} is of {}: its settings are read as CLIPImageProcessor would read them (shorter edge, then a centre crop, unless size \
+             has height and width)",
+            cut(class)
+        )
+    });
+    unknown(file, &[("", config_keys::IMAGE_PROCESSOR, Some(json))]).into_iter().chain(defaults).chain(foreign).collect()
 }
 
 /// One line on the keys of a file that stand in no list.

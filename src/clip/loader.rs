@@ -7,7 +7,7 @@ use super::folder::{self, Folder, Images};
 use super::summary::{self, ClipSummary};
 use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
 use crate::augment::Preprocess;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::nn::Precision;
 use crate::progress::Event;
 use candle_core::{DType, Device};
@@ -89,6 +89,9 @@ impl ClipLoader {
         if path.is_file() {
             return self.file(path);
         }
+        if let Some(remedy) = other_name(&self.name) {
+            return Err(Error::Usage(format!("--model {}: {remedy}", cut(&self.name))));
+        }
         let local = path.is_absolute() || self.name.starts_with('.') || self.name.split('/').count() != 2;
         if local {
             let name = &self.name;
@@ -129,11 +132,18 @@ impl ClipLoader {
         // before the weights: another kind of model is refused by its configuration
         let folder = folder::read(path)?;
         let files = named.map_or_else(|| weights::find(path), Ok);
-        let (folder, files) = match (folder, files) {
+        let (mut folder, files) = match (folder, files) {
             (Some(folder), files) => (Some(folder), files?),
             (None, Ok(files)) if weights::is_openai_archive(&files) => (None, files),
             (None, _) => return Err(folder::not_configured(path)),
         };
+        if let (Some(folder), [file]) = (&mut folder, files.as_slice()) {
+            let others = weights::other_usual_files(path, file);
+            if !others.is_empty() {
+                let shown = file.file_name().unwrap_or_default().to_string_lossy();
+                folder.notices.push(format!("{shown} is read; {} in the same folder is not", others.join(", ")));
+            }
+        }
         let weights = Weights::from_files(&files, self.dtype, &self.device)?;
         let folder = folder.map_or_else(|| openai(&weights), Ok)?;
         let tokenizer = Tokenizer::from_dir(path, folder.config.text.context)?;
@@ -154,6 +164,7 @@ impl ClipLoader {
         tokenizer.check_vocabulary(config.text.vocabulary)?;
         weights.check(&config)?;
         let end = (tokenizer.end_name(), tokenizer.end());
+        notices.extend(odd_tokenizer(&tokenizer, config.text.vocabulary)?);
         notices.extend(end_of_text(&mut config.text.end_of_text, end, tokenizer.highest()));
         let origin = weights.origin();
         let prefix = if origin.prefix.is_empty() { String::new() } else { format!(" below {}", origin.prefix.trim_end_matches('.')) };
@@ -192,6 +203,30 @@ impl ClipLoader {
     }
 }
 
+/// What to write for a name that other tools take.
+fn other_name(name: &str) -> Option<String> {
+    let plain = name.trim_end_matches('/');
+    let hub =
+        ["hf-hub:", "hf://", "hf:", "https://huggingface.co/", "http://huggingface.co/"].iter().find_map(|start| plain.strip_prefix(start));
+    if let Some(id) = hub {
+        return Some(format!("write the hub id alone, {}", cut(id)));
+    }
+    if let Some((id, revision)) = plain.split_once('@').filter(|(id, _)| id.split('/').count() == 2) {
+        return Some(format!("write {} --revision {}", cut(id), cut(revision)));
+    }
+    if plain.starts_with("~/") {
+        return Some("~ is not opened by this program: write the whole path, or leave the quotes out".into());
+    }
+    let id = match plain.to_ascii_uppercase().replace('/', "-").as_str() {
+        "VIT-B-32" => "openai/clip-vit-base-patch32",
+        "VIT-B-16" => "openai/clip-vit-base-patch16",
+        "VIT-L-14" => "openai/clip-vit-large-patch14",
+        "VIT-L-14@336PX" | "VIT-L-14-336" => "openai/clip-vit-large-patch14-336",
+        _ => return None,
+    };
+    Some(format!("OpenAI's name for {id}: write that"))
+}
+
 /// What stands in for the small files that OpenAI's archives come without.
 fn openai(weights: &Weights) -> Result<Folder> {
     let config = shapes::config(weights)?;
@@ -199,6 +234,18 @@ fn openai(weights: &Weights) -> Result<Folder> {
     let notice =
         "no configuration beside OpenAI's archive: sizes are taken from its tensors, heads and activation are those of all its models";
     Ok(Folder { config, layout: "OpenAI's archive".into(), images, notices: vec![notice.into()] })
+}
+
+/// Says so where the tokenizer knows far fewer ids than the text tower, or cuts common words into letters.
+fn odd_tokenizer(tokenizer: &Tokenizer, vocabulary: usize) -> Result<Vec<String>> {
+    let known = tokenizer.highest() as usize + 1;
+    let few = (known + 128 < vocabulary && known * 10 < vocabulary * 9)
+        .then(|| format!("the tokenizer has {known} ids and the text tower {vocabulary}: does it belong to this model?"));
+    let sample = "a photo of a dog";
+    let tokens = tokenizer.encode(&[sample])?.ids.first().map_or(0, Vec::len);
+    let letters = (tokens > 12 && tokenizer.context() > 12)
+        .then(|| format!("the tokenizer needs {tokens} tokens for \"{sample}\", CLIP's 7: are its merges whole?"));
+    Ok(few.into_iter().chain(letters).collect())
 }
 
 /// Compares where the configuration reads texts with what the tokenizer writes: `end` is its end-of-text, `highest` its highest

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use candle_core::{DType, Device, Tensor};
+use sha2::{Digest, Sha256};
 
 use super::{ClipConfig, ClipLoader, ClipSummary, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
@@ -176,6 +177,12 @@ impl Clip {
     /// Identifies the weights: equal for equal values, whatever file they came from.
     pub fn weights_hash(&self) -> &str {
         &self.weights_hash
+    }
+
+    /// Identifies all but the weights that features depend on: sizes and activations, how pictures are prepared, the tokenizer.
+    pub fn settings_hash(&self) -> String {
+        let settings = serde_json::json!([*self.config, self.preprocess, self.tokenizer.hash()]).to_string();
+        Sha256::digest(settings).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
     /// The directory or hub id it was loaded from.

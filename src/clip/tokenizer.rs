@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result, cut};
@@ -64,6 +65,8 @@ pub struct Tokenizer {
     end: u32,
     end_name: Arc<str>,
     source: Arc<str>,
+    /// A hash of the file's contents and of the names of start- and end-of-text.
+    hash: Arc<str>,
     context: usize,
 }
 
@@ -110,6 +113,8 @@ impl Tokenizer {
         if context < 2 {
             return Err(Error::Tokenizer(format!("a context of {context} tokens has no room for start- and end-of-text")));
         }
+        let bytes = Sha256::new().chain_update(json).chain_update(start).chain_update(end).finalize();
+        let hash: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
         // what turns ids back into text, pads and cuts is not used; a broken decoder makes the tokenizers crate panic
         let mut json: Value = serde_json::from_slice(json).map_err(|e| fault(e.to_string()))?;
         let fields = json.as_object_mut().ok_or_else(|| fault("not an object".into()))?;
@@ -124,7 +129,7 @@ impl Tokenizer {
         };
         let (end_name, source) = (end.into(), source.into());
         let (end, start) = (special(end, "end-of-text")?, special(start, "start-of-text")?);
-        Ok(Self { inner: Arc::new(inner), start, end, end_name, source, context })
+        Ok(Self { inner: Arc::new(inner), start, end, end_name, source, hash: hash.into(), context })
     }
 
     /// Texts to ids, in parallel, in input order. A text that does not fit the context loses its last words, never the
@@ -192,6 +197,11 @@ impl Tokenizer {
         &self.source
     }
 
+    /// Identifies the tokenizer: equal for equal contents of its file.
+    pub fn hash(&self) -> &str {
+        &self.hash
+    }
+
     /// Longest text in tokens, start and end included.
     pub fn context(&self) -> usize {
         self.context
@@ -214,8 +224,10 @@ fn straighten(text: &str) -> String {
     text.chars().map(straight).collect()
 }
 
+/// A file's contents, without the byte-order mark that editors of Windows put first.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).map_err(|e| Error::io(path, e))
+    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    Ok(bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
 /// Start- and end-of-text as the directory names them; CLIP's own where it says nothing.

@@ -92,10 +92,11 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
         if is_hidden(&path) {
             continue;
         }
-        match is_folder(&entry) {
-            true => listing.folders.push(path),
-            false if is_picture(&path) => listing.pictures.push(path),
-            false => listing.others.push(path),
+        match kind(&entry, folder) {
+            Kind::Folder => listing.folders.push(path),
+            Kind::File if is_picture(&path) => listing.pictures.push(path),
+            Kind::File => listing.others.push(path),
+            Kind::Neither => {}
         }
     }
     let Listing { folders, pictures, others } = &mut listing;
@@ -107,9 +108,33 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     Ok(listing)
 }
 
+enum Kind {
+    Folder,
+    File,
+    /// A pipe, a socket, a device, a link to a folder that holds it.
+    Neither,
+}
+
 /// Without asking the file system again, but for links, which are followed.
-fn is_folder(entry: &DirEntry) -> bool {
-    entry.file_type().is_ok_and(|kind| kind.is_dir() || (kind.is_symlink() && entry.path().is_dir()))
+fn kind(entry: &DirEntry, folder: &Path) -> Kind {
+    match entry.file_type() {
+        Ok(kind) if kind.is_dir() => Kind::Folder,
+        Ok(kind) if kind.is_symlink() => match std::fs::metadata(entry.path()) {
+            Ok(at) if at.is_dir() && leads_back(&entry.path(), folder) => Kind::Neither,
+            Ok(at) if at.is_dir() => Kind::Folder,
+            Ok(at) if !at.is_file() => Kind::Neither,
+            _ => Kind::File,
+        },
+        Ok(kind) if !kind.is_file() => Kind::Neither,
+        _ => Kind::File,
+    }
+}
+
+/// True for a link in a folder that leads to that folder or to one above it: its pictures would be taken again and again.
+fn leads_back(link: &Path, folder: &Path) -> bool {
+    let Ok(target) = link.canonicalize() else { return false };
+    folder.ancestors().filter_map(|above| above.canonicalize().ok()).any(|above| above == target)
+        || folder.canonicalize().is_ok_and(|folder| folder.starts_with(&target))
 }
 
 fn is_hidden(path: &Path) -> bool {
@@ -159,12 +184,12 @@ fn look(folder: &Path, depth: usize) -> Holds {
     let (mut folders, mut found) = (Vec::new(), Holds::Nothing);
     for entry in entries.flatten() {
         let path = entry.path();
-        match is_folder(&entry) {
+        match kind(&entry, folder) {
             _ if is_hidden(&path) => {}
-            true => folders.push(path),
-            false if is_picture(&path) => return Holds::Pictures,
-            false if ending(&path) == "parquet" => found = Holds::Parquet,
-            false => {}
+            Kind::Folder => folders.push(path),
+            Kind::File if is_picture(&path) => return Holds::Pictures,
+            Kind::File if ending(&path) == "parquet" => found = Holds::Parquet,
+            Kind::File | Kind::Neither => {}
         }
     }
     if depth == 0 || found != Holds::Nothing {
@@ -217,6 +242,13 @@ fn collect(folder: &Path, depth: usize, pictures: &mut Vec<PathBuf>, found: &mut
         listing.folders.iter().try_for_each(|folder| collect(folder, depth - 1, pictures, found))?;
     }
     Ok(())
+}
+
+/// The pictures in folders and below them.
+pub(crate) fn below(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let (mut pictures, mut found) = (Vec::new(), Findings::default());
+    folders.iter().try_for_each(|folder| collect(folder, DEPTH, &mut pictures, &mut found))?;
+    Ok(pictures)
 }
 
 /// Counts files that are left out, by ending.

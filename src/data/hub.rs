@@ -25,7 +25,9 @@ struct Spec {
 
 impl Spec {
     fn parse(text: &str) -> Result<Self> {
-        let (rest, split) = text.split_once(':').map_or((text, None), |(rest, split)| (rest, Some(split.to_string())));
+        let bare = text.strip_prefix("//").unwrap_or(text); // as in hf://datasets/owner/name
+        let bare = bare.strip_prefix("datasets/").unwrap_or(bare);
+        let (rest, split) = bare.split_once(':').map_or((bare, None), |(rest, split)| (rest, Some(split.to_string())));
         let (path, revision) = rest.split_once('@').unwrap_or((rest, "main"));
         let plain = |part: &str| !part.is_empty() && !part.starts_with('.') && !part.contains(['\\', ' ']);
         let parts: Vec<&str> = path.split('/').collect();
@@ -40,6 +42,11 @@ impl Spec {
             return Err(Error::Usage(format!("hf:{text}: expected hf:owner/name, with @revision and :split if need be")));
         }
         Ok(Self { id, configuration, revision: revision.to_string(), split })
+    }
+
+    /// ` in "configuration"`, for messages.
+    fn inside(&self) -> String {
+        self.configuration.as_ref().map_or(String::new(), |name| format!(" in \"{name}\""))
     }
 }
 
@@ -84,7 +91,7 @@ fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> 
     files.sort();
     if files.is_empty() {
         let remedy = "try the converted copy, @refs/convert/parquet after the name";
-        return Err(Error::Hub(format!("{origin}: has no Parquet files in \"{prefix}\" at revision {}: {remedy}", spec.revision)));
+        return Err(Error::Hub(format!("{origin}: has no Parquet files{} at revision {}: {remedy}", spec.inside(), spec.revision)));
     }
     let chosen = choose_files(&files, wanted, origin)?;
     let names: Vec<String> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
@@ -107,6 +114,12 @@ fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) 
     let names = names_below(snapshot);
     if names.is_empty() {
         return Ok(None);
+    }
+    let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
+    if !names.iter().any(|name| name.ends_with(".parquet") && name.starts_with(&prefix)) {
+        let (inside, revision) = (spec.inside(), &spec.revision);
+        let remedy = "unset HF_HUB_OFFLINE to download them, or give @<commit> of a revision that the cache holds";
+        return Err(Error::Hub(format!("{origin}: the hub's cache holds no Parquet files{inside} at revision {revision}: {remedy}")));
     }
     let (names, chosen) = select(&names, spec, wanted, origin)?;
     // `train-00000-of-00003` alone is not the train split.

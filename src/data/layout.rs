@@ -39,24 +39,39 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
     }
     let listing = folder::list(path)?;
     if listing.others.iter().any(|file| is_parquet(file)) {
-        return open_parquet_split(&listing.others, path, split, options);
+        match open_parquet_split(&listing.others, path, split, options) {
+            Err(e) if without_pictures(&e) && has_pictures(&listing) => pass_over(&e, found),
+            opened => return opened,
+        }
     }
     if let Some(files) = metadata::open(path, &listing, split, options.label_column.as_deref(), found)? {
         return Ok(Dataset::new(files));
     }
-    let parts: Vec<Part> = listing.folders.iter().map(|folder| Part::look(folder)).collect();
-    let holders: Vec<&Part> = parts.iter().filter(|part| part.holds != Holds::Nothing).collect();
-    if holders.iter().any(|part| part.holds == Holds::Parquet) {
-        let pictures: Vec<&str> = holders.iter().filter(|part| part.holds != Holds::Parquet).map(|part| part.name.as_str()).collect();
-        if !pictures.is_empty() {
+    let mut parts: Vec<Part> = listing.folders.iter().map(|folder| Part::look(folder)).collect();
+    if parts.iter().any(|part| part.holds == Holds::Parquet) {
+        let pictures = parts.iter().filter(|part| matches!(part.holds, Holds::Pictures | Holds::Below));
+        let pictures: Vec<&str> = pictures.map(|part| part.name.as_str()).collect();
+        let opened = parquet_below(path).and_then(|files| open_parquet_split(&files, path, split, options));
+        let passed_over = match &opened {
+            Err(e) if without_pictures(e) && !(pictures.is_empty() && listing.pictures.is_empty()) => {
+                pass_over(e, found);
+                true
+            }
+            _ => false,
+        };
+        if !passed_over && !pictures.is_empty() {
             found.notices.push(format!(
                 "{}: the Parquet files are opened; pictures in {} are left out",
                 path.display(),
                 pictures.join(", ")
             ));
         }
-        return open_parquet_split(&parquet_below(path)?, path, split, options);
+        if !passed_over {
+            return opened;
+        }
+        parts.retain(|part| part.holds != Holds::Parquet);
     }
+    let holders: Vec<&Part> = parts.iter().filter(|part| part.holds != Holds::Nothing).collect();
     if let [only] = parts.as_slice()
         && cifar::is_cifar(&only.path)
     {
@@ -208,11 +223,48 @@ fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, fou
         Some(wanted) if canonical(wanted) != chosen => format!("folder {}, in place of split \"{wanted}\"", part.name),
         _ => format!("folder {} of the splits {}", part.name, names.join(", ")),
     });
+    compare_splits(&shown, part, chosen, &named, found)?;
     let others: Vec<&str> = holders.iter().filter(|part| split_in(&part.name).is_none()).map(|part| part.name.as_str()).collect();
     if !others.is_empty() {
         found.notices.push(format!("{shown}: {} is no split: left out", cut(&others)));
     }
     Ok(Some(&part.path))
+}
+
+/// Says what the folders of the other splits tell about the one that is opened: that classes are not in it, or that it has no labels.
+fn compare_splits(shown: &str, part: &Part, chosen: &str, named: &[(String, &Part)], found: &mut Findings) -> Result<()> {
+    let (own, name) = (class_names(part)?, &part.name);
+    for (split, other) in named.iter().filter(|(split, other)| split != chosen && other.holds == Holds::Below) {
+        let classes = class_names(other)?;
+        if part.holds == Holds::Pictures {
+            let flat = format!("the folder {name} holds pictures, but no class folders");
+            if matches!(split.as_str(), "val" | "test") {
+                found.unlabeled = Some(format!("{flat}: {}, which may have labels, is opened as {shown}:{split}", other.name));
+            } else {
+                found.unlabeled.get_or_insert_with(|| format!("{flat}: sort them into folders of classes, as {} has", other.name));
+            }
+        } else if !own.is_empty() && !classes.is_subset(&own) {
+            found.notices.push(format!(
+                "{shown}: {} has {} classes, {name} {}: name all of them with --classes",
+                other.name,
+                classes.len(),
+                own.len()
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The names of a split's class folders; none where its folders look like something else.
+fn class_names(part: &Part) -> Result<BTreeSet<String>> {
+    if part.holds != Holds::Below {
+        return Ok(BTreeSet::new());
+    }
+    let inner: Vec<Part> = folder::list(&part.path)?.folders.iter().map(|folder| Part::look(folder)).collect();
+    if inner.iter().any(|inner| inner.is_main() || inner.holds == Holds::Parquet) {
+        return Ok(BTreeSet::new());
+    }
+    Ok(inner.into_iter().filter(|inner| inner.holds != Holds::Nothing && !inner.is_beside()).map(|inner| inner.name).collect())
 }
 
 /// The one folder that holds everything: an archive's outer folder, or the pictures next to their annotations.
@@ -322,6 +374,20 @@ fn parquet_below(path: &Path) -> Result<Vec<PathBuf>> {
         level = below;
     }
     Err(Error::Data(format!("{}: its Parquet files lie too deep: open the folder that they are in", path.display())))
+}
+
+/// True for the error of a Parquet file without a column of pictures: embeddings, attributes, a list.
+fn without_pictures(error: &Error) -> bool {
+    matches!(error, Error::Data(text) if text.contains("columns found: "))
+}
+
+fn has_pictures(listing: &Listing) -> bool {
+    let below = |folder: &PathBuf| matches!(folder::holds(folder), Holds::Pictures | Holds::Below);
+    !listing.pictures.is_empty() || listing.folders.iter().any(below)
+}
+
+fn pass_over(error: &Error, found: &mut Findings) {
+    found.notices.push(format!("{error} (passed over: the pictures beside it are opened)"));
 }
 
 /// Opens the files of one split among Parquet files below `root`.

@@ -15,6 +15,8 @@ use crate::files::read_text;
 const PICTURES: [&str; 5] = ["file_name", "image_file_name", "filename", "image", "path"];
 /// Columns that are labels, by preference; any case.
 const LABELS: [&str; 9] = ["label", "labels", "class", "category", "class_name", "label_name", "fine_label", "target", "species"];
+/// Columns that may tell the split of a row, by preference.
+const SPLITS: [&str; 5] = ["split", "subset", "partition", "set", "fold"];
 
 /// Opens the pictures that a metadata file in the folder lists, with their labels. `None` where there is no such file, or it has no
 /// labels while folders may have some.
@@ -31,7 +33,7 @@ pub(crate) fn open(
     let is_metadata = |file: &&PathBuf| matches!(file_name(file).as_str(), "metadata.jsonl" | "metadata.csv");
     let Some(file) = listing.others.iter().find(is_metadata) else { return Ok(None) };
     let shown = file.display();
-    let rows = if folder::ending(file) == "csv" { csv(&read_text(file)?) } else { jsonl(&read_text(file)?, file)? };
+    let rows = if folder::ending(file) == "csv" { csv(&read_text(file)?, file)? } else { jsonl(&read_text(file)?, file)? };
     let mut columns: Vec<&String> = Vec::new();
     rows.iter().flat_map(|row| row.keys()).for_each(|name| {
         if !columns.contains(&name) {
@@ -39,9 +41,11 @@ pub(crate) fn open(
         }
     });
     let list = || columns.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    let find = |wanted: &str| columns.iter().copied().find(|name| name.eq_ignore_ascii_case(wanted));
+    let find = |wanted: &str| columns.iter().copied().find(|name| plain(name) == plain(wanted));
     let Some(pictures) = PICTURES.iter().find_map(|name| find(name)) else {
-        found.notices.push(format!("{shown}: has no column file_name among {}: passed over", list()));
+        let text = format!("{shown}: has no column file_name among {}: passed over", list());
+        found.unlabeled.get_or_insert_with(|| text.clone());
+        found.notices.push(text);
         return Ok(None);
     };
     let label = match label_column {
@@ -55,11 +59,14 @@ pub(crate) fn open(
         None => LABELS.iter().find_map(|name| find(name)),
     };
     if label.is_none() {
-        found.notices.push(format!("{shown}: no column of labels among {}: name one with --label-column if there is one", list()));
+        let text = format!("{shown}: no column of labels among {}: name one with --label-column if there is one", list());
+        found.unlabeled.get_or_insert_with(|| text.clone());
+        found.notices.push(text);
         if !listing.folders.is_empty() {
             return Ok(None);
         }
     }
+    let split_column = SPLITS.iter().filter_map(|name| find(name)).find(|column| tells_splits(&rows, column, file, found));
     let (mut entries, mut splits) = (Vec::new(), Vec::new());
     for (i, row) in rows.iter().enumerate() {
         let refuse = |what: String| Error::Data(format!("{shown}, row {}: {what}", i + 1));
@@ -68,10 +75,11 @@ pub(crate) fn open(
         if Path::new(name).components().any(|part| !matches!(part, Component::Normal(_) | Component::CurDir)) {
             return Err(refuse(format!("\"{name}\" leads out of the folder: give paths below it")));
         }
-        let of = find("split")
+        let of = split_column
             .and_then(|column| row.get(column))
             .and_then(Value::as_str)
-            .or_else(|| name.split_once('/').map(|(folder, _)| folder));
+            .map(str::trim)
+            .or_else(|| name.trim_start_matches("./").split_once('/').map(|(folder, _)| folder));
         splits.push(of.filter(|name| is_split_name(name)).map(canonical));
         let label = label.and_then(|column| row.get(column)).map_or(Ok(None), text).map_err(refuse)?;
         entries.push((root.join(name), label));
@@ -79,7 +87,15 @@ pub(crate) fn open(
     if let Some((path, _)) = entries.first().filter(|(path, _)| !path.exists()) {
         return Err(Error::Data(format!("{shown}: no picture at {}: paths start from the folder of the file", path.display())));
     }
+    whole_numbers(&mut entries);
+    let classes = class_names(entries.iter().filter_map(|(_, label)| label.as_deref()));
+    note_unlisted(listing, file, &entries, found)?;
     let different: BTreeSet<&str> = splits.iter().flatten().map(String::as_str).collect();
+    let unknown = splits.iter().filter(|split| split.is_none()).count();
+    if unknown > 0 && !different.is_empty() {
+        let what = if different.len() > 1 { "left out" } else { "taken like the others" };
+        found.notices.push(format!("{shown}: {unknown} of {} rows are of no split (train, val, test): they are {what}", rows.len()));
+    }
     if different.len() > 1 {
         let names: Vec<&str> = different.into_iter().collect();
         let chosen = choose(&names, split, &root.display().to_string())?;
@@ -87,7 +103,6 @@ pub(crate) fn open(
         let kept = entries.into_iter().zip(&splits).filter(|(_, split)| split.as_deref() == Some(chosen));
         entries = kept.map(|(entry, _)| entry).collect();
     }
-    let classes = class_names(entries.iter().filter_map(|(_, label)| label.as_deref()));
     let index: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let files: Vec<(PathBuf, Option<usize>)> =
         entries.iter().map(|(path, label)| (path.clone(), label.as_deref().and_then(|label| index.get(label).copied()))).collect();
@@ -102,14 +117,58 @@ fn note(listing: &Listing, file: &Path, label: Option<&String>, files: &[(PathBu
     });
     let others: Vec<PathBuf> = listing.others.iter().filter(|other| *other != file).cloned().collect();
     folder::count(&others, found);
-    let listed: BTreeSet<&PathBuf> = files.iter().map(|(path, _)| path).collect();
-    let missing = listing.pictures.iter().filter(|picture| !listed.contains(picture)).count();
-    if missing > 0 {
-        found.notices.push(format!("{}: {missing} pictures next to it are not in it, and are left out", file.display()));
-    }
     let unknown = files.iter().filter(|(_, label)| label.is_none()).count();
     if label.is_some() && unknown > 0 {
-        found.notices.push(format!("{}: {unknown} of {} rows have no label", file.display(), files.len()));
+        let text = format!("{}: {unknown} of {} rows have no label", file.display(), files.len());
+        found.unlabeled.get_or_insert_with(|| format!("{text} (empty, -1, nan, None and null are none): fill it in or remove them"));
+        found.notices.push(text);
+    }
+}
+
+/// Says how many pictures in the folder and below it are in no row.
+fn note_unlisted(listing: &Listing, file: &Path, entries: &[(PathBuf, Option<String>)], found: &mut Findings) -> Result<()> {
+    let listed: BTreeSet<&PathBuf> = entries.iter().map(|(path, _)| path).collect();
+    let count = |pictures: &[PathBuf]| pictures.iter().filter(|picture| !listed.contains(picture)).count();
+    let (beside, below) = (count(&listing.pictures), count(&folder::below(&listing.folders)?));
+    for (missing, place) in [(beside, "next to it"), (below, "in folders below")] {
+        if missing > 0 {
+            found.notices.push(format!("{}: {missing} pictures {place} are not in it, and are left out", file.display()));
+        }
+    }
+    Ok(())
+}
+
+/// True where the column's values are names of splits; other values that differ get a notice.
+fn tells_splits(rows: &[Map<String, Value>], column: &str, file: &Path, found: &mut Findings) -> bool {
+    let values = rows.iter().filter_map(|row| row.get(column)).filter_map(|value| text(value).ok().flatten());
+    let values: BTreeSet<String> = values.collect();
+    let known = values.iter().filter(|value| is_split_name(value)).count();
+    // Where the column is called split, other names among the known ones are left out.
+    if known > 0 && (known == values.len() || plain(column) == "split") {
+        return true;
+    }
+    if values.len() > 1 {
+        let some: Vec<&str> = values.iter().take(3).map(String::as_str).collect();
+        let (file, some) = (file.display(), format!("{}{}", some.join(", "), if values.len() > 3 { ", …" } else { "" }));
+        found.notices.push(format!("{file}: column {column} ({some}) does not say train, val or test: no split is read from it"));
+    }
+    false
+}
+
+/// A column's title without case, blanks, underscores.
+fn plain(title: &str) -> String {
+    title.chars().filter(|c| !matches!(c, ' ' | '_')).flat_map(char::to_lowercase).collect()
+}
+
+/// Reads "3.0" as 3 where all labels are whole numbers: pandas writes them so if one is missing.
+fn whole_numbers(entries: &mut [(PathBuf, Option<String>)]) {
+    let digits = |label: &str| {
+        let number = label.strip_suffix(".0").unwrap_or(label);
+        (!number.is_empty() && number.chars().all(|c| c.is_ascii_digit())).then(|| number.to_string())
+    };
+    let whole: Option<Vec<String>> = entries.iter().filter_map(|(_, label)| label.as_deref()).map(digits).collect();
+    if let Some(whole) = whole {
+        entries.iter_mut().filter_map(|(_, label)| label.as_mut()).zip(whole).for_each(|(label, number)| *label = number);
     }
 }
 
@@ -123,11 +182,11 @@ fn class_names<'a>(labels: impl Iterator<Item = &'a str>) -> Vec<String> {
     names
 }
 
-/// A label as a class name; hidden labels (null, -1) are none.
+/// A label as a class name; hidden and missing labels (null, -1, pandas' nan) are none.
 fn text(value: &Value) -> Result<Option<String>, String> {
     match value {
         Value::Null => Ok(None),
-        Value::String(text) if matches!(text.trim(), "" | "-1") => Ok(None),
+        Value::String(text) if matches!(text.trim(), "" | "-1" | "-1.0" | "nan" | "NaN" | "None" | "null" | "<NA>") => Ok(None),
         Value::String(text) => Ok(Some(text.trim().to_string())),
         Value::Number(number) if number.as_f64().is_some_and(|number| number < 0.0) => Ok(None),
         Value::Number(number) => Ok(Some(number.to_string())),
@@ -146,36 +205,59 @@ fn jsonl(text: &str, file: &Path) -> Result<Vec<Map<String, Value>>> {
     lines.map(row).collect()
 }
 
-/// Rows below a line of titles.
-fn csv(text: &str) -> Vec<Map<String, Value>> {
-    let mut lines = records(text).into_iter().filter(|line| line.iter().any(|cell| !cell.trim().is_empty()));
+/// Rows below a line of titles, which tells whether commas, semicolons or tabs stand between the cells.
+fn csv(text: &str, file: &Path) -> Result<Vec<Map<String, Value>>> {
+    let titles = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let between = [',', ';', '\t'].into_iter().find(|between| titles.contains(*between)).unwrap_or(',');
+    let lines = records(text, between).map_err(|line| {
+        Error::Data(format!("{}, line {line}: a quote (\") opens here and does not close: correct the line", file.display()))
+    })?;
+    let mut lines = lines.into_iter().filter(|line| line.iter().any(|cell| !cell.trim().is_empty()));
     let titles = lines.next().unwrap_or_default();
     let row = |cells: Vec<String>| titles.iter().map(|title| title.trim().to_string()).zip(cells.into_iter().map(Value::String)).collect();
-    lines.map(row).collect()
+    Ok(lines.map(row).collect())
 }
 
-/// The cells of a CSV file (RFC 4180): commas, quotes, doubled quotes, line breaks in quotes.
-fn records(text: &str) -> Vec<Vec<String>> {
+/// The cells of a CSV file (RFC 4180): commas, quotes, doubled quotes, line breaks in quotes. A quote opens at the start of a cell
+/// only; else it is a letter. The error is the line of a quote that does not close.
+fn records(text: &str, between: char) -> Result<Vec<Vec<String>>, usize> {
     let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
+    // `start`: nothing but blanks in the cell so far.
+    let (mut start, mut line, mut opened) = (true, 1, 1);
     let mut letters = text.chars().peekable();
     while let Some(c) = letters.next() {
+        line += usize::from(c == '\n');
         match c {
             '"' if quoted && letters.peek() == Some(&'"') => cell.extend(letters.next()),
-            '"' => quoted = !quoted,
-            ',' if !quoted => row.push(std::mem::take(&mut cell)),
+            '"' if quoted => quoted = false,
+            '"' if start => {
+                cell.clear();
+                (quoted, start, opened) = (true, false, line);
+            }
+            c if c == between && !quoted => {
+                row.push(std::mem::take(&mut cell));
+                start = true;
+            }
             '\n' if !quoted => {
                 row.push(std::mem::take(&mut cell));
                 rows.push(std::mem::take(&mut row));
+                start = true;
             }
             '\r' if !quoted => {}
-            c => cell.push(c),
+            c => {
+                start &= c == ' ';
+                cell.push(c);
+            }
         }
+    }
+    if quoted {
+        return Err(opened);
     }
     if !cell.is_empty() || !row.is_empty() {
         row.push(cell);
         rows.push(row);
     }
-    rows
+    Ok(rows)
 }
 
 #[cfg(test)]
@@ -184,8 +266,39 @@ mod tests {
 
     #[test]
     fn cells_of_csv() {
-        assert_eq!(records("a,\"b, \"\"c\"\"\"\r\n1,2"), [vec!["a".to_string(), "b, \"c\"".into()], vec!["1".into(), "2".into()]]);
-        assert_eq!(csv("file_name,label\na.png,cat\n\n")[0]["label"], "cat");
+        let cells = |text: &str| records(text, ',').unwrap();
+        assert_eq!(cells("a,\"b, \"\"c\"\"\"\r\n1,2"), [vec!["a".to_string(), "b, \"c\"".into()], vec!["1".into(), "2".into()]]);
+        let file = Path::new("metadata.csv");
+        assert_eq!(csv("file_name,label\na.png,cat\n\n", file).unwrap()[0]["label"], "cat");
+        for between in [';', '\t'] {
+            let text = format!("file_name{between}label\na.png{between}cat, small\n");
+            assert_eq!(csv(&text, file).unwrap()[0]["label"], "cat, small");
+        }
+    }
+
+    #[test]
+    fn quotes_open_at_the_start_of_a_cell_only() {
+        let cells = |text: &str| records(text, ',').unwrap();
+        assert_eq!(cells("5\" pipe,a\nb,c\n"), [["5\" pipe", "a"], ["b", "c"]]);
+        assert_eq!(cells("a, \"b, c\"\n"), [["a", "b, c"]]);
+        assert_eq!(cells("\"\",\"a\"b\"\n"), [["", "ab\""]]);
+        assert_eq!(records("a,b\n\"c,d\ne,f\n", ','), Err(2));
+        let error = csv("file_name,label\na.png,\"cat\n", Path::new("metadata.csv")).unwrap_err().to_string();
+        assert!(error.contains("line 2") && error.contains("does not close"), "{error}");
+    }
+
+    #[test]
+    fn labels_that_pandas_writes() {
+        let labels = |labels: &[&str]| {
+            let mut entries: Vec<(PathBuf, Option<String>)> =
+                labels.iter().map(|label| (PathBuf::new(), text(&serde_json::json!(label)).unwrap())).collect();
+            whole_numbers(&mut entries);
+            entries.into_iter().map(|(_, label)| label.unwrap_or_default()).collect::<Vec<_>>()
+        };
+        assert_eq!(labels(&["0.0", "", "10.0", "3"]), ["0", "", "10", "3"]);
+        assert_eq!(labels(&["1.0", "1.5"]), ["1.0", "1.5"]);
+        assert_eq!(labels(&["cat", "nan", "NaN", "None", "null", "<NA>", "-1", "-1.0"]), ["cat", "", "", "", "", "", "", ""]);
+        assert_eq!(plain("File Name"), plain("file_name"));
     }
 
     #[test]

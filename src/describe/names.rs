@@ -23,7 +23,7 @@ pub struct ClassNames {
     /// What a data set calls each class: the part before the tab, or the name itself.
     keys: Vec<String>,
     pub(crate) blank_lines: usize,
-    notices: Vec<String>,
+    pub(crate) notices: Vec<String>,
 }
 
 impl ClassNames {

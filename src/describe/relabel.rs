@@ -77,7 +77,15 @@ fn by_number(numbers: &[usize], list: &ClassNames, origin: &str) -> Result<Relab
             "classes are numbered {lowest} to {highest}, and the list names {names}: does it begin with 0 or 1? Write lines `{lowest}<TAB>name`"
         ));
     }
-    let notice = (first == 1).then(|| format!("classes are numbered from 1: class 1 is the first of the list, \"{}\"", list.names()[0]));
+    let is = |number: usize| list.names().get(number - first).map(|name| format!("class {number} is \"{name}\""));
+    let mut ends: Vec<String> = [lowest, highest].into_iter().filter_map(is).collect();
+    ends.dedup();
+    let from = if first == 1 { "classes are numbered from 1: " } else { "" };
+    let more = match names + first - highest - 1 {
+        0 => String::new(),
+        more => format!("; {more} more names of the list follow"),
+    };
+    let notice = Some(format!("{from}{} (by position in the list{more})", ends.join(", ")));
     Ok(Relabeling { labels: numbers.iter().map(|number| number - first).collect(), notice })
 }
 
@@ -122,6 +130,17 @@ mod tests {
         assert!(labels(&["1", "2"], &["a", "b", "c"]).unwrap_err().to_string().contains("begin with 0 or 1"));
         // numbers that are the names of the list are names
         assert_eq!(labels(&["1", "0"], &["0", "1"]).unwrap(), [1, 0]);
+    }
+
+    #[test]
+    fn what_a_position_means_is_said() {
+        let notice =
+            |classes: &[&str], list: &[&str]| relabeling(&strings(classes), &ClassNames::new(list).unwrap(), "here").unwrap().notice;
+        assert_eq!(notice(&["0", "1"], &["cat", "dog"]).unwrap(), "class 0 is \"cat\", class 1 is \"dog\" (by position in the list)");
+        let more = notice(&["0", "1"], &["class", "cat", "dog"]).unwrap();
+        assert!(more.contains("class 1 is \"cat\"") && more.contains("1 more names"), "{more}");
+        assert_eq!(notice(&["0", "1"], &["0\tcat", "1\tdog"]), None);
+        assert_eq!(notice(&["cat"], &["cat", "dog"]), None);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use crate::describe::class_list::counts;
 use crate::describe::names::{listed, normal};
 use crate::describe::spoken::{digits, split_wordnet_id, spoken};
 
@@ -21,6 +22,8 @@ pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
         notices.push(format!("class names are numbers, no words ({}): {remedy}", few(&numbers)));
     } else if 2 * codes.len() > words.len() {
         notices.push(format!("class names are codes, no words ({}): {remedy}", few(&codes)));
+    } else if counted(&words) {
+        notices.push(format!("each class name holds a number that only counts ({}): {remedy}", few(&words)));
     }
     let broken = some(&|word| word.contains('\u{fffd}'));
     if !broken.is_empty() {
@@ -45,7 +48,20 @@ fn few(names: &[String]) -> String {
 }
 
 fn is_number(word: &str) -> bool {
-    !word.is_empty() && digits(word) == word.len()
+    let (whole, part) = word.split_once('.').unwrap_or((word, "0"));
+    [whole, part].iter().all(|text| !text.is_empty() && digits(text) == text.len())
+}
+
+/// `0 airplane`, `1-cat`, or the number last: all names hold one beside different words, and the numbers count from 0 or 1.
+fn counted(words: &[String]) -> bool {
+    let fits = |parts: Option<Vec<(&str, &str)>>| {
+        let parts = parts.unwrap_or_default();
+        let numbers: Option<Vec<usize>> = parts.iter().map(|(number, _)| number.parse().ok()).collect();
+        let different: HashSet<&str> = parts.iter().map(|(_, rest)| *rest).filter(|rest| rest.contains(char::is_alphabetic)).collect();
+        parts.len() > 1 && different.len() == parts.len() && numbers.is_some_and(|numbers| counts(numbers.into_iter()))
+    };
+    fits(words.iter().map(|word| word.split_once([' ', '-'])).collect())
+        || fits(words.iter().map(|word| word.rsplit_once([' ', '-']).map(|(rest, number)| (number, rest))).collect())
 }
 
 /// `c0`, `class 7`, `label-12`, `id3`.
@@ -80,6 +96,10 @@ mod tests {
             &["0", "1", "2"],
             &["c0", "c1"],
             &["class_1", "class_2"],
+            &["0.0", "1.0", "5.0"],
+            &["0_airplane", "1_dog"],
+            &["2-dog", "1-cat"],
+            &["airplane_0", "dog_1"],
             &["caf\u{fffd}", "tea"],
             &["AnnualCrop", "PermanentCrop", "River"],
         ] {
@@ -99,6 +119,9 @@ mod tests {
             &["A", "B", "C"],
             &["McLaren", "Audi", "BMW", "Fiat"],
             &["7", "seven", "sieben"],
+            &["2012 BMW M3", "2013 Audi"],
+            &["1 euro", "5 euro"],
+            &["digit 0", "digit 1"],
             &["犬", "猫"],
         ] {
             assert_eq!(notices(names), "", "{names:?}");

@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use super::prompts::VisualPrompts;
 use super::tuned::Tuned;
+use crate::augment::Preprocess;
 use crate::checkpoint::all;
 use crate::classify::Head;
-use crate::clip::{Clip, read_tensors, save_tensors};
+use crate::clip::{Clip, VisionConfig, read_tensors, save_tensors};
 use crate::error::{Error, Result};
 use crate::nn::{LayerNorm, Precision};
 
@@ -32,6 +33,12 @@ pub struct AdapterInfo {
     /// The number format in which the tower's frozen layers multiplied; `None` in files of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Sizes and activation of the vision tower; `None` in files of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vision: Option<VisionConfig>,
+    /// How pictures were prepared; `None` in files of versions that did not record it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub preprocess: Option<Preprocess>,
     /// Version of this crate.
     pub version: String,
 }
@@ -86,6 +93,16 @@ impl Tuned {
                 clip.id(),
                 clip.weights_hash(),
             )));
+        }
+        if info.vision.as_ref().is_some_and(|vision| *vision != clip.config().vision) {
+            return Err(wrong(
+                "was trained over these weights in another vision tower (sizes, activation or ε): use its configuration".into(),
+            ));
+        }
+        if info.preprocess.as_ref().is_some_and(|preprocess| !preprocess.agrees_with(clip.preprocess())) {
+            return Err(wrong(
+                "was trained on pictures prepared in another way (size, resize, mean or std): use that image processor".into(),
+            ));
         }
         let held = tensors.len();
         let mut tensors: HashMap<String, Tensor> =

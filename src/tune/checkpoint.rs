@@ -17,6 +17,9 @@ use crate::rng::Rng;
 struct State {
     config: FinetuneConfig,
     weights_hash: String,
+    /// [`Clip::settings_hash`](crate::Clip::settings_hash); checkpoints of earlier versions lack it.
+    #[serde(default)]
+    settings_hash: Option<String>,
     /// A hash of the text classifier that the run started from.
     classifier: String,
     rng: Rng,
@@ -43,6 +46,7 @@ impl Finetuner {
         let state = State {
             config: self.config.clone(),
             weights_hash: self.clip.weights_hash().to_string(),
+            settings_hash: Some(self.clip.settings_hash()),
             classifier: self.classifier.clone(),
             rng: self.rng.clone(),
             sums: self.sums.clone(),
@@ -68,7 +72,8 @@ impl Finetuner {
         let begun = history.len() + usize::from(sums.steps > 0);
         let other_length =
             FinetuneConfig { epochs, ..same.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
-        let model = weights_hash == self.clip.weights_hash() && *classifier == self.classifier;
+        let settings = saved.state.settings_hash.as_ref().is_none_or(|hash| *hash == self.clip.settings_hash());
+        let model = weights_hash == self.clip.weights_hash() && settings && *classifier == self.classifier;
         if !(same == self.config || other_length) || *rng != self.rng || !model {
             return Err(saved.foreign());
         }

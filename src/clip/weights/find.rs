@@ -19,7 +19,7 @@ const NAMES: [&str; 6] = [
 ];
 
 /// Endings of files with weights under other names.
-const ENDINGS: [&str; 5] = [".safetensors", ".pt", ".pth", ".bin", ".ckpt"];
+const ENDINGS: [&str; 6] = [".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar"];
 
 /// What training writes beside the weights: optimiser, schedule, loss scale, random generators, arguments.
 const BESIDE: [&str; 6] = ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args"];
@@ -65,6 +65,11 @@ pub(in crate::clip) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     };
     let path = directory.join(name);
     if name.ends_with(".index.json") { shards(&path) } else { Ok(vec![path]) }
+}
+
+/// Files of the other usual names beside the one that is read: another training of the model may lie there.
+pub(in crate::clip) fn other_usual_files(directory: &Path, read: &Path) -> Vec<&'static str> {
+    NAMES.into_iter().filter(|name| !name.ends_with(".json") && directory.join(name).is_file() && !read.ends_with(name)).collect()
 }
 
 /// The shards that an index names, in order, all of them present.

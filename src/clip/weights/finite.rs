@@ -22,6 +22,21 @@ pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
     })
 }
 
+/// True where every value of a tensor on the CPU is 0, as in a file whose room was taken and never filled.
+pub(super) fn is_zero(tensor: &Tensor) -> Result<bool> {
+    let (storage, layout) = tensor.storage_and_layout();
+    let Storage::Cpu(values) = &*storage else { return Ok(false) };
+    let (from, to) = layout.contiguous_offsets().unwrap_or((0, usize::MAX));
+    // the first value that is not 0 ends the search
+    Ok(match values {
+        CpuStorage::F32(values) => part(values, from, to).iter().all(|v| *v == 0.0),
+        CpuStorage::F16(values) => part(values, from, to).iter().all(|v| *v == f16::ZERO),
+        CpuStorage::BF16(values) => part(values, from, to).iter().all(|v| *v == bf16::ZERO),
+        CpuStorage::F64(values) => part(values, from, to).iter().all(|v| *v == 0.0),
+        _ => false,
+    })
+}
+
 fn part<T>(values: &[T], from: usize, to: usize) -> &[T] {
     values.get(from..to.min(values.len())).unwrap_or(values)
 }
@@ -36,6 +51,16 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+
+    #[test]
+    fn zeros_alone_are_found() {
+        let mut values = vec![0f32; 9];
+        let of = |values: &[f32], dtype| is_zero(&Tensor::new(values, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()).unwrap();
+        let types = [DType::F32, DType::F16, DType::BF16, DType::F64];
+        assert!(types.iter().all(|dtype| of(&values, *dtype)));
+        values[8] = 1.0;
+        assert!(!types.iter().any(|dtype| of(&values, *dtype)));
+    }
 
     #[test]
     fn one_value_of_many_is_found_in_every_number_type() {

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::clip::ClipConfig;
 use crate::error::{Error, Result, cut};
 pub use file::read_tensors;
-pub(super) use find::{choose, find, is_weight_file, shard_names};
+pub(super) use find::{choose, find, is_weight_file, other_usual_files, shard_names};
 pub use save::save_tensors;
 
 /// CLIP holds ln(100) = 4.6; the logarithm of a million is 14.
@@ -245,6 +245,9 @@ impl Builder {
         }
         if !finite::is_finite(&tensor)? {
             return Err(fault("holds values that are not finite (NaN or infinity): the training that wrote it failed, use an earlier one"));
+        }
+        if tensor.rank() > 1 && finite::is_zero(&tensor)? {
+            return Err(fault("holds zeros alone: its file was never filled or its download was cut, get it again"));
         }
         if name == "logit_scale" && tensor.elem_count() != 1 {
             return Err(fault(&format!("has the shape {:?}: expected one number", tensor.dims())));

@@ -19,6 +19,9 @@ pub(super) const UNKNOWN: u32 = u32::MAX;
 /// Names of at most this many classes are made up: beyond it the column is no label column.
 const MOST_CLASSES: u32 = 1_000_000;
 
+/// Texts that tables hold where there is no label.
+const PLACEHOLDERS: [&str; 7] = ["nan", "NaN", "None", "null", "<NA>", "-1", "-1.0"];
+
 /// Labels as they are read: indices with names from elsewhere, or names that become classes in sorted order.
 #[derive(Default)]
 pub(super) struct Labels {
@@ -29,6 +32,8 @@ pub(super) struct Labels {
     texts: Option<HashMap<Box<str>, u32>>,
     /// Rows of the label column that say -1, as the hub marks a hidden label, or nothing.
     pub(super) hidden: usize,
+    /// The first text that stands for no label.
+    pub(super) placeholder: Option<&'static str>,
 }
 
 /// One row's value.
@@ -162,10 +167,14 @@ impl Labels {
                 }
             }
             Value::Text(text) if text.trim().is_empty() => UNKNOWN,
+            Value::Text(text) if PLACEHOLDERS.contains(&text.trim()) => {
+                self.placeholder = self.placeholder.or(PLACEHOLDERS.iter().copied().find(|word| *word == text.trim()));
+                UNKNOWN
+            }
             Value::Text(text) if self.texts.is_some() || !known(self) => {
                 let texts = self.texts.get_or_insert_default();
                 let next = u32::try_from(texts.len()).unwrap_or(UNKNOWN);
-                *texts.entry(text.into()).or_insert(next)
+                *texts.entry(text.trim().into()).or_insert(next)
             }
             Value::Index(_) | Value::Text(_) => {
                 let text = format!("{shown}: column \"{name}\" is of another kind than in the files before it: open them apart");
@@ -198,7 +207,19 @@ impl Labels {
         })
     }
 
-    /// Class names, the label of each row, and what is to be said. Numbers without names are named by their digits.
+    /// The highest label, where labels are numbers without names and so many more than the rows that they must be ids.
+    pub(super) fn looks_like_ids(&self) -> Option<u32> {
+        let numbers = self.texts.as_ref().map(written_numbers);
+        let highest = match numbers {
+            Some(numbers) => numbers?.into_iter().max(),
+            None if self.names.is_some() => None,
+            None => self.rows.iter().copied().filter(|row| *row != UNKNOWN).max(),
+        };
+        highest.filter(|highest| *highest > 1000 && *highest as usize > self.rows.len().saturating_mul(10))
+    }
+
+    /// Class names, the label of each row, and what is to be said. Numbers without names are named by their digits, from 0 on, or
+    /// from 1 on where no 0 occurs.
     pub(super) fn finish(mut self) -> (Vec<String>, Vec<u32>, Option<String>) {
         if let Some(numbers) = self.texts.as_ref().and_then(written_numbers) {
             self.rows.iter_mut().for_each(|row| *row = numbers.get(*row as usize).copied().unwrap_or(UNKNOWN));
@@ -216,26 +237,47 @@ impl Labels {
             let rows = self.rows.iter().map(|row| place.get(*row as usize).copied().unwrap_or(UNKNOWN)).collect();
             return (sorted.into_iter().map(|(text, _)| text.into()).collect(), rows, None);
         }
-        let highest = self.rows.iter().copied().filter(|row| *row != UNKNOWN).max();
+        let known = || self.rows.iter().copied().filter(|row| *row != UNKNOWN);
+        let (lowest, highest) = (known().min(), known().max());
         match (self.names, highest) {
             (Some((names, source)), _) => {
                 let notice = (!source.is_empty() && source != super::METADATA).then(|| format!("class names are taken from {source}"));
                 (names, self.rows, notice)
             }
             // that they are no words is seen where the user's own list of names is known
-            (None, Some(highest)) => ((0..=highest).map(|i| i.to_string()).collect(), self.rows, None),
+            (None, Some(highest)) => {
+                let first = u32::from(lowest == Some(1));
+                self.rows.iter_mut().filter(|row| **row != UNKNOWN).for_each(|row| *row -= first);
+                ((first..=highest).map(|i| i.to_string()).collect(), self.rows, None)
+            }
             (None, None) => (Vec::new(), self.rows, None),
         }
     }
 }
 
-/// The numbers that all texts write ("0", "12"), by the place that each text has now; `None` where one is no number, so that
-/// all are names.
+/// The numbers that all texts write ("0", "12", also "12.0"), by the place that each text has now; `None` where one is no whole
+/// number, so that all are names.
 fn written_numbers(texts: &HashMap<Box<str>, u32>) -> Option<Vec<u32>> {
     let mut numbers = vec![UNKNOWN; texts.len()];
     for (text, place) in texts {
-        let number = text.parse::<u32>().ok().filter(|number| *number < MOST_CLASSES && number.to_string() == **text)?;
+        let whole = text.split_once('.').filter(|(_, rest)| !rest.is_empty() && rest.bytes().all(|byte| byte == b'0'));
+        let text = whole.map_or(&**text, |(whole, _)| whole);
+        let number = text.parse::<u32>().ok().filter(|number| *number < MOST_CLASSES && number.to_string() == text)?;
         *numbers.get_mut(*place as usize)? = number;
     }
     Some(numbers)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_are_all_whole_numbers_are_numbers() {
+        let numbers = |texts: &[&str]| written_numbers(&(0..).zip(texts).map(|(i, text)| ((*text).into(), i)).collect());
+        assert_eq!(numbers(&["0.0", "3.0", "12"]), Some(vec![0, 3, 12]));
+        for names in [["1.0", "1.5"], ["1.", "2"], ["1.0", "cat"], ["-2.0", "1.0"], ["007", "1"]] {
+            assert_eq!(numbers(&names), None, "{names:?}");
+        }
+    }
 }

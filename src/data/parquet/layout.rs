@@ -42,6 +42,9 @@ const NAME_COLUMNS: [&str; 9] =
 const PICTURES: [&str; 12] =
     ["img", "image", "images", "picture", "photo", "pixelvalues", "jpg", "jpeg", "png", "webp", "imagebytes", "bytes"];
 
+/// Columns that may say each row's split.
+const SPLITS: [&str; 4] = ["split", "subset", "partition", "set"];
+
 /// One leaf column.
 #[derive(Clone)]
 pub(super) struct Leaf {
@@ -82,6 +85,8 @@ pub(super) struct Layout {
     pub(super) label: Option<Leaf>,
     /// Why there is no label column, and what to do.
     pub(super) unlabeled: Option<String>,
+    /// A column of texts that may say each row's split.
+    pub(super) split: Option<Leaf>,
     /// Said where the label column was guessed.
     pub(super) notice: Option<String>,
 }
@@ -101,7 +106,9 @@ impl Layout {
         let columns = columns(&leaves);
         let labels: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.name != pictures.name && may_be_label(leaf, &leaves)).collect();
         let by_name = |name: &str| labels.iter().copied().find(|leaf| leaf.name == name);
-        let mut layout = Self { pictures, label: None, unlabeled: None, notice: None };
+        let split = labels.iter().find(|leaf| SPLITS.contains(&&*plain(&leaf.name)) && leaf.flat() && leaf.kind == Physical::BYTE_ARRAY);
+        let split = split.map(|leaf| (*leaf).clone());
+        let mut layout = Self { pictures, label: None, unlabeled: None, split, notice: None };
         if let Some(name) = label_column {
             let found = by_name(name).or_else(|| labels.iter().copied().find(|leaf| leaf.name.eq_ignore_ascii_case(name)));
             let missing =
@@ -120,6 +127,11 @@ impl Layout {
             // numbers without names, beside a column of names
             (Some(leaf), [text]) if nameless(leaf) && (sure.is_some() || numbers.len() == 1) => Some(*text),
             (Some(leaf), _) if sure.is_some() => {
+                let all: Vec<&str> = labels.iter().filter(declared).map(|leaf| leaf.name.as_str()).collect();
+                if all.len() > 1 && !LABELS.contains(&leaf.name.as_str()) {
+                    let (taken, all) = (&leaf.name, all.join(", "));
+                    layout.notice = Some(format!("of the label columns {all}, \"{taken}\" is taken (--label-column takes another)"));
+                }
                 layout.label = Some(leaf.clone());
                 return Ok(layout);
             }

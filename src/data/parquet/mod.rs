@@ -10,6 +10,7 @@ mod layout;
 mod read_at;
 mod store;
 
+use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
@@ -21,7 +22,7 @@ use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
 use self::labels::{Labels, UNKNOWN};
-use self::layout::Layout;
+use self::layout::{Layout, Leaf};
 use self::read_at::ReadAt;
 use self::store::{Part, Source, Store, caught, line};
 use crate::data::card::Card;
@@ -29,6 +30,7 @@ use crate::data::decode::{decode, decode_file};
 use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
 use crate::data::source::ImageSource;
+use crate::data::split::{canonical, is_split_name};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
 use crate::progress::check_interrupt;
@@ -50,6 +52,7 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
     let mut labels = Labels::default();
     let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
     let (mut sources, mut column, mut nulls) = (Vec::new(), None, 0);
+    let (mut splits, mut split_column) = (Some(BTreeMap::new()), None);
     for path in paths {
         check_interrupt("reading labels")?;
         let opened = open_file(path, options.label_column.as_deref())?;
@@ -64,6 +67,10 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
         nulls += null_pictures(&opened.meta, &opened.layout);
         let source = Source { path: path.clone(), meta: opened.meta, pictures: opened.layout.pictures.clone() };
         read_labels(&source, &opened.layout, &mut labels)?;
+        if let Some(leaf) = &opened.layout.split {
+            splits = splits.and_then(|counts| count_splits(&source, leaf, counts));
+            split_column = Some(leaf.name.clone());
+        }
         sources.push(source);
     }
     if labels.len() == 0 {
@@ -74,13 +81,29 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
         let what = if by_path { "no picture's bytes: the files that their paths name are read" } else { "no picture (null)" };
         findings.notices.push(format!("{nulls} of {} rows hold {what}", labels.len()));
     }
-    let hidden = labels.hidden;
+    if let (Some(column), Some(splits)) = (split_column, splits.filter(|splits| splits.len() > 1)) {
+        let rows = splits.iter().map(|(name, rows)| format!("{name} ({rows} rows)")).collect::<Vec<_>>().join(", ");
+        let remedy = "write each split to a file of its own, as train.parquet and test.parquet";
+        findings.notices.push(format!("column \"{column}\" says {rows}: all rows are taken, of every split: {remedy}"));
+    }
+    let column = column.as_deref().unwrap_or("label");
+    if let (Some(highest), None) = (labels.looks_like_ids(), &options.label_column) {
+        let all = labels.len();
+        findings.unlabeled = Some(format!(
+            "column \"{column}\" goes up to {highest} in {all} rows, as ids do: name the label column with --label-column, be it this one"
+        ));
+        labels = Labels::default();
+        labels.unknown(all);
+    }
+    let (hidden, placeholder) = (labels.hidden, labels.placeholder);
     let (classes, labels, notice) = labels.finish();
     findings.notices.extend(notice);
     if hidden > 0 {
-        let (all, column) = (labels.len(), column.as_deref().unwrap_or("label"));
-        let text =
-            format!("{hidden} of {all} labels in column \"{column}\" are -1 or null, as the hub marks hidden ones: {}", chosen.instead());
+        let (all, or) = (labels.len(), placeholder.map_or(String::new(), |text| format!(" or \"{text}\" (rename it if it is a class)")));
+        let text = format!(
+            "{hidden} of {all} labels in column \"{column}\" are -1 or null{or}, as the hub marks hidden ones: {}",
+            chosen.instead()
+        );
         findings.unlabeled = Some(text);
     }
     let store = Store::new(sources, options.memory_limit);
@@ -189,6 +212,17 @@ fn read_labels(source: &Source, layout: &Layout, labels: &mut Labels) -> Result<
         }
     }
     Ok(())
+}
+
+/// Adds up the rows of each split that a column of texts names; `None` where it holds other words, and so says no split.
+fn count_splits(source: &Source, leaf: &Leaf, mut counts: BTreeMap<String, usize>) -> Option<BTreeMap<String, usize>> {
+    for index in 0..source.meta.num_row_groups() {
+        for value in caught(|| store::column(source, index, leaf)).ok()?.iter().flatten() {
+            let name = std::str::from_utf8(value.data()).ok().map(str::trim).filter(|name| is_split_name(name))?;
+            *counts.entry(canonical(name)).or_insert(0) += 1;
+        }
+    }
+    Some(counts)
 }
 
 /// Rows without bytes, as far as the footer counts them.

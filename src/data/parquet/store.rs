@@ -194,6 +194,12 @@ pub(super) fn pages(source: &Source, group: usize, leaf: &Leaf) -> Result<Serial
     SerializedPageReader::new(file, group.column(leaf.index), usize::try_from(group.num_rows()).unwrap_or(0), None)
 }
 
+/// All values of a column in one row group.
+pub(super) fn column(source: &Source, index: usize, leaf: &Leaf) -> Result<Vec<Option<ByteArray>>, ParquetError> {
+    let rows = usize::try_from(source.meta.row_group(index).num_rows()).unwrap_or(0);
+    read_page(source, &Group { source: 0, index, first: 0, rows, starts: Default::default() }, leaf, 0, rows)
+}
+
 /// First row of each page, from the pages' headers alone.
 fn page_starts(source: &Source, group: &Group, leaf: &Leaf) -> Result<Vec<usize>, ParquetError> {
     let mut pages = pages(source, group.index, leaf)?;
