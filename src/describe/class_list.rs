@@ -72,7 +72,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
     let dropped = titles.iter().take_while(|line| line.starts_with('#')).count();
     let dropped = dropped + usize::from(titles.len() > dropped);
     let dropped = if dropped < kept.len() { dropped } else { 0 };
-    let title = kept.drain(..dropped).last().map(|(_, line)| line.trim());
+    let title = kept.drain(..dropped).next_back().map(|(_, line)| line.trim());
     if kept.iter().all(|(_, line)| line.trim().strip_prefix("- ").is_some_and(|name| !name.trim().is_empty())) {
         kept.iter_mut().for_each(|(_, line)| *line = line.trim().trim_start_matches("- "));
     }

@@ -34,7 +34,7 @@ const LARGEST_LOG_SCALE: f64 = 14.0;
 /// ```
 /// use candle_core::{DType, Device, Tensor};
 /// use lafter::clip::Weights;
-/// let proj = Tensor::zeros((32, 24), DType::F32, &Device::Cpu)?; // open_clip: [width, d]
+/// let proj = Tensor::ones((32, 24), DType::F32, &Device::Cpu)?; // open_clip: [width, d]
 /// let weights = Weights::from_tensors([("visual.proj".to_string(), proj)], "memory", DType::F32, &Device::Cpu)?;
 /// assert_eq!(weights.get("visual_projection.weight").map(Tensor::dims), Some(&[24, 32][..]));
 /// # Ok::<(), lafter::Error>(())
