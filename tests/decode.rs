@@ -130,6 +130,19 @@ fn memory_is_bounded_before_it_is_taken() {
 }
 
 #[test]
+fn a_part_of_a_webp_cannot_claim_more_than_the_file() {
+    let mut picture = bytes("lossless.webp");
+    assert!(decode(&picture, "whole.webp").is_ok());
+    let mut extended = [&picture[..12], b"VP8X\x0a\0\0\0\x08\0\0\0\0\0\0\0\0\0", &picture[12..], b"EXIF\xf0\xff\xff\xff"].concat();
+    let length = (extended.len() - 8) as u32;
+    extended[4..8].copy_from_slice(&length.to_le_bytes());
+    let error = decode(&extended, "claim.webp").unwrap_err().to_string();
+    assert!(error.starts_with("claim.webp: ") && error.contains("cut short"), "{error}");
+    picture.extend(b"trailing bytes"); // beyond what RIFF counts
+    assert!(decode(&picture, "more.webp").is_ok());
+}
+
+#[test]
 fn a_jpeg_without_its_end_marker_is_read_if_no_pixel_is_missing() {
     for name in ["rgb420.jpg", "rgb444.jpg", "grey.jpg", "l.jpg", "cmyk.jpg"] {
         let Ok(whole) = std::fs::read(folder().join("decode").join(name)) else { continue };

@@ -58,6 +58,9 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage> {
         jpeg::Ending::Mended(bytes) => bytes.into(),
         jpeg::Ending::Cut => return Err(refuse("the file is cut short: copy or download it again".into())),
     };
+    if !webp_is_whole(&bytes) {
+        return Err(refuse("the file is cut short: copy or download it again".into()));
+    }
     if let Some(plan) = tiff::plan(&bytes) {
         let (width, height) = tiff::size(&bytes).unwrap_or_default();
         check_size(width, height, 4, bytes.len()).map_err(refuse)?;
@@ -77,6 +80,22 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage> {
     let decoded =
         catch_panic(|| DynamicImage::from_decoder(decoder)).ok_or_else(|| refuse("cannot be decoded (the decoder gave up)".into()))?;
     Ok(upright(decoded.map_err(read)?.into_rgb8(), orientation))
+}
+
+/// False where a part of a WebP claims more bytes than the file has: its decoder would take that much memory first.
+fn webp_is_whole(bytes: &[u8]) -> bool {
+    let number = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(|four| u32::from_le_bytes(four) as usize);
+    let (true, Some(b"WEBP"), Some(size)) = (bytes.starts_with(b"RIFF"), bytes.get(8..12), number(4)) else { return true };
+    let end = bytes.len().min(size.saturating_add(8));
+    let mut at = 12;
+    while at + 8 <= end {
+        let Some(length) = number(at + 4) else { return true };
+        if length > bytes.len() - at - 8 {
+            return false;
+        }
+        at += 8 + length + length % 2;
+    }
+    true
 }
 
 fn upright(picture: RgbImage, orientation: Option<Orientation>) -> RgbImage {
