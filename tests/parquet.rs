@@ -244,7 +244,7 @@ fn numbers_without_names_may_begin_at_1_but_are_no_ids() {
 }
 
 #[test]
-fn columns_that_compete_or_say_the_split_are_noted() {
+fn columns_that_compete_are_noted_and_those_that_say_the_split_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.parquet");
     let numbers = || Values::Int(vec![Some(0), Some(1)]);
@@ -258,17 +258,24 @@ fn columns_that_compete_or_say_the_split_are_noted() {
     assert_eq!(set.classes(), ["a", "b"]);
     says(&set.findings().notices.join(" "), &["breed, species", "\"breed\" is taken", "--label-column"]);
 
-    for (column, values, noted) in [
+    for (column, values, rule) in [
         ("split", ["train", "test"], true),
         ("Subset", ["training", "val"], true),
         ("split", ["train", "train"], false),
         ("set", ["train", "blue"], false),
     ] {
         let columns = format!("IMAGE; optional int64 label; optional binary {column} (UTF8);");
-        let set = open(&Sheet::new(&columns, pngs(2), vec![numbers(), texts(&values)]).write(&file)).unwrap();
-        let notices = set.findings().notices.join(" ");
-        assert_eq!((set.len(), notices.contains("all rows are taken")), (2, noted), "{notices}");
-        assert!(!noted || (notices.contains(column) && notices.contains("train (1 rows)")), "{notices}");
+        let path = Sheet::new(&columns, pngs(2), vec![numbers(), texts(&values)]).write(&file).display().to_string();
+        let open = |spec: &str, split| data::open(spec, &OpenOptions { split, ..OpenOptions::default() });
+        let test = open(&path, Some(Split::Test)).unwrap();
+        let found = test.findings();
+        assert_eq!((test.len(), found.rule.is_some()), (if rule { 1 } else { 2 }, rule), "{found:?}");
+        if rule {
+            assert_eq!(test.labels(), Some(vec![1]), "test, or val where there is no test");
+            assert!(found.rule.unwrap().contains(column));
+            assert_eq!(open(&format!("{path}:train"), Some(Split::Test)).unwrap().labels(), Some(vec![0]));
+            says(&open(&path, None).unwrap_err().to_string(), &["several splits", ":NAME"]);
+        }
     }
 }
 

@@ -117,6 +117,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
     let keep = keep::in_cache(&args.keep, &deciding_predictions(&lafter, &args)?);
     let mut kept = Kept::open(keep.as_ref());
+    check::show(&Inputs::new(lafter.clip()).with_prompts(lafter.classes(), &[]), common);
     let (known, done, total) = (kept.known()?, kept.batches, args.images.len());
     if done > 0 {
         bars.show(&Event::Notice(format!("predicting: {done} of {total} pictures were done before and are kept")));

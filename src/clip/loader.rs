@@ -165,6 +165,13 @@ impl ClipLoader {
         weights.check(&config)?;
         let end = (tokenizer.end_name(), tokenizer.end());
         notices.extend(odd_tokenizer(&tokenizer, config.text.vocabulary)?);
+        if config.text.end_of_text == EndOfText::First(tokenizer.start()) {
+            return Err(Error::Tokenizer(format!(
+                "the configuration reads texts at id {}, which is this tokenizer's start of text: bos_token and eos_token are exchanged in \
+                 tokenizer_config.json, or eos_token_id is wrong in config.json: correct the one that is",
+                tokenizer.start()
+            )));
+        }
         notices.extend(end_of_text(&mut config.text.end_of_text, end, tokenizer.highest()));
         let origin = weights.origin();
         let prefix = if origin.prefix.is_empty() { String::new() } else { format!(" below {}", origin.prefix.trim_end_matches('.')) };

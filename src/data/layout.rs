@@ -405,7 +405,9 @@ fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, optio
 }
 
 pub(crate) fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<Dataset> {
-    Ok(Dataset::new(parquet::open(files, origin, options, chosen)?))
+    let (source, rows) = parquet::open(files, origin, options, chosen)?;
+    let all = Dataset::new(source);
+    rows.map_or_else(|| Ok(all.clone()), |rows| all.subset(&rows))
 }
 
 #[cfg(test)]

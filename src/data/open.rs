@@ -91,7 +91,10 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
         (Some(file), _) => Dataset::new(split_file::open(file, path, path, split)?),
         (None, _) if path.is_dir() => open_folder(path, split, options, &mut found)?,
         (None, "json") => Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?),
-        (None, "parquet") => open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &Chosen::default())?,
+        (None, "parquet") => {
+            let chosen = Chosen { wanted: split.map(str::to_string), ..Chosen::default() };
+            open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &chosen)?
+        }
         (None, "arrow") => return Err(Error::Data(arrow(path))),
         _ if is_archive(path) => return Err(Error::Data(format!("{shown}: is an archive: unpack it and give the folder"))),
         _ if folder::is_picture(path) => return Err(Error::Data(format!("{shown}: is one picture: give the folder that it is in"))),

@@ -16,6 +16,8 @@ const SHOWN: usize = 3;
 pub(crate) struct Chosen {
     /// Positions in the list.
     pub(crate) files: Vec<usize>,
+    /// The split that was asked for.
+    pub(crate) wanted: Option<String>,
     /// The split's name; `None` where the files have no splits, and all were taken.
     pub(crate) split: Option<String>,
     /// The rule that chose them, in a few words.
@@ -51,7 +53,8 @@ pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str)
         let stems: BTreeSet<String> = names.iter().map(|name| stem(name).chars().filter(|c| c.is_alphabetic()).collect()).collect();
         let all: Vec<&str> = names.iter().map(String::as_str).collect();
         let together = format!("{} files whose names tell no split are read as one set: {}", all.len(), list(&all));
-        return Ok(Chosen { files, missing, notices: if stems.len() > 1 { vec![together] } else { Vec::new() }, ..Chosen::default() });
+        let notices = if stems.len() > 1 { vec![together] } else { Vec::new() };
+        return Ok(Chosen { files, wanted: wanted.map(str::to_string), missing, notices, ..Chosen::default() });
     }
     // "cifar10_train" is the train split where no other is
     let by_word = |wanted: &str| {
@@ -78,7 +81,8 @@ pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str)
         None => format!("files of split \"{chosen}\""),
     };
     let missing = missing_shards(names, &files, origin)?;
-    Ok(Chosen { notices: notices(names, &splits, &files), split: Some(chosen.to_string()), rule: Some(rule), others, missing, files })
+    let (notices, wanted, split) = (notices(names, &splits, &files), wanted.map(str::to_string), Some(chosen.to_string()));
+    Ok(Chosen { notices, wanted, split, rule: Some(rule), others, missing, files })
 }
 
 /// What a user may not expect of this choice.

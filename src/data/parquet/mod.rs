@@ -10,7 +10,7 @@ mod layout;
 mod read_at;
 mod store;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
@@ -30,7 +30,7 @@ use crate::data::decode::{decode, decode_file};
 use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
 use crate::data::source::ImageSource;
-use crate::data::split::{canonical, is_split_name};
+use crate::data::split::{Split, choose};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
 use crate::progress::check_interrupt;
@@ -47,12 +47,18 @@ struct Parquet {
     findings: Findings,
 }
 
-/// Opens Parquet files as one data set; `chosen` says how they were chosen, and what else there is.
-pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<impl ImageSource + use<>> {
+/// Opens Parquet files as one data set; `chosen` says how they were chosen, and what else there is. Where the files' names tell
+/// no split and a column does, the rows of the wanted split come with it.
+pub(crate) fn open(
+    paths: &[PathBuf],
+    origin: &str,
+    options: &OpenOptions,
+    chosen: &Chosen,
+) -> Result<(impl ImageSource + use<>, Option<Vec<usize>>)> {
     let mut labels = Labels::default();
     let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
     let (mut sources, mut column, mut nulls) = (Vec::new(), None, 0);
-    let (mut splits, mut split_column) = (Some(BTreeMap::new()), None);
+    let (mut splits, mut split_column) = (Some(Vec::new()), None);
     for path in paths {
         check_interrupt("reading labels")?;
         let opened = open_file(path, options.label_column.as_deref())?;
@@ -67,10 +73,8 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
         nulls += null_pictures(&opened.meta, &opened.layout);
         let source = Source { path: path.clone(), meta: opened.meta, pictures: opened.layout.pictures.clone() };
         read_labels(&source, &opened.layout, &mut labels)?;
-        if let Some(leaf) = &opened.layout.split {
-            splits = splits.and_then(|counts| count_splits(&source, leaf, counts));
-            split_column = Some(leaf.name.clone());
-        }
+        splits = splits.zip(opened.layout.split.as_ref()).and_then(|(rows, leaf)| read_splits(&source, leaf, rows));
+        split_column = split_column.or(opened.layout.split.map(|leaf| leaf.name));
         sources.push(source);
     }
     if labels.len() == 0 {
@@ -81,10 +85,22 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
         let what = if by_path { "no picture's bytes: the files that their paths name are read" } else { "no picture (null)" };
         findings.notices.push(format!("{nulls} of {} rows hold {what}", labels.len()));
     }
-    if let (Some(column), Some(splits)) = (split_column, splits.filter(|splits| splits.len() > 1)) {
-        let rows = splits.iter().map(|(name, rows)| format!("{name} ({rows} rows)")).collect::<Vec<_>>().join(", ");
-        let remedy = "write each split to a file of its own, as train.parquet and test.parquet";
-        findings.notices.push(format!("column \"{column}\" says {rows}: all rows are taken, of every split: {remedy}"));
+    let mut rows = None;
+    if let (Some(column), Some(splits)) = (split_column, splits) {
+        let found: BTreeSet<&str> = splits.iter().copied().collect();
+        let found: Vec<&str> = found.into_iter().collect();
+        match &chosen.split {
+            _ if found.len() < 2 => {}
+            Some(split) => findings.notices.push(format!(
+                "the files' names say split \"{split}\", and column \"{column}\" says {}: the names count",
+                found.join(", ")
+            )),
+            None => {
+                let split = choose(&found, chosen.wanted.as_deref(), origin)?;
+                findings.rule = Some(format!("rows of split \"{split}\", as column \"{column}\" says"));
+                rows = Some((0..splits.len()).filter(|row| splits[*row] == split).collect());
+            }
+        }
     }
     let column = column.as_deref().unwrap_or("label");
     if let (Some(highest), None) = (labels.looks_like_ids(), &options.label_column) {
@@ -109,7 +125,7 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
     let store = Store::new(sources, options.memory_limit);
     let opened = Parquet { origin: origin.to_string(), classes, labels, store, findings };
     opened.try_first()?;
-    Ok(opened)
+    Ok((opened, rows))
 }
 
 /// True where the file names the classes of its labels itself, or has none that need names.
@@ -214,15 +230,16 @@ fn read_labels(source: &Source, layout: &Layout, labels: &mut Labels) -> Result<
     Ok(())
 }
 
-/// Adds up the rows of each split that a column of texts names; `None` where it holds other words, and so says no split.
-fn count_splits(source: &Source, leaf: &Leaf, mut counts: BTreeMap<String, usize>) -> Option<BTreeMap<String, usize>> {
+/// Adds the split of each row, as a column of texts names it; `None` where it holds other words, and so says no split.
+fn read_splits(source: &Source, leaf: &Leaf, mut rows: Vec<&'static str>) -> Option<Vec<&'static str>> {
     for index in 0..source.meta.num_row_groups() {
-        for value in caught(|| store::column(source, index, leaf)).ok()?.iter().flatten() {
-            let name = std::str::from_utf8(value.data()).ok().map(str::trim).filter(|name| is_split_name(name))?;
-            *counts.entry(canonical(name)).or_insert(0) += 1;
+        for value in caught(|| store::column(source, index, leaf)).ok()? {
+            let value = value?;
+            let split: Split = std::str::from_utf8(value.data()).ok()?.trim().parse().ok()?;
+            rows.push(split.as_str());
         }
     }
-    Some(counts)
+    Some(rows)
 }
 
 /// Rows without bytes, as far as the footer counts them.

@@ -7,11 +7,12 @@ use serde::Serialize;
 
 use super::duplicates::Duplicates;
 use super::forms;
-use super::phrases::{is_nonsense, is_refusal, strip_markup, strip_preamble, words};
+use super::phrases::{is_nonsense, is_refusal, is_web_page, strip_markup, strip_preamble, words};
 use super::request::{Finish, Settings};
 use super::sentences::{first_end, last_end, split};
 use super::thoughts::without_thoughts;
 use super::turns::of_assistant;
+use super::web::without_web;
 use crate::error::{Error, Result};
 use crate::eval::Table;
 
@@ -152,7 +153,7 @@ impl ClassCleaner {
     /// The descriptions in one answer; everything else is counted.
     pub fn clean(&mut self, text: &str, finish: Finish, settings: &Settings, counts: &mut CleanCounts) -> Vec<String> {
         counts.answers += 1;
-        if finish == Finish::Refused {
+        if finish == Finish::Refused || is_web_page(text) {
             counts.refusals += 1;
             return Vec::new();
         }
@@ -245,16 +246,9 @@ fn straight(text: &str) -> String {
         '\u{a0}' | '\u{202f}' | '\t' => ' ',
         c => c,
     };
-    let text = ENTITIES.iter().fold(std::borrow::Cow::from(text), |text, (entity, plain)| match text.contains(entity) {
-        true => text.replace(entity, plain).into(),
-        false => text,
-    });
     let seen = |c: &char| *c == '\n' || !(c.is_control() || UNSEEN.contains(c));
-    text.chars().map(plain).filter(seen).collect()
+    without_web(text).chars().map(plain).filter(seen).collect()
 }
-
-/// What web pages write for characters.
-const ENTITIES: [(&str, &str); 6] = [("&nbsp;", " "), ("&quot;", "\""), ("&#39;", "'"), ("&apos;", "'"), ("&rsquo;", "'"), ("&amp;", "&")];
 
 /// Characters without width that change a text's tokens: zero-width blanks, byte-order marks, soft hyphens, directions.
 const UNSEEN: [char; 6] = ['\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{200e}', '\u{200f}'];

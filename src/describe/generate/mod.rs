@@ -48,6 +48,7 @@ mod retry;
 mod sentences;
 mod thoughts;
 mod turns;
+mod web;
 
 pub use article::article_by_sound;
 pub use ask::{Asked, ask, ask_once};

@@ -69,8 +69,24 @@ const OPENINGS: [&str; 23] = [
 ];
 /// What such a sentence promises.
 const PROMISED: [&str; 7] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response"];
-/// Openings of an answer that declines.
-const REFUSALS: [&str; 57] = [
+/// Openings of an answer that declines, of a server's error in place of one, and of the model's talk about what is asked.
+const REFUSALS: [&str; 73] = [
+    "error:",
+    "rate limit",
+    "you have exceeded",
+    "you've exceeded",
+    "too many requests",
+    "the response was filtered",
+    "internal server error",
+    "bad gateway",
+    "502 bad gateway",
+    "503 service",
+    "504 gateway",
+    "the user wants",
+    "the user is asking",
+    "the user asks",
+    "the user asked",
+    "the user would like",
     "i'm sorry",
     "i am sorry",
     "sorry,",
@@ -262,6 +278,12 @@ fn behind_colon(text: &str) -> Option<&str> {
     (colon < sentence).then(|| &text[colon + 1..])
 }
 
+/// True where a server put a web page in place of an answer.
+pub(super) fn is_web_page(answer: &str) -> bool {
+    let head: String = answer.trim_start().chars().take(16).collect::<String>().to_lowercase();
+    head.starts_with("<!doctype html") || head.starts_with("<html")
+}
+
 /// True where the model declines.
 pub(super) fn is_refusal(line: &str) -> bool {
     let lower = line.to_lowercase();
@@ -282,7 +304,12 @@ fn is_wide(c: char) -> bool {
     matches!(c, '\u{e00}'..='\u{eff}' | '\u{1000}'..='\u{109f}' | '\u{1780}'..='\u{17ff}' | '\u{3040}'..='\u{30ff}' | '\u{3400}'..='\u{9fff}' | '\u{f900}'..='\u{faff}')
 }
 
-/// Text that cannot describe anything: broken characters, few letters, endless words, words repeated again and again.
+/// What a model leaves for others to fill in: `[class name]`, `[color]`.
+fn is_placeholder(inner: &str) -> bool {
+    !inner.trim().is_empty() && inner.len() <= 40 && inner.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '/'))
+}
+
+/// Text that cannot describe anything: broken characters, places for others to fill in, few letters, endless words, words repeated again and again.
 pub(super) fn is_nonsense(sentence: &str) -> bool {
     if sentence.contains('\u{fffd}') {
         return true;
@@ -296,9 +323,10 @@ pub(super) fn is_nonsense(sentence: &str) -> bool {
     }
     let words: Vec<String> = sentence.split_whitespace().map(str::to_lowercase).collect();
     let endless = |word: &String| word.split(['-', '/']).any(|part| part.chars().count() > 35 && !part.chars().any(is_wide));
+    let unfilled = sentence.split('[').skip(1).any(|rest| rest.split_once(']').is_some_and(|(inner, _)| is_placeholder(inner)));
     let repeats = words.windows(4).any(|four| four.iter().all(|word| word == &four[0]));
     let distinct = words.iter().collect::<std::collections::HashSet<_>>().len();
-    words.iter().any(endless) || repeats || (words.len() >= 10 && distinct * 3 < words.len())
+    words.iter().any(endless) || unfilled || repeats || (words.len() >= 10 && distinct * 3 < words.len())
 }
 
 #[cfg(test)]
@@ -372,6 +400,10 @@ mod tests {
         assert!(is_refusal("It looks like your message was cut off.") && !is_refusal("It looks like a boat."));
         assert!(is_refusal("I can't do that.") && is_refusal("As an AI, I have no eyes."));
         assert!(!is_refusal("I cannister") && !is_refusal("As an aircraft, it flies.") && !is_refusal("A sorry boat."));
+        assert!(is_refusal("Error: rate limit exceeded.") && is_refusal("502 Bad Gateway") && is_refusal("The user wants a sentence."));
+        assert!(!is_refusal("Errors happen.") && !is_refusal("The user of a boat steers it."));
+        assert!(is_web_page("\n<!DOCTYPE html><title>x") && is_web_page("<html lang=en>") && !is_web_page("<p>A boat.</p>"));
+        assert!(is_nonsense("A photo of a [class name] with [color] fur.") && !is_nonsense("A boat [Latin: navis] floats on water."));
         assert!(!is_nonsense("A U-boat, e.g. the \"U-96\" (1940), dives."));
         assert_eq!((words("一种大型动物。"), words("A boat."), words("It's a boat – big")), (6, 2, 4));
     }

@@ -115,8 +115,8 @@ fn tag(text: &str, open: &[String]) -> Option<Tag> {
     if means_it { known(word, closes) } else { None }
 }
 
-/// What follows the answer's heading, where the text begins with a heading of thoughts ("Thought: … Final answer: …");
-/// nothing where the answer never came.
+/// What follows the answer's heading, where the text begins with a heading of thoughts ("Thought: … Final answer: …") or says
+/// later that it is final; nothing where the answer never came.
 fn behind_headings(text: &str) -> Option<String> {
     let bare = |line: &str| line.replace(['*', '#', '_'], "").trim().to_lowercase();
     // "Thought: hm", "### Answer", "...done thinking."
@@ -125,7 +125,9 @@ fn behind_headings(text: &str) -> Option<String> {
         headings.iter().any(|heading| line.strip_prefix(heading).is_some_and(|rest| rest.is_empty() || rest.starts_with(':')))
     };
     let mut lines = text.lines().skip_while(|line| line.trim().is_empty());
-    if !headed(lines.next()?, &HEADINGS) {
+    // a plan without a heading ("Step 1: …") ends at the answer's, too
+    let planned = lines.clone().skip(1).any(|line| headed(line, &["final answer", "final response", "final description"]));
+    if !headed(lines.next()?, &HEADINGS) && !planned {
         return None;
     }
     let rest: Vec<&str> = lines.skip_while(|line| !headed(line, &ANSWERS)).collect();
@@ -174,6 +176,8 @@ mod tests {
             ("A cat <think>x</think>sits.", "A cat sits."),
             ("<think>a</think>A <think>b</think>cat.", "A cat."),
             ("Thought: I should\nlook.\nFinal Answer: A cat.", "A cat."),
+            ("Step 1: Consider the cat.\nStep 2: Write.\n**Final answer:** A cat.", "A cat."),
+            ("Final answer: A cat.", "Final answer: A cat."),
             ("**Thinking:** hm\n\n**Answer:** A cat.\nIt sits.", "A cat.\nIt sits."),
             ("Here is my thought process:\nhm\n\nHere is my response:\nA cat.", "\nA cat."),
             ("Reasoning: hm, I", ""),
