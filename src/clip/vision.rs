@@ -93,7 +93,27 @@ impl VisionTower {
     /// # Errors
     /// Where the tokens have another width (Candle's).
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
-        self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
+        self.encode_with(tokens, untouched)
+    }
+
+    /// [`encode`](Self::encode) with a hand in between: `before(i, tokens)` gives the tokens that block `i` reads. Deep visual
+    /// prompts enter here.
+    ///
+    /// # Errors
+    /// Where the tokens have another width (Candle's), or `before` fails.
+    ///
+    /// ```
+    /// use lafter::clip::Clip;
+    /// use candle_core::{DType, Device, Tensor};
+    /// let tower = Clip::demo()?.vision().clone();
+    /// let side = tower.config().image_size;
+    /// let tokens = tower.embed(&Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu)?)?;
+    /// let louder = tower.encode_with(&tokens, |i, x| if i == 2 { x * 1.1 } else { Ok(x) })?; // block 2 reads louder tokens
+    /// assert_eq!(louder.dims(), tower.encode(&tokens)?.dims());
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn encode_with(&self, tokens: &Tensor, before: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        self.first_blocks(self.blocks.len(), tokens, &before)
     }
 
     /// All blocks, the last for the class token only (exact, and cheaper): `[batch, n, width]` → `[batch, 1, width]`.
@@ -101,13 +121,22 @@ impl VisionTower {
     /// # Errors
     /// Where the tokens have another width or there are none (Candle's).
     pub fn encode_class(&self, tokens: &Tensor) -> Result<Tensor> {
-        match self.blocks.split_last() {
-            None => tokens.narrow(1, 0, 1),
-            Some((last, rest)) => {
-                let x = rest.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))?;
-                last.forward_class(&x)
-            }
-        }
+        self.encode_class_with(tokens, untouched)
+    }
+
+    /// [`encode_class`](Self::encode_class) with the hand of [`encode_with`](Self::encode_with).
+    ///
+    /// # Errors
+    /// As [`encode_class`](Self::encode_class), or where `before` fails.
+    pub fn encode_class_with(&self, tokens: &Tensor, before: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        let Some((last, rest)) = self.blocks.split_last() else { return tokens.narrow(1, 0, 1) };
+        let x = self.first_blocks(rest.len(), tokens, &before)?;
+        last.forward_class(&before(rest.len(), x)?)
+    }
+
+    /// The loop of the tower: the first `count` blocks, each on what `before` makes of its tokens.
+    fn first_blocks(&self, count: usize, tokens: &Tensor, before: &impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
+        self.blocks.iter().take(count).enumerate().try_fold(tokens.clone(), |x, (i, block)| block.forward(&before(i, x)?))
     }
 
     /// The attention weights of block `layer`, counted from 0: what each token (row) reads from each other (column).
@@ -132,11 +161,19 @@ impl VisionTower {
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn attention(&self, tokens: &Tensor, layer: usize) -> Result<Tensor> {
+        self.attention_with(tokens, layer, untouched)
+    }
+
+    /// [`attention`](Self::attention) with the hand of [`encode_with`](Self::encode_with).
+    ///
+    /// # Errors
+    /// Where the tower has no such block, or `before` fails.
+    pub fn attention_with(&self, tokens: &Tensor, layer: usize, before: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let Some(block) = self.blocks.get(layer) else {
             candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", self.blocks.len().saturating_sub(1));
         };
-        let x = self.blocks[..layer].iter().try_fold(tokens.clone(), |x, block| block.forward(&x))?;
-        block.attention_weights(&x)
+        let x = self.first_blocks(layer, tokens, &before)?;
+        block.attention_weights(&before(layer, x)?)
     }
 
     /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalised.
@@ -239,6 +276,11 @@ impl VisionTower {
             packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.frozen())),
         }
     }
+}
+
+/// The hand that changes nothing.
+fn untouched(_block: usize, tokens: Tensor) -> Result<Tensor> {
+    Ok(tokens)
 }
 
 impl std::fmt::Debug for VisionTower {

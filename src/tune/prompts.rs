@@ -81,12 +81,8 @@ impl VisualPrompts {
     /// Where pixels or prompts do not fit the tower.
     pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
         self.check(tower)?;
-        let mut x = self.insert(&tower.embed(pixels)?)?;
-        let Some((last, blocks)) = tower.blocks.split_last() else { return tower.project(&x) };
-        for (i, block) in blocks.iter().enumerate() {
-            x = block.forward(&self.renew(x, i)?)?;
-        }
-        tower.project(&last.forward_class(&self.renew(x, blocks.len())?)?)
+        let tokens = self.insert(&tower.embed(pixels)?)?;
+        tower.project(&tower.encode_class_with(&tokens, |i, x| self.renew(x, i))?)
     }
 
     /// The attention weights of the prompted tower's block `layer`, counted from 0
@@ -96,15 +92,9 @@ impl VisualPrompts {
     /// # Errors
     /// Where the tower has no such block.
     pub fn attention(&self, tower: &VisionTower, pixels: &Tensor, layer: usize) -> Result<AttentionMaps> {
-        let Some(block) = tower.blocks.get(layer) else {
-            candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", tower.blocks.len().saturating_sub(1));
-        };
         self.check(tower)?;
-        let mut x = self.insert(&tower.embed(pixels)?)?;
-        for (i, block) in tower.blocks[..layer].iter().enumerate() {
-            x = block.forward(&self.renew(x, i)?)?;
-        }
-        AttentionMaps::new(block.attention_weights(&self.renew(x, layer)?)?, self.count())
+        let tokens = self.insert(&tower.embed(pixels)?)?;
+        AttentionMaps::new(tower.attention_with(&tokens, layer, |i, x| self.renew(x, i))?, self.count())
     }
 
     /// Deep prompts are there for every block, in one shape: those that are not would be passed over, or kept too long.
