@@ -9,7 +9,7 @@ use hub_stub::{COMMIT, Fault, Hub, unreachable};
 use lafter::clip::hub::download_with;
 use lafter::clip::{Tokenizer, Weights};
 use lafter::hub::HubOptions;
-use lafter::progress::Event;
+use lafter::progress::{Event, Stage};
 
 const ID: &str = "somebody/tiny-clip";
 
@@ -40,7 +40,7 @@ fn downloads_once_and_then_needs_no_network() {
     assert!(!folder.join("pytorch_model.bin").exists() && !folder.join("README.md").exists());
 
     let size = std::fs::metadata(fixture("quick/model.safetensors")).unwrap().len() as usize;
-    let stage = "downloading model.safetensors".to_string();
+    let stage = Stage::from("downloading model.safetensors");
     assert!(events.contains(&Event::Started { stage: stage.clone(), total: size, unit: "bytes".into() }));
     assert!(events.contains(&Event::Advanced { stage: stage.clone(), done: size, total: size, loss: None, accuracy: None }));
     assert!(events.iter().any(|event| matches!(event, Event::Finished { stage: s, .. } if *s == stage)));
@@ -98,8 +98,8 @@ fn a_broken_download_is_taken_up_where_it_stopped() {
     let mut last = 0;
     let mut started = 0;
     let folder = download_with(&options, ID, None, &mut |event| match event {
-        Event::Started { stage, .. } if stage.contains("model.safetensors") => started += 1,
-        Event::Advanced { stage, done, .. } if stage.contains("model.safetensors") => last = *done,
+        Event::Started { stage, .. } if stage.name.contains("model.safetensors") => started += 1,
+        Event::Advanced { stage, done, .. } if stage.name.contains("model.safetensors") => last = *done,
         _ => {}
     });
     assert!(folder.is_ok() && started == 1 && last == std::fs::metadata(fixture("quick/model.safetensors")).unwrap().len() as usize);

@@ -11,7 +11,7 @@ use hub_stub::{COMMIT, Fault, Hub, unreachable};
 use lafter::Error;
 use lafter::data::{self, Dataset, OpenOptions};
 use lafter::hub::HubOptions;
-use lafter::progress::{self, Event};
+use lafter::progress::{self, Event, Stage};
 
 const ID: &str = "datasets/someone/things";
 const FILE: &str = "data/test-00000-of-00001.parquet";
@@ -96,7 +96,7 @@ fn the_network_then_the_cache() {
     let options = OpenOptions { hub: Some(retried), ..OpenOptions::default() };
     let set = data::open_with("hf:someone/things:test", &options, |event| events.push(event.clone())).unwrap();
     assert_eq!(set.len(), 12);
-    let (stage, size) = (format!("downloading {FILE}"), fs::metadata(pictures()).unwrap().len() as usize);
+    let (stage, size) = (Stage::from(format!("downloading {FILE}")), fs::metadata(pictures()).unwrap().len() as usize);
     assert_eq!(events.first(), Some(&Event::Started { stage: stage.clone(), total: size, unit: "bytes".into() }));
     assert!(events.contains(&Event::Advanced { stage: stage.clone(), done: size, total: size, loss: None, accuracy: None }));
     assert!(matches!(events.last(), Some(Event::Finished { stage: last, .. }) if *last == stage));

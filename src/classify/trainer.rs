@@ -11,7 +11,7 @@ use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
 use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
-use crate::progress::{Event, check_interrupt, watched};
+use crate::progress::{Event, Stage, check_interrupt, watched};
 use crate::rng::Rng;
 
 /// Running sums of the epoch under way; part of a checkpoint.
@@ -106,7 +106,7 @@ impl TextTrainer {
     /// As [`epoch`](Self::epoch).
     pub fn fit(&mut self, mut events: impl FnMut(&Event)) -> Result<TextClassifier> {
         let mut events = watched(&mut events);
-        let (stage, total, started) = ("text classifier".to_string(), self.config.epochs, Instant::now());
+        let (stage, total, started) = (Stage::from("text classifier"), self.config.epochs, Instant::now());
         events(&Event::Started { stage: stage.clone(), total, unit: "epochs".into() });
         while self.history.len() < total {
             let TextEpoch { epoch, loss, accuracy } = self.epoch()?;

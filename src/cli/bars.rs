@@ -28,13 +28,13 @@ impl Bars {
                 let bar = ProgressBar::with_draw_target(Some(*total as u64), ProgressDrawTarget::stderr());
                 let template = format!("{{prefix:20}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{msg}}");
                 bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
-                bar.set_prefix(stage.clone());
+                bar.set_prefix(stage.to_string());
                 self.bar = Some(bar);
             }
             Event::Advanced { stage, done, total, .. } => {
                 if let Some(bar) = &self.bar {
                     bar.set_position(*done as u64);
-                    let left = self.left.after(stage, *done, *total).map(|left| format!("{} left", in_words(left))); // of all epochs
+                    let left = self.left.after(stage, *done, *total).map(|left| format!("{} left", in_words(left))); // of all parts
                     bar.set_message(left.into_iter().chain(event.measures()).collect::<Vec<_>>().join("  "));
                 }
             }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::client::{Client, Described, Fault};
 use crate::error::{Error, Result};
-use crate::progress::{Event, check_interrupt, watched};
+use crate::progress::{Event, Stage, check_interrupt, watched};
 
 /// Bytes between two progress events.
 const EVERY: u64 = 1 << 20;
@@ -72,7 +72,7 @@ impl Download<'_> {
     /// All bytes into `part`, with retries.
     fn fetch(&self, size: u64, part: &Path, events: &mut dyn FnMut(&Event)) -> std::result::Result<(), Fault> {
         let mut events = watched(events);
-        let (stage, total) = (format!("downloading {}", self.name), usize::try_from(size).unwrap_or(usize::MAX));
+        let (stage, total) = (Stage::from(format!("downloading {}", self.name)), usize::try_from(size).unwrap_or(usize::MAX));
         let started = Instant::now();
         events(&Event::Started { stage: stage.clone(), total, unit: "bytes".into() });
         let mut advance = |done: u64| {

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::display::{Display, Html, display};
 use crate::plot::{Panel, Series, panels};
-use crate::progress::{Event, TimeLeft, counted, in_words, share};
+use crate::progress::{Event, Stage, TimeLeft, in_words};
 
 /// Between two redrawn bars.
 const BAR_EVERY: Duration = Duration::from_millis(100);
@@ -27,7 +27,7 @@ struct Live {
 
 /// The cell's bar: the latest stage, drawn over the one before.
 struct Bar {
-    stage: String,
+    stage: Stage,
     unit: String,
     total: usize,
     done: usize,
@@ -39,9 +39,9 @@ struct Bar {
     drawn: Option<Instant>,
 }
 
-/// Loss and accuracy of all stages of one kind ("tuning 1/16", "tuning 2/16", …), one after the other.
+/// Loss and accuracy of all parts of one stage (the epochs of tuning), one after the other.
 struct Curve {
-    kind: String,
+    stage: String,
     unit: String,
     loss: Vec<f64>,
     accuracy: Vec<f64>,
@@ -108,7 +108,7 @@ impl Live {
                 }
                 if let Some(loss) = loss.filter(|loss| loss.is_finite()) {
                     let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit).to_string();
-                    self.curve(counted(stage).0, unit).push(f64::from(loss), accuracy.map(f64::from));
+                    self.curve(&stage.name, unit).push(f64::from(loss), accuracy.map(f64::from));
                 }
             }
             Event::Notice(text) => println!("note: {text}"),
@@ -123,10 +123,10 @@ impl Live {
         }
     }
 
-    fn curve(&mut self, kind: &str, unit: String) -> &mut Curve {
-        let at = self.curves.iter().position(|curve| curve.kind == kind).unwrap_or_else(|| {
-            let kind = kind.to_string();
-            self.curves.push(Curve { kind, unit, loss: Vec::new(), accuracy: Vec::new(), shown: None, drawn: None, stale: false });
+    fn curve(&mut self, stage: &str, unit: String) -> &mut Curve {
+        let at = self.curves.iter().position(|curve| curve.stage == stage).unwrap_or_else(|| {
+            let stage = stage.to_string();
+            self.curves.push(Curve { stage, unit, loss: Vec::new(), accuracy: Vec::new(), shown: None, drawn: None, stale: false });
             self.curves.len() - 1
         });
         &mut self.curves[at]
@@ -149,8 +149,8 @@ impl Bar {
         let html = Html(format!(
             "<div style=\"display:flex;gap:.8em;align-items:center;font-variant-numeric:tabular-nums\"><span style=\"min-width:9em\">{}</span>\
              <progress value=\"{:.4}\" style=\"flex:0 1 16em\"></progress><span>{words}</span></div>",
-            self.stage.replace('&', "&amp;").replace('<', "&lt;"),
-            share(&self.stage, self.done, self.total)
+            self.stage.to_string().replace('&', "&amp;").replace('<', "&lt;"),
+            self.stage.share(self.done, self.total)
         ));
         show(&mut self.shown, html);
     }
@@ -177,7 +177,7 @@ impl Curve {
             parts.push(Panel::new("accuracy, %", vec![Series::new("accuracy, %", self.accuracy.iter().copied())]));
         }
         let unit = self.unit.strip_suffix('s').unwrap_or(&self.unit);
-        if let Ok(figure) = panels(&self.kind, unit, &parts) {
+        if let Ok(figure) = panels(&self.stage, unit, &parts) {
             show(&mut self.shown, figure);
         }
     }
@@ -198,7 +198,7 @@ mod tests {
     fn epochs_share_a_curve() {
         let mut live = Live::default();
         for epoch in 1..=2 {
-            let stage = format!("tuning {epoch}/2");
+            let stage = Stage::part("tuning", epoch, 2);
             live.take(&Event::Started { stage: stage.clone(), total: 2, unit: "steps".into() });
             for done in 1..=2 {
                 live.take(&Event::Advanced { stage: stage.clone(), done, total: 2, loss: Some(1.0), accuracy: None });
@@ -213,13 +213,14 @@ mod tests {
     #[test]
     fn many_short_epochs_are_worth_a_bar() {
         let mut live = Live::default();
-        let mut epoch = |stage: &str| {
-            live.take(&Event::Started { stage: stage.into(), total: 1, unit: "steps".into() });
+        let mut epoch = |part| {
+            let stage = Stage::part("tuning", part, 2);
+            live.take(&Event::Started { stage: stage.clone(), total: 1, unit: "steps".into() });
             std::thread::sleep(WORTH_A_BAR.mul_f64(0.6));
-            live.take(&Event::Advanced { stage: stage.into(), done: 1, total: 1, loss: None, accuracy: None });
+            live.take(&Event::Advanced { stage, done: 1, total: 1, loss: None, accuracy: None });
             live.bar.as_ref().is_some_and(|bar| bar.shown.is_some())
         };
-        epoch("tuning 1/2");
-        assert!(epoch("tuning 2/2"), "the two together take longer than {WORTH_A_BAR:?}");
+        epoch(1);
+        assert!(epoch(2), "the two together take longer than {WORTH_A_BAR:?}");
     }
 }

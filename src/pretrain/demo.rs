@@ -22,7 +22,7 @@ use crate::error::{Error, Result};
 use crate::eval::as_written;
 use crate::files::save_atomically;
 use crate::nn::{Activation, Schedule};
-use crate::progress::{self, Event};
+use crate::progress::{self, Event, Stage};
 use crate::rng::Rng;
 
 /// What is trained, on what, for how long.
@@ -164,7 +164,7 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
     let mut trainer = Pretrainer::new(&config, &mut rng.fork(2), &device)?;
     let mut draws = rng.fork(3);
     let schedule = Schedule::Cosine { warmup: config.warmup, floor: 0.0 };
-    let stage = "pre-training".to_string();
+    let stage = Stage::from("pre-training");
     events(&Event::Started { stage: stage.clone(), total: config.steps, unit: "steps".into() });
     let mut losses = Vec::with_capacity(config.steps);
     for step in 0..config.steps {

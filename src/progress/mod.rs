@@ -4,6 +4,7 @@
 //! and `&mut |_| {}` is silence. An interrupt (Ctrl-C, a notebook's stop button) calls [`interrupt`]; long loops call
 //! [`check_interrupt`] between steps, so the variables of a notebook survive.
 
+mod stage;
 mod time_left;
 
 use std::cell::Cell;
@@ -14,15 +15,16 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-pub use time_left::{TimeLeft, counted, in_words, share};
+pub use stage::Stage;
+pub use time_left::{TimeLeft, in_words};
 
 /// What happened. `done` and `total` count in the stage's `unit`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Event {
     /// A stage begins: `total` units are to be done ("images", "steps", "texts", …).
     Started {
-        /// Name of the stage: "tuning 3/16" is the third of 16.
-        stage: String,
+        /// Which stage, and which part of it.
+        stage: Stage,
         /// How many units there are.
         total: usize,
         /// What is counted, in the plural.
@@ -30,8 +32,8 @@ pub enum Event {
     },
     /// `done` of `total` units are done; the loss and accuracy of the latest step where there is one.
     Advanced {
-        /// Name of the stage.
-        stage: String,
+        /// Which stage, and which part of it.
+        stage: Stage,
         /// Units that are done.
         done: usize,
         /// Units in all.
@@ -45,8 +47,8 @@ pub enum Event {
     Notice(String),
     /// The stage is over after `seconds`.
     Finished {
-        /// Name of the stage.
-        stage: String,
+        /// Which stage, and which part of it.
+        stage: Stage,
         /// How long it took.
         seconds: f64,
     },
@@ -56,8 +58,8 @@ impl Event {
     /// What the latest step measured, in words.
     ///
     /// ```
-    /// use lafter::progress::Event;
-    /// let event = Event::Advanced { stage: "tuning 3/16".into(), done: 2, total: 30, loss: Some(0.5321), accuracy: Some(71.42) };
+    /// use lafter::progress::{Event, Stage};
+    /// let event = Event::Advanced { stage: Stage::part("tuning", 3, 16), done: 2, total: 30, loss: Some(0.5321), accuracy: Some(71.42) };
     /// assert_eq!(event.measures(), ["loss 0.532", "accuracy 71.4 %"]);
     /// ```
     pub fn measures(&self) -> Vec<String> {

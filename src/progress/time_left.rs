@@ -1,12 +1,14 @@
-//! How long work of several stages will still take: "tuning 3/16" is the third stage of 16.
+//! How long work of several parts will still take.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-/// Estimates from the rate so far; stages of other kinds in between (an evaluation after each epoch) count as part of it.
+use super::Stage;
+
+/// Estimates from the rate so far; other stages in between (an evaluation after each epoch) count as part of it.
 #[derive(Default)]
 pub struct TimeLeft {
-    kinds: HashMap<String, Seen>,
+    stages: HashMap<String, Seen>,
 }
 
 struct Seen {
@@ -15,44 +17,27 @@ struct Seen {
 }
 
 impl TimeLeft {
-    /// What is left of all stages of this kind; `None` at the first word, which is no rate yet.
-    pub fn after(&mut self, stage: &str, done: usize, total: usize) -> Option<Duration> {
+    /// What is left of all parts of this stage; `None` at the first call, which gives no rate yet.
+    pub fn after(&mut self, stage: &Stage, done: usize, total: usize) -> Option<Duration> {
         self.at(Instant::now(), stage, done, total)
     }
 
-    fn at(&mut self, now: Instant, stage: &str, done: usize, total: usize) -> Option<Duration> {
-        let share = share(stage, done, total);
-        let (kind, ..) = counted(stage);
-        match self.kinds.get_mut(kind) {
+    fn at(&mut self, now: Instant, stage: &Stage, done: usize, total: usize) -> Option<Duration> {
+        let share = stage.share(done, total);
+        match self.stages.get_mut(&stage.name) {
             Some(seen) if seen.last <= share => {
                 seen.last = share;
                 let (began, before) = seen.first;
                 let rate = now.duration_since(began).as_secs_f64() / (share - before);
                 Duration::try_from_secs_f64(rate * (1.0 - share)).ok()
             }
-            // the first, or the same kind of work once more
+            // the first, or the same work once more
             _ => {
-                self.kinds.insert(kind.into(), Seen { first: (now, share), last: share });
+                self.stages.insert(stage.name.clone(), Seen { first: (now, share), last: share });
                 None
             }
         }
     }
-}
-
-/// How much of all stages of this kind is done, 0 to 1.
-pub fn share(stage: &str, done: usize, total: usize) -> f64 {
-    let (_, at, stages) = counted(stage);
-    ((at - 1) as f64 + (done as f64 / total.max(1) as f64).min(1.0)) / stages as f64
-}
-
-/// "tuning 3/16" → ("tuning", 3, 16); a stage without a count is the only one of its kind.
-pub fn counted(stage: &str) -> (&str, usize, usize) {
-    let count = |(kind, count): (&'_ str, &str)| {
-        let (at, stages) = count.split_once('/')?;
-        let (at, stages) = (at.parse().ok()?, stages.parse().ok()?);
-        (1 <= at && at <= stages).then_some((kind.len(), at, stages))
-    };
-    stage.rsplit_once(' ').and_then(count).map_or((stage, 1, 1), |(end, at, stages)| (&stage[..end], at, stages))
 }
 
 /// "45 s", "3 min 20 s", "2 h 5 min".
@@ -70,25 +55,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn stages_are_counted() {
-        assert_eq!(counted("tuning 3/16"), ("tuning", 3, 16));
-        for alone in ["text classifier", "a b/c", "a 0/2", "a 3/2", "3/16"] {
-            assert_eq!(counted(alone), (alone, 1, 1));
-        }
-        assert_eq!((share("tuning 3/4", 5, 10), share("test", 1, 0)), (0.625, 1.0));
-    }
-
-    #[test]
-    fn what_is_left_spans_all_stages() {
+    fn what_is_left_spans_all_parts() {
         let (mut left, start) = (TimeLeft::default(), Instant::now());
-        let mut at = |seconds, stage, done| left.at(start + Duration::from_secs(seconds), stage, done, 10);
-        assert_eq!(at(0, "tuning 1/4", 2), None); // resumed in the middle
-        assert_eq!(at(2, "test", 1), None);
-        let ten = at(3, "tuning 1/4", 5).unwrap().as_secs_f64(); // 3 of 40 steps in 3 s
+        let mut at = |seconds, stage, done| left.at(start + Duration::from_secs(seconds), &stage, done, 10);
+        let tuning = |part| Stage::part("tuning", part, 4);
+        assert_eq!(at(0, tuning(1), 2), None); // resumed in the middle
+        assert_eq!(at(2, "test".into(), 1), None);
+        let ten = at(3, tuning(1), 5).unwrap().as_secs_f64(); // 3 of 40 steps in 3 s
         assert!((ten - 35.0).abs() < 1e-6, "{ten}");
-        let two = at(38, "tuning 4/4", 10).unwrap();
+        let two = at(38, tuning(4), 10).unwrap();
         assert_eq!(two, Duration::ZERO);
-        assert_eq!(at(50, "tuning 1/4", 1), None); // a second training
+        assert_eq!(at(50, tuning(1), 1), None); // a second training
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
-use crate::progress::{self, Event};
+use crate::progress::{self, Event, Stage};
 use crate::rng::Rng;
 
 /// Steps on a GPU between two reads of their results.
@@ -215,7 +215,7 @@ impl Finetuner {
         if per_epoch == 0 {
             return Err(Error::Data("there are no images to tune on: check --train".into()));
         }
-        let stage = format!("tuning {}/{}", epoch + 1, self.config.epochs.max(epoch + 1));
+        let stage = Stage::part("tuning", epoch + 1, self.config.epochs.max(epoch + 1));
         events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
