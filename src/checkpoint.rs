@@ -4,13 +4,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::clip::{read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::{AdamW, with_f32};
+use crate::nn::{AdamW, Param, with_f32};
 
 /// Where and how often a training loop saves its state by itself, between two steps.
 ///
@@ -80,10 +80,10 @@ struct Header<S> {
 }
 
 /// Writes parameters, optimiser moments and `state` under the name of the loop, `kind` (atomically).
-pub(crate) fn save(path: &Path, kind: &str, state: impl Serialize, params: &[(String, Var)], optimiser: &AdamW) -> Result<()> {
+pub(crate) fn save(path: &Path, kind: &str, state: impl Serialize, params: &[Param], optimiser: &AdamW) -> Result<()> {
     let header = Header { optimiser_steps: optimiser.steps(), state };
     let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
-    let params = params.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor()));
+    let params = params.iter().map(|param| (param.name.clone(), param.var.as_detached_tensor()));
     let tensors: Vec<(String, Tensor)> = params.chain(optimiser.state()).collect();
     save_tensors(path, &tensors, HashMap::from([(kind.to_string(), json)]))
 }
@@ -121,9 +121,10 @@ impl<S: DeserializeOwned> Saved<S> {
 
     /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back. Nothing is changed by a
     /// file that lacks a value, or holds one that is not finite.
-    pub fn restore(self, params: &[(String, Var)], optimiser: &mut AdamW) -> Result<S> {
+    pub fn restore(self, params: &[Param], optimiser: &mut AdamW) -> Result<S> {
         let moments = optimiser.state();
-        let wanted = params.iter().map(|(name, var)| (name, var.as_tensor())).chain(moments.iter().map(|(name, moment)| (name, moment)));
+        let wanted =
+            params.iter().map(|param| (&param.name, param.var.as_tensor())).chain(moments.iter().map(|(name, moment)| (name, moment)));
         for (name, like) in wanted {
             match self.tensors.get(name) {
                 Some(saved) if saved.dims() == like.dims() && saved.dtype() == like.dtype() => {
@@ -136,7 +137,7 @@ impl<S: DeserializeOwned> Saved<S> {
                 _ => return Err(self.broken(format!("lacks {name} in shape {:?}, {:?}", like.dims(), like.dtype()))),
             }
         }
-        for (name, var) in params {
+        for Param { name, var, .. } in params {
             if let Some(saved) = self.tensors.get(name) {
                 var.set(saved)?;
             }

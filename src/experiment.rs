@@ -231,7 +231,7 @@ impl Experiment {
     /// LaFTer's inference on the test images, as the tuner stands.
     fn evaluate_tuner(&self, tuner: &Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let tuned = tuner.tuned();
-        let params = || Keep::fingerprint(tuner.trainable().params.iter().map(|(_, var)| var.as_tensor()));
+        let params = || Keep::fingerprint(tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
         let image = &self.config.image;
         let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(image)))));
         let keep = keep.transpose()?;

@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 use lafter::clip::{Clip, VisionTower};
-use lafter::nn::Linear;
+use lafter::nn::{Linear, Param};
 use lafter::rng::Rng;
 use lafter::tune::VisualPrompts;
 
@@ -78,14 +78,14 @@ fn the_rounded_tower_keeps_every_gradient() {
             for (kind, tensor) in [("weight", &mut norm.weight), ("bias", &mut norm.bias)] {
                 let var = Var::from_tensor(&tensor.copy().unwrap()).unwrap();
                 *tensor = var.as_tensor().clone();
-                params.push((format!("{name}.{kind}"), var));
+                params.push(Param { name: format!("{name}.{kind}"), var, decay: true });
             }
         }
         let features = prompts.forward(&tower, &pixels).unwrap();
         assert_eq!(features.dtype(), DType::F32);
         let weights = normal(features.shape(), 3);
         let grads = (&features * weights).unwrap().sum_all().unwrap().backward().unwrap();
-        let gradient = |(name, var): (String, Var)| {
+        let gradient = |Param { name, var, .. }: Param| {
             let gradient = grads.get(&var).unwrap_or_else(|| panic!("{name} has no gradient")).clone();
             assert_eq!(gradient.dtype(), DType::F32, "{name}");
             (name, gradient)

@@ -16,7 +16,7 @@ use candle_core::cuda::set_gemm_reduced_precision_f32 as allow_tf32;
 use candle_core::{DType, Device, Tensor, Var};
 use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextTrainer, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, save_tensors};
-use lafter::nn::{Activation, AdamW, AdamWConfig, LayerNorm, Linear, ParamGroup, Precision, softmax};
+use lafter::nn::{Activation, AdamW, AdamWConfig, LayerNorm, Linear, Param, ParamGroup, Precision, softmax};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
@@ -145,7 +145,7 @@ fn tuned(device: &Device, precision: Precision) -> (Vec<(String, Tensor)>, Vec<f
     let (loss, _) = tuner.loss(&views(&clip, 50, 1), &labels).unwrap();
     let grads = loss.backward().unwrap();
     let mut named = vec![("loss".to_string(), loss.detach().reshape(1).unwrap())];
-    for (name, var) in &tuner.trainable().params {
+    for Param { name, var, .. } in &tuner.trainable().params {
         assert_eq!(var.dtype(), DType::F32, "{name}");
         named.push((name.clone(), grads.get(var).unwrap().clone()));
     }
@@ -197,7 +197,7 @@ fn the_text_loss_agrees_with_the_cpu() {
             let mut rng = Rng::new(5);
             let (loss, right) = texts.loss(&head, rows, &mut rng).unwrap();
             let grads = loss.backward().unwrap();
-            let gradients: Vec<Tensor> = params.iter().map(|(_, var)| grads.get(var).unwrap().clone()).collect();
+            let gradients: Vec<Tensor> = params.iter().map(|param| grads.get(&param.var).unwrap().clone()).collect();
             (loss.detach().reshape(1).unwrap(), right.to_scalar::<f32>().unwrap(), gradients, rng)
         };
         let (ours, cpu) = (run(&device), run(&Device::Cpu));

@@ -287,7 +287,7 @@ fn tuned_on(threads: usize, precision: Precision) -> Vec<u32> {
             let values = var.flatten_all().unwrap().to_dtype(DType::F32).unwrap().to_vec1::<f32>().unwrap();
             values.into_iter().map(f32::to_bits).collect()
         };
-        tuner.trainable().params.iter().flat_map(|(_, var)| bits(var)).collect()
+        tuner.trainable().params.iter().flat_map(|param| bits(&param.var)).collect()
     })
 }
 

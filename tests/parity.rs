@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor, Var};
 use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
-use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
+use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup};
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, VisualPrompts};
 
@@ -185,8 +185,8 @@ fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
     let head = Head::from_tensors(&HashMap::from([("head.0.weight".to_string(), expected.get("head").clone())])).unwrap();
     let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(1)).unwrap();
     let params = tuner.trainable().params.clone();
-    let (_, prompts) = params.iter().find(|(name, _)| name == "prompts.0").unwrap();
-    prompts.set(expected.get("prompts")).unwrap();
+    let prompts = params.iter().find(|param| param.name == "prompts.0").unwrap();
+    prompts.var.set(expected.get("prompts")).unwrap();
     let theirs = expected.0.keys().filter(|name| name.starts_with("step1.grad.")).count();
     assert_eq!(params.len(), theirs, "the same parameters learn");
 
@@ -199,14 +199,14 @@ fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
         expected.check(&format!("step{step}.logits"), &logits);
         expected.check(&format!("step{step}.loss"), &loss);
         let grads = loss.backward().unwrap();
-        for (name, var) in &params {
+        for Param { name, var, .. } in &params {
             let grad = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
             expected.check(&format!("step{step}.grad.{}", their_name(name)), grad);
         }
-        let before: Vec<Tensor> = params.iter().map(|(_, var)| var.copy().unwrap()).collect();
+        let before: Vec<Tensor> = params.iter().map(|param| param.var.copy().unwrap()).collect();
         let record = tuner.step(weak, strong).unwrap();
         assert!((record.loss - loss.to_scalar::<f32>().unwrap()).abs() < 1e-6);
-        for ((name, var), before) in params.iter().zip(before) {
+        for (Param { name, var, .. }, before) in params.iter().zip(before) {
             let after = format!("step{step}.after.{}", their_name(name));
             expected.check(&after, var);
             // the change alone, in which weight decay is 1 % for a value of 1

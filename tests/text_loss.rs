@@ -42,7 +42,7 @@ proptest! {
         let labels: Vec<usize> = (0..n).map(|_| rng.below(classes)).collect();
         let rows: Option<Vec<u32>> = some.then(|| (0..1 + rng.below(2 * n)).map(|_| rng.below(n) as u32).collect());
         let (head, params) = Head::linear(width, classes, &mut rng, &Device::Cpu).unwrap().trainable().unwrap();
-        let weight = &params[0].1;
+        let weight = &params[0].var;
         let texts = NoisyTexts::new(features.clone(), &labels, noise, smoothing).unwrap();
 
         let mut rngs = [Rng::new(5), Rng::new(5)];

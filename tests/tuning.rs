@@ -5,6 +5,7 @@ use std::path::Path;
 use candle_core::{Device, Tensor};
 use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
+use lafter::nn::Param;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner};
 
@@ -52,13 +53,13 @@ fn what_is_declared_trainable_moves_and_nothing_else() {
         let (weak, strong) = (view(), view());
         let (labels, _) = tuner.pseudo_labels(&weak).unwrap();
         let grads = tuner.loss(&strong, &labels).unwrap().0.backward().unwrap();
-        let before: Vec<Tensor> = params.iter().map(|(_, var)| var.copy().unwrap()).collect();
-        for (name, var) in &params {
+        let before: Vec<Tensor> = params.iter().map(|param| param.var.copy().unwrap()).collect();
+        for Param { name, var, .. } in &params {
             let largest = grads.get(var).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
             assert!(largest.is_finite() && largest > 0.0, "{name}: largest gradient {largest}");
         }
         tuner.step(&weak, &strong).unwrap();
-        for ((name, var), before) in params.iter().zip(&before) {
+        for (Param { name, var, .. }, before) in params.iter().zip(&before) {
             assert!(distance(var, before) > 0.0, "{name} did not move");
         }
         // the user's CLIP and classifier are untouched, bit for bit

@@ -69,7 +69,7 @@ fn tuned(set: &Dataset, after_first: impl FnOnce()) -> (Vec<u64>, Vec<u32>, f64)
     let losses = tuner.fit(set, progress::silent).unwrap().iter().map(|epoch| epoch.loss.to_bits()).collect();
     assert!(tuner.skipped().is_empty(), "{:?}", tuner.skipped());
     let weights = |values: &candle_core::Var| values.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let weights = tuner.trainable().params.iter().flat_map(|(_, var)| weights(var)).map(f32::to_bits).collect();
+    let weights = tuner.trainable().params.iter().flat_map(|param| weights(&param.var)).map(f32::to_bits).collect();
     (losses, weights, tuner.evaluate(set).unwrap().top1)
 }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{Device, Result, Tensor, Var};
 
-use crate::nn::Linear;
+use crate::nn::{Linear, Param};
 use crate::rng::Rng;
 
 /// A classifier over features: one linear layer without bias (LaFTer's own choice), or an MLP with one hidden layer.
@@ -66,18 +66,18 @@ impl Head {
         self.layers.last().map_or(0, |layer| layer.weight.dims()[0])
     }
 
-    /// A copy in fresh variables, and the variables by name (`head.0.weight`, …).
+    /// A copy in fresh variables, and the variables by name (`head.0.weight`, …); weights decay, biases do not.
     ///
     /// # Errors
     /// Where the device has no memory left (Candle's).
-    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+    pub fn trainable(&self) -> Result<(Self, Vec<Param>)> {
         let mut params = Vec::new();
         let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
             let weight = Var::from_tensor(&layer.weight.copy()?)?;
-            params.push((format!("head.{i}.weight"), weight.clone()));
+            params.push(Param { name: format!("head.{i}.weight"), var: weight.clone(), decay: true });
             let bias = layer.bias.as_ref().map(|bias| Var::from_tensor(&bias.copy()?)).transpose()?;
-            params.extend(bias.iter().map(|bias| (format!("head.{i}.bias"), bias.clone())));
+            params.extend(bias.iter().map(|bias| Param { name: format!("head.{i}.bias"), var: bias.clone(), decay: false }));
             layers.push(Linear::new(weight.into_inner(), bias.map(Var::into_inner)));
         }
         Ok((Self { layers }, params))

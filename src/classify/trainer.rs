@@ -4,13 +4,13 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
 use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::error::{Error, Result};
-use crate::nn::{AdamW, AdamWConfig, ParamGroup};
+use crate::nn::{AdamW, AdamWConfig, Param, ParamGroup};
 use crate::progress::{Event, Stage, check_interrupt, watched};
 use crate::rng::Rng;
 
@@ -46,7 +46,7 @@ pub struct TextTrainer {
     /// A hash of the text features and their classes, made when the first checkpoint needs it.
     fingerprint: OnceLock<String>,
     head: Head,
-    params: Vec<(String, Var)>,
+    params: Vec<Param>,
     optimiser: AdamW,
     /// The stream of order and noise; forked by epoch and step, so it never moves.
     rng: Rng,

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor, TensorId, Var};
 use candle_nn::VarBuilder;
 
 use super::config::VisionConfig;
-use crate::nn::{Block, Isa, LayerNorm, Linear, Precision, patches};
+use crate::nn::{Block, Isa, LayerNorm, Linear, Param, Precision, patches};
 
 /// CLIP's vision transformer. `project(encode(embed(pixels)))` is the image feature; visual prompts are spliced in
 /// between [`embed`](Self::embed) and [`encode`](Self::encode) (`lafter::tune::VisualPrompts`).
@@ -205,7 +205,7 @@ impl VisionTower {
     }
 
     /// A copy whose layer norms are fresh variables in f32, all else frozen, and the variables by name
-    /// (`vision_model.pre_layrnorm.weight`, …): the part of the tower that LaFTer tunes.
+    /// (`vision_model.pre_layrnorm.weight`, …): the part of the tower that LaFTer tunes. Scales decay, shifts do not.
     ///
     /// # Errors
     /// Where the device has no memory left (Candle's).
@@ -217,14 +217,14 @@ impl VisionTower {
     /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift: two norms per block, pre-norm, post-norm
     /// # Ok::<(), lafter::Error>(())
     /// ```
-    pub fn trainable_norms(&self) -> Result<(Self, Vec<(String, Var)>)> {
+    pub fn trainable_norms(&self) -> Result<(Self, Vec<Param>)> {
         let (mut tower, mut params) = (self.frozen(), Vec::new());
         for (name, norm) in tower.norms_mut() {
             let fresh = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?);
             let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
             *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
-            params.push((format!("{name}.weight"), weight));
-            params.push((format!("{name}.bias"), bias));
+            params.push(Param { name: format!("{name}.weight"), var: weight, decay: true });
+            params.push(Param { name: format!("{name}.bias"), var: bias, decay: false });
         }
         Ok((tower, params))
     }

@@ -24,6 +24,17 @@ impl Default for AdamWConfig {
     }
 }
 
+/// One tensor that learns.
+#[derive(Clone, Debug)]
+pub struct Param {
+    /// The name under which files keep it.
+    pub name: String,
+    /// The variable; the blocks that compute with it share its storage.
+    pub var: Var,
+    /// Whether weight decay pulls at it: weights, scales and visual prompts yes, biases and shifts no.
+    pub decay: bool,
+}
+
 /// Parameters that share a weight decay and a factor on the learning rate.
 #[derive(Clone, Debug)]
 pub struct ParamGroup {
@@ -36,21 +47,23 @@ pub struct ParamGroup {
 }
 
 impl ParamGroup {
-    /// Two groups at the base learning rate: weights with this decay, and biases, whose names end in `bias`, without. Both
+    /// Two groups at the base learning rate: parameters that [decay](Param::decay) with this decay, the others without. Both
     /// stages train so.
     ///
     /// ```
     /// use candle_core::{Device, Var};
-    /// use lafter::nn::ParamGroup;
-    /// let var = || Var::new(&[1f32], &Device::Cpu);
-    /// let groups = ParamGroup::decay_weights(&[("norm.weight".into(), var()?), ("norm.bias".into(), var()?)], 0.01);
+    /// use lafter::nn::{Param, ParamGroup};
+    /// let param = |name: &str, decay| Ok::<_, candle_core::Error>(Param { name: name.into(), var: Var::new(&[1f32], &Device::Cpu)?, decay });
+    /// let groups = ParamGroup::decay_weights(&[param("norm.weight", true)?, param("norm.bias", false)?], 0.01);
     /// assert_eq!(groups.iter().map(|group| (group.params.len(), group.weight_decay)).collect::<Vec<_>>(), [(1, 0.01), (1, 0.0)]);
     /// # Ok::<(), candle_core::Error>(())
     /// ```
-    pub fn decay_weights(params: &[(String, Var)], weight_decay: f64) -> Vec<Self> {
-        let (biases, weights) = params.iter().cloned().partition(|(name, _)| name.ends_with("bias"));
-        let group = |params, weight_decay| Self { params, weight_decay, rate: 1.0 };
-        vec![group(weights, weight_decay), group(biases, 0.0)]
+    pub fn decay_weights(params: &[Param], weight_decay: f64) -> Vec<Self> {
+        let group = |decay: bool, weight_decay: f64| {
+            let members = params.iter().filter(|param| param.decay == decay);
+            Self { params: members.map(|param| (param.name.clone(), param.var.clone())).collect(), weight_decay, rate: 1.0 }
+        };
+        vec![group(true, weight_decay), group(false, 0.0)]
     }
 }
 

@@ -284,7 +284,7 @@ mod tests {
             prop_assert!((right[0] - right[1]).abs() <= 1.0, "{right:?} right"); // a tie within rounding
             let grads = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap();
             let (ours, plain) = (grads(&loss), grads(&exact.loss));
-            for ((name, var), uncancelled) in params.iter().zip(exact.uncancelled) {
+            for (crate::nn::Param { name, var, .. }, uncancelled) in params.iter().zip(exact.uncancelled) {
                 let (ours, plain) = (ours.get(var).unwrap(), plain.get(var).unwrap());
                 let (off, long) = (length(&(f64s(ours) - f64s(plain)).unwrap()), length(plain));
                 // four roundings of the terms are the greater only where less than a fortieth of them is left uncancelled

@@ -32,7 +32,7 @@ mod softmax;
 
 pub use crate::isa::Isa;
 pub use activation::Activation;
-pub use adamw::{AdamW, AdamWConfig, ParamGroup};
+pub use adamw::{AdamW, AdamWConfig, Param, ParamGroup};
 pub use attention::Attention;
 pub use block::Block;
 pub(crate) use chunked_loss::{ChunkedLoss, NoisyUnit};

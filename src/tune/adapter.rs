@@ -7,13 +7,14 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::prompts::VisualPrompts;
+use super::sets::{ParameterSet, REMEDY, standard};
 use super::tuned::Tuned;
 use crate::augment::Preprocess;
 use crate::checkpoint::all;
 use crate::classify::Head;
 use crate::clip::{Clip, VisionConfig, read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::{LayerNorm, Precision};
+use crate::nn::Precision;
 
 /// What a LaFTer file says about itself; stored as JSON under the key `lafter` of the safetensors metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,7 +47,6 @@ pub struct AdapterInfo {
 const KEY: &str = "lafter";
 /// How many tensors there are, so that a file that lost some is noticed.
 const COUNT: &str = "tensors";
-const REMEDY: &str = "copy the file again, or train again";
 
 impl Tuned {
     /// Writes prompts, norms and head (atomically): a few hundred kB on top of the user's own CLIP.
@@ -54,13 +54,16 @@ impl Tuned {
     /// # Errors
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, info: &AdapterInfo) -> Result<()> {
+        self.save_with(path, info, &standard())
+    }
+
+    /// [`save`](Self::save) for other [sets](ParameterSet) of parameters; [`load_with`](Self::load_with) the same reads the file.
+    ///
+    /// # Errors
+    /// As [`save`](Self::save).
+    pub fn save_with(&self, path: impl AsRef<Path>, info: &AdapterInfo, sets: &[Box<dyn ParameterSet>]) -> Result<()> {
         let path = path.as_ref();
-        let mut tensors = self.prompts.tensors();
-        for (name, norm) in self.vision.clone().norms_mut() {
-            tensors.push((format!("{name}.weight"), norm.weight.detach()));
-            tensors.push((format!("{name}.bias"), norm.bias.detach()));
-        }
-        tensors.extend(self.head.tensors());
+        let tensors: Vec<(String, Tensor)> = sets.iter().flat_map(|set| set.tensors(self)).collect();
         // what the tower does, whatever the settings say by now
         let info = AdapterInfo { normalise: self.normalise, precision: self.vision.precision(), ..info.clone() };
         let json = serde_json::to_string(&info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
@@ -75,6 +78,14 @@ impl Tuned {
     /// [`Error::Adapter`] for a file that is no LaFTer file, was trained on another CLIP, does not fit this one, lacks a tensor or
     /// holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, AdapterInfo)> {
+        Self::load_with(path, clip, &standard())
+    }
+
+    /// [`load`](Self::load) for the sets of parameters that the file was [saved with](Self::save_with).
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_with(path: impl AsRef<Path>, clip: &Clip, sets: &[Box<dyn ParameterSet>]) -> Result<(Self, AdapterInfo)> {
         let path = path.as_ref();
         let shown = path.display();
         let wrong = |what: String| Error::Adapter(format!("{shown}: {what}"));
@@ -108,34 +119,16 @@ impl Tuned {
         let mut tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|(name, tensor)| Ok((name.clone(), checked(&name, tensor).map_err(&wrong)?))).collect::<Result<_>>()?;
 
-        let mut vision = match (info.precision, clip.precision()) {
+        let vision = match (info.precision, clip.precision()) {
             (Some(Precision::Bf16), Precision::F32) => clip.vision().frozen().packed(Precision::Bf16)?,
             _ => clip.vision().frozen(),
         };
-        for (name, norm) in vision.norms_mut() {
-            let mut take = |kind: &str, like: &Tensor| {
-                let name = format!("{name}.{kind}");
-                match tensors.remove(&name) {
-                    Some(tensor) if tensor.dims() == like.dims() => Ok(tensor),
-                    Some(tensor) => Err(wrong(format!("{name} has shape {:?}, the tower expects {:?}", tensor.dims(), like.dims()))),
-                    None => Err(wrong(format!("{name} is missing: {REMEDY}"))),
-                }
-            };
-            *norm = LayerNorm::new(take("weight", &norm.weight)?, take("bias", &norm.bias)?, norm.eps);
+        let blocks = vision.blocks.len();
+        let mut tuned = Self { vision, prompts: VisualPrompts::none(), head: Head { layers: Vec::new() }, normalise: info.normalise };
+        for set in sets {
+            set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
         }
-        let prompts = VisualPrompts::from_tensors(&tensors);
-        let (width, blocks) = (clip.config().vision.width, vision.blocks.len());
-        if ![0, 1, blocks].contains(&prompts.layers.len()) {
-            let layers = prompts.layers.len();
-            return Err(wrong(format!("visual prompts of {layers} blocks, expected those of 1 or of all {blocks}: {REMEDY}")));
-        }
-        for (i, layer) in prompts.layers.iter().enumerate() {
-            if layer.dims() != [prompts.count(), width] || prompts.count() == 0 {
-                let (dims, count) = (layer.dims(), prompts.count());
-                return Err(wrong(format!("prompts.{i} has shape {dims:?}, the tower expects [{count}, {width}]")));
-            }
-        }
-        let head = Head::from_tensors(&tensors).map_err(|e| wrong(format!("{}: {REMEDY}", Error::from(e))))?;
+        let head = &tuned.head;
         if head.inputs() != clip.config().projection {
             let (inputs, shared) = (head.inputs(), clip.config().projection);
             return Err(wrong(format!("the head expects features of width {inputs}, this CLIP's have {shared}")));
@@ -144,16 +137,13 @@ impl Tuned {
             let (outputs, names) = (head.classes(), info.classes.len());
             return Err(wrong(format!("the head has {outputs} outputs, the metadata name {names} classes")));
         }
-        for (name, _) in prompts.tensors().iter().chain(&head.tensors()) {
-            tensors.remove(name);
-        }
         if let Some(name) = tensors.keys().min() {
             return Err(wrong(format!("{name} has no place in a tower of {blocks} blocks with this head: {REMEDY}")));
         }
         if let Some(count) = metadata.get(COUNT).filter(|count| **count != held.to_string()) {
             return Err(wrong(format!("holds {held} of {count} tensors: {REMEDY}")));
         }
-        Ok((Self { vision, prompts, head, normalise: info.normalise }, info))
+        Ok((tuned, info))
     }
 }
 

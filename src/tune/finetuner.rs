@@ -7,6 +7,7 @@ use candle_core::{D, Tensor};
 use super::config::{FinetuneConfig, TeacherHead};
 use super::prompts::VisualPrompts;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
+use super::sets::{ParameterSet, standard};
 use super::trainable::Trainable;
 use super::tuned::Tuned;
 use crate::augment::{Preprocess, StrongAugment};
@@ -69,6 +70,24 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where the classifier expects features of another width.
     pub fn new(clip: &Clip, classifier: &TextClassifier, config: FinetuneConfig, rng: &mut Rng) -> Result<Self> {
+        let mut sets = standard();
+        if !config.tune_norms {
+            sets.remove(1);
+        }
+        Self::with_sets(clip, classifier, config, sets, rng)
+    }
+
+    /// [`new`](Self::new) with a list of what learns.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_sets(
+        clip: &Clip,
+        classifier: &TextClassifier,
+        config: FinetuneConfig,
+        sets: Vec<Box<dyn ParameterSet>>,
+        rng: &mut Rng,
+    ) -> Result<Self> {
         config.validate()?;
         let (width, blocks) = (clip.config().vision.width, clip.config().vision.layers);
         let expected = clip.config().projection;
@@ -79,7 +98,6 @@ impl Finetuner {
             )));
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
-        let (prompts, mut params) = prompts.trainable()?;
         let mut vision = clip.vision().frozen();
         if config.precision != clip.precision() {
             vision = vision.packed(config.precision)?;
@@ -91,29 +109,26 @@ impl Finetuner {
                 clip.precision()
             )));
         }
-        if config.tune_norms {
-            let (tower, norms) = vision.trainable_norms()?;
-            vision = tower;
-            params.extend(norms);
+        let mut student = Tuned { vision, prompts, head: classifier.head.clone(), normalise: config.normalise_student };
+        let (mut params, mut total) = (Vec::new(), clip.parameter_count());
+        for set in &sets {
+            let learns = set.trainable(&mut student)?;
+            total += if set.adds() { learns.iter().map(|param| param.var.elem_count()).sum() } else { 0 };
+            params.extend(learns);
         }
-        let (head, head_params) = classifier.head.trainable()?;
-        params.extend(head_params);
-
-        let added = params.iter().filter(|(name, _)| name.starts_with("prompts") || name.starts_with("head"));
-        let total = clip.parameter_count() + added.map(|(_, var)| var.elem_count()).sum::<usize>();
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
         let teacher_head = match config.teacher_head {
             TeacherHead::Frozen => classifier.head.copy()?,
-            TeacherHead::Shared => head.frozen(),
+            TeacherHead::Shared => student.head.frozen(),
         };
         let weak = clip.preprocess().clone();
         let strong = config.strong_view(&weak);
         Ok(Self {
             clip: clip.clone(),
             classifier: fingerprint(classifier.head.tensors().iter().map(|(_, tensor)| tensor))?,
-            teacher: vision.frozen(),
-            student: Tuned { vision, prompts, head, normalise: config.normalise_student },
+            teacher: student.vision.frozen(),
+            student,
             teacher_head,
             trainable: Trainable { params, total },
             optimiser,

@@ -6,6 +6,7 @@ mod config;
 mod finetuner;
 mod prompts;
 mod records;
+mod sets;
 mod trainable;
 mod tuned;
 
@@ -14,5 +15,6 @@ pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
 pub use prompts::VisualPrompts;
 pub use records::{EpochRecord, StepRecord};
+pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, standard};
 pub use trainable::Trainable;
 pub use tuned::Tuned;

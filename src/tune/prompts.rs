@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use candle_core::{Device, Result, Tensor, Var};
 
 use crate::clip::{AttentionMaps, VisionTower};
+use crate::nn::Param;
 use crate::rng::Rng;
 
 /// N_P learned tokens, inserted behind the class token after positions and pre-norm; v^p in eq. 4.
@@ -121,14 +122,15 @@ impl VisualPrompts {
         }
     }
 
-    /// A copy in fresh variables, and the variables by name (`prompts.0`, …).
+    /// A copy in fresh variables, and the variables by name (`prompts.0`, …), which decay.
     ///
     /// # Errors
     /// Where the device has no memory left (Candle's).
-    pub fn trainable(&self) -> Result<(Self, Vec<(String, Var)>)> {
+    pub fn trainable(&self) -> Result<(Self, Vec<Param>)> {
         let vars = self.layers.iter().map(|layer| Var::from_tensor(&layer.copy()?)).collect::<Result<Vec<_>>>()?;
         let layers = vars.iter().map(|var| var.as_tensor().clone()).collect();
-        Ok((Self { layers }, vars.into_iter().enumerate().map(|(i, var)| (format!("prompts.{i}"), var)).collect()))
+        let param = |(i, var)| Param { name: format!("prompts.{i}"), var, decay: true };
+        Ok((Self { layers }, vars.into_iter().enumerate().map(param).collect()))
     }
 
     /// The same values without a graph.

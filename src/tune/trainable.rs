@@ -1,12 +1,12 @@
 //! What learns: names, shapes, count, share.
 
-use candle_core::Var;
+use crate::nn::Param;
 
 /// The trainable parameters of a tuner, in the order in which they are saved.
 #[derive(Clone)]
 pub struct Trainable {
-    /// Name and variable: `prompts.0`, the tower's norms under their checkpoint names, `head.0.weight`.
-    pub params: Vec<(String, Var)>,
+    /// `prompts.0`, the tower's norms under their checkpoint names, `head.0.weight`.
+    pub params: Vec<Param>,
     /// All parameters: the base CLIP's and those added.
     pub total: usize,
 }
@@ -14,7 +14,7 @@ pub struct Trainable {
 impl Trainable {
     /// Number of trainable scalars.
     pub fn count(&self) -> usize {
-        self.params.iter().map(|(_, var)| var.elem_count()).sum()
+        self.params.iter().map(|param| param.var.elem_count()).sum()
     }
 
     /// The trainable share of all parameters, 0 to 1 (the paper: below 0.004 for ViT-B/32).
@@ -31,7 +31,7 @@ impl Trainable {
 /// One line per tensor, then the summary.
 impl std::fmt::Display for Trainable {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (name, var) in &self.params {
+        for Param { name, var, .. } in &self.params {
             writeln!(f, "{name:<52} {:>14} {:>10}", format!("{:?}", var.dims()), var.elem_count())?;
         }
         write!(f, "{}", self.summary())
