@@ -12,6 +12,12 @@ use std::os::unix::net::UnixStream;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use hooks::{HOOKS_VARIABLE, Hooks};
+
+/// The library's own file: `lafter::notebook::start()`, which the prelude calls, fills the hooks.
+#[path = "../../src/notebook/layout.rs"]
+mod hooks;
+
 /// Where the kernel listens for the cell's output.
 pub const SOCKET_VARIABLE: &str = "LAFTER_KERNEL_SOCKET";
 /// Written to the cell's output before a cell runs, after its last expression, and after what the library draws then.
@@ -23,20 +29,7 @@ const MAP_ABOVE: i32 = 1 << 30;
 /// What may stay with the process after tensors are gone.
 const KEEP: i32 = 128 << 20;
 
-/// Says that what follows has the layout of [`Hooks`]; `lafter::notebook` looks for it. Change it with the layout, in both.
-const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH1");
-
-/// The layout of `lafter::notebook::Hooks`, which fills it when the prelude calls `lafter::notebook::start()`.
-#[repr(C)]
-struct Hooks {
-    magic: u64,
-    begin: AtomicPtr<()>,
-    end: AtomicPtr<()>,
-    interrupt: AtomicPtr<()>,
-}
-
-static HOOKS: Hooks =
-    Hooks { magic: MAGIC, begin: AtomicPtr::new(null_mut()), end: AtomicPtr::new(null_mut()), interrupt: AtomicPtr::new(null_mut()) };
+static HOOKS: Hooks = Hooks::empty();
 
 pub fn run() -> ! {
     match serve() {
@@ -60,8 +53,8 @@ fn serve() -> anyhow::Result<()> {
         libc::mallopt(libc::M_TRIM_THRESHOLD, KEEP);
         libc::signal(libc::SIGINT, on_interrupt as *const () as libc::sighandler_t);
         std::env::remove_var("RUST_BACKTRACE"); // evcxr sets it; errors and panics are to be one line
-        // with our number, for what a cell starts inherits the variable and has nothing at that address
-        std::env::set_var("LAFTER_NOTEBOOK_HOOKS", format!("{}:{}", std::process::id(), (&raw const HOOKS).expose_provenance()));
+        // with our number: what a cell starts inherits the variable, but has nothing at that address
+        std::env::set_var(HOOKS_VARIABLE, format!("{}:{}", std::process::id(), (&raw const HOOKS).expose_provenance()));
         evcxr
     };
     drop(err);

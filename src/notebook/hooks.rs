@@ -1,32 +1,14 @@
 //! The bridge between the kernel's process and this crate inside it: what happens before, after and during a cell.
 
 use std::io::Write;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
 
+use super::layout::{HOOKS_VARIABLE, Hooks, MAGIC};
 use super::{live, tell};
 use crate::progress;
-
-/// Where the process that loads the cells says which it is and where its [`Hooks`] stand: `number:address`, both decimal.
-pub const HOOKS_VARIABLE: &str = "LAFTER_NOTEBOOK_HOOKS";
-
-/// How [`Hooks`] begin: other versions of the kernel have other letters.
-const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH1");
-
-/// Functions that the process calls; null until [`start`] has filled them. The layout is shared with `kernel/`.
-#[repr(C)]
-pub struct Hooks {
-    /// The letters `LaFTerH1`: what stands here has this layout.
-    pub magic: u64,
-    /// Before a cell runs.
-    pub begin: AtomicPtr<()>,
-    /// After it has run.
-    pub end: AtomicPtr<()>,
-    /// In the handler of the interrupt signal: only what is safe there.
-    pub interrupt: AtomicPtr<()>,
-}
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
 
@@ -61,7 +43,7 @@ pub fn start() {
     begin(); // the cell that calls this is running already
 }
 
-/// The address in the variable's text, where this process wrote it and a `Hooks` stands there.
+/// The address in the variable's text, if this process wrote it and a `Hooks` stands there.
 fn address_in(text: &str) -> Option<usize> {
     let (process, address) = text.split_once(':')?;
     let address = address.parse::<usize>().ok()?;
@@ -106,12 +88,7 @@ mod tests {
 
     #[test]
     fn only_an_address_of_this_process_with_its_letters_is_followed() {
-        static OURS: Hooks = Hooks {
-            magic: MAGIC,
-            begin: AtomicPtr::new(std::ptr::null_mut()),
-            end: AtomicPtr::new(std::ptr::null_mut()),
-            interrupt: AtomicPtr::new(std::ptr::null_mut()),
-        };
+        static OURS: Hooks = Hooks::empty();
         static OTHER: [u64; 4] = [7; 4];
         let (process, ours) = (std::process::id(), (&raw const OURS).addr());
         assert_eq!(address_in(&format!("{process}:{ours}")), Some(ours));

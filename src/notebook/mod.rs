@@ -6,12 +6,14 @@
 mod display;
 mod hooks;
 mod last;
+mod layout;
 mod live;
 mod timing;
 
 pub use display::{Display, Html, Markdown, Show, clear_output, display, input};
-pub use hooks::{HOOKS_VARIABLE, Hooks, start};
+pub use hooks::start;
 pub use last::ShowLast;
+pub use layout::{HOOKS_VARIABLE, Hooks};
 pub use timing::timeit;
 
 /// The beginning of a line that is a message to the kernel.
