@@ -1,10 +1,10 @@
 //! The same code on a GPU: operations, a tuning step and a text epoch agree with the CPU to 1e-3; times are printed.
 //!
 //! ```text
-//! cargo test --release --features cuda --test cuda -- --nocapture
-//! cargo test --release --features cuda --test cuda -- --nocapture --ignored     # the sizes of the paper
+//! cargo test --release --features cuda --test cuda -- --nocapture --ignored
+//! cargo test --release --features cuda --test cuda -- --nocapture --ignored agree same_bits     # without the sizes of the paper
 //! ```
-//! Without a GPU each test says so and passes (without a driver's libcuda.so.1 the program does not start); without the
+//! Each test is ignored unless it is asked for, and fails without a GPU: a test that passes has run on one. Without the
 //! feature there is nothing to compile.
 #![cfg(feature = "cuda")]
 
@@ -25,21 +25,11 @@ use lafter::tune::{FinetuneConfig, Finetuner};
 /// One test at a time: whether products may round to TF32 is a switch of the whole process, and times are printed.
 static ONE: Mutex<()> = Mutex::new(());
 
-/// The first GPU with exact f32; `None`, with the reason printed, where there is none.
-fn gpu() -> Option<(Device, MutexGuard<'static, ()>)> {
+/// The first GPU with exact f32.
+fn gpu() -> (Device, MutexGuard<'static, ()>) {
     let turn = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     allow_tf32(false);
-    // without a driver the loader's error is a panic
-    match std::panic::catch_unwind(|| Device::new_cuda(0)) {
-        Ok(Ok(device)) => Some((device, turn)),
-        Ok(Err(error)) => skip(&error.to_string()),
-        Err(_) => skip("the CUDA driver cannot be loaded"),
-    }
-}
-
-fn skip<T>(reason: &str) -> Option<T> {
-    println!("skipped: no GPU ({})", reason.lines().next().unwrap_or_default());
-    None
+    (Device::new_cuda(0).expect("a GPU, which these tests need"), turn)
 }
 
 fn normal(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
@@ -76,8 +66,9 @@ fn agrees(name: &str, device: &Device, inputs: &[&Tensor], tolerance: f32, f: im
 }
 
 #[test]
+#[ignore = "needs a GPU"]
 fn operations_agree_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     for (rows, width) in [(37, 48), (1, 33), (5, 7), (130, 768)] {
         let (x, scale, shift) = (normal((rows, width), 1), normal(width, 2), normal(width, 3));
         let (weight, bias) = (normal((24, width), 4), normal(24, 5));
@@ -113,8 +104,9 @@ fn demo(device: &Device) -> Clip {
 }
 
 #[test]
+#[ignore = "needs a GPU"]
 fn towers_agree_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let (ours, cpu) = (demo(&device), demo(&Device::Cpu));
     let side = cpu.config().vision.image_size;
     let pixels = normal((5, 3, side, side), 2);
@@ -160,8 +152,9 @@ fn tuned(device: &Device, precision: Precision) -> (Vec<(String, Tensor)>, Vec<f
 }
 
 #[test]
+#[ignore = "needs a GPU"]
 fn tuning_steps_agree_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let (expected, expected_losses) = tuned(&Device::Cpu, Precision::F32);
     let compare = |what: &str, precision, tolerance: f32| {
         let (found, losses) = tuned(&device, precision);
@@ -181,8 +174,9 @@ fn tuning_steps_agree_with_the_cpu() {
 
 /// In chunks, for a linear head and for an MLP, with and without a choice of rows; a different noise would show in all.
 #[test]
+#[ignore = "needs a GPU"]
 fn the_text_loss_agrees_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let labels: Vec<usize> = (0..20_000).map(|i| i * 7 % 101).collect();
     let features = normal((20_000, 63), 3); // more than one chunk, and an odd width
     let rows: Vec<u32> = (0..1234).map(|i| i * 13 % 20_000).collect();
@@ -209,8 +203,9 @@ fn the_text_loss_agrees_with_the_cpu() {
 }
 
 #[test]
+#[ignore = "needs a GPU"]
 fn a_text_epoch_agrees_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let features = normal((600, 64), 3);
     let labels: Vec<usize> = (0..600).map(|i| i % 20).collect();
     for (hidden, batch_size) in [(None, None), (None, Some(100)), (Some(16), None)] {
@@ -230,8 +225,9 @@ fn a_text_epoch_agrees_with_the_cpu() {
 
 /// AdamW moves a parameter by at most the learning rate, so a hundred steps show a wrong moment; half of them after a restore.
 #[test]
+#[ignore = "needs a GPU"]
 fn adamw_agrees_with_the_cpu() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let run = |device: &Device| {
         let x = Var::from_tensor(&normal((8, 9), 4).to_device(device).unwrap()).unwrap();
         let optimiser = || {
@@ -255,8 +251,9 @@ fn adamw_agrees_with_the_cpu() {
 
 /// The same seed gives the same bits on one device: no sum depends on which thread comes first.
 #[test]
+#[ignore = "needs a GPU"]
 fn the_same_seed_gives_the_same_bits() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let values = |named: &[(String, Tensor)]| -> Vec<Vec<f32>> {
         named.iter().map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
     };
@@ -268,9 +265,9 @@ fn the_same_seed_gives_the_same_bits() {
 
 /// The paper's stage one at the size of ImageNet: 130,000 texts, width 512, 1,000 classes.
 #[test]
-#[ignore = "for its time: cargo test --release --features cuda --test cuda -- --ignored --nocapture"]
+#[ignore = "needs a GPU, and time"]
 fn the_papers_text_epochs_at_full_size() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let features = normal((130_000, 512), 6).to_device(&device).unwrap();
     let labels: Vec<usize> = (0..130_000).map(|i| i % 1000).collect();
     for tf32 in [false, true] {
@@ -302,9 +299,9 @@ fn write_vit_b32(folder: &Path) {
 
 /// The released code's step: batch 50, 50 visual prompts, 1,000 classes, a ViT-B/32 with random weights.
 #[test]
-#[ignore = "for its time: cargo test --release --features cuda --test cuda -- --ignored --nocapture"]
+#[ignore = "needs a GPU, and time"]
 fn a_tuning_step_of_vit_b32_at_batch_50() {
-    let Some((device, _turn)) = gpu() else { return };
+    let (device, _turn) = gpu();
     let folder = tempfile::tempdir().unwrap();
     write_vit_b32(folder.path());
     let clip = ClipLoader::from_dir(folder.path()).device(&device).load(silent).unwrap();

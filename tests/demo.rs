@@ -26,13 +26,12 @@ fn the_demo_clip_knows_its_scenes_and_the_target_domain_is_hard_but_not_hopeless
     let zero_shot = ZeroShotClassifier::fit(&clip, &CLASSES, &Templates::single()).unwrap();
     let (source, labels) = features(&clip, &Dataset::new(Scenes::new(Domain::Source, 240, 5)));
     let accuracy = top1(&zero_shot.logits(&source).unwrap(), &labels);
-    assert!(accuracy > 85.0, "source {accuracy}");
+    assert!(accuracy >= 99.0, "source {accuracy}"); // all of them here
 
-    for seed in [1, 2, 3] {
-        let (target, labels) = features(&clip, &scenes::demo_sets(seed).1.take(480));
-        let accuracy = top1(&zero_shot.logits(&target).unwrap(), &labels);
-        assert!((40.0..75.0).contains(&accuracy), "target zero-shot {accuracy}");
-    }
+    // 322 of 480; up to three may fall to the other side where another processor rounds differently
+    let (target, labels) = features(&clip, &scenes::demo_sets(1).1.take(480));
+    let accuracy = top1(&zero_shot.logits(&target).unwrap(), &labels);
+    assert!((accuracy - 67.08).abs() < 0.7, "target zero-shot {accuracy}");
 }
 
 #[test]

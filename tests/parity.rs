@@ -1,13 +1,16 @@
-//! Parity with PyTorch: both towers in every layout, a text-classifier step, a whole tuning step. What PyTorch computed
-//! stands in tests/fixtures/parity, with the script that made it and the versions.
+//! Parity with PyTorch: both towers in every layout, a text-classifier step, whole tuning steps, learning-rate
+//! schedules. What PyTorch computed stands in tests/fixtures/parity, with the script that made it and the versions.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
-use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
+use image::RgbImage;
+use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer, normalise, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
-use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup};
+use lafter::data::{Dataset, ImageSource};
+use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup, Schedule};
+use lafter::progress::silent;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, VisualPrompts};
 
@@ -166,9 +169,8 @@ fn their_name(ours: &str) -> &str {
     }
 }
 
-/// Two whole steps: pseudo-labels, loss, every gradient, every parameter after AdamW.
-fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
-    // tuning reads no text; a directory is whole only with a tokenizer
+/// A fixture as a whole CLIP: tuning reads no text, but a directory is whole only with a tokenizer.
+fn clip(folder: &str) -> Clip {
     let directory = tempfile::tempdir().unwrap();
     for from in [folder, "quick"].map(fixture) {
         for file in ["tokenizer.json", "preprocessor_config.json", "model.safetensors", "config.json"] {
@@ -178,15 +180,24 @@ fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
             }
         }
     }
-    let clip = Clip::from_dir(directory.path()).unwrap();
+    Clip::from_dir(directory.path()).unwrap()
+}
 
-    let expected = Fixture::read(expected);
-    let config = FinetuneConfig { prompts: 3, ..base };
+/// A tuner that begins with the fixture's head and visual prompts.
+fn tuner(folder: &str, expected: &Fixture, config: FinetuneConfig) -> Finetuner {
     let head = Head::from_tensors(&HashMap::from([("head.0.weight".to_string(), expected.get("head").clone())])).unwrap();
-    let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(1)).unwrap();
+    let tuner = Finetuner::new(&clip(folder), &TextClassifier { head }, config, &mut Rng::new(1)).unwrap();
+    for Param { name, var, .. } in tuner.trainable().params.iter().filter(|param| param.name.starts_with("prompts")) {
+        var.set(expected.get(their_name(name))).unwrap();
+    }
+    tuner
+}
+
+/// Two whole steps: pseudo-labels, loss, every gradient, every parameter after AdamW.
+fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
+    let expected = Fixture::read(expected);
+    let mut tuner = tuner(folder, &expected, FinetuneConfig { prompts: 3, ..base });
     let params = tuner.trainable().params.clone();
-    let prompts = params.iter().find(|param| param.name == "prompts.0").unwrap();
-    prompts.var.set(expected.get("prompts")).unwrap();
     let theirs = expected.0.keys().filter(|name| name.starts_with("step1.grad.")).count();
     assert_eq!(params.len(), theirs, "the same parameters learn");
 
@@ -224,4 +235,94 @@ fn the_official_tuning_step_agrees() {
 #[test]
 fn the_paper_s_tuning_step_agrees() {
     tuning_steps_agree("gelu", "tuning_paper.safetensors", FinetuneConfig::paper());
+}
+
+#[test]
+fn a_tuning_step_with_deep_prompts_agrees() {
+    tuning_steps_agree("quick", "tuning_deep.safetensors", FinetuneConfig { deep_prompts: true, ..FinetuneConfig::official() });
+}
+
+/// The schedules of the fixture, and torch's factors on the learning rate at each of its six steps.
+fn schedules(expected: &Fixture) -> [(&'static str, Schedule, Vec<f64>); 2] {
+    [("warmup", Schedule::Warmup { warmup: 2 }), ("cosine", Schedule::Cosine { warmup: 2, floor: 0.1 })].map(|(kind, schedule)| {
+        let factors: Vec<f32> = expected.get(&format!("{kind}.factors")).to_vec1().unwrap();
+        (kind, schedule, factors.into_iter().map(f64::from).collect())
+    })
+}
+
+#[test]
+fn schedules_agree() {
+    for (kind, schedule, factors) in schedules(&Fixture::read("schedules.safetensors")) {
+        assert_eq!(factors.len(), 6);
+        for (step, factor) in factors.iter().enumerate() {
+            assert!((schedule.factor(step, 6) - factor).abs() < 1e-6, "{kind}, step {step}: {}, not {factor}", schedule.factor(step, 6));
+        }
+    }
+}
+
+/// Eight times one picture: three epochs of two steps, whatever the order.
+#[test]
+fn tuning_under_a_schedule_agrees_epoch_by_epoch() {
+    struct One(RgbImage);
+    impl ImageSource for One {
+        fn len(&self) -> usize {
+            8
+        }
+        fn classes(&self) -> &[String] {
+            &[]
+        }
+        fn label(&self, _: usize) -> Option<usize> {
+            None
+        }
+        fn name(&self, index: usize) -> String {
+            index.to_string()
+        }
+        fn image(&self, _: usize) -> lafter::Result<RgbImage> {
+            Ok(self.0.clone())
+        }
+    }
+    let expected = Fixture::read("schedules.safetensors");
+    let bytes = expected.get("picture").flatten_all().unwrap().to_vec1::<u8>().unwrap();
+    let pictures = Dataset::new(One(RgbImage::from_raw(16, 16, bytes).unwrap()));
+    for (kind, schedule, _) in schedules(&expected) {
+        let config = FinetuneConfig { epochs: 3, batch_size: 4, prompts: 3, augment: false, schedule, ..FinetuneConfig::official() };
+        let mut tuner = tuner("quick", &expected, config);
+        let params = tuner.trainable().params.clone();
+        let start: Vec<Tensor> = params.iter().map(|param| param.var.copy().unwrap()).collect();
+        for epoch in 1..=3 {
+            tuner.fit_epoch(&pictures, silent).unwrap();
+            for (Param { name, var, .. }, start) in params.iter().zip(&start) {
+                let after = format!("{kind}.epoch{epoch}.{}", their_name(name));
+                expected.check(&after, var);
+                close(&after, &(var.as_tensor() - start).unwrap(), &(expected.get(&after) - start).unwrap(), CHANGE);
+            }
+        }
+    }
+}
+
+/// Without noise an epoch on all texts is one step, whose parts `text_classifier_steps_agree` compares with PyTorch.
+#[test]
+fn a_text_trainer_takes_each_step_at_torch_s_learning_rate() {
+    let (data, expected) = (Fixture::read("text_classifier.safetensors"), Fixture::read("schedules.safetensors"));
+    let labels = data.get("labels").to_dtype(DType::U32).unwrap();
+    let classes: Vec<usize> = labels.to_vec1::<u32>().unwrap().into_iter().map(|label| label as usize).collect();
+    let unit = normalise(data.get("features")).unwrap();
+    for (kind, schedule, factors) in schedules(&expected) {
+        let config = TextClassifierConfig { epochs: 6, noise: 0.0, batch_size: None, schedule, ..TextClassifierConfig::official() };
+        let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
+        let weight_decay = config.weight_decay;
+        let mut trainer = TextTrainer::new(data.get("features"), &classes, config.clone(), &mut Rng::new(1)).unwrap();
+        let weight = |trainer: &TextTrainer| trainer.classifier().unwrap().head.tensors()[0].1.clone();
+        let start = weight(&trainer);
+        let var = Var::from_tensor(&start).unwrap();
+        let group = ParamGroup { params: vec![("head".into(), var.clone())], weight_decay, rate: 1.0 };
+        let mut optimiser = AdamW::new(vec![group], adamw).unwrap();
+        for (step, factor) in factors.into_iter().enumerate() {
+            trainer.epoch().unwrap();
+            let loss = smoothed_cross_entropy(&unit.matmul(&var.t().unwrap()).unwrap(), &labels, config.smoothing).unwrap();
+            optimiser.step(&loss.backward().unwrap(), factor).unwrap();
+            let ours = (weight(&trainer) - &start).unwrap();
+            close(&format!("{kind}, step {step}"), &ours, &(var.as_tensor() - &start).unwrap(), CHANGE);
+        }
+    }
 }
