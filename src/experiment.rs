@@ -17,10 +17,11 @@ use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount, as_written};
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
-use crate::lafter::{LaFTer, LafterConfig, Preset};
+use crate::lafter::LaFTer;
 use crate::nn::Precision;
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
+use crate::settings::{LafterConfig, Preset};
 use crate::shared::Shared;
 use crate::tune::{EpochRecord, Finetuner};
 

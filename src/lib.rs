@@ -29,6 +29,7 @@
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
+//! | [`settings`] | presets, every field by its path, the list of all |
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
 //! | [`hub`], [`files`] | where models and data sets come from and are kept; files that are whole or not there |
@@ -87,13 +88,15 @@ mod proxy;
 pub mod rng;
 mod run_folder;
 mod sealed;
+pub mod settings;
 mod shared;
 pub mod tune;
 
 pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
 pub use clip::Clip;
 pub use error::{Error, Result};
-pub use lafter::{LaFTer, LafterConfig, Prediction, Preset};
+pub use lafter::{LaFTer, Prediction};
+pub use settings::{LafterConfig, Preset};
 
 #[doc = include_str!("for_pytorch_users.md")]
 pub mod for_pytorch_users {}
@@ -109,11 +112,12 @@ pub mod prelude {
     pub use crate::describe::{Descriptions, Templates, TextSet};
     pub use crate::embed::Outputs;
     pub use crate::eval::{Evaluation, Report, Table};
-    pub use crate::lafter::{LaFTer, LafterConfig, Preset};
+    pub use crate::lafter::LaFTer;
     pub use crate::notebook::{Html, Markdown, ShowLast, clear_output, display, input};
     pub use crate::plot::{self, Figure};
     pub use crate::progress::{Event, check_interrupt};
     pub use crate::rng::Rng;
+    pub use crate::settings::{LafterConfig, Preset};
     pub use crate::tune::{FinetuneConfig, Finetuner, VisualPrompts};
     pub use crate::{Error, Result};
     pub use candle_core::{DType, Device, Tensor, Var};

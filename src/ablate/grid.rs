@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
-use crate::lafter::LafterConfig;
+use crate::settings::LafterConfig;
 
 type Change = Arc<dyn Fn(&mut Experiment) -> Result<()> + Send + Sync>;
 

@@ -9,12 +9,10 @@ mod grid;
 mod paper;
 mod run;
 mod scores;
-mod set_field;
 mod shard;
 mod study;
 
 pub use grid::{Ablation, Cell};
 pub use paper::{ImageStage, TextSource, paper};
-pub use set_field::set_field;
 pub use shard::Shard;
 pub use study::{Row, Spread, Study};

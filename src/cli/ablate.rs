@@ -4,25 +4,27 @@ use std::sync::Arc;
 
 use lafter::ablate::{self, Ablation, Shard};
 use lafter::experiment::Experiment;
-use lafter::lafter::LafterConfig;
 use lafter::progress::Event;
+use lafter::settings::{Changes, LafterConfig, full_path};
 use lafter::{Error, Result};
 
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
-use super::run::{set_options, set_up};
+use super::run::set_up;
 use super::say::say;
+use super::settings;
 
 pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
-    let (mut bars, args) = (Bars::new(common.json), Arc::new(args));
+    let mut bars = Bars::new(common.json);
     // what is wrong with the grid is said before a model is loaded
+    let changes = settings::changes(&args.setup)?;
     let factors = factors(&args)?;
     let shard = match args.shard {
         Some(shard) => shard,
         None => Shard::from_slurm(|name| std::env::var(name).ok())?.unwrap_or(Shard::WHOLE),
     };
     let base = set_up(&args.setup, common, &mut bars)?;
-    let grid = grid(&args, factors, base).seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
+    let grid = grid(&args, factors, changes, base).seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
     if args.dry_run {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
@@ -52,15 +54,16 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
         return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,… or --paper".into()));
     }
     const PAPER_VARIES_NOISE: &str = "--paper varies text.noise itself: give its levels by --noises";
-    if args.paper && args.setup.noise.is_some() {
+    let set = settings::from_set(&args.setup.set)?;
+    if args.paper && (args.setup.noise.is_some() || set.holds("text.noise")) {
         return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
     }
-    let mut config = LafterConfig::default();
     let mut factors = Vec::with_capacity(args.vary.len());
     for factor in &args.vary {
         let Some((field, values)) = factor.split_once('=') else {
             return Err(Error::Usage(format!("--vary {factor} has no values: write --vary FIELD=V,V,…")));
         };
+        let field = full_path(field.trim())?;
         if field == "seed" {
             return Err(Error::Usage("the seed is no factor: give --seed for the first and --seeds for how many".into()));
         }
@@ -72,27 +75,27 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
         }
         let values = values_of(values);
         for value in &values {
-            ablate::set_field(&mut config, field, value)?;
+            LafterConfig::default().set(&field, value)?;
         }
-        factors.push((field.to_string(), values));
+        if set.holds(&field) {
+            return Err(Error::Usage(format!("{field} is varied: leave out --set for it")));
+        }
+        factors.push((field, values));
     }
-    // a preset brings settings with it, which the other factors change
-    factors.sort_by_key(|(field, _)| field != "preset");
+    factors.sort_by_key(|(field, _)| field != "preset"); // the first column of the table
     Ok(factors)
 }
 
 /// The paper's grid, the user's factors, or both.
-fn grid(args: &Arc<AblateArgs>, factors: Vec<(String, Vec<String>)>, base: Experiment) -> Ablation {
+fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes, base: Experiment) -> Ablation {
+    let changes = Arc::new(changes);
     let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
     for (field, values) in factors {
-        let (name, args) = (field.clone(), args.clone());
+        let (name, changes) = (field.clone(), changes.clone());
         grid = grid.vary_experiment(&field, values, move |experiment, value| {
-            ablate::set_field(&mut experiment.config, &name, &value)?;
-            if name == "preset" {
-                // an option stays what the user gave, also where that happens to be the old preset's value
-                set_options(&args.setup, &mut experiment.config);
-            }
-            Ok(())
+            experiment.config.set(&name, &value)?;
+            // a preset comes before what the options set
+            if name == "preset" { changes.apply_fields(&mut experiment.config) } else { Ok(()) }
         });
     }
     grid

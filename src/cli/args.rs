@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use lafter::Preset;
 use lafter::ablate::Shard;
 use lafter::data::{OpenOptions, Split};
+use lafter::settings::Preset;
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
 #[derive(Parser)]
@@ -69,6 +69,11 @@ pub enum Command {
     /// A grid of runs over any setting, with seeds: a table with mean and spread
     #[command(after_help = ABLATE_EXAMPLES)]
     Ablate(Box<AblateArgs>),
+    /// Every setting of a run: its path for --set and --vary, its default, what it means
+    #[command(
+        after_help = "Example:\n  lafter settings --preset paper --set image.epochs=20   as `lafter run` with these options has them"
+    )]
+    Settings(SettingsArgs),
     /// Sentences about your classes from a language model: a server, a local model, a published file
     #[command(after_help = super::describe_args::EXAMPLES)]
     Describe(Box<super::describe_args::DescribeArgs>),
@@ -84,6 +89,7 @@ image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are nev
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
+  lafter run … --set image.teacher_head=shared --set 'image.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
   lafter run … --out out --resume      continues a stopped run";
 
 const CHECK_EXAMPLES: &str = "\
@@ -95,8 +101,8 @@ Examples:
   lafter check --model ./my-clip --test hf:owner/name --classes names.txt --sheet sheet.png";
 
 const ABLATE_EXAMPLES: &str = "\
-Fields are those of report.json's config: text.epochs, text.noise, text.learning_rate, image.epochs, image.prompts,
-image.tune_norms, image.teacher_head, image.augment, …, and preset, which brings all its settings with it.
+Fields are those of report.json's config: text.noise, image.prompts, image.teacher_head, image.strong.blur_p, … (`lafter settings`
+lists all), and preset, which brings all its settings with it, other than those that --set and the options name.
 
 In a SLURM array job each task picks its own share of the grid (--shard 1/1 runs all of it there): --array=0-15,
 --array=1-16 and --array=0-30:2 all make 16 shares. All tasks write into the same --out.
@@ -115,6 +121,8 @@ fn plain_text() -> impl TypedValueParser<Value = String> {
 
 #[derive(Args)]
 pub struct DemoArgs {
+    #[command(flatten)]
+    pub set: SetArgs,
     /// Where report.json, figures and index.html go
     #[arg(long, default_value = "lafter-out/demo")]
     pub out: PathBuf,
@@ -202,6 +210,24 @@ pub struct CheckArgs {
     pub sheet: PathBuf,
 }
 
+/// Settings by their path: shared by `run`, `demo`, `ablate` and `settings`.
+#[derive(Args)]
+pub struct SetArgs {
+    /// A setting by its path, as in image.teacher_head=shared; lists and other structures are JSON; repeatable. `lafter settings`
+    /// lists all
+    #[arg(long, value_name = "PATH=VALUE")]
+    pub set: Vec<String>,
+}
+
+#[derive(Args)]
+pub struct SettingsArgs {
+    /// The preset whose values are shown [default: official]
+    #[arg(long, value_enum)]
+    pub preset: Option<PresetArg>,
+    #[command(flatten)]
+    pub set: SetArgs,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 pub enum PresetArg {
     /// The released code: what produced the published numbers
@@ -233,6 +259,8 @@ pub struct SetupArgs {
     /// Settings to start from (preset) [default: official; demo on the demo's scenes]
     #[arg(long, value_enum)]
     pub preset: Option<PresetArg>,
+    #[command(flatten)]
+    pub set: SetArgs,
     /// Epochs of the text classifier (text.epochs) [official: 400]
     #[arg(long, value_name = "N")]
     pub text_epochs: Option<usize>,

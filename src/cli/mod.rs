@@ -11,6 +11,7 @@ mod inputs;
 mod keep;
 mod run;
 mod say;
+mod settings;
 mod signals;
 
 use std::process::ExitCode;
@@ -35,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),
+        Command::Settings(args) => settings::settings(args, &cli.common),
         Command::Describe(args) => describe::describe(*args, &cli.common),
         Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
     };

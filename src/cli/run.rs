@@ -8,8 +8,6 @@ use lafter::data::{self, Dataset, PictureCache, Split, scenes};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
-use lafter::lafter::LafterConfig;
-use lafter::nn::Precision;
 use lafter::progress::Event;
 use lafter::{Error, Result, gallery};
 
@@ -19,6 +17,7 @@ use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
 use super::keep::cache_folder;
 use super::say::say;
+use super::settings;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
@@ -33,6 +32,7 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
 
 /// The experiment that the options describe, on the user's data or on the demo's.
 pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Experiment> {
+    let changes = settings::changes(args)?; // what is wrong with them is said before a model is loaded
     let clip = load(&args.model, common, bars)?;
     let mut experiment = match (&args.data.train, &args.data.test) {
         (Some(train), Some(test)) => {
@@ -56,7 +56,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     if args.data.templates.is_some() || args.data.descriptions.is_some() {
         experiment.texts = texts(&args.data, experiment.test.classes())?;
     }
-    configure(args, &mut experiment.config);
+    changes.apply(&mut experiment.config)?;
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
         bars.show(&Event::Notice(notice));
     }
@@ -106,36 +106,12 @@ fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
         .then(|| format!("views of {images} images take {needed:.2} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))
 }
 
-fn configure(args: &SetupArgs, config: &mut LafterConfig) {
-    if let Some(preset) = args.preset {
-        *config = LafterConfig { seed: config.seed, ..LafterConfig::new(preset.into()) };
-    }
-    set_options(args, config);
-}
-
-/// The settings that the user gave one by one.
-pub fn set_options(args: &SetupArgs, config: &mut LafterConfig) {
-    let (text, image) = (&mut config.text, &mut config.image);
-    text.epochs = args.text_epochs.unwrap_or(text.epochs);
-    text.noise = args.noise.unwrap_or(text.noise);
-    text.learning_rate = args.text_learning_rate.unwrap_or(text.learning_rate);
-    text.hidden = args.hidden.or(text.hidden);
-    image.epochs = args.epochs.unwrap_or(image.epochs);
-    image.batch_size = args.batch_size.unwrap_or(image.batch_size);
-    image.prompts = args.prompts.unwrap_or(image.prompts);
-    image.deep_prompts |= args.deep_prompts;
-    image.learning_rate = args.learning_rate.unwrap_or(image.learning_rate);
-    image.eval_every = args.eval_every.unwrap_or(image.eval_every);
-    image.max_unreadable = args.max_unreadable.unwrap_or(image.max_unreadable);
-    if args.bf16 {
-        image.precision = Precision::Bf16;
-    }
-}
-
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
+    let changes = settings::from_set(&args.set)?;
     let mut bars = Bars::new(common.json);
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
-    let experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
+    let mut experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
+    changes.apply(&mut experiment.config)?;
     check::show(&experiment.inputs(), common);
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
 }

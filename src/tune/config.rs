@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::strong::StrongConfig;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimiser_fault};
 use crate::error::{Error, Result};
@@ -22,6 +23,7 @@ pub enum TeacherHead {
 
 /// How the vision tower is tuned.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(remote = "Self")] // `older` reads what earlier versions wrote
 pub struct FinetuneConfig {
     /// Passes over the images, up to 10 million; default 50.
     pub epochs: usize,
@@ -48,13 +50,9 @@ pub struct FinetuneConfig {
     pub normalise_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
     pub augment: bool,
-    /// Share of the image's area that a strong view's crop takes, 0 to 1, drawn uniformly; default (0.2, 1).
-    pub crop_scale: (f32, f32),
-    /// Probability that a strong view is blurred, 0 to 1: 1 in the released code (default), 0.5 in SimSiam, the paper's
-    /// reference.
-    pub blur_probability: f32,
-    /// Standard deviation of that blur in pixels, drawn uniformly; meant for views of 224 pixels. Default (0.1, 2).
-    pub blur_sigma: (f32, f32),
+    /// The strong view; default the released code's.
+    #[serde(default)]
+    pub strong: StrongConfig,
     /// Epochs between two evaluations on the test set, default 1; 0 evaluates only after the last.
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
@@ -80,9 +78,7 @@ impl FinetuneConfig {
             teacher_head: TeacherHead::Frozen,
             normalise_student: false,
             augment: true,
-            crop_scale: (0.2, 1.0),
-            blur_probability: 1.0,
-            blur_sigma: (0.1, 2.0),
+            strong: StrongConfig::simsiam(),
             eval_every: 1,
             max_unreadable: 0.05,
             precision: Precision::F32,
@@ -92,18 +88,13 @@ impl FinetuneConfig {
     /// The paper's text: the head of eq. 3 is the head of eq. 4, SimSiam's blur; what it leaves open is as in
     /// [`official`](Self::official).
     pub fn paper() -> Self {
-        Self { teacher_head: TeacherHead::Shared, blur_probability: 0.5, ..Self::official() }
+        Self { teacher_head: TeacherHead::Shared, strong: StrongConfig::paper(), ..Self::official() }
     }
 
-    /// α_h: SimSiam's strong view at the side, mean and standard deviation of the weak view; the weak view itself where
+    /// α_h: the strong view at the side, mean and standard deviation of the weak view; the weak view itself if
     /// [`augment`](Self::augment) is off.
     pub fn strong_view(&self, weak: &Preprocess) -> StrongAugment {
-        let (scale, blur_p, blur_sigma) = (self.crop_scale, self.blur_probability, self.blur_sigma);
-        let view = match self.augment {
-            true => StrongAugment { scale, blur_p, blur_sigma, ..StrongAugment::simsiam(weak.side()) },
-            false => StrongAugment::none(weak.side()),
-        };
-        view.normalised_like(weak)
+        if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalised_like(weak) }
     }
 
     /// Refuses values that cannot work.
@@ -124,8 +115,8 @@ impl FinetuneConfig {
         if let Some(fault) = optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
             return wrong(fault);
         }
-        // the fields of the strong view count also where it is left out: they are in the report
-        Self { augment: true, ..self.clone() }.strong_view(&Preprocess::clip(224)).validate()?;
+        // the fields of the strong view count also if it is left out: they are in the report
+        self.strong.view(&Preprocess::clip(224)).validate()?;
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
         }
@@ -145,7 +136,7 @@ mod tests {
 
     #[test]
     fn every_number_has_its_range() {
-        let official = FinetuneConfig::official;
+        let (official, strong) = (FinetuneConfig::official, StrongConfig::simsiam);
         official().validate().unwrap();
         let cosine = |floor| Schedule::Cosine { warmup: 3, floor };
         FinetuneConfig { schedule: cosine(0.1), weight_decay: 0.0, epochs: 0, prompts: 0, ..official() }.validate().unwrap();
@@ -161,10 +152,11 @@ mod tests {
             (FinetuneConfig { smoothing: 1.0, ..official() }, "smoothing"),
             (FinetuneConfig { schedule: cosine(7.0), ..official() }, "floor"),
             (FinetuneConfig { schedule: cosine(f64::NAN), ..official() }, "floor"),
-            (FinetuneConfig { crop_scale: (0.5, 0.2), ..official() }, "scale"),
-            (FinetuneConfig { crop_scale: (f32::NAN, 1.0), augment: false, ..official() }, "scale"),
-            (FinetuneConfig { blur_probability: 1.5, ..official() }, "blur_p"),
-            (FinetuneConfig { blur_sigma: (0.0, 2.0), ..official() }, "blur_sigma"),
+            (FinetuneConfig { strong: StrongConfig { scale: (0.5, 0.2), ..strong() }, ..official() }, "scale"),
+            (FinetuneConfig { strong: StrongConfig { scale: (f32::NAN, 1.0), ..strong() }, augment: false, ..official() }, "scale"),
+            (FinetuneConfig { strong: StrongConfig { blur_p: 1.5, ..strong() }, ..official() }, "blur_p"),
+            (FinetuneConfig { strong: StrongConfig { hue: 0.6, ..strong() }, ..official() }, "hue"),
+            (FinetuneConfig { strong: StrongConfig { blur_sigma: (0.0, 2.0), ..strong() }, ..official() }, "blur_sigma"),
             (FinetuneConfig { max_unreadable: f64::NAN, ..official() }, "unreadable"),
         ] {
             let error = bad.validate().unwrap_err();
