@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use candle_core::{DType, Device, Tensor};
+use lafter_fast::with_f32;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::clip::{read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::{AdamW, Param, with_f32};
+use crate::nn::{AdamW, Param};
 
 /// Where and how often a training loop saves its state by itself, between two steps.
 ///

@@ -8,6 +8,7 @@ use std::collections::HashSet;
 use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
+use lafter_fast::with_f32;
 
 use crate::augment::Preprocess;
 use crate::clip::Clip;
@@ -15,7 +16,6 @@ use crate::data::Dataset;
 use crate::describe::TextSet;
 use crate::error::{Error, Result};
 use crate::eval::Evaluation;
-use crate::nn::with_f32;
 use crate::progress::{Event, silent};
 
 pub use cache::FeatureCache;

@@ -23,7 +23,7 @@
 //! | [`augment`] | weak and strong views |
 //! | [`tune`] | visual prompts, pseudo-labels, the tuning loop, saved files |
 //! | [`data`] | class folders, Parquet, CIFAR, split files, the hub, rendered scenes |
-//! | [`nn`] | what Candle lacks or loses gradients in |
+//! | [`nn`] | what Candle lacks or loses gradients in, as plain blocks over the fused operations of `lafter-fast` |
 //! | [`embed`] | features of whole data sets and text sets |
 //! | [`eval`], [`plot`] | accuracies, report, figures |
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
@@ -68,7 +68,6 @@ mod config_keys;
 pub mod data;
 pub mod describe;
 pub mod device;
-mod elementary;
 pub mod embed;
 pub mod error;
 pub mod eval;
@@ -77,7 +76,6 @@ pub mod files;
 pub mod gallery;
 pub mod hub;
 pub mod inputs;
-mod isa;
 pub mod lafter;
 pub mod nn;
 pub mod notebook;

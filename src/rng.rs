@@ -6,11 +6,9 @@
 //! results do not depend on how many threads draw them.
 
 use candle_core::{Device, Shape, Tensor};
+use lafter_fast as fast; // fast::
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
-
-use crate::elementary::{ln, sin_cos_24};
-use crate::isa::wide;
 
 /// A random stream: `key` names it, `counter` is the position in it. Both can be saved and restored.
 ///
@@ -106,8 +104,7 @@ impl Rng {
         normal_pairs(self.key, self.counter + 1 + (first / 2) as u64, std, out);
     }
 
-    /// The stream's key and the counter of its next draw, for a device that draws by itself.
-    #[cfg(feature = "cuda")]
+    /// The stream's key and the counter of its next draw, for what draws by itself.
     pub(crate) fn next_draw(&self) -> (u64, u64) {
         (self.key, self.counter + 1)
     }
@@ -150,9 +147,9 @@ fn box_muller(bits: u64) -> (f32, f32) {
     (radius * cos, radius * sin)
 }
 
-wide! {
+fast::wide! { // fast::
     /// N(0, std²) from the counters `counter`, `counter + 1`, …, two draws each.
-    fn normal_pairs(key: u64, counter: u64, std: f32, out: &mut [f32]) {
+    pub(crate) fn normal_pairs(key: u64, counter: u64, std: f32, out: &mut [f32]) {
         const LANES: usize = 32;
         for (block, out) in out.chunks_mut(2 * LANES).enumerate() {
             let (mut first, mut second) = ([0f32; LANES], [0f32; LANES]);
@@ -166,11 +163,66 @@ wide! {
             }
         }
     }
+} // fast::
+
+// The standard library's `ln` and `sin_cos` are calls, one value at a time, and differ between systems in the last bit. These are
+// plain sums and products (polynomials of Moshier's Cephes library), so they run many lanes at once and give the same bits
+// everywhere.
+
+/// ln x for a normal x above 0, to two units in the last place.
+#[inline(always)]
+#[allow(clippy::excessive_precision)] // the published coefficients
+fn ln(x: f32) -> f32 {
+    const HALF_ROOT: u32 = 0x3f35_04f3; // √½: the mantissa lies between it and its double
+    let exponent = (x.to_bits().wrapping_sub(HALF_ROOT) as i32) >> 23;
+    let m = f32::from_bits(x.to_bits().wrapping_sub((exponent << 23) as u32)) - 1.0;
+    let (exponent, square) = (exponent as f32, m * m);
+    let p = 7.037_683_6e-2;
+    let p = p * m - 1.151_461e-1;
+    let p = p * m + 1.167_699_9e-1;
+    let p = p * m - 1.242_014_1e-1;
+    let p = p * m + 1.424_932_3e-1;
+    let p = p * m - 1.666_805_8e-1;
+    let p = p * m + 2.000_071_5e-1;
+    let p = p * m - 2.499_999_4e-1;
+    let p = p * m + 3.333_333_1e-1;
+    let y = p * m * square - exponent * 2.121_944_4e-4 - 0.5 * square;
+    (m + y) + exponent * 0.693_359_4
+}
+
+/// Sine and cosine of `turn`/2²⁴ of the circle, to two units in the last place of 1.
+#[inline(always)]
+fn sin_cos_24(turn: i32) -> (f32, f32) {
+    let quarter = (turn + (1 << 21)) >> 22;
+    let x = (turn - (quarter << 22)) as f32 * (std::f32::consts::TAU / 16_777_216.0); // −π/4..=π/4
+    let z = x * x;
+    let sin = ((-1.951_529_6e-4 * z + 8.332_161e-3) * z - 1.666_665_5e-1) * z * x + x;
+    let cos = ((2.443_315_7e-5 * z - 1.388_731_6e-3) * z + 4.166_664_6e-2) * z * z - 0.5 * z + 1.0;
+    let (s, c) = if quarter & 1 == 0 { (sin, cos) } else { (cos, sin) };
+    let sign = |negative: i32, value: f32| f32::from_bits(value.to_bits() ^ ((negative as u32) << 31));
+    (sign((quarter >> 1) & 1, s), sign(((quarter + 1) >> 1) & 1, c))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_functions_agree_with_the_standard_library() {
+        for i in 1..=20_000u32 {
+            for x in [i as f32 / 16_777_217.0, i as f32 / 20_000.0, i as f32 * 1e3] {
+                let expected = f64::from(x).ln();
+                assert!((f64::from(ln(x)) - expected).abs() < 2.5e-7 * expected.abs().max(0.5), "ln {x}");
+            }
+        }
+        assert_eq!(ln(1.0), 0.0);
+        for i in 0..40_000 {
+            let turn = (i * 419) % (1 << 24);
+            let (sin, cos) = (f64::from(turn) / f64::from(1 << 24) * std::f64::consts::TAU).sin_cos();
+            let found = sin_cos_24(turn);
+            assert!((f64::from(found.0) - sin).abs() < 2.5e-7 && (f64::from(found.1) - cos).abs() < 2.5e-7, "turn {turn}");
+        }
+    }
 
     #[test]
     fn normals_have_the_moments_and_do_not_depend_on_threads() {

@@ -1,5 +1,6 @@
 //! From texts to a classifier: zero-shot (eq. 1) and trained on noisy text features (eq. 2).
 
+mod fused_texts;
 mod head;
 mod loss;
 mod noisy_texts;

@@ -3,10 +3,9 @@
 use std::sync::{Arc, OnceLock};
 
 use candle_core::{D, DType, Device, Result, Tensor};
+use lafter_fast as fast; // fast::
 
 use super::{Head, normalise, smoothed_cross_entropy};
-use crate::checkpoint::fingerprint;
-use crate::nn::{ChunkedLoss, NoisyLoss, NoisyUnit, on_cpu_f32, on_gpu_f32};
 use crate::rng::Rng;
 
 /// Text features and their classes, and what a step of eq. 2 makes of them:
@@ -29,21 +28,21 @@ use crate::rng::Rng;
 #[derive(Clone, Debug)]
 pub struct NoisyTexts {
     /// `[n, d]` f32, rows of any norm.
-    features: Tensor,
+    pub(super) features: Tensor,
     /// The features at unit length, made when the plain form first needs them.
     unit: OnceLock<Tensor>,
-    labels: Arc<[u32]>,
+    pub(super) labels: Arc<[u32]>,
     /// The labels on the features' device, so that no step copies the whole set.
-    on_device: Tensor,
-    noise: f32,
-    smoothing: f64,
+    pub(super) on_device: Tensor,
+    pub(super) noise: f32,
+    pub(super) smoothing: f64,
 }
 
 impl NoisyTexts {
     /// Features `[n, d]`, n class indices, σ of the noise and ε of the smoothing.
     ///
     /// # Errors
-    /// Where the features are not `[n, d]`, or there is not one label per text.
+    /// If the features are not `[n, d]`, or there is not one label per text.
     pub fn new(features: Tensor, labels: &[usize], noise: f32, smoothing: f64) -> Result<Self> {
         let (n, _) = features.dims2()?;
         if n != labels.len() {
@@ -64,11 +63,6 @@ impl NoisyTexts {
         self.labels.is_empty()
     }
 
-    /// A hash of the features and their classes, to tie a checkpoint to them; the features are read once for it.
-    pub(crate) fn fingerprint(&self) -> crate::Result<String> {
-        fingerprint([&self.features, &self.on_device])
-    }
-
     /// Where the features live.
     pub fn device(&self) -> &Device {
         self.features.device()
@@ -77,53 +71,21 @@ impl NoisyTexts {
     /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right:
     /// two scalars left on the device, since reading them would make the host wait for it.
     ///
-    /// Fused on the CPU, in tiles, for a linear head without bias, and on a GPU, in chunks, for any head; else the plain form.
-    ///
     /// # Errors
-    /// Where the head expects another width, a label is not one of its classes, or a row is no text of the set.
+    /// If the head expects another width, a label is not one of its classes, or a row is not a text of the set.
     pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        match head.layers.as_slice() {
-            [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
-                let size = rows.map_or(self.labels.len(), <[u32]>::len);
-                let step = NoisyLoss {
-                    features: self.features.clone(),
-                    labels: self.labels.clone(),
-                    rows: rows.map(Into::into),
-                    noise: self.noise,
-                    smoothing: self.smoothing as f32,
-                    rng: rng.clone(),
-                };
-                if self.noise > 0.0 {
-                    rng.skip_normals(size * only.weight.dim(1)?);
-                }
-                step.of(&only.weight)
-            }
-            layers if on_gpu_f32(&self.features) && layers.iter().all(|layer| on_gpu_f32(&layer.weight)) => {
-                self.check(head, rows)?;
-                let (features, labels) = match rows {
-                    None => (self.features.clone(), self.on_device.clone()),
-                    Some(rows) => self.select(&self.features, rows)?,
-                };
-                let step =
-                    ChunkedLoss { features: &features, labels: &labels, noise: self.noise, smoothing: self.smoothing as f32, rng: &*rng };
-                let result = step.of(layers)?;
-                if self.noise > 0.0 {
-                    rng.skip_normals(features.elem_count());
-                }
-                Ok(result)
-            }
-            _ => self.loss_plain(head, rows, rng),
-        }
+        fast::prefer!(self.fused_loss(head, rows, rng)); // fast::
+        self.loss_plain(head, rows, rng)
     }
 
     /// The texts `rows` of `features`, and their labels.
-    fn select(&self, features: &Tensor, rows: &[u32]) -> Result<(Tensor, Tensor)> {
+    pub(super) fn select(&self, features: &Tensor, rows: &[u32]) -> Result<(Tensor, Tensor)> {
         let at = Tensor::from_slice(rows, rows.len(), features.device())?;
         Ok((features.index_select(&at, 0)?, self.on_device.index_select(&at, 0)?))
     }
 
     /// Checks every index: a GPU would read whatever lies at a wrong one.
-    fn check(&self, head: &Head, rows: Option<&[u32]>) -> Result<()> {
+    pub(super) fn check(&self, head: &Head, rows: Option<&[u32]>) -> Result<()> {
         let classes = head.classes();
         if let Some(label) = self.labels.iter().find(|label| **label as usize >= classes) {
             candle_core::bail!("class index {label} of a text, but the head has {classes} classes");
@@ -158,16 +120,12 @@ impl NoisyTexts {
         Ok((smoothed_cross_entropy(&logits, &labels, self.smoothing)?, right))
     }
 
-    /// x + n: drawn on the host, or by the GPU with the host's bits.
+    /// x + n
     fn noisy(&self, x: Tensor, rng: &mut Rng) -> Result<Tensor> {
         if self.noise == 0.0 {
             return Ok(x);
         }
-        if on_gpu_f32(&x) {
-            let noisy = x.apply_op1_no_bwd(&NoisyUnit { rng: rng.clone(), first: 0, noise: self.noise })?;
-            rng.skip_normals(x.elem_count());
-            return Ok(noisy);
-        }
+        fast::prefer!(self.fused_noise(&x, rng)); // fast::
         &x + rng.normal_tensor(x.shape(), self.noise, x.device())?
     }
 }

@@ -1,9 +1,7 @@
 //! AdamW over named groups of parameters, with a state that can be saved.
 
 use candle_core::{DType, Result, Tensor, Var, backprop::GradStore};
-
-#[cfg(feature = "cuda")]
-use super::cuda;
+use lafter_fast as fast; // fast::
 
 /// Settings of AdamW; the defaults are those of LaFTer's released code.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -100,24 +98,22 @@ struct Slot {
     rate: f64,
     first: Tensor,
     second: Tensor,
-    /// Both moments `[2, n]` as the GPU's kernel left them; `first` and `second` are views of it.
-    #[cfg(feature = "cuda")]
-    moments: Option<Tensor>,
+    kept: fast::Moments,
 }
 
-#[cfg(feature = "cuda")]
 impl Slot {
-    fn step_on_gpu(&mut self, grad: &Tensor, update: cuda::Update) -> Result<()> {
-        let moments = match self.moments.take() {
-            Some(moments) => moments,
-            None => Tensor::stack(&[self.first.flatten_all()?, self.second.flatten_all()?], 0)?, // [2, n]
-        };
-        let (parameter, moments) = cuda::adamw(&self.var.as_detached_tensor(), grad, &moments, update)?;
-        self.var.set(&parameter)?;
-        self.first = moments.get(0)?.reshape(self.var.shape())?;
-        self.second = moments.get(1)?.reshape(self.var.shape())?;
-        self.moments = Some(moments);
-        Ok(())
+    /// One update at the rate η, with `correct` = 1 − β₁ᵗ, 1 − β₂ᵗ.
+    fn update(&mut self, grad: &Tensor, config: AdamWConfig, rate: f64, correct: (f64, f64)) -> Result<()> {
+        let AdamWConfig { beta1, beta2, eps, .. } = config;
+        let (keep, rate, correct2) = (1.0 - rate * self.weight_decay, rate / correct.0, correct.1);
+        let (var, first, second) = (&self.var, &mut self.first, &mut self.second);
+        fast::prefer!(fast::adamw(var, grad, [first, second], &mut self.kept, [keep, beta1, beta2, correct2, eps, rate]));
+        *first = ((&*first * beta1)? + (grad * (1.0 - beta1))?)?.detach();
+        *second = ((&*second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?.detach();
+        let denominator = ((second.sqrt()? / correct2.sqrt())? + eps)?;
+        let update = ((&*first / denominator)? * rate)?;
+        let decayed = (var.as_detached_tensor() * keep)?;
+        var.set(&(decayed - update)?)
     }
 }
 
@@ -125,22 +121,13 @@ impl AdamW {
     /// An optimiser that has taken no step, with both moments 0.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn new(groups: Vec<ParamGroup>, config: AdamWConfig) -> Result<Self> {
         let mut slots = Vec::new();
         for ParamGroup { params, weight_decay, rate } in groups {
             for (name, var) in params {
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-                slots.push(Slot {
-                    first: zeros()?,
-                    second: zeros()?,
-                    #[cfg(feature = "cuda")]
-                    moments: None,
-                    name,
-                    var,
-                    weight_decay,
-                    rate,
-                });
+                slots.push(Slot { first: zeros()?, second: zeros()?, kept: fast::Moments::default(), name, var, weight_decay, rate });
             }
         }
         Ok(Self { config, slots, steps: 0 })
@@ -149,39 +136,16 @@ impl AdamW {
     /// One update with the gradients of a loss; `factor` is the schedule's factor on the learning rate.
     ///
     /// # Errors
-    /// Where a parameter has no gradient: it would silently not learn.
+    /// If a parameter has no gradient: it would silently not learn.
     pub fn step(&mut self, grads: &GradStore, factor: f64) -> Result<()> {
         self.steps += 1;
-        let AdamWConfig { learning_rate, beta1, beta2, eps } = self.config;
-        let (correct1, correct2) = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
+        let AdamWConfig { beta1, beta2, .. } = self.config;
+        let correct = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
         for slot in &mut self.slots {
             let Some(grad) = grads.get(&slot.var) else {
                 candle_core::bail!("{} has no gradient: an operation between it and the loss drops it", slot.name);
             };
-            let rate = learning_rate * slot.rate * factor;
-            #[cfg(feature = "cuda")]
-            if cuda::takes(grad, &[DType::F32]) && slot.var.dtype() == DType::F32 {
-                slot.step_on_gpu(
-                    grad,
-                    cuda::Update {
-                        keep: (1.0 - rate * slot.weight_decay) as f32,
-                        beta1: beta1 as f32,
-                        rest1: (1.0 - beta1) as f32,
-                        beta2: beta2 as f32,
-                        rest2: (1.0 - beta2) as f32,
-                        correct2: (1.0 / correct2.sqrt()) as f32,
-                        eps: eps as f32,
-                        rate: (rate / correct1) as f32,
-                    },
-                )?;
-                continue;
-            }
-            slot.first = ((&slot.first * beta1)? + (grad * (1.0 - beta1))?)?.detach();
-            slot.second = ((&slot.second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?.detach();
-            let denominator = ((slot.second.sqrt()? / correct2.sqrt())? + eps)?;
-            let update = ((&slot.first / denominator)? * (rate / correct1))?;
-            let decayed = (slot.var.as_detached_tensor() * (1.0 - rate * slot.weight_decay))?;
-            slot.var.set(&(decayed - update)?)?;
+            slot.update(grad, self.config, self.config.learning_rate * slot.rate * factor, correct)?;
         }
         Ok(())
     }
@@ -201,13 +165,10 @@ impl AdamW {
     /// Puts back what [`state`](Self::state) and [`steps`](Self::steps) gave.
     ///
     /// # Errors
-    /// Where a moment is missing or has another shape.
+    /// If a moment is missing or has another shape.
     pub fn restore(&mut self, steps: usize, state: &std::collections::HashMap<String, Tensor>) -> Result<()> {
         for slot in &mut self.slots {
-            #[cfg(feature = "cuda")]
-            {
-                slot.moments = None;
-            }
+            slot.kept = fast::Moments::default();
             for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
                 let name = format!("{kind}.{}", slot.name);
                 match state.get(&name) {

@@ -2,9 +2,9 @@
 
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
+use lafter_fast as fast; // fast::
 
-use super::fused_attention::FusedAttention;
-use super::{Isa, Linear, Precision, on_cpu_f32, softmax};
+use super::{Linear, softmax};
 
 /// Attention(x) = softmax(q kᵀ / √d + mask) v, then the output projection (Vaswani et al. 2017, eq. 1).
 ///
@@ -30,7 +30,7 @@ impl Attention {
     /// Reads `q_proj`, `k_proj`, `v_proj`, `out_proj` below `vb`.
     ///
     /// # Errors
-    /// Where a tensor is missing or has another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(width: usize, heads: usize, causal: bool, vb: VarBuilder) -> Result<Self> {
         let linear = |name| Linear::load(width, width, vb.pp(name));
         let (query, key, value, output) = (linear("q_proj")?, linear("k_proj")?, linear("v_proj")?, linear("out_proj")?);
@@ -40,7 +40,7 @@ impl Attention {
     /// Self-attention: `[batch, tokens, width]` → `[batch, tokens, width]`.
     ///
     /// # Errors
-    /// Where `x` has another width or rank.
+    /// If `x` has another width or rank.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.attend(x, x)
     }
@@ -48,25 +48,30 @@ impl Attention {
     /// Attention of the tokens `x` over the tokens `context`: `[batch, n, width]`, `[batch, m, width]` → `[batch, n, width]`.
     ///
     /// # Errors
-    /// Where `x` or `context` has another width or rank.
+    /// If `x` or `context` has another width or rank.
     pub fn attend(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        if !on_cpu_f32(x) {
-            return self.attend_plain(x, context);
-        }
-        let (query, key, value) = (self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?);
-        let mixed = query.apply_op3(&key, &value, FusedAttention { heads: self.heads, causal: self.causal, isa: Isa::best() })?;
-        self.output.forward(&mixed)
+        let [query, key, value] = [self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?];
+        self.output.forward(&self.mix(&query, &key, &value)?)
     }
 
-    /// The same, built from Candle's own operations: the reference, and the path on other devices.
+    /// The same, built from Candle's own operations: the reference.
     ///
     /// # Errors
     /// As [`attend`](Self::attend).
     pub fn attend_plain(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let (batch, tokens, width) = x.dims3()?;
-        let value = self.split(&self.value.forward(context)?)?;
-        let mixed = self.weights(x, context)?.matmul(&value)?; // [batch, heads, n, width / heads]
-        self.output.forward(&mixed.transpose(1, 2)?.reshape((batch, tokens, width))?)
+        let [query, key, value] = [self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?];
+        self.output.forward(&self.mix_plain(&query, &key, &value)?)
+    }
+
+    /// softmax(q kᵀ / √d + mask) v: queries `[batch, n, width]`, keys and values `[batch, m, width]` → `[batch, n, width]`.
+    fn mix(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        fast::prefer!(fast::attention(query, key, value, self.heads, self.causal));
+        self.mix_plain(query, key, value)
+    }
+
+    fn mix_plain(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        let mixed = self.scores(query, key)?.matmul(&self.split(value)?)?; // [batch, heads, n, width / heads]
+        mixed.transpose(1, 2)?.reshape(query.shape())
     }
 
     /// The attention weights alone, `[batch, heads, n, m]`; each row sums to 1.
@@ -74,17 +79,20 @@ impl Attention {
     /// # Errors
     /// As [`attend`](Self::attend).
     pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
-        let query = self.query.forward(x)?;
+        self.scores(&self.query.forward(x)?, &self.key.forward(context)?)
+    }
+
+    /// softmax(q kᵀ / √d + mask), `[batch, heads, n, m]`.
+    fn scores(&self, query: &Tensor, key: &Tensor) -> Result<Tensor> {
         let scale = ((query.dim(2)? / self.heads.max(1)) as f64).powf(-0.5);
-        let query = self.split(&(query * scale)?)?;
-        let key = self.split(&self.key.forward(context)?)?;
+        let (query, key) = (self.split(&(query * scale)?)?, self.split(key)?);
         let scores = query.matmul(&key.transpose(2, 3)?.contiguous()?)?; // [batch, heads, n, m]
         if !self.causal {
             return softmax(&scores);
         }
         let (n, m) = (scores.dim(2)?, scores.dim(3)?);
         let mask: Vec<f32> = (0..n * m).map(|i| if i % m > i / m { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (1, 1, n, m), x.device())?.to_dtype(x.dtype())?;
+        let mask = Tensor::from_vec(mask, (1, 1, n, m), query.device())?.to_dtype(query.dtype())?;
         softmax(&scores.broadcast_add(&mask)?)
     }
 
@@ -107,14 +115,5 @@ impl Attention {
             heads: self.heads,
             causal: self.causal,
         }
-    }
-
-    /// The same with packed layers ([`Linear::packed`]); query, key and value become one product.
-    ///
-    /// # Errors
-    /// Where a weight is no matrix (Candle's).
-    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
-        let [query, key, value] = Linear::stacked([&self.query, &self.key, &self.value], precision, isa)?;
-        Ok(Self { query, key, value, output: self.output.packed(precision, isa)?, heads: self.heads, causal: self.causal })
     }
 }

@@ -1,209 +1,110 @@
-//! Frozen linear layers, packed for the processor at hand.
+//! The frozen layers of a tower in the form in which this processor multiplies fastest: what the crate `lafter-fast` makes of
+//! the blocks.
 
-use std::ops::Range;
-use std::sync::{Arc, OnceLock};
+use candle_core::{DType, Result, Tensor};
+use lafter_fast::{self as fast, Isa, Layer, Norm, Packed, Precision};
 
-use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor, TensorId};
-use serde::{Deserialize, Serialize};
+use super::{Activation, Attention, Block, LayerNorm, Linear};
 
-use super::gemm::{Kernel, Packed, Rows, Target};
-use super::{Isa, f32_slice, parallel, with_f32};
-
-/// The number format in which a frozen linear layer multiplies; sums, norms and everything trainable stay in f32, and so does
-/// attention on the CPU.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Precision {
-    /// 32-bit floating point throughout.
-    #[default]
-    F32,
-    /// Weights and inputs rounded to bf16 (8 bits of mantissa). On the CPU this is faster on AMD's processors with AVX-512 BF16
-    /// and on Intel's with AMX, and the same as [`F32`](Self::F32) on others (see [`Isa::best`](super::Isa::best)). On a GPU
-    /// attention and activations between the norms are bf16, too.
-    Bf16,
-}
-
-/// One frozen layer, or several that read the same input, stacked: y = x Wᵀ + b with W `[outputs, inputs]`.
-///
-/// Each direction is packed when it is first used, so a tower that is never tuned does not pay for its gradient.
-pub(super) struct PackedLinear {
-    kernel: Kernel,
-    weights: Vec<Tensor>,
-    bias: Vec<f32>,
-    inputs: usize,
-    outputs: usize,
-    forward: OnceLock<Packed>,
-    backward: OnceLock<Packed>,
-}
-
-/// The outputs of one layer of a stack, and the tensors that it was packed from.
-#[derive(Clone)]
-pub(super) struct Part {
-    pub stack: Arc<PackedLinear>,
-    pub outputs: Range<usize>,
-    weight: TensorId,
-    bias: Option<TensorId>,
-}
-
-impl Part {
-    /// Whether this is what these tensors give: a layer whose weight or bias was replaced since is another one.
-    pub fn is_of(&self, weight: &Tensor, bias: Option<&Tensor>) -> bool {
-        self.weight == weight.id() && self.bias == bias.map(Tensor::id)
-    }
-
-    /// The whole stack, where this is all of it.
-    pub fn alone(&self) -> Option<&Arc<PackedLinear>> {
-        (self.outputs == (0..self.stack.outputs)).then_some(&self.stack)
-    }
-
-    /// Whether this and the two others are the thirds of one stack, in this order.
-    pub fn is_stacked_with(&self, others: [&Self; 2]) -> bool {
-        let width = self.stack.inputs;
-        let third = |(i, part): (usize, &Self)| Arc::ptr_eq(&part.stack, &self.stack) && part.outputs == (i * width..(i + 1) * width);
-        self.stack.outputs == 3 * width && [self, others[0], others[1]].into_iter().enumerate().all(third)
+impl LayerNorm {
+    pub(super) fn norm(&self) -> Norm<'_> {
+        Norm { weight: &self.weight, bias: &self.bias, eps: self.eps }
     }
 }
 
-impl PackedLinear {
-    /// Stacks layers of one input width; `None` where there is nothing to gain: another device or type, a weight that learns
-    /// or holds no number, layers that differ in input width.
-    pub fn stack(layers: &[(&Tensor, Option<&Tensor>)], precision: Precision, isa: Isa) -> Result<Option<Vec<Part>>> {
-        let fits = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !tensor.track_op();
-        if layers.iter().any(|(weight, bias)| !fits(weight) || weight.elem_count() == 0 || bias.is_some_and(|bias| !fits(bias))) {
-            return Ok(None);
+impl Linear {
+    pub(crate) fn layer(&self) -> Layer<'_> {
+        Layer { weight: &self.weight, bias: self.bias.as_ref(), packed: &self.packed }
+    }
+
+    /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
+    /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing.
+    /// A layer that learns stays as it is.
+    ///
+    /// # Errors
+    /// If a weight is not a matrix (Candle's).
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        let [layer] = Self::stacked([self], precision, isa)?;
+        Ok(layer)
+    }
+
+    /// [`packed`](Self::packed) for layers that read the same input: one product computes them all.
+    fn stacked<const N: usize>(layers: [&Self; N], precision: Precision, isa: Isa) -> Result<[Self; N]> {
+        if precision == Precision::Bf16 && layers.iter().all(|layer| layer.weight.device().is_cuda()) {
+            let mut rounded = layers.into_iter().map(Self::rounded).collect::<Result<Vec<_>>>()?.into_iter();
+            return Ok(layers.map(|layer| rounded.next().unwrap_or_else(|| layer.clone())));
         }
-        let (mut weights, mut bias, mut parts, mut inputs) = (Vec::new(), Vec::new(), Vec::new(), None);
-        for (weight, shift) in layers {
-            let (outputs, width) = weight.dims2()?;
-            if *inputs.get_or_insert(width) != width || shift.is_some_and(|shift| shift.dims() != [outputs]) {
-                return Ok(None);
-            }
-            parts.push(bias.len()..bias.len() + outputs);
-            match shift {
-                Some(shift) => bias.extend(shift.to_vec1::<f32>()?),
-                None => bias.resize(bias.len() + outputs, 0.0),
-            }
-            weights.push(weight.contiguous()?);
+        let mut packed = Packed::stack(layers.map(Self::layer), precision, isa)?.into_iter();
+        Ok(layers.map(|layer| Self { packed: packed.next().unwrap_or_default(), ..layer.clone() }))
+    }
+
+    /// The same layer with weight and bias in bf16, if it is frozen: it multiplies in bf16, sums in f32, and answers in
+    /// the type of its input.
+    ///
+    /// # Errors
+    /// If the device has no memory left (Candle's).
+    pub fn rounded(&self) -> Result<Self> {
+        let round = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::BF16)?.detach()) };
+        if self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
+            return Ok(self.clone());
         }
-        let inputs = inputs.unwrap_or(0);
-        // bf16 come in pairs, so a part of a stack must begin at an even place
-        let even = inputs.is_multiple_of(2) && parts.iter().all(|part| part.start.is_multiple_of(2));
-        let kernel = Kernel::new(isa, if even { precision } else { Precision::F32 });
-        let (forward, backward) = (OnceLock::new(), OnceLock::new());
-        let stack = Arc::new(Self { kernel, weights, outputs: bias.len(), bias, inputs, forward, backward });
-        let part = |(outputs, (weight, bias)): (Range<usize>, &(&Tensor, Option<&Tensor>))| Part {
-            stack: stack.clone(),
-            outputs,
-            weight: weight.id(),
-            bias: bias.map(Tensor::id),
-        };
-        Ok(Some(parts.into_iter().zip(layers).map(part).collect()))
+        Ok(Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?))
     }
 
-    pub fn kernel(&self) -> Kernel {
-        self.kernel
+    /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
+    pub fn packed_bytes(&self) -> usize {
+        self.packed.bytes()
     }
 
-    pub fn isa(&self) -> Isa {
-        self.kernel.isa()
-    }
-
-    pub fn inputs(&self) -> usize {
-        self.inputs
-    }
-
-    pub fn outputs(&self) -> usize {
-        self.outputs
-    }
-
-    /// The numbers in which it really multiplies: f32 where the processor has no bf16 products.
-    pub fn precision(&self) -> Precision {
-        if self.kernel.is_bf16() { Precision::Bf16 } else { Precision::F32 }
-    }
-
-    pub fn bias(&self) -> &[f32] {
-        &self.bias
-    }
-
-    /// Wᵀ `[inputs, outputs]`.
-    pub fn forward(&self) -> Result<&Packed> {
-        self.direction(&self.forward, true)
-    }
-
-    /// W `[outputs, inputs]`.
-    pub fn backward(&self) -> Result<&Packed> {
-        self.direction(&self.backward, false)
-    }
-
-    fn direction<'a>(&self, cell: &'a OnceLock<Packed>, transposed: bool) -> Result<&'a Packed> {
-        if let Some(packed) = cell.get() {
-            return Ok(packed);
-        }
-        let mut values = Vec::with_capacity(self.outputs * self.inputs); // [outputs, inputs]
-        for weight in &self.weights {
-            with_f32(weight, |weight| values.extend_from_slice(weight))?;
-        }
-        let packed = match transposed {
-            true => Packed::new(self.kernel, self.inputs, self.outputs, |i, j| values[j * self.inputs + i]),
-            false => Packed::new(self.kernel, self.outputs, self.inputs, |i, j| values[i * self.inputs + j]),
-        };
-        // packing runs on rayon's threads, and waiting inside `get_or_init` for tasks that may need the same cell could
-        // deadlock
-        Ok(cell.get_or_init(|| packed))
-    }
-
-    /// Memory of what is packed so far.
-    pub fn bytes(&self) -> usize {
-        [&self.forward, &self.backward].into_iter().filter_map(OnceLock::get).map(Packed::bytes).sum()
+    /// The number format in which it really multiplies: [`Precision::F32`] also if it was packed in
+    /// [`Precision::Bf16`] for a processor without such products; `None` for a weight in any other type.
+    pub fn precision(&self) -> Option<Precision> {
+        self.layer().precision()
     }
 }
 
-/// Rows that one task multiplies: enough to reuse a panel, few enough for the second-level cache.
-pub(super) const ROWS: usize = 96;
-
-/// One layer of a stack as an operation: `[.., inputs]` → `[.., outputs]`; only the input has a gradient.
-pub(super) struct FrozenLinear(pub Part);
-
-/// y[rows, columns] = x[rows, inner] · B[inner, columns] (+ bias), by blocks of rows.
-fn multiply(packed: &Packed, x: &[f32], inner: Range<usize>, columns: Range<usize>, bias: Option<&[f32]>) -> Vec<f32> {
-    let (width, height) = (columns.len(), inner.len());
-    let mut y = vec![0f32; x.len() / height.max(1) * width];
-    let work = 2 * x.len() * width;
-    let tasks: Vec<_> = y.chunks_mut(width * ROWS).zip(x.chunks(height * ROWS)).collect();
-    parallel::map(
-        tasks,
-        work,
-        || Rows::new(packed.kernel(), ROWS, height),
-        |a, (y, x)| {
-            a.resize(x.len() / height, height);
-            x.chunks(height).enumerate().for_each(|(r, row)| a.set(r, row));
-            packed.multiply(a, inner.clone(), columns.clone(), Target { values: y, stride: width, bias, add: false });
-        },
-    );
-    y
+impl Attention {
+    /// The same with packed layers ([`Linear::packed`]); query, key and value become one product.
+    ///
+    /// # Errors
+    /// If a weight is not a matrix (Candle's).
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        let [query, key, value] = Linear::stacked([&self.query, &self.key, &self.value], precision, isa)?;
+        Ok(Self { query, key, value, output: self.output.packed(precision, isa)?, heads: self.heads, causal: self.causal })
+    }
 }
 
-impl CustomOp1 for FrozenLinear {
-    fn name(&self) -> &'static str {
-        "frozen-linear"
+impl Block {
+    /// The same with packed layers: each branch then is one operation, in which only the norms and the input have
+    /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen. A layer that is replaced
+    /// takes effect: its branch is then computed layer by layer.
+    ///
+    /// # Errors
+    /// If a weight is not a matrix (Candle's).
+    pub fn packed(&self, precision: Precision, isa: Isa) -> Result<Self> {
+        Ok(Self {
+            attention: self.attention.packed(precision, isa)?,
+            fc1: self.fc1.packed(precision, isa)?,
+            fc2: self.fc2.packed(precision, isa)?,
+            ..self.clone()
+        })
     }
 
-    fn cpu_fwd(&self, x: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
-        let Part { stack, outputs, .. } = &self.0;
-        let bias = &stack.bias()[outputs.clone()];
-        let y = multiply(stack.forward()?, f32_slice(x, layout)?, 0..stack.inputs(), outputs.clone(), Some(bias));
-        let mut dims = layout.dims().to_vec();
-        if let Some(last) = dims.last_mut() {
-            *last = outputs.len();
-        }
-        Ok((CpuStorage::F32(y), Shape::from(dims)))
+    /// The layers with a weight, in the order of their use.
+    pub(crate) fn layers(&self) -> [&Linear; 6] {
+        let Attention { query, key, value, output, .. } = &self.attention;
+        [query, key, value, output, &self.fc1, &self.fc2]
     }
 
-    /// dx = g W
-    fn bwd(&self, x: &Tensor, _y: &Tensor, grad: &Tensor) -> Result<Option<Tensor>> {
-        let Part { stack, outputs, .. } = &self.0;
-        let packed = stack.backward()?;
-        let dx = with_f32(grad, |grad| multiply(packed, grad, outputs.clone(), 0..stack.inputs(), None))?;
-        Ok(Some(Tensor::from_vec(dx, x.shape(), x.device())?))
+    /// x + attention(norm₁(x)) in one operation, if the layers are packed.
+    pub(super) fn fused_attention(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Attention { query, key, value, output, heads, causal } = &self.attention;
+        fast::attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads, *causal)
+    }
+
+    /// x + fc2(act(fc1(norm₂(x)))) in one operation, if the layers are packed.
+    pub(super) fn fused_mlp(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let layers = [&self.fc1, &self.fc2].map(Linear::layer);
+        fast::mlp_branch(x, self.norm2.norm(), layers, self.activation == Activation::QuickGelu)
     }
 }

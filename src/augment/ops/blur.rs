@@ -6,7 +6,7 @@
 
 use image::RgbImage;
 
-use crate::isa::wide;
+use lafter_fast as fast; // fast::
 
 const PASSES: usize = 3;
 /// Above this the weights of the box run out of bits.
@@ -100,7 +100,7 @@ fn weighed(sum: u32, ends: u32, inner: u32, outer: u32) -> u8 {
     ((sum * inner + ends * outer + (1 << 23)) >> 24) as u8
 }
 
-wide! {
+fast::wide! { // fast::
     fn weigh_3(before: &[u8], at: &[u8], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
         let n = out.len();
         let (before, at, after) = (&before[..n], &at[..n], &after[..n]);
@@ -108,9 +108,9 @@ wide! {
             out[i] = weighed(at[i].into(), u32::from(before[i]) + u32::from(after[i]), inner, outer);
         }
     }
-}
+} // fast::
 
-wide! {
+fast::wide! { // fast::
     fn weigh_5(before: &[u8], taps: [&[u8]; 3], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
         let n = out.len();
         let (before, [a, b, c], after) = (&before[..n], taps.map(|tap| &tap[..n]), &after[..n]);
@@ -119,23 +119,23 @@ wide! {
             out[i] = weighed(sum, u32::from(before[i]) + u32::from(after[i]), inner, outer);
         }
     }
-}
+} // fast::
 
-wide! {
+fast::wide! { // fast::
     fn add(tap: &[u8], sums: &mut [u32]) {
         for (sum, value) in sums.iter_mut().zip(tap) {
             *sum += u32::from(*value);
         }
     }
-}
+} // fast::
 
-wide! {
+fast::wide! { // fast::
     fn weigh(sums: &[u32], before: &[u8], after: &[u8], inner: u32, outer: u32, out: &mut [u8]) {
         for (((target, sum), before), after) in out.iter_mut().zip(sums).zip(before).zip(after) {
             *target = weighed(*sum, u32::from(*before) + u32::from(*after), inner, outer);
         }
     }
-}
+} // fast::
 
 #[cfg(test)]
 mod tests {

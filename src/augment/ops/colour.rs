@@ -6,7 +6,7 @@
 use image::RgbImage;
 
 use super::planar::for_each_block;
-use crate::isa::wide;
+use lafter_fast as fast; // fast::
 
 /// The grey value of a pixel, ITU-R 601-2 in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶.
 #[inline(always)]
@@ -34,7 +34,7 @@ pub fn saturation(image: &RgbImage, factor: f32) -> RgbImage {
     out
 }
 
-wide! {
+fast::wide! { // fast::
     fn saturate(values: &mut [u8], factor: f32) {
         for_each_block(values, |r, g, b| {
             for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
@@ -43,7 +43,7 @@ wide! {
             }
         });
     }
-}
+} // fast::
 
 /// The grey image, in three equal channels.
 pub fn grey(image: &RgbImage) -> RgbImage {

@@ -1,7 +1,7 @@
 //! One direction of a resize in whole numbers: Pillow's weights, order of sums and rounding, so its results bit for bit.
 
 use super::filter::Resample;
-use crate::isa::wide;
+use lafter_fast as fast; // fast::
 
 /// Weights are in units of 2⁻²²: 8 bits for the result and 2 for filters that overshoot leave 22 of 32.
 const BITS: u32 = 22;
@@ -93,7 +93,7 @@ pub(super) fn across(rows: &[u8], stride: usize, wide: usize, first: usize, taps
     }
 }
 
-wide! {
+fast::wide! { // fast::
     fn across_columns(columns: &[[u8; LANES]], first: usize, taps: &Taps, out: &mut [u8], narrow: usize) {
         for ((start, weights), x) in taps.iter().zip((0..narrow).step_by(3)) {
             let mut sums = [HALF; LANES];
@@ -108,9 +108,9 @@ wide! {
             }
         }
     }
-}
+} // fast::
 
-wide! {
+fast::wide! { // fast::
     /// Resizes rows that begin `stride` bytes apart, the first of which is row `first` of the source, to rows of `length` bytes.
     pub(super) fn down(rows: &[u8], stride: usize, first: usize, taps: &Taps, out: &mut [u8], length: usize) {
         const BLOCK: usize = 64; // sums that stay in registers
@@ -137,7 +137,7 @@ wide! {
             rest.iter_mut().zip(sums).for_each(|(value, sum)| *value = level(sum));
         }
     }
-}
+} // fast::
 
 #[cfg(test)]
 mod tests {

@@ -3,7 +3,7 @@
 use image::RgbImage;
 
 use super::planar::for_each_block;
-use crate::isa::wide;
+use lafter_fast as fast; // fast::
 
 /// Turns every pixel's hue by `turn` of the circle, −0.5..=0.5; value and saturation stay.
 ///
@@ -16,7 +16,7 @@ pub fn hue(image: &RgbImage, turn: f32) -> RgbImage {
     out
 }
 
-wide! {
+fast::wide! { // fast::
     /// Pixels in blocks, channel by channel, without a branch: so the compiler can put many into one register.
     fn turn_all(values: &mut [u8], shift: u8) {
         for_each_block(values, |r, g, b| {
@@ -26,7 +26,7 @@ wide! {
             }
         });
     }
-}
+} // fast::
 
 /// Without its fraction; for values that a byte can hold.
 #[inline(always)]

@@ -36,7 +36,7 @@ impl Shapes {
 /// tile[r, j] = Σᵢ a[r · row + i] · b[i, j] for r < rows, j < 32, i < inner, over pairs of bf16.
 ///
 /// # Safety
-/// The processor has the tiles and the system lets this process use them ([`Isa`](crate::nn::Isa)), 1 ≤ rows ≤ 32,
+/// The processor has the tiles and the system lets this process use them ([`Isa`](crate::Isa)), 1 ≤ rows ≤ 32,
 /// inner ≥ 1; a[r · row + i] and b[i · 32 + j] can be read, 32 · 32 sums can be written.
 pub(super) unsafe fn bf16(rows: usize, inner: usize, a: *const Element, row: usize, b: *const Element, tile: *mut f32) {
     let (shapes, whole, rest) = (Shapes::new(rows), inner / PAIRS, inner % PAIRS);

@@ -8,7 +8,7 @@ use super::Element;
 #[cfg(target_arch = "x86_64")]
 use super::amx;
 use crate::isa::Level;
-use crate::nn::{Isa, Precision};
+use crate::{Isa, Precision};
 
 /// Numbers in the largest tile.
 pub(super) const TILE: usize = 32 * 32;

@@ -7,15 +7,15 @@ use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
 use super::launch::{Kernel, by_elements, kernel, values, wrap};
-use crate::nn::Activation;
+use crate::Gelu;
 
 /// 1 for the quick GELU, 0 for the exact one.
-fn quick(activation: Activation) -> u32 {
-    u32::from(activation == Activation::QuickGelu)
+fn quick(gelu: Gelu) -> u32 {
+    u32::from(gelu == Gelu::Quick)
 }
 
 /// x → y like x.
-pub fn activation(kind: Activation, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+pub fn gelu(kind: Gelu, x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
     match x.dtype() {
         DType::BF16 => forward::<bf16>(quick(kind), x, layout, "activation_bf16"),
         _ => forward::<f32>(quick(kind), x, layout, "activation_f32"),
@@ -37,7 +37,7 @@ fn forward<T: CudaDType + DeviceRepr>(quick: u32, x: &CudaStorage, layout: &Layo
 }
 
 /// dx from x and the gradient of the result.
-pub fn activation_backward(kind: Activation, x: &Tensor, g: &Tensor) -> Result<Tensor> {
+pub fn gelu_backward(kind: Gelu, x: &Tensor, g: &Tensor) -> Result<Tensor> {
     let launch = |x: &CudaStorage, xl: &Layout, g: &CudaStorage, gl: &Layout| match x.dtype() {
         DType::BF16 => backward::<bf16>(quick(kind), (x, xl), (g, gl), "activation_backward_bf16"),
         _ => backward::<f32>(quick(kind), (x, xl), (g, gl), "activation_backward_f32"),

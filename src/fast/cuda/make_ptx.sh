@@ -1,5 +1,5 @@
 #!/bin/sh
-# Makes kernels.ptx of kernels.cu, after every change of it: sh src/nn/cuda/make_ptx.sh (nvcc of any toolkit from 12 on).
+# Makes kernels.ptx of kernels.cu, after every change of it: sh src/fast/cuda/make_ptx.sh (nvcc of any toolkit from 12 on).
 #
 # compute_75 is the lowest that CUDA 13 compiles for; the driver compiles the PTX for the card at hand. The kernels use
 # nothing that PTX 6.5 (CUDA 10.2) lacks, so the file says so, and drivers older than the toolkit take it; ptxas checks.

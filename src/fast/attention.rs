@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Kernel, Target, View, multiply};
-use super::{Isa, Precision, f32_slice, math, parallel, with_f32s};
+use super::{Isa, Precision, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 
 /// All heads of one sequence: `n` queries, `m` keys, `d` numbers per head.
 #[derive(Clone, Copy)]
@@ -111,17 +111,30 @@ fn to(values: &mut [f32], stride: usize, add: bool) -> Target<'_> {
     Target { values, stride, bias: None, add }
 }
 
-/// [`Heads`] as an operation on queries, keys and values `[batch, tokens, width]`: softmax(q kᵀ / √d) v in each head. The
-/// backward pass computes the probabilities again instead of keeping `[batch, heads, tokens, tokens]` values through the whole graph.
+/// softmax(q kᵀ / √d [+ causal mask]) v in each of the heads: queries `[batch, n, width]`, keys and values `[batch, m, width]` →
+/// `[batch, n, width]`, for f32 on the CPU. The backward pass computes the probabilities again instead of keeping
+/// `[batch, heads, n, m]` values through the whole graph.
 ///
 /// Candle's operations copy queries, keys and values into heads and back, and make a tensor of every score twice and of its
 /// gradient three times. With the four layers around it, the same in both: 87 ms against 138
 /// (`cargo bench --bench ops -- attention attention_candle`).
+///
+/// # Errors
+/// If the three differ in width or batch, or the heads do not divide the width.
+pub fn attention(q: &Tensor, k: &Tensor, v: &Tensor, heads: usize, causal: bool) -> Result<Option<Tensor>> {
+    if [q, k, v].into_iter().all(on_cpu_f32) {
+        let fused = FusedAttention { heads, causal, isa: Isa::best() };
+        return Ok(Some(q.contiguous()?.apply_op3(&k.contiguous()?, &v.contiguous()?, fused)?));
+    }
+    Ok(None)
+}
+
+/// [`Heads`] as an operation.
 #[derive(Clone, Copy)]
-pub(super) struct FusedAttention {
-    pub heads: usize,
-    pub causal: bool,
-    pub isa: Isa,
+struct FusedAttention {
+    heads: usize,
+    causal: bool,
+    isa: Isa,
 }
 
 impl FusedAttention {

@@ -1,7 +1,7 @@
 //! The left factor of one task: rows laid out for the micro-kernel.
 
 use super::{Element, Kernel, elements, pair};
-use crate::isa::vectorised;
+use crate::vectorised;
 
 /// Up to a fixed number of rows, f32 or pairs of bf16 as the kernel reads them, each on cache lines of its own.
 pub(crate) struct Rows {

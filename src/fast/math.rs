@@ -1,7 +1,8 @@
 //! Rows of numbers through the functions of a transformer: layer norm, softmax, the activations, and their gradients.
 
-use crate::isa::{madd, vectorised};
-use crate::nn::Activation;
+use crate::Gelu;
+use crate::isa::madd;
+use crate::vectorised;
 
 /// eˣ to 2 units in the last place, without a branch (Cephes' polynomial).
 #[inline(always)]
@@ -156,24 +157,24 @@ fn normal<const FMA: bool>(x: f32) -> f32 {
 
 vectorised! {
     /// y = act(x)
-    pub(super) fn activate(activation: Activation, x: &[f32], y: &mut [f32]) {
-        match activation {
-            Activation::QuickGelu => y.iter_mut().zip(x).for_each(|(y, x)| *y = x * sigmoid::<FMA>(*x)),
-            Activation::Gelu => y.iter_mut().zip(x).for_each(|(y, x)| *y = x * normal::<FMA>(*x)),
+    pub(super) fn activate(gelu: Gelu, x: &[f32], y: &mut [f32]) {
+        match gelu {
+            Gelu::Quick => y.iter_mut().zip(x).for_each(|(y, x)| *y = x * sigmoid::<FMA>(*x)),
+            Gelu::Exact => y.iter_mut().zip(x).for_each(|(y, x)| *y = x * normal::<FMA>(*x)),
         }
     }
 }
 
 vectorised! {
     /// g ← g · act′(x): x·s has s·(1 + 1.702 x (1 − s)) with s = σ(1.702 x); x·Φ has Φ + x·φ.
-    pub(super) fn activate_backward(activation: Activation, x: &[f32], g: &mut [f32]) {
+    pub(super) fn activate_backward(gelu: Gelu, x: &[f32], g: &mut [f32]) {
         const DENSITY: f32 = 0.398_942_3; // 1/√(2π)
-        match activation {
-            Activation::QuickGelu => g.iter_mut().zip(x).for_each(|(g, x)| {
+        match gelu {
+            Gelu::Quick => g.iter_mut().zip(x).for_each(|(g, x)| {
                 let s = sigmoid::<FMA>(*x);
                 *g *= s * madd::<FMA>(1.702 * x, 1.0 - s, 1.0);
             }),
-            Activation::Gelu => g.iter_mut().zip(x).for_each(|(g, x)| {
+            Gelu::Exact => g.iter_mut().zip(x).for_each(|(g, x)| {
                 *g *= madd::<FMA>(x * DENSITY, exp::<FMA>(-0.5 * x * x), normal::<FMA>(*x));
             }),
         }
@@ -195,7 +196,7 @@ vectorised! {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Isa;
+    use crate::Isa;
 
     /// A fine net over the range where the activations bend, and far beyond it.
     fn net() -> Vec<f32> {
@@ -205,22 +206,22 @@ mod tests {
     #[test]
     fn activations_and_their_slopes_agree_with_f64_on_every_isa() {
         let x = net();
-        let exact = |activation: Activation, x: f64| match activation {
-            Activation::QuickGelu => x / (1.0 + (-1.702 * x).exp()),
-            Activation::Gelu => x * 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x / 2f64.sqrt())),
+        let exact = |gelu: Gelu, x: f64| match gelu {
+            Gelu::Quick => x / (1.0 + (-1.702 * x).exp()),
+            Gelu::Exact => x * 0.5 * (1.0 + candle_core::cpu::erf::erf_f64(x / 2f64.sqrt())),
         };
         for isa in Isa::available() {
-            for activation in [Activation::QuickGelu, Activation::Gelu] {
+            for gelu in [Gelu::Quick, Gelu::Exact] {
                 let (mut y, mut slope) = (vec![0.0; x.len()], vec![1.0; x.len()]);
-                activate(isa, activation, &x, &mut y);
-                activate_backward(isa, activation, &x, &mut slope);
+                activate(isa, gelu, &x, &mut y);
+                activate_backward(isa, gelu, &x, &mut slope);
                 for ((x, y), slope) in x.iter().zip(&y).zip(&slope) {
                     let x = f64::from(*x);
-                    let value = exact(activation, x);
-                    assert!((f64::from(*y) - value).abs() < 1e-6 * x.abs().max(1.0), "{isa:?} {activation:?} {x}: {y} {value}");
+                    let value = exact(gelu, x);
+                    assert!((f64::from(*y) - value).abs() < 1e-6 * x.abs().max(1.0), "{isa:?} {gelu:?} {x}: {y} {value}");
                     let h = 1e-5;
-                    let rise = (exact(activation, x + h) - exact(activation, x - h)) / (2.0 * h);
-                    assert!((f64::from(*slope) - rise).abs() < 2e-6, "{isa:?} {activation:?} slope at {x}: {slope} {rise}");
+                    let rise = (exact(gelu, x + h) - exact(gelu, x - h)) / (2.0 * h);
+                    assert!((f64::from(*slope) - rise).abs() < 2e-6, "{isa:?} {gelu:?} slope at {x}: {slope} {rise}");
                 }
             }
         }

@@ -6,23 +6,38 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::gemm::{Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
-use super::packed::{PackedLinear, ROWS};
-use super::{Activation, f32_slice, math, parallel, with_f32s};
+use super::packed::{Layer, PackedLinear, ROWS};
+use super::{Gelu, Norm, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 
-/// x + fc2(act(fc1(norm(x)))): input `[.., width]`, the norm's scale and shift `[width]`. Backward, with z = fc1(norm(x)):
-/// dz = (g W₂)·act′(z), the norm's output has the gradient dz W₁, and dx is that taken back through the norm, plus g.
+/// x + fc2(act(fc1(norm(x)))): x `[.., width]` → the same, for [packed](super::Packed) layers and one of the two activations of
+/// [`gelu`](super::gelu()). Only x and the norm have gradients: with z = fc1(norm(x)), dz = (g W₂)·act′(z), the norm's output has the
+/// gradient dz W₁, and dx is that taken back through the norm, plus g.
 ///
-/// A task takes 96 rows through all of it, so that between the two products they stay in the core's cache; Candle's own
-/// operations write and read five tensors of `[rows, hidden]` and add three gradients of that size to zeros. What the
-/// backward pass needs is kept: fc1's output; the norm is computed again. A block, which is this and the attention branch, takes
-/// 231 ms against 579 (`cargo bench --bench ops -- block block_candle`).
-pub(super) struct MlpBranch {
-    pub fc1: Arc<PackedLinear>,
-    pub fc2: Arc<PackedLinear>,
-    pub activation: Activation,
-    pub eps: f32,
-    /// fc1's output `[rows, hidden]`, one buffer per task, kept from forward to backward; `None` where nothing learns.
-    pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
+/// A task takes 96 rows through all of it, so that between the two products they stay in the core's cache; Candle's own operations
+/// write and read five tensors of `[rows, hidden]` and add three gradients of that size to zeros. What the backward pass needs is
+/// kept: fc1's output; the norm is computed again. A block, which is this and the attention branch, takes 231 ms against 579
+/// (`cargo bench --bench ops -- block block_candle`).
+///
+/// # Errors
+/// If `x` has another width than the layers.
+pub fn mlp_branch(x: &Tensor, norm: Norm, layers: [Layer; 2], quick: bool) -> Result<Option<Tensor>> {
+    let [Some(fc1), Some(fc2)] = layers.map(|layer| layer.part().and_then(|part| part.alone())) else { return Ok(None) };
+    let fits = fc1.outputs() == fc2.inputs() && fc2.outputs() == fc1.inputs();
+    if !fits || !on_cpu_f32(x) || !on_cpu_f32(norm.weight) {
+        return Ok(None);
+    }
+    let (fc1, fc2, kept) = (fc1.clone(), fc2.clone(), norm.learns(x).then(OnceLock::new));
+    let branch = MlpBranch { fc1, fc2, gelu: Gelu::new(quick), eps: norm.eps as f32, kept };
+    Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+}
+
+struct MlpBranch {
+    fc1: Arc<PackedLinear>,
+    fc2: Arc<PackedLinear>,
+    gelu: Gelu,
+    eps: f32,
+    /// fc1's output `[rows, hidden]`, one buffer per task, kept from forward to backward; `None` if nothing learns.
+    kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
 /// Columns of the hidden layer that are activated and multiplied at a time.
@@ -74,7 +89,7 @@ impl MlpBranch {
             fc1.multiply(normed, 0..width, columns.clone(), Target { values: &mut *z, stride, bias, add: false });
             active.resize(rows, some);
             for r in 0..rows {
-                math::activate(isa, self.activation, &z[r * stride..][..some], &mut row[..some]);
+                math::activate(isa, self.gelu, &z[r * stride..][..some], &mut row[..some]);
                 active.set(r, &row[..some]);
             }
             let bias = (start == 0).then_some(self.fc2.bias());
@@ -98,7 +113,7 @@ impl MlpBranch {
             fc2.multiply(upstream, 0..width, columns.clone(), Target { values: &mut slice[..], stride: some, bias: None, add: false });
             inner.resize(rows, some);
             for (r, row) in slice.chunks_mut(some).take(rows).enumerate() {
-                math::activate_backward(isa, self.activation, &z[r * hidden..][columns.clone()], row);
+                math::activate_backward(isa, self.gelu, &z[r * hidden..][columns.clone()], row);
                 inner.set(r, row);
             }
             fc1.multiply(inner, columns, 0..width, Target { values: &mut dn, stride: width, bias: None, add: start > 0 });

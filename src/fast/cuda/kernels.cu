@@ -1,7 +1,7 @@
 // The GPU's own kernels: layer norm, softmax, activations, noise on unit features, smoothed cross entropy, AdamW.
 //
 // `kernels.ptx` is made of this by `make_ptx.sh`; the PTX is committed, so that building needs no nvcc for it. Products
-// and sums are never fused (-fmad=false), so the noise has the bits of the host's generator (rng.rs, wide.rs).
+// and sums are never fused (-fmad=false), so the noise has the bits of the host's generator (rng.rs of the crate lafter).
 //
 // Where rows are handled, one warp takes one row; sums over a row end with the same bits in all of its lanes, and no
 // kernel uses atomics: the same inputs give the same bits.
@@ -176,7 +176,7 @@ extern "C" __global__ void activation_backward_bf16(const bf16 *x, const bf16 *g
     activate_backward(x, g, quick, count, dx);
 }
 
-// ---- the host's generator: rng.rs and wide.rs, bit for bit
+// ---- the host's generator: rng.rs, bit for bit
 
 __device__ inline u64 mix(u64 z) {
     z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;

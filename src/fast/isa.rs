@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 /// A set of vector instructions that this processor has; a value of this type is the proof.
 ///
 /// ```
-/// use lafter::nn::Isa;
+/// use lafter_fast::Isa;
 /// assert!(Isa::available().contains(&Isa::best()));
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -13,7 +13,8 @@ pub struct Isa(Level);
 
 /// Ordered from plain to wide.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Level {
+#[doc(hidden)]
+pub enum Level {
     /// What the target has at least: SSE2 on x86-64, NEON on 64-bit Arm.
     Portable,
     #[cfg(target_arch = "x86_64")]
@@ -61,7 +62,7 @@ impl Isa {
         LEVELS.into_iter().filter(|level| *level <= widest()).map(Self).collect()
     }
 
-    /// Whether it multiplies pairs of bf16: only there does a layer packed in [`Precision::Bf16`](crate::nn::Precision::Bf16)
+    /// Whether it multiplies pairs of bf16: only there does a layer packed in [`Precision::Bf16`](crate::Precision::Bf16)
     /// round its numbers; elsewhere it multiplies in f32.
     pub fn multiplies_bf16(self) -> bool {
         #[cfg(target_arch = "x86_64")]
@@ -70,7 +71,8 @@ impl Isa {
         false
     }
 
-    pub(crate) fn level(self) -> Level {
+    #[doc(hidden)]
+    pub fn level(self) -> Level {
         self.0
     }
 }
@@ -149,7 +151,7 @@ impl std::fmt::Debug for Isa {
     }
 }
 
-/// a·b + c, in one rounding where the instructions at hand have it (elsewhere that would be a call into the C library).
+/// a·b + c, in one rounding if `FMA` says that the instructions have it (else that would be a call into the C library).
 #[inline(always)]
 pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
@@ -157,11 +159,12 @@ pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 
 /// Defines `fn name(isa, ..)` whose body, plain Rust on slices, is compiled once for each level, so that the compiler
 /// turns its loops into that level's vectors. Inside the body `FMA` says whether [`madd`] is one instruction.
+#[macro_export]
 macro_rules! vectorised {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
-        $vis fn $name(isa: $crate::isa::Isa, $($arg: $type),*) $(-> $result)? {
+        $vis fn $name(isa: $crate::Isa, $($arg: $type),*) $(-> $result)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
             fn body<const FMA: bool>($($arg: $type),*) $(-> $result)? $body
@@ -181,10 +184,10 @@ macro_rules! vectorised {
             }
 
             match isa.level() {
-                $crate::isa::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
+                $crate::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: an `Isa` of this level exists only where the processor has these instructions.
-                $crate::isa::Level::Avx2 => unsafe { avx2($($arg),*) },
+                $crate::Level::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 _ => unsafe { avx512($($arg),*) },
@@ -192,17 +195,16 @@ macro_rules! vectorised {
         }
     };
 }
-pub(crate) use vectorised;
 
 /// Defines `fn name(..)` whose body is compiled as by [`vectorised!`], for the widest level here, in arithmetic that never
 /// fuses a product with a sum (Rust never does so by itself): every level gives the same bits.
+#[macro_export]
 macro_rules! wide {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $result)? {
-            $crate::isa::vectorised! { fn on($($arg: $type),*) $(-> $result)? $body }
-            on($crate::isa::Isa::best(), $($arg),*)
+            $crate::vectorised! { fn on($($arg: $type),*) $(-> $result)? $body }
+            on($crate::Isa::best(), $($arg),*)
         }
     };
 }
-pub(crate) use wide;

@@ -4,29 +4,46 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
-use super::fused_attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
+use super::attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
 use super::gemm::{Kernel, Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
-use super::packed::PackedLinear;
-use super::{Precision, f32_slice, parallel, with_f32s};
+use super::packed::{Layer, PackedLinear};
+use super::{Norm, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 
-/// x + out(attention(qkv(norm(x)))): input `[batch, tokens, width]`, the norm's scale and shift `[width]`. Backward: g W_out is the
-/// gradient of attention's output, from which [`Heads::backward`] makes those of query, key and value; their product with W_qkv
-/// is the gradient of the norm's output, and dx is that taken back through the norm, plus g.
+/// x + out(attention(q, k, v of norm(x))): x `[batch, tokens, width]` → the same, for [packed](super::Packed) layers in the order
+/// query, key, value, output, of which the first three were packed as one stack. Only x and the norm have gradients.
 ///
-/// A task takes one sequence (several, where they are short) through all of it. Query, key and value are one stacked
-/// layer, and attention reads its output by stride. That output is kept for the backward pass; the norm and the
-/// probabilities are computed again. This replaces three products, three transposed copies, the batched products and softmax of
-/// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`MlpBranch`](super::mlp_branch::MlpBranch).
-pub(super) struct AttentionBranch {
-    pub qkv: Arc<PackedLinear>,
-    pub out: Arc<PackedLinear>,
-    pub heads: usize,
-    pub causal: bool,
-    pub eps: f32,
+/// Backward: g W_out is the gradient of attention's output, from which those of query, key and value are made; their product with
+/// W_qkv is the gradient of the norm's output, and dx is that taken back through the norm, plus g.
+///
+/// A task takes one sequence (several, if they are short) through all of it. Query, key and value are one stacked layer, and
+/// attention reads its output by stride. That output is kept for the backward pass; the norm and the probabilities are computed
+/// again. This replaces three products, three transposed copies, the batched products and softmax of
+/// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`mlp_branch`](super::mlp_branch()).
+///
+/// # Errors
+/// If `x` has another width or rank than the layers.
+pub fn attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize, causal: bool) -> Result<Option<Tensor>> {
+    let [Some(query), Some(key), Some(value), Some(output)] = layers.map(|layer| layer.part()) else { return Ok(None) };
+    let Some(out) = output.alone().filter(|_| query.is_stacked_with([key, value])) else { return Ok(None) };
+    let (qkv, out) = (query.stack.clone(), out.clone());
+    if !on_cpu_f32(x) || !on_cpu_f32(norm.weight) || [out.inputs(), out.outputs()] != [qkv.inputs(); 2] {
+        return Ok(None);
+    }
+    let kept = norm.learns(x).then(OnceLock::new);
+    let branch = AttentionBranch { qkv, out, heads, causal, eps: norm.eps as f32, kept };
+    Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+}
+
+struct AttentionBranch {
+    qkv: Arc<PackedLinear>,
+    out: Arc<PackedLinear>,
+    heads: usize,
+    causal: bool,
+    eps: f32,
     /// The stacked layer's output `[batch, tokens, 3 width]`, one buffer per task, kept from forward to backward; `None`
-    /// where nothing learns.
-    pub kept: Option<OnceLock<Vec<Vec<f32>>>>,
+    /// if nothing learns.
+    kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
 
 /// What one thread reuses from task to task.

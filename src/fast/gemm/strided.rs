@@ -2,7 +2,7 @@
 
 use super::kernel::{Kernel, TILE};
 use super::{Element, Target};
-use crate::nn::math;
+use crate::math;
 
 /// A matrix inside a slice.
 #[derive(Clone, Copy)]
@@ -104,7 +104,7 @@ pub(crate) fn library(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Isa, Precision};
+    use crate::{Isa, Precision};
 
     #[test]
     fn every_kernel_adds_the_bias() {

@@ -2,7 +2,7 @@
 //!
 //! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
 //! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
-//! entropy, AdamW. The operations that use them stand beside their plain forms in `nn`, as the CPU's do.
+//! entropy, AdamW. The operations that use them are those of the CPU, one file each.
 
 #[cfg(any(test, feature = "cuda"))]
 const PTX: &str = include_str!("kernels.ptx");
@@ -42,7 +42,7 @@ mod text;
 #[cfg(feature = "cuda")]
 pub(super) use {
     adamw::{Update, adamw},
-    elementwise::{activation, activation_backward},
+    elementwise::{gelu, gelu_backward},
     norm::{layer_norm, layer_norm_backward},
     rows::{softmax, softmax_backward},
     text::{noisy_unit, smoothed_rows},
@@ -65,7 +65,7 @@ mod tests {
     #[test]
     fn the_ptx_is_made_of_the_source_and_fits_old_cards() {
         let sum: String = Sha256::digest(SOURCE).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(PTX.starts_with(&format!("// kernels.cu {sum}\n")), "kernels.cu has changed: sh src/nn/cuda/make_ptx.sh");
+        assert!(PTX.starts_with(&format!("// kernels.cu {sum}\n")), "kernels.cu has changed: sh src/fast/cuda/make_ptx.sh");
         assert!(PTX.contains(".target sm_75\n") && PTX.contains(".version 6.5\n"));
     }
 

@@ -6,11 +6,11 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use rayon::prelude::*;
 
-use super::gemm::{Kernel, Packed, Rows, Target, View, library};
+use super::gemm::{Kernel, Panels, Rows, Target, View, library};
 use super::math::{exp, sum};
 use super::{Isa, Precision, f32_slice, parallel, with_f32};
-use crate::isa::vectorised;
-use crate::rng::Rng;
+use crate::noise::Noise;
+use crate::vectorised;
 
 /// Features per tile: its noisy features and logits stay in a core's own cache.
 const TILE: usize = 128;
@@ -28,27 +28,27 @@ const LARGE_GROUP: usize = 4;
 /// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head. Its gradient is
 /// dW = Σ (p − q)(u/‖u‖ + n)ᵀ / rows, with p the softmax of the logits and q the smoothed label.
 ///
-/// Its plain form is [`NoisyTexts::loss_plain`](crate::classify::NoisyTexts::loss_plain), whose noise, noisy features, logits,
-/// log-softmax and their gradients are tensors of the whole set. 10,000 texts of width 512 and 1,000 classes, forward and
-/// backward: 51 ms against 129 (`cargo bench --bench ops -- text_loss text_loss_candle`); for a whole epoch see the rows
-/// `text_epoch` of README's table, where PyTorch takes gigabytes for what takes less than 100 MB here.
-pub(crate) struct NoisyLoss {
+/// In Candle's own operations noise, noisy features, logits, log-softmax and their gradients are tensors of the whole set.
+/// 10,000 texts of width 512 and 1,000 classes, forward and backward: 51 ms against 129
+/// (`cargo bench --bench ops -- text_loss text_loss_candle`). Memory stays below 100 MB.
+pub struct NoisyLoss {
     /// `[n, d]` f32 on the CPU, rows of any norm.
     pub features: Tensor,
     /// n class indices.
     pub labels: Arc<[u32]>,
-    /// Which features the step takes, in which order; all where `None`.
+    /// Which features the step takes, in which order; all if `None`.
     pub rows: Option<Vec<u32>>,
-    /// σ
-    pub noise: f32,
+    /// n, drawn row by row.
+    pub noise: Noise,
     /// ε
     pub smoothing: f32,
-    /// Draws n: the same values as one tensor `[rows, d]` from this stream.
-    pub rng: Rng,
 }
 
 impl NoisyLoss {
     /// The loss for weights `[C, d]`, with its graph, and the number of features that are classified right: two scalars.
+    ///
+    /// # Errors
+    /// If weights and features differ in width, a label is not below C, or a row is not one of the features.
     pub fn of(self, weight: &Tensor) -> Result<(Tensor, Tensor)> {
         let op = Fused { isa: Isa::best(), learns: weight.track_op(), gradient: OnceLock::new(), step: self };
         let both = weight.contiguous()?.apply_op1(op)?; // [2]
@@ -102,7 +102,7 @@ impl Fused {
         let smallest = if weight.len() > CACHED_VALUES { LARGE_GROUP } else { 1 };
         let groups = GROUPS.min((GRADIENT_VALUES / weight.len().max(1)).max(FEWEST_GROUPS)).min(tiles / smallest).max(1);
         let kernel = Kernel::new(self.isa, Precision::F32);
-        let packed = Packed::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
+        let packed = Panels::new(kernel, width, classes, |i, class| weight[class * width + i]); // Wᵀ
         let buffers = || (vec![0f32; TILE * width], vec![0f32; TILE * classes], Rows::new(kernel, TILE, width));
         let group = |(x, logits, left): &mut (Vec<f32>, Vec<f32>, Rows), index: usize| {
             let mut sums = Sums { loss: 0.0, right: 0, gradient: vec![0f32; if self.learns { weight.len() } else { 0 }] };
@@ -148,11 +148,7 @@ impl Fused {
 
     /// u/‖u‖ + n for the features from position `start` on: `[length, width]`.
     fn noisy(&self, features: &[f32], start: usize, width: usize, out: &mut [f32]) {
-        if self.step.noise > 0.0 {
-            self.step.rng.peek_normals(start * width, out, self.step.noise); // TILE is even, so is `start`
-        } else {
-            out.fill(0.0);
-        }
+        self.step.noise.draw(start * width, out);
         for (i, out) in out.chunks_exact_mut(width).enumerate() {
             add_unit(self.isa, &features[self.step.row(start + i) * width..][..width], out);
         }
@@ -234,25 +230,25 @@ vectorised! {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{Device, Var};
+    use candle_core::Var;
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rng::Rng;
+    use crate::random::{Random, noise};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
-        /// The widest set is compared with the plain form in `tests/text_loss.rs`.
+        /// The crate `lafter` compares the widest set with the plain form.
         #[test]
         fn every_set_of_instructions_gives_the_same(n in 1usize..400, width in 1usize..60, classes in 2usize..70, seed in any::<u64>()) {
-            let mut rng = Rng::new(seed);
-            let features = rng.normal_tensor((n, width), 3.0, &Device::Cpu).unwrap();
-            let weight = Var::from_tensor(&rng.normal_tensor((classes, width), 1.0, &Device::Cpu).unwrap()).unwrap();
-            let labels: Arc<[u32]> = (0..n).map(|_| rng.below(classes) as u32).collect();
+            let mut random = Random(seed);
+            let features = random.tensor((n, width), 3.0);
+            let weight = Var::from_tensor(&random.tensor((classes, width), 1.0)).unwrap();
+            let labels: Arc<[u32]> = (0..n).map(|_| random.below(classes) as u32).collect();
             let run = |isa| {
-                let (features, labels, rng) = (features.clone(), labels.clone(), Rng::new(seed));
-                let step = NoisyLoss { features, labels, rows: None, noise: 0.3, smoothing: 0.1, rng };
+                let (features, labels) = (features.clone(), labels.clone());
+                let step = NoisyLoss { features, labels, rows: None, noise: noise(seed, 0.3), smoothing: 0.1 };
                 let both = weight.apply_op1(Fused { isa, learns: true, gradient: OnceLock::new(), step }).unwrap();
                 let grads = both.get(0).unwrap().backward().unwrap();
                 (both.get(0).unwrap().to_scalar::<f32>().unwrap(), grads.get(&weight).unwrap().clone())

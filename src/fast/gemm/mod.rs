@@ -1,7 +1,7 @@
 //! Products with a frozen matrix that was put, once, into the order in which a micro-kernel reads it.
 //!
-//! Everything here runs on one thread and on one task's rows: the operations above cut their work into tasks of about a
-//! hundred rows, which with the panel at hand fit a core's second-level cache, and give the tasks to rayon.
+//! Everything here runs on one thread and on one task's rows. Callers cut their work into tasks of about a hundred rows, which
+//! with one panel fit a core's second-level cache, and give the tasks to rayon.
 
 #[cfg(target_arch = "x86_64")]
 mod amx;
@@ -26,14 +26,14 @@ type Element = u32;
 pub(super) const DEPTH: usize = 1024;
 
 /// A frozen matrix B `[inner, columns]` as panels, each `[inner, width of a tile]`.
-pub(crate) struct Packed {
+pub(crate) struct Panels {
     kernel: Kernel,
     inner: usize,
     columns: usize,
-    panels: Panels,
+    panels: Storage,
 }
 
-enum Panels {
+enum Storage {
     Elements(Vec<Element>),
     /// Row by row, for the library.
     Plain(Vec<f32>),
@@ -67,11 +67,11 @@ impl Target<'_> {
     }
 }
 
-impl Packed {
+impl Panels {
     /// Packs the matrix whose numbers are `at(i, j)`, i < inner, j < columns.
     pub fn new(kernel: Kernel, inner: usize, columns: usize, at: impl Fn(usize, usize) -> f32 + Sync) -> Self {
         let panels = if kernel.is_library() {
-            Panels::Plain((0..inner * columns).map(|n| at(n / columns, n % columns)).collect())
+            Storage::Plain((0..inner * columns).map(|n| at(n / columns, n % columns)).collect())
         } else {
             let (width, height) = (kernel.columns(), elements(kernel, inner));
             let mut panels = vec![0; columns.div_ceil(width) * width * height];
@@ -87,7 +87,7 @@ impl Packed {
                     }
                 }
             });
-            Panels::Elements(panels)
+            Storage::Elements(panels)
         };
         Self { kernel, inner, columns, panels }
     }
@@ -99,8 +99,8 @@ impl Packed {
     /// Memory of the packing.
     pub fn bytes(&self) -> usize {
         4 * match &self.panels {
-            Panels::Elements(panels) => panels.len(),
-            Panels::Plain(values) => values.len(),
+            Storage::Elements(panels) => panels.len(),
+            Storage::Plain(values) => values.len(),
         }
     }
 
@@ -113,7 +113,7 @@ impl Packed {
             return;
         }
         match &self.panels {
-            Panels::Plain(values) => {
+            Storage::Plain(values) => {
                 let b = View { at: inner.start * self.columns + columns.start, row: self.columns, column: 1 };
                 let (values_a, stride) = a.as_f32();
                 let view = View { at: 0, row: stride, column: 1 };
@@ -121,7 +121,7 @@ impl Packed {
                 let c = View { at: 0, row: target.stride, column: 1 };
                 strided::library(a.rows(), columns.len(), inner.len(), 1.0, values_a, view, values, b, true, target.values, c);
             }
-            Panels::Elements(panels) => {
+            Storage::Elements(panels) => {
                 assert!(!self.kernel.is_bf16() || inner.start.is_multiple_of(2), "bf16 come in pairs");
                 let whole = elements(self.kernel, inner.len());
                 for start in (0..whole).step_by(DEPTH) {
@@ -169,17 +169,17 @@ fn pair(first: f32, second: f32) -> Element {
     bits(first) | bits(second) << 16
 }
 
-impl std::fmt::Debug for Packed {
+impl std::fmt::Debug for Panels {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Packed({} × {}, {:?})", self.inner, self.columns, self.kernel)
+        write!(f, "Panels({} × {}, {:?})", self.inner, self.columns, self.kernel)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Isa, Precision};
-    use crate::rng::Rng;
+    use crate::random::Random;
+    use crate::{Isa, Precision};
 
     #[test]
     fn every_kernel_agrees_with_f64_on_parts_and_odd_sizes() {
@@ -187,8 +187,8 @@ mod tests {
             for precision in [Precision::F32, Precision::Bf16] {
                 for (rows, inner, columns) in [(1, 2, 1), (3, 5, 7), (12, 64, 32), (13, 1030, 33), (100, 96, 130)] {
                     let kernel = Kernel::new(isa, precision);
-                    let (x, w) = (Rng::new(1).normals(rows * inner, 1.0), Rng::new(2).normals(inner * columns, 1.0));
-                    let packed = Packed::new(kernel, inner, columns, |i, j| w[i * columns + j]);
+                    let (x, w) = (Random(1).normals(rows * inner, 1.0), Random(2).normals(inner * columns, 1.0));
+                    let packed = Panels::new(kernel, inner, columns, |i, j| w[i * columns + j]);
                     let (part, some) = (inner / 4 * 2..inner, columns / 3..columns);
                     let mut a = Rows::new(kernel, rows, part.len());
                     (0..rows).for_each(|r| a.set(r, &x[r * inner..][part.clone()]));
