@@ -23,7 +23,7 @@ use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::Shared;
-use crate::tune::{EpochRecord, Finetuner};
+use crate::tune::{EpochRecord, Run};
 
 /// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
 #[derive(Clone, Debug)]
@@ -157,12 +157,12 @@ impl Experiment {
 
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.image.epochs > 0 {
-            let mut tuner = lafter.finetuner()?;
-            if self.config.image.precision == Precision::Bf16 && tuner.tuned().vision.precision() == Some(Precision::F32) {
+            let mut run = Run::new(lafter.finetuner()?);
+            if self.config.image.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
-            let evaluation = self.tune(&mut tuner, folder, &mut events)?;
-            history = tuner.history().to_vec();
+            let evaluation = self.tune(&mut run, folder, &mut events)?;
+            history = run.history().to_vec();
             let per_epoch = history.iter().map(|epoch| epoch.test_top1).collect();
             let section = LafterReport::new(evaluation.clone(), per_epoch, history.iter().map(|epoch| epoch.loss).collect());
             report.lafter =
@@ -171,17 +171,15 @@ impl Experiment {
             report.timing.stage("tuning", seconds);
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
-            let trainable = tuner.trainable();
+            let trainable = run.tuner.trainable();
             if let Some(images) = &mut report.images {
                 // one picture may stand in both sets
                 let known = images.skipped_reasons.clone();
-                images
-                    .skipped_reasons
-                    .extend(tuner.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
+                images.skipped_reasons.extend(run.skipped().into_iter().map(|(_, reason)| reason).filter(|reason| !known.contains(reason)));
                 images.skipped = images.skipped_reasons.len();
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
-            lafter.set_tuned(tuner.tuned());
+            lafter.set_tuned(run.tuner.tuned());
             report.precision = lafter.tuned().and_then(|tuned| tuned.vision.precision());
             tuned = Some(evaluation);
         }
@@ -230,9 +228,9 @@ impl Experiment {
     }
 
     /// LaFTer's inference on the test images, as the tuner stands.
-    fn evaluate_tuner(&self, tuner: &Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
-        let tuned = tuner.tuned();
-        let params = || Keep::fingerprint(tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
+    fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+        let tuned = run.tuner.tuned();
+        let params = || Keep::fingerprint(run.tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
         let image = &self.config.image;
         let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(image)))));
         let keep = keep.transpose()?;
@@ -263,37 +261,37 @@ impl Experiment {
     }
 
     /// The tuning loop with evaluation, checkpoint and history after each epoch.
-    fn tune(&self, tuner: &mut Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    fn tune(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         if let Some(path) = folder.map(|folder| folder.file(CHECKPOINT)) {
             if self.resume && path.exists() {
-                tuner.resume(&path)?;
-                events(&Event::Notice(format!("resumed after epoch {} of {}", tuner.history().len(), self.config.image.epochs)));
+                run.resume(&path)?;
+                events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.image.epochs)));
             }
-            tuner.autosave(Autosave::new(path, self.checkpoint_every));
+            run.autosave(Autosave::new(path, self.checkpoint_every));
         }
-        let result = self.tune_and_evaluate(tuner, folder, events);
+        let result = self.tune_and_evaluate(run, folder, events);
         if let Err(Error::Interrupted(_)) = result {
-            save_progress(tuner, folder)?;
+            save_progress(run, folder)?;
         }
         result
     }
 
-    fn tune_and_evaluate(&self, tuner: &mut Finetuner, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    fn tune_and_evaluate(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let (epochs, every) = (self.config.image.epochs, self.config.image.eval_every);
         loop {
             // asked at the top, so that a run killed before or during an evaluation makes up for it
-            let done = tuner.history().len();
-            let unknown = tuner.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
+            let done = run.history().len();
+            let unknown = run.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
             if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
-                let evaluation = self.evaluate_tuner(tuner, folder, &mut *events)?;
-                tuner.note_test_accuracy(evaluation.top1);
-                save_progress(tuner, folder)?;
+                let evaluation = self.evaluate_run(run, folder, &mut *events)?;
+                run.note_test_accuracy(evaluation.top1);
+                save_progress(run, folder)?;
                 if done >= epochs {
                     return Ok(evaluation);
                 }
             }
-            tuner.fit_epoch(&self.train, &mut *events)?;
-            save_progress(tuner, folder)?;
+            run.fit_epoch(&self.train, &mut *events)?;
+            save_progress(run, folder)?;
         }
     }
 
@@ -336,10 +334,10 @@ fn no_room(kind: std::io::ErrorKind) -> bool {
 }
 
 /// Checkpoint and history, where this run has a folder.
-fn save_progress(tuner: &Finetuner, folder: Option<&RunFolder>) -> Result<()> {
+fn save_progress(run: &Run, folder: Option<&RunFolder>) -> Result<()> {
     let Some(folder) = folder else { return Ok(()) };
-    tuner.checkpoint(folder.file(CHECKPOINT))?;
-    let lines: Vec<String> = tuner.history().iter().map(|record| json!(record).to_string() + "\n").collect();
+    run.checkpoint(folder.file(CHECKPOINT))?;
+    let lines: Vec<String> = run.history().iter().map(|record| json!(record).to_string() + "\n").collect();
     save_atomically(folder.file(HISTORY), lines.concat().as_bytes())
 }
 

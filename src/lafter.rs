@@ -16,7 +16,7 @@ use crate::eval::Evaluation;
 use crate::nn::softmax;
 use crate::progress::{Event, silent};
 use crate::settings::{LafterConfig, Preset};
-use crate::tune::{AdapterInfo, EpochRecord, Finetuner, Tuned};
+use crate::tune::{AdapterInfo, EpochRecord, Finetuner, Run, Tuned};
 
 /// One picture's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,11 +124,11 @@ impl LaFTer {
     /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) puts the loop into your own hands.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or for settings that cannot work; otherwise as [`Finetuner::fit_epoch`].
+    /// [`Error::Usage`] before stage one or for settings that cannot work; otherwise as [`Run::fit_epoch`].
     pub fn fit_images(&mut self, unlabeled: &Dataset, events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
-        let mut tuner = self.finetuner()?;
-        let history = tuner.fit(unlabeled, events)?;
-        self.tuned = Some(tuner.tuned());
+        let mut run = Run::new(self.finetuner()?);
+        let history = run.fit(unlabeled, events)?;
+        self.tuned = Some(run.tuner.tuned());
         Ok(history)
     }
 

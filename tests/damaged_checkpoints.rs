@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer};
 use lafter::clip::{Clip, read_tensors, save_tensors};
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, Run};
 use lafter::{Error, Result};
 use serde_json::Value;
 
@@ -90,23 +90,23 @@ fn tuning_checkpoints() {
     let clip = Clip::from_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/quick")).unwrap();
     let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
     let (classifier, config) = (TextClassifier { head }, FinetuneConfig { prompts: 2, ..FinetuneConfig::official() });
-    let tuner = || Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap();
+    let run = || Run::new(Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap());
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
-    let mut whole = tuner();
+    let mut whole = run();
     let side = clip.config().vision.image_size;
     let view = Rng::new(2).normal_tensor((4, 3, side, side), 1.0, &Device::Cpu).unwrap();
-    whole.step(&view, &view).unwrap();
+    whole.tuner.step(&view, &view).unwrap();
     whole.checkpoint(&path).unwrap();
     let good = std::fs::read(&path).unwrap();
-    tuner().resume(&path).unwrap();
+    run().resume(&path).unwrap();
 
     std::fs::write(&path, &good[..good.len() / 2]).unwrap();
-    refused(tuner().resume(&path), &["truncated"]);
+    refused(run().resume(&path), &["truncated"]);
     let spoiled = |words: &[&str], f: &dyn Fn(&mut HashMap<String, Tensor>, &mut Value)| {
         std::fs::write(&path, &good).unwrap();
         change(&path, "tuning", f);
-        refused(tuner().resume(&path), words);
+        refused(run().resume(&path), words);
     };
     spoiled(&["prompts.0", "not finite"], &|tensors, _| drop(tensors.insert("prompts.0".into(), filled(&tensors["prompts.0"], f32::NAN))));
     for (key, value) in [("agreed", 5), ("right", 5), ("labeled", 5), ("images", 5)] {

@@ -9,7 +9,7 @@ use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
 use lafter::nn::{Linear, Param};
 use lafter::rng::Rng;
-use lafter::tune::{AdapterInfo, FinetuneConfig, Finetuner, ParameterSet, Tuned, standard};
+use lafter::tune::{AdapterInfo, FinetuneConfig, Finetuner, ParameterSet, Run, Tuned, standard};
 
 /// The biases of the vision tower's perceptrons (BitFit).
 #[derive(Debug)]
@@ -64,9 +64,10 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
     let classifier = TextClassifier { head: Head::linear(clip.config().projection, 4, &mut Rng::new(2), &Device::Cpu).unwrap() };
     // at full decay the parameters that decay are left with a step's update alone: those that do not keep their values
     let config = FinetuneConfig { prompts: 3, learning_rate: 1e-3, weight_decay: 1000.0, ..FinetuneConfig::official() };
-    let make = || Finetuner::with_sets(&clip, &classifier, config.clone(), sets(), &mut Rng::new(4)).unwrap();
+    let make = || Run::new(Finetuner::with_sets(&clip, &classifier, config.clone(), sets(), &mut Rng::new(4)).unwrap());
     let view = |i: u64| Rng::new(i).normal_tensor((6, 3, side, side), 1.0, &Device::Cpu).unwrap();
-    let mut tuner = make();
+    let mut run = make();
+    let tuner = &mut run.tuner;
     let biases: Vec<Param> = tuner.trainable().params.iter().filter(|param| param.name.contains("mlp")).cloned().collect();
     assert_eq!(biases.len(), 2 * blocks);
     let plain = Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap();
@@ -85,13 +86,13 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
 
     let folder = tempfile::tempdir().unwrap();
     let checkpoint = folder.path().join("checkpoint.safetensors");
-    tuner.checkpoint(&checkpoint).unwrap();
+    run.checkpoint(&checkpoint).unwrap();
     let mut resumed = make();
     resumed.resume(&checkpoint).unwrap();
-    for tuner in [&mut tuner, &mut resumed] {
-        tuner.step(&view(3), &view(4)).unwrap();
+    for run in [&mut run, &mut resumed] {
+        run.tuner.step(&view(3), &view(4)).unwrap();
     }
-    for (a, b) in tuner.trainable().params.iter().zip(&resumed.trainable().params) {
+    for (a, b) in run.tuner.trainable().params.iter().zip(&resumed.tuner.trainable().params) {
         assert_eq!(bits(&a.var), bits(&b.var), "{} after a resumed step", a.name);
     }
 
@@ -108,7 +109,7 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
         preprocess: None,
         version: "0".into(),
     };
-    let tuned = tuner.tuned();
+    let tuned = run.tuner.tuned();
     tuned.save_with(&file, &info, &sets()).unwrap();
     let (loaded, _) = Tuned::load_with(&file, &clip, &sets()).unwrap();
     assert_eq!(bits(&loaded.logits(&view(5)).unwrap()), bits(&tuned.logits(&view(5)).unwrap()));

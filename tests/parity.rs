@@ -12,7 +12,7 @@ use lafter::data::{Dataset, ImageSource};
 use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup, Schedule};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, VisualPrompts};
+use lafter::tune::{FinetuneConfig, Finetuner, Run, VisualPrompts};
 
 /// Agreement asked for: the largest difference over the largest value of the tensor.
 const TOLERANCE: f32 = 1e-4;
@@ -286,11 +286,11 @@ fn tuning_under_a_schedule_agrees_epoch_by_epoch() {
     let pictures = Dataset::new(One(RgbImage::from_raw(16, 16, bytes).unwrap()));
     for (kind, schedule, _) in schedules(&expected) {
         let config = FinetuneConfig { epochs: 3, batch_size: 4, prompts: 3, augment: false, schedule, ..FinetuneConfig::official() };
-        let mut tuner = tuner("quick", &expected, config);
-        let params = tuner.trainable().params.clone();
+        let mut run = Run::new(tuner("quick", &expected, config));
+        let params = run.tuner.trainable().params.clone();
         let start: Vec<Tensor> = params.iter().map(|param| param.var.copy().unwrap()).collect();
         for epoch in 1..=3 {
-            tuner.fit_epoch(&pictures, silent).unwrap();
+            run.fit_epoch(&pictures, silent).unwrap();
             for (Param { name, var, .. }, start) in params.iter().zip(&start) {
                 let after = format!("{kind}.epoch{epoch}.{}", their_name(name));
                 expected.check(&after, var);

@@ -15,6 +15,7 @@ use lafter::data::{self, Dataset, OpenOptions};
 use lafter::describe::{Descriptions, Templates, TextSet};
 use lafter::embed::{self, Outputs};
 use lafter::rng::Rng;
+use lafter::tune::Run;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -165,13 +166,13 @@ fn tuning(setting: &str, seeds: u64) {
         lafter.config.seed = seed;
         lafter.config.image.epochs = epochs;
         lafter.fit_text(&texts).unwrap();
-        let mut tuner = lafter.finetuner().unwrap();
+        let mut run = Run::new(lafter.finetuner().unwrap());
         for _ in 0..epochs {
-            tuner.fit_epoch(&train, |_| {}).unwrap();
-            let top1 = tuner.evaluate(&test).unwrap().top1;
-            tuner.note_test_accuracy(top1);
+            run.fit_epoch(&train, |_| {}).unwrap();
+            let top1 = run.evaluate(&test).unwrap().top1;
+            run.note_test_accuracy(top1);
         }
-        runs.push(tuner.history().to_vec());
+        runs.push(run.history().to_vec());
     }
     for epoch in 0..epochs {
         let expected = &expected["per_epoch"][epoch];

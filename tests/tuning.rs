@@ -7,7 +7,7 @@ use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
 use lafter::nn::Param;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, Run};
 
 /// Largest difference relative to the largest value.
 fn distance(a: &Tensor, b: &Tensor) -> f32 {
@@ -88,22 +88,23 @@ fn a_resumed_tuner_goes_on_bit_for_bit() {
     let head = Head::linear(clip.config().projection, 4, &mut Rng::new(2), &Device::Cpu).unwrap();
     let classifier = TextClassifier { head };
     let config = FinetuneConfig { prompts: 3, ..FinetuneConfig::official() };
-    let make = || Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap();
+    let new = |config| Run::new(Finetuner::new(&clip, &classifier, config, &mut Rng::new(4)).unwrap());
+    let make = || new(config.clone());
     let view = |i: u64| Rng::new(i).normal_tensor((6, 3, side, side), 1.0, &Device::Cpu).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("checkpoint.safetensors");
     let mut whole = make();
     for i in 0..2 {
-        whole.step(&view(i), &view(10 + i)).unwrap();
+        whole.tuner.step(&view(i), &view(10 + i)).unwrap();
     }
     whole.checkpoint(&path).unwrap();
     let mut resumed = make();
     resumed.resume(&path).unwrap();
     for i in 2..4 {
-        let (a, b) = (whole.step(&view(i), &view(10 + i)).unwrap(), resumed.step(&view(i), &view(10 + i)).unwrap());
+        let (a, b) = (whole.tuner.step(&view(i), &view(10 + i)).unwrap(), resumed.tuner.step(&view(i), &view(10 + i)).unwrap());
         assert_eq!(a.loss.to_bits(), b.loss.to_bits());
     }
-    let mut other = Finetuner::new(&clip, &classifier, FinetuneConfig { learning_rate: 1e-3, ..config.clone() }, &mut Rng::new(4)).unwrap();
+    let mut other = new(FinetuneConfig { learning_rate: 1e-3, ..config.clone() });
     let error = other.resume(&path).unwrap_err();
     assert!(error.is_usage() && error.to_string().lines().count() == 1, "{error}");
 }

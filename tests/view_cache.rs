@@ -14,7 +14,7 @@ use lafter::data::{self, Dataset, ImageSource, OpenOptions, PictureCache, scenes
 use lafter::experiment::{Experiment, Outcome};
 use lafter::progress;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, Run};
 
 fn run(keep: impl Fn(Dataset) -> Dataset) -> Outcome {
     let (train, test) = scenes::demo_sets(2);
@@ -63,14 +63,14 @@ fn tuned(set: &Dataset, after_first: impl FnOnce()) -> (Vec<u64>, Vec<u32>, f64)
     let clip = Clip::demo().unwrap();
     let head = Head::linear(clip.config().projection, set.classes().len(), &mut Rng::new(1), &Device::Cpu).unwrap();
     let config = FinetuneConfig { prompts: 2, batch_size: 8, epochs: EPOCHS, ..FinetuneConfig::official() };
-    let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(2)).unwrap();
-    tuner.fit_epoch(set, progress::silent).unwrap();
+    let mut run = Run::new(Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(2)).unwrap());
+    run.fit_epoch(set, progress::silent).unwrap();
     after_first();
-    let losses = tuner.fit(set, progress::silent).unwrap().iter().map(|epoch| epoch.loss.to_bits()).collect();
-    assert!(tuner.skipped().is_empty(), "{:?}", tuner.skipped());
+    let losses = run.fit(set, progress::silent).unwrap().iter().map(|epoch| epoch.loss.to_bits()).collect();
+    assert!(run.skipped().is_empty(), "{:?}", run.skipped());
     let weights = |values: &candle_core::Var| values.flatten_all().unwrap().to_vec1::<f32>().unwrap();
-    let weights = tuner.trainable().params.iter().flat_map(|param| weights(&param.var)).map(f32::to_bits).collect();
-    (losses, weights, tuner.evaluate(set).unwrap().top1)
+    let weights = run.tuner.trainable().params.iter().flat_map(|param| weights(&param.var)).map(f32::to_bits).collect();
+    (losses, weights, run.evaluate(set).unwrap().top1)
 }
 
 #[test]

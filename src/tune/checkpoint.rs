@@ -1,13 +1,13 @@
-//! A tuner's state on disk and back.
+//! A tuning run's state on disk and back.
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::config::FinetuneConfig;
-use super::finetuner::Finetuner;
 use super::records::{EpochRecord, EpochSums};
-use crate::checkpoint::{self, Autosave, Saved, is_loss};
+use super::run::Run;
+use crate::checkpoint::{self, Saved, is_loss};
 use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
 use crate::rng::Rng;
@@ -32,55 +32,50 @@ struct State {
 
 const KIND: &str = "tuning";
 
-impl Finetuner {
-    /// From now on, it saves checkpoints by itself while it trains.
-    pub fn autosave(&mut self, autosave: Autosave) {
-        self.autosave = Some(autosave);
-    }
-
+impl Run {
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
     ///
     /// # Errors
     /// [`Error::Io`](crate::Error::Io) where the file cannot be written.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
-            config: self.config.clone(),
-            weights_hash: self.clip.weights_hash().to_string(),
-            settings_hash: Some(self.clip.settings_hash()),
-            classifier: self.classifier.clone(),
-            rng: self.rng.clone(),
+            config: self.tuner.config.clone(),
+            weights_hash: self.tuner.clip.weights_hash().to_string(),
+            settings_hash: Some(self.tuner.clip.settings_hash()),
+            classifier: self.tuner.classifier.clone(),
+            rng: self.tuner.rng.clone(),
             sums: self.sums.clone(),
             history: self.history.clone(),
             skipped: self.skipped.as_ref().map(Skipped::record),
         };
-        checkpoint::save(path.as_ref(), KIND, state, &self.trainable.params, &self.optimiser)
+        checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimiser)
     }
 
-    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the tuner must have been made with the same settings.
+    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) for a checkpoint of another run, [`Error::Checkpoint`](crate::Error::Checkpoint) for
     /// one of another stage or without its parameters, [`Error::Io`](crate::Error::Io) or
     /// [`Error::Weights`](crate::Error::Weights) for a file that cannot be read.
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
-        let saved = Saved::<State>::read(path.as_ref(), KIND, self.clip.device())?;
+        let saved = Saved::<State>::read(path.as_ref(), KIND, self.tuner.clip.device())?;
         let State { config, rng, weights_hash, classifier, sums, history, .. } = &saved.state;
         // how often to evaluate, and how many pictures may be unreadable, changes nothing that is learned; the number of
         // epochs neither where the schedule is constant, unless more were begun already
-        let FinetuneConfig { epochs, eval_every, max_unreadable, .. } = self.config;
+        let FinetuneConfig { epochs, eval_every, max_unreadable, .. } = self.tuner.config;
         let same = FinetuneConfig { eval_every, max_unreadable, ..config.clone() };
         let begun = history.len() + usize::from(sums.steps > 0);
         let other_length =
-            FinetuneConfig { epochs, ..same.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
-        let settings = saved.state.settings_hash.as_ref().is_none_or(|hash| *hash == self.clip.settings_hash());
-        let model = weights_hash == self.clip.weights_hash() && settings && *classifier == self.classifier;
-        if !(same == self.config || other_length) || *rng != self.rng || !model {
+            FinetuneConfig { epochs, ..same.clone() } == self.tuner.config && self.tuner.config.schedule.is_constant() && epochs >= begun;
+        let settings = saved.state.settings_hash.as_ref().is_none_or(|hash| *hash == self.tuner.clip.settings_hash());
+        let model = weights_hash == self.tuner.clip.weights_hash() && settings && *classifier == self.tuner.classifier;
+        if !(same == self.tuner.config || other_length) || *rng != self.tuner.rng || !model {
             return Err(saved.foreign());
         }
-        if let Some(what) = impossible(sums, history, self.config.batch_size) {
+        if let Some(what) = impossible(sums, history, self.tuner.config.batch_size) {
             return Err(saved.broken(what));
         }
-        let state = saved.restore(&self.trainable.params, &mut self.optimiser)?;
+        let state = saved.restore(&self.tuner.trainable.params, &mut self.tuner.optimiser)?;
         self.sums = state.sums;
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);

@@ -11,7 +11,7 @@ use lafter::embed::{self, FeatureCache, Keep, Pass};
 use lafter::experiment::Experiment;
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::FinetuneConfig;
+use lafter::tune::{FinetuneConfig, Run};
 use lafter::{LaFTer, Result};
 
 use crate::models::{clip, picture};
@@ -93,8 +93,8 @@ fn text_checkpoint() {
 #[test]
 fn tuning_checkpoint() {
     let lafter = begun();
-    let tuner = || lafter.finetuner().expect("a tuner");
-    let mut first = tuner();
+    let run = || Run::new(lafter.finetuner().expect("a tuner"));
+    let mut first = run();
     first.fit_epoch(&pictures(), |_| {}).expect("an epoch");
     let seed = bytes("checkpoint-seed.safetensors", |path| first.checkpoint(path));
     let loader = Loader {
@@ -106,11 +106,11 @@ fn tuning_checkpoint() {
         beside: vec![],
     };
     loader.check(|folder| {
-        let mut tuner = tuner();
-        tuner.resume(folder.join("checkpoint.safetensors"))?;
-        tuner.fit(&pictures(), |_| {})?;
-        assert!(tuner.history().iter().map(|epoch| epoch.epoch).eq(1..=2), "other epochs than two");
-        for epoch in tuner.history() {
+        let mut run = run();
+        run.resume(folder.join("checkpoint.safetensors"))?;
+        run.fit(&pictures(), |_| {})?;
+        assert!(run.history().iter().map(|epoch| epoch.epoch).eq(1..=2), "other epochs than two");
+        for epoch in run.history() {
             [Some(epoch.agreement), Some(epoch.confidence), epoch.pseudo_label_accuracy, epoch.test_top1]
                 .into_iter()
                 .flatten()

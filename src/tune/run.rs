@@ -1,0 +1,213 @@
+//! The finetuner on a data set: views made ahead, epochs, progress, unreadable pictures, history, checkpoints.
+
+use std::time::Instant;
+
+use candle_core::Tensor;
+
+use super::finetuner::Finetuner;
+use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
+use crate::augment::{Preprocess, StrongAugment};
+use crate::checkpoint::Autosave;
+use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
+use crate::embed;
+use crate::error::{Error, Result};
+use crate::eval::Evaluation;
+use crate::progress::{self, Event, Stage};
+use crate::rng::Rng;
+
+/// Steps on a GPU between two reads of their results.
+const READ_EVERY: usize = 16;
+
+/// Leads a [`Finetuner`] through the pictures of a data set, epoch by epoch. All that is not the method stands here: pictures
+/// that are read ahead or cannot be read, progress, history, checkpoints.
+///
+/// ```
+/// use lafter::{classify::Head, classify::TextClassifier, clip::Clip, data::scenes::{Domain, Scenes}, data::Dataset, rng::Rng};
+/// use lafter::tune::{FinetuneConfig, Finetuner, Run};
+/// let clip = Clip::demo()?;
+/// let pictures = Dataset::new(Scenes::new(Domain::Target, 8, 1));
+/// let head = Head::linear(clip.config().projection, pictures.classes().len(), &mut Rng::new(1), clip.device())?;
+/// let config = FinetuneConfig { epochs: 2, batch_size: 4, prompts: 2, ..FinetuneConfig::official() };
+/// let mut run = Run::new(Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(7777))?);
+/// let history = run.fit(&pictures, |_| {})?;
+/// assert_eq!((history.len(), history[0].steps), (2, 2));
+/// println!("{:.1} % right", run.evaluate(&pictures)?.top1);
+/// # Ok::<(), lafter::Error>(())
+/// ```
+pub struct Run {
+    /// The method; what it has learned so far is [`tuned`](Finetuner::tuned).
+    pub tuner: Finetuner,
+    weak: Preprocess,
+    strong: StrongAugment,
+    pub(super) sums: EpochSums,
+    pub(super) history: Vec<EpochRecord>,
+    /// Training images that could not be read; one log for all epochs.
+    pub(super) skipped: Option<Skipped>,
+    autosave: Option<Autosave>,
+}
+
+impl Run {
+    /// Before the first epoch.
+    pub fn new(tuner: Finetuner) -> Self {
+        let weak = tuner.clip.preprocess().clone();
+        let strong = tuner.config.strong_view(&weak);
+        Self { tuner, weak, strong, sums: EpochSums::default(), history: Vec::new(), skipped: None, autosave: None }
+    }
+
+    /// The epochs done so far.
+    pub fn history(&self) -> &[EpochRecord] {
+        &self.history
+    }
+
+    /// Training images that could not be read, name and reason.
+    pub fn skipped(&self) -> Vec<(String, String)> {
+        self.skipped.as_ref().map(Skipped::entries).unwrap_or_default()
+    }
+
+    /// From now on, it saves checkpoints by itself while it trains.
+    pub fn autosave(&mut self, autosave: Autosave) {
+        self.autosave = Some(autosave);
+    }
+
+    /// Trains the epochs that are left (all of them, unless the run was resumed) and returns the history.
+    ///
+    /// # Errors
+    /// As [`fit_epoch`](Self::fit_epoch).
+    pub fn fit(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
+        while self.history.len() < self.tuner.config.epochs {
+            self.fit_epoch(unlabeled, &mut events)?;
+        }
+        Ok(self.history.clone())
+    }
+
+    /// One pass over the images. Interrupted, it stops between two steps: the run can be saved and goes on from there.
+    ///
+    /// # Errors
+    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Diverged`] where a loss is not finite;
+    /// [`Error::Interrupted`] between two steps; [`Error::Io`] where an autosave cannot be written.
+    pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
+        let mut events = progress::watched(&mut events);
+        let epoch = self.history.len();
+        let rng = self.tuner.rng.fork(epoch as u64);
+        let size = self.tuner.config.batch_size.min(unlabeled.len());
+        let batches = epoch_batches(unlabeled.len(), size, true, Some(&mut rng.fork(u64::MAX)));
+        let per_epoch = batches.len();
+        if per_epoch == 0 {
+            return Err(Error::Data("there are no images to tune on: check --train".into()));
+        }
+        let stage = Stage::part("tuning", epoch + 1, self.tuner.config.epochs.max(epoch + 1));
+        events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
+        let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
+        let known = skipped.count();
+        let mut views = self.views(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), rng).log(&skipped);
+        let (device, side) = (self.tuner.clip.device().clone(), self.tuner.clip.config().vision.image_size);
+        let mut pending = Vec::new();
+        loop {
+            let started = Instant::now(); // waiting for the views counts
+            let Some(batch) = views.next() else { break };
+            if let Err(stopped) = progress::check_interrupt("tuning stopped between two steps") {
+                self.read_steps(&mut pending, unlabeled)?;
+                return Err(stopped);
+            }
+            let batch = batch?;
+            let rate = self.tuner.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.tuner.config.epochs * per_epoch);
+            let n = batch.items.len();
+            self.sums.steps += 1;
+            if n == 0 {
+                continue; // not one picture of the batch could be read
+            }
+            let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
+            let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
+            pending.push((batch.indices, self.tuner.step_at(&pixels(weak)?, &pixels(strong)?, rate)?));
+            let save = self.autosave.as_ref().and_then(Autosave::due);
+            if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
+                let loss = Some(self.read_steps(&mut pending, unlabeled)?);
+                events(&Event::Advanced { stage: stage.clone(), done: self.sums.steps, total: per_epoch, loss, accuracy: None });
+            }
+            self.sums.seconds += started.elapsed().as_secs_f64();
+            if let Some(path) = save {
+                self.checkpoint(path)?;
+                self.autosave.iter_mut().for_each(Autosave::saved);
+            }
+        }
+        self.read_steps(&mut pending, unlabeled)?;
+        if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
+            events(&Event::Notice(notice));
+        }
+        let record = std::mem::take(&mut self.sums).record(epoch + 1);
+        events(&Event::Finished { stage, seconds: record.seconds });
+        self.history.push(record.clone());
+        Ok(record)
+    }
+
+    /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background: planes `3 · side²`. A strong view draws
+    /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
+    fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(Vec<f32>, Vec<f32>)> {
+        let (weak, strong) = (self.weak.clone(), self.strong.clone());
+        let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
+            let picture = pictures.image(index)?;
+            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
+            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
+        });
+        views.max_unreadable(self.tuner.config.max_unreadable)
+    }
+
+    /// Adds the results of finished steps to the epoch's sums; returns the loss of the last.
+    fn read_steps(&mut self, pending: &mut Vec<(Vec<usize>, OnDevice)>, unlabeled: &Dataset) -> Result<f32> {
+        let (mut last, epoch, sums) = (f32::NAN, self.history.len() + 1, &mut self.sums);
+        for (indices, step) in pending.drain(..) {
+            let StepRecord { loss, pseudo_labels, predictions, confidence } = step.read()?;
+            if !loss.is_finite() {
+                let rate = self.tuner.config.learning_rate;
+                return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
+            }
+            let n = indices.len();
+            sums.images += n;
+            sums.loss += f64::from(loss) * n as f64;
+            sums.confidence += f64::from(confidence) * n as f64;
+            sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
+            for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
+                if let Some(label) = unlabeled.label(*index) {
+                    sums.labeled += 1; // analysis only: nothing above has seen a label
+                    sums.right += usize::from(label == *pseudo as usize);
+                }
+            }
+            last = loss;
+        }
+        Ok(last)
+    }
+
+    /// Notes the test accuracy, percent, with the latest epoch in the history.
+    pub fn note_test_accuracy(&mut self, top1: f64) {
+        if let Some(record) = self.history.last_mut() {
+            record.test_top1 = Some(top1);
+        }
+    }
+
+    /// LaFTer's inference on labeled images: weak view, prompted tower, tuned head.
+    ///
+    /// # Errors
+    /// [`Error::Data`] where the images have no labels or too many cannot be read, [`Error::Usage`] where the head has
+    /// another number of classes, [`Error::Interrupted`].
+    pub fn evaluate(&self, test: &Dataset) -> Result<Evaluation> {
+        self.evaluate_with(test, progress::silent)
+    }
+
+    /// [`evaluate`](Self::evaluate) with progress events.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate).
+    pub fn evaluate_with(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
+        let tuned = self.tuner.tuned();
+        let outputs = embed::images(test, &self.weak, self.tuner.clip.device(), embed::BATCH, "evaluating", events, |pixels| {
+            Ok(tuned.logits(pixels)?)
+        })?;
+        outputs.evaluate(test)
+    }
+}
+
+impl std::fmt::Debug for Run {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Run(epoch {}/{}, {:?})", self.history.len(), self.tuner.config.epochs, self.tuner)
+    }
+}
