@@ -80,12 +80,19 @@ struct Header<S> {
     state: S,
 }
 
-/// Writes parameters, optimiser moments and `state` under the name of the loop, `kind` (atomically).
-pub(crate) fn save(path: &Path, kind: &str, state: impl Serialize, params: &[Param], optimiser: &AdamW) -> Result<()> {
+/// Writes parameters, optimiser moments, `more` tensors and `state` under the name of the loop, `kind` (atomically).
+pub(crate) fn save(
+    path: &Path,
+    kind: &str,
+    state: impl Serialize,
+    params: &[Param],
+    optimiser: &AdamW,
+    more: Vec<(String, Tensor)>,
+) -> Result<()> {
     let header = Header { optimiser_steps: optimiser.steps(), state };
     let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
     let params = params.iter().map(|param| (param.name.clone(), param.var.as_detached_tensor()));
-    let tensors: Vec<(String, Tensor)> = params.chain(optimiser.state()).collect();
+    let tensors: Vec<(String, Tensor)> = params.chain(optimiser.state()).chain(more).collect();
     save_tensors(path, &tensors, HashMap::from([(kind.to_string(), json)]))
 }
 
@@ -93,7 +100,7 @@ pub(crate) fn save(path: &Path, kind: &str, state: impl Serialize, params: &[Par
 pub(crate) struct Saved<S> {
     pub state: S,
     optimiser_steps: usize,
-    tensors: HashMap<String, Tensor>,
+    pub tensors: HashMap<String, Tensor>,
     path: PathBuf,
 }
 
@@ -120,9 +127,8 @@ impl<S: DeserializeOwned> Saved<S> {
         }
     }
 
-    /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back. Nothing is changed by a
-    /// file that lacks a value, or holds one that is not finite.
-    pub fn restore(self, params: &[Param], optimiser: &mut AdamW) -> Result<S> {
+    /// Refuses a file that lacks a value of the parameters or the optimiser, or holds one that is not finite.
+    pub fn check(&self, params: &[Param], optimiser: &AdamW) -> Result<()> {
         let moments = optimiser.state();
         let wanted =
             params.iter().map(|param| (&param.name, param.var.as_tensor())).chain(moments.iter().map(|(name, moment)| (name, moment)));
@@ -138,6 +144,13 @@ impl<S: DeserializeOwned> Saved<S> {
                 _ => return Err(self.broken(format!("lacks {name} in shape {:?}, {:?}", like.dims(), like.dtype()))),
             }
         }
+        Ok(())
+    }
+
+    /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back. Nothing is changed by a
+    /// file that [`check`](Self::check) refuses.
+    pub fn restore(self, params: &[Param], optimiser: &mut AdamW) -> Result<S> {
+        self.check(params, optimiser)?;
         for Param { name, var, .. } in params {
             if let Some(saved) = self.tensors.get(name) {
                 var.set(saved)?;

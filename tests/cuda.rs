@@ -20,7 +20,7 @@ use lafter::nn::{Activation, AdamW, AdamWConfig, LayerNorm, Linear, Param, Param
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, Targets, Views};
 
 /// One test at a time: whether products may round to TF32 is a switch of the whole process, and times are printed.
 static ONE: Mutex<()> = Mutex::new(());
@@ -134,7 +134,9 @@ fn tuned(device: &Device, precision: Precision) -> (Vec<(String, Tensor)>, Vec<f
     let clip = demo(device);
     let mut tuner = tuner(&clip, 12, FinetuneConfig { prompts: 4, precision, ..FinetuneConfig::official() });
     let labels = Tensor::from_iter((0..50u32).map(|i| i % 12), device).unwrap();
-    let (loss, _) = tuner.loss(&views(&clip, 50, 1), &labels).unwrap();
+    let both = Views::new(views(&clip, 50, 1), views(&clip, 50, 1));
+    let targets = Targets { labels, ..tuner.targets(&both).unwrap() };
+    let (loss, _) = tuner.loss(&both, &targets).unwrap();
     let grads = loss.backward().unwrap();
     let mut named = vec![("loss".to_string(), loss.detach().reshape(1).unwrap())];
     for Param { name, var, .. } in &tuner.trainable().params {

@@ -12,7 +12,7 @@ use lafter::data::{Dataset, ImageSource};
 use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup, Schedule};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Run, VisualPrompts};
+use lafter::tune::{FinetuneConfig, Finetuner, Run, Views, VisualPrompts};
 
 /// Agreement asked for: the largest difference over the largest value of the tensor.
 const TOLERANCE: f32 = 1e-4;
@@ -204,9 +204,10 @@ fn tuning_steps_agree(folder: &str, expected: &str, base: FinetuneConfig) {
     for step in 1..=2 {
         let (weak, strong) = (expected.get(&format!("weak{step}")), expected.get(&format!("strong{step}")));
         let labels = expected.get(&format!("step{step}.labels")).to_dtype(DType::U32).unwrap();
-        let (ours, _) = tuner.pseudo_labels(weak).unwrap();
-        assert_eq!(ours.to_vec1::<u32>().unwrap(), labels.to_vec1::<u32>().unwrap());
-        let (loss, logits) = tuner.loss(strong, &labels).unwrap();
+        let views = Views::new(weak.clone(), strong.clone());
+        let targets = tuner.targets(&views).unwrap();
+        assert_eq!(targets.labels.to_vec1::<u32>().unwrap(), labels.to_vec1::<u32>().unwrap());
+        let (loss, logits) = tuner.loss(&views, &targets).unwrap();
         expected.check(&format!("step{step}.logits"), &logits);
         expected.check(&format!("step{step}.loss"), &loss);
         let grads = loss.backward().unwrap();

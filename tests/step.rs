@@ -1,4 +1,5 @@
-//! The step as parts: a run with the settings as they come gives, bit for bit, the method written out by hand.
+//! The step as parts: a run with the settings as they come gives, bit for bit, the method written out by hand; rules and terms
+//! stand where the settings put them, and what they remember is saved.
 
 use candle_core::Tensor;
 use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
@@ -7,7 +8,9 @@ use lafter::data::scenes::{Domain, Scenes};
 use lafter::data::{Dataset, epoch_batches};
 use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Run, TeacherHead, VisualPrompts};
+use lafter::tune::{
+    EpochRecord, FinetuneConfig, Finetuner, Refine, Run, Stateful, Targets, Teacher, TeacherHead, Tuned, Views, VisualPrompts,
+};
 
 fn pictures() -> Dataset {
     Dataset::new(Scenes::new(Domain::Target, 14, 3))
@@ -82,5 +85,199 @@ fn the_default_is_the_method_written_out_bit_for_bit() {
         for (param, expected) in run.tuner.trainable().params.iter().zip(&params) {
             assert!(bits(&param.var) == *expected, "{} is another", param.name);
         }
+    }
+}
+
+/// Four pictures a step, three steps an epoch; `settings` as a report or the command line writes them.
+fn config(settings: serde_json::Value) -> FinetuneConfig {
+    let base = FinetuneConfig { prompts: 2, epochs: 2, batch_size: 4, learning_rate: 1e-3, ..FinetuneConfig::official() };
+    let mut all = serde_json::to_value(base).unwrap();
+    all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+fn run(clip: &Clip, config: &FinetuneConfig) -> Run {
+    Run::new(Finetuner::new(clip, &classifier(clip), config.clone(), &mut Rng::new(7)).unwrap())
+}
+
+fn learned(run: &Run) -> Vec<Vec<u32>> {
+    run.tuner.trainable().params.iter().map(|param| bits(&param.var)).collect()
+}
+
+fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
+    history.iter().map(|epoch| EpochRecord { seconds: 0.0, ..epoch.clone() }).collect()
+}
+
+#[test]
+fn settings_of_earlier_versions_are_the_method() {
+    let mut older = serde_json::to_value(FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() }).unwrap();
+    for name in ["teacher", "temperature", "refine", "objective"] {
+        older.as_object_mut().unwrap().remove(name).unwrap();
+    }
+    assert_eq!(serde_json::from_value::<FinetuneConfig>(older).unwrap(), FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() });
+    let typo = serde_json::json!({"refine": [{"threshold": {"above": 0.5, "ovr": "kept"}}]});
+    let mut all = serde_json::to_value(FinetuneConfig::official()).unwrap();
+    all.as_object_mut().unwrap().extend(typo.as_object().unwrap().clone());
+    assert!(serde_json::from_value::<FinetuneConfig>(all).unwrap_err().to_string().contains("ovr"));
+}
+
+/// The loss of a batch, with only those pictures in it that are sure.
+#[test]
+fn a_threshold_leaves_pictures_out_of_the_loss() {
+    let clip = Clip::demo().unwrap();
+    let set = pictures();
+    let weak = clip.preprocess().batch(&(0..8).map(|i| set.image(i).unwrap()).collect::<Vec<_>>(), clip.device()).unwrap();
+    let views = Views::new(weak.clone(), weak.clone());
+    let (_, confidence) = run(&clip, &config(serde_json::json!({}))).tuner.pseudo_labels(&weak).unwrap();
+    let mut sorted = confidence.to_vec1::<f32>().unwrap();
+    sorted.sort_by(f32::total_cmp);
+    let above = f64::from((sorted[4] + sorted[5]) / 2.0); // three are surer
+    for over in ["batch", "kept"] {
+        let mut tuner = run(&clip, &config(serde_json::json!({"refine": [{"threshold": {"above": above, "over": over}}]}))).tuner;
+        let targets = tuner.targets(&views).unwrap();
+        let (loss, logits) = tuner.loss(&views, &targets).unwrap();
+        let kept: Vec<u32> = (0..8).filter(|i| f64::from(confidence.to_vec1::<f32>().unwrap()[*i as usize]) > above).collect();
+        assert_eq!(kept.len(), 3);
+        let kept = Tensor::new(kept, clip.device()).unwrap();
+        let labels = targets.labels.index_select(&kept, 0).unwrap();
+        let of_kept = smoothed_cross_entropy(&logits.index_select(&kept, 0).unwrap(), &labels, 0.1).unwrap().to_scalar::<f32>().unwrap();
+        let expected = if over == "batch" { of_kept * 3.0 / 8.0 } else { of_kept };
+        let loss = loss.to_scalar::<f32>().unwrap();
+        assert!((loss - expected).abs() < 1e-5, "{over}: {loss}, expected {expected}");
+        assert_eq!(tuner.step(&weak, &weak).unwrap().kept, Some(3.0 / 8.0));
+    }
+    // a temperature changes no pseudo-label, but how many are sure
+    let sharp = config(serde_json::json!({"temperature": 0.01, "refine": [{"threshold": {"above": above}}]}));
+    let mut sharp = run(&clip, &sharp).tuner;
+    let targets = sharp.targets(&views).unwrap();
+    assert_eq!(sharp.step(&weak, &weak).unwrap().kept, Some(1.0));
+    let plain = run(&clip, &config(serde_json::json!({}))).tuner.targets(&views).unwrap();
+    assert_eq!(targets.labels.to_vec1::<u32>().unwrap(), plain.labels.to_vec1::<u32>().unwrap());
+}
+
+#[test]
+fn an_epoch_in_which_nothing_counts_says_so() {
+    let clip = Clip::demo().unwrap();
+    let mut run = run(&clip, &config(serde_json::json!({"epochs": 1, "refine": [{"threshold": {"above": 0.999}}]})));
+    let mut notices = Vec::new();
+    let history = run.fit(&pictures(), |event| {
+        if let lafter::progress::Event::Notice(notice) = event {
+            notices.push(notice.clone());
+        }
+    });
+    let epoch = &history.unwrap()[0];
+    assert_eq!((epoch.kept, epoch.loss), (Some(0.0), 0.0));
+    assert!(notices.iter().any(|notice| notice.contains("no pseudo-label counted")), "{notices:?}");
+}
+
+/// Whatever a rule or term remembers: stopped after any step, even within an epoch, a run ends as one that was not.
+#[test]
+fn what_blocks_remember_is_saved_and_resumed_bit_for_bit() {
+    let clip = Clip::demo().unwrap();
+    let objective = serde_json::json!([[1.0, {"cross_entropy": {}}], [0.5, {"fairness": {"averaged": true}}]]);
+    let config = config(serde_json::json!({"temperature": 0.1, "refine": [{"threshold": {"above": 0.2}}], "objective": objective}));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut whole = run(&clip, &config);
+    let expected = whole.fit(&pictures(), |_| {}).unwrap();
+
+    let mut stopped = run(&clip, &config);
+    let views = |i: u64, step| {
+        let side = clip.config().vision.image_size;
+        let view = |i| Rng::new(i).normal_tensor((4, 3, side, side), 1.0, clip.device()).unwrap();
+        Views { step, ..Views::new(view(i), view(100 + i)) }
+    };
+    stopped.fit_epoch(&pictures(), |_| {}).unwrap();
+    stopped.checkpoint(&path).unwrap();
+    let saved = candle_core::safetensors::load(&path, clip.device()).unwrap();
+    let mut names: Vec<&String> = saved.keys().filter(|name| name.starts_with("blocks.")).collect();
+    names.sort();
+    assert_eq!(names, ["blocks.3.fairness.epoch", "blocks.3.fairness.mean"]); // after the teacher, a rule and a term
+    let mut resumed = run(&clip, &config);
+    resumed.resume(&path).unwrap();
+    assert_eq!(without_time(&resumed.fit(&pictures(), |_| {}).unwrap()), without_time(&expected));
+    assert!(learned(&resumed) == learned(&whole), "the resumed run learned something else");
+
+    // within an epoch the average goes on from where it was
+    let step = |run: &mut Run, i: u64| {
+        let views = views(i, i as usize);
+        let targets = run.tuner.targets(&views).unwrap();
+        let (loss, _) = run.tuner.loss(&views, &targets).unwrap();
+        run.tuner.apply(&loss).unwrap();
+        loss.to_scalar::<f32>().unwrap().to_bits()
+    };
+    let mut first = run(&clip, &config);
+    step(&mut first, 0);
+    first.checkpoint(&path).unwrap();
+    let mut second = run(&clip, &config);
+    second.resume(&path).unwrap();
+    assert_eq!(step(&mut first, 1), step(&mut second, 1));
+
+    // a damaged memory is refused, and nothing is changed by it
+    let (tensors, metadata) = lafter::clip::read_tensors(&path, clip.device()).unwrap();
+    let spoiled = |name: &str, tensor: Tensor| {
+        let tensors: Vec<(String, Tensor)> =
+            tensors.iter().map(|(n, t)| (n.clone(), if n == name { tensor.clone() } else { t.clone() })).collect();
+        lafter::clip::save_tensors(&path, &tensors, metadata.clone()).unwrap();
+    };
+    for wrong in [Tensor::new(&[f32::NAN; 12], clip.device()).unwrap(), Tensor::new(&[0f32; 2], clip.device()).unwrap()] {
+        spoiled("blocks.3.fairness.mean", wrong);
+        let mut fresh = run(&clip, &config);
+        let before = learned(&fresh);
+        let error = fresh.resume(&path).unwrap_err().to_string();
+        assert!(error.contains("fairness") && error.contains("start without --resume"), "{error}");
+        assert!(learned(&fresh) == before, "a refused file changed the parameters");
+    }
+}
+
+/// A rule and a teacher that the library does not know: a list entry, a box.
+#[test]
+fn a_script_s_own_rule_and_teacher_take_part() {
+    struct Every2nd;
+    impl Stateful for Every2nd {
+        fn kind(&self) -> &'static str {
+            "every_2nd"
+        }
+    }
+    impl Refine for Every2nd {
+        fn refine(&mut self, views: &Views, targets: Targets) -> candle_core::Result<Targets> {
+            let weights = Tensor::from_iter(views.indices.iter().map(|index| (index % 2) as f32), targets.labels.device())?;
+            targets.weighted(&weights)
+        }
+    }
+    struct Always(u32, usize);
+    impl Stateful for Always {
+        fn kind(&self) -> &'static str {
+            "always"
+        }
+    }
+    impl Teacher for Always {
+        fn targets(&self, views: &Views) -> candle_core::Result<Targets> {
+            let n = views.weak.dim(0)?;
+            let row = (0..n * self.1).map(|i| f32::from(u8::from((i % self.1) as u32 == self.0)));
+            Targets::new(views.weak.flatten_from(1)?, Tensor::from_iter(row, views.weak.device())?.reshape((n, self.1))?)
+        }
+        fn after_step(&mut self, student: &Tuned, _: usize) -> candle_core::Result<()> {
+            assert_eq!(student.head.classes(), self.1);
+            Ok(())
+        }
+    }
+    let clip = Clip::demo().unwrap();
+    let classes = pictures().classes().len();
+    let mut run = run(&clip, &config(serde_json::json!({"epochs": 1, "batch_size": 14})));
+    run.tuner.refine.push(Box::new(Every2nd));
+    run.tuner.teacher = Box::new(Always(3, classes));
+    let epoch = run.fit_epoch(&pictures(), |_| {}).unwrap();
+    assert_eq!((epoch.kept, epoch.confidence, epoch.images), (Some(50.0), 100.0, 14));
+
+    // the untuned tower answers as before the first step, the tuned one does not
+    let weak =
+        Rng::new(1).normal_tensor((4, 3, clip.config().vision.image_size, clip.config().vision.image_size), 1.0, clip.device()).unwrap();
+    for (teacher, same) in [("untuned", true), ("tower", false)] {
+        let mut tuner = self::run(&clip, &config(serde_json::json!({"teacher": teacher}))).tuner;
+        let answer = |tuner: &Finetuner| bits(&tuner.pseudo_labels(&weak).unwrap().1);
+        let before = answer(&tuner);
+        tuner.step(&weak, &weak).unwrap();
+        assert_eq!(answer(&tuner) == before, same, "{teacher}");
     }
 }

@@ -7,7 +7,7 @@ use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
 use lafter::nn::Param;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Run};
+use lafter::tune::{FinetuneConfig, Finetuner, Run, Views};
 
 /// Largest difference relative to the largest value.
 fn distance(a: &Tensor, b: &Tensor) -> f32 {
@@ -51,8 +51,9 @@ fn what_is_declared_trainable_moves_and_nothing_else() {
 
         let mut view = || rng.normal_tensor((6, 3, side, side), 1.0, &Device::Cpu).unwrap();
         let (weak, strong) = (view(), view());
-        let (labels, _) = tuner.pseudo_labels(&weak).unwrap();
-        let grads = tuner.loss(&strong, &labels).unwrap().0.backward().unwrap();
+        let views = Views::new(weak.clone(), strong.clone());
+        let targets = tuner.targets(&views).unwrap();
+        let grads = tuner.loss(&views, &targets).unwrap().0.backward().unwrap();
         let before: Vec<Tensor> = params.iter().map(|param| param.var.copy().unwrap()).collect();
         for Param { name, var, .. } in &params {
             let largest = grads.get(var).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();

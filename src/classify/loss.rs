@@ -25,3 +25,17 @@ pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) 
     let of_all = log_p.mean_all()?;
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
 }
+
+/// The same row by row, for losses that weigh the pictures: [`smoothed_cross_entropy`] is its mean, but for rounding.
+///
+/// # Shapes
+/// logits `[n, C]` f32, labels `[n]` u32 → `[n]`.
+///
+/// # Errors
+/// As [`smoothed_cross_entropy`].
+pub fn smoothed_cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
+    let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
+    let of_all = log_p.mean(D::Minus1)?; // [n]
+    (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
+}

@@ -9,7 +9,7 @@ mod trainer;
 mod zero_shot;
 
 pub use head::Head;
-pub use loss::smoothed_cross_entropy;
+pub use loss::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use noisy_texts::NoisyTexts;
 pub(crate) use text_classifier::{MOST_EPOCHS, optimiser_fault};
 pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};

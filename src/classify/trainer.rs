@@ -205,7 +205,7 @@ impl TextTrainer {
             sums: self.sums.clone(),
             history: self.history.clone(),
         };
-        checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimiser)
+        checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimiser, Vec::new())
     }
 
     fn fingerprint(&self) -> Result<&str> {

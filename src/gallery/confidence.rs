@@ -1,15 +1,14 @@
 //! How sure the teacher is of its pseudo-labels.
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
-use crate::classify::normalise;
 use crate::embed;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::lafter::LaFTer;
 use crate::plot::{self, Figure};
 use crate::progress::silent;
-use crate::tune::TeacherHead;
+use crate::tune::{Setup, Teacher, TowerTeacher, Views};
 
 /// More training images than this are not looked at again for the picture.
 const MOST: usize = 300;
@@ -22,18 +21,19 @@ const MOST: usize = 300;
 pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(Vec<f64>, Vec<f64>)> {
     let (classifier, clip) = (lafter.text_classifier()?, lafter.clip());
     let tuned = lafter.tuned().ok_or_else(|| Error::Usage("there is no tuned tower yet: call fit_images first".into()))?;
-    let head = match lafter.config.image.teacher_head {
-        TeacherHead::Frozen => &classifier.head,
-        TeacherHead::Shared => &tuned.head,
-    };
+    let config = &lafter.config.image;
+    let teacher = config.teacher.block(&Setup { clip, head: &classifier.head, student: tuned, config })?;
     let images = experiment.train.take(MOST);
     let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {
-        let logits = embed::images(&images, clip.preprocess(), clip.device(), embed::BATCH, "confidence", silent, f)?.rows;
-        let probabilities = candle_nn::ops::softmax(&logits.to_dtype(DType::F32)?, D::Minus1)?.max(D::Minus1)?;
-        Ok(probabilities.to_device(&Device::Cpu)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
+        let confidence = embed::images(&images, clip.preprocess(), clip.device(), embed::BATCH, "confidence", silent, f)?.rows;
+        Ok(confidence.to_dtype(DType::F32)?.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
     };
-    let before = of(&|pixels| classifier.logits(&clip.encode_image(pixels)?))?;
-    let after = of(&|pixels| Ok(head.forward(&normalise(&tuned.vision.forward(pixels)?)?)?))?;
+    let untouched = TowerTeacher { tower: clip.vision().clone(), head: classifier.head.clone(), temperature: config.temperature };
+    let confidence = |teacher: &dyn Teacher, pixels: &Tensor| -> Result<Tensor> {
+        Ok(teacher.targets(&Views::new(pixels.clone(), pixels.clone()))?.confidence.unsqueeze(1)?) // [b, 1]
+    };
+    let before = of(&|pixels| confidence(&untouched, pixels))?;
+    let after = of(&|pixels| confidence(&*teacher, pixels))?;
     Ok((before, after))
 }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::config::FinetuneConfig;
 use super::records::{EpochRecord, EpochSums};
 use super::run::Run;
+use super::state;
 use crate::checkpoint::{self, Saved, is_loss};
 use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
@@ -48,7 +49,8 @@ impl Run {
             history: self.history.clone(),
             skipped: self.skipped.as_ref().map(Skipped::record),
         };
-        checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimiser)
+        let blocks = state::save(&self.tuner.blocks());
+        checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimiser, blocks)
     }
 
     /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings.
@@ -75,6 +77,8 @@ impl Run {
         if let Some(what) = impossible(sums, history, self.tuner.config.batch_size) {
             return Err(saved.broken(what));
         }
+        saved.check(&self.tuner.trainable.params, &self.tuner.optimiser)?;
+        state::restore(&mut self.tuner.blocks_mut(), &saved.tensors).map_err(|what| saved.broken(what))?;
         let state = saved.restore(&self.tuner.trainable.params, &mut self.tuner.optimiser)?;
         self.sums = state.sums;
         self.history = state.history;
@@ -87,14 +91,21 @@ impl Run {
 fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize) -> Option<String> {
     let percent = |value: f64| (0.0..=100.001).contains(&value); // a mean of f32 values may lie a little above 1
     for (i, record) in history.iter().enumerate() {
-        let percents = [record.agreement, record.confidence, record.pseudo_label_accuracy.unwrap_or(0.0), record.test_top1.unwrap_or(0.0)];
+        let percents = [
+            record.agreement,
+            record.confidence,
+            record.kept.unwrap_or(0.0),
+            record.pseudo_label_accuracy.unwrap_or(0.0),
+            record.test_top1.unwrap_or(0.0),
+        ];
         if record.epoch != i + 1 || !is_loss(record.loss) || !percents.into_iter().all(percent) || !is_duration(record.seconds) {
             return Some(format!("entry {} of its history cannot be: {record:?}", i + 1));
         }
     }
-    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds } = *sums;
+    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept } = *sums;
     let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(batch_size);
-    let means = is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
+    let kept = kept.is_none_or(|kept| (0.0..=images as f64 + 0.5).contains(&kept)); // a sum of shares in f32
+    let means = kept && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
     (!counts || !means).then(|| format!("its sums cannot be: {sums:?}"))
 }
 

@@ -2,7 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::objective::{CrossEntropy, TermKind};
+use super::refine::RefineKind;
+use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
+use super::teacher::TeacherKind;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimiser_fault};
 use crate::error::{Error, Result};
@@ -44,8 +48,24 @@ pub struct FinetuneConfig {
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
+    /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: the one that is tuned, or that of the CLIP as it came (untuned);
+    /// default the tower that is tuned.
+    #[serde(default)]
+    pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3; default the frozen one.
     pub teacher_head: TeacherHead,
+    /// T, by which the teacher's logits are divided before their softmax, above 0: a smaller one makes the same pseudo-labels
+    /// surer. Default 1.
+    #[serde(default = "one")]
+    pub temperature: f64,
+    /// The rules that pseudo-labels pass before the loss, in their order, as a JSON list of objects such as
+    /// {"threshold": {"above": 0.7}}; default none.
+    #[serde(default)]
+    pub refine: Vec<RefineKind>,
+    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy or fairness, each with its own settings in braces;
+    /// default cross entropy alone.
+    #[serde(default = "cross_entropy")]
+    pub objective: Vec<(f64, TermKind)>,
     /// Whether the student's features are unit-normalised before the head; default false.
     pub normalise_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
@@ -75,7 +95,11 @@ impl FinetuneConfig {
             prompts: 50,
             deep_prompts: false,
             tune_norms: true,
+            teacher: TeacherKind::Tower,
             teacher_head: TeacherHead::Frozen,
+            temperature: one(),
+            refine: Vec::new(),
+            objective: cross_entropy(),
             normalise_student: false,
             augment: true,
             strong: StrongConfig::simsiam(),
@@ -95,6 +119,13 @@ impl FinetuneConfig {
     /// [`augment`](Self::augment) is off.
     pub fn strong_view(&self, weak: &Preprocess) -> StrongAugment {
         if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalised_like(weak) }
+    }
+
+    /// What learns: visual prompts, if tuned the norms, and the head.
+    pub fn sets(&self) -> Vec<Box<dyn ParameterSet>> {
+        let norms: Option<Box<dyn ParameterSet>> = if self.tune_norms { Some(Box::new(Norms)) } else { None };
+        let prompts: Box<dyn ParameterSet> = Box::new(Prompts);
+        [Some(prompts), norms, Some(Box::new(HeadWeights))].into_iter().flatten().collect()
     }
 
     /// Refuses values that cannot work.
@@ -117,11 +148,35 @@ impl FinetuneConfig {
         }
         // the fields of the strong view count also if it is left out: they are in the report
         self.strong.view(&Preprocess::clip(224)).validate()?;
+        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
+            return wrong(format!("temperature must be above 0 and finite, got {}", self.temperature));
+        }
+        let blocks = self.refine.iter().map(RefineKind::check).chain(self.objective.iter().map(|(_, term)| term.check()));
+        if let Some(fault) = blocks.filter_map(std::result::Result::err).next() {
+            return wrong(fault);
+        }
+        if let Some((weight, term)) = self.objective.iter().find(|(weight, _)| !(*weight > 0.0 && weight.is_finite())) {
+            return wrong(format!("the objective weighs {term:?} by {weight}: give it a weight above 0, or leave it out"));
+        }
+        if self.objective.is_empty() {
+            return wrong("the objective has no term: give it at least cross_entropy".into());
+        }
+        if !self.refine.is_empty() && !self.objective.iter().any(|(_, term)| term.reads_targets()) {
+            return wrong("refine changes pseudo-labels that no term of the objective reads: give it cross_entropy".into());
+        }
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
         }
         Ok(())
     }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn cross_entropy() -> Vec<(f64, TermKind)> {
+    vec![(1.0, TermKind::CrossEntropy(CrossEntropy {}))]
 }
 
 impl Default for FinetuneConfig {
@@ -133,11 +188,16 @@ impl Default for FinetuneConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::tune::{Fairness, Over, Threshold};
 
     #[test]
     fn every_number_has_its_range() {
         let (official, strong) = (FinetuneConfig::official, StrongConfig::simsiam);
+        let threshold = |above| RefineKind::Threshold(Threshold { above, over: Over::Batch });
+        let fair = TermKind::Fairness(Fairness { averaged: false });
         official().validate().unwrap();
+        let objective = [official().objective, vec![(0.2, fair.clone())]].concat();
+        FinetuneConfig { refine: vec![threshold(0.0), threshold(0.5)], objective, temperature: 0.25, ..official() }.validate().unwrap();
         let cosine = |floor| Schedule::Cosine { warmup: 3, floor };
         FinetuneConfig { schedule: cosine(0.1), weight_decay: 0.0, epochs: 0, prompts: 0, ..official() }.validate().unwrap();
         for (bad, word) in [
@@ -158,6 +218,13 @@ mod tests {
             (FinetuneConfig { strong: StrongConfig { hue: 0.6, ..strong() }, ..official() }, "hue"),
             (FinetuneConfig { strong: StrongConfig { blur_sigma: (0.0, 2.0), ..strong() }, ..official() }, "blur_sigma"),
             (FinetuneConfig { max_unreadable: f64::NAN, ..official() }, "unreadable"),
+            (FinetuneConfig { temperature: 0.0, ..official() }, "temperature"),
+            (FinetuneConfig { temperature: f64::NAN, ..official() }, "temperature"),
+            (FinetuneConfig { refine: vec![threshold(1.0)], ..official() }, "above"),
+            (FinetuneConfig { refine: vec![threshold(0.5), threshold(f64::NAN)], ..official() }, "above"),
+            (FinetuneConfig { objective: Vec::new(), ..official() }, "objective"),
+            (FinetuneConfig { objective: vec![(-1.0, fair.clone())], ..official() }, "Fairness"),
+            (FinetuneConfig { objective: vec![(1.0, fair.clone())], refine: vec![threshold(0.5)], ..official() }, "cross_entropy"),
         ] {
             let error = bad.validate().unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(word) && !error.to_string().contains('\n'), "{word}: {error}");

@@ -1,16 +1,20 @@
 //! The tuning step: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4). Files, events and epochs: [`Run`](super::Run).
 
-use candle_core::{D, Tensor};
+use candle_core::Tensor;
 
-use super::config::{FinetuneConfig, TeacherHead};
+use super::config::FinetuneConfig;
+use super::objective::Objective;
 use super::prompts::VisualPrompts;
 use super::records::{OnDevice, StepRecord};
-use super::sets::{ParameterSet, standard};
+use super::refine::Refine;
+use super::sets::ParameterSet;
+use super::targets::{Setup, Stateful, Targets, Views};
+use super::teacher::Teacher;
 use super::trainable::Trainable;
 use super::tuned::Tuned;
 use crate::checkpoint::fingerprint;
-use crate::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
-use crate::clip::{Clip, VisionTower};
+use crate::classify::TextClassifier;
+use crate::clip::Clip;
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
 use crate::rng::Rng;
@@ -20,7 +24,7 @@ use crate::rng::Rng;
 ///
 /// ```
 /// use lafter::{classify::Head, classify::TextClassifier, clip::Clip, rng::Rng};
-/// use lafter::tune::{FinetuneConfig, Finetuner};
+/// use lafter::tune::{FinetuneConfig, Finetuner, Views};
 /// use candle_core::{DType, Device, Tensor};
 /// let clip = Clip::demo()?;
 /// let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), &Device::Cpu)?;
@@ -31,6 +35,12 @@ use crate::rng::Rng;
 /// let view = Rng::new(2).normal_tensor((2, 3, side, side), 1.0, &Device::Cpu)?;
 /// let first = tuner.step(&view, &view)?;
 /// assert!(tuner.step(&view, &view)?.loss < first.loss);
+///
+/// // the step in your own hands: change what you like between the lines
+/// let views = Views::new(view.clone(), view);
+/// let targets = tuner.targets(&views)?; // eq. 3: the teacher's answer, refined
+/// let (loss, _logits) = tuner.loss(&views, &targets)?; // eq. 4
+/// tuner.apply(&loss)?;
 /// # Ok::<(), lafter::Error>(())
 /// ```
 pub struct Finetuner {
@@ -39,9 +49,12 @@ pub struct Finetuner {
     /// A hash of the text classifier that the run started from.
     pub(super) classifier: String,
     student: Tuned,
-    /// The student's tower without prompts and without a graph; it shares the tuned norms.
-    teacher: VisionTower,
-    teacher_head: Head,
+    /// Who gives the pseudo-labels (eq. 3).
+    pub teacher: Box<dyn Teacher>,
+    /// What happens to them before the loss, in this order; nothing in LaFTer.
+    pub refine: Vec<Box<dyn Refine>>,
+    /// What the student learns from (eq. 4).
+    pub objective: Objective,
     pub(super) trainable: Trainable,
     pub(super) optimiser: AdamW,
     /// The stream that orders and augments; forked by epoch and image, so it never moves.
@@ -54,10 +67,7 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where the classifier expects features of another width.
     pub fn new(clip: &Clip, classifier: &TextClassifier, config: FinetuneConfig, rng: &mut Rng) -> Result<Self> {
-        let mut sets = standard();
-        if !config.tune_norms {
-            sets.remove(1);
-        }
+        let sets = config.sets();
         Self::with_sets(clip, classifier, config, sets, rng)
     }
 
@@ -102,16 +112,17 @@ impl Finetuner {
         }
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
-        let teacher_head = match config.teacher_head {
-            TeacherHead::Frozen => classifier.head.copy()?,
-            TeacherHead::Shared => student.head.frozen(),
-        };
+        let setup = Setup { clip, head: &classifier.head, student: &student, config: &config };
+        let teacher = config.teacher.block(&setup)?;
+        let refine = config.refine.iter().map(|kind| kind.block(&setup)).collect::<candle_core::Result<_>>()?;
+        let objective = Objective::new(&config.objective, &setup)?;
         Ok(Self {
             clip: clip.clone(),
             classifier: fingerprint(classifier.head.tensors().iter().map(|(_, tensor)| tensor))?,
-            teacher: student.vision.frozen(),
             student,
-            teacher_head,
+            teacher,
+            refine,
+            objective,
             trainable: Trainable { params, total },
             optimiser,
             rng: rng.fork(0x7475_6e65),
@@ -129,7 +140,7 @@ impl Finetuner {
         self.student.frozen()
     }
 
-    /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient. (eq. 3)
+    /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient; before any refinement. (eq. 3)
     ///
     /// # Shapes
     /// weak views `[batch, 3, side, side]` → class indices `[batch]` u32, and the softmax confidences `[batch]`.
@@ -137,21 +148,48 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] where the pixels do not fit the tower.
     pub fn pseudo_labels(&self, weak: &Tensor) -> Result<(Tensor, Tensor)> {
-        let features = normalise(&self.teacher.forward(weak)?)?;
-        let probabilities = candle_nn::ops::softmax(&self.teacher_head.forward(&features)?, D::Minus1)?;
-        Ok((probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?))
+        let targets = self.teacher.targets(&Views::new(weak.clone(), weak.clone()))?;
+        Ok((targets.labels, targets.confidence))
     }
 
-    /// min_{θ,η} L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ): the loss of one batch, with its graph. (eq. 4)
+    /// The teacher's answer, and what the refinements make of it. (eq. 3)
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where the pixels do not fit the tower, or the views lack what a block needs.
+    pub fn targets(&mut self, views: &Views) -> Result<Targets> {
+        let answer = self.teacher.targets(views)?;
+        Ok(self.refine.iter_mut().try_fold(answer, |targets, rule| rule.refine(views, targets))?)
+    }
+
+    /// min_{θ,η} L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ) and the other terms of the objective: the loss of one batch, with its
+    /// graph. (eq. 4)
     ///
     /// # Shapes
-    /// strong views `[batch, 3, side, side]`, pseudo-labels `[batch]` → scalar, and the logits `[batch, C]`.
+    /// strong views `[batch, 3, side, side]` → scalar, and the logits `[batch, C]`.
     ///
     /// # Errors
     /// [`Error::Candle`] where the pixels do not fit the tower, or there is not one pseudo-label per view.
-    pub fn loss(&self, strong: &Tensor, pseudo_labels: &Tensor) -> Result<(Tensor, Tensor)> {
-        let logits = self.student.logits(strong)?;
-        Ok((smoothed_cross_entropy(&logits, pseudo_labels, self.config.smoothing)?, logits))
+    pub fn loss(&mut self, views: &Views, targets: &Targets) -> Result<(Tensor, Tensor)> {
+        let logits = self.student.logits(&views.strong)?;
+        Ok((self.objective.loss(views, &self.student, &logits, targets)?, logits))
+    }
+
+    /// One update of all that learns, at the base learning rate; the teacher follows.
+    ///
+    /// # Errors
+    /// [`Error::Candle`] where a parameter has no part in the loss.
+    pub fn apply(&mut self, loss: &Tensor) -> Result<()> {
+        self.apply_at(loss, 1.0)
+    }
+
+    /// [`apply`](Self::apply) with a factor on the learning rate.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply).
+    pub fn apply_at(&mut self, loss: &Tensor, factor: f64) -> Result<()> {
+        let step = self.optimiser.steps();
+        self.optimiser.step(&loss.backward()?, factor)?;
+        Ok(self.teacher.after_step(&self.student, step)?)
     }
 
     /// One step on a batch of weak and strong views of the same images at the base learning rate.
@@ -159,15 +197,29 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] where the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
-        self.step_at(weak, strong, 1.0)?.read()
+        let views = Views { step: self.optimiser.steps(), ..Views::new(weak.clone(), strong.clone()) };
+        self.step_at(&views, 1.0)?.read()
     }
 
-    pub(super) fn step_at(&mut self, weak: &Tensor, strong: &Tensor, rate: f64) -> Result<OnDevice> {
-        let (pseudo_labels, confidence) = self.pseudo_labels(weak)?;
-        let (loss, logits) = self.loss(strong, &pseudo_labels)?;
-        self.optimiser.step(&loss.backward()?, rate)?;
-        let (loss, predictions) = (loss.detach(), logits.detach().argmax(D::Minus1)?);
-        Ok(OnDevice { loss, pseudo_labels, predictions, confidence: confidence.mean_all()? })
+    /// The method.
+    pub(super) fn step_at(&mut self, views: &Views, factor: f64) -> Result<OnDevice> {
+        let targets = self.targets(views)?;
+        let (loss, logits) = self.loss(views, &targets)?;
+        self.apply_at(&loss, factor)?;
+        OnDevice::of(&targets, &loss, &logits)
+    }
+
+    /// Its blocks, in the order in which their memory is saved.
+    pub(super) fn blocks(&self) -> Vec<&dyn Stateful> {
+        let rules = self.refine.iter().map(|rule| &**rule as &dyn Stateful);
+        let terms = self.objective.terms.iter().map(|(_, term)| &**term as &dyn Stateful);
+        std::iter::once(&*self.teacher as &dyn Stateful).chain(rules).chain(terms).collect()
+    }
+
+    pub(super) fn blocks_mut(&mut self) -> Vec<&mut dyn Stateful> {
+        let rules = self.refine.iter_mut().map(|rule| &mut **rule as &mut dyn Stateful);
+        let terms = self.objective.terms.iter_mut().map(|(_, term)| &mut **term as &mut dyn Stateful);
+        std::iter::once(&mut *self.teacher as &mut dyn Stateful).chain(rules).chain(terms).collect()
     }
 }
 

@@ -1,8 +1,9 @@
 //! What a step and an epoch did.
 
-use candle_core::Tensor;
+use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
+use super::targets::Targets;
 use crate::error::Result;
 
 /// What one step did.
@@ -16,6 +17,8 @@ pub struct StepRecord {
     pub predictions: Vec<u32>,
     /// Mean softmax confidence of the pseudo-labels, 0 to 1.
     pub confidence: f32,
+    /// Share of the pictures with a weight above 0, 0 to 1; `None` if no rule gave weights.
+    pub kept: Option<f32>,
 }
 
 /// What one step did, not yet copied from the device: a copy would make the host wait for the device.
@@ -24,15 +27,28 @@ pub(super) struct OnDevice {
     pub pseudo_labels: Tensor,
     pub predictions: Tensor,
     pub confidence: Tensor,
+    pub kept: Option<Tensor>,
 }
 
 impl OnDevice {
+    pub fn of(targets: &Targets, loss: &Tensor, logits: &Tensor) -> Result<Self> {
+        let kept = |weights: &Tensor| weights.gt(0.0)?.to_dtype(DType::F32)?.mean_all();
+        Ok(Self {
+            loss: loss.detach(),
+            pseudo_labels: targets.labels.clone(),
+            predictions: logits.detach().argmax(D::Minus1)?,
+            confidence: targets.confidence.mean_all()?,
+            kept: targets.weights.as_ref().map(kept).transpose()?,
+        })
+    }
+
     pub fn read(&self) -> Result<StepRecord> {
         Ok(StepRecord {
             loss: self.loss.to_scalar()?,
             pseudo_labels: self.pseudo_labels.to_vec1()?,
             predictions: self.predictions.to_vec1()?,
             confidence: self.confidence.to_scalar()?,
+            kept: self.kept.as_ref().map(Tensor::to_scalar).transpose()?,
         })
     }
 }
@@ -48,6 +64,9 @@ pub struct EpochRecord {
     pub agreement: f64,
     /// Mean softmax confidence of the pseudo-labels, percent.
     pub confidence: f64,
+    /// Percent of images whose pseudo-label counted, its weight above 0; `None` if no rule gave weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
     /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
     pub pseudo_label_accuracy: Option<f64>,
     /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
@@ -71,6 +90,9 @@ pub(super) struct EpochSums {
     pub labeled: usize,
     pub images: usize,
     pub seconds: f64,
+    /// Images whose pseudo-label counted, where rules gave weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<f64>,
 }
 
 impl EpochSums {
@@ -82,6 +104,7 @@ impl EpochSums {
             loss: self.loss / images,
             agreement: 100.0 * self.agreed as f64 / images,
             confidence: 100.0 * self.confidence / images,
+            kept: self.kept.map(|kept| 100.0 * kept / images),
             pseudo_label_accuracy: (self.labeled > 0).then(|| 100.0 * self.right as f64 / self.labeled as f64),
             test_top1: None,
             images: self.images,

@@ -6,6 +6,7 @@ use candle_core::Tensor;
 
 use super::finetuner::Finetuner;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
+use super::targets::Views;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::checkpoint::Autosave;
 use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
@@ -118,7 +119,9 @@ impl Run {
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
-            pending.push((batch.indices, self.tuner.step_at(&pixels(weak)?, &pixels(strong)?, rate)?));
+            let indices = batch.indices.iter().map(|index| *index as u32).collect();
+            let views = Views { indices, step: self.tuner.optimiser.steps(), epoch, ..Views::new(pixels(weak)?, pixels(strong)?) };
+            pending.push((batch.indices, self.tuner.step_at(&views, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
                 let loss = Some(self.read_steps(&mut pending, unlabeled)?);
@@ -135,6 +138,12 @@ impl Run {
             events(&Event::Notice(notice));
         }
         let record = std::mem::take(&mut self.sums).record(epoch + 1);
+        if record.kept == Some(0.0) {
+            events(&Event::Notice(format!(
+                "epoch {}: no pseudo-label counted, their mean confidence is {:.1} %: lower the threshold, or set a temperature below 1",
+                record.epoch, record.confidence
+            )));
+        }
         events(&Event::Finished { stage, seconds: record.seconds });
         self.history.push(record.clone());
         Ok(record)
@@ -156,7 +165,7 @@ impl Run {
     fn read_steps(&mut self, pending: &mut Vec<(Vec<usize>, OnDevice)>, unlabeled: &Dataset) -> Result<f32> {
         let (mut last, epoch, sums) = (f32::NAN, self.history.len() + 1, &mut self.sums);
         for (indices, step) in pending.drain(..) {
-            let StepRecord { loss, pseudo_labels, predictions, confidence } = step.read()?;
+            let StepRecord { loss, pseudo_labels, predictions, confidence, kept } = step.read()?;
             if !loss.is_finite() {
                 let rate = self.tuner.config.learning_rate;
                 return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
@@ -165,6 +174,9 @@ impl Run {
             sums.images += n;
             sums.loss += f64::from(loss) * n as f64;
             sums.confidence += f64::from(confidence) * n as f64;
+            if let Some(kept) = kept {
+                *sums.kept.get_or_insert(0.0) += f64::from(kept) * n as f64;
+            }
             sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
             for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
                 if let Some(label) = unlabeled.label(*index) {

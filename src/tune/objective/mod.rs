@@ -1,0 +1,76 @@
+//! What the student learns from (eq. 4 and its companions): a weighted sum of terms, one file a term.
+//!
+//! A term of your own is one file with its settings, `impl Term` and `impl Stateful`, and a line in [`TermKind`]; the rules next
+//! door ([`RefineKind`](super::RefineKind)) are made the same way, and [their module](super::refine) says it step by step. A term
+//! that reads pseudo-labels is also named in `reads_targets`.
+
+mod cross_entropy;
+mod fairness;
+
+use candle_core::{Result, Tensor};
+
+pub use cross_entropy::CrossEntropy;
+pub use fairness::Fairness;
+
+use super::role::role;
+use super::targets::{Setup, Stateful, Targets, Views};
+use super::tuned::Tuned;
+
+/// One term of the loss.
+pub trait Term: Stateful {
+    /// The student's logits `[b, C]` on the strong views, with their graph → scalar. Nothing is read back to the host here.
+    ///
+    /// # Errors
+    /// Where logits and targets do not fit (Candle's).
+    fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor>;
+}
+
+role! {
+    /// A term in the settings, as JSON: `{"fairness": {}}`.
+    pub enum TermKind: Term {
+        /// Smoothed cross entropy with the pseudo-labels.
+        CrossEntropy(CrossEntropy),
+        /// All classes should be answered about equally often.
+        Fairness(Fairness),
+    }
+}
+
+impl TermKind {
+    /// Whether it reads pseudo-labels and weights, so that a refinement of them changes something.
+    pub(super) fn reads_targets(&self) -> bool {
+        matches!(self, Self::CrossEntropy(_))
+    }
+}
+
+/// Σ weight · term.
+pub struct Objective {
+    /// Weight and term, in the order of the settings.
+    pub terms: Vec<(f64, Box<dyn Term>)>,
+}
+
+impl Objective {
+    /// The terms of the settings, before the first step.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
+    pub fn new(terms: &[(f64, TermKind)], setup: &Setup) -> Result<Self> {
+        Ok(Self { terms: terms.iter().map(|(weight, kind)| Ok((*weight, kind.block(setup)?))).collect::<Result<_>>()? })
+    }
+
+    /// The sum, with its graph.
+    ///
+    /// # Errors
+    /// Where there is no term, or one fails.
+    pub fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+        let mut sum: Option<Tensor> = None;
+        for (weight, term) in &mut self.terms {
+            let loss = term.loss(views, student, logits, targets)?;
+            let loss = if *weight == 1.0 { loss } else { (loss * *weight)? };
+            sum = Some(match sum {
+                None => loss,
+                Some(sum) => (sum + loss)?,
+            });
+        }
+        sum.ok_or_else(|| candle_core::Error::msg("the objective has no term: give it at least cross_entropy"))
+    }
+}

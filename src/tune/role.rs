@@ -1,0 +1,36 @@
+//! The enum by which the settings name the blocks of a role: one line a block.
+
+/// Writes the enum of a role. Each variant holds the settings of a block, a struct with two methods of its own:
+/// `block(&self, &Setup) -> Result<Box<dyn Role>>` makes the block, `check(&self) -> Result<(), String>` says what cannot work.
+/// In JSON a variant is `{"its_name": {its settings}}`.
+macro_rules! role {
+    ($(#[$doc:meta])* pub enum $name:ident: $role:ident { $($(#[$of:meta])* $variant:ident($settings:ty),)+ }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name {
+            $($(#[$of])* $variant($settings),)+
+        }
+
+        impl $name {
+            /// The block, before its first step.
+            ///
+            /// # Errors
+            /// Where the device has no memory left (Candle's).
+            pub fn block(&self, setup: &$crate::tune::Setup) -> candle_core::Result<Box<dyn $role>> {
+                match self {
+                    $(Self::$variant(settings) => settings.block(setup),)+
+                }
+            }
+
+            /// What cannot work, in one line.
+            pub(in $crate::tune) fn check(&self) -> std::result::Result<(), String> {
+                match self {
+                    $(Self::$variant(settings) => settings.check(),)+
+                }
+            }
+        }
+    };
+}
+
+pub(super) use role;

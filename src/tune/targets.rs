@@ -1,0 +1,112 @@
+//! What a step passes from hand to hand: both views of a batch, and what is known about its pictures before the loss.
+
+use std::collections::HashMap;
+
+use candle_core::{D, Result, Tensor};
+
+use super::config::FinetuneConfig;
+use super::tuned::Tuned;
+use crate::classify::Head;
+use crate::clip::Clip;
+
+/// Both views of one batch, and where it stands in the run.
+#[derive(Clone, Debug)]
+pub struct Views {
+    /// α_w(x), pixels `[b, 3, side, side]`: what the teacher sees.
+    pub weak: Tensor,
+    /// α_h(x) of the same pictures, in the same shape: what the student sees.
+    pub strong: Tensor,
+    /// Which pictures of the data set they are, for blocks that remember pictures; empty without a data set.
+    pub indices: Vec<u32>,
+    /// Steps taken before this one, in all epochs together.
+    pub step: usize,
+    /// Epochs finished before this one.
+    pub epoch: usize,
+}
+
+impl Views {
+    /// The first step's, without a data set.
+    pub fn new(weak: Tensor, strong: Tensor) -> Self {
+        Self { weak, strong, indices: Vec::new(), step: 0, epoch: 0 }
+    }
+}
+
+/// What is known about a batch: the teacher's answer, and what the refinements made of it. It carries no graph.
+#[derive(Clone, Debug)]
+pub struct Targets {
+    /// Unit features of the weak views `[b, d]`.
+    pub features: Tensor,
+    /// p, the probabilities of the classes `[b, C]`.
+    pub probabilities: Tensor,
+    /// ĉ = argmax p, the pseudo-labels `[b]`, u32.
+    pub labels: Tensor,
+    /// max p, how sure they are `[b]`, 0 to 1.
+    pub confidence: Tensor,
+    /// How much each picture counts in the loss `[b]`, 0 for one that is left out; `None` if all count alike.
+    pub weights: Option<Tensor>,
+}
+
+impl Targets {
+    /// Pseudo-labels and confidence of probabilities `[b, C]`; all pictures count alike.
+    ///
+    /// # Errors
+    /// Where the probabilities are no matrix (Candle's).
+    pub fn new(features: Tensor, probabilities: Tensor) -> Result<Self> {
+        let (features, probabilities) = (features.detach(), probabilities.detach());
+        let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
+        Ok(Self { features, probabilities, labels, confidence, weights: None })
+    }
+
+    /// Other probabilities for the same pictures, with the pseudo-labels and the confidence that follow from them.
+    ///
+    /// # Errors
+    /// Where the probabilities are no matrix (Candle's).
+    pub fn with_probabilities(self, probabilities: Tensor) -> Result<Self> {
+        Ok(Self { weights: self.weights, ..Self::new(self.features, probabilities)? })
+    }
+
+    /// Multiplies the weights of the pictures by these `[b]`.
+    ///
+    /// # Errors
+    /// Where there is not one weight per picture (Candle's).
+    pub fn weighted(self, by: &Tensor) -> Result<Self> {
+        let weights = match &self.weights {
+            Some(weights) => (weights * by)?,
+            None => by.clone(),
+        };
+        Ok(Self { weights: Some(weights), ..self })
+    }
+}
+
+/// What the blocks of a step may be made from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The CLIP as it came.
+    pub clip: &'a Clip,
+    /// The text classifier's head.
+    pub head: &'a Head,
+    /// What learns, with its graph; blocks that keep a part of it share its storage.
+    pub student: &'a Tuned,
+    /// The settings.
+    pub config: &'a FinetuneConfig,
+}
+
+/// What a block remembers from step to step. It is saved with the run, so that one that was stopped ends as one that was not.
+pub trait Stateful: Send + Sync {
+    /// Its name in the settings and in checkpoints.
+    fn kind(&self) -> &'static str;
+
+    /// Its memory, by name; by default none.
+    fn state(&self) -> Vec<(&'static str, Tensor)> {
+        Vec::new()
+    }
+
+    /// Puts back what [`state`](Self::state) gave; an empty map is a block before its first step.
+    ///
+    /// # Errors
+    /// Where a tensor is missing or has a shape that it cannot have.
+    fn restore(&mut self, saved: &HashMap<String, Tensor>) -> Result<()> {
+        let _ = saved;
+        Ok(())
+    }
+}

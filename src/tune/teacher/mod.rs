@@ -1,0 +1,60 @@
+//! Who answers for a batch (eq. 3): one file a teacher. It sees the weak views, and its answer has no graph.
+
+mod tower;
+
+use candle_core::Result;
+use serde::{Deserialize, Serialize};
+
+pub use tower::TowerTeacher;
+
+use super::config::TeacherHead;
+use super::targets::{Setup, Stateful, Targets, Views};
+use super::tuned::Tuned;
+
+/// Gives the pseudo-labels of a batch.
+pub trait Teacher: Stateful {
+    /// The answer to the weak views, with no graph.
+    ///
+    /// # Errors
+    /// Where the pixels do not fit (Candle's).
+    fn targets(&self, views: &Views) -> Result<Targets>;
+
+    /// Follows the student after its step, `step` counted from 0 over all epochs; by default it does nothing, since a teacher
+    /// that shares the student's storage has followed already.
+    ///
+    /// # Errors
+    /// Candle's.
+    fn after_step(&mut self, student: &Tuned, step: usize) -> Result<()> {
+        let _ = (student, step);
+        Ok(())
+    }
+}
+
+/// A teacher in the settings. Its head is [`teacher_head`](super::FinetuneConfig::teacher_head).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TeacherKind {
+    /// The student's tower without prompts: it gets better as the student's norms do (LaFTer).
+    #[default]
+    Tower,
+    /// The tower as the CLIP came: what tuned norms do to the pseudo-labels is seen by comparing with it.
+    Untuned,
+}
+
+impl TeacherKind {
+    /// The teacher, before the first step.
+    ///
+    /// # Errors
+    /// Where the device has no memory left (Candle's).
+    pub fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
+        let tower = match self {
+            Self::Tower => setup.student.vision.frozen(),
+            Self::Untuned => setup.clip.vision().frozen(),
+        };
+        let head = match setup.config.teacher_head {
+            TeacherHead::Frozen => setup.head.copy()?,
+            TeacherHead::Shared => setup.student.head.frozen(),
+        };
+        Ok(Box::new(TowerTeacher { tower, head, temperature: setup.config.temperature }))
+    }
+}

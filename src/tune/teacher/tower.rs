@@ -1,0 +1,34 @@
+//! A vision tower and a head that answer for the weak views: LaFTer's teacher.
+
+use candle_core::{D, Result};
+
+use super::Teacher;
+use crate::classify::{Head, normalise};
+use crate::clip::VisionTower;
+use crate::tune::{Stateful, Targets, Views};
+
+/// p = softmax( f(v(α_w(x))) / T ), ĉ(x) = argmax p: no prompts, unit features, no gradient. (eq. 3)
+#[derive(Clone, Debug)]
+pub struct TowerTeacher {
+    /// v, [frozen](VisionTower::frozen); one that shares its norms with the student sees them learn.
+    pub tower: VisionTower,
+    /// f, frozen too.
+    pub head: Head,
+    /// T; 1 in LaFTer. It changes no pseudo-label, but each confidence.
+    pub temperature: f64,
+}
+
+impl Teacher for TowerTeacher {
+    fn targets(&self, views: &Views) -> Result<Targets> {
+        let features = normalise(&self.tower.forward(&views.weak)?)?; // [b, d]
+        let logits = self.head.forward(&features)?; // [b, C]
+        let logits = if self.temperature == 1.0 { logits } else { (logits / self.temperature)? };
+        Targets::new(features, candle_nn::ops::softmax(&logits, D::Minus1)?)
+    }
+}
+
+impl Stateful for TowerTeacher {
+    fn kind(&self) -> &'static str {
+        "tower"
+    }
+}
