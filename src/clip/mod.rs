@@ -21,6 +21,7 @@ pub use loader::ClipLoader;
 pub use model::Clip;
 pub use summary::ClipSummary;
 pub use text::TextTower;
+pub(crate) use tokenizer::byte_letters;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use vision::VisionTower;
 pub use weights::{Weights, read_tensors, save_tensors};

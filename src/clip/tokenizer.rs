@@ -3,6 +3,8 @@
 mod growth;
 mod vocabulary;
 
+pub(crate) use vocabulary::byte_letters;
+
 use std::path::Path;
 use std::sync::Arc;
 

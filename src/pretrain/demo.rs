@@ -10,10 +10,10 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::END;
 use super::tokenizer::{encode, train_tokenizer};
-use super::trainer::{Pretrainer, transformers_config};
-use super::{END, START};
-use crate::augment::{CLIP_MEAN, CLIP_STD};
+use super::trainer::Pretrainer;
+use crate::augment::{CLIP_MEAN, CLIP_STD, Preprocess};
 use crate::classify::ZeroShotClassifier;
 use crate::clip::{ClipConfig, EndOfText, TextConfig, VisionConfig, save_tensors};
 use crate::data::ImageSource;
@@ -153,14 +153,13 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
 
     let json = train_tokenizer(texts(&rng).iter().map(String::as_str), config.vocabulary);
     let tokenizer: tokenizers::Tokenizer = json.to_string().parse().map_err(|e| Error::Tokenizer(format!("demo tokenizer: {e}")))?;
-    let id = |token| tokenizer.token_to_id(token).unwrap_or_default();
     let mut config = config.clone();
     config.clip.text.vocabulary = tokenizer.get_vocab_size(true);
-    config.clip.text.end_of_text = EndOfText::First(id(END));
+    config.clip.text.end_of_text = EndOfText::First(tokenizer.token_to_id(END).unwrap_or_default());
 
     let scenes = Scenes::new(Domain::Source, config.scenes, rng.fork(1).next_u64());
-    let side = config.clip.vision.image_size;
-    let images = render(&scenes, side, "rendering scenes", &mut events)?;
+    let view = Preprocess::transformers(config.clip.vision.image_size); // as the trained CLIP will see its pictures
+    let images = render(&scenes, &view, "rendering scenes", &mut events)?;
     let mut trainer = Pretrainer::new(&config, &mut rng.fork(2), &device)?;
     let mut draws = rng.fork(3);
     let schedule = Schedule::Cosine { warmup: config.warmup, floor: 0.0 };
@@ -170,7 +169,7 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
     for step in 0..config.steps {
         progress::check_interrupt("pre-training stopped, nothing was written")?;
         let picks: Vec<usize> = (0..config.batch_size).map(|_| draws.below(scenes.len())).collect();
-        let pixels = batch(&images, &picks, side, &device)?;
+        let pixels = batch(&images, &picks, &view, &device)?;
         let texts: Vec<String> = picks.iter().map(|&i| captions::caption(&scenes.scene(i), &mut draws)).collect();
         let (ids, ends) = encode(&tokenizer, &texts, config.clip.text.context)?;
         // one step more than there are: the floor of 0 would waste the last
@@ -183,7 +182,7 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
 
     let mut top1 = |domain, label| -> Result<f64> {
         let test = Scenes::new(domain, config.test_scenes, rng.fork(label).next_u64());
-        zero_shot(&trainer, &tokenizer, &test, side, config.clip.text.context, &device, &mut events)
+        zero_shot(&trainer, &tokenizer, &test, &view, config.clip.text.context, &device, &mut events)
     };
     let (source_top1, target_top1) = (top1(Domain::Source, 4)?, top1(Domain::Target, 5)?);
     let tensors = trainer.tensors();
@@ -199,9 +198,9 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
         parameters: tensors.iter().map(|(_, t)| t.elem_count()).sum(),
     };
     let files = [
-        ("config.json", transformers_config(&config.clip, id(START), id(END))),
+        ("config.json", config.clip.to_transformers()),
         ("tokenizer.json", json),
-        ("preprocessor_config.json", preprocessor(side)),
+        ("preprocessor_config.json", preprocessor(view.side())),
         ("summary.json", json!(summary)),
     ];
     write(out_dir.as_ref(), &tensors, &files)?;
@@ -220,15 +219,15 @@ fn texts(rng: &Rng) -> Vec<String> {
 }
 
 /// All scenes at the tower's resolution, rendered in parallel.
-fn render(scenes: &Scenes, side: usize, stage: &str, events: &mut impl FnMut(&Event)) -> Result<Vec<RgbImage>> {
+fn render(scenes: &Scenes, view: &Preprocess, stage: &str, events: &mut impl FnMut(&Event)) -> Result<Vec<RgbImage>> {
     let started = Instant::now();
     events(&Event::Started { stage: stage.into(), total: scenes.len(), unit: "images".into() });
     let mut images = Vec::with_capacity(scenes.len());
     for start in (0..scenes.len()).step_by(2000) {
         progress::check_interrupt("rendering stopped, nothing was written")?;
         let end = (start + 2000).min(scenes.len());
-        let shrink = |image: RgbImage| image::imageops::resize(&image, side as u32, side as u32, image::imageops::FilterType::CatmullRom);
-        let chunk: Vec<RgbImage> = (start..end).into_par_iter().map(|i| scenes.image(i).map(shrink)).collect::<Result<_>>()?;
+        let shrunk = |i| Ok(view.image(&scenes.image(i)?));
+        let chunk: Vec<RgbImage> = (start..end).into_par_iter().map(shrunk).collect::<Result<_>>()?;
         images.extend(chunk);
         events(&Event::Advanced { stage: stage.into(), done: end, total: scenes.len(), loss: None, accuracy: None });
     }
@@ -237,14 +236,9 @@ fn render(scenes: &Scenes, side: usize, stage: &str, events: &mut impl FnMut(&Ev
 }
 
 /// `[picks, 3, side, side]`, normalised.
-fn batch(images: &[RgbImage], picks: &[usize], side: usize, device: &Device) -> Result<Tensor> {
-    let mut values = Vec::with_capacity(picks.len() * 3 * side * side);
-    for &i in picks {
-        for c in 0..3 {
-            values.extend(images[i].pixels().map(|pixel| (f32::from(pixel[c]) / 255.0 - CLIP_MEAN[c]) / CLIP_STD[c]));
-        }
-    }
-    Ok(Tensor::from_vec(values, (picks.len(), 3, side, side), device)?)
+fn batch(images: &[RgbImage], picks: &[usize], view: &Preprocess, device: &Device) -> Result<Tensor> {
+    let values: Vec<f32> = picks.iter().flat_map(|&i| view.planes(&images[i])).collect();
+    Ok(Tensor::from_vec(values, (picks.len(), 3, view.side(), view.side()), device)?)
 }
 
 /// Zero-shot top-1 accuracy in percent, with "a photo of a {}". (eq. 1)
@@ -252,7 +246,7 @@ fn zero_shot(
     trainer: &Pretrainer,
     tokenizer: &tokenizers::Tokenizer,
     scenes: &Scenes,
-    side: usize,
+    view: &Preprocess,
     context: usize,
     device: &Device,
     events: &mut impl FnMut(&Event),
@@ -262,11 +256,11 @@ fn zero_shot(
     let texts = trainer.text().forward(&Tensor::new(ids, device)?, &ends)?; // [C, d]
     let labels: Vec<usize> = (0..CLASSES.len()).collect();
     let classifier = ZeroShotClassifier::from_features(&texts, &labels, 1.0)?; // the scale changes no answer
-    let (images, vision) = (render(scenes, side, "rendering test scenes", events)?, trainer.vision());
+    let (images, vision) = (render(scenes, view, "rendering test scenes", events)?, trainer.vision());
     let mut right = 0;
     for start in (0..images.len()).step_by(100) {
         let picks: Vec<usize> = (start..(start + 100).min(images.len())).collect();
-        let logits = classifier.logits(&vision.forward(&batch(&images, &picks, side, device)?)?)?; // [picks, C]
+        let logits = classifier.logits(&vision.forward(&batch(&images, &picks, view, device)?)?)?; // [picks, C]
         let answers: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
         right += answers.iter().zip(&picks).filter(|(answer, i)| scenes.label(**i) == Some(**answer as usize)).count();
     }

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use serde_json::{Value, json};
 
+use crate::clip::byte_letters;
+
 /// CLIP's start of text.
 pub const START: &str = "<|startoftext|>";
 /// CLIP's end of text: the token whose feature is the text's.
@@ -16,14 +18,15 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 ///
 /// The vocabulary is CLIP's in small: 256 bytes, the same 256 at the end of a word (`</w>`), one entry per merge, start
 /// and end of text, so any text can be tokenised. Merging stops at `vocabulary` entries or when no pair occurs twice.
-/// Ties go to the pair that comes first in order, so the same texts give the same file.
+/// Ties go to the pair that comes first in order, so the same texts give the same file. (The trainer of `tokenizers` does not
+/// promise that: the ids of letters at the end of a word, which decide its ties, come in the order of a hash map.)
 ///
 /// ```
 /// let json = lafter::pretrain::train_tokenizer(["a red car", "a red boat"], 1024);
 /// assert!(json["model"]["vocab"]["red</w>"].is_u64());
 /// ```
 pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary: usize) -> Value {
-    let alphabet = byte_alphabet();
+    let alphabet = byte_letters();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for text in texts {
         for word in words(&text.to_lowercase()) {
@@ -100,21 +103,6 @@ fn words(text: &str) -> Vec<String> {
         }
     }
     words
-}
-
-/// Bytes as printable characters, in the order of CLIP's vocabulary: visible bytes stand for themselves, the others for
-/// the characters from U+0100 on. Indexed by byte.
-fn byte_alphabet() -> Vec<char> {
-    let mut next = 0x100;
-    (0..=255u8)
-        .map(|byte| match byte {
-            b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff => char::from(byte),
-            _ => {
-                next += 1;
-                char::from_u32(next - 1).unwrap_or('?')
-            }
-        })
-        .collect()
 }
 
 /// The file as the `tokenizers` library reads it.

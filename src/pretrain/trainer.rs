@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::loss::{contrastive_loss, same_text};
 use super::towers::Towers;
-use crate::clip::{ClipConfig, TextTower, VisionTower};
+use crate::clip::{TextTower, VisionTower};
 use crate::error::Result;
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
 use crate::rng::Rng;
@@ -82,30 +82,6 @@ impl Pretrainer {
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         self.towers.params.iter().map(|(name, var)| (name.clone(), var.as_detached_tensor())).collect()
     }
-}
-
-/// The config.json of transformers' CLIP for these sizes.
-pub(super) fn transformers_config(config: &ClipConfig, start: u32, end: u32) -> serde_json::Value {
-    let (v, t) = (&config.vision, &config.text);
-    serde_json::json!({
-        "architectures": ["CLIPModel"],
-        "model_type": "clip",
-        "dtype": "float16",
-        "logit_scale_init_value": 2.6592,
-        "projection_dim": config.projection,
-        "text_config": {
-            "model_type": "clip_text_model", "vocab_size": t.vocabulary, "max_position_embeddings": t.context,
-            "hidden_size": t.width, "intermediate_size": t.hidden, "num_hidden_layers": t.layers,
-            "num_attention_heads": t.heads, "hidden_act": t.activation, "layer_norm_eps": t.norm_eps,
-            "bos_token_id": start, "eos_token_id": end, "pad_token_id": end, "projection_dim": config.projection,
-        },
-        "vision_config": {
-            "model_type": "clip_vision_model", "image_size": v.image_size, "patch_size": v.patch_size,
-            "hidden_size": v.width, "intermediate_size": v.hidden, "num_hidden_layers": v.layers,
-            "num_attention_heads": v.heads, "hidden_act": v.activation, "layer_norm_eps": v.norm_eps,
-            "projection_dim": config.projection,
-        },
-    })
 }
 
 #[cfg(test)]

@@ -29,7 +29,8 @@ pub(super) fn from_merge_list(path: &Path, packed: &[u8]) -> Result<Vec<u8>> {
         .map_err(|e| Error::Tokenizer(format!("{} cannot be unpacked ({e}): download it again", path.display())))?;
     let mut merges = pairs(path, &lines)?;
     merges.truncate(MERGES);
-    let letters = byte_letters();
+    let mut letters = byte_letters();
+    letters.sort_unstable(); // CLIP's ids: the bytes that print, then the others
     let ends = letters.iter().map(|letter| format!("{letter}</w>"));
     let merged = merges.iter().map(|(first, second)| format!("{first}{second}"));
     let tokens = letters.iter().map(char::to_string).chain(ends).chain(merged).chain([START.to_string(), END.to_string()]);
@@ -52,12 +53,16 @@ fn pairs(path: &Path, lines: &[u8]) -> Result<Vec<(String, String)>> {
         .collect()
 }
 
-/// A printable letter for every byte, in the order of CLIP's ids: the bytes that print as themselves, then the others as
-/// U+0100 and up (GPT-2's table).
-fn byte_letters() -> Vec<char> {
-    let kept: Vec<u8> = (b'!'..=b'~').chain(0xa1..=0xac).chain(0xae..=0xff).collect();
-    let others = 256 - kept.len() as u32;
-    kept.into_iter().map(char::from).chain((0..others).filter_map(|n| char::from_u32(256 + n))).collect()
+/// The printable letter of each byte (GPT-2's table): those that print stand for themselves, the others for U+0100 and up.
+pub(crate) fn byte_letters() -> [char; 256] {
+    let mut next = 0x100;
+    std::array::from_fn(|byte| match byte as u8 {
+        byte @ (b'!'..=b'~' | 0xa1..=0xac | 0xae..=0xff) => char::from(byte),
+        _ => {
+            next += 1;
+            char::from_u32(next - 1).unwrap_or_default()
+        }
+    })
 }
 
 fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -> Vec<u8> {
@@ -98,7 +103,10 @@ mod tests {
     #[test]
     fn every_byte_has_a_letter_of_its_own() {
         let letters = byte_letters();
-        assert_eq!((letters.len(), letters[0], letters[94], letters[188]), (256, '!', '¡', '\u{100}'));
+        assert_eq!(
+            [0, b' ', b'!', 0x7f, 0xa1, 0xad].map(|byte| letters[byte as usize]),
+            ['\u{100}', '\u{120}', '!', '\u{121}', '¡', '\u{143}']
+        );
         assert_eq!(letters.iter().collect::<std::collections::BTreeSet<_>>().len(), 256);
     }
 
