@@ -1,4 +1,4 @@
-//! Each fused operation beside the same out of Candle's own operations, forward and backward: `cargo bench --bench ops`.
+//! Each fused operation next to the same out of Candle's own operations, forward and backward: `cargo bench --bench ops`.
 //!
 //! The sizes are those of a tuning step of ViT-B/32 with 32 images and 49 visual prompts: 32 sequences of 99 tokens of width
 //! 768, 12 heads. Both forms also pay for a sum over the result, from which the gradient comes. Rows can be named:

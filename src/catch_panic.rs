@@ -8,7 +8,7 @@ thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Runs `f`; `None` where it panicked. What `f` was writing to must be dropped then. Nothing is printed.
+/// Runs `f`; `None` if it panicked. What `f` was writing to must be dropped then. Nothing is printed.
 pub(crate) fn catch_panic<T>(f: impl FnOnce() -> T) -> Option<T> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

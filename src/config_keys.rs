@@ -112,7 +112,7 @@ pub(crate) const VISION_CFG: Keys = Keys {
     rules: &[
         OPEN_CLIP_BLOCKS,
         &[
-            // training only; outputs beside the feature
+            // training only; outputs other than the feature
             (Harmless, "patch_dropout output_tokens image_seq_len"),
             // sizes of poolers and timm's settings, which nothing reads without a pooler or a timm tower
             (Harmless, "attn_pooler_queries attn_pooler_heads n_queries timm_model_pretrained timm_pool timm_proj timm_proj_bias"),

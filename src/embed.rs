@@ -46,7 +46,7 @@ impl Outputs {
     /// `f`: rows `[n, width]` → `[n, any width]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] where `f` does not keep the number of rows, and the errors of `f`.
+    /// [`Error::Shape`] if `f` does not keep the number of rows, and the errors of `f`.
     ///
     /// ```
     /// use lafter::prelude::*;
@@ -70,7 +70,7 @@ impl Outputs {
     /// Reads the rows as logits and compares them with the data set's labels.
     ///
     /// # Errors
-    /// [`Error::Data`] where the images have no labels, [`Error::Usage`] where there is not one logit per class, [`Error::Shape`]
+    /// [`Error::Data`] if the images have no labels, [`Error::Usage`] if there is not one logit per class, [`Error::Shape`]
     /// for logits that are not finite.
     pub fn evaluate(&self, dataset: &Dataset) -> Result<Evaluation> {
         let labels = self.labels(dataset)?;
@@ -117,7 +117,7 @@ pub fn images(
 ///
 /// # Errors
 /// [`Error::Tokenizer`] for a text that cannot be tokenized, [`Error::Interrupted`] between two batches; a cache that cannot be
-/// read or written is no error.
+/// read or written is not an error.
 pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
     let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
     let (mut known, damage) = cache.read(clip);

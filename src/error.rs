@@ -75,7 +75,7 @@ impl Error {
         Self::Io { path: path.as_ref().to_path_buf(), source }
     }
 
-    /// True where the caller's arguments are at fault: exit status 2 instead of 1.
+    /// True if the caller's arguments are at fault: exit status 2 instead of 1.
     pub fn is_usage(&self) -> bool {
         matches!(self, Self::Usage(_))
     }

@@ -66,7 +66,7 @@ pub struct Outcome {
     pub text_classifier: Evaluation,
     /// Features of the test images from the untouched tower.
     pub test_features: Outputs,
-    /// LaFTer (eq. 4), after the last epoch, on the test images; `None` where stage two was left out (0 epochs).
+    /// LaFTer (eq. 4), after the last epoch, on the test images; `None` if stage two was left out (0 epochs).
     pub tuned: Option<Evaluation>,
 }
 
@@ -103,8 +103,8 @@ impl Experiment {
     /// [`out`](Self::out) is moved to the folder `previous` in it.
     ///
     /// # Errors
-    /// [`Error::Usage`] where settings, texts or images are not those of the run to resume, or another run uses the folder;
-    /// [`Error::Data`], [`Error::Text`] where sets and classes do not fit together; [`Error::Diverged`];
+    /// [`Error::Usage`] if settings, texts or images are not those of the run to resume, or another run uses the folder;
+    /// [`Error::Data`], [`Error::Text`] if sets and classes do not fit together; [`Error::Diverged`];
     /// [`Error::Interrupted`].
     pub fn run(&self, events: impl FnMut(&Event)) -> Result<Outcome> {
         self.run_with(&Shared::default(), events)
@@ -279,7 +279,7 @@ impl Experiment {
     fn tune_and_evaluate(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let (epochs, every) = (self.config.image.epochs, self.config.image.eval_every);
         loop {
-            // asked at the top, so that a run killed before or during an evaluation makes up for it
+            // before the next epoch is trained: a resumed run first does the evaluation that the kill prevented
             let done = run.history().len();
             let unknown = run.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
             if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
@@ -327,7 +327,7 @@ impl Experiment {
     }
 }
 
-/// True where a disk is full, or a file larger than it may be.
+/// True if a disk is full, or a file larger than it may be.
 fn no_room(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)

@@ -26,7 +26,7 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
     Ok(())
 }
 
-/// A file without a lasting name in the folder of `path`, which is made where it lacks; `persist` gives it that path.
+/// A temporary file in the folder of `path`, which is created if it is missing; `persist` gives it that path.
 pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
@@ -43,7 +43,7 @@ pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
 /// A UTF-8 file without its byte-order mark. Lines may end as on any system: also with a carriage return alone.
 ///
 /// # Errors
-/// [`Error::Io`] with the path; [`Error::Text`] where it is not UTF-8, with the place.
+/// [`Error::Io`] with the path; [`Error::Text`] if it is not UTF-8, with the place.
 pub fn read_text(path: &Path) -> Result<String> {
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let text = String::from_utf8(bytes).map_err(|e| {
@@ -53,7 +53,7 @@ pub fn read_text(path: &Path) -> Result<String> {
     Ok(if text.contains('\r') { text.replace("\r\n", "\n").replace('\r', "\n") } else { text })
 }
 
-/// [`replace_file`] with bytes at hand.
+/// [`replace_file`] with bytes that are in memory.
 ///
 /// # Errors
 /// [`Error::Io`] with the path.
@@ -100,7 +100,7 @@ mod tests {
         // the rename fails after everything was written
         let error = save_atomically(folder.path().join("new"), b"x").unwrap_err();
         assert!(error.to_string().contains("new") && error.to_string().lines().count() == 1);
-        assert_eq!(names(folder.path()), ["new"], "nothing is left beside it");
+        assert_eq!(names(folder.path()), ["new"], "nothing else is left");
         save_atomically(folder.path().join("file"), b"x").unwrap();
         assert!(save_atomically(folder.path().join("file/below"), b"x").is_err());
     }

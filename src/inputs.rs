@@ -36,7 +36,7 @@ pub struct Inputs {
     pub classes: usize,
     /// Their names, as the block lists them: all of a short list, the first and the last of a long one.
     pub class_names: String,
-    /// Which texts there are, in words; empty where there are none.
+    /// Which texts there are, in words; empty if there are none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub texts: String,
     /// Three texts as the text tower will read them, of the first, the middle and the last class.

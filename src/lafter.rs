@@ -73,7 +73,7 @@ impl LaFTer {
     /// Stage one: trains the text classifier (eq. 2). A later call forgets an earlier tuning.
     ///
     /// # Errors
-    /// [`Error::Text`] where the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
+    /// [`Error::Text`] if the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
     /// work; [`Error::Diverged`]; [`Error::Interrupted`].
     pub fn fit_text(&mut self, texts: &TextSet) -> Result<Vec<TextEpoch>> {
         self.fit_text_with(texts, None, silent)
@@ -97,7 +97,7 @@ impl LaFTer {
     /// A trainer of stage one as configured, not yet run.
     ///
     /// # Errors
-    /// [`Error::Text`] where the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
+    /// [`Error::Text`] if the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
     /// work; [`Error::Interrupted`].
     pub fn text_trainer(&self, texts: &TextSet, cache: Option<&FeatureCache>, events: impl FnMut(&Event)) -> Result<TextTrainer> {
         if texts.classes() != self.classes {
@@ -135,7 +135,7 @@ impl LaFTer {
     /// A tuner of stage two as configured, not yet run.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] where the text classifier
+    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] if the text classifier
     /// expects features of another width.
     pub fn finetuner(&self) -> Result<Finetuner> {
         Finetuner::new(&self.clip, self.text_classifier()?, self.config.image.clone(), &mut self.config.image_rng())
@@ -172,7 +172,7 @@ impl LaFTer {
     /// Logits of pixels `[batch, 3, side, side]` → `[batch, C]`: of the tuned tower, or of the text classifier before stage two.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one, [`Error::Candle`] where the pixels do not fit the tower.
+    /// [`Error::Usage`] before stage one, [`Error::Candle`] if the pixels do not fit the tower.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
@@ -183,7 +183,7 @@ impl LaFTer {
     /// Classifies pictures.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one, [`Error::Shape`] where the head has another number of classes, [`Error::Weights`] for
+    /// [`Error::Usage`] before stage one, [`Error::Shape`] if the head has another number of classes, [`Error::Weights`] for
     /// logits that are not finite.
     pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(pictures.len());
@@ -197,7 +197,7 @@ impl LaFTer {
     /// Compares with the labels of a data set of the same classes.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] where the images have
+    /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] if the images have
     /// no labels or too many cannot be read; [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
         Pass::new(test, &self.clip, "evaluating").run(events, |pixels| self.logits(pixels))?.evaluate(test)
@@ -223,7 +223,7 @@ impl LaFTer {
     /// whether features are normalised.
     ///
     /// # Errors
-    /// [`Error::Adapter`] where it is no LaFTer file, or one of another CLIP.
+    /// [`Error::Adapter`] if it is not LaFTer file, or one of another CLIP.
     pub fn load(path: impl AsRef<Path>, clip: Clip) -> Result<Self> {
         let (tuned, info) = Tuned::load(path, &clip)?;
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
@@ -237,7 +237,7 @@ impl LaFTer {
     /// Writes prompts, norms and head, a few hundred kB on top of the user's own CLIP.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage two, [`Error::Io`] where the file cannot be written.
+    /// [`Error::Usage`] before stage two, [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let tuned = self.tuned.as_ref().ok_or_else(|| Error::Usage("there is nothing to save yet: call fit_images first".into()))?;
         tuned.save(path, &self.info())

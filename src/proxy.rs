@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-/// True where a proxy of the environment is not for this address: on this machine itself, and where `NO_PROXY` or `no_proxy`
+/// True if a proxy of the environment is not for this address: on this machine itself, and where `NO_PROXY` or `no_proxy`
 /// says so.
 pub(crate) fn direct(address: &str) -> bool {
     let name = host_name(address).to_ascii_lowercase();

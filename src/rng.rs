@@ -117,7 +117,7 @@ impl Rng {
     /// A tensor of N(0, std²) in f32, drawn on the host and copied to `device`.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn normal_tensor(&mut self, shape: impl Into<Shape>, std: f32, device: &Device) -> candle_core::Result<Tensor> {
         let shape = shape.into();
         Tensor::from_vec(self.normals(shape.elem_count(), std), shape, device)
@@ -126,7 +126,7 @@ impl Rng {
     /// A tensor of U(low, high) in f32, drawn on the host and copied to `device`.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn uniform_tensor(&mut self, shape: impl Into<Shape>, low: f32, high: f32, device: &Device) -> candle_core::Result<Tensor> {
         let shape = shape.into();
         let values: Vec<f32> = (0..shape.elem_count()).map(|_| self.range(low, high)).collect();

@@ -47,8 +47,8 @@ impl Images {
 }
 
 impl RunFolder {
-    /// Makes the folder if it is missing. To resume, it must hold a run on the same images; otherwise what an earlier run left is set
-    /// aside first, so that a later `--resume` does not take it for this run's.
+    /// Creates the folder if it is missing. With `resume` it must hold a run on the same images. Without, an earlier run's files
+    /// are moved to `previous/`, so that a later `--resume` cannot pick them up.
     pub fn open(path: &Path, resume: bool, train: &Dataset, test: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         if resume && !path.exists() {
             return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));

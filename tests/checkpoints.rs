@@ -108,7 +108,7 @@ fn checkpoints_of_every_kind_give_the_same_weights() {
     write(&folder.path().join("script.pt"), &nested(&plain, true), &script);
     assert_eq!(load(folder.path()).weights_hash(), hash());
 
-    // a running average beside the weights is passed over, and said
+    // a running average next to the weights is ignored, with a notice
     let folder = open_clip_folder();
     let both = Item::Map(vec![("model".into(), flat(&plain, "")), ("model_ema".into(), flat(&plain, ""))]);
     write(&folder.path().join("both.pt"), &both, &[]);

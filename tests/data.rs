@@ -74,7 +74,7 @@ fn an_empty_class_folder_is_named() {
 fn pictures_beside_class_folders_are_refused() {
     let folder = folder();
     picture(folder.path().join("stray.png"), 0);
-    message(open(&folder), &["stray.png", "beside 2 class folders"]);
+    message(open(&folder), &["stray.png", "next to 2 class folders"]);
 }
 
 #[test]

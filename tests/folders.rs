@@ -307,7 +307,7 @@ fn links_that_lead_back_and_pipes_are_passed_over() {
     assert!(opened.findings().left_out.is_empty(), "{:?}", opened.findings());
 }
 
-/// A Parquet file without pictures, as tools write them beside a data set.
+/// A Parquet file without pictures, as tools write them next to a data set.
 fn embeddings(path: PathBuf, lists: bool) {
     use parquet::data_type::FloatType;
     let schema = parquet::schema::parser::parse_message_type(match lists {

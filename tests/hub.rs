@@ -77,7 +77,7 @@ fn open_clip_repositories_and_shards_are_understood() {
     let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
     let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
     Weights::load(&folder, DType::F32, &Device::Cpu).unwrap();
-    // without a tokenizer the hub is asked again, and what is there is used where it does not answer
+    // without a tokenizer the hub is asked again, and what is there is used if it does not answer
     let silent = HubOptions { endpoint: unreachable(), ..hub.options(cache.path()) };
     assert_eq!(download_with(&silent, ID, None, &mut |_| {}).unwrap(), folder);
 }

@@ -165,7 +165,7 @@ fn label_columns_of_other_names_are_read_and_named() {
     // numbers that are written as texts stay numbers: class 1 has no picture here
     let set = open(&Sheet::new("IMAGE; optional binary label (UTF8);", pngs(3), vec![texts(&["0", "10", "2"])]).write(&file)).unwrap();
     assert_eq!((set.classes().len(), set.labels()), (11, Some(vec![0, 10, 2])));
-    // a number beside its name
+    // a number next to its name
     let columns = "IMAGE; optional int64 label; optional binary label_text (UTF8);";
     let two = vec![Values::Int(vec![Some(1), Some(0)]), texts(&["sea", "bear"])];
     let set = open(&Sheet::new(columns, pngs(2), two.clone()).write(&file)).unwrap();

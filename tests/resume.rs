@@ -175,7 +175,7 @@ fn commands_that_were_stopped_go_on_when_they_are_repeated_and_give_the_same() {
         assert!(!kept(&xdg), "{}: rows of a pass that is over stay", args[0]);
     }
 
-    // features: the rows lie beside the output, and a kill leaves what was saved
+    // features: the rows lie next to the output, and a kill leaves what was saved
     std::fs::remove_file(data.join("test").join(&class_names()[0]).join("broken.png")).unwrap();
     let embed = |out: &str| format!("embed --model demo --images test --out {out} --checkpoint-every 0");
     assert!(command(data, &embed("whole").split(' ').collect::<Vec<_>>()).status().unwrap().success());

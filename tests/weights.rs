@@ -1,4 +1,4 @@
-//! Weights in every layout and kind of file, and what is said where they do not fit.
+//! Weights in every layout and kind of file, and what is said if they do not fit.
 
 use std::path::{Path, PathBuf};
 

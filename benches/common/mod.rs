@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use candle_core::Device;
 
-/// Repetitions of a row, which rows are asked for (all where none is), and where they compute.
+/// Repetitions of a row, which rows are asked for (all if none is), and where they compute.
 pub struct Bench {
     pub device: Device,
     repetitions: usize,

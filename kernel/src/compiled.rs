@@ -1,7 +1,7 @@
 //! Compiled cells, cached across sessions: the same cell is not compiled again.
 //!
 //! The prelude is the same in every session, and so is a notebook that is run a second time. A kept library is used only for
-//! exactly the same source, flags and lafter library; the source is kept beside it and compared.
+//! exactly the same source, flags and lafter library; the source is kept next to it and compared.
 
 use std::collections::hash_map::DefaultHasher;
 use std::fs;
@@ -21,7 +21,7 @@ pub struct Kept {
     failure: Entry,
 }
 
-/// A file, and beside it the text that it was made from.
+/// A file, and next to it the text that it was made from.
 struct Entry {
     file: PathBuf,
     text: String,

@@ -10,7 +10,7 @@ pub fn reply(code: &str) -> IsCompleteReply {
     }
 }
 
-/// Brackets left open (an open string or comment counts as one); `None` where one closes that was never opened.
+/// Brackets left open (an open string or comment counts as one); `None` if one closes that was never opened.
 fn depth(code: &str) -> Option<usize> {
     if code.starts_with(['%', '!', ':']) {
         return Some(0);

@@ -18,7 +18,7 @@ pub fn keep(layout: &Layout, description: &str) -> Result<()> {
     fs::write(layout.description(), pruned.to_string()).with_context(|| format!("writing {}", layout.description().display()))
 }
 
-/// The description of the session whose manifest this is: what was kept, or joined with what Cargo says where the cell has
+/// The description of the session whose manifest this is: what was kept, or joined with what Cargo says if the cell has
 /// dependencies of its own.
 pub fn of_session(layout: &Layout, manifest: &Path, ask: impl FnOnce() -> Result<String>) -> Result<String> {
     let kept = fs::read_to_string(layout.description()).context("no description was kept: install the kernel again")?;

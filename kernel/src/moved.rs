@@ -1,8 +1,8 @@
 //! A variable that a cell's last expression moves: `plot::bars("…", "%", &classes, &[series], …)`.
 //!
-//! evcxr puts every variable away after a cell; where the cell has moved one, the compiler says so, and evcxr leaves it out. But
-//! the compiler's message also names the place of the move, in the line that displays the last expression; evcxr takes that line
-//! to be at fault too and shows the value as text, by `Debug`, instead of as a figure. So the message is cut to its first place.
+//! evcxr stores every variable after a cell and drops those that the compiler reports as moved (E0382). The same message also
+//! points at the line that displays the last expression. evcxr then rewrites that line, too, and shows the value by `Debug`
+//! instead of as a figure. So we cut the message to its first place.
 
 use serde_json::Value;
 

@@ -13,7 +13,7 @@ use std::path::Path;
 const CRATES: [(&str, &str); 4] = [("core", "core"), ("alloc", "alloc"), ("std", "std"), ("std_detect", "stdarch/crates/std_detect")];
 /// A part of `core`: files for all processors, and folders for some.
 const INTRINSICS: &str = "stdarch/crates/core_arch/src";
-/// The folders of the processor at hand.
+/// The folders of this processor.
 const OF_THIS_PROCESSOR: &[&str] = if cfg!(target_arch = "aarch64") { &["arm_shared", "aarch64"] } else { &["x86", "x86_64"] };
 
 /// Fills the folder `to` with links; `source` is `rust-src`'s `library`.

@@ -152,7 +152,7 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
     Ok(())
 }
 
-/// `None` where nothing could be read: a front end that goes away in the middle of a word, or a message that makes no sense, must
+/// `None` if nothing could be read: a front end that goes away in the middle of a word, or a message that makes no sense, must
 /// not end the kernel. That Jupyter itself has gone is noticed by its process.
 async fn read(message: Result<JupyterMessage, RuntimeError>) -> Option<JupyterMessage> {
     if matches!(message, Err(RuntimeError::ZmqError(_) | RuntimeError::IoError(_))) {
@@ -247,7 +247,7 @@ impl Kernel {
     async fn with_engine<T: Send + 'static>(&self, f: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<Option<T>> {
         let engine = self.engine.clone();
         let run = move || engine.lock().unwrap_or_else(PoisonError::into_inner).as_mut().ok().map(f);
-        // rust-analyzer may stumble over an unfinished cell: that is no answer, not the end
+        // rust-analyzer may stumble over an unfinished cell: that is not an answer, not the end
         Ok(spawn_blocking(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(None)).await?)
     }
 

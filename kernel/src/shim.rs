@@ -1,6 +1,6 @@
 //! Our stand-ins for `cargo`, `rustc` and `rustup`, which evcxr and its rust-analyzer call.
 //!
-//! The lafter library is no dependency in the sessions' Cargo.toml: Cargo would check some 300 packages at every cell.
+//! The lafter library is not a dependency in the sessions' Cargo.toml: Cargo would check some 300 packages at every cell.
 //! Instead `cargo build` goes on with flags that name the library built at installation, and `cargo metadata` answers with
 //! a description that has it among the packages, kept from the installation: only crates whose types cells meet are in it,
 //! so that the analyser starts in a second. Everything else goes to the real Cargo as it is.
@@ -19,7 +19,7 @@ use crate::moved;
 
 /// The data folder, for the stand-in.
 const DATA: &str = "LAFTER_KERNEL_DATA";
-/// What `CARGO_HOME` was; empty where it was not set.
+/// What `CARGO_HOME` was; empty if it was not set.
 const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
 /// Cargo's exit status for a failure.
 const FAILED: i32 = 101;

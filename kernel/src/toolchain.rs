@@ -42,7 +42,7 @@ pub fn identity() -> anyhow::Result<String> {
     Ok(format!("{sysroot}\n{version}\n{}\n", stamp(&sysroot).unwrap_or_default()))
 }
 
-/// What [`identity`] was at installation; empty where nothing was recorded.
+/// What [`identity`] was at installation; empty if nothing was recorded.
 pub fn recorded(layout: &Layout) -> String {
     std::fs::read_to_string(layout.toolchain()).unwrap_or_default()
 }

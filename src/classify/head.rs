@@ -28,7 +28,7 @@ impl Head {
     /// d → C without bias, PyTorch's default initialisation: uniform within ±1/√d (Kaiming with a = √5).
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn linear(inputs: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         Ok(Self { layers: vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)] })
     }
@@ -36,7 +36,7 @@ impl Head {
     /// d → hidden → C with biases and a ReLU between.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn mlp(inputs: usize, hidden: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
         let mut layer = |inputs: usize, outputs: usize| -> Result<Linear> {
             Ok(Linear::new(uniform((outputs, inputs), inputs, rng, device)?, Some(uniform(outputs, inputs, rng, device)?)))
@@ -47,7 +47,7 @@ impl Head {
     /// features `[n, d]` → logits `[n, C]`.
     ///
     /// # Errors
-    /// Where the features have another width than [`inputs`](Self::inputs) (Candle's).
+    /// If the features have another width than [`inputs`](Self::inputs) (Candle's).
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
         let mut x = features.clone();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -69,7 +69,7 @@ impl Head {
     /// A copy in fresh variables, and the variables by name (`head.0.weight`, …); weights decay, biases do not.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn trainable(&self) -> Result<(Self, Vec<Param>)> {
         let mut params = Vec::new();
         let mut layers = Vec::new();
@@ -96,7 +96,7 @@ impl Head {
     /// Reads back what [`tensors`](Self::tensors) gave.
     ///
     /// # Errors
-    /// Where there is no tensor named `head.0.weight`, a weight is no matrix, a layer does not fit the one before it, or only
+    /// If there is no tensor named `head.0.weight`, a weight is not a matrix, a layer does not fit the one before it, or only
     /// some layers have a bias.
     pub fn from_tensors(tensors: &std::collections::HashMap<String, Tensor>) -> Result<Self> {
         let layer = |i: usize| {
@@ -134,7 +134,7 @@ impl Head {
     /// A copy that later updates do not reach.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn copy(&self) -> Result<Self> {
         let copy = |layer: &Linear| {
             Ok(Linear::new(layer.weight.copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))

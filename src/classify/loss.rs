@@ -9,7 +9,7 @@ use candle_core::{D, Result, Tensor};
 /// logits `[n, C]` f32, labels `[n]` u32 → scalar.
 ///
 /// # Errors
-/// Where there is not one label per row of logits or, on the CPU, a label is not below C (Candle's).
+/// If there is not one label per row of logits or, on the CPU, a label is not below C (Candle's).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

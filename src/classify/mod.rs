@@ -21,7 +21,7 @@ use candle_core::{D, Result, Tensor};
 /// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
 ///
 /// # Errors
-/// Where `features` is a scalar (Candle's).
+/// If `features` is a scalar (Candle's).
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

@@ -138,7 +138,7 @@ impl TextClassifier {
     /// features `[n, d]` as the text tower gives them, labels n class indices.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text,
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text or not one label per text,
     /// [`Error::Diverged`], [`Error::Interrupted`].
     pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
         Self::fit_with(features, labels, config, rng, |_| {})

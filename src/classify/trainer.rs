@@ -64,7 +64,7 @@ impl TextTrainer {
     /// features `[n, d]` as the text tower gives them, labels n class indices.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where there is no text or not one label per text,
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text or not one label per text,
     /// [`Error::Weights`] for features that are not finite.
     pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
@@ -119,7 +119,7 @@ impl TextTrainer {
     /// One pass over the texts. Interrupted, it stops between two steps: the trainer can be saved and goes on from there.
     ///
     /// # Errors
-    /// [`Error::Interrupted`] between two steps; [`Error::Diverged`] where the epoch's loss is not finite; [`Error::Io`] where an
+    /// [`Error::Interrupted`] between two steps; [`Error::Diverged`] if the epoch's loss is not finite; [`Error::Io`] if an
     /// autosave cannot be written.
     pub fn epoch(&mut self) -> Result<TextEpoch> {
         let (epoch, n) = (self.history.len(), self.texts.len());
@@ -178,7 +178,7 @@ impl TextTrainer {
     /// The classifier as it stands; later steps do not reach it.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn classifier(&self) -> Result<TextClassifier> {
         Ok(TextClassifier { head: self.head.copy()? })
     }
@@ -196,7 +196,7 @@ impl TextTrainer {
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.config.clone(),
@@ -226,7 +226,7 @@ impl TextTrainer {
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.texts.device())?;
         let State { config, texts, rng, sums, history } = &saved.state;
-        // the number of epochs changes nothing where the schedule is constant, unless more were begun already
+        // the number of epochs changes nothing if the schedule is constant, unless more were begun already
         let (epochs, begun) = (self.config.epochs, history.len() + usize::from(sums.steps > 0));
         let other_length =
             TextClassifierConfig { epochs, ..config.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
@@ -270,7 +270,7 @@ impl TextTrainer {
     }
 }
 
-/// What a checkpoint keeps beside the tensors.
+/// What a checkpoint keeps in addition to the tensors.
 #[derive(Serialize, Deserialize)]
 struct State {
     config: TextClassifierConfig,

@@ -38,7 +38,7 @@ impl ZeroShotClassifier {
     /// From text features `[n, d]` and the class index of each.
     ///
     /// # Errors
-    /// [`Error::Shape`] where there is no text or not one label per text, [`Error::Text`] for a class index below the highest
+    /// [`Error::Shape`] if there is no text or not one label per text, [`Error::Text`] for a class index below the highest
     /// that has no text.
     pub fn from_features(features: &Tensor, labels: &[usize], scale: f64) -> Result<Self> {
         let n = features.dim(0)?;

@@ -34,7 +34,7 @@ impl AttentionMaps {
     /// From [`VisionTower::attention`](super::VisionTower::attention) on tokens with `prompts` visual prompts among them.
     ///
     /// # Errors
-    /// Where the weights have another shape, or no patch is left beside the prompts.
+    /// If the weights have another shape, or no patch is left next to the prompts.
     pub fn new(weights: Tensor, prompts: usize) -> Result<Self> {
         let (_, _, rows, columns) = weights.dims4()?;
         if rows != columns || rows < 2 + prompts {
@@ -59,7 +59,7 @@ impl AttentionMaps {
     /// Attention from the class token to each patch of image `image`, mean over heads: what the feature is made of.
     ///
     /// # Errors
-    /// Where the batch has no such image (Candle's).
+    /// If the batch has no such image (Candle's).
     pub fn class_to_patches(&self, image: usize) -> Result<Vec<f32>> {
         self.mean(image, 0)
     }
@@ -67,7 +67,7 @@ impl AttentionMaps {
     /// The same head by head: `[heads][patches]`.
     ///
     /// # Errors
-    /// Where the batch has no such image (Candle's).
+    /// If the batch has no such image (Candle's).
     pub fn class_to_patches_by_head(&self, image: usize) -> Result<Vec<Vec<f32>>> {
         self.map(image, 0)?.to_vec2()
     }
@@ -75,7 +75,7 @@ impl AttentionMaps {
     /// Attention from visual prompt `prompt`, counted from 0, to each patch of image `image`, mean over heads.
     ///
     /// # Errors
-    /// Where there is no such prompt.
+    /// If there is no such prompt.
     pub fn prompt_to_patches(&self, image: usize, prompt: usize) -> Result<Vec<f32>> {
         if prompt >= self.prompts {
             candle_core::bail!("there is no visual prompt {prompt}: these weights have {} of them, counted from 0", self.prompts);
@@ -86,7 +86,7 @@ impl AttentionMaps {
     /// How much of the class token's attention goes to (itself, all prompts, all patches), mean over heads; sums to 1.
     ///
     /// # Errors
-    /// Where the batch has no such image (Candle's).
+    /// If the batch has no such image (Candle's).
     pub fn class_shares(&self, image: usize) -> Result<(f32, f32, f32)> {
         let row = self.row(image, 0)?.mean(0)?.to_vec1::<f32>()?; // [n]
         let sum = |from: usize, to: usize| row.get(from..to).unwrap_or_default().iter().sum::<f32>();

@@ -36,7 +36,7 @@ pub(super) struct Images {
     pub(super) source: String,
 }
 
-/// Reads the configuration and the image settings of a folder; `None` where it has no configuration.
+/// Reads the configuration and the image settings of a folder; `None` if it has no configuration.
 ///
 /// # Errors
 /// [`Error::Config`] for another kind of model, and for files that cannot be read.
@@ -77,7 +77,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<Folder>> {
     Ok(Some(Folder { config, layout: format!("{layout} ({own})"), images, notices }))
 }
 
-/// True where a folder has a configuration of either layout.
+/// True if a folder has a configuration of either layout.
 pub(super) fn is_configured(directory: &Path) -> bool {
     [CONFIG, OPEN_CLIP].iter().any(|name| directory.join(name).is_file())
 }
@@ -93,7 +93,7 @@ pub(super) fn not_configured(directory: &Path) -> Error {
     Error::Config(format!("{} holds neither {CONFIG} nor {OPEN_CLIP}: {remedy}", directory.display()))
 }
 
-/// True where a folder's `config.json` belongs to another library than the one whose CLIP the folder holds, as in timm's
+/// True if a folder's `config.json` belongs to another library than the one whose CLIP the folder holds, as in timm's
 /// repositories: what has plain names there is no CLIP's.
 pub(super) fn is_foreign(directory: &Path) -> bool {
     let unreadable_counts = |name: &str| json(directory, name).ok().flatten();
@@ -190,7 +190,7 @@ fn unknown(file: &str, sections: &[(&str, Keys, Option<&Value>)]) -> Option<Stri
     (!names.is_empty()).then(|| format!("{file} holds keys that this crate does not know: {shown}{more}; they are passed over"))
 }
 
-/// A file's JSON; `None` where there is no such file.
+/// A file's JSON; `None` if there is no such file.
 fn json(directory: &Path, name: &str) -> Result<Option<Value>> {
     let path = directory.join(name);
     if !path.exists() {

@@ -9,8 +9,7 @@ use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Listing, Repository, is_id, is_revision};
 use crate::progress::Event;
 
-/// Files beside the weights, fetched where a repository has them. They come first and the weights last, so that a
-/// snapshot with weights is complete.
+/// Optional files, downloaded before the weights: a snapshot that has weights has everything.
 const SMALL: [&str; 10] = [
     folder::CONFIG,
     folder::OPEN_CLIP,
@@ -29,7 +28,7 @@ const SMALL: [&str; 10] = [
 /// cache already is used without a request to the network.
 ///
 /// # Errors
-/// [`Error::Usage`] for an impossible id; [`Error::Hub`] where the model does not exist, is gated or private, holds no CLIP
+/// [`Error::Usage`] for an impossible id; [`Error::Hub`] if the model does not exist, is gated or private, holds no CLIP
 /// weights, or the network cannot be reached.
 pub fn download(id: &str, revision: Option<&str>, mut events: impl FnMut(&Event)) -> Result<PathBuf> {
     download_with(&HubOptions::from_env()?, id, revision, &mut events)

@@ -72,10 +72,10 @@ impl ClipLoader {
     }
 
     /// Reads configuration, preprocessing, weights and tokenizer, and checks them against each other; a hub id is downloaded
-    /// first where it is not in the cache.
+    /// first if it is not in the cache.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that is neither a directory nor a hub id; [`Error::Hub`] where the download fails;
+    /// [`Error::Usage`] for a name that is neither a directory nor a hub id; [`Error::Hub`] if the download fails;
     /// [`Error::Config`], [`Error::Weights`], [`Error::Tokenizer`] or [`Error::Io`] for files that cannot be read or contradict
     /// each other.
     pub fn load(self, mut events: impl FnMut(&Event)) -> Result<Clip> {

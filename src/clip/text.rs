@@ -26,7 +26,7 @@ impl TextTower {
     /// Reads the tower under transformers' names (`text_model.*`, `text_projection`).
     ///
     /// # Errors
-    /// Where a tensor is missing or has another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(config: &TextConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
         let (width, eps) = (config.width, config.norm_eps);
         let model = vb.pp("text_model");
@@ -51,7 +51,7 @@ impl TextTower {
     /// Token and position embeddings: ids `[batch, n]` (u32, n ≤ context) → `[batch, n, width]`.
     ///
     /// # Errors
-    /// Where the ids are not `[batch, n]`, are longer than the context or, on the CPU, outside the vocabulary.
+    /// If the ids are not `[batch, n]`, are longer than the context or, on the CPU, outside the vocabulary.
     pub fn embed(&self, ids: &Tensor) -> Result<Tensor> {
         let (batch, n) = ids.dims2()?;
         if n > self.config.context {
@@ -64,7 +64,7 @@ impl TextTower {
     /// All blocks under the causal mask: `[batch, n, width]` → `[batch, n, width]`.
     ///
     /// # Errors
-    /// Where the tokens have another width (Candle's).
+    /// If the tokens have another width (Candle's).
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
@@ -72,7 +72,7 @@ impl TextTower {
     /// Final norm and projection at each text's end: `[batch, n, width]` → features `[batch, d]`, not normalised.
     ///
     /// # Errors
-    /// Where there is not one end per text, or it lies behind the last token.
+    /// If there is not one end per text, or it lies behind the last token.
     pub fn project(&self, tokens: &Tensor, ends: &[usize]) -> Result<Tensor> {
         let (batch, n, width) = tokens.dims3()?;
         if ends.len() != batch || ends.iter().any(|end| *end >= n) {
@@ -96,7 +96,7 @@ impl TextTower {
     /// The same tower with its frozen layers packed for this processor, as [`VisionTower::packed`](super::VisionTower::packed).
     ///
     /// # Errors
-    /// Where a weight is no matrix (Candle's).
+    /// If a weight is not a matrix (Candle's).
     pub fn packed(&self, precision: Precision) -> Result<Self> {
         let isa = Isa::best();
         Ok(Self {

@@ -38,7 +38,7 @@ impl Tokens {
     /// the longest row if `None`.
     ///
     /// # Errors
-    /// [`Error::Usage`] where a row is longer than `length`.
+    /// [`Error::Usage`] if a row is longer than `length`.
     ///
     /// ```
     /// let tokens = lafter::clip::Tokens { ids: vec![vec![5, 9], vec![5, 6, 9]], cut: 0 };
@@ -77,7 +77,7 @@ impl Tokenizer {
     /// `context` is the text tower's length in tokens, start and end included.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where none of the files is there, one is unreadable, or start- or end-of-text is missing.
+    /// [`Error::Tokenizer`] if none of the files is there, one is unreadable, or start- or end-of-text is missing.
     pub fn from_dir(directory: impl AsRef<Path>, context: usize) -> Result<Self> {
         let directory = directory.as_ref();
         let file = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
@@ -102,7 +102,7 @@ impl Tokenizer {
     /// The same from the contents of a `tokenizer.json`; `source` names it in errors.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] where it cannot be read, has no start- or end-of-text, or `context` is below 2.
+    /// [`Error::Tokenizer`] if it cannot be read, has no start- or end-of-text, or `context` is below 2.
     pub fn from_json(json: &[u8], source: &str, context: usize) -> Result<Self> {
         Self::new(json, source, context, START, END)
     }
@@ -232,7 +232,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
     Ok(bytes.strip_prefix(b"\xef\xbb\xbf").map(<[u8]>::to_vec).unwrap_or(bytes))
 }
 
-/// Start- and end-of-text as the directory names them; CLIP's own where it says nothing.
+/// Start- and end-of-text as the directory names them; CLIP's own if it says nothing.
 fn special_names(directory: &Path) -> (String, String) {
     let files = ["tokenizer_config.json", "special_tokens_map.json"].map(|name| std::fs::read(directory.join(name)).unwrap_or_default());
     let json: Vec<Value> = files.iter().filter_map(|bytes| serde_json::from_slice(bytes).ok()).collect();

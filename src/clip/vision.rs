@@ -35,7 +35,7 @@ impl VisionTower {
     /// Reads the tower under transformers' names (`vision_model.*`, `visual_projection`).
     ///
     /// # Errors
-    /// Where a tensor is missing or has another shape.
+    /// If a tensor is missing or has another shape.
     pub fn load(config: &VisionConfig, projection: usize, vb: VarBuilder) -> Result<Self> {
         let (width, eps) = (config.width, config.norm_eps);
         let model = vb.pp("vision_model");
@@ -66,7 +66,7 @@ impl VisionTower {
     /// pixels `[batch, 3, side, side]` → tokens `[batch, 1 + patches, width]`
     ///
     /// # Errors
-    /// Where the pixels are not `[batch, 3, side, side]` of this tower's side.
+    /// If the pixels are not `[batch, 3, side, side]` of this tower's side.
     pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
         let (batch, channels, height, width) = pixels.dims4()?;
         let (side, patch) = (self.config.image_size, self.config.patch_size);
@@ -91,7 +91,7 @@ impl VisionTower {
     /// All blocks: tokens `[batch, n, width]` → `[batch, n, width]`.
     ///
     /// # Errors
-    /// Where the tokens have another width (Candle's).
+    /// If the tokens have another width (Candle's).
     pub fn encode(&self, tokens: &Tensor) -> Result<Tensor> {
         self.encode_with(tokens, untouched)
     }
@@ -100,7 +100,7 @@ impl VisionTower {
     /// prompts enter here.
     ///
     /// # Errors
-    /// Where the tokens have another width (Candle's), or `before` fails.
+    /// If the tokens have another width (Candle's), or `before` fails.
     ///
     /// ```
     /// use lafter::clip::Clip;
@@ -119,7 +119,7 @@ impl VisionTower {
     /// All blocks, the last for the class token only (exact, and cheaper): `[batch, n, width]` → `[batch, 1, width]`.
     ///
     /// # Errors
-    /// Where the tokens have another width or there are none (Candle's).
+    /// If the tokens have another width or there are none (Candle's).
     pub fn encode_class(&self, tokens: &Tensor) -> Result<Tensor> {
         self.encode_class_with(tokens, untouched)
     }
@@ -127,7 +127,7 @@ impl VisionTower {
     /// [`encode_class`](Self::encode_class) with the hand of [`encode_with`](Self::encode_with).
     ///
     /// # Errors
-    /// As [`encode_class`](Self::encode_class), or where `before` fails.
+    /// As [`encode_class`](Self::encode_class), or if `before` fails.
     pub fn encode_class_with(&self, tokens: &Tensor, before: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let Some((last, rest)) = self.blocks.split_last() else { return tokens.narrow(1, 0, 1) };
         let x = self.first_blocks(rest.len(), tokens, &before)?;
@@ -148,7 +148,7 @@ impl VisionTower {
     /// [`AttentionMaps`](super::AttentionMaps) picks the parts.
     ///
     /// # Errors
-    /// Where the tower has no such block.
+    /// If the tower has no such block.
     ///
     /// ```
     /// use lafter::clip::Clip;
@@ -167,7 +167,7 @@ impl VisionTower {
     /// [`attention`](Self::attention) with the hand of [`encode_with`](Self::encode_with).
     ///
     /// # Errors
-    /// Where the tower has no such block, or `before` fails.
+    /// If the tower has no such block, or `before` fails.
     pub fn attention_with(&self, tokens: &Tensor, layer: usize, before: impl Fn(usize, Tensor) -> Result<Tensor>) -> Result<Tensor> {
         let Some(block) = self.blocks.get(layer) else {
             candle_core::bail!("there is no block {layer}: this tower has blocks 0 to {}", self.blocks.len().saturating_sub(1));
@@ -179,7 +179,7 @@ impl VisionTower {
     /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalised.
     ///
     /// # Errors
-    /// Where the tokens have another width or there are none (Candle's).
+    /// If the tokens have another width or there are none (Candle's).
     pub fn project(&self, tokens: &Tensor) -> Result<Tensor> {
         let class = tokens.narrow(1, 0, 1)?.squeeze(1)?.contiguous()?; // [batch, width]
         self.projection.forward(&self.post_norm.forward(&class)?)
@@ -208,7 +208,7 @@ impl VisionTower {
     /// (`vision_model.pre_layrnorm.weight`, …): the part of the tower that LaFTer tunes. Scales decay, shifts do not.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     ///
     /// ```
     /// let clip = lafter::clip::Clip::demo()?;
@@ -230,11 +230,11 @@ impl VisionTower {
     }
 
     /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
-    /// price of a second copy of the weights (a third where it is tuned), made when first used. Norms stay trainable. On
+    /// price of a second copy of the weights (a third if it is tuned), made when first used. Norms stay trainable. On
     /// a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
     ///
     /// # Errors
-    /// Where a weight is no matrix (Candle's).
+    /// If a weight is not a matrix (Candle's).
     pub fn packed(&self, precision: Precision) -> Result<Self> {
         self.packed_for(precision, Isa::best())
     }
@@ -242,7 +242,7 @@ impl VisionTower {
     /// [`packed`](Self::packed) for given instructions.
     ///
     /// # Errors
-    /// Where a weight is no matrix (Candle's).
+    /// If a weight is not a matrix (Candle's).
     pub fn packed_for(&self, precision: Precision, isa: Isa) -> Result<Self> {
         Ok(Self {
             blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
@@ -252,7 +252,7 @@ impl VisionTower {
         })
     }
 
-    /// The number format in which its frozen layers really multiply, whatever was asked for; `None` where they differ, or have
+    /// The number format in which its frozen layers really multiply, whatever was asked for; `None` if they differ, or have
     /// another type than f32 and bf16.
     pub fn precision(&self) -> Option<Precision> {
         let layers = self.blocks.iter().flat_map(Block::layers).chain([&self.projection]);

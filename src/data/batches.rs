@@ -4,7 +4,7 @@ use crate::rng::Rng;
 
 /// The indices 0..n in batches of `batch_size`, shuffled where a generator is given.
 ///
-/// With `drop_last` the last, partial batch is left out (the released LaFTer code does so in tuning), except where it is
+/// With `drop_last` the last, partial batch is left out (the released LaFTer code does so in tuning), except if it is
 /// the only one: a set smaller than one batch still trains. A `batch_size` of 0 counts as 1.
 ///
 /// ```

@@ -28,7 +28,7 @@ impl Dataset {
 
 /// Keeps pixels in a [`PictureCache`]. Failures are not kept: they fail again, with their reason.
 ///
-/// Views come first, for they are small and save decoding and resizing: the pictures themselves leave room for a view of each.
+/// Views come first, because they are small and save decoding and resizing; pictures leave room for a view of each.
 struct Cached {
     inner: Dataset,
     cache: PictureCache,
@@ -90,7 +90,7 @@ impl ImageSource for Cached {
         let view = match (picture, self.pictures.get(i).and_then(|slot| self.cache.get(slot))) {
             (Some(picture), _) => make(picture),
             (None, Some(picture)) => make(&picture),
-            // not kept: with its view at hand nobody asks for the picture
+            // not kept: nobody asks for a picture whose view is known
             (None, None) => make(&self.inner.image(i)?),
         };
         if let Some(slot) = slot {

@@ -68,7 +68,7 @@ pub(crate) fn open(folder: &Path, wanted: Option<&str>) -> Result<impl ImageSour
             continue;
         }
         let split = choose(&found, wanted, &shown.to_string())?;
-        let text = read_text(&names).map_err(|e| Error::Data(format!("{e}: the file of class names belongs beside the pictures")))?;
+        let text = read_text(&names).map_err(|e| Error::Data(format!("{e}: the file of class names belongs next to the pictures")))?;
         let classes: Vec<String> = text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_string).collect();
         let mut records = Vec::new();
         for file in splits.iter().filter(|(name, _)| *name == split).flat_map(|(_, files)| files) {

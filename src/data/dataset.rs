@@ -40,7 +40,7 @@ use crate::error::{Error, Result};
 #[derive(Clone)]
 pub struct Dataset {
     source: Arc<dyn ImageSource>,
-    /// Positions in the source, where this is not all of it.
+    /// Positions in the source, if this is not all of it.
     indices: Option<Arc<[usize]>>,
     classes: Arc<[String]>,
     /// New label of each of the source's labels, where the classes were replaced.
@@ -66,7 +66,7 @@ impl Dataset {
         self.indices.as_ref().map_or_else(|| self.source.len(), |indices| indices.len())
     }
 
-    /// True where there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -104,7 +104,7 @@ impl Dataset {
         self.at(i).map_or(0, |at| self.source.stamp(at))
     }
 
-    /// The class of picture `i`; `None` where it is not known (or `i` is out of range).
+    /// The class of picture `i`; `None` if it is not known (or `i` is out of range).
     pub fn label(&self, i: usize) -> Option<usize> {
         let label = self.source.label(self.at(i)?)?;
         match &self.relabel {
@@ -121,7 +121,7 @@ impl Dataset {
     /// Asks, before anything is computed, whether every picture has a label.
     ///
     /// # Errors
-    /// [`Error::Data`] where one has none, with the reason and the remedy as far as the source knows them.
+    /// [`Error::Data`] if one has none, with the reason and the remedy as far as the source knows them.
     pub fn require_labels(&self) -> Result<()> {
         let without = (0..self.len()).filter(|i| self.label(*i).is_none()).count();
         if without == 0 {
@@ -158,7 +158,7 @@ impl Dataset {
 
     /// `make` of picture `i`; a data set that keeps views ([`cached`](Self::cached)) makes each of a `kind` once.
     ///
-    /// `kind` must name all that `make` depends on but the picture. `picture` is picture `i`, where it is at hand.
+    /// `kind` must name everything that `make` depends on except the picture. `picture` is picture `i`, if the caller has it.
     ///
     /// # Errors
     /// As [`image`](Self::image).
@@ -182,7 +182,7 @@ impl Dataset {
         Ok(Self { indices: Some(chosen.into()), ..self.clone() })
     }
 
-    /// The first `n` pictures, or all where there are fewer. Class folders are listed class after class:
+    /// The first `n` pictures, or all if there are fewer. Class folders are listed class after class:
     /// [`sample`](Self::sample) takes some of each.
     pub fn take(&self, n: usize) -> Self {
         self.at_positions(&(0..n.min(self.len())).collect::<Vec<_>>())

@@ -31,7 +31,7 @@ impl Findings {
         self.notices.extend(new);
     }
 
-    /// The files that were left out, most frequent ending first: `10 .heic, 2 without an ending`; `None` where there are none.
+    /// The files that were left out, most frequent ending first: `10 .heic, 2 without an ending`; `None` if there are none.
     ///
     /// ```
     /// use lafter::data::Findings;

@@ -51,7 +51,7 @@ impl Spec {
 }
 
 /// The Parquet files of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked which files
-/// there are; cached files are not downloaded again, and are used alone where the hub cannot be asked.
+/// there are; cached files are not downloaded again, and are used alone if the hub cannot be asked.
 pub(crate) fn parquet_files(
     options: &HubOptions,
     name: &str,
@@ -106,10 +106,10 @@ fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> 
     }
 }
 
-/// The same from the cache alone; `None` where it holds nothing.
+/// The same from the cache alone; `None` if it holds nothing.
 ///
 /// # Errors
-/// [`Error::Hub`] where shards are missing; as [`select`].
+/// [`Error::Hub`] if shards are missing; as [`select`].
 fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<Option<(Vec<PathBuf>, Chosen)>> {
     let names = names_below(snapshot);
     if names.is_empty() {

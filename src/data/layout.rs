@@ -111,7 +111,7 @@ fn open_classes(path: &Path, listing: Listing, parts: &[Part], options: &OpenOpt
         }
         Some(stray) => {
             return Err(Error::Data(format!(
-                "{}: holds {} pictures ({}, …) beside {} class folders: move each into the folder of its class",
+                "{}: holds {} pictures ({}, …) next to {} class folders: move each into the folder of its class",
                 path.display(),
                 listing.pictures.len(),
                 file_name(stray),
@@ -178,7 +178,7 @@ fn split_in(name: &str) -> Option<String> {
     if splits.len() == 1 { splits.pop() } else { None }
 }
 
-/// The folder of the wanted split, where folders are splits; `None` where they are something else.
+/// The folder of the wanted split, where folders are splits; `None` if they are something else.
 fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, found: &mut Findings) -> Result<Option<&'a Path>> {
     let shown = path.display().to_string();
     let named: Vec<(String, &Part)> = holders.iter().filter_map(|part| Some((split_in(&part.name)?, *part))).collect();
@@ -186,7 +186,7 @@ fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, fou
     let exact = |part: &Part| is_split_name(&part.name);
     let all = named.len() == holders.len();
     let nested = named.iter().any(|(_, part)| part.holds == Holds::Below);
-    // "train" alone may be a class among vehicles; with folders of its own beside others it is not.
+    // "train" alone may be a class among vehicles; with folders of its own next to others it is not.
     if let ([(_, only)], false) = (named.as_slice(), all)
         && exact(only)
         && only.holds == Holds::Below
@@ -387,7 +387,7 @@ fn has_pictures(listing: &Listing) -> bool {
 }
 
 fn pass_over(error: &Error, found: &mut Findings) {
-    found.notices.push(format!("{error} (passed over: the pictures beside it are opened)"));
+    found.notices.push(format!("{error} (ignored: the pictures next to it are opened)"));
 }
 
 /// Opens the files of one split among Parquet files below `root`.

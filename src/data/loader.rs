@@ -29,7 +29,7 @@ impl<T> Batch<T> {
         self.indices.len()
     }
 
-    /// True where no picture of the batch could be read.
+    /// True if no picture of the batch could be read.
     pub fn is_empty(&self) -> bool {
         self.indices.is_empty()
     }
@@ -91,7 +91,7 @@ where
     prefetch_with(dataset, batches, depth, move |pictures, index| Ok(f(index, &pictures.image(index)?)))
 }
 
-/// [`prefetch`] where `f(data set, index)` gets the picture itself, or a view of it that is kept, or neither. An error of `f`
+/// [`prefetch`] if `f(data set, index)` gets the picture itself, or a view of it that is kept, or neither. An error of `f`
 /// counts as an unreadable picture.
 pub fn prefetch_with<T, F>(dataset: &Dataset, batches: Vec<Vec<usize>>, depth: usize, f: F) -> Prefetch<T>
 where

@@ -18,7 +18,7 @@ const LABELS: [&str; 9] = ["label", "labels", "class", "category", "class_name",
 /// Columns that may tell the split of a row, by preference.
 const SPLITS: [&str; 5] = ["split", "subset", "partition", "set", "fold"];
 
-/// Opens the pictures that a metadata file in the folder lists, with their labels. `None` where there is no such file, or it has no
+/// Opens the pictures that a metadata file in the folder lists, with their labels. `None` if there is no such file, or it has no
 /// labels while folders may have some.
 ///
 /// # Errors
@@ -138,12 +138,12 @@ fn note_unlisted(listing: &Listing, file: &Path, entries: &[(PathBuf, Option<Str
     Ok(())
 }
 
-/// True where the column's values are names of splits; other values that differ get a notice.
+/// True if the column's values are names of splits; other values that differ get a notice.
 fn tells_splits(rows: &[Map<String, Value>], column: &str, file: &Path, found: &mut Findings) -> bool {
     let values = rows.iter().filter_map(|row| row.get(column)).filter_map(|value| text(value).ok().flatten());
     let values: BTreeSet<String> = values.collect();
     let known = values.iter().filter(|value| is_split_name(value)).count();
-    // Where the column is called split, other names among the known ones are left out.
+    // If the column is called split, other names among the known ones are left out.
     if known > 0 && (known == values.len() || plain(column) == "split") {
         return true;
     }

@@ -3,7 +3,7 @@
 //! ```text
 //! open(spec) ─► Dataset (names, labels, pictures decoded on access) ─► epoch_batches ─► prefetch ─► Batch
 //! ```
-//! A [`Dataset`] is a cheap handle. Its labels, where it has any, are for evaluation; training never reads them.
+//! A [`Dataset`] is a cheap handle. Its labels, if it has any, are for evaluation; training never reads them.
 //!
 //! ```
 //! # fn main() -> lafter::Result<()> {

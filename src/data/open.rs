@@ -23,17 +23,17 @@ use crate::progress::{Event, silent};
 /// | a folder with `metadata.jsonl` or `metadata.csv` | the pictures that it lists, with its labels |
 /// | a Parquet file, or a folder with some | the hub's image layout |
 /// | a folder with `data_batch_1.bin`, … | CIFAR-10, or CIFAR-100 with its fine labels |
-/// | `hf:owner/name`, with `@revision` | the hub's data set of that name, by its Parquet files (`hf:owner/name/configuration` where it has several) |
+/// | `hf:owner/name`, with `@revision` | the hub's data set of that name, by its Parquet files (`hf:owner/name/configuration` if it has several) |
 /// | a `.json` file, or [`OpenOptions::split_file`] | CoOp's split file, with paths that start from its folder, or from `spec` |
 ///
 /// [`Dataset::findings`] tells which part was opened, what was left out, and what is unusual.
 ///
-/// `spec:NAME` opens split NAME; it goes before [`OpenOptions::split`]. A test split that is asked for and missing is served by
-/// the validation split. A data set without splits is opened whole. See the [module](crate::data) for an example.
+/// `spec:NAME` opens split NAME; it goes before [`OpenOptions::split`]. If there is no test split,
+/// the validation split is used. A data set without splits is opened whole. See the [module](crate::data) for an example.
 ///
 /// # Errors
-/// [`Error::Data`] where nothing is recognised (saying what was looked for), a class folder is empty, a Parquet file holds no
-/// pictures or is cut off, or the split is not there; [`Error::Hub`] where the hub cannot be reached; [`Error::Usage`] for a
+/// [`Error::Data`] if nothing is recognised (saying what was looked for), a class folder is empty, a Parquet file holds no
+/// pictures or is cut off, or the split is not there; [`Error::Hub`] if the hub cannot be reached; [`Error::Usage`] for a
 /// split file of a hub data set.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     open_with(spec, options, silent)

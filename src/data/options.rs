@@ -32,7 +32,7 @@ impl Default for OpenOptions {
 }
 
 impl OpenOptions {
-    /// The defaults, with this split where there are several. Labels of training pictures are never asked for.
+    /// The defaults, with this split if there are several. Labels of training pictures are never asked for.
     pub fn split(split: Split) -> Self {
         Self { split: Some(split), labeled: split != Split::Train, ..Self::default() }
     }

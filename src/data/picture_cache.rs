@@ -27,7 +27,7 @@ use memmap2::{Mmap, MmapOptions};
 pub struct PictureCache(Arc<Inner>);
 
 struct Inner {
-    /// `None` where nothing is to be kept.
+    /// `None` if nothing is to be kept.
     store: Option<(Mutex<File>, Mmap)>,
     used: AtomicUsize,
     limit: usize,
@@ -54,7 +54,7 @@ impl PictureCache {
         Self::new_in(std::env::temp_dir(), limit)
     }
 
-    /// The same in another folder, which is made where it lacks. A folder that cannot be written keeps nothing: a run is then
+    /// The same in another folder, which is created if it is missing. A folder that cannot be written keeps nothing: a run is then
     /// slower, not wrong.
     pub fn new_in(folder: impl AsRef<Path>, limit: usize) -> Self {
         let limit = limit.min(largest_file());
@@ -67,7 +67,7 @@ impl PictureCache {
         self.0.used.load(Ordering::Relaxed)
     }
 
-    /// The picture of a slot, where it was kept.
+    /// The picture of a slot, if it was kept.
     pub(crate) fn get(&self, slot: &Slot) -> Option<RgbImage> {
         let (Kept { start, width, height }, (_, map)) = (slot.0.get()?, self.0.store.as_ref()?);
         let pixels = map.get(*start..*start + 3 * *width as usize * *height as usize)?;

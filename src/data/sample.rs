@@ -3,7 +3,7 @@
 use crate::data::dataset::Dataset;
 
 impl Dataset {
-    /// `n` pictures with an even share of every class, or all where there are fewer: the same every time, in the order of the set.
+    /// `n` pictures with an even share of every class, or all if there are fewer: the same every time, in the order of the set.
     ///
     /// A class gets its share of the `n`, and at least one picture if there are as many as classes; its pictures are evenly spread
     /// over it. A data set whose labels are not all known is sampled as by [`spread`](Self::spread).
@@ -35,7 +35,7 @@ impl Dataset {
         self.chosen(chosen, &what)
     }
 
-    /// `n` pictures evenly spread over the set, or all where there are fewer: the same every time, in the order of the set. Labels
+    /// `n` pictures evenly spread over the set, or all if there are fewer: the same every time, in the order of the set. Labels
     /// are not asked, so this is how training pictures are chosen.
     ///
     /// One picture is taken from each of `n` equal parts, at an arbitrary place in it: where classes take turns, a fixed step could

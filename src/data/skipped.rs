@@ -74,7 +74,7 @@ impl Skipped {
         log
     }
 
-    /// One line with the first reasons; `None` where nothing was left out.
+    /// One line with the first reasons; `None` if nothing was left out.
     pub fn summary(&self) -> Option<String> {
         const SHOWN: usize = 3;
         let entries = self.entries();

@@ -10,15 +10,15 @@ pub trait ImageSource: Send + Sync {
     /// How many pictures there are.
     fn len(&self) -> usize;
 
-    /// True where there are none.
+    /// True if there are none.
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The class names, in label order; empty where nothing is labeled.
+    /// The class names, in label order; empty if nothing is labeled.
     fn classes(&self) -> &[String];
 
-    /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` where it is not known.
+    /// The class of picture `i`, an index into [`ImageSource::classes`]; `None` if it is not known.
     fn label(&self, i: usize) -> Option<usize>;
 
     /// A name that leads the user to picture `i`: a path, or a file and a row.
@@ -27,16 +27,16 @@ pub trait ImageSource: Send + Sync {
     /// Picture `i`, decoded.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) where it cannot be decoded, [`Error::Io`](crate::Error::Io) where its file
+    /// [`Error::Image`](crate::Error::Image) if it cannot be decoded, [`Error::Io`](crate::Error::Io) where its file
     /// cannot be read.
     fn image(&self, i: usize) -> Result<RgbImage>;
 
-    /// `make` of picture `i`, where `kind` names what is made; `picture` is picture `i` where the caller has it already.
+    /// `make` of picture `i`; `kind` names what is made; `picture` is picture `i`, if the caller has it already.
     ///
     /// A source that keeps views gives back one of the same kind. Others make it each time.
     ///
     /// # Errors
-    /// As [`image`](Self::image), where the picture has to be decoded.
+    /// As [`image`](Self::image), if the picture has to be decoded.
     fn view(&self, i: usize, kind: u64, picture: Option<&RgbImage>, make: &dyn Fn(&RgbImage) -> RgbImage) -> Result<RgbImage> {
         let _ = kind;
         match picture {
@@ -51,7 +51,7 @@ pub trait ImageSource: Send + Sync {
     }
 
     /// A number that is another once picture `i` is replaced, as far as that can be told without decoding it: from its name and
-    /// size, or its bytes. 0 where nothing can be told.
+    /// size, or its bytes. 0 if nothing can be told.
     fn stamp(&self, i: usize) -> u64 {
         let _ = i;
         0

@@ -62,8 +62,8 @@ pub(crate) fn is_split_name(name: &str) -> bool {
     matches!(canonical(name).as_str(), "train" | "val" | "test")
 }
 
-/// Chooses among the splits found: the wanted one; where nothing is wanted, the only one. "test" may be served by "val",
-/// since many hub data sets publish their labeled test pictures under that name.
+/// Chooses among the splits found: the wanted one; if none is wanted, the only one. If there is no "test", "val" is used,
+/// because many hub data sets publish their labeled test pictures under that name.
 pub(crate) fn choose<'a>(found: &[&'a str], wanted: Option<&str>, origin: &str) -> Result<&'a str> {
     let list = || found.iter().map(|name| format!("\"{name}\"")).collect::<Vec<_>>().join(", ");
     let by_name = |name: &str| found.iter().copied().find(|other| canonical(other) == canonical(name));

@@ -18,7 +18,7 @@ pub(crate) struct Chosen {
     pub(crate) files: Vec<usize>,
     /// The split that was asked for.
     pub(crate) wanted: Option<String>,
-    /// The split's name; `None` where the files have no splits, and all were taken.
+    /// The split's name; `None` if the files have no splits, and all were taken.
     pub(crate) split: Option<String>,
     /// The rule that chose them, in a few words.
     pub(crate) rule: Option<String>,
@@ -41,7 +41,7 @@ impl Chosen {
 }
 
 /// Chooses among files (paths below the root of the data set `origin`). Never a mixture: files of other splits, and of none
-/// where there are splits, stay out.
+/// if there are splits, stay out.
 pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str) -> Result<Chosen> {
     let splits: Vec<Option<String>> = names.iter().map(|name| split_of(name)).collect();
     let found: BTreeSet<&str> = splits.iter().flatten().map(String::as_str).collect();
@@ -56,7 +56,7 @@ pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str)
         let notices = if stems.len() > 1 { vec![together] } else { Vec::new() };
         return Ok(Chosen { files, wanted: wanted.map(str::to_string), missing, notices, ..Chosen::default() });
     }
-    // "cifar10_train" is the train split where no other is
+    // "cifar10_train" is the train split if no other is
     let by_word = |wanted: &str| {
         let exact = found.iter().any(|name| canonical(name) == canonical(wanted));
         let mut words = found.iter().copied().filter(|name| words(name) == [canonical(wanted)]);
@@ -181,7 +181,7 @@ fn split_of(name: &str) -> Option<String> {
     }
 }
 
-/// True where the file's name tells one split and its folder another.
+/// True if the file's name tells one split and its folder another.
 fn contradicts(name: &str) -> bool {
     let (file, folders) = (words(stem(name)), name.rsplit_once('/').map_or("", |(folders, _)| folders));
     let folder = folders.rsplit('/').map(words).find(|words| !words.is_empty());
@@ -191,7 +191,7 @@ fn contradicts(name: &str) -> bool {
 /// What is missing where the files are numbered shards.
 ///
 /// # Errors
-/// [`Error::Data`] where a shard is there twice, or of two versions of a set.
+/// [`Error::Data`] if a shard is there twice, or of two versions of a set.
 fn missing_shards(names: &[String], files: &[usize], origin: &str) -> Result<Option<String>> {
     let mut sets: BTreeMap<(&str, &str), BTreeMap<usize, Vec<usize>>> = BTreeMap::new();
     for name in files.iter().filter_map(|i| names.get(*i)) {

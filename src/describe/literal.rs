@@ -58,7 +58,7 @@ fn quoted(text: &str, mark: char) -> (String, &str) {
     (word, "")
 }
 
-/// A line without the quotation marks and the comma that it has in a script; `None` where it has no such marks.
+/// A line without the quotation marks and the comma that it has in a script; `None` if it has no such marks.
 pub(crate) fn unmarked(line: &str) -> Option<String> {
     let line = line.trim().trim_end_matches([',', ';']).trim_end();
     [('\'', '\''), ('"', '"'), ('“', '”'), ('‘', '’'), ('`', '`')].into_iter().find_map(|(open, close)| {

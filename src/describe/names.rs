@@ -57,7 +57,7 @@ impl ClassNames {
         Ok(Self { names, keys, blank_lines: 0, notices: Vec::new() })
     }
 
-    /// From (key, name) pairs of `origin`, which were read as `form` where that is not plain.
+    /// From (key, name) pairs of `origin`, which were read as `form` if that is not plain.
     pub(crate) fn paired(pairs: Vec<(String, String)>, origin: &str, form: Option<&str>) -> Result<Self> {
         if pairs.is_empty() {
             return Err(Error::Text(format!("{origin}: holds no class names: give at least one")));
@@ -152,7 +152,7 @@ pub(crate) fn listed<T: AsRef<str>>(names: &[T]) -> String {
     listed_by(names, |name| format!("\"{name}\""))
 }
 
-/// As [`listed`], each with the nearest of `candidates` where one is near.
+/// As [`listed`], each with the nearest of `candidates` if one is near.
 pub(crate) fn listed_with_closest<T: AsRef<str>>(names: &[T], candidates: &[String]) -> String {
     listed_by(names, |name| match closest(name, candidates) {
         Some(near) => format!("\"{name}\" (did you mean \"{near}\"?)"),

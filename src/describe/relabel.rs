@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 #[derive(Debug, PartialEq)]
 pub(crate) struct Relabeling {
     pub(crate) labels: Vec<usize>,
-    /// How it was found, where that is not plain.
+    /// How it was found, if that is not plain.
     pub(crate) notice: Option<String>,
 }
 

@@ -173,7 +173,7 @@ impl TextSet {
         &self.texts.classes
     }
 
-    /// The sentences; [`TextSet::labels`] and [`TextSet::sources`] run beside them.
+    /// The sentences; [`TextSet::labels`] and [`TextSet::sources`] are in the same order.
     pub fn sentences(&self) -> &[String] {
         &self.texts.sentences
     }

@@ -52,7 +52,7 @@ fn is_number(word: &str) -> bool {
     [whole, part].iter().all(|text| !text.is_empty() && digits(text) == text.len())
 }
 
-/// `0 airplane`, `1-cat`, or the number last: all names hold one beside different words, and the numbers count from 0 or 1.
+/// `0 airplane`, `1-cat`, or the number last: all names hold one next to different words, and the numbers count from 0 or 1.
 fn counted(words: &[String]) -> bool {
     let fits = |parts: Option<Vec<(&str, &str)>>| {
         let parts = parts.unwrap_or_default();

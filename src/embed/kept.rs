@@ -64,7 +64,7 @@ impl Keep {
     /// A hash of tensors: names a function by its weights.
     ///
     /// # Errors
-    /// Where the tensors cannot be read (Candle's).
+    /// If the tensors cannot be read (Candle's).
     pub fn fingerprint<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Result<String> {
         fingerprint(tensors)
     }

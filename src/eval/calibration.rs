@@ -16,9 +16,9 @@ pub struct Bin {
     pub to: f64,
     /// Predictions in the bin.
     pub n: usize,
-    /// Their mean confidence, in percent; 0 where the bin is empty.
+    /// Their mean confidence, in percent; 0 if the bin is empty.
     pub confidence: f64,
-    /// How many of them are right, in percent; 0 where the bin is empty.
+    /// How many of them are right, in percent; 0 if the bin is empty.
     pub accuracy: f64,
 }
 

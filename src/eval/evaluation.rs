@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 pub struct ClassAccuracy {
     /// The class name; of classes that share one, the later are told apart by their index ([`unique_names`]).
     pub name: String,
-    /// Its images found, in percent; `None` where the set has no image of it.
+    /// Its images found, in percent; `None` if the set has no image of it.
     pub accuracy: Option<f64>,
     /// Its images.
     pub n: usize,
@@ -56,7 +56,7 @@ impl Evaluation {
     /// `logits` `[n, classes]`, row by row; `labels` `[n]`.
     ///
     /// # Errors
-    /// [`Error::Usage`] for no images or classes, lengths that do not fit, or a label that is no class;
+    /// [`Error::Usage`] for no images or classes, lengths that do not fit, or a label that is not a class;
     /// [`Error::Shape`] for logits that are not finite.
     ///
     /// ```
@@ -117,7 +117,7 @@ impl Evaluation {
         })
     }
 
-    /// The class names, told apart where they are equal, in class order.
+    /// The class names, told apart if they are equal, in class order.
     pub fn class_names(&self) -> Vec<String> {
         self.per_class.iter().map(|class| class.name.clone()).collect()
     }

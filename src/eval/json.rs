@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// otherwise fill 10,000 lines). Ends with a line feed.
 ///
 /// # Errors
-/// [`Error::Usage`] where `value` has no JSON form (a map whose keys are not strings).
+/// [`Error::Usage`] if `value` has no JSON form (a map whose keys are not strings).
 pub fn to_json<T: Serialize + ?Sized>(value: &T) -> Result<String> {
     let mut bytes = Vec::new();
     let mut serializer = Serializer::with_formatter(&mut bytes, Layout { pretty: PrettyFormatter::new(), lists: 0 });

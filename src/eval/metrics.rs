@@ -44,7 +44,7 @@ pub fn rank_of(row: &[f32], label: usize) -> usize {
 /// their agreement, of pseudo-labels and labels the pseudo-label accuracy.
 ///
 /// # Errors
-/// [`Error::Usage`] where the lengths differ or both are empty.
+/// [`Error::Usage`] if the lengths differ or both are empty.
 ///
 /// ```
 /// assert_eq!(lafter::eval::agreement(&[0, 1, 2, 3], &[0, 1, 2, 2])?, 75.0);
@@ -67,7 +67,7 @@ pub(crate) fn percent(part: usize, whole: usize) -> f64 {
     if whole == 0 { 0.0 } else { 100.0 * part as f64 / whole as f64 }
 }
 
-/// One key per class, also where two classes share a name (ImageNet has two "crane"): the first keeps its name, the later
+/// One key per class, also if two classes share a name (ImageNet has two "crane"): the first keeps its name, the later
 /// ones become "name (#index)", the index counted from 0 in the class list.
 ///
 /// ```

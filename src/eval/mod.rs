@@ -1,7 +1,7 @@
 //! What a classifier is worth: accuracies, confusion, calibration, and the report of a whole run.
 //!
-//! The measures are pure functions of plain numbers; beside them stand the process's memory and how results are saved. Labels
-//! are used for measuring only, never for training.
+//! The measures are pure functions of plain numbers. The process's memory and how results are saved are here, too. Labels are
+//! used for measuring only, never for training.
 
 mod calibration;
 mod confusion;

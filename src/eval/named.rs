@@ -54,7 +54,7 @@ impl<V> Named<V> {
         self.0.len()
     }
 
-    /// True where there is no name.
+    /// True if there is no name.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }

@@ -1,6 +1,6 @@
 //! The most memory this process has held.
 
-/// The greatest resident set size of this process so far, in bytes; `None` where the system does not say.
+/// The greatest resident set size of this process so far, in bytes; `None` if the system does not say.
 ///
 /// ```
 /// # #[cfg(unix)]
@@ -18,7 +18,7 @@ pub fn peak_rss_bytes() -> Option<u64> {
     u64::try_from(usage.ru_maxrss).ok().filter(|peak| *peak > 0).map(|peak| peak * unit)
 }
 
-/// The greatest resident set size of this process so far, in bytes; `None` where the system does not say.
+/// The greatest resident set size of this process so far, in bytes; `None` if the system does not say.
 #[cfg(not(unix))]
 pub fn peak_rss_bytes() -> Option<u64> {
     None

@@ -43,7 +43,7 @@ pub struct Report {
     /// Seconds by stage and rates.
     #[serde(default)]
     pub timing: Timing,
-    /// The most memory the process held; `null` where the system does not say.
+    /// The most memory the process held; `null` if the system does not say.
     #[serde(default)]
     pub peak_rss_bytes: Option<u64>,
     /// What was tuned.
@@ -161,7 +161,7 @@ impl Report {
     /// The text of report.json.
     ///
     /// # Errors
-    /// [`Error::Usage`] where an extra value has no JSON form.
+    /// [`Error::Usage`] if an extra value has no JSON form.
     pub fn to_json(&self) -> Result<String> {
         to_json(self)
     }
@@ -177,7 +177,7 @@ impl Report {
     /// Reads a saved report.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read, [`Error::Data`] where it is no report.
+    /// [`Error::Io`] if the file cannot be read, [`Error::Data`] if it is not a report.
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;

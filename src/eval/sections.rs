@@ -26,7 +26,7 @@ pub struct LafterReport {
     /// On the test images, after the last epoch.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Top-1 on the test images after each epoch, `null` where it was not asked; the last entry is `top1`.
+    /// Top-1 on the test images after each epoch, `null` if it was not asked; the last entry is `top1`.
     #[serde(default)]
     pub per_epoch: Vec<Option<f64>>,
     /// The mean tuning loss of each epoch (eq. 4).
@@ -55,7 +55,7 @@ pub struct OracleBest {
 }
 
 impl LafterReport {
-    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, `None` where it was not asked;
+    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, `None` if it was not asked;
     /// `oracle_best` follows from it (of equal epochs the first).
     pub fn new(evaluation: Evaluation, per_epoch: Vec<Option<f64>>, loss: Vec<f64>) -> Self {
         let mut best: Option<OracleBest> = None;

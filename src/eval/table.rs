@@ -98,7 +98,7 @@ fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 
-/// Text that LaTeX prints as it stands.
+/// Text that LaTeX prints as it is.
 fn latex(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {

@@ -12,10 +12,10 @@ use crate::tune::{Tuned, VisualPrompts};
 const MOST_BLOCKS: usize = 8;
 
 /// The class token's attention over each picture, one map per block (mean over heads): of the untouched tower, and in a second
-/// row of the tuned one, where one is given.
+/// row of the tuned one, if one is given.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no picture.
+/// [`Error::Usage`] if there is no picture.
 ///
 /// ```
 /// use lafter::{clip::Clip, gallery::class_attention};
@@ -49,7 +49,7 @@ pub fn class_attention(title: &str, clip: &Clip, tuned: Option<&Tuned>, pictures
 /// Each visual prompt's attention over a picture in block `layer`, counted from 0 (mean over heads).
 ///
 /// # Errors
-/// [`Error::Usage`] where nothing was tuned with prompts, or the tower has no such block.
+/// [`Error::Usage`] if nothing was tuned with prompts, or the tower has no such block.
 pub fn prompt_attention(title: &str, clip: &Clip, tuned: &Tuned, picture: &RgbImage, layer: usize) -> Result<Figure> {
     if tuned.prompts.count() == 0 {
         return Err(Error::Usage("these weights have no visual prompts to look through: tune with prompts of at least 1".into()));

@@ -40,7 +40,7 @@ pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(
 /// Both as histograms over one axis.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no value, or one is not finite.
+/// [`Error::Usage`] if there is no value, or one is not finite.
 ///
 /// ```
 /// let figure = lafter::gallery::confidence(&[0.3, 0.35, 0.5], &[0.6, 0.8, 0.9])?;

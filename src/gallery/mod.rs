@@ -41,8 +41,8 @@ pub struct NamedFigure {
 /// Draws what a run's outcome shows, in the order of the method.
 ///
 /// # Errors
-/// [`Error::Usage`] where no training picture can be read or a value is not finite; [`Error::Interrupted`] after an
-/// interrupt; [`Error::Candle`] where a tower fails.
+/// [`Error::Usage`] if no training picture can be read or a value is not finite; [`Error::Interrupted`] after an
+/// interrupt; [`Error::Candle`] if a tower fails.
 pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigure>> {
     let mut pictures = Vec::new();
     let mut add = |name, caption: &str, figure: Figure| pictures.push(NamedFigure { name, caption: caption.to_string(), figure });
@@ -84,7 +84,7 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         );
         add(
             "modality-gap",
-            "Cosines within and across the modalities: as far as texts with images lie left of both others, the modalities live apart.",
+            "Cosines within and across the modalities: the further left those of texts with images lie, the wider the gap.",
             plot::modality_gap("The modality gap", &rows.texts, &rows.images)?,
         );
     }

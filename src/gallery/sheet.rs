@@ -23,10 +23,10 @@ pub struct SampleSheet {
 }
 
 /// Draws up to 18 pictures of each set as the vision tower sees them (the weak view), evenly spread over the classes and over
-/// each class; the caption is the class, or the file's name where there is no label.
+/// each class; the caption is the class, or the file's name if there is no label.
 ///
 /// # Errors
-/// [`Error::Image`] where none of the sampled pictures can be read.
+/// [`Error::Image`] if none of the sampled pictures can be read.
 pub fn sample_sheet(clip: &Clip, sets: &[(&str, &Dataset)]) -> Result<SampleSheet> {
     let (mut rows, mut unreadable) = (Vec::new(), Vec::new());
     for (name, set) in sets {
@@ -48,7 +48,7 @@ pub fn sample_sheet(clip: &Clip, sets: &[(&str, &Dataset)]) -> Result<SampleShee
     }
 }
 
-/// Indices of the shown pictures: of nine classes two each, or evenly spread where there are no labels.
+/// Indices of the shown pictures: of nine classes two each, or evenly spread if there are no labels.
 fn sample(set: &Dataset) -> Vec<usize> {
     let mut classes: Vec<Vec<usize>> = vec![Vec::new(); set.classes().len()];
     for i in 0..set.len() {

@@ -132,7 +132,7 @@ impl Download<'_> {
     }
 }
 
-/// A relative link in the snapshot, as the hub's other tools make it; a copy where the disk has no links.
+/// A relative link in the snapshot, as the hub's other tools make it; a copy if the disk has no links.
 fn link(blob: &Path, link: &Path) -> std::io::Result<()> {
     if link.is_file() {
         return Ok(());

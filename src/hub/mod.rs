@@ -36,7 +36,7 @@ impl HubOptions {
     /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else the token file; `HF_HUB_OFFLINE`.
     ///
     /// # Errors
-    /// [`Error::Hub`] where neither a cache folder nor a home directory is known.
+    /// [`Error::Hub`] if neither a cache folder nor a home directory is known.
     pub fn from_env() -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let below = |folder: Option<PathBuf>, name: &str| folder.map(|folder| folder.join(name));
@@ -88,7 +88,7 @@ pub(crate) struct Repository<'a> {
 }
 
 impl<'a> Repository<'a> {
-    /// Messages call it `name`, and where it cannot be had they tell the user what to do `instead`.
+    /// Messages call it `name`, and if it cannot be had they tell the user what to do `instead`.
     pub(crate) fn new(options: &'a HubOptions, kind: RepoType, id: &str, revision: &str, name: &str, instead: &'a str) -> Self {
         let address = format!("{}/{id}", if matches!(kind, RepoType::Dataset) { "datasets" } else { "models" });
         Self { options, repo: Repo::with_revision(id.into(), kind, revision.into()), address, name: name.into(), instead }
@@ -104,7 +104,7 @@ impl<'a> Repository<'a> {
     /// Asks the hub which files there are.
     ///
     /// # Errors
-    /// [`Error::Hub`] offline, without network, and where the hub refuses.
+    /// [`Error::Hub`] offline, without network, and if the hub refuses.
     pub(crate) fn list(&self) -> Result<Listing<'_>> {
         let HubOptions { endpoint, cache, token, offline, .. } = self.options;
         if *offline {
@@ -184,7 +184,7 @@ impl Listing<'_> {
         self.names.iter().any(|other| other == name)
     }
 
-    /// The local path of one file, downloaded where it is missing. An interrupt stops before it.
+    /// The local path of one file, downloaded if it is missing. An interrupt stops before it.
     pub(crate) fn get(&self, name: &str, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
         check_interrupt("downloading")?;
         if !Path::new(name).components().all(|part| matches!(part, Component::Normal(_))) {

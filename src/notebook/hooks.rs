@@ -19,8 +19,8 @@ pub fn start() {
     static STARTED: AtomicBool = AtomicBool::new(false);
     let address = std::env::var(HOOKS_VARIABLE).ok().and_then(|text| address_in(&text));
     let Some(address) = address.filter(|_| !STARTED.swap(true, Ordering::SeqCst)) else { return };
-    // SAFETY: this very process wrote the variable before it loaded any cell, and at the address stands what it wrote there: a
-    // static of this layout.
+    // SAFETY: `address_in` made sure that this process wrote the variable and that the letters of this layout are at the
+    // address: it is the static that `kernel/` defines from the same source.
     let hooks = unsafe { &*std::ptr::with_exposed_provenance::<Hooks>(address) };
     for (hook, function) in [(&hooks.begin, begin as extern "C" fn()), (&hooks.end, end), (&hooks.interrupt, interrupt)] {
         hook.store(function as *mut (), Ordering::SeqCst);
@@ -51,8 +51,8 @@ fn address_in(text: &str) -> Option<usize> {
     (ours && word_at(address) == Some(MAGIC)).then_some(address)
 }
 
-/// What stands at an address of this process, asked of the system: one that is not ours is no fault. The kernel runs on Linux
-/// alone.
+/// The word at an address of this process, read through the system: an address that is not mapped gives `None`, not a fault. The
+/// kernel runs only on Linux.
 #[cfg(target_os = "linux")]
 fn word_at(address: usize) -> Option<u64> {
     use std::os::unix::fs::FileExt;

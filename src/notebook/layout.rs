@@ -4,7 +4,8 @@
 use std::ptr::null_mut;
 use std::sync::atomic::AtomicPtr;
 
-/// Where the process that loads the cells says which it is and where its [`Hooks`] stand: `number:address`, both decimal.
+/// The variable in which the process that loads the cells names itself and the place of its [`Hooks`]: `number:address`, both
+/// decimal.
 pub const HOOKS_VARIABLE: &str = "LAFTER_NOTEBOOK_HOOKS";
 
 /// How [`Hooks`] begin. Change it with the layout: a kernel that was installed from another version has other letters.
@@ -13,7 +14,7 @@ pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH1");
 /// Functions that the process calls; null until `lafter::notebook::start()` has filled them.
 #[repr(C)]
 pub struct Hooks {
-    /// The letters `LaFTerH1`: what stands here has this layout.
+    /// The letters `LaFTerH1`: what is here has this layout.
     pub magic: u64,
     /// Before a cell runs.
     pub begin: AtomicPtr<()>,

@@ -8,7 +8,7 @@ use super::text::{text_width, wrap};
 use super::views::grid;
 use crate::error::{Error, Result};
 
-/// The picture, and beside it one copy per map: class token to patches, a visual prompt to patches, block by block or head by
+/// The picture, and next to it one copy per map: class token to patches, a visual prompt to patches, block by block or head by
 /// head. The copies are grey, with the map's colours over them: yellow where the token looks more than evenly, blue where less.
 ///
 /// Attention is peaked: a few patches often take more than all others together, and on a scale up to the greatest weight
@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 /// Each map holds `columns` weights per row, from the upper left; its sum does not matter.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no map, or one does not fill whole rows or holds a weight that is negative or not finite.
+/// [`Error::Usage`] if there is no map, or one does not fill whole rows or holds a weight that is negative or not finite.
 ///
 /// ```
 /// let picture = image::RgbImage::from_pixel(40, 40, image::Rgb([90, 120, 60]));
@@ -68,7 +68,7 @@ pub fn attention_rows(title: &str, columns: usize, rows: &[AttentionRow]) -> Res
     grid(title, &pictures, |canvas, top| scale(canvas, top, doublings))
 }
 
-/// Each patch's weight over the mean weight; 1 for all where all are 0.
+/// Each patch's weight over the mean weight; 1 for all if all are 0.
 fn to_even_share(map: &[f32], columns: usize) -> std::result::Result<Vec<f32>, String> {
     if columns == 0 || map.is_empty() || !map.len().is_multiple_of(columns) {
         return Err(format!("{} weights do not fill rows of {columns}", map.len()));

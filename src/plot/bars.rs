@@ -28,7 +28,7 @@ const SIZE: f64 = 11.0;
 /// x = class index + 1.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is nothing to draw, a value is not finite, or a series has a point that is no class.
+/// [`Error::Usage`] if there is nothing to draw, a value is not finite, or a series has a point that is not a class.
 ///
 /// ```
 /// use lafter::plot::{Series, Sort, bars};

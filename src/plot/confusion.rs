@@ -46,11 +46,11 @@ impl Counts for Confusion {
 }
 
 /// A heat map of `counts[true class][predicted class]`. The shade of a cell is its share of its row, that is of the images
-/// of the true class; counts stand in the cells where they fit, and in every cell's tip. Of more than 1,000 classes a cell
+/// of the true class; counts stand in the cells if they fit, and in every cell's tip. Of more than 1,000 classes a cell
 /// stands for several neighbours.
 ///
 /// # Errors
-/// [`Error::Usage`] where the matrix is empty, not square, or does not fit the class names.
+/// [`Error::Usage`] if the matrix is empty, not square, or does not fit the class names.
 ///
 /// ```
 /// let classes = ["river".to_string(), "forest".to_string()];
@@ -200,7 +200,7 @@ fn told(canvas: &mut Canvas, mut y: f64, counts: &Rows, classes: &[String]) -> f
     y
 }
 
-/// A text around `x`, or one that starts where the sheet does, where it would reach over the edge.
+/// A text around `x`, or one that starts where the sheet does, if it would reach over the edge.
 fn centred(style: Type, x: f64, width: f64) -> Type {
     let half = text_width("predicted class", style.size) / 2.0;
     if x + half > width - 4.0 { Type { anchor: Anchor::End, ..style } } else { style }

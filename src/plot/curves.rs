@@ -29,7 +29,7 @@ impl Panel {
 /// Curves in one coordinate system.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is nothing to draw or a value is not finite.
+/// [`Error::Usage`] if there is nothing to draw or a value is not finite.
 ///
 /// ```
 /// use lafter::plot::{Series, curves};
@@ -41,10 +41,10 @@ pub fn curves(title: &str, x_label: &str, y_label: &str, series: &[Series]) -> R
     panels(title, x_label, &[Panel::new(y_label, series.to_vec())])
 }
 
-/// Several coordinate systems over the same kind of x, two in a row: loss beside accuracy.
+/// Several coordinate systems over the same kind of x, two in a row: loss next to accuracy.
 ///
 /// # Errors
-/// [`Error::Usage`] where a panel has nothing to draw or a value is not finite.
+/// [`Error::Usage`] if a panel has nothing to draw or a value is not finite.
 ///
 /// ```
 /// use lafter::plot::{Panel, Series, panels};

@@ -136,8 +136,8 @@ fn draw(
     Ok(canvas.finish(bottom + 10.0 + tall))
 }
 
-/// Names classes right of the mean of their texts (of their images, where there are no texts), each only where its whole name
-/// fits beside those before it.
+/// Names classes right of the mean of their texts (of their images, if there are no texts), each only where its whole name
+/// fits next to those before it.
 fn name_in_place(canvas: &mut Canvas, axes: &Axes, features: &Features, places: &[(f64, f64)], classes: &[String]) {
     const SIZE: f64 = 9.5;
     let (texts, images) = places.split_at(features.texts.len());

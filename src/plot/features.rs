@@ -56,7 +56,7 @@ impl Features {
         self.texts.iter().chain(&self.images).cloned().collect()
     }
 
-    /// The means of both modalities, where both are there.
+    /// The means of both modalities, if both are there.
     pub(super) fn means(&self) -> Option<(Vec<f64>, Vec<f64>)> {
         mean(&self.texts).zip(mean(&self.images))
     }

@@ -51,7 +51,7 @@ impl Figure {
     /// The picture as the bytes of a PNG file, at twice its nominal size.
     ///
     /// # Errors
-    /// [`Error::Usage`] where it is too large to draw.
+    /// [`Error::Usage`] if it is too large to draw.
     pub fn png(&self) -> Result<Vec<u8>> {
         png::render(&self.svg)
     }

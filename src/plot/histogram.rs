@@ -11,7 +11,7 @@ use crate::error::{Error, Result};
 /// Each sample's share of values in `bins` equal bins over the range of all, in percent of that sample.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is nothing to draw, no bin, or a value is not finite.
+/// [`Error::Usage`] if there is nothing to draw, no bin, or a value is not finite.
 ///
 /// ```
 /// let right = ("right".to_string(), vec![0.9, 0.8, 0.95]);
@@ -70,13 +70,13 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
 const MOST_PAIRS: usize = 60_000;
 
 /// The modality gap (Liang et al. 2022): cosines of text features with each other, of image features with each other, and of
-/// texts with images. Where the last lie left of both others, the modalities live apart in the shared space.
+/// texts with images. The further the last lie to the left of the other two, the wider the gap between the modalities.
 ///
 /// # Shapes
 /// `texts` `[n][d]`, `images` `[m][d]`: one feature per row.
 ///
 /// # Errors
-/// [`Error::Usage`] where either has fewer than two rows, or widths differ.
+/// [`Error::Usage`] if either has fewer than two rows, or widths differ.
 ///
 /// ```
 /// let texts = [vec![1.0, 0.1], vec![0.9, 0.2]];

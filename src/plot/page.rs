@@ -1,4 +1,4 @@
-//! A page of figures: one HTML file that needs nothing beside it.
+//! A page of figures: one HTML file that needs no other file.
 
 use super::canvas::escape;
 use super::figure::Figure;

@@ -119,7 +119,7 @@ fn orthonormalise(vectors: &mut [Vec<f64>]) {
     }
 }
 
-/// False where nothing is left of `v` beside `done`.
+/// False if nothing is left of `v` without its parts along `done`.
 fn normalise_against(done: &[Vec<f64>], v: &mut [f64]) -> bool {
     let length = dot(v, v).sqrt();
     if length < 1e-150 {

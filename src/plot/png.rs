@@ -22,7 +22,7 @@ pub(super) fn render(svg: &str) -> Result<Vec<u8>> {
 }
 
 /// DejaVu; with the system's fonts behind it only for scripts that DejaVu lacks (Chinese, Japanese, Korean, Thai, those of
-/// India …), so that everything else looks alike on every machine. Where the system has none either, boxes stand for them.
+/// India …), so that everything else looks alike on every machine. If the system has none either, boxes stand for them.
 fn fonts(svg: &str) -> Arc<Database> {
     static FONTS: OnceLock<Arc<Database>> = OnceLock::new();
     static WITH_SYSTEM: OnceLock<Arc<Database>> = OnceLock::new();

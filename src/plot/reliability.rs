@@ -10,7 +10,7 @@ use crate::eval::Bin;
 /// diagonal; bars below it are over-confident. The strength of a bar's colour grows with its number of images.
 ///
 /// # Errors
-/// [`Error::Usage`] where no bin holds an image or a value lies outside of 0 to 100.
+/// [`Error::Usage`] if no bin holds an image or a value lies outside of 0 to 100.
 ///
 /// ```
 /// let (_, bins) = lafter::eval::calibration_error(&[0.9, 0.8, 0.3], &[true, false, false], 15)?;

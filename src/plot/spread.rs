@@ -15,7 +15,7 @@ const BAR: f64 = 13.0;
 /// One bar per row, from top to bottom: name, mean, and the standard deviation that its whisker shows to both sides.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is nothing to draw or a value is not finite.
+/// [`Error::Usage`] if there is nothing to draw or a value is not finite.
 ///
 /// ```
 /// let rows = [("σ = 0".to_string(), 61.0, Some(1.5)), ("σ = 0.1".to_string(), 66.2, Some(0.4)), ("σ = 1".to_string(), 64.0, None)];

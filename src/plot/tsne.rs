@@ -12,7 +12,7 @@ const STEPS: usize = 750;
 ///
 /// The descent starts from the first two principal components and not from random numbers (Kobak & Berens 2019), and runs
 /// on one thread: the same rows give the same places, bit for bit. `perplexity` is about the number of neighbours that
-/// count; it is lowered where there are fewer than three times as many rows.
+/// count; it is lowered if there are fewer than three times as many rows.
 ///
 /// # Errors
 /// [`Error::Usage`] for fewer than four rows, rows of different lengths or below two numbers, values that are not finite, or

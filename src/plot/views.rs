@@ -1,4 +1,4 @@
-//! A grid of pictures: a weak view beside its strong views.
+//! A grid of pictures: a weak view next to its strong views.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -22,7 +22,7 @@ const ACROSS: usize = 9;
 /// pictures are enlarged with sharp pixels, large ones are reduced; all keep their proportions. They are embedded as PNG.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no picture or one without pixels.
+/// [`Error::Usage`] if there is no picture or one without pixels.
 ///
 /// ```
 /// let picture = image::RgbImage::from_fn(32, 32, |x, y| image::Rgb([x as u8 * 8, y as u8 * 8, 90]));

@@ -39,7 +39,7 @@ struct Words {
 /// [`TextSet`](crate::describe::TextSet) holds them.
 ///
 /// # Errors
-/// [`Error::Usage`] where there is no sentence, or labels do not fit sentences or classes.
+/// [`Error::Usage`] if there is no sentence, or labels do not fit sentences or classes.
 ///
 /// ```
 /// let classes = ["river".to_string(), "forest".to_string()];

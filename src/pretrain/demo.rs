@@ -142,7 +142,7 @@ impl std::fmt::Display for PretrainSummary {
 /// summary.json to `out_dir`.
 ///
 /// # Errors
-/// [`Error::Usage`] as [`PretrainConfig::validate`]; [`Error::Interrupted`] after an interrupt; [`Error::Io`] where a file
+/// [`Error::Usage`] as [`PretrainConfig::validate`]; [`Error::Interrupted`] after an interrupt; [`Error::Io`] if a file
 /// cannot be written.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
     config.validate()?;

@@ -9,14 +9,14 @@ use crate::classify::normalise;
 /// L = ½ · mean_i −log softmax_j( s · cos(v_i, u_j) )_i  +  ½ · mean_j −log softmax_i( s · cos(v_i, u_j) )_j
 ///
 /// with s = exp(`log_scale`), the inverse temperature, which learns. `positives` `[n, n]` holds what fits what: the
-/// identity is CLIP's loss; where a batch holds a caption more than once, the target of a row is spread evenly over its
+/// identity is CLIP's loss; if a batch holds a caption more than once, the target of a row is spread evenly over its
 /// positives (as in Khosla et al. 2020, eq. 2), so that no pair that fits is pushed apart.
 ///
 /// # Shapes
 /// images and texts `[n, d]`, not normalised; `log_scale` scalar; `positives` `[n, n]` of 0 and 1, symmetric → scalar.
 ///
 /// # Errors
-/// Candle's, where the shapes are not these.
+/// Candle's, if the shapes are not these.
 ///
 /// ```
 /// use candle_core::{DType, Device, Tensor};

@@ -58,7 +58,7 @@ impl Pretrainer {
     /// which say which captions are the same.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) where the shapes are not these.
+    /// [`Error::Candle`](crate::Error::Candle) if the shapes are not these.
     pub fn step(&mut self, pixels: &Tensor, ids: &Tensor, ends: &[usize], texts: &[String], factor: f64) -> Result<f32> {
         let images = self.towers.vision.forward(pixels)?; // [n, d]
         let captions = self.towers.text.forward(ids, ends)?; // [n, d]

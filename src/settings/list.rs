@@ -53,7 +53,7 @@ pub(super) fn paths() -> impl Iterator<Item = String> {
     fields().map(|(path, _)| path)
 }
 
-/// Path and doc comment of every field that is no group itself.
+/// Path and doc comment of every field that is not a group itself.
 fn fields() -> impl Iterator<Item = (String, String)> {
     GROUPS
         .iter()

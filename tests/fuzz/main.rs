@@ -140,7 +140,7 @@ fn shown(which: &[usize]) -> String {
     format!("{}{}", first.join(", "), if which.len() > 3 { format!(" and {} more", which.len() - 3) } else { String::new() })
 }
 
-/// Where inputs lie: the one under way in a folder for each loader, failures beside.
+/// Where inputs lie: the one under way in a folder for each loader, failures next to it.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("fuzz")
 }
@@ -191,7 +191,7 @@ fn prepare() {
     });
 }
 
-/// Processor time of this thread: a busy machine is no hang.
+/// Processor time of this thread: a busy machine is not a hang.
 #[cfg(unix)]
 fn processor_seconds() -> f64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };

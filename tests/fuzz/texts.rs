@@ -91,7 +91,7 @@ fn journal() {
     }
     drop(journal);
     let text = std::fs::read_to_string(&path).expect("the journal");
-    // the time of day is no part of an input
+    // the time of day is not part of an input
     let lines = text.lines().map(|line| line.rsplit_once("\"time\":").map_or(line, |(line, _)| line).to_string() + "\"time\":1}\n");
     let seed = lines.collect::<String>().into_bytes();
     Loader { name: "journal", inputs: 400, file: "journal.jsonl", form: Form::JsonLines, seeds: vec![seed], beside: vec![] }.check(

@@ -108,7 +108,7 @@ impl Stub {
     }
 }
 
-/// One request of a connection; false where the connection is over.
+/// One request of a connection; false if the connection is over.
 fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Behaviour>>) -> std::io::Result<bool> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();

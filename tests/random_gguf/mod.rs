@@ -1,4 +1,4 @@
-//! Language models of any shape with random weights, as GGUF files: for what depends on shapes and not on words.
+//! Language models of any shape with random weights, as GGUF files: for tests that depend on shapes and not on words.
 #![allow(dead_code)]
 
 use std::borrow::Cow;
@@ -27,7 +27,7 @@ pub struct Shape {
     pub head: GgmlDType,
 }
 
-/// Qwen2.5-0.5B; its width is no multiple of 256, so that Q4_K_M files hold Q5_0 and Q8_0.
+/// Qwen2.5-0.5B; its width is not a multiple of 256, so that Q4_K_M files hold Q5_0 and Q8_0.
 pub const QWEN2_HALF: Shape = Shape {
     family: "qwen2",
     blocks: 24,
@@ -55,7 +55,7 @@ pub const QWEN2: Shape = Shape {
     ..QWEN2_HALF
 };
 
-/// Writes `folder/NAME.gguf` and a tokenizer beside it (a small one: texts are not the matter).
+/// Writes `folder/NAME.gguf` and a small tokenizer next to it.
 pub fn write_model(folder: &Path, name: &str, shape: &Shape) -> PathBuf {
     let Shape { family, blocks, width, hidden, heads, key_heads, head_width, vocabulary, most, down, head } = shape.clone();
     let (tall, flat) = (heads * head_width, key_heads * head_width);

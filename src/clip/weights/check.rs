@@ -1,4 +1,4 @@
-//! The tensors that a configuration calls for, and what to say where the weights differ.
+//! The tensors that a configuration calls for, and what to say if the weights differ.
 
 use std::collections::BTreeMap;
 

@@ -61,7 +61,7 @@ impl Opened {
 /// Reads a whole safetensors file: its tensors on `device`, and its metadata.
 ///
 /// # Errors
-/// [`Error::Weights`] for a truncated or foreign file, [`Error::Io`] where it cannot be opened.
+/// [`Error::Weights`] for a truncated or foreign file, [`Error::Io`] if it cannot be opened.
 pub fn read_tensors(path: impl AsRef<Path>, device: &Device) -> Result<(HashMap<String, Tensor>, HashMap<String, String>)> {
     let path = path.as_ref();
     let file = File::open(path).map_err(|e| Error::io(path, e))?;

@@ -21,7 +21,7 @@ const NAMES: [&str; 6] = [
 /// Endings of files with weights under other names.
 const ENDINGS: [&str; 6] = [".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar"];
 
-/// What training writes beside the weights: optimiser, schedule, loss scale, random generators, arguments.
+/// What training writes next to the weights: optimiser, schedule, loss scale, random generators, arguments.
 const BESIDE: [&str; 6] = ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args"];
 
 /// True for a name that a file with weights may have.
@@ -30,9 +30,9 @@ pub(in crate::clip) fn is_weight_file(name: &str) -> bool {
     ENDINGS.iter().any(|ending| lower.ends_with(ending)) && !BESIDE.iter().any(|other| lower.starts_with(other))
 }
 
-/// The file to read of a folder's: the first of the usual names, else the only file that may hold weights; none of them where
-/// there are several. Where `config.json` belongs to another library (timm's repositories keep one beside open_clip's files)
-/// the plain names belong to its model: `foreign` is true.
+/// The file to read: the first of the usual names, else the only file that may hold weights. `Err` lists them if there are
+/// several. `foreign` says that `config.json` is not a transformers CLIP's (timm keeps one next to open_clip's files): then only
+/// the names that begin with `open_clip` count.
 pub(in crate::clip) fn choose<'a>(
     foreign: bool,
     names: impl Iterator<Item = &'a str> + Clone,

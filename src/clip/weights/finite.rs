@@ -7,11 +7,11 @@ use rayon::prelude::*;
 /// Values that one task looks at.
 const PIECE: usize = 1 << 16;
 
-/// True where every value of a tensor on the CPU is finite; integers always are.
+/// True if every value of a tensor on the CPU is finite; integers always are.
 pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(values) = &*storage else { return Ok(true) };
-    // the values that the tensor spans, or all of its storage where it has strides
+    // the values that the tensor spans, or all of its storage if it has strides
     let (from, to) = layout.contiguous_offsets().unwrap_or((0, usize::MAX));
     Ok(match values {
         CpuStorage::F32(values) => all(part(values, from, to), |v| v.is_finite()),
@@ -22,7 +22,7 @@ pub(super) fn is_finite(tensor: &Tensor) -> Result<bool> {
     })
 }
 
-/// True where every value of a tensor on the CPU is 0, as in a file whose room was taken and never filled.
+/// True if every value of a tensor on the CPU is 0, as in a file whose room was taken and never filled.
 pub(super) fn is_zero(tensor: &Tensor) -> Result<bool> {
     let (storage, layout) = tensor.storage_and_layout();
     let Storage::Cpu(values) = &*storage else { return Ok(false) };

@@ -17,7 +17,7 @@ enum Translation {
 
 use Translation::{Packed, Same, Transposed, Unused};
 
-/// True where the tensor is part of CLIP's towers.
+/// True if the tensor is part of CLIP's towers.
 pub(super) fn is_wanted(name: &str) -> bool {
     translation(name) != Unused
 }
@@ -49,7 +49,7 @@ pub(super) fn unwrapped(name: &str) -> String {
 /// data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any order. Of two copies the running average ("ema") is passed over; the second value says so.
 ///
 /// # Errors
-/// The prefixes, where there are several and none is the average of another.
+/// The prefixes, if there are several and none is the average of another.
 pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::Result<(String, Option<String>), Vec<String>> {
     let before = names.filter_map(|name| name.strip_suffix("logit_scale")).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
     let all: std::collections::BTreeSet<&str> = before.collect();
@@ -71,7 +71,7 @@ fn translation(name: &str) -> Translation {
         return Unused; // a buffer of older transformers files
     }
     let own = ["vision_model.", "text_model."].iter().any(|tower| name.starts_with(tower));
-    // a bias of a projection is no part of CLIP: its name is kept, so that the check against the configuration reports it
+    // a bias of a projection is not part of CLIP: its name is kept, so that the check against the configuration reports it
     let projection = ["visual_projection.", "text_projection."].iter().any(|name_| name.starts_with(name_));
     if own || projection || name == "logit_scale" {
         return Same(name.to_string());

@@ -72,7 +72,7 @@ impl Weights {
     /// in them is run; what training put around the model is left off (`state_dict`, `module.`, `_orig_mod.`).
     ///
     /// # Errors
-    /// [`Error::Weights`] where no such file is there, one is truncated or unreadable, or a value is not finite.
+    /// [`Error::Weights`] if no such file is there, one is truncated or unreadable, or a value is not finite.
     pub fn load(directory: impl AsRef<Path>, dtype: DType, device: &Device) -> Result<Self> {
         Self::from_files(&find(directory.as_ref())?, dtype, device)
     }
@@ -118,7 +118,7 @@ impl Weights {
     /// The same from tensors in any of the layouts; names that are no part of CLIP's towers are left out.
     ///
     /// # Errors
-    /// [`Error::Weights`] where no tensor belongs to a CLIP, or a value is not finite.
+    /// [`Error::Weights`] if no tensor belongs to a CLIP, or a value is not finite.
     pub fn from_tensors(tensors: impl IntoIterator<Item = (String, Tensor)>, source: &str, dtype: DType, device: &Device) -> Result<Self> {
         let mut builder = Builder::new(source, dtype, device);
         for (name, tensor) in tensors {
@@ -132,7 +132,7 @@ impl Weights {
     /// Checks names and shapes against a configuration.
     ///
     /// # Errors
-    /// [`Error::Weights`] that lists the first missing tensors; [`Error::Config`] where a shape or the number of layers
+    /// [`Error::Weights`] that lists the first missing tensors; [`Error::Config`] if a shape or the number of layers
     /// contradicts the configuration.
     pub fn check(&self, config: &ClipConfig) -> Result<()> {
         check::check(&self.tensors, config, &self.source)
@@ -156,7 +156,7 @@ impl Weights {
     /// `logit_scale`, ln(1/τ) of eq. 1, as the checkpoint holds it.
     ///
     /// # Errors
-    /// [`Error::Weights`] where there is no `logit_scale`, or one that is no logarithm.
+    /// [`Error::Weights`] if there is no `logit_scale`, or one that is not a logarithm.
     pub fn log_scale(&self) -> Result<f64> {
         let missing = || Error::Weights(format!("{} has no logit_scale: it is no CLIP checkpoint, or an incomplete one", self.source));
         let scale = self.get("logit_scale").ok_or_else(missing)?;
@@ -188,7 +188,7 @@ impl Weights {
     /// of file and any requested dtype. Computed once, at the first call (at loading, where the dtype is not f32).
     ///
     /// # Errors
-    /// [`Error::Candle`] where the values cannot be copied to the host.
+    /// [`Error::Candle`] if the values cannot be copied to the host.
     pub fn hash(&self) -> Result<&str> {
         if let Some(hash) = self.hash.get() {
             return Ok(hash);

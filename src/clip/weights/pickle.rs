@@ -407,7 +407,7 @@ impl<'a> Machine<'a> {
         Ok(())
     }
 
-    /// An integer of any length; one that 64 bits do not hold is no size of a tensor.
+    /// An integer of any length; one that 64 bits do not hold is not a size of a tensor.
     fn long(&mut self) -> Outcome<()> {
         let width = self.unsigned(1)?;
         let bytes = self.bite(width)?;

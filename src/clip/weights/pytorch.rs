@@ -113,7 +113,7 @@ impl Archive {
     }
 }
 
-/// What a file is that is no archive of PyTorch, and what to do about it.
+/// What a file is that is not an archive of PyTorch, and what to do about it.
 fn foreign(head: &[u8]) -> Option<&'static str> {
     if head.starts_with(b"PK\x03\x04") {
         None

@@ -14,7 +14,7 @@ use crate::files::replace_file;
 /// metadata and tensors are sorted by name, the widest dtypes first, so that every tensor is aligned.
 ///
 /// # Errors
-/// [`Error::Weights`] where two tensors share a name or a dtype cannot be saved, [`Error::Io`] where the disk refuses.
+/// [`Error::Weights`] if two tensors share a name or a dtype cannot be saved, [`Error::Io`] if the disk refuses.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};

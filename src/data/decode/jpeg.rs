@@ -10,7 +10,7 @@ const END: [u8; 2] = [MARKER, 0xd9];
 
 /// How a file ends.
 pub(super) enum Ending {
-    /// With its end marker; or it is no JPEG.
+    /// With its end marker; or it is not a JPEG.
     Whole,
     /// Without the marker, but with every pixel: the file with the marker added.
     Mended(Vec<u8>),
@@ -18,7 +18,7 @@ pub(super) enum Ending {
     Cut,
 }
 
-/// Looks for the end marker, and where there is none, whether any pixel is missing.
+/// Looks for the end marker, and if there is none, whether any pixel is missing.
 pub(super) fn ending(bytes: &[u8]) -> Ending {
     match Scan::of(bytes) {
         None => Ending::Whole,
@@ -68,7 +68,7 @@ fn data(bytes: &[u8]) -> &[u8] {
     &bytes[..end]
 }
 
-/// True where the picture is the same whatever coded data follow: then nothing of it is missing. Where something is, each
+/// True if the picture is the same whatever coded data follow: then nothing of it is missing. If something is, each
 /// continuation fills it differently.
 fn holds_every_pixel(bytes: &[u8]) -> bool {
     let mut pictures = (1..=4u32).map(|seed| {

@@ -75,14 +75,14 @@ pub fn decode(bytes: &[u8], name: &str) -> Result<RgbImage> {
     let mut decoder = reader.into_decoder().map_err(read)?;
     let (width, height) = decoder.dimensions();
     check_size(width, height, decoder.color_type().bytes_per_pixel().into(), bytes.len()).map_err(refuse)?;
-    // metadata that cannot be read is no reason to refuse the pixels
+    // metadata that cannot be read is not a reason to refuse the pixels
     let orientation = decoder.orientation().ok();
     let decoded =
         catch_panic(|| DynamicImage::from_decoder(decoder)).ok_or_else(|| refuse("cannot be decoded (the decoder gave up)".into()))?;
     Ok(upright(decoded.map_err(read)?.into_rgb8(), orientation))
 }
 
-/// False where a part of a WebP claims more bytes than the file has: its decoder would take that much memory first.
+/// False if a part of a WebP claims more bytes than the file has: its decoder would take that much memory first.
 fn webp_is_whole(bytes: &[u8]) -> bool {
     let number = |at: usize| bytes.get(at..at + 4).and_then(|four| four.try_into().ok()).map(|four| u32::from_le_bytes(four) as usize);
     let (true, Some(b"WEBP"), Some(size)) = (bytes.starts_with(b"RIFF"), bytes.get(8..12), number(4)) else { return true };
@@ -109,7 +109,7 @@ fn upright(picture: RgbImage, orientation: Option<Orientation>) -> RgbImage {
 /// [`decode`] on the contents of a file.
 ///
 /// # Errors
-/// [`Error::Io`] where the file cannot be read; else as [`decode`].
+/// [`Error::Io`] if the file cannot be read; else as [`decode`].
 pub fn decode_file(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;

@@ -28,7 +28,7 @@ pub(super) enum Plan {
     Refused(&'static str),
 }
 
-/// `None` for what is no TIFF, or one that needs nothing special.
+/// `None` for what is not a TIFF, or one that needs nothing special.
 pub(super) fn plan(bytes: &[u8]) -> Option<Plan> {
     let directory = Directory::of(bytes)?;
     if directory.value(SAMPLE_FORMAT).is_some_and(|(format, _)| format == 3) {

@@ -16,10 +16,10 @@ const ROWS: usize = 1024;
 /// A row without a label.
 pub(super) const UNKNOWN: u32 = u32::MAX;
 
-/// Names of at most this many classes are made up: beyond it the column is no label column.
+/// Names of at most this many classes are made up: beyond it the column is not a label column.
 const MOST_CLASSES: u32 = 1_000_000;
 
-/// Texts that tables hold where there is no label.
+/// Texts that tables hold if there is no label.
 const PLACEHOLDERS: [&str; 7] = ["nan", "NaN", "None", "null", "<NA>", "-1", "-1.0"];
 
 /// Labels as they are read: indices with names from elsewhere, or names that become classes in sorted order.
@@ -78,7 +78,7 @@ impl Labels {
         broken: &dyn Fn(&ParquetError) -> Error,
     ) -> Result<()> {
         let push = |labels: &mut Self, value| labels.push(value, leaf, shown);
-        // a table from pandas holds whole numbers as floats where one is missing
+        // a table from pandas holds whole numbers as floats if one is missing
         let number = |value: f64| {
             if value.is_nan() {
                 Value::Null
@@ -255,7 +255,7 @@ impl Labels {
     }
 }
 
-/// The numbers that all texts write ("0", "12", also "12.0"), by the place that each text has now; `None` where one is no whole
+/// The numbers that all texts write ("0", "12", also "12.0"), by the place that each text has now; `None` if one is not a whole
 /// number, so that all are names.
 fn written_numbers(texts: &HashMap<Box<str>, u32>) -> Option<Vec<u32>> {
     let mut numbers = vec![UNKNOWN; texts.len()];

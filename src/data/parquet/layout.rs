@@ -34,7 +34,7 @@ const OTHER_LABELS: [&str; 21] = [
     "groundtruth",
 ];
 
-/// Columns that hold the names beside a column of numbers.
+/// Columns that hold the names, next to a column of numbers.
 const NAME_COLUMNS: [&str; 9] =
     ["labelname", "labeltext", "labelnames", "classname", "classtext", "categoryname", "targetname", "classlabelname", "labelstr"];
 
@@ -71,7 +71,7 @@ impl Leaf {
     }
 }
 
-/// Where the pictures are: their bytes, or paths of files beside the Parquet file; mostly both, and then the bytes count.
+/// Where the pictures are: their bytes, or paths of files next to the Parquet file; mostly both, and then the bytes count.
 #[derive(Clone)]
 pub(super) struct Pictures {
     pub(super) name: String,
@@ -124,7 +124,7 @@ impl Layout {
         let texts: Vec<&Leaf> = texts.into_iter().filter(|leaf| leaf.kind == Physical::BYTE_ARRAY).collect();
         let nameless = |leaf: &Leaf| leaf.kind != Physical::BYTE_ARRAY && !named(&leaf.name);
         let guessed = match (sure.or(numbers.first().copied()), texts.as_slice()) {
-            // numbers without names, beside a column of names
+            // numbers without names, next to a column of names
             (Some(leaf), [text]) if nameless(leaf) && (sure.is_some() || numbers.len() == 1) => Some(*text),
             (Some(leaf), _) if sure.is_some() => {
                 let all: Vec<&str> = labels.iter().filter(declared).map(|leaf| leaf.name.as_str()).collect();
@@ -203,7 +203,7 @@ fn find_pictures(leaves: &[Leaf], features: &Value, shown: &str) -> Result<Pictu
     let structs = leaves.iter().filter(|leaf| matches!(leaf.parts(), [_, part] if part == "bytes")).map(|leaf| leaf.name.as_str());
     let known = usual(&PICTURES[..2]).chain(declared).chain(structs).chain(usual(&PICTURES[2..]));
     let found: Vec<Pictures> = known.filter_map(pictures).collect();
-    // bytes before paths alone: a column of file names may stand beside the pictures
+    // bytes before paths alone: there may be a column of file names next to the pictures
     if let Some(found) = found.iter().find(|found| found.bytes.is_some()).or(found.first()) {
         return Ok(found.clone());
     }

@@ -1,7 +1,7 @@
 //! Parquet files in the hub's image layout.
 //!
 //! A picture column (`img`, `image`, or the one the metadata calls an Image) is a struct {bytes, path}, plain bytes, or paths of
-//! files beside the Parquet file; a label column holds class indices, named in the metadata's `huggingface` entry
+//! files next to the Parquet file; a label column holds class indices, named in the metadata's `huggingface` entry
 //! (`info.features.<column>.names`) or in the [card](super::card), or class names themselves. Opening reads footers and labels;
 //! a picture is read from its page when it is asked for.
 
@@ -128,7 +128,7 @@ pub(crate) fn open(
     Ok((opened, rows))
 }
 
-/// True where the file names the classes of its labels itself, or has none that need names.
+/// True if the file names the classes of its labels itself, or has none that need names.
 pub(crate) fn names_its_classes(path: &Path) -> bool {
     footer(path).is_ok_and(|meta| {
         let features = features(&meta);
@@ -230,7 +230,7 @@ fn read_labels(source: &Source, layout: &Layout, labels: &mut Labels) -> Result<
     Ok(())
 }
 
-/// Adds the split of each row, as a column of texts names it; `None` where it holds other words, and so says no split.
+/// Adds the split of each row, as a column of texts names it; `None` if it holds other words, and so says no split.
 fn read_splits(source: &Source, leaf: &Leaf, mut rows: Vec<&'static str>) -> Option<Vec<&'static str>> {
     for index in 0..source.meta.num_row_groups() {
         for value in caught(|| store::column(source, index, leaf)).ok()? {
@@ -266,14 +266,14 @@ impl Parquet {
                 let remedy = "put the files there, or store the pictures' bytes";
                 let path = cut(&path);
                 return Err(Error::Data(format!(
-                    "{shown}: column \"{name}\" holds paths ({path}), but no such file lies beside it: {remedy}"
+                    "{shown}: column \"{name}\" holds paths ({path}), but there is no such file next to it: {remedy}"
                 )));
             }
         }
         Ok(())
     }
 
-    /// The picture's bytes; `None` where they are null or empty.
+    /// The picture's bytes; `None` if they are null or empty.
     fn bytes(&self, i: usize) -> std::result::Result<Option<parquet::data_type::ByteArray>, String> {
         Ok(self.store.get(i, Part::Bytes)?.filter(|bytes| !bytes.is_empty()))
     }
@@ -334,7 +334,9 @@ impl ImageSource for Parquet {
         let file = self.store.place(i).and_then(|(source, _)| beside(&source.path, &path)).filter(|file| file.is_file());
         match file {
             Some(file) => decode_file(file),
-            None => Err(Error::Image(format!("{}: holds no bytes, and its path ({}) is no file beside it", self.name(i), cut(&path)))),
+            None => {
+                Err(Error::Image(format!("{}: holds no bytes, and there is no file at its path ({}) next to it", self.name(i), cut(&path))))
+            }
         }
     }
 

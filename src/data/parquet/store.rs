@@ -52,7 +52,7 @@ pub(super) struct Store {
     pages: Mutex<Pages>,
 }
 
-/// Values of one page, or why it cannot be read. Shared buffers: a value is no copy.
+/// Values of one page, or why it cannot be read. Shared buffers: a value is not a copy.
 type Page = Result<Vec<Option<ByteArray>>, String>;
 
 /// Group, part, page.
@@ -110,7 +110,7 @@ impl Store {
         (row < self.rows).then(|| self.groups.partition_point(|group| group.first <= row).checked_sub(1)).flatten()
     }
 
-    /// One row's value of one part; `None` where it is null, or the file lacks this column.
+    /// One row's value of one part; `None` if it is null, or the file lacks this column.
     pub(super) fn get(&self, row: usize, part: Part) -> Result<Option<ByteArray>, String> {
         let Some(at) = self.group_of(row) else { return Ok(None) };
         let Some(group) = self.groups.get(at) else { return Ok(None) };
@@ -142,7 +142,7 @@ impl Store {
         kept.page.clone()
     }
 
-    /// Counts a page that was just read, and drops those that were not asked for the longest where there are too many.
+    /// Counts a page that was just read, and drops those that were not asked for the longest if there are too many.
     fn count(&self, key: Key, page: &Page) {
         let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(kept) = pages.kept.get_mut(&key).filter(|kept| kept.bytes == 0) else { return };
@@ -153,7 +153,7 @@ impl Store {
         if pages.bytes <= pages.limit {
             return;
         }
-        // Down to seven eighths at once, for this looks at every page.
+        // Down to seven eighths in one go, because this looks at every page.
         let mut order: Vec<(u64, Key, usize)> = pages.kept.iter().map(|(key, kept)| (kept.used, *key, kept.bytes)).collect();
         order.sort_unstable();
         for (_, old, bytes) in order {

@@ -22,7 +22,7 @@ pub const TEMPLATES: [&str; 6] =
 /// [`DESCRIPTIONS`], read.
 ///
 /// # Errors
-/// [`crate::Error::Text`] where the embedded JSON is broken; a test reads it.
+/// [`crate::Error::Text`] if the embedded JSON is broken; a test reads it.
 pub fn descriptions() -> Result<Descriptions> {
     Descriptions::parse(DESCRIPTIONS, "the demo's descriptions")
 }

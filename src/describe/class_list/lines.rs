@@ -15,7 +15,7 @@ pub(super) fn twice(name: &str) -> Pair {
 pub(super) fn published(lines: &[&str]) -> Option<(Vec<Pair>, &'static str)> {
     let tabs = lines.iter().any(|line| line.contains('\t'));
     let columns = tabs && lines.iter().all(|line| line.split('\t').count() > 2);
-    // A line of column titles is no class: all others have a form that it lacks.
+    // A line of column titles is not a class: all others have a form that it lacks.
     let titles = |first: &str| first.contains([',', ';', '\t']) && !first.starts_with(|c: char| c.is_ascii_digit());
     let below = lines.split_first().filter(|(first, rest)| titles(first) && rest.len() > 1).map(|(_, rest)| rest);
     let whole = |lines: &[&str]| by_id(lines).or_else(|| by_number(lines)).or_else(|| number_last(lines));
@@ -175,7 +175,7 @@ fn cells(line: &str, mark: char) -> Vec<String> {
     cells
 }
 
-/// True where numbers count from 0 or 1 without a gap, in any order.
+/// True if numbers count from 0 or 1 without a gap, in any order.
 pub(crate) fn counts(numbers: impl Iterator<Item = usize>) -> bool {
     let numbers: Vec<usize> = numbers.collect();
     let first = numbers.iter().min().copied().unwrap_or(0);

@@ -32,7 +32,7 @@ type Pair = (String, String);
 /// | the part `names:` of a YAML file such as YOLO's data.yaml | of the file, or of its numbers |
 /// | JSON: a list; `{"0": "airplane"}`, `{"airplane": 0}`, `{"0": ["n02000003", "cat"]}`, `{"n02000003": "cat"}`, `id2label` | of the numbers, else of the file |
 ///
-/// Blank lines are left out and counted; a title, or a line of column titles, is left out. Where a list is not plain,
+/// Blank lines are left out and counted; a title, or a line of column titles, is left out. If a list is not plain,
 /// [`ClassNames::notices`] says how it was understood.
 ///
 /// # Errors
@@ -97,7 +97,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
     Ok(classes)
 }
 
-/// A line above a list that is no class: `class_name`, `labels:`, `name id`, `# CIFAR-10 classes`.
+/// A line above a list that is not a class: `class_name`, `labels:`, `name id`, `# CIFAR-10 classes`.
 fn is_title(line: &str) -> bool {
     const TITLES: [&str; 8] = ["class", "classes", "name", "names", "label", "labels", "category", "categories"];
     const OTHERS: [&str; 4] = ["id", "index", "number", "nr"];
@@ -111,7 +111,7 @@ fn is_title(line: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// `key=name` of each class; the key alone where both are the same.
+    /// `key=name` of each class; the key alone if both are the same.
     fn read(text: &str) -> Vec<String> {
         let list = parse(text, "list.txt").unwrap();
         let shown = |(key, name): (&String, &String)| if key == name { name.clone() } else { format!("{key}={name}") };

@@ -8,7 +8,7 @@ use super::Pair;
 use super::lines::{first_of, in_order};
 use crate::describe::spoken::{digits, split_wordnet_id};
 
-/// The pairs that JSON holds and, where that is not plain, how they were understood; `None` for another form.
+/// The pairs that JSON holds and, if that is not plain, how they were understood; `None` for another form.
 pub(super) fn pairs_of(value: &Value) -> Option<(Vec<Pair>, Option<&'static str>)> {
     const INNER: [&str; 8] = ["id2label", "names", "classes", "class_names", "categories", "labels", "class_to_idx", "label2id"];
     let holds_list = |value: &&Value| value.is_array() || value.is_object();

@@ -15,7 +15,7 @@ pub(super) struct ApiKey {
 
 impl ApiKey {
     /// # Errors
-    /// [`Error::Usage`] where the variable is not set, empty, or holds what no header can carry.
+    /// [`Error::Usage`] if the variable is not set, empty, or holds what no header can carry.
     pub(super) fn from_env(name: &str) -> Result<Self> {
         let value = std::env::var_os(name).unwrap_or_default();
         let value = value.to_str().map(str::trim).unwrap_or("\n").to_string();

@@ -8,7 +8,7 @@ const SPOKEN_VOWEL: [&str; 4] = ["unin", "unim", "unid", "usurp"];
 /// Beginnings with a silent h: "an hour".
 const SILENT_H: [&str; 5] = ["hour", "heir", "honest", "honor", "honour"];
 
-/// The indefinite article by the sound of the first word: "a university", "an hour", "an SUV". Empty where the name brings
+/// The indefinite article by the sound of the first word: "a university", "an hour", "an SUV". Empty if the name brings
 /// a determiner of its own ("the sea"). LaFTer's own rule, by letter, is [`article`](crate::describe::article).
 ///
 /// ```

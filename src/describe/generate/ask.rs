@@ -51,7 +51,7 @@ impl fmt::Display for Asked {
 /// Asks everything of `plan` that the journal does not know, up to `concurrency` requests at a time.
 ///
 /// # Errors
-/// The generator's, where going on makes no sense; [`Error::Interrupted`] after [`interrupt`](crate::progress::interrupt);
+/// The generator's, if going on makes no sense; [`Error::Interrupted`] after [`interrupt`](crate::progress::interrupt);
 /// both after the requests in flight have ended, so that nothing paid for is lost, and saying how to go on.
 pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concurrency: usize, events: impl FnMut(&Event)) -> Result<Asked> {
     if !(1..=MOST_AT_ONCE).contains(&concurrency) {
@@ -93,7 +93,7 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
                 }
             };
             if let Err(e) = std::thread::Builder::new().spawn_scoped(scope, work) {
-                // where the system gives no more threads, fewer do
+                // if the system gives no more threads, fewer do
                 fatal = (worker == 0).then(|| Error::io("a thread for requests", e));
                 break;
             }

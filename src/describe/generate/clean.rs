@@ -130,7 +130,7 @@ impl Cleaner {
     /// Refuses values that cannot work.
     ///
     /// # Errors
-    /// [`Error::Usage`] where `near` is not above 0 and at most 1.
+    /// [`Error::Usage`] if `near` is not above 0 and at most 1.
     pub fn validate(&self) -> Result<()> {
         let fits = self.near > 0.0 && self.near <= 1.0;
         if fits { Ok(()) } else { Err(Error::Usage(format!("--near must be above 0 and at most 1, got {}", self.near))) }
@@ -168,7 +168,7 @@ impl ClassCleaner {
             Finish::Length => counts.unfinished += 1,
             _ => counts.empty += 1,
         }
-        // where a server does not say why it stopped, a full stop among the stops is the likely reason
+        // if a server does not say why it stopped, a full stop among the stops is the likely reason
         let whole = whole.unwrap_or_else(|| {
             ended
                 || stopped.is_some()

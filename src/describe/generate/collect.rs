@@ -37,7 +37,7 @@ pub struct Collected {
 }
 
 impl Collected {
-    /// A line about classes without a sentence, where there are any.
+    /// A line about classes without a sentence, if there are any.
     pub fn warning(&self) -> Option<String> {
         let empty = &self.empty_classes;
         let names = crate::describe::names::listed(empty);
@@ -100,7 +100,7 @@ fn each(
 /// The descriptions in memory: for a notebook.
 ///
 /// # Errors
-/// [`Error::Text`] where no answer holds a usable sentence; [`Error::Io`] where the journal cannot be read.
+/// [`Error::Text`] if no answer holds a usable sentence; [`Error::Io`] if the journal cannot be read.
 pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner) -> Result<(Descriptions, Collected)> {
     let entries = std::cell::RefCell::new(Vec::<(String, Vec<String>)>::new());
     let begin = |_: usize, name: &str| {
@@ -117,11 +117,11 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
     Ok((Descriptions::from_entries(entries.into_inner(), model), collected))
 }
 
-/// The same into files: CuPL's JSON at `out` (`{"class name": ["sentence", …]}`, a list of lists where two classes share a
-/// name), and beside it the trace: one JSON line per sentence, in the same order. Both are whole or not there.
+/// The same into files: CuPL's JSON at `out` (`{"class name": ["sentence", …]}`, a list of lists if two classes share a
+/// name), and next to it the trace: one JSON line per sentence, in the same order. Both are whole or not there.
 ///
 /// # Errors
-/// As [`collect`]; [`Error::Io`] where a file cannot be written.
+/// As [`collect`]; [`Error::Io`] if a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
     let mut trace = LineFile::begin(&beside(out, "trace"))?;
@@ -140,7 +140,7 @@ pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner,
     Ok(collected)
 }
 
-/// The file beside `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl.
+/// The file next to `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl.
 pub fn beside(out: &Path, what: &str) -> PathBuf {
     out.with_extension(format!("{what}.jsonl"))
 }

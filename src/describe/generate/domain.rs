@@ -228,7 +228,7 @@ impl Domain {
         self.row().seen
     }
 
-    /// What the pictures are, in half a sentence: the data set's description of meta-queries where the user gives none.
+    /// What the pictures are, in half a sentence: the data set's description of meta-queries if the user gives none.
     pub fn about(self) -> &'static str {
         self.row().about
     }

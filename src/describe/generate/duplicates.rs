@@ -8,7 +8,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Known {
     No,
-    /// The same but for case, punctuation and articles.
+    /// The same except for case, punctuation and articles.
     Same,
     Near,
 }
@@ -29,7 +29,7 @@ impl Duplicates {
         Self { near, same: HashSet::new(), sizes: Vec::new(), with_pair: HashMap::new() }
     }
 
-    /// Adds the sentence where it is new.
+    /// Adds the sentence if it is new.
     pub(super) fn insert(&mut self, sentence: &str) -> Known {
         let words = normal_words(sentence);
         if !self.same.insert(hash(&words)) {

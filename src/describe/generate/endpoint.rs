@@ -69,7 +69,7 @@ impl Endpoint {
     /// go with every request (`?api-version=…`).
     ///
     /// # Errors
-    /// [`Error::Usage`] where it is no http or https address or holds a password or a key, or the model has no name.
+    /// [`Error::Usage`] if it is not an http or https address or holds a password or a key, or the model has no name.
     pub fn new(url: &str, model: &str) -> Result<Self> {
         let (url, query) = url.trim().split_once('?').unwrap_or((url.trim(), ""));
         let url = url.trim_end_matches('/');
@@ -100,13 +100,13 @@ impl Endpoint {
     /// Sends the key that the environment variable `name` holds with every request. It stays in memory.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the variable is not set, or holds what cannot be a key.
+    /// [`Error::Usage`] if the variable is not set, or holds what cannot be a key.
     pub fn key_from_env(mut self, name: &str) -> Result<Self> {
         self.key = Some(ApiKey::from_env(name)?);
         Ok(self)
     }
 
-    /// The same with `OPENAI_API_KEY` where it is set, but only over https or to this machine: any other server has to be
+    /// The same with `OPENAI_API_KEY` if it is set, but only over https or to this machine: any other server has to be
     /// trusted with a key by name.
     ///
     /// # Errors
@@ -340,7 +340,7 @@ fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, Unread>,
     (code, body, after)
 }
 
-/// True where a server that is there says that its model is not yet: llama.cpp ("Loading model"), Hugging Face's ("is
+/// True if a server that is there says that its model is not yet: llama.cpp ("Loading model"), Hugging Face's ("is
 /// currently loading"), and others.
 fn is_loading(said: &str) -> bool {
     let said = said.to_lowercase();

@@ -27,14 +27,14 @@ const NAMES: [&str; 20] = [
 const INLINE: [&str; 12] = ["b", "i", "em", "strong", "u", "code", "span", "sup", "sub", "a", "mark", "small"];
 /// Tags that need no partner.
 const SINGLE: [&str; 5] = ["br", "p", "li", "hr", "ul"];
-/// Tags around the answer: what stands outside of them is none.
+/// Tags around the answer: what is outside them does not belong to it.
 const ANSWER: [&str; 8] = ["answer", "final_answer", "final", "output", "response", "final_response", "result", "solution"];
 
 /// An answer's text, a line each.
 #[derive(Debug, PartialEq)]
 pub(super) struct Lines {
     pub text: String,
-    /// Whether the last line is whole, where the form tells: a list that was cut off holds an open quote.
+    /// Whether the last line is whole, if the form tells: a list that was cut off holds an open quote.
     pub whole: Option<bool>,
     /// Something around it was removed.
     pub bared: bool,
@@ -51,7 +51,7 @@ pub(super) fn plain(text: &str) -> Lines {
     Lines { text: rows(&without_tags(inner)), whole: None, bared }
 }
 
-/// What the last `<answer>`, or `\boxed{}`, holds, where there is one.
+/// What the last `<answer>`, or `\boxed{}`, holds, if there is one.
 fn within_answer(text: &str) -> &str {
     if let Some((_, inner)) = text.rsplit_once("\\boxed{") {
         return inner.rsplit_once('}').map_or(inner, |(inner, _)| inner);
@@ -75,7 +75,7 @@ struct Strings {
 }
 
 /// The values of the first JSON, at the beginning of a line or behind a preamble ("Sure: ["), also of a Python list and of
-/// what was cut off. `None` where there is none, or where it holds no text.
+/// what was cut off. `None` if there is none, or if it holds no text.
 fn strings(text: &str) -> Option<Strings> {
     let mut begin = 0;
     for line in text.split_inclusive('\n') {

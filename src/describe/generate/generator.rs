@@ -9,7 +9,7 @@ pub trait Generator: Send + Sync {
     /// What it is called in journal and trace; part of an answer's key.
     fn model(&self) -> &str;
 
-    /// How many requests are worth having in flight where the user does not say.
+    /// How many requests are worth having in flight if the user does not say.
     fn at_once(&self) -> usize {
         1
     }

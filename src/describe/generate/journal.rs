@@ -72,7 +72,7 @@ struct Keyed {
 }
 
 impl Keyed {
-    /// False where the line was edited: it would be taken as the answer to another request.
+    /// False if the line was edited: it would be taken as the answer to another request.
     fn belongs(&self) -> bool {
         self.key == Key::of(&self.query, &self.model, &self.settings, self.completion)
     }
@@ -82,7 +82,7 @@ impl Journal {
     /// Opens or begins a journal and locks it. Folders above `path` are made.
     ///
     /// # Errors
-    /// [`Error::Io`] with the path; [`Error::Usage`] where another process has it open.
+    /// [`Error::Io`] with the path; [`Error::Usage`] if another process has it open.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -103,7 +103,7 @@ impl Journal {
     /// A journal that vanishes with its value: for a notebook.
     ///
     /// # Errors
-    /// [`Error::Io`] where there is no room for temporary files.
+    /// [`Error::Io`] if there is no room for temporary files.
     pub fn temporary() -> Result<Self> {
         let file = tempfile::tempfile().map_err(|e| Error::io("a temporary journal", e))?;
         Ok(Self { path: "a temporary journal".into(), file, index: HashMap::new(), length: 0, damaged: 0, torn: false })
@@ -136,7 +136,7 @@ impl Journal {
         Ok(self)
     }
 
-    /// True where the answer to this request is known.
+    /// True if the answer to this request is known.
     pub fn contains(&self, key: Key) -> bool {
         self.index.contains_key(&key)
     }
@@ -144,7 +144,7 @@ impl Journal {
     /// The line of this key.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read; [`Error::Text`] where the line is damaged.
+    /// [`Error::Io`] if the file cannot be read; [`Error::Text`] if the line is damaged.
     pub fn get(&mut self, key: Key) -> Result<Option<Record>> {
         let Some(&offset) = self.index.get(&key) else { return Ok(None) };
         let mut line = Vec::new();
@@ -159,7 +159,7 @@ impl Journal {
     /// Writes one answer: the operating system has it before this returns, so that a killed process loses nothing.
     ///
     /// # Errors
-    /// [`Error::Io`] where the line cannot be written, as on a full disk.
+    /// [`Error::Io`] if the line cannot be written, as on a full disk.
     pub fn append(&mut self, request: &Request, model: &str, answer: &Answer) -> Result<()> {
         let Request { class, name, query, completion, settings } = request.clone();
         let time = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -182,7 +182,7 @@ impl Journal {
     /// Waits until the disk has everything.
     ///
     /// # Errors
-    /// [`Error::Io`] where the system cannot write what it holds back.
+    /// [`Error::Io`] if the system cannot write what it holds back.
     pub fn sync(&self) -> Result<()> {
         self.file.sync_data().map_err(|e| Error::io(&self.path, e))
     }

@@ -39,7 +39,7 @@ impl LineFile {
     }
 }
 
-/// CuPL's JSON: an object by class name, or a list of lists where a name repeats.
+/// CuPL's JSON: an object by class name, or a list of lists if a name repeats.
 pub(super) struct DescriptionFile {
     file: LineFile,
     named: bool,

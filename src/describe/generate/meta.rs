@@ -64,7 +64,7 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
 /// ```
 ///
 /// # Errors
-/// [`Error::Text`] where there is none.
+/// [`Error::Text`] if there is none.
 pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let (mut texts, mut dropped): (Vec<String>, usize) = (Vec::new(), 0);
     let (text, _) = super::turns::of_assistant(&super::thoughts::without_thoughts(&answer.text));

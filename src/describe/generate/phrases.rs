@@ -278,13 +278,13 @@ fn behind_colon(text: &str) -> Option<&str> {
     (colon < sentence).then(|| &text[colon + 1..])
 }
 
-/// True where a server put a web page in place of an answer.
+/// True if a server put a web page in place of an answer.
 pub(super) fn is_web_page(answer: &str) -> bool {
     let head: String = answer.trim_start().chars().take(16).collect::<String>().to_lowercase();
     head.starts_with("<!doctype html") || head.starts_with("<html")
 }
 
-/// True where the model declines.
+/// True if the model declines.
 pub(super) fn is_refusal(line: &str) -> bool {
     let lower = line.to_lowercase();
     let much = |word: &&str| !matches!(*word, "really" | "truly" | "very" | "so" | "deeply");

@@ -32,7 +32,7 @@ impl Plan {
     /// A checked plan.
     ///
     /// # Errors
-    /// [`Error::Text`] where there is no class; [`Error::Usage`] for settings that cannot work, no completion, or more than
+    /// [`Error::Text`] if there is no class; [`Error::Usage`] for settings that cannot work, no completion, or more than
     /// a hundred million requests.
     pub fn new<S: AsRef<str>>(classes: &[S], queries: Queries, completions: usize, settings: Settings) -> Result<Self> {
         let classes = ClassNames::new(classes)?.names().to_vec();
@@ -87,7 +87,7 @@ impl Plan {
         Self { drawn: false, ..self }
     }
 
-    /// True where the settings made the answers.
+    /// True if the settings made the answers.
     pub(super) fn drawn(&self) -> bool {
         self.drawn
     }

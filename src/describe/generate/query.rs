@@ -107,7 +107,7 @@ impl Queries {
         )
     }
 
-    /// CuPL's three general queries ("base"), the same for every data set but for the words of the domain.
+    /// CuPL's three general queries ("base"), the same for every data set except for the words of the domain.
     pub fn cupl_base(domain: Domain) -> Self {
         let (thing, seen) = (domain.thing(), domain.seen());
         Self(

@@ -5,7 +5,7 @@ use crate::describe::{ClassNames, Descriptions, spoken};
 use crate::error::{Error, Result};
 use crate::rng::Rng;
 
-/// Everyday English words, none of which describes how a thing looks better than another.
+/// Everyday English words; none says more than another about how a thing looks.
 const WORDS: &str = include_str!("words.txt");
 
 /// "A photo of a boat, which has window tuesday." `count` sentences per class, two random words each. As in WaffleCLIP the

@@ -15,7 +15,7 @@ pub(super) enum Reply {
         why: String,
         after: Option<Duration>,
     },
-    /// The server is there and loads its model: this is no failure, ask again in a while.
+    /// The server is there and loads its model: this is not a failure, ask again in a while.
     Loading(String),
     /// This request will not be answered; others may be.
     Skip(String),
@@ -79,7 +79,7 @@ struct Said {
 }
 
 impl Said {
-    /// `None` where the content is neither text nor parts.
+    /// `None` if the content is neither text nor parts.
     fn of(content: Option<&Value>, refusal: Option<&Value>) -> Option<Self> {
         let declined = |refusal: Option<&Value>| refusal.and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
         let mut said = Self { text: String::new(), declined: declined(refusal) };

@@ -173,7 +173,7 @@ pub enum Finish {
     Stop,
     /// At the limit of tokens: its last sentence may be torn.
     Length,
-    /// The model declined in a field of its own, or a filter did: its text is no answer.
+    /// The model declined in a field of its own, or a filter did: its text is not an answer.
     Refused,
     /// The server did not say.
     #[default]

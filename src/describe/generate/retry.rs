@@ -47,7 +47,7 @@ impl Backoff {
         self.tries < self.retries
     }
 
-    /// Waits for the next try; false where there is none left.
+    /// Waits for the next try; false if there is none left.
     pub(super) fn wait(&mut self, asked: Option<Duration>) -> Result<bool> {
         if !self.is_left() {
             return Ok(false);

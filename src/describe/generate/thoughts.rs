@@ -72,7 +72,7 @@ struct Tag {
     length: usize,
 }
 
-/// The bracket at the beginning of `text`, where it has to do with thoughts.
+/// The bracket at the beginning of `text`, if it has to do with thoughts.
 fn tag(text: &str, open: &[String]) -> Option<Tag> {
     let bracket = text.chars().next()?;
     let end = match bracket {
@@ -115,8 +115,8 @@ fn tag(text: &str, open: &[String]) -> Option<Tag> {
     if means_it { known(word, closes) } else { None }
 }
 
-/// What follows the answer's heading, where the text begins with a heading of thoughts ("Thought: … Final answer: …") or says
-/// later that it is final; nothing where the answer never came.
+/// What follows the answer's heading, if the text begins with a heading of thoughts ("Thought: … Final answer: …") or says
+/// later that it is final; nothing if the answer never came.
 fn behind_headings(text: &str) -> Option<String> {
     let bare = |line: &str| line.replace(['*', '#', '_'], "").trim().to_lowercase();
     // "Thought: hm", "### Answer", "...done thinking."

@@ -49,7 +49,7 @@ const LONGEST: usize = 48;
 /// Beginnings of a line at which somebody else speaks: models without an end mark write the next question themselves.
 const OTHERS: [&str; 9] = ["Human:", "HUMAN:", "User:", "USER:", "Instruction:", "Instructions:", "Question:", "Q:", "<|user|>"];
 
-/// The words of the assistant's first turn that has any (of a `final` channel where there is one), and whether a mark ended
+/// The words of the assistant's first turn that has any (of a `final` channel if there is one), and whether a mark ended
 /// them: then they are whole.
 pub(super) fn of_assistant(text: &str) -> (String, bool) {
     let text = behind_stripped_channels(text);

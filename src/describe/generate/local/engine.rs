@@ -37,7 +37,7 @@ struct Text {
 }
 
 impl Text {
-    /// The next token; an outcome where it was the last.
+    /// The next token; an outcome if it was the last.
     fn take(&mut self, logits: &[f32], ends: &[u32]) -> Option<Outcome> {
         let token = (self.job.pick)(logits);
         if ends.contains(&token) {

@@ -40,7 +40,7 @@ impl Linear {
     }
 }
 
-/// The same weights in Q8_0, each row with zeros up to a multiple of 256; `None` where that would not help.
+/// The same weights in Q8_0, each row with zeros up to a multiple of 256; `None` if that would not help.
 fn widened(weight: &QTensor) -> Result<Option<QTensor>> {
     let (rows, width) = weight.shape().dims2()?;
     let dtype = weight.dtype();

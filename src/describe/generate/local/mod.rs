@@ -64,11 +64,11 @@ pub struct LocalModel {
 
 impl LocalModel {
     /// A GGUF file, or a hub id: `owner/name` takes the repository's Q4_K_M file, `owner/name:q8_0` the one whose name holds
-    /// this. The tokenizer is `tokenizer.json` beside the file, else what the file itself holds.
+    /// this. The tokenizer is `tokenizer.json` next to the file, else what the file itself holds.
     ///
     /// # Errors
-    /// [`Error::Llm`] where the file is no GGUF, is cut off, or of another family, or has no usable tokenizer;
-    /// [`Error::Hub`] where it cannot be downloaded.
+    /// [`Error::Llm`] if the file is not a GGUF, is cut off, or of another family, or has no usable tokenizer;
+    /// [`Error::Hub`] if it cannot be downloaded.
     pub fn load(llm: &str, device: &Device, mut events: impl FnMut(&Event)) -> Result<Self> {
         let path = Path::new(llm);
         if path.is_file() {
@@ -107,7 +107,7 @@ impl LocalModel {
     /// The token ids of a request, as the model reads them.
     ///
     /// # Errors
-    /// [`Error::Llm`] where a chat is asked of a model without a chat template.
+    /// [`Error::Llm`] if a chat is asked of a model without a chat template.
     pub fn tokens(&self, request: &Request) -> Result<Vec<u32>> {
         let (text, special) = match (request.settings.api, &self.chat) {
             (Api::Completion, _) => (request.query.clone(), true),
@@ -127,7 +127,7 @@ impl LocalModel {
     /// The most probable continuation, token by token: for comparisons with other implementations.
     ///
     /// # Errors
-    /// [`Error::Unanswered`] for a prompt that is empty or does not fit; [`Error::Llm`] where `count` alone does not fit.
+    /// [`Error::Unanswered`] for a prompt that is empty or does not fit; [`Error::Llm`] if `count` alone does not fit.
     pub fn greedy(&self, prompt: &[u32], count: usize) -> Result<Vec<u32>> {
         self.fits(prompt, count)?;
         if count == 0 {
@@ -163,7 +163,7 @@ impl Generator for LocalModel {
         &self.name
     }
 
-    /// As many as one pass serves well; the few per cent that 31 gain are lost again where a run is stopped.
+    /// As many as one pass serves well; the few per cent that 31 gain are lost again if a run is stopped.
     fn at_once(&self) -> usize {
         16
     }
@@ -187,7 +187,7 @@ impl Generator for LocalModel {
     }
 }
 
-/// The text before the first stop string, where there is one.
+/// The text before the first stop string, if there is one.
 fn cut(text: &str, stops: &[String]) -> Option<String> {
     let first = stops.iter().filter_map(|stop| text.find(stop.as_str())).min()?;
     Some(text[..first].to_string())

@@ -1,4 +1,4 @@
-//! The tokenizer of a GGUF model: beside the file, or in it.
+//! The tokenizer of a GGUF model: next to the file, or in it.
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use tokenizers::pre_tokenizers::byte_level::ByteLevel;
 use super::gguf::Gguf;
 use crate::error::{Error, Result};
 
-/// Pieces that end an answer in the families at hand, beside what the file names.
+/// Pieces that end an answer in these families, in addition to what the file names.
 const ENDS: [&str; 6] = ["<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<|end_of_text|>", "<|endoftext|>", "</s>"];
 const PRE: &str = "tokenizer.ggml.pre";
 
-/// `tokenizer.json` beside the file, else the byte-pair vocabulary in it.
+/// `tokenizer.json` next to the file, else the byte-pair vocabulary in it.
 pub(super) fn tokenizer(path: &Path, file: &mut Gguf) -> Result<Tokenizer> {
     let beside = path.with_file_name("tokenizer.json");
     if beside.is_file() {
@@ -27,7 +27,7 @@ pub(super) fn tokenizer(path: &Path, file: &mut Gguf) -> Result<Tokenizer> {
     }
     let mut tokenizer = Tokenizer::from_gguf(&file.content).map_err(|e| {
         let why = Error::from(e);
-        Error::Llm(format!("{} holds no byte-pair tokenizer ({why}): put the model's tokenizer.json beside it", path.display()))
+        Error::Llm(format!("{} holds no byte-pair tokenizer ({why}): put the model's tokenizer.json next to it", path.display()))
     })?;
     if !matches!(pre.as_str(), "qwen2" | "smaug-bpe" | "lfm2" | "llama3" | "llama-bpe" | "llama-v3") {
         // Candle's fallback puts a blank before every text, GPT-2's tokenizers do not
