@@ -28,7 +28,7 @@ pub const BATCH: usize = 50;
 
 /// Rows for the images of a data set that could be read, in input order.
 #[derive(Clone, Debug)]
-pub struct Outputs {
+pub struct Encoded {
     /// `[n, width]` f32: features or logits.
     pub rows: Tensor,
     /// Which image of the data set each row belongs to.
@@ -39,7 +39,7 @@ pub struct Outputs {
     pub seconds: f64,
 }
 
-impl Outputs {
+impl Encoded {
     /// Other rows for the same images: features become logits.
     ///
     /// # Shapes
@@ -108,7 +108,7 @@ pub fn images(
     stage: &str,
     events: impl FnMut(&Event),
     f: impl FnMut(&Tensor) -> Result<Tensor>,
-) -> Result<Outputs> {
+) -> Result<Encoded> {
     Pass { dataset, preprocess, device, batch_size, stage, keep: None }.run(events, f)
 }
 
@@ -156,7 +156,7 @@ impl Dataset {
     ///
     /// # Errors
     /// As [`images`].
-    pub fn embed(&self, clip: &Clip) -> Result<Outputs> {
+    pub fn embed(&self, clip: &Clip) -> Result<Encoded> {
         Pass::new(self, clip, "embedding pictures").run(silent, |pixels| clip.encode_image(pixels))
     }
 }

@@ -12,7 +12,7 @@ use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::{Templates, TextSet};
-use crate::embed::{FeatureCache, Keep, Outputs, Pass};
+use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount, as_written};
 use crate::files::save_atomically;
@@ -65,7 +65,7 @@ pub struct Outcome {
     /// The text classifier (eq. 2) on the test images.
     pub text_classifier: Evaluation,
     /// Features of the test images from the untouched tower.
-    pub test_features: Outputs,
+    pub test_features: Encoded,
     /// LaFTer (eq. 4), after the last epoch, on the test images; `None` if stage two was left out (0 epochs).
     pub tuned: Option<Evaluation>,
 }
@@ -221,7 +221,7 @@ impl Experiment {
     }
 
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
-    fn test_features(&self, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Outputs> {
+    fn test_features(&self, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
         let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
         Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "test features") }
             .run(events, |pixels| self.clip.encode_image(pixels))
@@ -242,7 +242,7 @@ impl Experiment {
         Keep::new(folder.file(name), &Keep::decisive_on(&self.clip, folder.test_images(), function), self.checkpoint_every)
     }
 
-    fn evaluate(&self, features: &Outputs, logits: Tensor) -> Result<Evaluation> {
+    fn evaluate(&self, features: &Encoded, logits: Tensor) -> Result<Evaluation> {
         features.map(|_| Ok(logits))?.evaluate(&self.test)
     }
 
@@ -295,7 +295,7 @@ impl Experiment {
         }
     }
 
-    fn count(&self, report: &mut Report, features: &Outputs) {
+    fn count(&self, report: &mut Report, features: &Encoded) {
         let counts = self.texts.counts();
         report.texts.set("class_names", counts.class_names);
         report.texts.set("templates", counts.templates);

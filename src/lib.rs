@@ -108,7 +108,7 @@ pub mod prelude {
     pub use crate::clip::{Clip, ClipLoader};
     pub use crate::data::{self, Dataset};
     pub use crate::describe::{Descriptions, Templates, TextSet};
-    pub use crate::embed::Outputs;
+    pub use crate::embed::Encoded;
     pub use crate::eval::{Evaluation, Report, Table};
     pub use crate::lafter::LaFTer;
     pub use crate::notebook::{Html, Markdown, ShowLast, clear_output, display, input};

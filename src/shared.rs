@@ -7,20 +7,20 @@ use serde_json::json;
 
 use crate::classify::{TextClassifier, TextEpoch};
 use crate::clip::Clip;
-use crate::embed::Outputs;
+use crate::embed::Encoded;
 use crate::error::Result;
 use crate::experiment::Experiment;
 
 /// Results by what decides them. Runs that ask at the same time wait for the first; an error is kept by nobody.
 #[derive(Default)]
 pub(crate) struct Shared {
-    features: Memo<Outputs>,
+    features: Memo<Encoded>,
     classifiers: Memo<(TextClassifier, Vec<TextEpoch>)>,
 }
 
 impl Shared {
     /// Features of a run's test images: its tower, its views, its pictures decide them.
-    pub fn features(&self, run: &Experiment, make: impl FnOnce() -> Result<Outputs>) -> Result<Outputs> {
+    pub fn features(&self, run: &Experiment, make: impl FnOnce() -> Result<Encoded>) -> Result<Encoded> {
         self.features.get(json!([tower(&run.clip), run.clip.preprocess(), run.test.identity()]).to_string(), make)
     }
 

@@ -43,7 +43,7 @@ fn each_layout_takes_its_own_librarys_rule() {
     let from_open_clip = Preprocess::from_open_clip(&json!({"size": 64}), 64).unwrap();
     assert_eq!(from_open_clip.crop_rule, CropRule::Torchvision);
     assert_eq!(Preprocess::clip(64).crop_rule, CropRule::Torchvision);
-    assert_ne!(Preprocess::clip(64).kind(), Preprocess::transformers(64).kind());
+    assert_ne!(Preprocess::clip(64).geometry_key(), Preprocess::transformers(64).geometry_key());
     let rows = RgbImage::from_fn(350, 434, |_, y| image::Rgb([(y / 2) as u8; 3]));
     let top = |view: Preprocess| view.image(&rows).get_pixel(30, 0).0[0];
     let (ours, theirs) = (top(Preprocess::transformers(64)), top(Preprocess::clip(64)));

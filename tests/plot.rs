@@ -4,8 +4,8 @@
 use image::{Rgb, RgbImage};
 use lafter::eval::{Bin, Evaluation, calibration_error};
 use lafter::plot::{
-    Figure, Panel, Series, Sort, attention, attention_rows, bars, confusion, curves, embedding, embedding_tsne, histogram, index_html,
-    modality_gap, panels, reliability, spread_bars, text_width, views, word_counts,
+    Figure, Panel, Series, Sort, attention, attention_rows, bars, confusion, curves, histogram, index_html, modality_gap, panels,
+    reliability, scatter, scatter_tsne, spread_bars, text_width, views, word_counts,
 };
 use lafter::rng::Rng;
 use roxmltree::{Document, Node};
@@ -267,42 +267,42 @@ fn text_and_image_features() {
     let mut rng = Rng::new(3);
     let (texts, text_labels) = features(10, 8, 64, 6.0, &mut rng);
     let (images, image_labels) = features(10, 40, 64, -6.0, &mut rng);
-    let figure = embedding(&texts, &text_labels, &images, &image_labels, &names(10)).unwrap();
+    let figure = scatter(&texts, &text_labels, &images, &image_labels, &names(10)).unwrap();
     assert_eq!(check("embedding", &figure, "text"), 80);
     assert_eq!(check("embedding", &figure, "image"), 400);
     assert_eq!(check("embedding", &figure, "gap"), 1);
-    let again = embedding(&texts, &text_labels, &images, &image_labels, &names(10)).unwrap();
+    let again = scatter(&texts, &text_labels, &images, &image_labels, &names(10)).unwrap();
     assert_eq!(figure, again, "the same features must give the same picture");
 
-    let figure = embedding_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap();
+    let figure = scatter_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap();
     assert_eq!((check("tsne", &figure, "text"), check("tsne", &figure, "image"), check("tsne", &figure, "gap")), (80, 400, 0));
-    assert_eq!(figure, embedding_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap());
-    assert!(embedding_tsne(&texts[..3], &text_labels[..3], &[], &[], &names(10), 30.0).is_err());
+    assert_eq!(figure, scatter_tsne(&texts, &text_labels, &images, &image_labels, &names(10), 30.0).unwrap());
+    assert!(scatter_tsne(&texts[..3], &text_labels[..3], &[], &[], &names(10), 30.0).is_err());
 
     let (texts, text_labels) = features(100, 1, 16, 2.0, &mut rng);
     let (images, image_labels) = features(100, 30, 16, -2.0, &mut rng);
-    let figure = embedding(&texts, &text_labels, &images, &image_labels, &names(100)).unwrap();
+    let figure = scatter(&texts, &text_labels, &images, &image_labels, &names(100)).unwrap();
     assert_eq!(check("embedding_100", &figure, "image"), 1500);
     assert!(check("embedding_100", &figure, "ground") > 10, "classes are named where there is room");
     let long: Vec<String> = (0..100).map(|i| format!("{} {i}", awkward()[i % 6])).collect();
-    check("embedding_long", &embedding(&texts, &text_labels, &[], &[], &long).unwrap(), "text");
+    check("embedding_long", &scatter(&texts, &text_labels, &[], &[], &long).unwrap(), "text");
 }
 
 #[test]
 fn awkward_features() {
     let one = [vec![1.0f32, 2.0, 3.0]];
-    assert_eq!(check("embedding_one", &embedding(&one, &[0], &[], &[], &names(1)).unwrap(), "text"), 1);
+    assert_eq!(check("embedding_one", &scatter(&one, &[0], &[], &[], &names(1)).unwrap(), "text"), 1);
     let same = vec![vec![0.5f32; 4]; 6];
-    let figure = embedding(&same, &[0, 1, 2, 3, 4, 5], &same, &[0; 6], &awkward()).unwrap();
+    let figure = scatter(&same, &[0, 1, 2, 3, 4, 5], &same, &[0; 6], &awkward()).unwrap();
     assert_eq!(check("embedding_same", &figure, "image"), 6);
     let zeros = vec![vec![0f32; 2]; 2];
-    check("embedding_zeros", &embedding(&[], &[], &zeros, &[0, 0], &names(1)).unwrap(), "image");
-    assert!(embedding(&[], &[], &[], &[], &names(1)).is_err());
-    assert!(embedding(&one, &[0, 1], &[], &[], &names(2)).is_err());
-    assert!(embedding(&one, &[5], &[], &[], &names(2)).is_err());
-    assert!(embedding(&one, &[0], &[vec![1.0, 2.0]], &[0], &names(2)).is_err());
-    assert!(embedding(&[vec![f32::NAN, 0.0]], &[0], &[], &[], &names(2)).is_err());
-    assert!(embedding(&[vec![1.0]], &[0], &[], &[], &names(1)).is_err());
+    check("embedding_zeros", &scatter(&[], &[], &zeros, &[0, 0], &names(1)).unwrap(), "image");
+    assert!(scatter(&[], &[], &[], &[], &names(1)).is_err());
+    assert!(scatter(&one, &[0, 1], &[], &[], &names(2)).is_err());
+    assert!(scatter(&one, &[5], &[], &[], &names(2)).is_err());
+    assert!(scatter(&one, &[0], &[vec![1.0, 2.0]], &[0], &names(2)).is_err());
+    assert!(scatter(&[vec![f32::NAN, 0.0]], &[0], &[], &[], &names(2)).is_err());
+    assert!(scatter(&[vec![1.0]], &[0], &[], &[], &names(1)).is_err());
 }
 
 #[test]

@@ -13,7 +13,7 @@ use lafter::classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier}
 use lafter::clip::Clip;
 use lafter::data::{self, Dataset, OpenOptions};
 use lafter::describe::{Descriptions, Templates, TextSet};
-use lafter::embed::{self, Outputs};
+use lafter::embed::{self, Encoded};
 use lafter::rng::Rng;
 use lafter::tune::Run;
 use serde_json::Value;
@@ -46,7 +46,7 @@ fn pictures(folder: &Path, split: &str) -> Dataset {
     data::open(path.to_str().unwrap(), &OpenOptions::default()).unwrap()
 }
 
-fn features(clip: &Clip, dataset: &Dataset) -> Outputs {
+fn features(clip: &Clip, dataset: &Dataset) -> Encoded {
     embed::images(dataset, clip.preprocess(), clip.device(), embed::BATCH, "features", |_| {}, |pixels| clip.encode_image(pixels)).unwrap()
 }
 
@@ -143,7 +143,7 @@ fn text_classifier_is_as_good_as_pytorchs() {
             let config = TextClassifierConfig::official();
             let (classifier, history) = TextClassifier::fit(&rows, texts.labels(), &config, &mut Rng::new(seed)).unwrap();
             let logits = classifier.logits(&outputs.rows).unwrap();
-            top1.push(Outputs { rows: logits, ..outputs.clone() }.evaluate(&test).unwrap().top1);
+            top1.push(Encoded { rows: logits, ..outputs.clone() }.evaluate(&test).unwrap().top1);
             loss.push(f64::from(history.last().unwrap().loss));
         }
         agrees(&format!("{name}: top-1"), &top1, &expected["top1"], 0.5);

@@ -115,7 +115,7 @@ impl Preprocess {
     }
 
     /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
-    pub fn kind(&self) -> u64 {
+    pub fn geometry_key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         format!("{:?} {:?} {} {:?}", self.resize, self.resample, self.crop, self.crop_rule).hash(&mut hasher);
         hasher.finish()

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
-use lafter::describe::generate::{Api, Domain, Keep, Settings};
+use lafter::describe::generate::{Api, Keep, Settings, Subject};
 
 /// Commands that can be copied, however narrow the terminal: none is longer than 80 characters.
 pub const EXAMPLES: &str = r#"Examples:
@@ -118,7 +118,7 @@ pub struct QueryArgs {
     pub style: Style,
     /// What the pictures show: general, satellite, texture, action, scene, flower, food, pet, bird, car, aircraft, sketch, art
     #[arg(long, default_value = "general")]
-    pub domain: Domain,
+    pub domain: Subject,
     /// Your own queries, one per line, with {} for the class name and {article} for a or an
     #[arg(long, value_name = "FILE", conflicts_with = "style")]
     pub queries: Option<PathBuf>,

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Device, Tensor};
 
-use super::{BATCH, Keep, Kept, Outputs};
+use super::{BATCH, Encoded, Keep, Kept};
 use crate::augment::Preprocess;
 use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
@@ -43,7 +43,7 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// [`Error::Data`] if more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the
     /// errors of `f`.
-    pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Outputs> {
+    pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
         let Self { dataset, preprocess, device, batch_size, stage, keep } = *self;
         let mut events = watched(&mut events);
         let (total, side) = (dataset.len(), preprocess.side());
@@ -59,7 +59,7 @@ impl<'a> Pass<'a> {
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..kept.batches.min(todo.len()));
         let mut batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
-            Ok(view.planes(&pictures.view(index, view.kind(), None, &|picture| view.image(picture))?))
+            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let skipped = kept.skipped.get_or_insert_with(|| batches.skipped()).clone();
         batches = batches.log(&skipped);
@@ -88,7 +88,7 @@ impl<'a> Pass<'a> {
         }
         let seconds = seconds();
         events(&Event::Finished { stage: stage.into(), seconds });
-        Ok(Outputs { rows: Tensor::cat(&kept.rows, 0)?, indices: kept.indices, skipped: skipped.entries(), seconds })
+        Ok(Encoded { rows: Tensor::cat(&kept.rows, 0)?, indices: kept.indices, skipped: skipped.entries(), seconds })
     }
 }
 

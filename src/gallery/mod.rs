@@ -73,14 +73,14 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     add(
         "features",
         "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
-        rows.embedding(texts.classes())?,
+        rows.scatter(texts.classes())?,
     );
     // a handful of features has no neighbourhoods and no spread of cosines to show
     if rows.texts.len() >= 4 && rows.images.len() >= 4 {
         add(
             "neighbours",
             "The same features by t-SNE: who is whose neighbour.",
-            plot::embedding_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
+            plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
         );
         add(
             "modality-gap",
@@ -197,8 +197,8 @@ impl Rows {
         })
     }
 
-    fn embedding(&self, classes: &[String]) -> Result<Figure> {
-        plot::embedding(&self.texts, &self.text_labels, &self.images, &self.image_labels, classes)
+    fn scatter(&self, classes: &[String]) -> Result<Figure> {
+        plot::scatter(&self.texts, &self.text_labels, &self.images, &self.image_labels, classes)
     }
 }
 

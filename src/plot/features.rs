@@ -26,7 +26,7 @@ impl Features {
         let d = texts.iter().chain(images).map(Vec::len).next().unwrap_or(0);
         if d < 2 || texts.iter().chain(images).any(|row| row.len() != d) {
             return Err(Error::Usage(format!(
-                "embedding of {} text and {} image features: all must have one width of at least 2; do they come from the same CLIP?",
+                "scatter of {} text and {} image features: all must have one width of at least 2; do they come from the same CLIP?",
                 texts.len(),
                 images.len()
             )));
@@ -34,16 +34,16 @@ impl Features {
         for (what, features, labels) in [("text", texts, text_labels), ("image", images, image_labels)] {
             if features.len() != labels.len() {
                 return Err(Error::Usage(format!(
-                    "embedding: {} {what} features with {} labels; give one per feature",
+                    "scatter: {} {what} features with {} labels; give one per feature",
                     features.len(),
                     labels.len()
                 )));
             }
             if let Some(label) = labels.iter().find(|label| **label >= classes) {
-                return Err(Error::Usage(format!("embedding: a {what} has label {label}, but there are {classes} classes")));
+                return Err(Error::Usage(format!("scatter: a {what} has label {label}, but there are {classes} classes")));
             }
             if features.iter().flatten().any(|v| !v.is_finite()) {
-                return Err(Error::Usage(format!("embedding: a {what} feature is not finite; look for it before drawing")));
+                return Err(Error::Usage(format!("scatter: a {what} feature is not finite; look for it before drawing")));
             }
         }
         let (texts, text_labels) = thinned(texts, text_labels);

@@ -155,7 +155,7 @@ impl Run {
         let (weak, strong) = (self.weak.clone(), self.strong.clone());
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
-            let view = pictures.view(index, weak.kind(), Some(&picture), &|picture| weak.image(picture))?;
+            let view = pictures.view(index, weak.geometry_key(), Some(&picture), &|picture| weak.image(picture))?;
             Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)

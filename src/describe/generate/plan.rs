@@ -13,8 +13,8 @@ const MOST: usize = 100_000_000;
 /// All requests of a run, made when they are needed: classes × queries × completions.
 ///
 /// ```
-/// use lafter::describe::generate::{Domain, Plan, Queries, Settings};
-/// let plan = Plan::new(&["river", "forest"], Queries::lafter(Domain::Satellite), 5, Settings::chat())?;
+/// use lafter::describe::generate::{Subject, Plan, Queries, Settings};
+/// let plan = Plan::new(&["river", "forest"], Queries::lafter(Subject::Satellite), 5, Settings::chat())?;
 /// assert_eq!(plan.len(), 2 * 5 * 5);
 /// assert_eq!(plan.request(25).query, "Describe what a forest looks like from a satellite.");
 /// # Ok::<(), lafter::Error>(())

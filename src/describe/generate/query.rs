@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use super::article::article_by_sound;
-use super::domain::Domain;
+use super::subject::Subject;
 use crate::describe::spoken;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -67,11 +67,11 @@ impl fmt::Debug for Query {
 /// A list of queries, never empty; every class is asked each of them.
 ///
 /// ```
-/// use lafter::describe::generate::{Domain, Queries};
-/// assert_eq!(Queries::lafter(Domain::General).fill("owl")[0], "Describe what an owl looks like.");
-/// assert_eq!(Queries::lafter(Domain::Satellite).fill("river")[1], "How can you identify a river from a satellite?");
-/// assert_eq!(Queries::lafter(Domain::Action).fill("juggling")[2], "What does the action of juggling look like?");
-/// assert_eq!(Queries::cupl_full(Domain::Texture).len(), 6);
+/// use lafter::describe::generate::{Subject, Queries};
+/// assert_eq!(Queries::lafter(Subject::General).fill("owl")[0], "Describe what an owl looks like.");
+/// assert_eq!(Queries::lafter(Subject::Satellite).fill("river")[1], "How can you identify a river from a satellite?");
+/// assert_eq!(Queries::lafter(Subject::Action).fill("juggling")[2], "What does the action of juggling look like?");
+/// assert_eq!(Queries::cupl_full(Subject::Texture).len(), 6);
 /// # Ok::<(), lafter::Error>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -92,7 +92,7 @@ impl Queries {
 
     /// LaFTer's five (METHOD: what it looks like, how to identify it, what does it look like, an image from the internet
     /// of it, a caption of an image of it), in the words of the domain.
-    pub fn lafter(domain: Domain) -> Self {
+    pub fn lafter(domain: Subject) -> Self {
         let (thing, seen) = (domain.thing(), domain.seen());
         Self(
             [
@@ -108,7 +108,7 @@ impl Queries {
     }
 
     /// CuPL's three general queries ("base"), the same for every data set except for the words of the domain.
-    pub fn cupl_base(domain: Domain) -> Self {
+    pub fn cupl_base(domain: Subject) -> Self {
         let (thing, seen) = (domain.thing(), domain.seen());
         Self(
             [
@@ -121,8 +121,8 @@ impl Queries {
         )
     }
 
-    /// CuPL's hand-written queries of the data set ("full"); for [`Domain::General`] these are LaFTer's five.
-    pub fn cupl_full(domain: Domain) -> Self {
+    /// CuPL's hand-written queries of the data set ("full"); for [`Subject::General`] these are LaFTer's five.
+    pub fn cupl_full(domain: Subject) -> Self {
         Self(domain.cupl().iter().map(|text| Query(text.to_string())).collect())
     }
 
@@ -187,8 +187,8 @@ mod tests {
 
     #[test]
     fn every_built_in_query_has_its_place_and_fills_whole() {
-        for name in Domain::names() {
-            let domain: Domain = name.parse().unwrap();
+        for name in Subject::names() {
+            let domain: Subject = name.parse().unwrap();
             assert_eq!(domain.to_string(), name);
             for queries in [Queries::lafter(domain), Queries::cupl_base(domain), Queries::cupl_full(domain)] {
                 for query in queries.iter() {
@@ -197,7 +197,7 @@ mod tests {
                 }
             }
         }
-        assert!("moon".parse::<Domain>().unwrap_err().to_string().contains("satellite"));
+        assert!("moon".parse::<Subject>().unwrap_err().to_string().contains("satellite"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 
 /// The kind of data set: it decides how queries speak of a class ("a river from a satellite", "the action of juggling").
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Domain {
+pub enum Subject {
     /// Things: ImageNet, CIFAR, Caltech.
     #[default]
     General,
@@ -41,7 +41,7 @@ pub enum Domain {
 /// CuPL's hand-written queries for it (Pratt et al. 2023; those of satellite pictures, actions and renditions as later
 /// work on the same data sets wrote them).
 struct Row {
-    domain: Domain,
+    domain: Subject,
     name: &'static str,
     thing: &'static str,
     seen: &'static str,
@@ -51,7 +51,7 @@ struct Row {
 
 const ROWS: [Row; 13] = [
     Row {
-        domain: Domain::General,
+        domain: Subject::General,
         name: "general",
         thing: "{article} {}",
         seen: "",
@@ -65,7 +65,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Satellite,
+        domain: Subject::Satellite,
         name: "satellite",
         thing: "{article} {}",
         seen: " from a satellite",
@@ -77,7 +77,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Texture,
+        domain: Subject::Texture,
         name: "texture",
         thing: "{article} {} texture",
         seen: "",
@@ -92,7 +92,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Action,
+        domain: Subject::Action,
         name: "action",
         thing: "the action of {}",
         seen: "",
@@ -100,7 +100,7 @@ const ROWS: [Row; 13] = [
         cupl: &["What does a person doing {} look like", "Describe the process of {}", "How does a person {}"],
     },
     Row {
-        domain: Domain::Scene,
+        domain: Subject::Scene,
         name: "scene",
         thing: "{article} {}",
         seen: "",
@@ -108,7 +108,7 @@ const ROWS: [Row; 13] = [
         cupl: &["Describe what {article} {} looks like", "How can you identify {article} {}?", "Describe a photo of {article} {}"],
     },
     Row {
-        domain: Domain::Flower,
+        domain: Subject::Flower,
         name: "flower",
         thing: "{article} {} flower",
         seen: "",
@@ -121,7 +121,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Food,
+        domain: Subject::Food,
         name: "food",
         thing: "the food {}",
         seen: "",
@@ -129,7 +129,7 @@ const ROWS: [Row; 13] = [
         cupl: &["Describe what {} looks like", "Visually describe {}", "How can you tell that the food in this photo is {}?"],
     },
     Row {
-        domain: Domain::Pet,
+        domain: Subject::Pet,
         name: "pet",
         thing: "{article} {} pet",
         seen: "",
@@ -137,7 +137,7 @@ const ROWS: [Row; 13] = [
         cupl: &["Describe what {article} {} pet looks like", "Visually describe {article} {}, a type of pet"],
     },
     Row {
-        domain: Domain::Bird,
+        domain: Subject::Bird,
         name: "bird",
         thing: "{article} {} bird",
         seen: "",
@@ -152,7 +152,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Car,
+        domain: Subject::Car,
         name: "car",
         thing: "{article} {} car",
         seen: "",
@@ -170,7 +170,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Aircraft,
+        domain: Subject::Aircraft,
         name: "aircraft",
         thing: "{article} {} aircraft",
         seen: "",
@@ -178,7 +178,7 @@ const ROWS: [Row; 13] = [
         cupl: &["Describe {article} {} aircraft", "What does {article} {} aircraft look like?"],
     },
     Row {
-        domain: Domain::Sketch,
+        domain: Subject::Sketch,
         name: "sketch",
         thing: "a black and white sketch of {article} {}",
         seen: "",
@@ -190,7 +190,7 @@ const ROWS: [Row; 13] = [
         ],
     },
     Row {
-        domain: Domain::Art,
+        domain: Subject::Art,
         name: "art",
         thing: "an artwork of {article} {}",
         seen: "",
@@ -208,7 +208,7 @@ const ROWS: [Row; 13] = [
     },
 ];
 
-impl Domain {
+impl Subject {
     fn row(self) -> &'static Row {
         ROWS.iter().find(|row| row.domain == self).unwrap_or(&ROWS[0])
     }
@@ -238,13 +238,13 @@ impl Domain {
     }
 }
 
-impl fmt::Display for Domain {
+impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.row().name)
     }
 }
 
-impl FromStr for Domain {
+impl FromStr for Subject {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Self> {

@@ -28,10 +28,10 @@ use crate::error::Result;
 /// let classes = ["river".to_string(), "forest".to_string()];
 /// let texts = [vec![1.0f32, 0.1, 0.0], vec![0.1, 1.0, 0.0]];
 /// let images = [vec![0.9f32, 0.0, 0.5], vec![0.0, 0.9, 0.6]];
-/// let figure = lafter::plot::embedding(&texts, &[0, 1], &images, &[0, 1], &classes)?;
+/// let figure = lafter::plot::scatter(&texts, &[0, 1], &images, &[0, 1], &classes)?;
 /// # Ok::<(), lafter::Error>(())
 /// ```
-pub fn embedding(
+pub fn scatter(
     texts: &[Vec<f32>],
     text_labels: &[usize],
     images: &[Vec<f32>],
@@ -55,8 +55,8 @@ pub fn embedding(
 /// groups mean little, so the modality gap is only told as a number.
 ///
 /// # Errors
-/// Those of [`embedding`] and of [`tsne()`].
-pub fn embedding_tsne(
+/// Those of [`scatter`] and of [`tsne()`].
+pub fn scatter_tsne(
     texts: &[Vec<f32>],
     text_labels: &[usize],
     images: &[Vec<f32>],
