@@ -117,7 +117,7 @@ impl<S: DeserializeOwned> Saved<S> {
         })?;
         let header = metadata
             .get(kind)
-            .ok_or_else(|| Error::Checkpoint(format!("{shown} is no checkpoint of this stage ({kind}): start without --resume")))?;
+            .ok_or_else(|| Error::Checkpoint(format!("{shown} is not a checkpoint of this stage ({kind}): start without --resume")))?;
         let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
         let saved = Self { state: header.state, optimiser_steps: header.optimiser_steps, tensors, path: path.into() };

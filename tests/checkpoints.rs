@@ -395,7 +395,7 @@ fn a_damaged_tokenizer_is_an_error_and_no_panic() {
     for line in [format!("{last}{last} {last}{last}"), format!("{} x", "y".repeat(100_000))] {
         std::fs::write(folder.path().join("merges.txt"), format!("{merges}{line}\n")).unwrap();
         let error = Tokenizer::from_dir(folder.path(), 16).unwrap_err().to_string();
-        assert!(error.contains("is no tokenizer") && error.lines().count() == 1 && error.len() < 500, "{error}");
+        assert!(error.contains("is not a tokenizer") && error.lines().count() == 1 && error.len() < 500, "{error}");
     }
     let whole: Value = serde_json::from_slice(&std::fs::read(fixture("quick/tokenizer.json")).unwrap()).unwrap();
     let with = |key: &str, value: Value| {

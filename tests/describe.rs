@@ -113,7 +113,7 @@ fn classes_that_share_a_name() {
 #[test]
 fn broken_json_is_placed() {
     message(parse("{\"a\": [\"x\",\n \"y"), &["d.json", "line 2", "cut off"]);
-    message(parse("{\"a\": [\"x\"]} trailing"), &["line 1 column", "no JSON"]);
+    message(parse("{\"a\": [\"x\"]} trailing"), &["line 1 column", "not JSON"]);
     message(parse("{\"a\": [\"x\", 3]}"), &["entry 2 of class \"a\" is 3", "line 1"]);
     message(parse("{\"a\": [[\"x\"]]}"), &["class \"a\"", "[\"x\"]"]);
     message(parse("{\"a\": \"x\"}"), &["a list of sentences for class \"a\""]);

@@ -126,7 +126,7 @@ fn broken_files_are_refused_in_one_line() {
     };
     let heads = find(b"llama.attention.head_count") + b"llama.attention.head_count".len() + 4;
     for (bytes, word) in [
-        (b"not a model".to_vec(), "no GGUF file"),
+        (b"not a model".to_vec(), "not a GGUF file"),
         (whole[..100].to_vec(), "broken"),
         (whole[..whole.len() - 100].to_vec(), "cut off"),
         (with(find(b"general.architecture") + b"general.architecture".len() + 12, b"gemma"), "gemma"),

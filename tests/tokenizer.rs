@@ -109,12 +109,12 @@ fn faults_are_one_line_with_the_remedy() {
     fail("cannot be unpacked");
     std::fs::write(folder.path().join("vocab.json"), "[]").unwrap();
     std::fs::write(folder.path().join("merges.txt"), "#version: 0.2\n").unwrap();
-    fail("is no vocabulary");
+    fail("is not a vocabulary");
     std::fs::write(folder.path().join("vocab.json"), r#"{"a": 0, "a</w>": 1, "<|startoftext|>": 2}"#).unwrap();
     fail("no end-of-text token \"<|endoftext|>\"");
     let whole = std::fs::read_to_string(fixture("json/tokenizer.json")).unwrap();
     std::fs::write(folder.path().join("tokenizer.json"), &whole[..1000]).unwrap();
-    fail("is no tokenizer");
+    fail("is not a tokenizer");
     std::fs::write(folder.path().join("tokenizer.json"), whole.replace("<|endoftext|>", "<|end|>")).unwrap();
     fail("no end-of-text token");
     // a directory may name its own tokens

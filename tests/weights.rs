@@ -121,7 +121,7 @@ fn broken_files_are_recognised() {
     std::fs::write(&path, "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n").unwrap();
     assert!(fail(folder.path()).contains("git lfs pull"));
     std::fs::write(&path, "<html>this is an error page of some proxy</html>").unwrap();
-    assert!(fail(folder.path()).contains("no safetensors file"));
+    assert!(fail(folder.path()).contains("not a safetensors file"));
     let mut garbled = whole.clone();
     garbled[8] = b'x';
     std::fs::write(&path, garbled).unwrap();

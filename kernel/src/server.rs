@@ -37,7 +37,7 @@ const WARM_AFTER: Duration = Duration::from_secs(2);
 pub async fn serve(connection_file: &Path, session: Session, rust_version: &str) -> Result<()> {
     let text = std::fs::read_to_string(connection_file).with_context(|| format!("reading {}", connection_file.display()))?;
     let info: ConnectionInfo =
-        serde_json::from_str(&text).with_context(|| format!("{} is no connection file", connection_file.display()))?;
+        serde_json::from_str(&text).with_context(|| format!("{} is not a connection file", connection_file.display()))?;
     let id = uuid::Uuid::new_v4().to_string();
     let (mut shell_out, mut shell_in) = create_kernel_shell_connection(&info, &id).await?.split();
     let mut control = create_kernel_control_connection(&info, &id).await?;

@@ -162,7 +162,7 @@ impl ClipConfig {
         }
         if vision.image_size % vision.patch_size != 0 {
             let (image, patch) = (vision.image_size, vision.patch_size);
-            return Err(Error::Config(format!("image_size {image} is no multiple of patch_size {patch}")));
+            return Err(Error::Config(format!("image_size {image} is not a multiple of patch_size {patch}")));
         }
         for (tower, width, heads) in [("vision", vision.width, vision.heads), ("text", text.width, text.heads)] {
             if width % heads != 0 {

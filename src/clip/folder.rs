@@ -199,6 +199,6 @@ fn json(directory: &Path, name: &str) -> Result<Option<Value>> {
     let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
     // editors of Windows put a byte-order mark first
     let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
-    let fault = |e: serde_json::Error| Error::Config(format!("{} is no valid JSON: {e}: download it again", path.display()));
+    let fault = |e: serde_json::Error| Error::Config(format!("{} is not valid JSON: {e}: download it again", path.display()));
     serde_json::from_slice(text).map(Some).map_err(fault)
 }

@@ -44,7 +44,7 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
         return Err(Error::Usage(format!("{id:?} is neither a directory nor a hub id: expected a folder, owner/name, or demo")));
     }
     if !is_revision(revision) {
-        return Err(Error::Usage(format!("{revision:?} is no revision: expected a branch, a tag or a commit")));
+        return Err(Error::Usage(format!("{revision:?} is not a revision: expected a branch, a tag or a commit")));
     }
     let name = if revision == "main" { id.to_string() } else { format!("{id} at revision {revision}") };
     let model = Repository::new(options, RepoType::Model, id, revision, &name, "pass a folder with --model DIR");

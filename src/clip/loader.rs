@@ -106,7 +106,7 @@ impl ClipLoader {
     fn demo(self) -> Result<Clip> {
         let files = demo::files();
         let json =
-            serde_json::from_slice(files.config).map_err(|e| Error::Config(format!("the demo's config.json is no valid JSON: {e}")))?;
+            serde_json::from_slice(files.config).map_err(|e| Error::Config(format!("the demo's config.json is not valid JSON: {e}")))?;
         let config = ClipConfig::from_transformers(&json)?;
         let weights = Weights::from_bytes(files.weights, "the demo's weights", self.dtype, &self.device)?;
         let tokenizer = Tokenizer::from_json(files.tokenizer, "embedded", config.text.context)?;

@@ -15,7 +15,7 @@ pub(super) fn config(weights: &Weights) -> Result<ClipConfig> {
     let size = |name: &str, axis: usize| {
         weights.get(name).and_then(|tensor| tensor.dims().get(axis).copied()).ok_or_else(|| {
             let (source, remedy) = (weights.source(), "choose one of the ViT models");
-            Error::Weights(format!("{source} has no {name}: it is no CLIP with a vision transformer: {remedy}"))
+            Error::Weights(format!("{source} has no {name}: it is not a CLIP with a vision transformer: {remedy}"))
         })
     };
     let layers = |tower: &str| {

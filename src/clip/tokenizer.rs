@@ -110,7 +110,7 @@ impl Tokenizer {
     fn new(json: &[u8], source: &str, context: usize, start: &str, end: &str) -> Result<Self> {
         let fault = |why: String| {
             let why = why.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect::<String>();
-            Error::Tokenizer(format!("{source} is no tokenizer ({why}): download it again"))
+            Error::Tokenizer(format!("{source} is not a tokenizer ({why}): download it again"))
         };
         if context < 2 {
             return Err(Error::Tokenizer(format!("a context of {context} tokens has no room for start- and end-of-text")));

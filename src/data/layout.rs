@@ -226,7 +226,7 @@ fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, fou
     compare_splits(&shown, part, chosen, &named, found)?;
     let others: Vec<&str> = holders.iter().filter(|part| split_in(&part.name).is_none()).map(|part| part.name.as_str()).collect();
     if !others.is_empty() {
-        found.notices.push(format!("{shown}: {} is no split: left out", cut(&others)));
+        found.notices.push(format!("{shown}: {} is not a split: left out", cut(&others)));
     }
     Ok(Some(&part.path))
 }

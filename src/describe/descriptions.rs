@@ -46,7 +46,7 @@ impl Descriptions {
         let broken = |e: serde_json::Error| {
             let hint = match e.classify() {
                 serde_json::error::Category::Eof => " (the file is cut off: fetch or write it again)",
-                serde_json::error::Category::Syntax => " (from there on it is no JSON: correct it, or fetch it again)",
+                serde_json::error::Category::Syntax => " (from there on it is not JSON: correct it, or fetch it again)",
                 _ => "",
             };
             Error::Text(format!("{origin}: {}{hint}", e.to_string().lines().next().unwrap_or("not JSON")))

@@ -222,7 +222,7 @@ impl TryFrom<Stored> for Evaluation {
         let k = s.per_class.len();
         let percents = [s.top1, s.calibration_error, s.mean_confidence].into_iter().chain(s.top5);
         if let Some(bad) = percents.into_iter().find(|value| !(0.0..=100.0 + 1e-9).contains(value)) {
-            return Err(format!("{bad} is no percentage"));
+            return Err(format!("{bad} is not a percentage"));
         }
         let Some(confusion) = s.confusion.read(k, s.n) else {
             return Err(format!("the confusion matrix does not fit the {k} classes of per_class and {} images", s.n));
@@ -306,7 +306,7 @@ mod tests {
         for impossible in [6e200, 4294967295.0, -1.0] {
             let mut broken = serde_json::to_value(seven()).unwrap();
             broken["top1"] = impossible.into();
-            assert!(serde_json::from_value::<Evaluation>(broken).unwrap_err().to_string().contains("no percentage"));
+            assert!(serde_json::from_value::<Evaluation>(broken).unwrap_err().to_string().contains("not a percentage"));
         }
     }
 

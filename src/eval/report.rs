@@ -182,7 +182,7 @@ impl Report {
         let path = path.as_ref();
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         serde_json::from_str(&text)
-            .map_err(|e| Error::Data(format!("{} is no report of this crate ({e}): give the report.json of a run", path.display())))
+            .map_err(|e| Error::Data(format!("{} is not a report of this crate ({e}): give the report.json of a run", path.display())))
     }
 
     /// The evaluations there are, with their names, in the order of the method.

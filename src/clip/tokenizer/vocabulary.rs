@@ -17,7 +17,7 @@ const PATTERN: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'
 /// From `vocab.json`, token to id, and `merges.txt`, one pair per line.
 pub(super) fn from_files(vocabulary: &Path, json: &[u8], merges: &Path, lines: &[u8]) -> Result<Vec<u8>> {
     let tokens: Map<String, Value> = serde_json::from_slice(json)
-        .map_err(|e| Error::Tokenizer(format!("{} is no vocabulary ({e}): download it again", vocabulary.display())))?;
+        .map_err(|e| Error::Tokenizer(format!("{} is not a vocabulary ({e}): download it again", vocabulary.display())))?;
     Ok(tokenizer_json(tokens, &pairs(merges, lines)?))
 }
 

@@ -102,7 +102,7 @@ impl<R: Read + Seek> Safetensors<R> {
         let header_length = u64::from_le_bytes(size);
         if header_length > MAX_HEADER {
             return Err(Error::Weights(format!(
-                "{shown} is no safetensors file (its header would have {header_length} bytes): download it again"
+                "{shown} is not a safetensors file (its header would have {header_length} bytes): download it again"
             )));
         }
         let start = 8 + header_length;
@@ -112,7 +112,7 @@ impl<R: Read + Seek> Safetensors<R> {
         let mut header = vec![0; header_length as usize];
         reader.read_exact(&mut header).map_err(io)?;
         let header: Metadata = serde_json::from_slice(&header)
-            .map_err(|e| Error::Weights(format!("{shown} is no safetensors file (unreadable header: {e}): download it again")))?;
+            .map_err(|e| Error::Weights(format!("{shown} is not a safetensors file (unreadable header: {e}): download it again")))?;
         let needed = start + header.data_len() as u64;
         if length != needed {
             let longer = || Error::Weights(format!("{shown} has {length} bytes where its header says {needed}: download it again"));

@@ -89,13 +89,13 @@ fn shards(index: &Path) -> Result<Vec<PathBuf>> {
 
 /// The file names in an index, sorted.
 pub(in crate::clip) fn shard_names(index: &[u8], shown: &str) -> Result<BTreeSet<String>> {
-    let unreadable = |why: &str| Error::Weights(format!("{shown} is no index of shards ({why}): download it again"));
+    let unreadable = |why: &str| Error::Weights(format!("{shown} is not an index of shards ({why}): download it again"));
     let json: Value = serde_json::from_slice(index).map_err(|e| unreadable(&e.to_string()))?;
     let map = json.get("weight_map").and_then(Value::as_object).ok_or_else(|| unreadable("weight_map is missing"))?;
     // plain names only: an index must not lead out of its directory
     let plain = |name: &&str| Path::new(name).file_name().is_some_and(|file| file == *name);
     map.values()
-        .map(|name| name.as_str().filter(plain).map(str::to_string).ok_or_else(|| unreadable("a shard's name is no file name")))
+        .map(|name| name.as_str().filter(plain).map(str::to_string).ok_or_else(|| unreadable("a shard's name is not a file name")))
         .collect()
 }
 

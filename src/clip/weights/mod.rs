@@ -158,14 +158,14 @@ impl Weights {
     /// # Errors
     /// [`Error::Weights`] if there is no `logit_scale`, or one that is not a logarithm.
     pub fn log_scale(&self) -> Result<f64> {
-        let missing = || Error::Weights(format!("{} has no logit_scale: it is no CLIP checkpoint, or an incomplete one", self.source));
+        let missing = || Error::Weights(format!("{} has no logit_scale: it is not a CLIP checkpoint, or an incomplete one", self.source));
         let scale = self.get("logit_scale").ok_or_else(missing)?;
         let scale = scale.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.get(0)?.to_scalar::<f64>()?;
         if scale.abs() <= LARGEST_LOG_SCALE {
             return Ok(scale);
         }
         let remedy = "save the logarithm, about 4.6";
-        Err(Error::Weights(format!("{}: logit_scale is {scale}, which is no logarithm of a usual factor: {remedy}", self.source)))
+        Err(Error::Weights(format!("{}: logit_scale is {scale}, which is not a logarithm of a usual factor: {remedy}", self.source)))
     }
 
     pub(super) fn origin(&self) -> &Origin {

@@ -90,7 +90,7 @@ impl<'a> Heap<'a> {
     fn numbers(&self, value: Value) -> Outcome<Vec<usize>> {
         let number = |value: &Value| match value {
             Value::Int(number) => usize::try_from(*number).map_err(|_| format!("a tensor has the size {number}")),
-            _ => Err("a tensor's size is no number".to_string()),
+            _ => Err("a tensor's size is not a number".to_string()),
         };
         self.list(value)?.iter().map(number).collect()
     }
@@ -102,7 +102,7 @@ impl<'a> Heap<'a> {
         Ok(match (module, name) {
             ("torch._utils", "_rebuild_tensor" | "_rebuild_tensor_v2" | "_rebuild_tensor_v3") => {
                 let Some(Node::Storage { kind, key }) = self.node(get(0)?) else { return Err("a tensor lacks its storage".into()) };
-                let Value::Int(offset) = get(1)? else { return Err("a tensor's offset is no number".into()) };
+                let Value::Int(offset) = get(1)? else { return Err("a tensor's offset is not a number".into()) };
                 let offset = usize::try_from(offset).map_err(|_| "a tensor's offset is negative")?;
                 // the third form names the number type apart from the storage
                 let kind = match arguments.get(6).and_then(|value| self.node(*value)) {

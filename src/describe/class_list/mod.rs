@@ -52,9 +52,9 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
     if let Some(value) = read_literal(text).filter(|value| value.is_array() || value.is_object()) {
         return match pairs_of(&value) {
             Some((pairs, form)) => ClassNames::paired(pairs, origin, form),
-            None => {
-                refuse("its JSON is no list of class names: expected [\"name\", …], {\"0\": \"name\", …} or {\"id\": \"name\", …}".into())
-            }
+            None => refuse(
+                "its JSON is not a list of class names: expected [\"name\", …], {\"0\": \"name\", …} or {\"id\": \"name\", …}".into(),
+            ),
         };
     }
     let numbered = |line: &str| line.starts_with('[') && after_number(line).is_some_and(|(_, rest)| !rest.is_empty());
@@ -71,7 +71,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
         Yaml::No => {}
     }
     if let Some((number, _)) = kept.iter().find(|(_, line)| line.trim_end().ends_with('{')) {
-        return refuse(format!("line {number} ends in {{, which is no list of class names: write one class name per line"));
+        return refuse(format!("line {number} ends in {{, which is not a list of class names: write one class name per line"));
     }
     let titles: Vec<&str> = kept.iter().map(|(_, line)| line.trim()).take_while(|line| is_title(line)).collect();
     // A list of titles alone is a list of names; a second title without a # is a name.
@@ -91,7 +91,7 @@ pub(crate) fn parse(text: &str, origin: &str) -> Result<ClassNames> {
         classes.notices.push(format!("{origin}: \"{title}\" is taken as a title, the first class is \"{}\"", classes.names()[0]));
     }
     if let Some(at) = classes.names().iter().position(|name| name.contains(char::is_control)) {
-        return refuse(format!("the name of class {at} holds a character that is no text: is this a list of class names?"));
+        return refuse(format!("the name of class {at} holds a character that is not text: is this a list of class names?"));
     }
     classes.blank_lines = blank.len();
     Ok(classes)

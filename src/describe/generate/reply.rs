@@ -38,7 +38,7 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     }
     let json: Value = match serde_json::from_str(&text) {
         Ok(json) => json,
-        Err(e) => return Reply::again(format!("the answer is no JSON ({})", one_line(&e.to_string(), 80))),
+        Err(e) => return Reply::again(format!("the answer is not JSON ({})", one_line(&e.to_string(), 80))),
     };
     if let Some(error) = json.get("error").filter(|error| !error.is_null()) {
         let mut error = error.clone();
@@ -54,7 +54,7 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
         Api::Chat => Said::of(choice.pointer("/message/content").or(choice.get("text")), choice.pointer("/message/refusal")),
         Api::Completion => Said::of(choice.get("text").or(choice.pointer("/message/content")), None),
     };
-    let Some(Said { text, declined }) = said else { return Reply::again("the answer's text is no text") };
+    let Some(Said { text, declined }) = said else { return Reply::again("the answer's text is not text") };
     let text = match key {
         Some(key) => key.redact_answer(text),
         None => text,

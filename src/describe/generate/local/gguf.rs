@@ -36,7 +36,7 @@ impl Gguf {
         digest.update(&head);
         let hash: String = digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
         if !head.starts_with(b"GGUF") {
-            return Err(Error::Llm(format!("{} is no GGUF file: choose one whose name ends in .gguf", path.display())));
+            return Err(Error::Llm(format!("{} is not a GGUF file: choose one whose name ends in .gguf", path.display())));
         }
         reader.rewind().map_err(|e| Error::io(path, e))?;
         let broken = |e: candle_core::Error| {
