@@ -163,10 +163,7 @@ impl Experiment {
             }
             let evaluation = self.tune(&mut run, folder, &mut events)?;
             history = run.history().to_vec();
-            let per_epoch = history.iter().map(|epoch| epoch.test_top1).collect();
-            let section = LafterReport::new(evaluation.clone(), per_epoch, history.iter().map(|epoch| epoch.loss).collect());
-            report.lafter =
-                Some(section.with_pseudo_label_accuracy(history.iter().filter_map(|epoch| epoch.pseudo_label_accuracy).collect()));
+            report.lafter = Some(LafterReport::new(evaluation.clone(), history.clone()));
             let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
             report.timing.stage("tuning", seconds);
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));

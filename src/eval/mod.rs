@@ -5,6 +5,7 @@
 
 mod calibration;
 mod confusion;
+mod epoch;
 mod evaluation;
 mod json;
 mod metrics;
@@ -16,6 +17,7 @@ mod table;
 
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
 pub use confusion::Confusion;
+pub use epoch::EpochRecord;
 pub use evaluation::{ClassAccuracy, Evaluation};
 pub(crate) use json::as_written;
 pub use json::to_json;

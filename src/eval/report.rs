@@ -155,7 +155,9 @@ impl Report {
 
     /// The part that a second run with the same seed on the same machine gives bit for bit: all but timing and memory.
     pub fn without_timing(&self) -> Self {
-        Self { timing: Timing::default(), peak_rss_bytes: None, ..self.clone() }
+        let mut same = Self { timing: Timing::default(), peak_rss_bytes: None, ..self.clone() };
+        same.lafter.iter_mut().flat_map(|section| &mut section.history).for_each(|record| record.seconds = 0.0);
+        same
     }
 
     /// The text of report.json.
@@ -245,18 +247,34 @@ impl fmt::Debug for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::eval::EpochRecord;
 
     fn evaluation(hits: usize) -> Evaluation {
         let logits: Vec<f32> = (0..4).flat_map(|i| if i < hits { [1.0, 0.0] } else { [0.0, 1.0] }).collect();
         Evaluation::from_logits(&logits, &[0; 4], &["river <wide>", "forest"]).unwrap()
     }
 
+    fn history(test_top1: &[Option<f64>]) -> Vec<EpochRecord> {
+        let record = |(epoch, test_top1): (usize, &Option<f64>)| EpochRecord {
+            epoch,
+            loss: 0.5 / epoch as f64,
+            agreement: 50.0,
+            confidence: 40.0,
+            kept: None,
+            pseudo_label_accuracy: Some(75.0),
+            test_top1: *test_top1,
+            images: 4,
+            steps: 1,
+            seconds: 0.25,
+        };
+        (1..).zip(test_top1).map(record).collect()
+    }
+
     fn whole() -> Report {
         let mut report = Report::new(serde_json::json!({"preset": "official", "lr": 5e-4}), 7777, "cpu");
         report.zero_shot = Some(evaluation(1));
         report.text_classifier = Some(TextClassifierReport { evaluation: evaluation(2), loss: vec![1.5, 0.5] });
-        let lafter = LafterReport::new(evaluation(3), vec![Some(50.0), Some(100.0), Some(75.0)], vec![0.5, 0.25, 0.125]);
-        report.lafter = Some(lafter.with_pseudo_label_accuracy(vec![50.0, 75.0, 75.0]));
+        report.lafter = Some(LafterReport::new(evaluation(3), history(&[Some(50.0), Some(100.0), Some(75.0)])));
         report.timing.stage("text", 1.5);
         report.timing.images_per_second(30.5);
         report.timing.step_seconds(0.25);
@@ -275,6 +293,7 @@ mod tests {
         assert_eq!(json["text_classifier"]["top1"], 50.0);
         assert_eq!(json["lafter"]["top1"], 75.0);
         assert_eq!(json["lafter"]["per_epoch"], serde_json::json!([50.0, 100.0, 75.0]));
+        assert_eq!((&json["lafter"]["history"][2]["test_top1"], &json["lafter"]["history"][2]["epoch"]), (&75.0.into(), &3.into()));
         assert_eq!(json["lafter"]["oracle_best"]["epoch"], 2);
         assert!(json["lafter"]["pseudo_label_note"].as_str().unwrap().contains("analysis only"));
         assert_eq!(json["timing"], serde_json::json!({"text_seconds": 1.5, "images_per_second": 30.5, "step_seconds": 0.25}));
@@ -299,6 +318,14 @@ mod tests {
         let older = report.to_json().unwrap().replace("skipped_reasons", "skipped_names");
         std::fs::write(&path, older).unwrap();
         assert_eq!(Report::load(&path).unwrap().images, report.images);
+        // before there was a history there were lists of its numbers
+        let mut older = serde_json::to_value(&report).unwrap();
+        let section = older["lafter"].as_object_mut().unwrap();
+        section.remove("history").unwrap();
+        section.insert("loss".into(), serde_json::json!([0.5, 0.25, 0.125]));
+        std::fs::write(&path, older.to_string()).unwrap();
+        let section = Report::load(&path).unwrap().lafter.unwrap();
+        assert_eq!((section.per_epoch.len(), section.history.len()), (3, 0));
         std::fs::write(&path, "{}").unwrap();
         assert!(matches!(Report::load(&path), Err(Error::Data(message)) if message.lines().count() == 1));
         assert!(matches!(Report::load(dir.path().join("none")), Err(Error::Io { .. })));
@@ -306,9 +333,9 @@ mod tests {
 
     #[test]
     fn the_best_epoch_is_counted_over_all_epochs_not_over_those_that_were_evaluated() {
-        let lafter = LafterReport::new(evaluation(3), vec![None, None, Some(80.0), None, Some(75.0)], vec![0.5; 5]);
+        let lafter = LafterReport::new(evaluation(3), history(&[None, None, Some(80.0), None, Some(75.0)]));
         assert_eq!(lafter.oracle_best.unwrap().epoch, 3);
-        assert!(LafterReport::new(evaluation(3), vec![None; 2], vec![0.5; 2]).oracle_best.is_none());
+        assert!(LafterReport::new(evaluation(3), history(&[None; 2])).oracle_best.is_none());
     }
 
     #[test]
@@ -316,6 +343,7 @@ mod tests {
         let (a, mut b) = (whole(), whole());
         b.timing.stage("text", 2.5);
         b.peak_rss_bytes = Some(1);
+        b.lafter.as_mut().unwrap().history[0].seconds = 7.0;
         assert_ne!(a, b);
         assert_eq!(a.without_timing().to_json().unwrap(), b.without_timing().to_json().unwrap());
     }

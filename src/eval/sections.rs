@@ -1,7 +1,9 @@
 //! The sections of a report that hold more than an evaluation.
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
+use super::epoch::EpochRecord;
 use super::evaluation::Evaluation;
 
 /// What goes with `pseudo_label_accuracy` in the file.
@@ -26,16 +28,14 @@ pub struct LafterReport {
     /// On the test images, after the last epoch.
     #[serde(flatten)]
     pub evaluation: Evaluation,
-    /// Top-1 on the test images after each epoch, `null` if it was not asked; the last entry is `top1`.
-    #[serde(default)]
+    /// Top-1 on the test images after each epoch, `null` if it was not asked; the last entry is `top1`. Scripts read it here; it
+    /// is what [`history`](Self::history) says.
+    #[serde(default, deserialize_with = "percents")]
     pub per_epoch: Vec<Option<f64>>,
-    /// The mean tuning loss of each epoch (eq. 4).
+    /// What each epoch did (eq. 3 and 4); empty in reports of versions that did not keep it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub loss: Vec<f64>,
-    /// How many pseudo-labels (eq. 3) of each epoch were right, in percent. For analysis only: it reads labels.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub pseudo_label_accuracy: Vec<f64>,
-    /// Says so in the file.
+    pub history: Vec<EpochRecord>,
+    /// Says in the file that the accuracy of pseudo-labels reads labels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pseudo_label_note: Option<String>,
     /// The best epoch by test accuracy. Never a result.
@@ -55,22 +55,30 @@ pub struct OracleBest {
 }
 
 impl LafterReport {
-    /// The section of a run: `per_epoch` is the top-1 on the test images after each epoch, `None` if it was not asked;
-    /// `oracle_best` follows from it (of equal epochs the first).
-    pub fn new(evaluation: Evaluation, per_epoch: Vec<Option<f64>>, loss: Vec<f64>) -> Self {
+    /// The section of a run from its last evaluation and its history; `oracle_best` follows from it (of equal epochs the first).
+    pub fn new(evaluation: Evaluation, history: Vec<EpochRecord>) -> Self {
         let mut best: Option<OracleBest> = None;
-        for (top1, epoch) in per_epoch.iter().zip(1..).filter_map(|(top1, epoch)| Some(((*top1)?, epoch))) {
+        for (top1, epoch) in history.iter().filter_map(|record| Some((record.test_top1?, record.epoch))) {
             if best.as_ref().is_none_or(|best| top1 > best.top1) {
                 best = Some(OracleBest { top1, epoch, note: ORACLE_NOTE.to_string() });
             }
         }
-        Self { evaluation, per_epoch, loss, pseudo_label_accuracy: Vec::new(), pseudo_label_note: None, oracle_best: best }
+        let reads_labels = history.iter().any(|record| record.pseudo_label_accuracy.is_some());
+        Self {
+            evaluation,
+            per_epoch: history.iter().map(|record| record.test_top1).collect(),
+            history,
+            pseudo_label_note: reads_labels.then(|| PSEUDO_LABEL_NOTE.to_string()),
+            oracle_best: best,
+        }
     }
+}
 
-    /// The same with the accuracy of each epoch's pseudo-labels, and the note that it reads labels.
-    pub fn with_pseudo_label_accuracy(mut self, per_epoch: Vec<f64>) -> Self {
-        self.pseudo_label_note = (!per_epoch.is_empty()).then(|| PSEUDO_LABEL_NOTE.to_string());
-        self.pseudo_label_accuracy = per_epoch;
-        self
+/// What is read must be percentages.
+fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<f64>>, D::Error> {
+    let read = Vec::<Option<f64>>::deserialize(deserializer)?;
+    match read.iter().flatten().find(|value| !(0.0..=100.0 + 1e-9).contains(*value)) {
+        Some(bad) => Err(D::Error::custom(format!("per_epoch: {bad} is no percentage"))),
+        None => Ok(read),
     }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::targets::Targets;
 use crate::error::Result;
+pub use crate::eval::EpochRecord;
 
 /// What one step did.
 #[derive(Clone, Debug)]
@@ -51,32 +52,6 @@ impl OnDevice {
             kept: self.kept.as_ref().map(Tensor::to_scalar).transpose()?,
         })
     }
-}
-
-/// What one epoch did; one line of history.jsonl.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct EpochRecord {
-    /// Number of the epoch, from 1.
-    pub epoch: usize,
-    /// Mean loss of eq. 4.
-    pub loss: f64,
-    /// Percent of images whose strong view the student classifies as the pseudo-label says.
-    pub agreement: f64,
-    /// Mean softmax confidence of the pseudo-labels, percent.
-    pub confidence: f64,
-    /// Percent of images whose pseudo-label counted, its weight above 0; `None` if no rule gave weights.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub kept: Option<f64>,
-    /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
-    pub pseudo_label_accuracy: Option<f64>,
-    /// Top-1 accuracy on the test set in percent, where one was evaluated after this epoch.
-    pub test_top1: Option<f64>,
-    /// Images trained on; unreadable ones are not counted.
-    pub images: usize,
-    /// Steps of the epoch, one per batch.
-    pub steps: usize,
-    /// Training time in seconds, waiting for the views included.
-    pub seconds: f64,
 }
 
 /// Running sums of the epoch under way; part of a checkpoint, so that a resumed epoch reports the same numbers.

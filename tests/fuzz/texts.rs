@@ -140,13 +140,25 @@ fn answers() {
 /// Rates of a report that is read are rates.
 #[test]
 fn report_json() {
-    use lafter::eval::{Evaluation, LafterReport, TextClassifierReport};
+    use lafter::eval::{EpochRecord, Evaluation, LafterReport, TextClassifierReport};
     let logits = [2.0, 0.0, 0.0, 1.0, 3.0, 0.0, 0.5, 0.6];
     let evaluation = || Evaluation::from_logits(&logits, &[0, 1, 1, 0], &["river", "forest"]).expect("an evaluation");
     let mut report = Report::new(serde_json::json!({"preset": "official"}), 7777, "cpu");
     (report.zero_shot, report.peak_rss_bytes) = (Some(evaluation()), Some(1));
     report.text_classifier = Some(TextClassifierReport { evaluation: evaluation(), loss: vec![1.5, 0.5] });
-    report.lafter = Some(LafterReport::new(evaluation(), vec![None, Some(50.0)], vec![1.0, 0.5]));
+    let record = |epoch, test_top1| EpochRecord {
+        epoch,
+        loss: 0.5,
+        agreement: 50.0,
+        confidence: 50.0,
+        kept: None,
+        pseudo_label_accuracy: None,
+        test_top1,
+        images: 4,
+        steps: 1,
+        seconds: 0.5,
+    };
+    report.lafter = Some(LafterReport::new(evaluation(), vec![record(1, None), record(2, Some(50.0))]));
     report.timing.stage("tuning", 1.5);
     let seed = report.to_json().expect("a report").into_bytes();
     Loader { name: "report_json", inputs: 500, file: "report.json", form: Form::Json, seeds: vec![seed], beside: vec![] }.check(|folder| {
