@@ -156,9 +156,9 @@ impl Experiment {
         self.count(&mut report, &features);
 
         let (mut history, mut tuned) = (Vec::new(), None);
-        if self.config.image.epochs > 0 {
+        if self.config.tune.epochs > 0 {
             let mut run = Run::new(lafter.finetuner()?);
-            if self.config.image.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
+            if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let evaluation = self.tune(&mut run, folder, &mut events)?;
@@ -228,8 +228,7 @@ impl Experiment {
     fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let tuned = run.tuner.tuned();
         let params = || Keep::fingerprint(run.tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
-        let image = &self.config.image;
-        let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(image)))));
+        let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
         let keep = keep.transpose()?;
         let pass = Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "evaluating") };
         pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(&self.test)
@@ -262,7 +261,7 @@ impl Experiment {
         if let Some(path) = folder.map(|folder| folder.file(CHECKPOINT)) {
             if self.resume && path.exists() {
                 run.resume(&path)?;
-                events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.image.epochs)));
+                events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
             }
             run.autosave(Autosave::new(path, self.checkpoint_every));
         }
@@ -274,7 +273,7 @@ impl Experiment {
     }
 
     fn tune_and_evaluate(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
-        let (epochs, every) = (self.config.image.epochs, self.config.image.eval_every);
+        let (epochs, every) = (self.config.tune.epochs, self.config.tune.eval_every);
         loop {
             // before the next epoch is trained: a resumed run first does the evaluation that the kill prevented
             let done = run.history().len();
@@ -313,7 +312,7 @@ impl Experiment {
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "settings_hash": self.clip.settings_hash(), "preset": self.config.preset,
             "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
             "texts": self.texts.hash(),
-            "text": as_written(&self.config.text), "image": as_written(&self.config.image),
+            "text": as_written(&self.config.text), "tune": as_written(&self.config.tune),
         });
         // both classifiers of stage one use the CLIP as it was loaded, whatever stage two multiplies in
         let loaded = (self.clip.dtype(), self.clip.precision());

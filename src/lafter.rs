@@ -38,7 +38,7 @@ pub struct Prediction {
 /// let classes = lafter::data::scenes::class_names();
 /// let mut lafter = LaFTer::new(Clip::demo()?, &classes).preset(Preset::Demo);
 /// lafter.config.text.epochs = 20;
-/// lafter.config.image.epochs = 1;
+/// lafter.config.tune.epochs = 1;
 /// let texts = TextSet::new(&classes)?.with_templates(&Templates::clip_ensemble());
 /// lafter.fit_text(&texts)?; // eq. 2
 /// let pictures = Dataset::new(Scenes::new(Domain::Target, 50, 1));
@@ -138,7 +138,7 @@ impl LaFTer {
     /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Shape`] if the text classifier
     /// expects features of another width.
     pub fn finetuner(&self) -> Result<Finetuner> {
-        Finetuner::new(&self.clip, self.text_classifier()?, self.config.image.clone(), &mut self.config.image_rng())
+        Finetuner::new(&self.clip, self.text_classifier()?, self.config.tune.clone(), &mut self.config.tune_rng())
     }
 
     /// The classifier of stage one.
@@ -211,7 +211,7 @@ impl LaFTer {
             classes: self.classes.clone(),
             preset: self.config.preset.name().to_string(),
             seed: self.config.seed,
-            normalise: self.tuned.as_ref().map_or(self.config.image.normalise_student, |tuned| tuned.normalise),
+            normalise: self.tuned.as_ref().map_or(self.config.tune.normalise_student, |tuned| tuned.normalise),
             precision: self.tuned.as_ref().and_then(|tuned| tuned.vision.precision()),
             vision: Some(self.clip.config().vision.clone()),
             preprocess: Some(self.clip.preprocess().clone()),
@@ -228,8 +228,8 @@ impl LaFTer {
         let (tuned, info) = Tuned::load(path, &clip)?;
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
         lafter.config.seed = info.seed;
-        lafter.config.image.normalise_student = tuned.normalise;
-        lafter.config.image.precision = info.precision.unwrap_or_default();
+        lafter.config.tune.normalise_student = tuned.normalise;
+        lafter.config.tune.precision = info.precision.unwrap_or_default();
         lafter.tuned = Some(tuned);
         Ok(lafter)
     }

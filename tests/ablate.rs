@@ -13,10 +13,10 @@ use lafter::progress::{Event, silent};
 fn grid() -> Ablation {
     let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
     (base.train, base.test) = (base.train.take(20), base.test.take(24));
-    (base.config.text.epochs, base.config.image.epochs) = (10, 1);
+    (base.config.text.epochs, base.config.tune.epochs) = (10, 1);
     Ablation::new(base)
         .vary("noise", [0.0, 0.5], |config, noise| config.text.noise = noise)
-        .vary("prompts", [0, 2], |config, prompts| config.image.prompts = prompts)
+        .vary("prompts", [0, 2], |config, prompts| config.tune.prompts = prompts)
         .seeds(2)
 }
 
@@ -112,8 +112,8 @@ fn what_stands_twice_is_refused_before_anything_runs() {
     let noise = |values: [f32; 2]| grid().vary("text noise", values, |config, noise| config.text.noise = noise);
     for (grid, says) in [
         (noise([0.1, 0.1]), "text noise=0.1 stands twice"),
-        (noise([0.1, 0.2]).vary("noise", [3], |config, prompts| config.image.prompts = prompts), "the factor noise stands twice"),
-        (grid().vary("empty", [0usize; 0], |config, prompts| config.image.prompts = prompts), "no level"),
+        (noise([0.1, 0.2]).vary("noise", [3], |config, prompts| config.tune.prompts = prompts), "the factor noise stands twice"),
+        (grid().vary("empty", [0usize; 0], |config, prompts| config.tune.prompts = prompts), "no level"),
     ] {
         let error = grid.cells().unwrap_err().to_string();
         assert!(error.contains(says) && error.lines().count() == 1, "{error}");
@@ -123,7 +123,7 @@ fn what_stands_twice_is_refused_before_anything_runs() {
 
 #[test]
 fn a_setting_without_an_image_stage_has_its_bar_too() {
-    let study = grid().vary("image epochs", [0, 1], |config, epochs| config.image.epochs = epochs).run(silent).unwrap();
+    let study = grid().vary("image epochs", [0, 1], |config, epochs| config.tune.epochs = epochs).run(silent).unwrap();
     assert!(study.rows.iter().any(|row| row.lafter.is_none()));
     let figure = study.figure("Ablation").unwrap();
     assert_eq!(figure.svg().matches("class=\"bar\"").count(), study.rows.len());
@@ -135,13 +135,13 @@ fn a_preset_comes_first_and_labels_are_what_runs() {
     let base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
     // 16 epochs are the demo's own: they are the user's all the same
     let grid = Ablation::new(base)
-        .vary_experiment("image.epochs", ["16", "5"], |experiment, value| experiment.config.set("image.epochs", value))
+        .vary_experiment("tune.epochs", ["16", "5"], |experiment, value| experiment.config.set("tune.epochs", value))
         .vary_experiment("preset", ["demo", "official"], |experiment, value| experiment.config.set("preset", value));
     let cells = grid.cells().unwrap();
-    assert_eq!(cells.iter().map(|cell| cell.name()).collect::<Vec<_>>()[1], "image.epochs=16 preset=official seed=1");
+    assert_eq!(cells.iter().map(|cell| cell.name()).collect::<Vec<_>>()[1], "tune.epochs=16 preset=official seed=1");
     for cell in &cells {
-        assert_eq!(cell.experiment.config.image.epochs.to_string(), cell.settings[0].1);
-        assert_eq!(cell.experiment.config.image.prompts, if cell.settings[1].1 == "demo" { 2 } else { 50 });
+        assert_eq!(cell.experiment.config.tune.epochs.to_string(), cell.settings[0].1);
+        assert_eq!(cell.experiment.config.tune.prompts, if cell.settings[1].1 == "demo" { 2 } else { 50 });
     }
     // the same on the command line, with an option in place of a factor
     let folder = tempfile::tempdir().unwrap();
@@ -154,7 +154,7 @@ fn a_preset_comes_first_and_labels_are_what_runs() {
     let epochs = |run: std::fs::DirEntry| {
         let report = std::fs::read_to_string(run.path().join("report.json")).unwrap();
         let config = &serde_json::from_str::<serde_json::Value>(&report).unwrap()["config"];
-        (config["image"]["epochs"].as_u64(), config["text"]["epochs"].as_u64())
+        (config["tune"]["epochs"].as_u64(), config["text"]["epochs"].as_u64())
     };
     let runs: Vec<_> = std::fs::read_dir(folder.path().join("runs")).unwrap().map(|run| epochs(run.unwrap())).collect();
     assert_eq!(runs, [(Some(16), Some(1)); 2]);
@@ -167,7 +167,7 @@ fn other_pictures_are_other_runs_and_impossible_reports_are_none() {
         let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
         let subset = |set: &Dataset, n: usize| set.subset(&(from..from + n).collect::<Vec<_>>()).unwrap();
         (base.train, base.test) = (subset(&base.train, 8), subset(&base.test, 24));
-        (base.config.text.epochs, base.config.image.epochs) = (5, 0);
+        (base.config.text.epochs, base.config.tune.epochs) = (5, 0);
         Ablation::new(base).out(folder.path())
     };
     assert_eq!((count_runs(&grid(0)).unwrap(), count_runs(&grid(0)).unwrap()), (1, 0));

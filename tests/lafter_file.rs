@@ -138,7 +138,7 @@ fn a_report_says_what_the_clip_was_loaded_in() {
         let texts = TextSet::new(&class_names()).unwrap().with_templates(&Templates::clip_ensemble());
         let mut experiment = Experiment::new(clip, texts, scenes(8, 1), scenes(8, 2));
         experiment.config.text.epochs = 1;
-        experiment.config.image = FinetuneConfig { epochs: 1, batch_size: 4, prompts: 2, ..FinetuneConfig::official() };
+        experiment.config.tune = FinetuneConfig { epochs: 1, batch_size: 4, prompts: 2, ..FinetuneConfig::official() };
         let report = experiment.run(lafter::progress::silent).unwrap().report;
         assert_eq!(report.precision, Some(Precision::F32), "the settings ask for f32");
         assert_eq!(report.config.get("loaded").is_some(), loaded, "{}", report.config);

@@ -11,7 +11,7 @@ fn short(seed: u64) -> Experiment {
     experiment.train = experiment.train.take(120);
     experiment.test = experiment.test.take(96);
     experiment.config.text.epochs = 30;
-    experiment.config.image.epochs = 2;
+    experiment.config.tune.epochs = 2;
     experiment
 }
 
@@ -36,7 +36,7 @@ fn a_resumed_run_ends_with_the_report_of_an_uninterrupted_one() {
     let whole = Experiment { out: Some(folder.path().join("whole")), ..short(1) }.run(progress::silent).unwrap();
     let out = folder.path().join("stopped");
     let mut first = Experiment { out: Some(out.clone()), ..short(1) };
-    first.config.image.epochs = 1;
+    first.config.tune.epochs = 1;
     first.run(progress::silent).unwrap();
     let resumed = Experiment { out: Some(out.clone()), resume: true, ..short(1) }.run(progress::silent).unwrap();
     assert_eq!(report(&whole), report(&resumed));
@@ -88,12 +88,12 @@ fn a_run_begun_anew_sets_the_one_before_aside_and_resumes_on_its_own_images_only
     refused(short(1), "other train images");
     refused(Experiment { test: short(1).test.take(90), ..fewer() }, "other test images");
     let mut shorter = fewer();
-    shorter.config.image.epochs = 1;
+    shorter.config.tune.epochs = 1;
     refused(shorter, "other settings");
     let mut shorter = fewer();
     shorter.config.text.epochs = 29;
     refused(shorter, "other settings");
     let mut tolerant = Experiment { resume: true, ..fewer() };
-    (tolerant.config.image.max_unreadable, tolerant.config.image.eval_every) = (0.5, 2);
+    (tolerant.config.tune.max_unreadable, tolerant.config.tune.eval_every) = (0.5, 2);
     assert_eq!(run(tolerant).unwrap().report.lafter, second.report.lafter);
 }

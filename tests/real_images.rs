@@ -164,7 +164,7 @@ fn tuning(setting: &str, seeds: u64) {
     for seed in 0..seeds {
         let mut lafter = LaFTer::new(clip.clone(), test.classes());
         lafter.config.seed = seed;
-        lafter.config.image.epochs = epochs;
+        lafter.config.tune.epochs = epochs;
         lafter.fit_text(&texts).unwrap();
         let mut run = Run::new(lafter.finetuner().unwrap());
         for _ in 0..epochs {

@@ -21,7 +21,7 @@ fn run(keep: impl Fn(Dataset) -> Dataset) -> Outcome {
     let mut experiment = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
     (experiment.train, experiment.test) = (keep(train.take(100)), keep(test.take(60)));
     experiment.config.text.epochs = 10;
-    experiment.config.image.epochs = 2;
+    experiment.config.tune.epochs = 2;
     experiment.run(progress::silent).unwrap()
 }
 

@@ -69,7 +69,7 @@ class Behaviour(unittest.TestCase):
 
     def test_training_shows_a_bar_and_a_curve_by_itself(self):
         self.ok(TUNE)
-        result = self.ok("lafter.fit_text(&texts)?; lafter.config.image.epochs = 6; lafter.fit_images(&pictures, |_| {})?.len()")
+        result = self.ok("lafter.fit_text(&texts)?; lafter.config.tune.epochs = 6; lafter.fit_images(&pictures, |_| {})?.len()")
         self.assertEqual(result.data()[0]["text/plain"], "6", "the value, also where the curve is drawn once more behind it")
         html = [data["text/html"] for data in result.data("display_data")]
         self.assertEqual(sum("<progress" in text for text in html), 1, "one bar")
@@ -84,7 +84,7 @@ class Behaviour(unittest.TestCase):
         self.ok("let v = unsafe { std::arch::x86_64::_mm_setzero_ps() };")
 
     def test_interrupt_of_the_library_keeps_variables(self):
-        self.ok(TUNE + "lafter.fit_text(&texts)?; lafter.config.image.epochs = 500; let kept = 7;")
+        self.ok(TUNE + "lafter.fit_text(&texts)?; lafter.config.tune.epochs = 500; let kept = 7;")
         request = self.session.send("lafter.fit_images(&pictures, |_| {})?;")
         asked = []
 

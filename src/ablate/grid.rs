@@ -28,7 +28,7 @@ struct Level {
 /// let base = Experiment::demo(Clip::demo()?, 7777)?;
 /// let study = Ablation::new(base)
 ///     .vary("noise", [0.0, 0.1, 1.0], |config, noise| config.text.noise = noise)
-///     .vary("prompts", [0, 2, 8], |config, prompts| config.image.prompts = prompts)
+///     .vary("prompts", [0, 2, 8], |config, prompts| config.tune.prompts = prompts)
 ///     .seeds(3)
 ///     .out("study")
 ///     .run(|_| {})?;

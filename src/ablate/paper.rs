@@ -87,13 +87,13 @@ impl ImageStage {
 
     /// Changes a run's settings accordingly.
     pub fn apply(self, experiment: &mut Experiment) {
-        let image = &mut experiment.config.image;
+        let tune = &mut experiment.config.tune;
         match self {
-            Self::None => image.epochs = 0,
-            Self::PromptsOnly => image.tune_norms = false,
-            Self::NormsOnly => image.prompts = 0,
+            Self::None => tune.epochs = 0,
+            Self::PromptsOnly => tune.tune_norms = false,
+            Self::NormsOnly => tune.prompts = 0,
             Self::Both => {}
-            Self::NoAugmentation => image.augment = false,
+            Self::NoAugmentation => tune.augment = false,
         }
     }
 }

@@ -49,7 +49,7 @@ impl Scores {
         let top1 = |section: Option<Section>| section.map(|section| section.top1);
         let scores = Self { seed, zero_shot: top1(zero_shot), text_classifier: top1(text_classifier), lafter: top1(lafter) };
         let config = &cell.experiment.config;
-        let stages = scores.zero_shot.is_some() && scores.text_classifier.is_some() && scores.lafter.is_some() == (config.image.epochs > 0);
+        let stages = scores.zero_shot.is_some() && scores.text_classifier.is_some() && scores.lafter.is_some() == (config.tune.epochs > 0);
         let possible = |top1: &f64| (0.0..=100.0).contains(top1);
         let all = [scores.zero_shot, scores.text_classifier, scores.lafter];
         (stages && seed == config.seed && all.iter().flatten().all(possible)).then_some(scores)

@@ -70,9 +70,7 @@ pub enum Command {
     #[command(after_help = ABLATE_EXAMPLES)]
     Ablate(Box<AblateArgs>),
     /// Every setting of a run: its path for --set and --vary, its default, what it means
-    #[command(
-        after_help = "Example:\n  lafter settings --preset paper --set image.epochs=20   as `lafter run` with these options has them"
-    )]
+    #[command(after_help = "Example:\n  lafter settings --preset paper --set tune.epochs=20   as `lafter run` with these options has them")]
     Settings(SettingsArgs),
     /// Sentences about your classes from a language model: a server, a local model, a published file
     #[command(after_help = super::describe_args::EXAMPLES)]
@@ -89,7 +87,7 @@ image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are nev
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
-  lafter run … --set image.teacher_head=shared --set 'image.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
+  lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
   lafter run … --out out --resume      continues a stopped run";
 
 const CHECK_EXAMPLES: &str = "\
@@ -101,14 +99,14 @@ Examples:
   lafter check --model ./my-clip --test hf:owner/name --classes names.txt --sheet sheet.png";
 
 const ABLATE_EXAMPLES: &str = "\
-Fields are those of report.json's config: text.noise, image.prompts, image.teacher_head, image.strong.blur_p, … (`lafter settings`
+Fields are those of report.json's config: text.noise, tune.prompts, tune.teacher_head, tune.strong.blur_p, … (`lafter settings`
 lists all), and preset, which brings all its settings with it, other than those that --set and the options name.
 
 In a SLURM array job each task picks its own share of the grid (--shard 1/1 runs all of it there): --array=0-15,
 --array=1-16 and --array=0-30:2 all make 16 shares. All tasks write into the same --out.
 
 Examples:
-  lafter ablate --model demo --vary text.noise=0,0.3,1 --vary image.prompts=0,2,8 --seeds 3 --jobs 2
+  lafter ablate --model demo --vary text.noise=0,0.3,1 --vary tune.prompts=0,2,8 --seeds 3 --jobs 2
   lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
   sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    16 shares
   lafter ablate --model demo --paper --out study --collect                       joins them";
@@ -213,7 +211,7 @@ pub struct CheckArgs {
 /// Settings by their path: shared by `run`, `demo`, `ablate` and `settings`.
 #[derive(Args)]
 pub struct SetArgs {
-    /// A setting by its path, as in image.teacher_head=shared; lists and other structures are JSON; repeatable. `lafter settings`
+    /// A setting by its path, as in tune.teacher_head=shared; lists and other structures are JSON; repeatable. `lafter settings`
     /// lists all
     #[arg(long, value_name = "PATH=VALUE")]
     pub set: Vec<String>,
@@ -264,16 +262,16 @@ pub struct SetupArgs {
     /// Epochs of the text classifier (text.epochs) [official: 400]
     #[arg(long, value_name = "N")]
     pub text_epochs: Option<usize>,
-    /// Epochs of tuning (image.epochs) [official: 50]; 0 stops after the text classifier
+    /// Epochs of tuning (tune.epochs) [official: 50]; 0 stops after the text classifier
     #[arg(long, value_name = "N")]
     pub epochs: Option<usize>,
-    /// Images per tuning step (image.batch_size) [official: 50]
+    /// Images per tuning step (tune.batch_size) [official: 50]
     #[arg(long, value_name = "N")]
     pub batch_size: Option<usize>,
-    /// Visual prompts (image.prompts) [official: 50]
+    /// Visual prompts (tune.prompts) [official: 50]
     #[arg(long, value_name = "N")]
     pub prompts: Option<usize>,
-    /// New visual prompts at every block (image.deep_prompts)
+    /// New visual prompts at every block (tune.deep_prompts)
     #[arg(long)]
     pub deep_prompts: bool,
     /// σ of the noise on text features (text.noise) [official: 0.1]
@@ -282,17 +280,17 @@ pub struct SetupArgs {
     /// Learning rate of the text classifier (text.learning_rate) [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub text_learning_rate: Option<f64>,
-    /// Learning rate of tuning (image.learning_rate) [official: 5e-4]
+    /// Learning rate of tuning (tune.learning_rate) [official: 5e-4]
     #[arg(long, value_name = "R", allow_negative_numbers = true)]
     pub learning_rate: Option<f64>,
-    /// Run the tower's frozen layers in bf16, with 8 bits of mantissa (image.precision); norms, prompts and head stay f32.
+    /// Run the tower's frozen layers in bf16, with 8 bits of mantissa (tune.precision); norms, prompts and head stay f32.
     /// Faster on GPUs, AMD processors with AVX-512 BF16 and Intel processors with AMX (others stay with f32)
     #[arg(long)]
     pub bf16: bool,
     /// Hidden width of an MLP text classifier (text.hidden) [official: linear]
     #[arg(long, value_name = "N")]
     pub hidden: Option<usize>,
-    /// Evaluate on the test set every N epochs, 0 only after the last (image.eval_every) [official: 1]
+    /// Evaluate on the test set every N epochs, 0 only after the last (tune.eval_every) [official: 1]
     #[arg(long, value_name = "N")]
     pub eval_every: Option<usize>,
     /// Tune on N images only, evenly spread over the set
@@ -301,7 +299,7 @@ pub struct SetupArgs {
     /// Evaluate on N images only, an even share of every class
     #[arg(long, value_name = "N")]
     pub limit_test: Option<usize>,
-    /// Share of unreadable images that a run tolerates, 0 to 1 (image.max_unreadable) [official: 0.05]
+    /// Share of unreadable images that a run tolerates, 0 to 1 (tune.max_unreadable) [official: 0.05]
     #[arg(long, value_name = "SHARE")]
     pub max_unreadable: Option<f64>,
     /// Where text features are kept between runs [default: the user's cache folder]

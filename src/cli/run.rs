@@ -102,7 +102,7 @@ fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
 fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
     let images = experiment.train.len() + experiment.test.len();
     let needed = (images * 3 * experiment.clip.config().vision.image_size.pow(2)) as f64 / f64::from(1 << 30);
-    (gib > 0.0 && needed > gib && experiment.config.image.epochs > 1)
+    (gib > 0.0 && needed > gib && experiment.config.tune.epochs > 1)
         .then(|| format!("views of {images} images take {needed:.2} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))
 }
 

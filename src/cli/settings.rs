@@ -25,7 +25,7 @@ pub fn settings(args: SettingsArgs, common: &Common) -> Result<()> {
         return Ok(());
     }
     for setting in all {
-        let mut line = format!("{:26} {}", setting.path, setting.default.to_string().trim_matches('"'));
+        let mut line = format!("{:26} {:14} ", setting.path, setting.default.to_string().trim_matches('"'));
         for part in wrapped(&setting.meaning, WIDTH - MEANING) {
             say(format_args!("{line:MEANING$}{part}"));
             line = String::new();
@@ -67,14 +67,14 @@ pub fn changes(args: &SetupArgs) -> Result<Changes> {
         ("--noise", "text.noise", text(args.noise)),
         ("--text-learning-rate", "text.learning_rate", text(args.text_learning_rate)),
         ("--hidden", "text.hidden", text(args.hidden)),
-        ("--epochs", "image.epochs", text(args.epochs)),
-        ("--batch-size", "image.batch_size", text(args.batch_size)),
-        ("--prompts", "image.prompts", text(args.prompts)),
-        ("--deep-prompts", "image.deep_prompts", text(args.deep_prompts.then_some(true))),
-        ("--learning-rate", "image.learning_rate", text(args.learning_rate)),
-        ("--eval-every", "image.eval_every", text(args.eval_every)),
-        ("--max-unreadable", "image.max_unreadable", text(args.max_unreadable)),
-        ("--bf16", "image.precision", text(args.bf16.then_some("bf16"))),
+        ("--epochs", "tune.epochs", text(args.epochs)),
+        ("--batch-size", "tune.batch_size", text(args.batch_size)),
+        ("--prompts", "tune.prompts", text(args.prompts)),
+        ("--deep-prompts", "tune.deep_prompts", text(args.deep_prompts.then_some(true))),
+        ("--learning-rate", "tune.learning_rate", text(args.learning_rate)),
+        ("--eval-every", "tune.eval_every", text(args.eval_every)),
+        ("--max-unreadable", "tune.max_unreadable", text(args.max_unreadable)),
+        ("--bf16", "tune.precision", text(args.bf16.then_some("bf16"))),
     ];
     let (mut changes, mut given) = (Changes::default(), Vec::new());
     for (option, path, value) in options {

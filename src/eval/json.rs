@@ -90,12 +90,12 @@ mod tests {
     fn settings_stay_as_they_were_written_and_come_back_bit_for_bit() {
         let config = crate::LafterConfig::default();
         let value = as_written(&config);
-        assert_eq!(value["image"]["strong"]["scale"].to_string(), "[0.2,1.0]");
+        assert_eq!(value["tune"]["strong"]["scale"].to_string(), "[0.2,1.0]");
         assert_eq!(value["text"]["noise"].to_string(), "0.1");
         assert_eq!(serde_json::from_value::<crate::LafterConfig>(value).unwrap(), config);
         // as reports wrote it before
         let older: (f32, f32) = serde_json::from_str("[0.20000000298023224, 1.0]").unwrap();
-        assert_eq!(older, config.image.strong.scale);
+        assert_eq!(older, config.tune.strong.scale);
     }
 
     #[test]

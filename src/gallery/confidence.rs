@@ -21,7 +21,7 @@ const MOST: usize = 300;
 pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(Vec<f64>, Vec<f64>)> {
     let (classifier, clip) = (lafter.text_classifier()?, lafter.clip());
     let tuned = lafter.tuned().ok_or_else(|| Error::Usage("there is no tuned tower yet: call fit_images first".into()))?;
-    let config = &lafter.config.image;
+    let config = &lafter.config.tune;
     let teacher = config.teacher.block(&Setup { clip, head: &classifier.head, student: tuned, config })?;
     let images = experiment.train.take(MOST);
     let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {

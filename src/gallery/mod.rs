@@ -158,7 +158,7 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
 /// Four training pictures: the weak view and four strong views of each.
 fn views(experiment: &Experiment) -> Result<Figure> {
     let weak = experiment.clip.preprocess();
-    let strong = experiment.config.image.strong_view(weak);
+    let strong = experiment.config.tune.strong_view(weak);
     let mut rng = Rng::new(experiment.config.seed).fork(3);
     let mut rows = Vec::new();
     for index in 0..experiment.train.len() {

@@ -10,11 +10,11 @@ use crate::error::{Error, Result};
 /// ```
 /// use lafter::{LafterConfig, Preset, settings::Changes};
 /// let mut changes = Changes::default();
-/// changes.set("image.epochs", "16")?;
+/// changes.set("tune.epochs", "16")?;
 /// changes.set("preset", "paper")?; // applied before the fields, in whatever order they were given
 /// let mut config = LafterConfig::new(Preset::Demo); // whose epochs are 16, too
 /// changes.apply(&mut config)?;
-/// assert_eq!((config.preset, config.image.epochs, config.text.epochs), (Preset::Paper, 16, 3000));
+/// assert_eq!((config.preset, config.tune.epochs, config.text.epochs), (Preset::Paper, 16, 3000));
 /// # Ok::<(), lafter::Error>(())
 /// ```
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -80,29 +80,29 @@ mod tests {
     #[test]
     fn a_value_that_is_the_old_presets_own_is_still_asked_for() {
         let mut changes = Changes::default();
-        changes.set("image.epochs", "16").unwrap();
+        changes.set("tune.epochs", "16").unwrap();
         let mut config = LafterConfig::new(Preset::Demo);
         for (preset, prompts) in [(Preset::Demo, 2), (Preset::Official, 50)] {
             config = LafterConfig { seed: config.seed, ..LafterConfig::new(preset) };
             changes.apply_fields(&mut config).unwrap();
-            assert_eq!((config.image.epochs, config.image.prompts), (16, prompts));
+            assert_eq!((config.tune.epochs, config.tune.prompts), (16, prompts));
         }
     }
 
     #[test]
     fn what_is_given_twice_or_wrong_is_refused() {
         let mut changes = Changes::default();
-        changes.set("image.strong.scale", "[0.5, 1]").unwrap();
+        changes.set("tune.strong.scale", "[0.5, 1]").unwrap();
         for (path, value, says) in [
-            ("image.crop_scale", "[0.6, 1]", "image.strong.scale is given twice"),
+            ("image.crop_scale", "[0.6, 1]", "tune.strong.scale is given twice"),
             ("image.epoch", "1", "did you mean"),
-            ("image.epochs", "one", "cannot be one"),
+            ("tune.epochs", "one", "cannot be one"),
         ] {
             let error = changes.set(path, value).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
-        assert!(changes.holds("image.strong.scale") && !changes.holds("image.epochs") && !changes.holds("preset"));
-        changes.set("image.epochs", "99999999999").unwrap();
+        assert!(changes.holds("tune.strong.scale") && !changes.holds("tune.epochs") && !changes.holds("preset"));
+        changes.set("tune.epochs", "99999999999").unwrap();
         let mut config = LafterConfig::default();
         assert!(changes.apply(&mut config).unwrap_err().to_string().contains("epochs"));
         assert_eq!(config, LafterConfig::default());

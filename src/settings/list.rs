@@ -10,7 +10,7 @@ use crate::eval::as_written;
 /// One field of the settings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Setting {
-    /// Where it stands: `image.strong.blur_p`.
+    /// Where it stands: `tune.strong.blur_p`.
     pub path: String,
     /// Its value, as JSON.
     pub default: Value,
@@ -30,8 +30,8 @@ pub(super) struct Group {
 pub(super) const GROUPS: [Group; 4] = [
     Group { path: "", name: "LafterConfig", source: include_str!("mod.rs") },
     Group { path: "text", name: "TextClassifierConfig", source: include_str!("../classify/text_classifier.rs") },
-    Group { path: "image", name: "FinetuneConfig", source: include_str!("../tune/config.rs") },
-    Group { path: "image.strong", name: "StrongConfig", source: include_str!("../tune/strong.rs") },
+    Group { path: "tune", name: "FinetuneConfig", source: include_str!("../tune/config.rs") },
+    Group { path: "tune.strong", name: "StrongConfig", source: include_str!("../tune/strong.rs") },
 ];
 
 /// Every setting with its value in `config`, in the order of the structs.
@@ -39,7 +39,7 @@ pub(super) const GROUPS: [Group; 4] = [
 /// ```
 /// use lafter::{LafterConfig, settings};
 /// let all = settings::list(&LafterConfig::default());
-/// let blur = all.iter().find(|setting| setting.path == "image.strong.blur_p").unwrap();
+/// let blur = all.iter().find(|setting| setting.path == "tune.strong.blur_p").unwrap();
 /// assert_eq!((blur.default.to_string(), blur.meaning.contains("blurred")), ("1.0".into(), true));
 /// ```
 pub fn list(config: &LafterConfig) -> Vec<Setting> {

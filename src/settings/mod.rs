@@ -52,7 +52,8 @@ pub struct LafterConfig {
     /// Stage one (eq. 2).
     pub text: TextClassifierConfig,
     /// Stage two (eq. 3 and 4).
-    pub image: FinetuneConfig,
+    #[serde(alias = "image")] // as earlier versions wrote it
+    pub tune: FinetuneConfig,
     /// Seeds everything random: noise, initial weights, order, augmentation. Default 7777.
     pub seed: u64,
 }
@@ -60,7 +61,7 @@ pub struct LafterConfig {
 impl LafterConfig {
     /// The settings of a preset, with the seed 7777.
     pub fn new(preset: Preset) -> Self {
-        let (text, image) = match preset {
+        let (text, tune) = match preset {
             Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
             Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
             Preset::Demo => (
@@ -78,7 +79,7 @@ impl LafterConfig {
                 },
             ),
         };
-        Self { preset, text, image, seed: 7777 }
+        Self { preset, text, tune, seed: 7777 }
     }
 
     /// Refuses values that cannot work.
@@ -87,7 +88,7 @@ impl LafterConfig {
     /// [`Error::Usage`](crate::Error::Usage) for the first setting of either stage that is out of its range.
     pub fn validate(&self) -> Result<()> {
         self.text.validate()?;
-        self.image.validate()
+        self.tune.validate()
     }
 
     /// The stream of the text stage.
@@ -95,8 +96,8 @@ impl LafterConfig {
         Rng::new(self.seed).fork(1)
     }
 
-    /// The stream of the image stage.
-    pub fn image_rng(&self) -> Rng {
+    /// The stream of the tuning.
+    pub fn tune_rng(&self) -> Rng {
         Rng::new(self.seed).fork(2)
     }
 }

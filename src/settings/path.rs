@@ -8,8 +8,11 @@ use crate::describe::names::closest;
 use crate::error::{Error, Result};
 use crate::tune::MOVED;
 
+/// Where the settings of stage two stand.
+const TUNE: &str = "tune";
+
 impl LafterConfig {
-    /// Sets a field by its path: `text.noise`, `image.prompts`, `image.strong.blur_p`. The value is JSON, or a bare word.
+    /// Sets a field by its path: `text.noise`, `tune.prompts`, `tune.strong.blur_p`. The value is JSON, or a bare word.
     /// `preset` replaces all other settings but the seed, so it comes first. Paths of earlier versions are understood.
     ///
     /// # Errors
@@ -19,8 +22,8 @@ impl LafterConfig {
     /// use lafter::{LafterConfig, Preset};
     /// let mut config = LafterConfig::new(Preset::Official);
     /// config.set("text.noise", "0.5")?;
-    /// config.set("image.teacher_head", "shared")?;
-    /// config.set("image.schedule", r#"{"cosine": {"warmup": 10, "floor": 0}}"#)?;
+    /// config.set("tune.teacher_head", "shared")?;
+    /// config.set("tune.schedule", r#"{"cosine": {"warmup": 10, "floor": 0}}"#)?;
     /// assert_eq!(config.text.noise, 0.5);
     /// let error = config.set("text.nose", "0.5").unwrap_err().to_string();
     /// assert!(error.contains("did you mean text.noise?"));
@@ -58,7 +61,7 @@ impl LafterConfig {
 /// [`Error::Usage`] for a path that leads to no field, with the nearest that does.
 ///
 /// ```
-/// assert_eq!(lafter::settings::full_path("image.crop_scale")?, "image.strong.scale");
+/// assert_eq!(lafter::settings::full_path("image.crop_scale")?, "tune.strong.scale");
 /// # Ok::<(), lafter::Error>(())
 /// ```
 pub fn full_path(path: &str) -> Result<String> {
@@ -66,9 +69,16 @@ pub fn full_path(path: &str) -> Result<String> {
     if paths().any(|known| known == full) { Ok(full) } else { Err(unknown(path, &full)) }
 }
 
+/// Stage two's settings were `image.…` once, and some of them stood elsewhere.
 fn renewed(path: &str) -> String {
-    let moved = path.strip_prefix("image.").and_then(|rest| MOVED.iter().find(|(old, _)| *old == rest));
-    moved.map_or_else(|| path.to_string(), |(_, new)| format!("image.{new}"))
+    match path.split_once('.') {
+        Some((TUNE | "image", field)) => {
+            let moved = MOVED.iter().find(|(old, _)| *old == field);
+            format!("{TUNE}.{}", moved.map_or(field, |(_, new)| new))
+        }
+        None if path == "image" => TUNE.into(),
+        _ => path.into(),
+    }
 }
 
 /// One line on a path that leads nowhere.
@@ -100,18 +110,18 @@ mod tests {
     fn wrong_paths_and_values_are_errors_with_a_remedy() {
         let mut config = LafterConfig::new(Preset::Official);
         for (path, value, says) in [
-            ("image", "3", "as in image.epochs"),
-            ("image.strong", "3", "as in image.strong.scale"),
+            ("image", "3", "as in tune.epochs"),
+            ("tune.strong", "3", "as in tune.strong.scale"),
             ("noise", "3", "did you mean text.noise?"),
-            ("image.prompt", "3", "did you mean image.prompts?"),
-            ("image.epoch", "3", "did you mean image.epochs?"),
+            ("image.prompt", "3", "did you mean tune.prompts?"),
+            ("image.epoch", "3", "did you mean tune.epochs?"),
             ("txt.learning_rate", "3", "did you mean text.learning_rate?"),
-            ("image.strong.blur", "3", "did you mean image.strong.blur_p?"),
+            ("tune.strong.blur", "3", "did you mean tune.strong.blur_p?"),
             ("preset", "papers", "official"),
             ("text.noise.x", "3", "there is no setting"),
-            ("image.prompts", "many", "cannot be many"),
-            ("image.teacher_head", "both", "frozen"),
-            ("image.schedule", r#"{"cosine": {"warmup": 1}}"#, "floor"),
+            ("tune.prompts", "many", "cannot be many"),
+            ("tune.teacher_head", "both", "frozen"),
+            ("tune.schedule", r#"{"cosine": {"warmup": 1}}"#, "floor"),
             ("text.noise", "-1", "at least 0"),
         ] {
             let before = config.clone();
@@ -127,21 +137,30 @@ mod tests {
         let mut config = LafterConfig::new(Preset::Official);
         config.set("text.batch_size", "32").unwrap();
         config.set("text.hidden", "null").unwrap();
-        config.set("image.strong.scale", "[0.5, 1.0]").unwrap();
-        config.set("image.strong.resample", "bicubic").unwrap();
-        assert_eq!((config.text.batch_size, config.text.hidden, config.image.strong.scale), (Some(32), None, (0.5, 1.0)));
-        config.set("image.schedule", r#"{"warmup": {"warmup": 10}}"#).unwrap();
-        config.set("image.schedule", "constant").unwrap(); // from one that is an object
-        assert_eq!(config.image.schedule, crate::nn::Schedule::Constant);
-        // as earlier versions called it
+        config.set("tune.strong.scale", "[0.5, 1.0]").unwrap();
+        config.set("tune.strong.resample", "bicubic").unwrap();
+        assert_eq!((config.text.batch_size, config.text.hidden, config.tune.strong.scale), (Some(32), None, (0.5, 1.0)));
+        config.set("tune.schedule", r#"{"warmup": {"warmup": 10}}"#).unwrap();
+        config.set("tune.schedule", "constant").unwrap(); // from one that is an object
+        assert_eq!(config.tune.schedule, crate::nn::Schedule::Constant);
+    }
+
+    #[test]
+    fn what_earlier_versions_called_otherwise_is_understood() {
+        let mut config = LafterConfig::new(Preset::Official);
         config.set("image.crop_scale", "[0.25, 1]").unwrap();
-        assert_eq!(config.image.strong.scale, (0.25, 1.0));
+        config.set("image.epochs", "3").unwrap();
+        assert_eq!((config.tune.strong.scale, config.tune.epochs), ((0.25, 1.0), 3));
+        let mut older = serde_json::to_value(&config).unwrap();
+        let tune = older.as_object_mut().unwrap().remove("tune").unwrap();
+        older["image"] = tune;
+        assert_eq!(serde_json::from_value::<LafterConfig>(older).unwrap(), config);
     }
 
     #[test]
     fn a_preset_replaces_all_but_the_seed() {
         let mut config = LafterConfig { seed: 5, ..LafterConfig::new(Preset::Demo) };
-        config.image.prompts = 7;
+        config.tune.prompts = 7;
         config.set("preset", "paper").unwrap();
         assert_eq!(config, LafterConfig { seed: 5, ..LafterConfig::new(Preset::Paper) });
     }

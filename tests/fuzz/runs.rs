@@ -27,7 +27,7 @@ fn pictures() -> Dataset {
 fn begun() -> LaFTer {
     let mut lafter = LaFTer::new(clip().clone(), &CLASSES);
     lafter.config.text = TextClassifierConfig { epochs: 2, ..TextClassifierConfig::official() };
-    lafter.config.image = FinetuneConfig { epochs: 2, batch_size: 3, prompts: 2, ..FinetuneConfig::official() };
+    lafter.config.tune = FinetuneConfig { epochs: 2, batch_size: 3, prompts: 2, ..FinetuneConfig::official() };
     lafter.fit_text(&TextSet::new(&CLASSES).expect("classes").with_templates(&Templates::clip_ensemble())).expect("stage one");
     lafter
 }
@@ -145,7 +145,7 @@ fn run_folder() {
     let experiment = |out: &Path| {
         let texts = TextSet::new(pictures().classes()).expect("classes").with_templates(&Templates::single());
         let mut experiment = Experiment::new(clip().clone(), texts, pictures(), pictures());
-        (experiment.config.text.epochs, experiment.config.image.epochs) = (2, 0);
+        (experiment.config.text.epochs, experiment.config.tune.epochs) = (2, 0);
         (experiment.out, experiment.resume) = (Some(out.into()), out.exists());
         experiment
     };
