@@ -58,7 +58,7 @@ pub struct Outcome {
     pub lafter: LaFTer,
     /// What each epoch of stage one did.
     pub text_history: Vec<TextEpoch>,
-    /// What each epoch of stage two did; empty where it was left out.
+    /// What each epoch of stage two did; empty if it was left out.
     pub history: Vec<EpochRecord>,
     /// Zero-shot (eq. 1) on the test images.
     pub zero_shot: Evaluation,
@@ -228,7 +228,8 @@ impl Experiment {
     fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
         let tuned = run.tuner.tuned();
         let params = || Keep::fingerprint(run.tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
-        let keep = folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
+        let keep =
+            folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
         let keep = keep.transpose()?;
         let pass = Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "evaluating") };
         pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(&self.test)
@@ -329,7 +330,7 @@ fn no_room(kind: std::io::ErrorKind) -> bool {
     matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
 }
 
-/// Checkpoint and history, where this run has a folder.
+/// Checkpoint and history, if this run has a folder.
 fn save_progress(run: &Run, folder: Option<&RunFolder>) -> Result<()> {
     let Some(folder) = folder else { return Ok(()) };
     run.checkpoint(folder.file(CHECKPOINT))?;

@@ -115,7 +115,7 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Moves an earlier run's files to a folder within, where that run can still be resumed. Killed in the middle, the next start
+    /// Moves an earlier run's files to a folder within: there that run can still be resumed. Killed in the middle, the next start
     /// finishes it, or undoes it to resume.
     fn set_aside(&self, events: &mut dyn FnMut(&Event)) -> Result<()> {
         let io = |e| Error::io(&self.path, e);

@@ -4,7 +4,7 @@ use std::fs::read_to_string;
 use std::path::Path;
 
 /// The least of what the system can give and of what each control group around this process leaves it, in bytes; `None`
-/// where the system does not say (elsewhere than on Linux).
+/// if the system does not say (elsewhere than on Linux).
 pub(super) fn free_memory() -> Option<u64> {
     let text = read_to_string("/proc/meminfo").ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;

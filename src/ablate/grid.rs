@@ -145,7 +145,7 @@ impl Ablation {
     ///
     /// # Errors
     /// [`Error::Usage`] for a factor or level given twice, a factor without levels, or settings that a run would refuse;
-    /// [`Error::Text`] where a factor leaves a run without texts.
+    /// [`Error::Text`] if a factor leaves a run without texts.
     pub fn cells(&self) -> Result<Vec<Cell>> {
         self.check()?;
         // a preset brings settings with it, which the other factors change: it comes first, wherever it stands

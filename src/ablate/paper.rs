@@ -31,7 +31,7 @@ impl TextSource {
     /// Leaves only these texts in a run.
     ///
     /// # Errors
-    /// [`Error::Text`] where the base has none of them.
+    /// [`Error::Text`] if the base has none of them.
     pub fn apply(self, experiment: &mut Experiment) -> Result<()> {
         let texts = match self {
             Self::Names => TextSet::new(experiment.texts.classes())?.with_class_names(),

@@ -90,7 +90,7 @@ impl Ablation {
     /// Joins what shards have left in the folder, without running anything.
     ///
     /// # Errors
-    /// [`Error::Usage`] where nothing is done yet.
+    /// [`Error::Usage`] if nothing is done yet.
     pub fn collect(&self) -> Result<Study> {
         let cells = self.cells()?;
         let scores = finished(&cells, &self.folders(&cells));

@@ -35,7 +35,7 @@ impl Shard {
     /// (`--array=0-3`, `--array=1-4`) and step (`--array=0-9:3`); `None` outside of one.
     ///
     /// # Errors
-    /// [`Error::Usage`] where the variables contradict each other, or ids are a list (`--array=1,3,7`), of which SLURM tells
+    /// [`Error::Usage`] if the variables contradict each other, or ids are a list (`--array=1,3,7`), of which SLURM tells
     /// neither the members nor a task's place.
     pub fn from_slurm(variable: impl Fn(&str) -> Option<String>) -> Result<Option<Self>> {
         let number = |name: &str| -> Result<Option<usize>> {

@@ -115,7 +115,7 @@ impl Study {
     }
 
     /// The numbers of [`table`](Self::table) for other programs: mean and standard deviation in columns of their own, with all
-    /// digits; empty where there is none.
+    /// digits; empty if there is none.
     pub fn to_csv(&self) -> String {
         let stages = ["zero_shot", "text_classifier", "lafter"];
         let numbers = stages.iter().flat_map(|stage| [format!("{stage}_mean"), format!("{stage}_std")]);
@@ -130,11 +130,11 @@ impl Study {
         table.to_csv()
     }
 
-    /// Each setting's last stage that ran, as bars with their spread: LaFTer, or the text classifier where there is no image
+    /// Each setting's last stage that ran, as bars with their spread: LaFTer, or the text classifier without an image
     /// stage.
     ///
     /// # Errors
-    /// [`crate::Error::Usage`] where no run is done.
+    /// [`crate::Error::Usage`] if no run is done.
     pub fn figure(&self, title: &str) -> Result<Figure> {
         let bar = |row: &Row| {
             let name = if row.levels.is_empty() { "base".to_string() } else { row.levels.join(" · ") };
@@ -154,7 +154,7 @@ impl Study {
         plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
     }
 
-    /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and, where a run is done, `study.svg` into a
+    /// Writes `table.txt`, `table.md`, `table.tex`, `table.csv`, `study.json` and, if a run is done, `study.svg` into a
     /// folder.
     ///
     /// # Errors

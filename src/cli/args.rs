@@ -157,7 +157,7 @@ pub struct SplitArgs {
 }
 
 impl SplitArgs {
-    /// How to open a data set; `split` is taken where there are several.
+    /// How to open a data set; `split` is taken if there are several.
     pub fn options(&self, split: Option<Split>) -> OpenOptions {
         let options = split.map_or_else(OpenOptions::default, OpenOptions::split);
         OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), ..options }

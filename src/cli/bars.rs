@@ -5,7 +5,7 @@ use lafter::progress::{Event, TimeLeft, in_words};
 
 use super::say::note;
 
-/// Draws one bar per stage on standard error; silent where `quiet` or where there is no terminal; notices remain.
+/// Draws one bar per stage on standard error; silent if `quiet` or without a terminal; notices remain.
 pub struct Bars {
     bar: Option<ProgressBar>,
     left: TimeLeft,

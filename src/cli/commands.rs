@@ -23,7 +23,7 @@ use super::inputs::pictures;
 use super::keep;
 use super::say::{note, say};
 
-/// The device that was chosen; on a GPU with TF32 where that was chosen, too.
+/// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
     candle_core::cuda::set_gemm_reduced_precision_f32(common.tf32);
     lafter::device::open(&common.device)
@@ -37,7 +37,7 @@ pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip>
     loader.load(|event| bars.show(event))
 }
 
-/// Opens what is tested on, under the user's class names where there are any.
+/// Opens what is tested on, under the user's class names if there are any.
 fn open(args: &TestArgs, bars: &mut Bars) -> Result<Dataset> {
     let dataset = data::open_with(&args.test, &args.split.options(Some(Split::Test)), |event| bars.show(event))?;
     match &args.classes.classes {

@@ -136,7 +136,7 @@ fn local(llm: &str, _: Option<Api>, _: &Common, _: &mut Bars) -> Result<(Box<dyn
     Err(Error::Usage(format!("--llm {llm} without --endpoint is a local model, which this build leaves out: {remedy}")))
 }
 
-/// The queries, or none where the model is to write them.
+/// The queries, or none if the model is to write them.
 fn chosen(args: &QueryArgs) -> Result<Option<Queries>> {
     if !(1..=MOST_META).contains(&args.meta_queries) {
         return Err(Error::Usage(format!("--meta-queries must lie in 1 to {MOST_META}, got {}", args.meta_queries)));

@@ -46,7 +46,7 @@ pub struct DescribeArgs {
     /// Print the queries and their number, and ask nothing
     #[arg(long, conflicts_with_all = ["from", "random_words"])]
     pub dry_run: bool,
-    /// Where answers are kept and looked up; several outputs may share one [default: beside --out]
+    /// Where answers are kept and looked up; several outputs may share one [default: next to --out]
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dry_run", "random_words"])]
     pub journal: Option<PathBuf>,
     #[command(flatten)]

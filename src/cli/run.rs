@@ -65,7 +65,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     Ok(experiment)
 }
 
-/// The texts of the classes: the user's templates or the general ones, and descriptions where there are some.
+/// The texts of the classes: the user's templates or the general ones, and descriptions if there are some.
 pub fn texts(data: &DataArgs, classes: &[String]) -> Result<TextSet> {
     let templates = data.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
     let texts = TextSet::new(classes)?.with_templates(&templates);
@@ -89,7 +89,7 @@ fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(D
     Ok((train, test))
 }
 
-/// Beside the text features, for the system's temporary folder is often held in memory.
+/// Next to the text features, because the system's temporary folder is often held in memory.
 fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
     if !(0.0..1e6).contains(&args.cache_gib) {
         return Err(Error::Usage(format!("--cache-gib must be 0 or more, got {}", args.cache_gib)));
@@ -98,7 +98,7 @@ fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
     Ok(PictureCache::new_in(folder, (args.cache_gib * f64::from(1 << 30)) as usize))
 }
 
-/// Says so where the weak views of all images do not fit into the cache.
+/// Says so if the weak views of all images do not fit into the cache.
 fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
     let images = experiment.train.len() + experiment.test.len();
     let needed = (images * 3 * experiment.clip.config().vision.image_size.pow(2)) as f64 / f64::from(1 << 30);

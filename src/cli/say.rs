@@ -3,7 +3,7 @@
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
 
-/// A result. Where the reader has left the rest is dropped; where it cannot be written (a full disk), the program ends
+/// A result. If the reader has left, the rest is dropped; if it cannot be written (a full disk), the program ends
 /// with status 1.
 pub fn say(text: impl Display) {
     let mut out = stdout().lock();

@@ -30,7 +30,7 @@ pub enum Event {
         /// What is counted, in the plural.
         unit: String,
     },
-    /// `done` of `total` units are done; the loss and accuracy of the latest step where there is one.
+    /// `done` of `total` units are done; the loss and accuracy of the latest step if there is one.
     Advanced {
         /// Which stage, and which part of it.
         stage: Stage,
