@@ -32,9 +32,9 @@ pub enum Error {
     /// A data set cannot be read.
     #[error("{}", line(.0))]
     Data(String),
-    /// A saved LaFTer file does not fit the model it is used with.
+    /// Saved LaFTer weights cannot be read, or do not fit the model they are used with.
     #[error("{}", line(.0))]
-    Adapter(String),
+    LafterWeights(String),
     /// A checkpoint cannot be read, or lacks what the loop needs.
     #[error("{}", line(.0))]
     Checkpoint(String),

@@ -16,7 +16,7 @@ use crate::eval::Evaluation;
 use crate::nn::softmax;
 use crate::progress::{Event, silent};
 use crate::settings::{LafterConfig, Preset};
-use crate::tune::{AdapterInfo, EpochRecord, Finetuner, Run, Tuned};
+use crate::tune::{EpochRecord, Finetuner, Run, Tuned, WeightsInfo};
 
 /// One picture's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -204,8 +204,8 @@ impl LaFTer {
     }
 
     /// What a saved file says about this run.
-    pub fn info(&self) -> AdapterInfo {
-        AdapterInfo {
+    pub fn info(&self) -> WeightsInfo {
+        WeightsInfo {
             base_model: self.clip.id().to_string(),
             weights_hash: self.clip.weights_hash().to_string(),
             classes: self.classes.clone(),
@@ -219,11 +219,11 @@ impl LaFTer {
         }
     }
 
-    /// Reads a LaFTer file over the CLIP that it was trained on. Of the settings, the file knows preset, seed, precision and
+    /// Reads LaFTer weights over the CLIP that they were trained on. Of the settings, the file knows preset, seed, precision and
     /// whether features are normalised.
     ///
     /// # Errors
-    /// [`Error::Adapter`] if it is not LaFTer file, or one of another CLIP.
+    /// [`Error::LafterWeights`] if it holds no LaFTer weights, or those of another CLIP.
     pub fn load(path: impl AsRef<Path>, clip: Clip) -> Result<Self> {
         let (tuned, info) = Tuned::load(path, &clip)?;
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());

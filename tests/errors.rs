@@ -175,7 +175,7 @@ fn a_saved_file_is_refused_by_another_model_and_kept_when_the_disk_is_full() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("fish"));
     refused(1, &["base model"], &["predict", "--model", "demo", "--weights", &weights, &picture]);
     let plain = model().join("model.safetensors").display().to_string();
-    refused(1, &["no LaFTer file"], &["predict", "--model", &name, "--weights", &plain, &picture]);
+    refused(1, &["no LaFTer weights"], &["predict", "--model", &name, "--weights", &plain, &picture]);
     // a value that is not finite is named, by every command that reads the file
     let (mut tensors, metadata) = lafter::clip::read_tensors(&weights, &candle_core::Device::Cpu).unwrap();
     let nan = tensors["head.0.weight"].affine(f64::NAN, 0.0).unwrap();

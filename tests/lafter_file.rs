@@ -1,4 +1,4 @@
-//! LaFTer files: what is whole comes back, in f16 too; what lacks, adds or spoils a tensor is refused by its name.
+//! LaFTer weights: what is whole comes back, in f16 too; what lacks, adds or spoils a tensor is refused by its name.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -23,7 +23,7 @@ fn view(clip: &Clip, seed: u64) -> Tensor {
     Rng::new(seed).normal_tensor((4, 3, side, side), 1.0, &Device::Cpu).unwrap()
 }
 
-/// A CLIP, a LaFTer file over it after one step, and what it answers.
+/// A CLIP, LaFTer weights over it after one step, and what it answers.
 fn tuned(folder: &Path, config: FinetuneConfig, mlp: bool) -> (Clip, PathBuf, Tuned) {
     let clip = Clip::from_dir(MINI).unwrap();
     let (width, rng) = (clip.config().projection, &mut Rng::new(1));

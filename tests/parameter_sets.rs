@@ -9,7 +9,7 @@ use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
 use lafter::nn::{Linear, Param};
 use lafter::rng::Rng;
-use lafter::tune::{AdapterInfo, FinetuneConfig, Finetuner, ParameterSet, Run, Tuned, standard};
+use lafter::tune::{FinetuneConfig, Finetuner, ParameterSet, Run, Tuned, WeightsInfo, standard};
 
 /// The biases of the vision tower's perceptrons (BitFit).
 #[derive(Debug)]
@@ -97,7 +97,7 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
     }
 
     let file = folder.path().join("lafter.safetensors");
-    let info = AdapterInfo {
+    let info = WeightsInfo {
         base_model: "tiny".into(),
         weights_hash: clip.weights_hash().into(),
         classes: ["a", "b", "c", "d"].map(String::from).into(),
@@ -114,5 +114,5 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
     let (loaded, _) = Tuned::load_with(&file, &clip, &sets()).unwrap();
     assert_eq!(bits(&loaded.logits(&view(5)).unwrap()), bits(&tuned.logits(&view(5)).unwrap()));
     let error = Tuned::load(&file, &clip).unwrap_err();
-    assert!(matches!(error, Error::Adapter(_)) && error.to_string().contains("mlp"), "{error}");
+    assert!(matches!(error, Error::LafterWeights(_)) && error.to_string().contains("mlp"), "{error}");
 }

@@ -55,10 +55,10 @@ pub enum Command {
     /// CLIP without any training (eq. 1) on a labeled test set
     #[command(after_help = "Example:\n  lafter zero-shot --model openai/clip-vit-base-patch32 --test labeled/")]
     ZeroShot(ZeroShotArgs),
-    /// A saved LaFTer file on a labeled test set
+    /// Saved LaFTer weights on a labeled test set
     #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors --test labeled/")]
     Evaluate(EvaluateArgs),
-    /// A saved LaFTer file on pictures
+    /// Saved LaFTer weights on pictures
     #[command(after_help = "Example:\n  lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png")]
     Predict(PredictArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32

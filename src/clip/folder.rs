@@ -70,8 +70,7 @@ pub(super) fn read(directory: &Path) -> Result<Option<Folder>> {
     };
     let own = if layout == "transformers" { CONFIG } else { OPEN_CLIP };
     if directory.join("adapter_config.json").is_file() {
-        notices
-            .push("adapter_config.json: a LoRA adapter lies beside the model and is not applied: merge it into the weights first".into());
+        notices.push("adapter_config.json: a LoRA adapter is next to the model and is not applied: merge it into the weights first".into());
     }
     let images = images(directory, open_clip.as_ref(), own, config.vision.image_size, &mut notices)?;
     Ok(Some(Folder { config, layout: format!("{layout} ({own})"), images, notices }))

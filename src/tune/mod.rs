@@ -1,6 +1,5 @@
 //! Stage two: visual prompts, layer-norm affines and the head learn from the tower's own pseudo-labels (eq. 3, eq. 4).
 
-mod adapter;
 mod checkpoint;
 mod config;
 mod finetuner;
@@ -18,8 +17,8 @@ mod targets;
 pub mod teacher;
 mod trainable;
 mod tuned;
+mod weights;
 
-pub use adapter::AdapterInfo;
 pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
 pub use objective::{CrossEntropy, Fairness, Objective, Term, TermKind};
@@ -34,3 +33,4 @@ pub use targets::{Setup, Stateful, Targets, Views};
 pub use teacher::{Teacher, TeacherKind, TowerTeacher};
 pub use trainable::Trainable;
 pub use tuned::Tuned;
+pub use weights::WeightsInfo;

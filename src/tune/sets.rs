@@ -11,7 +11,7 @@ use crate::classify::Head;
 use crate::error::Error;
 use crate::nn::{LayerNorm, Param};
 
-/// A set of parameters of a prompted tower. The tuner, its checkpoints and the LaFTer file walk a list of them and know no
+/// A set of parameters of a prompted tower. The tuner, its checkpoints and the LaFTer weights walk a list of them and know no
 /// more than this: another set (biases, low-rank updates) is another value in the list
 /// ([`Finetuner::with_sets`](super::Finetuner::with_sets)).
 pub trait ParameterSet: Debug + Send + Sync {

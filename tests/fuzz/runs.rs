@@ -1,4 +1,4 @@
-//! What runs leave behind: LaFTer files, checkpoints, cached text features, the folder of a run.
+//! What runs leave behind: LaFTer weights, checkpoints, cached text features, the folder of a run.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The LaFTer file: prompts, norms and head over the user's own CLIP, with what is needed to use them correctly.
+//! LaFTer weights (lafter.safetensors): prompts, norms and head over the user's own CLIP, with what is needed to use them correctly.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -16,9 +16,9 @@ use crate::clip::{Clip, VisionConfig, read_tensors, save_tensors};
 use crate::error::{Error, Result};
 use crate::nn::Precision;
 
-/// What a LaFTer file says about itself; stored as JSON under the key `lafter` of the safetensors metadata.
+/// What LaFTer weights say about themselves; stored as JSON under the key `lafter` of the safetensors metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct AdapterInfo {
+pub struct WeightsInfo {
     /// The base model as the user named it.
     pub base_model: String,
     /// Hash of the base model's weights; a file is refused on any other.
@@ -53,7 +53,7 @@ impl Tuned {
     ///
     /// # Errors
     /// [`Error::Io`] where the file cannot be written.
-    pub fn save(&self, path: impl AsRef<Path>, info: &AdapterInfo) -> Result<()> {
+    pub fn save(&self, path: impl AsRef<Path>, info: &WeightsInfo) -> Result<()> {
         self.save_with(path, info, &standard())
     }
 
@@ -61,23 +61,23 @@ impl Tuned {
     ///
     /// # Errors
     /// As [`save`](Self::save).
-    pub fn save_with(&self, path: impl AsRef<Path>, info: &AdapterInfo, sets: &[Box<dyn ParameterSet>]) -> Result<()> {
+    pub fn save_with(&self, path: impl AsRef<Path>, info: &WeightsInfo, sets: &[Box<dyn ParameterSet>]) -> Result<()> {
         let path = path.as_ref();
         let tensors: Vec<(String, Tensor)> = sets.iter().flat_map(|set| set.tensors(self)).collect();
-        // what the tower does, whatever the settings say by now
-        let info = AdapterInfo { normalise: self.normalise, precision: self.vision.precision(), ..info.clone() };
-        let json = serde_json::to_string(&info).map_err(|e| Error::Adapter(format!("{}: {e}", path.display())))?;
+        // `self.normalise` wins: the settings may have been edited since
+        let info = WeightsInfo { normalise: self.normalise, precision: self.vision.precision(), ..info.clone() };
+        let json = serde_json::to_string(&info).map_err(|e| Error::LafterWeights(format!("{}: {e}", path.display())))?;
         let metadata = HashMap::from([(KEY.to_string(), json), (COUNT.to_string(), tensors.len().to_string())]);
         save_tensors(path, &tensors, metadata)
     }
 
-    /// Reads a LaFTer file and applies it to the CLIP that it was trained on. What was tuned in bf16 multiplies in bf16, so that
-    /// it answers as it did; tensors of another floating-point type become f32.
+    /// Reads LaFTer weights and applies them to the CLIP that they were trained on. What was tuned in bf16 multiplies in bf16, so
+    /// that it answers as it did; tensors of another floating-point type become f32.
     ///
     /// # Errors
-    /// [`Error::Adapter`] for a file that is no LaFTer file, was trained on another CLIP, does not fit this one, lacks a tensor or
-    /// holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
-    pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, AdapterInfo)> {
+    /// [`Error::LafterWeights`] for a file that holds no LaFTer weights, was trained on another CLIP, does not fit this one, lacks a
+    /// tensor or holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
+    pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, WeightsInfo)> {
         Self::load_with(path, clip, &standard())
     }
 
@@ -85,19 +85,19 @@ impl Tuned {
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn load_with(path: impl AsRef<Path>, clip: &Clip, sets: &[Box<dyn ParameterSet>]) -> Result<(Self, AdapterInfo)> {
+    pub fn load_with(path: impl AsRef<Path>, clip: &Clip, sets: &[Box<dyn ParameterSet>]) -> Result<(Self, WeightsInfo)> {
         let path = path.as_ref();
         let shown = path.display();
-        let wrong = |what: String| Error::Adapter(format!("{shown}: {what}"));
+        let wrong = |what: String| Error::LafterWeights(format!("{shown}: {what}"));
         let (tensors, metadata) = read_tensors(path, clip.device())?;
         let info = metadata.get(KEY).ok_or_else(|| {
-            Error::Adapter(format!(
-                "{shown} is no LaFTer file (its metadata lack \"{KEY}\"): expected what `lafter run` writes as lafter.safetensors"
+            Error::LafterWeights(format!(
+                "{shown} holds no LaFTer weights (its metadata lack \"{KEY}\"): expected what `lafter run` writes as lafter.safetensors"
             ))
         })?;
-        let info: AdapterInfo = serde_json::from_str(info).map_err(|e| wrong(format!("unreadable metadata: {e}")))?;
+        let info: WeightsInfo = serde_json::from_str(info).map_err(|e| wrong(format!("unreadable metadata: {e}")))?;
         if info.weights_hash != clip.weights_hash() {
-            return Err(Error::Adapter(format!(
+            return Err(Error::LafterWeights(format!(
                 "{shown} was trained over {} (weights {:.12}), not over {} (weights {:.12}): use the base model it names",
                 info.base_model,
                 info.weights_hash,
