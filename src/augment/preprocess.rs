@@ -1,4 +1,4 @@
-//! The weak view α_w (eq. 3): resize, centre crop, normalise, as the CLIP at hand was trained with.
+//! The weak view α_w (eq. 3): resize, centre crop, normalise, as the CLIP was trained with.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 

@@ -25,7 +25,7 @@ A model without --endpoint runs in this process; that needs a build with
 CANDLE_NUM_THREADS=1 (or as many as are free): its threads wait for each other
 without sleeping.
 
-Beside texts.json stand texts.journal.jsonl, every answer as it
+Next to texts.json are texts.journal.jsonl, every answer as it
 came (the same command continues from it and asks nothing twice), and
 texts.trace.jsonl, the query, model and settings of every sentence.
 

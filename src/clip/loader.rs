@@ -115,7 +115,7 @@ impl ClipLoader {
         self.assemble(folder, weights, tokenizer, "embedded".into())
     }
 
-    /// A file with weights beside its folder's other files.
+    /// A file with weights and the other files of its folder.
     fn file(self, path: &Path) -> Result<Clip> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let is_weights = path.file_name().and_then(|name| name.to_str()).is_some_and(weights::is_weight_file);
@@ -239,7 +239,7 @@ fn openai(weights: &Weights) -> Result<Folder> {
     let config = shapes::config(weights)?;
     let images = Images { settings: Preprocess::clip(config.vision.image_size), source: "OpenAI's".into() };
     let notice =
-        "no configuration beside OpenAI's archive: sizes are taken from its tensors, heads and activation are those of all its models";
+        "no configuration next to OpenAI's archive: sizes are taken from its tensors, heads and activation are those of all its models";
     Ok(Folder { config, layout: "OpenAI's archive".into(), images, notices: vec![notice.into()] })
 }
 

@@ -85,7 +85,7 @@ impl ChunkedLoss<'_> {
     }
 
     /// What the rows from `start` on add: the gradients of each layer's bias, where it has one, and weight, the last layer
-    /// first; and the sum of the losses beside the number of right answers.
+    /// first; and the sum of the losses with the number of right answers.
     fn of_chunk(&self, layers: &[Affine], start: usize, length: usize) -> Result<(Vec<Tensor>, Tensor)> {
         let (n, width) = self.features.dims2()?;
         let noisy = NoisyUnit { noise: self.noise, first: start * width };

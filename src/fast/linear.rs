@@ -10,10 +10,11 @@ use super::{f32_slice, on_cpu_f32, parallel, with_f32s};
 
 /// y = x Wᵀ + b: x `[.., in]` → `[.., out]`.
 ///
-/// Candle's `matmul` always computes both gradients, that of a frozen weight included: 29 % of the arithmetic of a tuning step,
-/// and it keeps them all. Of dx = g W, dW = gᵀ x, db = Σ g this one computes those that are asked for. A frozen layer computes
-/// dx alone. A [`Packed`](super::Packed) one adds the bias while it writes the product: 768 → 3,072 takes 72 ms against 123 with
-/// Candle's matmul (`cargo bench --bench ops -- linear linear_candle`).
+/// - Candle's `matmul` always computes and keeps both gradients, also that of a frozen weight: 29 % of the arithmetic of a tuning
+///   step.
+/// - This one computes only those of dx = g W, dW = gᵀ x, db = Σ g that are asked for. A frozen layer computes dx alone.
+/// - A [`Packed`](super::Packed) layer adds the bias while it writes the product: 768 → 3,072 takes 72 ms, Candle's matmul 123
+///   (`cargo bench --bench ops -- linear linear_candle`).
 ///
 /// It applies to f32 on the CPU, and on every device to a layer that does not learn, in the weight's own number type.
 ///
@@ -53,7 +54,7 @@ struct FrozenProduct {
 }
 
 impl FrozenProduct {
-    /// x `[rows, inputs]`; `of` reaches into the storages of the device at hand.
+    /// x `[rows, inputs]`; `of` reaches into the storages of the device.
     fn run<S: BackendStorage>(&self, x: &S, layout: &Layout, of: impl Fn(&Storage) -> Result<&S>) -> Result<(S, Shape)> {
         let (rows, inputs) = layout.shape().dims2()?;
         let (outputs, shape) = (self.weight.dims()[0], Shape::from((rows, self.weight.dims()[0])));

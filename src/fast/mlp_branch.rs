@@ -58,7 +58,7 @@ impl MlpBranch {
         4 * rows * self.fc1.inputs() * self.fc1.outputs()
     }
 
-    /// For the layers in the order in which they multiply: a layer of odd width stays in f32 beside one in bf16.
+    /// For the layers in the order in which they multiply: a layer of odd width stays in f32 next to one in bf16.
     fn scratch(&self, first: &PackedLinear, second: &PackedLinear) -> Scratch {
         let hidden = self.fc1.outputs().min(SLICE);
         Scratch {

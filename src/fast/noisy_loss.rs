@@ -14,15 +14,15 @@ use crate::vectorised;
 
 /// Features per tile: its noisy features and logits stay in a core's own cache.
 const TILE: usize = 128;
-/// Tiles are summed in this many groups at most, whatever the number of threads, so that the sums have the same bits …
+/// Most groups in which tiles are summed. It does not depend on the number of threads, so the sums always have the same bits.
 const GROUPS: usize = 32;
-/// … and in fewer where a gradient is so large that theirs would take more than this many values in all.
+/// Most values of all groups' gradients together: large gradients get fewer groups.
 const GRADIENT_VALUES: usize = 16 << 20;
-/// … but not in fewer than this, for each group is one thread's.
+/// Fewest groups, however large the gradient: a group is one thread's work.
 const FEWEST_GROUPS: usize = 4;
-/// A gradient of more values than this fits no cache: adding up those of many groups then costs as much as making them, …
+/// A gradient of more values does not fit a cache: adding up those of many groups then costs as much as computing them.
 const CACHED_VALUES: usize = 1 << 17;
-/// … so a group takes at least this many tiles.
+/// Fewest tiles of a group whose gradient does not fit a cache.
 const LARGE_GROUP: usize = 4;
 
 /// The mean of L_SCE( W (u/‖u‖ + n), c ) over rows u of `features`, n ~ N(0, σ²I): eq. 2 with a linear head. Its gradient is

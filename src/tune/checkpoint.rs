@@ -13,7 +13,7 @@ use crate::data::{Skipped, SkippedRecord};
 use crate::error::Result;
 use crate::rng::Rng;
 
-/// What a checkpoint keeps beside the tensors.
+/// What a checkpoint keeps in addition to the tensors.
 #[derive(Serialize, Deserialize)]
 struct State {
     config: FinetuneConfig,

@@ -1,4 +1,4 @@
-//! Visual prompts: learned tokens beside the patches (VPT, Jia et al. 2022).
+//! Visual prompts: learned tokens next to the patches (VPT, Jia et al. 2022).
 
 use std::collections::HashMap;
 

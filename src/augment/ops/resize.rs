@@ -64,9 +64,9 @@ pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), windo
     out
 }
 
-/// Which direction comes first matters, for there are only 8 bits between the two: up to ten levels on noise, one or two
-/// on photographs. Pillow 13 begins with the rows where that removes more than twice as many of them as of columns;
-/// earlier ones, and this one on pictures not taller than twice their width, begin with the columns.
+/// The order of the two passes matters, because the picture between them has 8 bits: up to ten levels on noise, one or two on
+/// photographs. Pillow 13 and later resize vertically first if `height removed > 2 × width removed`; earlier versions always
+/// resize horizontally first.
 fn rows_first(region: Region, size: (u32, u32)) -> bool {
     let removed = |from: u32, to: u32| i64::from(from) - i64::from(to);
     removed(region.height, size.1) > (2 * removed(region.width, size.0)).max(0)

@@ -67,7 +67,7 @@ pub(in crate::clip) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     if name.ends_with(".index.json") { shards(&path) } else { Ok(vec![path]) }
 }
 
-/// Files of the other usual names beside the one that is read: another training of the model may lie there.
+/// Files of the other usual names next to the one that is read: they may be of another training of the model.
 pub(in crate::clip) fn other_usual_files(directory: &Path, read: &Path) -> Vec<&'static str> {
     NAMES.into_iter().filter(|name| !name.ends_with(".json") && directory.join(name).is_file() && !read.ends_with(name)).collect()
 }

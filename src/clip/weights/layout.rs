@@ -63,7 +63,7 @@ pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::R
     }
 }
 
-/// Buffers beside open_clip's and OpenAI's towers, which hold nothing that was learned.
+/// Buffers in open_clip's and OpenAI's files, which hold nothing that was learned.
 const BUFFERS: [&str; 3] = ["visual.image_mean", "visual.image_std", "visual.attn_mask"];
 
 fn translation(name: &str) -> Translation {

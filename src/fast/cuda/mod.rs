@@ -1,4 +1,4 @@
-//! The crate's own GPU kernels: CUDA source and the PTX made of it stand beside this file.
+//! The crate's own GPU kernels: CUDA source and the PTX made of it are next to this file.
 //!
 //! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
 //! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
