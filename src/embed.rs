@@ -58,7 +58,10 @@ impl Encoded {
     /// assert!(evaluation.top1 > 50.0);
     /// # Ok::<(), lafter::Error>(())
     /// ```
-    pub fn map(&self, f: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Self> {
+    pub fn map<E>(&self, f: impl FnOnce(&Tensor) -> Result<Tensor, E>) -> Result<Self>
+    where
+        Error: From<E>,
+    {
         let rows = f(&self.rows)?;
         if rows.dim(0)? != self.indices.len() {
             let (images, dims) = (self.indices.len(), rows.dims().to_vec());

@@ -240,7 +240,7 @@ impl Experiment {
     }
 
     fn evaluate(&self, features: &Encoded, logits: Tensor) -> Result<Evaluation> {
-        features.map(|_| Ok(logits))?.evaluate(&self.test)
+        features.map(|_| Ok::<_, Error>(logits))?.evaluate(&self.test)
     }
 
     /// The text classifier's loop with its checkpoint.

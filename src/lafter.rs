@@ -176,7 +176,7 @@ impl LaFTer {
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
-            None => self.text_classifier()?.logits(&self.clip.encode_image(pixels)?),
+            None => Ok(self.text_classifier()?.logits(&self.clip.encode_image(pixels)?)?),
         }
     }
 

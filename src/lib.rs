@@ -35,6 +35,7 @@
 //! | [`hub`], [`files`] | where models and data sets come from and are kept; files that are whole or not there |
 //! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
+//! | [`copying`] | which files a block of this crate needs in yours |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
 //! The method and its handle are [`LaFTer`]; types that belong to it begin with `Lafter` ([`LafterConfig`]), as Rust's names do.
@@ -95,6 +96,9 @@ pub use clip::Clip;
 pub use error::{Error, Result};
 pub use lafter::{LaFTer, Prediction};
 pub use settings::{LafterConfig, Preset};
+
+#[doc = include_str!("copying.md")]
+pub mod copying {}
 
 #[doc = include_str!("for_pytorch_users.md")]
 pub mod for_pytorch_users {}

@@ -8,7 +8,6 @@
 use candle_core::{Device, Shape, Tensor};
 use lafter_fast as fast; // fast::
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
 
 /// A random stream: `key` names it, `counter` is the position in it. Both can be saved and restored.
 ///
@@ -19,7 +18,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(a.uniform(), b.uniform());
 /// assert_ne!(Rng::new(7777).fork(1).uniform(), Rng::new(7777).fork(2).uniform());
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Rng {
     key: u64,
     counter: u64,
@@ -131,6 +131,29 @@ impl Rng {
         let shape = shape.into();
         let values: Vec<f32> = (0..shape.elem_count()).map(|_| self.range(low, high)).collect();
         Tensor::from_vec(values, shape, device)
+    }
+}
+
+/// The same stream for whatever takes a generator of `rand`: `next_u32` is the upper half of a draw, so that `rand`'s
+/// `random::<f32>()` is [`Rng::uniform`] bit for bit.
+///
+/// ```
+/// use lafter::rng::Rng;
+/// assert_eq!(rand::Rng::random::<f32>(&mut Rng::new(7777)), Rng::new(7777).uniform());
+/// ```
+impl rand::RngCore for Rng {
+    fn next_u32(&mut self) -> u32 {
+        (Rng::next_u64(self) >> 32) as u32
+    }
+
+    fn next_u64(&mut self) -> u64 {
+        Rng::next_u64(self)
+    }
+
+    fn fill_bytes(&mut self, bytes: &mut [u8]) {
+        for chunk in bytes.chunks_mut(8) {
+            chunk.copy_from_slice(&Rng::next_u64(self).to_le_bytes()[..chunk.len()]);
+        }
     }
 }
 

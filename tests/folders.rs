@@ -337,7 +337,7 @@ fn parquet_files_without_pictures_do_not_hide_pictures() {
         }
         let set = open(root.path()).unwrap();
         assert_eq!(set.classes(), ["cat", "dog"], "{place}");
-        noted(&set.findings(), &["columns found: value", "passed over"]);
+        noted(&set.findings(), &["columns found: value", "ignored"]);
         let alone = folder(&["a.txt", "features/a.txt"]);
         embeddings(alone.path().join(place), lists);
         message(open(alone.path()), &["columns found: value"]);

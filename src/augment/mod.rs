@@ -15,29 +15,15 @@
 //! assert_eq!(strong.apply(&photograph, &mut Rng::new(7777)).len(), 3 * 32 * 32);
 //! ```
 
+mod batch;
+mod colour;
+mod geometry;
 pub mod ops;
 mod preprocess;
 mod preprocessor_config;
 mod strong;
-mod strong_params;
-mod strong_sample;
 
+pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
-pub use ops::{CropRule, Region, Resample};
-pub use preprocess::{CLIP_MEAN, CLIP_STD, Preprocess, ResizeTo};
-pub use strong::StrongAugment;
-pub use strong_params::{JitterStep, StrongParams};
-
-use candle_core::{Device, Tensor};
-use rayon::prelude::*;
-
-use crate::error::{Error, Result};
-
-/// Makes one view of every image in parallel and stacks them: `[batch, 3, side, side]` f32.
-fn stack(images: &[RgbImage], side: usize, device: &Device, view: impl Fn(usize, &RgbImage) -> Vec<f32> + Sync) -> Result<Tensor> {
-    if images.is_empty() {
-        return Err(Error::Usage("a batch of views needs at least one image, got none".into()));
-    }
-    let views: Vec<Vec<f32>> = images.par_iter().enumerate().map(|(index, image)| view(index, image)).collect();
-    Ok(Tensor::from_vec(views.concat(), (images.len(), 3, side, side), device)?)
-}
+pub use preprocess::{CropRule, Preprocess, ResizeTo};
+pub use strong::{JitterStep, StrongAugment, StrongParams};

@@ -1,23 +1,14 @@
-//! The weak view α_w (eq. 3): resize, centre crop, normalise, as the CLIP was trained with.
+//! The weak view α_w (eq. 3): resize, centre crop, normalise, as this CLIP was trained with.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
 
-use super::ops::{self, CentreAxis, CropRule, Region, Resample};
-use crate::error::{Error, Result};
-
-/// Channel means of OpenAI's CLIP, for values of 0..1.
-#[allow(clippy::excessive_precision)] // the published digits
-pub const CLIP_MEAN: [f32; 3] = [0.481_454_66, 0.457_827_5, 0.408_210_73];
-/// Channel standard deviations of OpenAI's CLIP, for values of 0..1.
-#[allow(clippy::excessive_precision)] // the published digits
-pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
+use super::geometry::{self, Region, Resample, paste};
 
 /// What the resize before the centre crop aims at, in pixels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeTo {
     /// The shorter edge gets this length, the shape is kept: CLIP's.
@@ -45,7 +36,8 @@ pub enum ResizeTo {
 /// assert_eq!(weak.image(&image::RgbImage::new(60, 50)).dimensions(), (32, 32));
 /// # Ok::<(), lafter::Error>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct Preprocess {
     /// What the resize before the crop aims at.
     pub resize: ResizeTo,
@@ -74,8 +66,8 @@ impl Preprocess {
             crop: size,
             crop_rule: CropRule::Torchvision,
             rescale: 1.0 / 255.0,
-            mean: CLIP_MEAN,
-            std: CLIP_STD,
+            mean: geometry::CLIP_MEAN,
+            std: geometry::CLIP_STD,
         }
     }
 
@@ -95,12 +87,12 @@ impl Preprocess {
         let axis = |size| CentreAxis::new(size, self.crop, self.crop_rule);
         let (x, y) = (axis(width), axis(height));
         let window = Region { left: x.start, top: y.start, width: x.length, height: y.length };
-        let middle = ops::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
+        let middle = geometry::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
         if middle.dimensions() == (self.crop, self.crop) {
             return middle;
         }
         let mut padded = RgbImage::new(self.crop, self.crop);
-        ops::paste(&middle, Region::whole(middle.dimensions()), &mut padded, (x.offset, y.offset));
+        paste(&middle, Region::whole(middle.dimensions()), &mut padded, (x.offset, y.offset));
         padded
     }
 
@@ -111,7 +103,7 @@ impl Preprocess {
 
     /// The tower's input from the picture that the tower sees, which [`image`](Self::image) gives.
     pub fn planes(&self, view: &RgbImage) -> Vec<f32> {
-        ops::normalise(view, self.mean, self.std, self.rescale)
+        geometry::normalise(view, self.mean, self.std, self.rescale)
     }
 
     /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
@@ -135,39 +127,15 @@ impl Preprocess {
         (over(0.0, f32::min), over(255.0, f32::max))
     }
 
-    /// The tower's input for a batch: `[batch, 3, side, side]` f32.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an empty batch.
-    pub fn batch(&self, images: &[RgbImage], device: &Device) -> Result<Tensor> {
-        super::stack(images, self.side(), device, |_, image| self.apply(image))
-    }
-
     /// The picture behind one view's planes `[3, side, side]`, for figures.
     pub fn picture(&self, pixels: &[f32]) -> RgbImage {
-        ops::picture(pixels, self.crop, self.crop, self.mean, self.std, self.rescale)
-    }
-
-    /// The pictures behind a batch of views `[batch, 3, side, side]`, for figures.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] where the tensor is no such batch.
-    pub fn pictures(&self, views: &Tensor) -> Result<Vec<RgbImage>> {
-        let side = self.side();
-        if views.rank() != 4 || views.dims()[1..] != [3, side, side] {
-            return Err(Error::Shape(format!(
-                "expected views [batch, 3, {side}, {side}], got {:?}: were they made for this tower?",
-                views.dims()
-            )));
-        }
-        let rows = views.flatten_from(1)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
-        Ok(rows.iter().map(|row| self.picture(row)).collect())
+        geometry::picture(pixels, self.crop, self.crop, self.mean, self.std, self.rescale)
     }
 
     /// Width and height after the resize, before the crop.
     fn target_size(&self, (width, height): (u32, u32)) -> (u32, u32) {
         match self.resize {
-            ResizeTo::ShortestEdge(size) => ops::shortest_edge_size((width, height), size),
+            ResizeTo::ShortestEdge(size) => geometry::shortest_edge_size((width, height), size),
             ResizeTo::LongestEdge(size) => {
                 // in open_clip's order of operations (ResizeKeepRatio), so that halves round alike
                 let ratio = f64::from(width.max(height).max(1)) / f64::from(size);
@@ -176,6 +144,58 @@ impl Preprocess {
             }
             ResizeTo::Exact { width, height } => (width, height),
             ResizeTo::Keep => (width, height),
+        }
+    }
+}
+
+/// Whose centre crop: where a margin is odd, two libraries cut (or pad) a pixel apart.
+///
+/// | | first row kept of a picture that is `margin` rows taller | rows of black above one that lacks `margin` rows |
+/// |---|---|---|
+/// | torchvision | margin / 2, half to even: 15 → 8, 5 → 2 | ⌊margin / 2⌋ |
+/// | transformers | ⌊margin / 2⌋: 15 → 7, 5 → 2 | ⌈margin / 2⌉ |
+///
+/// transformers has two image processors. This is the one on Pillow and NumPy (`CLIPImageProcessor` in version 4,
+/// `CLIPImageProcessorPil` in version 5): CLIP was trained with Pillow's resize, which [`resize`](super::ops::resize) follows bit for bit.
+/// The one on torchvision's tensors (`CLIPImageProcessorFast`, version 5's default) cuts at the same rows, pads as torchvision
+/// does, and resizes with another rounding, so that no rule here would give its bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CropRule {
+    /// `torchvision.transforms.CenterCrop`: OpenAI's and open_clip's.
+    #[default]
+    Torchvision,
+    /// transformers' `CLIPImageProcessor`.
+    Transformers,
+}
+
+/// The middle of an image as torchvision cuts it; where the image is smaller than the crop, black is added around it.
+pub fn center_crop(image: &RgbImage, width: u32, height: u32) -> RgbImage {
+    let axis = |image, crop| CentreAxis::new(image, crop, CropRule::Torchvision);
+    let (x, y) = (axis(image.width(), width), axis(image.height(), height));
+    let mut out = RgbImage::new(width, height);
+    paste(image, Region { left: x.start, top: y.start, width: x.length, height: y.length }, &mut out, (x.offset, y.offset));
+    out
+}
+
+/// A centre crop along one axis: `length` pixels from `start` of the image go to `offset` of the crop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CentreAxis {
+    start: u32,
+    length: u32,
+    offset: u32,
+}
+
+impl CentreAxis {
+    fn new(image: u32, crop: u32, rule: CropRule) -> Self {
+        let margin = image.abs_diff(crop);
+        match (rule, image < crop) {
+            (CropRule::Torchvision, true) => Self { start: 0, length: image, offset: margin / 2 },
+            (CropRule::Transformers, true) => Self { start: 0, length: image, offset: margin.div_ceil(2) },
+            // half to even: of an odd margin's two middles the even one
+            (CropRule::Torchvision, false) => Self { start: margin / 2 + u32::from(margin % 4 == 3), length: crop, offset: 0 },
+            (CropRule::Transformers, false) => Self { start: margin / 2, length: crop, offset: 0 },
         }
     }
 }
@@ -192,7 +212,7 @@ mod tests {
     fn the_window_is_the_same_as_resize_then_crop() {
         for (w, h) in [(50, 37), (37, 50), (33, 33), (32, 32), (20, 10), (31, 200)] {
             let image = texture(w, h);
-            let steps = ops::center_crop(&ops::resize_shortest(&image, 32, Resample::Bicubic), 32, 32);
+            let steps = center_crop(&geometry::resize_shortest(&image, 32, Resample::Bicubic), 32, 32);
             assert!(Preprocess::clip(32).image(&image) == steps, "{w}x{h}");
         }
     }
@@ -215,16 +235,27 @@ mod tests {
         }
     }
 
+    fn numbered(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 1]))
+    }
+
     #[test]
-    fn a_batch_is_its_images_and_pictures_come_back() {
-        let weak = Preprocess::clip(16);
-        let images = [texture(20, 30), texture(16, 16)];
-        let batch = weak.batch(&images, &Device::Cpu).unwrap();
-        assert_eq!(batch.dims(), [2, 3, 16, 16]);
-        assert_eq!(batch.get(1).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), weak.apply(&images[1]));
-        assert_eq!(weak.pictures(&batch).unwrap()[1], images[1]);
-        assert!(weak.batch(&[], &Device::Cpu).unwrap_err().is_usage());
-        assert!(Preprocess::clip(8).pictures(&batch).is_err());
+    fn the_middle_of_an_odd_margin_is_the_even_one_or_the_first() {
+        let starts = |rule| (4..12).map(|n| CentreAxis::new(n, 4, rule).start).collect::<Vec<u32>>();
+        assert_eq!(starts(CropRule::Torchvision), [0, 0, 1, 2, 2, 2, 3, 4]);
+        assert_eq!(starts(CropRule::Transformers), [0, 0, 1, 1, 2, 2, 3, 3]);
+        assert_eq!(center_crop(&numbered(7, 9), 4, 4).get_pixel(0, 0).0, [2, 2, 1]);
+    }
+
+    #[test]
+    fn small_images_are_padded_with_black() {
+        let padded = center_crop(&numbered(3, 6), 6, 4);
+        assert_eq!(padded.dimensions(), (6, 4));
+        assert_eq!(padded.get_pixel(0, 0).0, [0, 0, 0]);
+        assert_eq!(padded.get_pixel(1, 0).0, [0, 1, 1]);
+        assert_eq!(padded.get_pixel(3, 3).0, [2, 4, 1]);
+        assert_eq!(padded.get_pixel(4, 3).0, [0, 0, 0]);
+        assert_eq!(center_crop(&RgbImage::new(0, 0), 4, 4), RgbImage::new(4, 4));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::ops::Resample;
+use super::geometry::Resample;
 use super::preprocess::{Preprocess, ResizeTo};
 use crate::config_keys;
 use crate::error::{Error, Result, cut};
@@ -19,7 +19,7 @@ impl Preprocess {
     /// From a `preprocessor_config.json`; where there is none, what transformers' `CLIPImageProcessor` does by default, at `size`, the tower's image size.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be read, [`Error::Config`] where it is no JSON or asks for what
+    /// [`Error::Io`] if the file cannot be read, [`Error::Config`] if it is no JSON or asks for what
     /// [`from_json`](Self::from_json) refuses.
     pub fn from_file(path: impl AsRef<Path>, size: usize) -> Result<Self> {
         let path = path.as_ref();

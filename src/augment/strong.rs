@@ -1,14 +1,10 @@
 //! The strong view α_h (eq. 4): SimSiam's augmentation, every parameter open.
 
-use candle_core::{Device, Tensor};
 use image::RgbImage;
-use serde::{Deserialize, Serialize};
+use rand::RngCore;
 
-use super::ops::{self, Resample};
-use super::preprocess::{CLIP_MEAN, CLIP_STD, Preprocess};
-use super::strong_params::{JitterStep, StrongParams};
-use crate::error::{Error, Result};
-use crate::rng::Rng;
+use super::colour;
+use super::geometry::{self, CLIP_MEAN, CLIP_STD, Region, Resample};
 
 /// Random resized crop → colour jitter → grey → blur → flip → normalise.
 ///
@@ -22,7 +18,8 @@ use crate::rng::Rng;
 /// println!("{params:?}");
 /// assert_eq!(strong.apply_with(&image, &params).dimensions(), (32, 32));
 /// ```
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 pub struct StrongAugment {
     /// Side of the view in pixels.
     pub size: usize,
@@ -95,19 +92,10 @@ impl StrongAugment {
         Self { scale, ratio, blur_p, resample: Resample::Bicubic, flip_p: 0.0, jitter_p: 0.0, grey_p: 0.0, ..Self::simsiam(size) }
     }
 
-    /// The same with the mean, std and rescale of the weak view, so that both views reach the tower alike.
-    pub fn normalised_like(self, weak: &Preprocess) -> Self {
-        Self { rescale: weak.rescale, mean: weak.mean, std: weak.std, ..self }
-    }
-
-    /// Checks every field.
-    ///
-    /// # Errors
-    /// [`Error::Usage`], naming the field, its value and what it may be.
-    pub fn validate(&self) -> Result<()> {
-        let refuse = |field: &str, value: &dyn std::fmt::Debug, may: &str| -> Result<()> {
-            Err(Error::Usage(format!("the strong view's {field} is {value:?}; it must be {may}")))
-        };
+    /// The first field that cannot work, its value and what it may be, in one line.
+    pub fn fault(&self) -> Option<String> {
+        let refuse =
+            |field: &str, value: &dyn std::fmt::Debug, may: &str| Some(format!("the strong view's {field} is {value:?}; it must be {may}"));
         let ordered = |(low, high): (f32, f32)| low > 0.0 && low <= high && high.is_finite();
         if self.size == 0 || self.size > 16_384 {
             return refuse("size", &self.size, "1 to 16384 pixels");
@@ -122,15 +110,12 @@ impl StrongAugment {
             return refuse("blur_sigma", &self.blur_sigma, "two numbers above 0 and up to 1000, the smaller first");
         }
         let probabilities = [("flip_p", self.flip_p), ("jitter_p", self.jitter_p), ("grey_p", self.grey_p), ("blur_p", self.blur_p)];
-        for (field, p) in probabilities {
-            if !(0.0..=1.0).contains(&p) {
-                return refuse(field, &p, "a probability, 0 to 1");
-            }
+        let strengths = [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
+        if let Some((field, p)) = probabilities.into_iter().find(|(_, p)| !(0.0..=1.0).contains(p)) {
+            return refuse(field, &p, "a probability, 0 to 1");
         }
-        for (field, strength) in [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)] {
-            if !(0.0..=100.0).contains(&strength) {
-                return refuse(field, &strength, "0 to 100");
-            }
+        if let Some((field, strength)) = strengths.into_iter().find(|(_, strength)| !(0.0..=100.0).contains(strength)) {
+            return refuse(field, &strength, "0 to 100");
         }
         if !(0.0..=0.5).contains(&self.hue) {
             return refuse("hue", &self.hue, "0 to 0.5");
@@ -144,96 +129,161 @@ impl StrongAugment {
         if !(self.rescale.is_finite() && self.rescale > 0.0) {
             return refuse("rescale", &self.rescale, "a number above 0");
         }
-        Ok(())
+        None
+    }
+
+    /// Draws the parameters of one view of an image of this size.
+    pub fn sample(&self, width: u32, height: u32, rng: &mut impl RngCore) -> StrongParams {
+        StrongParams {
+            crop: self.sample_crop(width, height, rng),
+            jitter: if chance(rng, self.jitter_p) { self.sample_jitter(rng) } else { Vec::new() },
+            grey: chance(rng, self.grey_p),
+            blur: chance(rng, self.blur_p).then(|| range(rng, self.blur_sigma.0, self.blur_sigma.1)),
+            flip: chance(rng, self.flip_p),
+        }
+    }
+
+    /// A random area and shape, ten tries to fit it into the image, else the largest middle of a permitted shape.
+    ///
+    /// The area is uniform, the shape (width/height) uniform in its logarithm, as `torchvision.transforms.RandomResizedCrop`.
+    fn sample_crop(&self, width: u32, height: u32, rng: &mut impl RngCore) -> Region {
+        let (w, h) = (f64::from(width), f64::from(height));
+        let (low, high) = (self.ratio.0.ln(), self.ratio.1.ln());
+        for _ in 0..10 {
+            let area = w * h * f64::from(range(rng, self.scale.0, self.scale.1));
+            let ratio = f64::from(range(rng, low, high).exp());
+            let (crop_w, crop_h) = ((area * ratio).sqrt().round_ties_even() as u32, (area / ratio).sqrt().round_ties_even() as u32);
+            if (1..=width).contains(&crop_w) && (1..=height).contains(&crop_h) {
+                let top = below(rng, (height - crop_h) as usize + 1) as u32;
+                let left = below(rng, (width - crop_w) as usize + 1) as u32;
+                return Region { left, top, width: crop_w, height: crop_h };
+            }
+        }
+        let (low, high) = (f64::from(self.ratio.0), f64::from(self.ratio.1));
+        let (crop_w, crop_h) = if w < h * low {
+            (width, ((w / low).round_ties_even() as u32).min(height))
+        } else if w > h * high {
+            (((h * high).round_ties_even() as u32).min(width), height)
+        } else {
+            (width, height)
+        };
+        Region { left: (width - crop_w) / 2, top: (height - crop_h) / 2, width: crop_w, height: crop_h }
+    }
+
+    /// The four steps in random order; a strength of 0 leaves its step out.
+    fn sample_jitter(&self, rng: &mut impl RngCore) -> Vec<JitterStep> {
+        let mut order = [0, 1, 2, 3];
+        for i in (1..order.len()).rev() {
+            order.swap(i, below(rng, i + 1)); // Fisher–Yates
+        }
+        let mut factor = |strength: f32| range(rng, (1.0 - strength).max(0.0), 1.0 + strength);
+        let (brightness, contrast, saturation) = (factor(self.brightness), factor(self.contrast), factor(self.saturation));
+        let hue = range(rng, -self.hue, self.hue);
+        let steps = [
+            (self.brightness, JitterStep::Brightness(brightness)),
+            (self.contrast, JitterStep::Contrast(contrast)),
+            (self.saturation, JitterStep::Saturation(saturation)),
+            (self.hue, JitterStep::Hue(hue)),
+        ];
+        order.iter().map(|i| steps[*i]).filter(|(strength, _)| *strength > 0.0).map(|(_, step)| step).collect()
     }
 
     /// The view with given parameters, before normalisation: size × size.
     pub fn apply_with(&self, image: &RgbImage, params: &StrongParams) -> RgbImage {
         let side = u32::try_from(self.size).unwrap_or(u32::MAX);
-        let mut view = ops::crop_resize(image, params.crop, side, side, self.resample);
+        let mut view = geometry::crop_resize(image, params.crop, side, side, self.resample);
         for step in &params.jitter {
             view = match *step {
-                JitterStep::Brightness(factor) => ops::brightness(&view, factor),
-                JitterStep::Contrast(factor) => ops::contrast(&view, factor),
-                JitterStep::Saturation(factor) => ops::saturation(&view, factor),
-                JitterStep::Hue(turn) => ops::hue(&view, turn),
+                JitterStep::Brightness(factor) => colour::brightness(&view, factor),
+                JitterStep::Contrast(factor) => colour::contrast(&view, factor),
+                JitterStep::Saturation(factor) => colour::saturation(&view, factor),
+                JitterStep::Hue(turn) => colour::hue(&view, turn),
             };
         }
         if params.grey {
-            view = ops::grey(&view);
+            view = colour::grey(&view);
         }
         if let Some(sigma) = params.blur {
-            view = ops::gaussian_blur(&view, sigma);
+            view = colour::gaussian_blur(&view, sigma);
         }
         if params.flip {
-            view = ops::flip_horizontal(&view);
+            view = geometry::flip_horizontal(&view);
         }
         view
     }
 
     /// One random view before normalisation, for figures: size × size.
-    pub fn image(&self, image: &RgbImage, rng: &mut Rng) -> RgbImage {
+    pub fn image(&self, image: &RgbImage, rng: &mut impl RngCore) -> RgbImage {
         self.apply_with(image, &self.sample(image.width(), image.height(), rng))
     }
 
     /// One random view as the tower's input: planes `[3, size, size]` f32, row by row.
-    pub fn apply(&self, image: &RgbImage, rng: &mut Rng) -> Vec<f32> {
-        ops::normalise(&self.image(image, rng), self.mean, self.std, self.rescale)
+    pub fn apply(&self, image: &RgbImage, rng: &mut impl RngCore) -> Vec<f32> {
+        geometry::normalise(&self.image(image, rng), self.mean, self.std, self.rescale)
     }
+}
 
-    /// One random view of every image: `[batch, 3, size, size]` f32.
-    ///
-    /// Each image draws from a stream of its own, so the bits do not depend on the number of threads; `rng` moves by
-    /// one draw, so the next batch differs.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for an empty batch.
-    pub fn batch(&self, images: &[RgbImage], rng: &mut Rng, device: &Device) -> Result<Tensor> {
-        let streams = Rng::new(rng.next_u64());
-        super::stack(images, self.size, device, |index, image| self.apply(image, &mut streams.fork(index as u64)))
-    }
+/// One step of the colour jitter, with its factor.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JitterStep {
+    /// Blend with black: 0 is black, 1 the image.
+    Brightness(f32),
+    /// Blend with the image's mean grey: 0 is grey, 1 the image.
+    Contrast(f32),
+    /// Blend with the grey image: 0 is grey, 1 the image.
+    Saturation(f32),
+    /// Turn of the hue circle, −0.5..=0.5.
+    Hue(f32),
+}
+
+/// All that is random in one strong view: drawn by [`StrongAugment::sample`], used by
+/// [`StrongAugment::apply_with`].
+#[derive(Clone, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct StrongParams {
+    /// What is cut out of the image and resized to the view.
+    pub crop: Region,
+    /// Whether the view is mirrored left to right.
+    pub flip: bool,
+    /// In the order they are applied; empty for no jitter.
+    pub jitter: Vec<JitterStep>,
+    /// Whether the view is turned to grey.
+    pub grey: bool,
+    /// Standard deviation of the blur in pixels of the view; `None` for no blur.
+    pub blur: Option<f32>,
+}
+
+/// Uniform in [0, 1), 24 bits: what `rand`'s `random::<f32>()` gives.
+fn uniform(rng: &mut impl RngCore) -> f32 {
+    (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
+}
+
+/// Uniform in [low, high).
+fn range(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
+    low + (high - low) * uniform(rng)
+}
+
+/// True with probability `p`.
+fn chance(rng: &mut impl RngCore, p: f32) -> bool {
+    uniform(rng) < p
+}
+
+/// Uniform in 0..n.
+fn below(rng: &mut impl RngCore, n: usize) -> usize {
+    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn texture(width: u32, height: u32) -> RgbImage {
-        RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7 + y) as u8, (x * y) as u8, (x ^ y) as u8]))
-    }
-
-    #[test]
-    fn the_same_seed_gives_the_same_bits_on_any_number_of_threads() {
-        let images: Vec<RgbImage> = (0..12).map(|i| texture(40 + i, 33)).collect();
-        let strong = StrongAugment::simsiam(24);
-        let views = |threads: usize| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            let mut rng = Rng::new(7777);
-            let batch = pool.install(|| strong.batch(&images, &mut rng, &Device::Cpu)).unwrap();
-            assert_eq!(batch.dims(), [12, 3, 24, 24]);
-            (batch.flatten_all().unwrap().to_vec1::<f32>().unwrap(), rng)
-        };
-        let (one, mut rng) = views(1);
-        assert_eq!(one, views(3).0);
-        let next = strong.batch(&images, &mut rng, &Device::Cpu).unwrap();
-        assert_ne!(one, next.flatten_all().unwrap().to_vec1::<f32>().unwrap());
-    }
-
-    #[test]
-    fn none_is_the_weak_view_of_a_square() {
-        let weak = Preprocess { mean: [0.1; 3], std: [0.7; 3], ..Preprocess::clip(24) };
-        let none = StrongAugment::none(24).normalised_like(&weak);
-        for side in [24, 31, 80] {
-            assert_eq!(none.apply(&texture(side, side), &mut Rng::new(1)), weak.apply(&texture(side, side)));
-        }
-        let params = none.sample(50, 30, &mut Rng::new(1));
-        assert_eq!(params.crop, ops::Region { left: 10, top: 0, width: 30, height: 30 });
-    }
+    use crate::rng::Rng;
 
     #[test]
     fn presets_are_valid_and_bad_values_are_named() {
         for good in [StrongAugment::simsiam(224), StrongAugment::paper(32), StrongAugment::none(1)] {
-            good.validate().unwrap();
+            assert_eq!(good.fault(), None);
         }
         let base = StrongAugment::simsiam(32);
         let bad = [
@@ -248,8 +298,8 @@ mod tests {
             ("std", StrongAugment { std: [0.0; 3], ..base.clone() }),
         ];
         for (field, value) in bad {
-            let error = value.validate().unwrap_err();
-            assert!(error.is_usage() && error.to_string().contains(field), "{error}");
+            let fault = value.fault().unwrap();
+            assert!(fault.contains(field), "{fault}");
         }
     }
 
@@ -258,5 +308,56 @@ mod tests {
         let strong = StrongAugment::simsiam(8);
         assert_eq!(strong.apply(&RgbImage::new(0, 5), &mut Rng::new(1)).len(), 3 * 8 * 8);
         assert_eq!(strong.apply(&RgbImage::new(1, 1), &mut Rng::new(1)).len(), 3 * 8 * 8);
+    }
+
+    #[test]
+    fn crops_lie_inside_and_have_the_asked_areas_and_shapes() {
+        let strong = StrongAugment::simsiam(32);
+        let mut rng = Rng::new(1);
+        let mut areas = Vec::new();
+        for _ in 0..2000 {
+            let crop = strong.sample(120, 90, &mut rng).crop;
+            assert_eq!(crop, crop.within((120, 90)));
+            let (w, h) = (f64::from(crop.width), f64::from(crop.height));
+            areas.push(w * h / (120.0 * 90.0));
+            assert!((0.73..1.37).contains(&(w / h)), "{crop:?}");
+        }
+        assert!(areas.iter().all(|area| (0.19..=1.0).contains(area)));
+        let mean = areas.iter().sum::<f64>() / 2000.0;
+        assert!((0.45..0.55).contains(&mean), "{mean}"); // below 0.6: large areas fit in fewer shapes
+    }
+
+    #[test]
+    fn long_pictures_fall_back_to_the_middle() {
+        let strong = StrongAugment { scale: (1.0, 1.0), ..StrongAugment::simsiam(32) };
+        let crop = |w, h| strong.sample(w, h, &mut Rng::new(2)).crop;
+        assert_eq!(crop(900, 30), Region { left: 430, top: 0, width: 40, height: 30 });
+        assert_eq!(crop(30, 900), Region { left: 0, top: 430, width: 30, height: 40 });
+        assert!(crop(0, 0).is_empty());
+    }
+
+    #[test]
+    fn every_step_has_its_probability_and_range() {
+        let strong = StrongAugment::paper(32);
+        let root = Rng::new(3);
+        let drawn: Vec<StrongParams> = (0..4000).map(|i| strong.sample(40, 40, &mut root.fork(i))).collect();
+        let share = |f: &dyn Fn(&StrongParams) -> bool| drawn.iter().filter(|p| f(p)).count() as f64 / 4000.0;
+        assert!((share(&|p| p.flip) - 0.5).abs() < 0.03);
+        assert!((share(&|p| p.grey) - 0.2).abs() < 0.03);
+        assert!((share(&|p| p.blur.is_some()) - 0.5).abs() < 0.03);
+        assert!((share(&|p| !p.jitter.is_empty()) - 0.8).abs() < 0.03);
+        assert!((share(&|p| matches!(p.jitter.first(), Some(JitterStep::Hue(_)))) - 0.2).abs() < 0.03);
+        for params in &drawn {
+            assert!(params.jitter.is_empty() || params.jitter.len() == 4);
+            assert!(params.blur.is_none_or(|sigma| (0.1..2.0).contains(&sigma)));
+            for step in &params.jitter {
+                match step {
+                    JitterStep::Brightness(f) | JitterStep::Contrast(f) | JitterStep::Saturation(f) => assert!((0.6..1.4).contains(f)),
+                    JitterStep::Hue(turn) => assert!((-0.1..0.1).contains(turn)),
+                }
+            }
+        }
+        let json = serde_json::to_string(&drawn[0]).unwrap();
+        assert_eq!(serde_json::from_str::<StrongParams>(&json).unwrap(), drawn[0]);
     }
 }

@@ -9,6 +9,16 @@ use crate::nn::Linear;
 use crate::rng::{Rng, normal_pairs};
 
 impl NoisyTexts {
+    /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right:
+    /// two scalars left on the device, since reading them would make the host wait for it.
+    ///
+    /// # Errors
+    /// If the head expects another width, a label is not one of its classes, or a row is not a text of the set.
+    pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
+        lafter_fast::prefer!(self.fused_loss(head, rows, rng));
+        self.loss_plain(head, rows, rng)
+    }
+
     /// The draws that `rng` gives next.
     fn stream(&self, rng: &Rng) -> Noise {
         let (key, counter) = rng.next_draw();
@@ -22,7 +32,7 @@ impl NoisyTexts {
     }
 
     /// On the CPU in tiles, for a linear head without bias; on a GPU in chunks, for any head.
-    pub(super) fn fused_loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<Option<(Tensor, Tensor)>> {
+    fn fused_loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<Option<(Tensor, Tensor)>> {
         let (noise, smoothing) = (self.stream(rng), self.smoothing as f32);
         match head.layers.as_slice() {
             [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
@@ -31,7 +41,7 @@ impl NoisyTexts {
                 NoisyLoss { features, labels, rows: rows.map(Into::into), noise, smoothing }.of(&only.weight).map(Some)
             }
             layers if on_gpu_f32(&self.features) && layers.iter().all(|layer| on_gpu_f32(&layer.weight)) => {
-                self.check(head, rows)?;
+                self.check(head.classes(), rows)?;
                 let (features, labels) = match rows {
                     None => (self.features.clone(), self.on_device.clone()),
                     Some(rows) => self.select(&self.features, rows)?,

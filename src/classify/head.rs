@@ -1,9 +1,9 @@
 //! The head: features in, one logit per class out.
 
-use candle_core::{Device, Result, Tensor, Var};
+use candle_core::{Device, Module, Result, Shape, Tensor, Var};
+use rand::RngCore;
 
 use crate::nn::{Linear, Param};
-use crate::rng::Rng;
 
 /// A classifier over features: one linear layer without bias (LaFTer's own choice), or an MLP with one hidden layer.
 ///
@@ -29,7 +29,7 @@ impl Head {
     ///
     /// # Errors
     /// If the device has no memory left (Candle's).
-    pub fn linear(inputs: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+    pub fn linear(inputs: usize, classes: usize, rng: &mut impl RngCore, device: &Device) -> Result<Self> {
         Ok(Self { layers: vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)] })
     }
 
@@ -37,7 +37,7 @@ impl Head {
     ///
     /// # Errors
     /// If the device has no memory left (Candle's).
-    pub fn mlp(inputs: usize, hidden: usize, classes: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+    pub fn mlp(inputs: usize, hidden: usize, classes: usize, rng: &mut impl RngCore, device: &Device) -> Result<Self> {
         let mut layer = |inputs: usize, outputs: usize| -> Result<Linear> {
             Ok(Linear::new(uniform((outputs, inputs), inputs, rng, device)?, Some(uniform(outputs, inputs, rng, device)?)))
         };
@@ -143,7 +143,32 @@ impl Head {
     }
 }
 
-fn uniform(shape: impl Into<candle_core::Shape>, inputs: usize, rng: &mut Rng, device: &Device) -> Result<Tensor> {
-    let bound = 1.0 / (inputs as f32).sqrt();
-    rng.uniform_tensor(shape, -bound, bound, device)
+impl Module for Head {
+    fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        Head::forward(self, features)
+    }
+}
+
+/// U(−1/√inputs, 1/√inputs), drawn on the host.
+fn uniform(shape: impl Into<Shape>, inputs: usize, rng: &mut impl RngCore, device: &Device) -> Result<Tensor> {
+    let (shape, bound) = (shape.into(), 1.0 / (inputs as f32).sqrt());
+    let mut draw = || (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0); // [0, 1)
+    let values: Vec<f32> = (0..shape.elem_count()).map(|_| -bound + 2.0 * bound * draw()).collect();
+    Tensor::from_vec(values, shape, device)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::Rng;
+
+    #[test]
+    fn weights_are_the_draws_of_the_generator() {
+        let head = Head::mlp(8, 5, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
+        let (mut rng, bound) = (Rng::new(1), 1.0 / 8f32.sqrt());
+        let drawn = rng.uniform_tensor((5, 8), -bound, bound, &Device::Cpu).unwrap();
+        assert_eq!(head.layers[0].weight.to_vec2::<f32>().unwrap(), drawn.to_vec2::<f32>().unwrap());
+        let drawn = rng.uniform_tensor(5, -bound, bound, &Device::Cpu).unwrap();
+        assert_eq!(head.layers[0].bias.as_ref().unwrap().to_vec1::<f32>().unwrap(), drawn.to_vec1::<f32>().unwrap());
+    }
 }

@@ -4,31 +4,35 @@ mod fused_texts;
 mod head;
 mod loss;
 mod noisy_texts;
+mod normalise;
 mod text_classifier;
+mod text_config;
 mod trainer;
 mod zero_shot;
 
 pub use head::Head;
 pub use loss::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use noisy_texts::NoisyTexts;
-pub(crate) use text_classifier::{MOST_EPOCHS, optimiser_fault};
-pub use text_classifier::{TextClassifier, TextClassifierConfig, TextEpoch};
+pub use normalise::normalise;
+pub use text_classifier::TextClassifier;
+pub(crate) use text_config::{MOST_EPOCHS, optimiser_fault};
+pub use text_config::{TextClassifierConfig, TextEpoch};
 pub use trainer::TextTrainer;
 pub use zero_shot::ZeroShotClassifier;
 
-use candle_core::{D, Result, Tensor};
+use crate::clip::Clip;
+use crate::describe::Templates;
+use crate::error::Result;
 
-/// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
-///
-/// # Errors
-/// If `features` is a scalar (Candle's).
-///
-/// ```
-/// use candle_core::{Device, Tensor};
-/// let unit = lafter::classify::normalise(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
-/// assert_eq!(unit.to_vec2::<f32>()?, [[0.6, 0.8]]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-pub fn normalise(features: &Tensor) -> Result<Tensor> {
-    features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+impl ZeroShotClassifier {
+    /// Embeds every class name in every template.
+    ///
+    /// # Errors
+    /// [`Error::Candle`](crate::Error::Candle) without a class, [`Error::Tokenizer`](crate::Error::Tokenizer) for a text that
+    /// cannot be tokenized, [`Error::Interrupted`](crate::Error::Interrupted).
+    pub fn fit(clip: &Clip, classes: &[impl AsRef<str>], templates: &Templates) -> Result<Self> {
+        let texts: Vec<String> = classes.iter().flat_map(|class| templates.fill(class.as_ref())).collect();
+        let labels: Vec<usize> = (0..classes.len()).flat_map(|class| std::iter::repeat_n(class, templates.len())).collect();
+        Ok(Self::from_features(&clip.encode_text(&texts)?, &labels, clip.logit_scale())?)
+    }
 }

@@ -2,10 +2,10 @@
 
 use std::sync::{Arc, OnceLock};
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, DType, Device, Module, Result, Tensor};
 use lafter_fast as fast; // fast::
 
-use super::{Head, normalise, smoothed_cross_entropy};
+use super::loss::smoothed_cross_entropy;
 use crate::rng::Rng;
 
 /// Text features and their classes, and what a step of eq. 2 makes of them:
@@ -63,19 +63,9 @@ impl NoisyTexts {
         self.labels.is_empty()
     }
 
-    /// Where the features live.
+    /// If the features live.
     pub fn device(&self) -> &Device {
         self.features.device()
-    }
-
-    /// The mean loss over the texts `rows` (all where `None`) with its graph to the head, and how many are classified right:
-    /// two scalars left on the device, since reading them would make the host wait for it.
-    ///
-    /// # Errors
-    /// If the head expects another width, a label is not one of its classes, or a row is not a text of the set.
-    pub fn loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        fast::prefer!(self.fused_loss(head, rows, rng)); // fast::
-        self.loss_plain(head, rows, rng)
     }
 
     /// The texts `rows` of `features`, and their labels.
@@ -85,8 +75,7 @@ impl NoisyTexts {
     }
 
     /// Checks every index: a GPU would read whatever lies at a wrong one.
-    pub(super) fn check(&self, head: &Head, rows: Option<&[u32]>) -> Result<()> {
-        let classes = head.classes();
+    pub(super) fn check(&self, classes: usize, rows: Option<&[u32]>) -> Result<()> {
         if let Some(label) = self.labels.iter().find(|label| **label as usize >= classes) {
             candle_core::bail!("class index {label} of a text, but the head has {classes} classes");
         }
@@ -96,26 +85,29 @@ impl NoisyTexts {
         Ok(())
     }
 
-    /// The same, built from Candle's own operations, all texts of the step at once: the reference, and the form for an MLP
-    /// on the CPU.
+    /// The mean loss over the texts `rows` (all if `None`) with its graph to the head, and how many are classified right: two
+    /// scalars left on the device, since reading them would make the host wait for it. Built from Candle's own operations, all
+    /// texts of the step at once: the reference.
     ///
     /// # Errors
-    /// As [`loss`](Self::loss).
-    pub fn loss_plain(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
-        self.check(head, rows)?;
+    /// If the head expects another width, a label is not one of its classes, or a row is not a text of the set.
+    pub fn loss_plain(&self, head: &impl Module, rows: Option<&[u32]>, rng: &mut Rng) -> Result<(Tensor, Tensor)> {
         let unit = match self.unit.get() {
             Some(unit) => unit,
             None => {
-                let unit = normalise(&self.features)?;
+                let norms = self.features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?;
+                let unit = self.features.broadcast_div(&norms)?; // u(t)/‖u(t)‖
                 self.unit.get_or_init(|| unit)
             }
         };
+        self.check(usize::MAX, rows)?;
         let (x, labels) = match rows {
             None => (unit.clone(), self.on_device.clone()),
             Some(rows) => self.select(unit, rows)?,
         };
         let x = self.noisy(x, rng)?;
         let logits = head.forward(&x)?; // [rows, C]
+        self.check(logits.dim(1)?, rows)?;
         let right = logits.detach().argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F32)?.sum_all()?;
         Ok((smoothed_cross_entropy(&logits, &labels, self.smoothing)?, right))
     }

@@ -1,117 +1,9 @@
 //! The text classifier: trained on noisy text features, applied to image features (eq. 2).
 
-use candle_core::{D, DType, Tensor};
-use serde::{Deserialize, Serialize};
+use candle_core::{D, DType, Result, Tensor};
 
-use super::{Head, TextTrainer, normalise};
-use crate::error::{Error, Result};
-use crate::nn::Schedule;
-use crate::progress::Event;
-use crate::rng::Rng;
-
-/// Beyond these a number is a mistake: it would take all memory, years, or end in values that are not finite.
-pub(crate) const MOST_EPOCHS: usize = 10_000_000;
-const MOST_HIDDEN: usize = 1_000_000;
-const MOST_NOISE: f32 = 1e6;
-const MOST_RATE: f64 = 100.0;
-
-/// How the text classifier is trained.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TextClassifierConfig {
-    /// Passes over the texts, 1 to 10 million; default 400.
-    pub epochs: usize,
-    /// Texts per step; `None` (default) takes all of them at once, as the released code does.
-    pub batch_size: Option<usize>,
-    /// σ of the Gaussian noise on the unit features, 0 to a million; default 0.1.
-    pub noise: f32,
-    /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
-    pub smoothing: f64,
-    /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
-    pub learning_rate: f64,
-    /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on weights only; biases are exempt. Default 0.01.
-    pub weight_decay: f64,
-    /// The factor on the learning rate, step by step; default constant.
-    pub schedule: Schedule,
-    /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
-    pub hidden: Option<usize>,
-}
-
-impl TextClassifierConfig {
-    /// The released code: one full-batch step per epoch, 400 epochs (500 for ImageNet-sized sets), σ = 0.1.
-    pub fn official() -> Self {
-        Self {
-            epochs: 400,
-            batch_size: None,
-            noise: 0.1,
-            smoothing: 0.1,
-            learning_rate: 5e-4,
-            weight_decay: 0.01,
-            schedule: Schedule::Constant,
-            hidden: None,
-        }
-    }
-
-    /// The paper's text: n ~ N(0, I) and 3,000 epochs; what it leaves open is as in [`official`](Self::official).
-    pub fn paper() -> Self {
-        Self { epochs: 3000, noise: 1.0, ..Self::official() }
-    }
-
-    /// Refuses values that cannot work.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for the first setting that is out of its range.
-    pub fn validate(&self) -> Result<()> {
-        let wrong = |what: String| Err(Error::Usage(format!("text classifier: {what}")));
-        if self.epochs == 0 || self.batch_size == Some(0) || self.hidden == Some(0) {
-            return wrong("epochs, batch size and hidden width must be at least 1".into());
-        }
-        if self.epochs > MOST_EPOCHS {
-            return wrong(format!("at most {MOST_EPOCHS} epochs, got {}", self.epochs));
-        }
-        if let Some(hidden) = self.hidden.filter(|hidden| *hidden > MOST_HIDDEN) {
-            return wrong(format!("the hidden layer is at most {MOST_HIDDEN} wide, got {hidden}"));
-        }
-        if !(0.0..=MOST_NOISE).contains(&self.noise) {
-            return wrong(format!("noise σ must be at least 0 and up to {MOST_NOISE}, got {}", self.noise));
-        }
-        match optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
-            Some(fault) => wrong(fault),
-            None => Ok(()),
-        }
-    }
-}
-
-/// What cannot work about the settings that both stages have.
-pub(crate) fn optimiser_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &Schedule) -> Option<String> {
-    if !(learning_rate > 0.0 && learning_rate <= MOST_RATE) {
-        return Some(format!("learning rate must be above 0 and up to {MOST_RATE}, got {learning_rate}"));
-    }
-    // a step multiplies weights by 1 − η λ
-    if !(weight_decay >= 0.0 && weight_decay * learning_rate <= 1.0) {
-        return Some(format!("weight decay must lie in [0, 1 / learning rate], got {weight_decay}"));
-    }
-    if !(0.0..1.0).contains(&smoothing) {
-        return Some(format!("smoothing must lie in [0, 1), got {smoothing}"));
-    }
-    schedule.fault()
-}
-
-impl Default for TextClassifierConfig {
-    fn default() -> Self {
-        Self::official()
-    }
-}
-
-/// Loss and training accuracy of one epoch, both on the noisy features.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TextEpoch {
-    /// Number of the epoch, from 1.
-    pub epoch: usize,
-    /// Mean loss of eq. 2 over the texts.
-    pub loss: f32,
-    /// Texts whose noisy feature is classified right, percent.
-    pub accuracy: f32,
-}
+use super::head::Head;
+use super::normalise::normalise;
 
 /// A head trained on text features that classifies image features of the same CLIP: cross-modal transfer.
 ///
@@ -132,50 +24,20 @@ pub struct TextClassifier {
 }
 
 impl TextClassifier {
-    /// min_θ Σ_(t,c)∈T L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), n ~ N(0, σ²I), drawn anew for every text at every step. (eq. 2)
-    ///
-    /// # Shapes
-    /// features `[n, d]` as the text tower gives them, labels n class indices.
-    ///
-    /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text or not one label per text,
-    /// [`Error::Diverged`], [`Error::Interrupted`].
-    pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
-        Self::fit_with(features, labels, config, rng, |_| {})
-    }
-
-    /// [`fit`](Self::fit) with progress events.
-    ///
-    /// # Errors
-    /// As [`fit`](Self::fit).
-    pub fn fit_with(
-        features: &Tensor,
-        labels: &[usize],
-        config: &TextClassifierConfig,
-        rng: &mut Rng,
-        events: impl FnMut(&Event),
-    ) -> Result<(Self, Vec<TextEpoch>)> {
-        let mut trainer = TextTrainer::new(features, labels, config.clone(), rng)?;
-        let classifier = trainer.fit(events)?;
-        Ok((classifier, trainer.history().to_vec()))
-    }
-
     /// Logits of image features: unit-normalised first, since the head saw unit text features.
     ///
     /// # Shapes
     /// `[n, d]` → `[n, C]`.
     ///
     /// # Errors
-    /// [`Error::Shape`] for features of another width than the head's.
+    /// If the features have another width than the head's.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let width = features.dim(D::Minus1)?;
         if width != self.head.inputs() {
             let expected = self.head.inputs();
-            return Err(Error::Shape(format!(
-                "expected features [n, {expected}], got [n, {width}]: was this classifier trained on another tower?"
-            )));
+            candle_core::bail!("expected features [n, {expected}], got [n, {width}]: was this classifier trained on another tower?");
         }
-        Ok(self.head.forward(&normalise(&features.to_dtype(DType::F32)?)?)?)
+        self.head.forward(&normalise(&features.to_dtype(DType::F32)?)?)
     }
 
     /// The class index of each feature.

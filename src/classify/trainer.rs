@@ -243,6 +243,36 @@ impl TextTrainer {
     }
 }
 
+impl TextClassifier {
+    /// min_θ Σ_(t,c)∈T L_SCE( f_θ( u(t)/‖u(t)‖ + n ), c ), n ~ N(0, σ²I), drawn anew for every text at every step. (eq. 2)
+    ///
+    /// # Shapes
+    /// features `[n, d]` as the text tower gives them, labels n class indices.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text or not one label per text,
+    /// [`Error::Diverged`], [`Error::Interrupted`].
+    pub fn fit(features: &Tensor, labels: &[usize], config: &TextClassifierConfig, rng: &mut Rng) -> Result<(Self, Vec<TextEpoch>)> {
+        Self::fit_with(features, labels, config, rng, |_| {})
+    }
+
+    /// [`fit`](Self::fit) with progress events.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit).
+    pub fn fit_with(
+        features: &Tensor,
+        labels: &[usize],
+        config: &TextClassifierConfig,
+        rng: &mut Rng,
+        events: impl FnMut(&Event),
+    ) -> Result<(Self, Vec<TextEpoch>)> {
+        let mut trainer = TextTrainer::new(features, labels, config.clone(), rng)?;
+        let classifier = trainer.fit(events)?;
+        Ok((classifier, trainer.history().to_vec()))
+    }
+}
+
 impl TextTrainer {
     /// What no training can have left behind.
     fn impossible(&self, State { sums, history, .. }: &State, optimiser_steps: usize) -> Option<String> {

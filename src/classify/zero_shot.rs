@@ -1,11 +1,8 @@
 //! The zero-shot classifier: class names in templates, no training (eq. 1).
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 
-use super::normalise;
-use crate::clip::Clip;
-use crate::describe::Templates;
-use crate::error::{Error, Result};
+use super::normalise::normalise;
 
 /// p(c|x) = softmax_c( cos(u_c, v(x)) / τ ), u_c the unit mean of the unit features of the class's texts. (eq. 1)
 ///
@@ -25,25 +22,14 @@ pub struct ZeroShotClassifier {
 }
 
 impl ZeroShotClassifier {
-    /// Embeds every class name in every template.
-    ///
-    /// # Errors
-    /// [`Error::Shape`] without a class, [`Error::Tokenizer`] for a text that cannot be tokenized, [`Error::Interrupted`].
-    pub fn fit(clip: &Clip, classes: &[impl AsRef<str>], templates: &Templates) -> Result<Self> {
-        let texts: Vec<String> = classes.iter().flat_map(|class| templates.fill(class.as_ref())).collect();
-        let labels: Vec<usize> = (0..classes.len()).flat_map(|class| std::iter::repeat_n(class, templates.len())).collect();
-        Self::from_features(&clip.encode_text(&texts)?, &labels, clip.logit_scale())
-    }
-
     /// From text features `[n, d]` and the class index of each.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is no text or not one label per text, [`Error::Text`] for a class index below the highest
-    /// that has no text.
+    /// If there is no text, not one label per text, or a class index below the highest has no text.
     pub fn from_features(features: &Tensor, labels: &[usize], scale: f64) -> Result<Self> {
         let n = features.dim(0)?;
         if n != labels.len() || n == 0 {
-            return Err(Error::Shape(format!("{n} text features but {} labels: one label per text, and at least one text", labels.len())));
+            candle_core::bail!("{n} text features but {} labels: one label per text, and at least one text", labels.len());
         }
         let unit = normalise(&features.to_dtype(DType::F32)?)?;
         let classes = labels.iter().max().map_or(0, |max| max + 1);
@@ -52,7 +38,7 @@ impl ZeroShotClassifier {
         let mut rows = Vec::with_capacity(classes);
         for (class, members) in members.into_iter().enumerate() {
             if members.is_empty() {
-                return Err(Error::Text(format!("class {class} has no text: give each class at least one")));
+                candle_core::bail!("class {class} has no text: give each class at least one");
             }
             let members = Tensor::new(members, unit.device())?;
             rows.push(unit.index_select(&members, 0)?.mean_keepdim(0)?); // [1, d]
@@ -63,14 +49,12 @@ impl ZeroShotClassifier {
     /// Image features `[n, d]` → logits `[n, C]`; their softmax is eq. 1.
     ///
     /// # Errors
-    /// [`Error::Shape`] for features of another width than the classifier's.
+    /// If the features have another width than the classifier's.
     pub fn logits(&self, features: &Tensor) -> Result<Tensor> {
         let (width, expected) = (features.dim(D::Minus1)?, self.weights.dim(1)?);
         if width != expected {
-            return Err(Error::Shape(format!(
-                "expected features [n, {expected}], got [n, {width}]: encode images and texts with the same CLIP"
-            )));
+            candle_core::bail!("expected features [n, {expected}], got [n, {width}]: encode images and texts with the same CLIP");
         }
-        Ok((normalise(&features.to_dtype(DType::F32)?)?.matmul(&self.weights.t()?)? * self.scale)?)
+        normalise(&features.to_dtype(DType::F32)?)?.matmul(&self.weights.t()?)? * self.scale
     }
 }

@@ -76,7 +76,7 @@ pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
     let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, &clip, "zero-shot") };
-    let outputs = pass.run(|event| bars.show(event), |pixels| classifier.logits(&clip.encode_image(pixels)?));
+    let outputs = pass.run(|event| bars.show(event), |pixels| Ok(classifier.logits(&clip.encode_image(pixels)?)?));
     print_evaluation("zero_shot", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
     keep.iter().for_each(Keep::remove);
     Ok(())

@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::text::{EndOfText, TextConfig};
+use super::vision::VisionConfig;
 use crate::error::{Error, Result};
 use crate::nn::Activation;
 
@@ -32,78 +34,6 @@ pub struct ClipConfig {
     pub text: TextConfig,
     /// Width of the shared space, d.
     pub projection: usize,
-}
-
-/// A vision transformer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct VisionConfig {
-    /// Side of the input in pixels.
-    pub image_size: usize,
-    /// Side of a patch in pixels.
-    pub patch_size: usize,
-    /// Width of the tokens.
-    pub width: usize,
-    /// Number of blocks.
-    pub layers: usize,
-    /// Attention heads per block; they divide the width.
-    pub heads: usize,
-    /// Width of the MLP's hidden layer.
-    pub hidden: usize,
-    /// Activation of the MLPs.
-    pub activation: Activation,
-    /// ε of the layer norms; 1e-5 in every common checkpoint.
-    pub norm_eps: f64,
-}
-
-/// A causal text transformer.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TextConfig {
-    /// Number of token ids.
-    pub vocabulary: usize,
-    /// Longest text in tokens, start and end included.
-    pub context: usize,
-    /// Width of the tokens.
-    pub width: usize,
-    /// Number of blocks.
-    pub layers: usize,
-    /// Attention heads per block; they divide the width.
-    pub heads: usize,
-    /// Width of the MLP's hidden layer.
-    pub hidden: usize,
-    /// Activation of the MLPs.
-    pub activation: Activation,
-    /// ε of the layer norms; 1e-5 in every common checkpoint.
-    pub norm_eps: f64,
-    /// Where a text's feature is read.
-    pub end_of_text: EndOfText,
-}
-
-/// The position of a text at which its feature is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EndOfText {
-    /// The position of the highest id: open_clip, and transformers where `eos_token_id` is 2 (all of OpenAI's files).
-    HighestId,
-    /// The first position of this id: transformers otherwise.
-    First(u32),
-}
-
-impl EndOfText {
-    /// The pooled position of one text.
-    pub fn position(self, ids: &[u32]) -> usize {
-        match self {
-            Self::First(end) => ids.iter().position(|id| *id == end).unwrap_or(0),
-            // the first of equal maxima, as argmax does
-            Self::HighestId => ids.iter().enumerate().rev().max_by_key(|(_, id)| **id).map_or(0, |(i, _)| i),
-        }
-    }
-}
-
-impl VisionConfig {
-    /// Number of patches of an image.
-    pub fn patches(&self) -> usize {
-        (self.image_size / self.patch_size).pow(2)
-    }
 }
 
 impl ClipConfig {
@@ -176,12 +106,6 @@ impl ClipConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn end_of_text_rules() {
-        assert_eq!(EndOfText::First(9).position(&[1, 9, 9]), 1);
-        assert_eq!(EndOfText::HighestId.position(&[1, 4, 9, 9]), 2);
-    }
 
     #[test]
     fn impossible_sizes_are_refused() {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::config::{ClipConfig, EndOfText, TextConfig, VisionConfig};
+use super::{ClipConfig, EndOfText, TextConfig, VisionConfig};
 use crate::config_keys;
 use crate::error::{Error, Result, cut};
 use crate::nn::Activation;

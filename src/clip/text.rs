@@ -3,8 +3,53 @@
 use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::TextConfig;
-use crate::nn::{Block, Isa, LayerNorm, Linear, Precision};
+use crate::nn::{Activation, Block, LayerNorm, Linear};
+
+/// A causal text transformer.
+#[derive(Clone, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct TextConfig {
+    /// Number of token ids.
+    pub vocabulary: usize,
+    /// Longest text in tokens, start and end included.
+    pub context: usize,
+    /// Width of the tokens.
+    pub width: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads per block; they divide the width.
+    pub heads: usize,
+    /// Width of the MLP's hidden layer.
+    pub hidden: usize,
+    /// Activation of the MLPs.
+    pub activation: Activation,
+    /// ε of the layer norms; 1e-5 in every common checkpoint.
+    pub norm_eps: f64,
+    /// If a text's feature is read.
+    pub end_of_text: EndOfText,
+}
+
+/// The position of a text at which its feature is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EndOfText {
+    /// The position of the highest id: open_clip, and transformers where `eos_token_id` is 2 (all of OpenAI's files).
+    HighestId,
+    /// The first position of this id: transformers otherwise.
+    First(u32),
+}
+
+impl EndOfText {
+    /// The pooled position of one text.
+    pub fn position(self, ids: &[u32]) -> usize {
+        match self {
+            Self::First(end) => ids.iter().position(|id| *id == end).unwrap_or(0),
+            // the first of equal maxima, as argmax does
+            Self::HighestId => ids.iter().enumerate().rev().max_by_key(|(_, id)| **id).map_or(0, |(i, _)| i),
+        }
+    }
+}
 
 /// CLIP's causal text transformer. Cloning shares the weights.
 #[derive(Clone)]
@@ -19,7 +64,7 @@ pub struct TextTower {
     pub final_norm: LayerNorm,
     /// `[d, width]`, no bias
     pub projection: Linear,
-    config: TextConfig,
+    pub(super) config: TextConfig,
 }
 
 impl TextTower {
@@ -93,19 +138,6 @@ impl TextTower {
         self.project(&self.encode(&self.embed(ids)?)?, ends)
     }
 
-    /// The same tower with its frozen layers packed for this processor, as [`VisionTower::packed`](super::VisionTower::packed).
-    ///
-    /// # Errors
-    /// If a weight is not a matrix (Candle's).
-    pub fn packed(&self, precision: Precision) -> Result<Self> {
-        let isa = Isa::best();
-        Ok(Self {
-            blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
-            projection: self.projection.packed(precision, isa)?,
-            ..self.clone()
-        })
-    }
-
     /// The same tower without a graph.
     pub fn frozen(&self) -> Self {
         Self {
@@ -123,5 +155,16 @@ impl std::fmt::Debug for TextTower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let TextConfig { context, width, layers, .. } = &self.config;
         write!(f, "TextTower(context {context}, width {width}, {layers} layers)")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn end_of_text_rules() {
+        assert_eq!(EndOfText::First(9).position(&[1, 9, 9]), 1);
+        assert_eq!(EndOfText::HighestId.position(&[1, 4, 9, 9]), 2);
     }
 }

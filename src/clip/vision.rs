@@ -1,10 +1,38 @@
 //! The vision tower, with its stages open: embed, encode, project.
 
-use candle_core::{DType, Result, Tensor, TensorId, Var};
+use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 
-use super::config::VisionConfig;
-use crate::nn::{Block, Isa, LayerNorm, Linear, Param, Precision, patches};
+use crate::nn::{Activation, Block, LayerNorm, Linear, patches};
+
+/// A vision transformer.
+#[derive(Clone, Debug, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+pub struct VisionConfig {
+    /// Side of the input in pixels.
+    pub image_size: usize,
+    /// Side of a patch in pixels.
+    pub patch_size: usize,
+    /// Width of the tokens.
+    pub width: usize,
+    /// Number of blocks.
+    pub layers: usize,
+    /// Attention heads per block; they divide the width.
+    pub heads: usize,
+    /// Width of the MLP's hidden layer.
+    pub hidden: usize,
+    /// Activation of the MLPs.
+    pub activation: Activation,
+    /// ε of the layer norms; 1e-5 in every common checkpoint.
+    pub norm_eps: f64,
+}
+
+impl VisionConfig {
+    /// Number of patches of an image.
+    pub fn patches(&self) -> usize {
+        (self.image_size / self.patch_size).pow(2)
+    }
+}
 
 /// CLIP's vision transformer. `project(encode(embed(pixels)))` is the image feature; visual prompts are spliced in
 /// between [`embed`](Self::embed) and [`encode`](Self::encode) (`lafter::tune::VisualPrompts`).
@@ -26,9 +54,8 @@ pub struct VisionTower {
     pub post_norm: LayerNorm,
     /// `[d, width]`, no bias
     pub projection: Linear,
-    config: VisionConfig,
-    /// [`patch_embedding`](Self::patch_embedding) as a packed layer, and which tensor it was packed from.
-    packed_patches: Option<(TensorId, Linear)>,
+    pub(super) config: VisionConfig,
+    pub(super) packed_patches: super::packed::PackedPatches, // fast::
 }
 
 impl VisionTower {
@@ -51,7 +78,7 @@ impl VisionTower {
             post_norm: LayerNorm::load(width, eps, model.pp("post_layernorm"))?,
             projection: Linear::load_no_bias(width, projection, vb.pp("visual_projection"))?,
             config: config.clone(),
-            packed_patches: None,
+            packed_patches: None, // fast::
         })
     }
 
@@ -74,17 +101,16 @@ impl VisionTower {
             candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
         }
         let patches = patches(pixels, patch)?; // [batch, patches, 3 · patch²]
-        let patches = match &self.packed_patches {
-            Some((of, layer)) if *of == self.patch_embedding.id() => layer.forward(&patches)?,
-            _ => self.patch_layer()?.forward(&patches)?, // not packed, or replaced since
-        };
+        let layer = self.patch_layer()?;
+        let layer = self.packed_patch_layer().unwrap_or(layer); // fast::
+        let patches = layer.forward(&patches)?; // [batch, patches, width]
         let class = self.class_embedding.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.config.width))?;
         let tokens = Tensor::cat(&[&class, &patches], 1)?; // [batch, 1 + patches, width]
         self.pre_norm.forward(&tokens.broadcast_add(&self.position_embedding)?)
     }
 
     /// The strided convolution of the checkpoint as a linear map of each patch.
-    fn patch_layer(&self) -> Result<Linear> {
+    pub(super) fn patch_layer(&self) -> Result<Linear> {
         Ok(Linear::new(self.patch_embedding.flatten_from(1)?, None))
     }
 
@@ -204,63 +230,6 @@ impl VisionTower {
         norms
     }
 
-    /// A copy whose layer norms are fresh variables in f32, all else frozen, and the variables by name
-    /// (`vision_model.pre_layrnorm.weight`, …): the part of the tower that LaFTer tunes. Scales decay, shifts do not.
-    ///
-    /// # Errors
-    /// If the device has no memory left (Candle's).
-    ///
-    /// ```
-    /// let clip = lafter::clip::Clip::demo()?;
-    /// let (student, params) = clip.vision().trainable_norms()?;
-    /// let teacher = student.frozen(); // sees what the student learns, records no graph
-    /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift: two norms per block, pre-norm, post-norm
-    /// # Ok::<(), lafter::Error>(())
-    /// ```
-    pub fn trainable_norms(&self) -> Result<(Self, Vec<Param>)> {
-        let (mut tower, mut params) = (self.frozen(), Vec::new());
-        for (name, norm) in tower.norms_mut() {
-            let fresh = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?);
-            let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
-            *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
-            params.push(Param { name: format!("{name}.weight"), var: weight, decay: true });
-            params.push(Param { name: format!("{name}.bias"), var: bias, decay: false });
-        }
-        Ok((tower, params))
-    }
-
-    /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
-    /// price of a second copy of the weights (a third if it is tuned), made when first used. Norms stay trainable. On
-    /// a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
-    ///
-    /// # Errors
-    /// If a weight is not a matrix (Candle's).
-    pub fn packed(&self, precision: Precision) -> Result<Self> {
-        self.packed_for(precision, Isa::best())
-    }
-
-    /// [`packed`](Self::packed) for given instructions.
-    ///
-    /// # Errors
-    /// If a weight is not a matrix (Candle's).
-    pub fn packed_for(&self, precision: Precision, isa: Isa) -> Result<Self> {
-        Ok(Self {
-            blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
-            packed_patches: Some((self.patch_embedding.id(), self.patch_layer()?.packed(precision, isa)?)),
-            projection: self.projection.packed(precision, isa)?,
-            ..self.clone()
-        })
-    }
-
-    /// The number format in which its frozen layers really multiply, whatever was asked for; `None` if they differ, or have
-    /// another type than f32 and bf16.
-    pub fn precision(&self) -> Option<Precision> {
-        let layers = self.blocks.iter().flat_map(Block::layers).chain([&self.projection]);
-        let mut found = layers.map(Linear::precision);
-        let first = found.next()?;
-        found.all(|other| other == first).then_some(first)?
-    }
-
     /// The same tower without a graph. It shares storage, so it sees later updates of tuned norms: this is the tower of
     /// the pseudo-labels (eq. 3).
     pub fn frozen(&self) -> Self {
@@ -273,7 +242,7 @@ impl VisionTower {
             post_norm: self.post_norm.frozen(),
             projection: self.projection.frozen(),
             config: self.config.clone(),
-            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.frozen())),
+            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.frozen())), // fast::
         }
     }
 }

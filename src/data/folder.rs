@@ -1,34 +1,22 @@
 //! Pictures as files: one folder per class, or one flat folder without labels.
 
-use std::ffi::OsStr;
-use std::fs::DirEntry;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
+use super::class_folders::{self, ClassFolders, DEPTH, Kind, is_hidden, kind};
+pub(crate) use super::class_folders::{Listing, ending, file_name, is_picture};
 use crate::data::decode::decode_file;
 use crate::data::findings::Findings;
 use crate::data::fingerprint::fnv;
 use crate::data::source::ImageSource;
-use crate::describe::relabel::number;
 use crate::error::{Error, Result};
 
-/// Endings of the formats that the decoder reads.
-const ENDINGS: [&str; 18] =
-    ["jpg", "jpeg", "jpe", "jfif", "pjpeg", "pjp", "png", "apng", "bmp", "dib", "gif", "webp", "tif", "tiff", "ppm", "pgm", "pbm", "pnm"];
-
-/// Endings of pictures that it does not read.
+/// Endings of pictures that the decoder does not read.
 const OTHER_PICTURES: [&str; 22] = [
     "heic", "heif", "avif", "jxl", "jp2", "j2k", "jpx", "svg", "psd", "xcf", "eps", "pdf", "raw", "dng", "cr2", "cr3", "nef", "arw", "orf",
     "rw2", "tga", "exr",
 ];
-
-/// Folders that systems make; those that begin with a dot are left out, too.
-const SYSTEM: [&str; 7] = ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"];
-
-/// Folders in a class folder are followed this deep; a link that leads back to itself ends there.
-const DEPTH: usize = 16;
 
 /// Files with labels, decoded on access.
 pub(crate) struct Files {
@@ -76,91 +64,9 @@ impl ImageSource for Files {
     }
 }
 
-/// What stands directly in a folder, sorted by name, folders that are all numbers by number; hidden entries are left out.
-#[derive(Default)]
-pub(crate) struct Listing {
-    pub(crate) folders: Vec<PathBuf>,
-    pub(crate) pictures: Vec<PathBuf>,
-    pub(crate) others: Vec<PathBuf>,
-}
-
+/// What stands directly in a folder.
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
-    let mut listing = Listing::default();
-    for entry in std::fs::read_dir(folder).map_err(|e| Error::io(folder, e))? {
-        let entry = entry.map_err(|e| Error::io(folder, e))?;
-        let path = entry.path();
-        if is_hidden(&path) {
-            continue;
-        }
-        match kind(&entry, folder) {
-            Kind::Folder => listing.folders.push(path),
-            Kind::File if is_picture(&path) => listing.pictures.push(path),
-            Kind::File => listing.others.push(path),
-            Kind::Neither => {}
-        }
-    }
-    let Listing { folders, pictures, others } = &mut listing;
-    [&mut *folders, pictures, others].into_iter().for_each(|paths| paths.sort());
-    let numbers: Option<Vec<usize>> = folders.iter().map(|folder| number(&file_name(folder))).collect();
-    if numbers.is_some() {
-        folders.sort_by_key(|folder| number(&file_name(folder)));
-    }
-    Ok(listing)
-}
-
-enum Kind {
-    Folder,
-    File,
-    /// A pipe, a socket, a device, a link to a folder that holds it.
-    Neither,
-}
-
-/// Without asking the file system again, but for links, which are followed.
-fn kind(entry: &DirEntry, folder: &Path) -> Kind {
-    match entry.file_type() {
-        Ok(kind) if kind.is_dir() => Kind::Folder,
-        Ok(kind) if kind.is_symlink() => match std::fs::metadata(entry.path()) {
-            Ok(at) if at.is_dir() && leads_back(&entry.path(), folder) => Kind::Neither,
-            Ok(at) if at.is_dir() => Kind::Folder,
-            Ok(at) if !at.is_file() => Kind::Neither,
-            _ => Kind::File,
-        },
-        Ok(kind) if !kind.is_file() => Kind::Neither,
-        _ => Kind::File,
-    }
-}
-
-/// True for a link in a folder that leads to that folder or to one above it: its pictures would be taken again and again.
-fn leads_back(link: &Path, folder: &Path) -> bool {
-    let Ok(target) = link.canonicalize() else { return false };
-    folder.ancestors().filter_map(|above| above.canonicalize().ok()).any(|above| above == target)
-        || folder.canonicalize().is_ok_and(|folder| folder.starts_with(&target))
-}
-
-fn is_hidden(path: &Path) -> bool {
-    let name = file_name(path);
-    name.starts_with('.') || SYSTEM.contains(&name.as_str())
-}
-
-pub(crate) fn file_name(path: &Path) -> String {
-    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
-}
-
-/// The ending in lower case, without the dot; empty where there is none.
-pub(crate) fn ending(path: &Path) -> String {
-    path.extension().map(OsStr::to_string_lossy).map(|ending| ending.to_lowercase()).unwrap_or_default()
-}
-
-/// By its ending; a file without one by its first bytes.
-pub(crate) fn is_picture(path: &Path) -> bool {
-    match ending(path).as_str() {
-        "" => {
-            let mut first = [0; 32];
-            let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
-            image::guess_format(&first[..read]).is_ok_and(|format| format.reading_enabled())
-        }
-        ending => ENDINGS.contains(&ending),
-    }
+    class_folders::list(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// What a folder holds, as far as a look into it tells: it ends at the first picture.
@@ -207,47 +113,36 @@ fn look(folder: &Path, depth: usize) -> Holds {
 
 /// One folder per class, in the order of [`list`]; the class name is the folder's name as it is. Pictures may lie deeper.
 ///
-/// Where labels are not needed, an empty class folder is left out with a notice; else it is an error.
+/// If labels are not needed, an empty class folder is left out with a notice; else it is an error.
 pub(crate) fn class_folders(root: &Path, folders: &[PathBuf], labeled: bool, found: &mut Findings) -> Result<Files> {
-    let mut source = Files { origin: root.display().to_string(), root: root.to_path_buf(), classes: Vec::new(), files: Vec::new() };
-    for folder in folders {
-        let before = found.left_out.clone();
-        let mut pictures = Vec::new();
-        collect(folder, DEPTH, &mut pictures, found)?;
-        if pictures.is_empty() && labeled {
-            let others = Findings { left_out: found.left_out.clone(), ..Findings::default() };
-            let others = others.left_out_by_ending().filter(|_| before != found.left_out);
-            let others = others.map_or(String::new(), |others| format!(", but {others} (convert pictures to PNG or JPEG)"));
-            let text = format!("{}: this class folder holds no pictures{others}: fill it or remove it", folder.display());
-            return Err(Error::Data(text));
-        }
-        if pictures.is_empty() {
-            found.notices.push(format!("{}: holds no pictures: left out", folder.display()));
-            continue;
-        }
-        let label = source.classes.len();
-        source.classes.push(file_name(folder));
-        source.files.extend(pictures.into_iter().map(|path| (path, Some(label))));
+    let set = ClassFolders::of(folders).map_err(|e| Error::io(root, e))?;
+    if let (true, Some(empty)) = (labeled, set.empty.first()) {
+        let mut others = Findings::default();
+        count(&set.others.iter().filter(|file| file.starts_with(empty)).cloned().collect::<Vec<_>>(), &mut others);
+        let others = others.left_out_by_ending();
+        let others = others.map_or(String::new(), |others| format!(", but {others} (convert pictures to PNG or JPEG)"));
+        let text = format!("{}: this class folder holds no pictures{others}: fill it or remove it", empty.display());
+        return Err(Error::Data(text));
     }
+    found.notices.extend(set.empty.iter().map(|folder| format!("{}: holds no pictures: left out", folder.display())));
+    count(&set.others, found);
     note_other_pictures(found);
-    Ok(source)
+    let files = set.files.into_iter().map(|(path, label)| (path, Some(label))).collect();
+    Ok(Files { origin: root.display().to_string(), root: root.to_path_buf(), classes: set.classes, files })
 }
 
 /// The pictures in a folder and below it, folder after folder; other files are counted.
-fn collect(folder: &Path, depth: usize, pictures: &mut Vec<PathBuf>, found: &mut Findings) -> Result<()> {
-    let listing = list(folder)?;
-    pictures.extend(listing.pictures);
-    count(&listing.others, found);
-    if depth > 0 {
-        listing.folders.iter().try_for_each(|folder| collect(folder, depth - 1, pictures, found))?;
-    }
+fn collect(folder: &Path, pictures: &mut Vec<PathBuf>, found: &mut Findings) -> Result<()> {
+    let mut others = Vec::new();
+    class_folders::below(folder, DEPTH, pictures, &mut others).map_err(|e| Error::io(folder, e))?;
+    count(&others, found);
     Ok(())
 }
 
 /// The pictures in folders and below them.
 pub(crate) fn below(folders: &[PathBuf]) -> Result<Vec<PathBuf>> {
     let (mut pictures, mut found) = (Vec::new(), Findings::default());
-    folders.iter().try_for_each(|folder| collect(folder, DEPTH, &mut pictures, &mut found))?;
+    folders.iter().try_for_each(|folder| collect(folder, &mut pictures, &mut found))?;
     Ok(pictures)
 }
 
@@ -273,7 +168,7 @@ pub(crate) fn unlabeled(root: &Path, listing: Listing, deep: bool, found: &mut F
     let mut pictures = listing.pictures;
     count(&listing.others, found);
     if deep {
-        listing.folders.iter().try_for_each(|folder| collect(folder, DEPTH, &mut pictures, found))?;
+        listing.folders.iter().try_for_each(|folder| collect(folder, &mut pictures, found))?;
     }
     note_other_pictures(found);
     let files = pictures.into_iter().map(|path| (path, None)).collect();

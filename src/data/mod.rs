@@ -25,6 +25,7 @@ mod batches;
 mod cached;
 mod card;
 mod cifar;
+mod class_folders;
 mod dataset;
 pub mod decode;
 mod findings;
@@ -48,6 +49,7 @@ mod split_files;
 mod yaml;
 
 pub use batches::epoch_batches;
+pub use class_folders::ClassFolders;
 pub use dataset::Dataset;
 pub use findings::Findings;
 pub use folder::pictures_in;

@@ -2,7 +2,6 @@
 
 use candle_core::{Result, Tensor};
 use lafter_fast as fast; // fast::
-use serde::{Deserialize, Serialize};
 
 /// The activation of the MLPs; the checkpoint's configuration says which.
 ///
@@ -14,7 +13,8 @@ use serde::{Deserialize, Serialize};
 /// assert!((y[1] - 0.8458).abs() < 1e-4);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Activation {
     /// x·σ(1.702 x): the weights of OpenAI and DFN.

@@ -127,7 +127,15 @@ impl AdamW {
         for ParamGroup { params, weight_decay, rate } in groups {
             for (name, var) in params {
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-                slots.push(Slot { first: zeros()?, second: zeros()?, kept: fast::Moments::default(), name, var, weight_decay, rate });
+                slots.push(Slot {
+                    first: zeros()?,
+                    second: zeros()?,
+                    kept: fast::Moments::default(), // nothing
+                    name,
+                    var,
+                    weight_decay,
+                    rate,
+                });
             }
         }
         Ok(Self { config, slots, steps: 0 })

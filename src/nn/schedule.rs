@@ -1,7 +1,5 @@
 //! Learning-rate schedules.
 
-use serde::{Deserialize, Serialize};
-
 /// The factor on the base learning rate, by step.
 ///
 /// ```
@@ -11,7 +9,8 @@ use serde::{Deserialize, Serialize};
 /// assert_eq!(cosine.factor(0, 10), 0.5);
 /// assert_eq!(cosine.factor(9, 10), 0.0); // the last step
 /// ```
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Schedule {
     /// The same rate throughout: what the released code in effect uses.

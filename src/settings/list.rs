@@ -29,7 +29,7 @@ pub(super) struct Group {
 
 pub(super) const GROUPS: [Group; 4] = [
     Group { path: "", name: "LafterConfig", source: include_str!("mod.rs") },
-    Group { path: "text", name: "TextClassifierConfig", source: include_str!("../classify/text_classifier.rs") },
+    Group { path: "text", name: "TextClassifierConfig", source: include_str!("../classify/text_config.rs") },
     Group { path: "tune", name: "FinetuneConfig", source: include_str!("../tune/config.rs") },
     Group { path: "tune.strong", name: "StrongConfig", source: include_str!("../tune/strong.rs") },
 ];

@@ -3,10 +3,9 @@
 use std::collections::HashMap;
 
 use candle_core::{Device, Result, Tensor, Var};
+use rand::RngCore;
 
-use crate::clip::{AttentionMaps, VisionTower};
 use crate::nn::Param;
-use crate::rng::Rng;
 
 /// N_P learned tokens, inserted behind the class token after positions and pre-norm; v^p in eq. 4.
 ///
@@ -41,8 +40,8 @@ impl VisualPrompts {
     /// `count` prompts before the first block.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
-    pub fn shallow(count: usize, width: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+    /// If the device has no memory left (Candle's).
+    pub fn shallow(count: usize, width: usize, rng: &mut impl RngCore, device: &Device) -> Result<Self> {
         Self::deep(count, width, 1, rng, device)
     }
 
@@ -50,13 +49,13 @@ impl VisualPrompts {
     /// bound for every patch size.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
-    pub fn deep(count: usize, width: usize, blocks: usize, rng: &mut Rng, device: &Device) -> Result<Self> {
+    /// If the device has no memory left (Candle's).
+    pub fn deep(count: usize, width: usize, blocks: usize, rng: &mut impl RngCore, device: &Device) -> Result<Self> {
         if count == 0 {
             return Ok(Self::none());
         }
         let bound = (6.0 / (3 * 16 * 16 + width) as f32).sqrt();
-        let layers = (0..blocks).map(|_| rng.uniform_tensor((count, width), -bound, bound, device)).collect::<Result<_>>()?;
+        let layers = (0..blocks).map(|_| uniform(count, width, bound, rng, device)).collect::<Result<_>>()?;
         Ok(Self { layers })
     }
 
@@ -68,7 +67,7 @@ impl VisualPrompts {
     /// `[batch, 1 + patches, width]` → `[batch, 1 + prompts + patches, width]`.
     ///
     /// # Errors
-    /// Where tokens and prompts differ in width.
+    /// If tokens and prompts differ in width.
     pub fn insert(&self, tokens: &Tensor) -> Result<Tensor> {
         match self.layers.first() {
             None => Ok(tokens.clone()),
@@ -76,46 +75,12 @@ impl VisualPrompts {
         }
     }
 
-    /// The prompted tower, v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    /// The tokens that block `i` reads, with its own prompts in the place of those before if they are deep: what
+    /// `VisionTower::encode_class_with` calls before each block.
     ///
     /// # Errors
-    /// Where pixels or prompts do not fit the tower.
-    pub fn forward(&self, tower: &VisionTower, pixels: &Tensor) -> Result<Tensor> {
-        self.check(tower)?;
-        let tokens = self.insert(&tower.embed(pixels)?)?;
-        tower.project(&tower.encode_class_with(&tokens, |i, x| self.renew(x, i))?)
-    }
-
-    /// The attention weights of the prompted tower's block `layer`, counted from 0
-    /// ([`VisionTower::attention`]), deep prompts in their places: pixels `[batch, 3, side, side]` →
-    /// weights `[batch, heads, n, n]` with n = 1 + prompts + patches.
-    ///
-    /// # Errors
-    /// Where the tower has no such block.
-    pub fn attention(&self, tower: &VisionTower, pixels: &Tensor, layer: usize) -> Result<AttentionMaps> {
-        self.check(tower)?;
-        let tokens = self.insert(&tower.embed(pixels)?)?;
-        AttentionMaps::new(tower.attention_with(&tokens, layer, |i, x| self.renew(x, i))?, self.count())
-    }
-
-    /// Deep prompts are there for every block, in one shape: those that are not would be passed over, or kept too long.
-    fn check(&self, tower: &VisionTower) -> Result<()> {
-        let (layers, blocks) = (self.layers.len(), tower.blocks.len());
-        if layers > 1 && layers != blocks {
-            candle_core::bail!("visual prompts of {layers} blocks for a tower of {blocks}: give one tensor, or one per block");
-        }
-        match self.layers.iter().position(|layer| layer.dims() != self.layers[0].dims()) {
-            Some(odd) => candle_core::bail!(
-                "visual prompts of block {odd} have shape {:?}, of block 0 {:?}: give all one shape",
-                self.layers[odd].dims(),
-                self.layers[0].dims()
-            ),
-            None => Ok(()),
-        }
-    }
-
-    /// Replaces the prompts before block `i` where they are deep.
-    fn renew(&self, tokens: Tensor, i: usize) -> Result<Tensor> {
+    /// If tokens and prompts differ in width.
+    pub fn renew(&self, tokens: Tensor, i: usize) -> Result<Tensor> {
         match self.layers.get(i) {
             Some(layer) if i > 0 => splice(&tokens, layer, self.count()),
             _ => Ok(tokens),
@@ -125,7 +90,7 @@ impl VisualPrompts {
     /// A copy in fresh variables, and the variables by name (`prompts.0`, …), which decay.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn trainable(&self) -> Result<(Self, Vec<Param>)> {
         let vars = self.layers.iter().map(|layer| Var::from_tensor(&layer.copy()?)).collect::<Result<Vec<_>>>()?;
         let layers = vars.iter().map(|var| var.as_tensor().clone()).collect();
@@ -159,6 +124,13 @@ fn splice(tokens: &Tensor, prompts: &Tensor, replaced: usize) -> Result<Tensor> 
     let class = tokens.narrow(1, 0, 1)?;
     let patches = tokens.narrow(1, 1 + replaced, n - 1 - replaced)?;
     Tensor::cat(&[&class, &prompts, &patches], 1) // [batch, 1 + p + patches, width]
+}
+
+/// U(−bound, bound), `[count, width]`, drawn on the host.
+fn uniform(count: usize, width: usize, bound: f32, rng: &mut impl RngCore, device: &Device) -> Result<Tensor> {
+    let mut draw = || (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0); // [0, 1)
+    let values: Vec<f32> = (0..count * width).map(|_| -bound + 2.0 * bound * draw()).collect();
+    Tensor::from_vec(values, (count, width), device)
 }
 
 impl std::fmt::Debug for VisualPrompts {

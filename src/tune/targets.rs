@@ -4,11 +4,6 @@ use std::collections::HashMap;
 
 use candle_core::{D, Result, Tensor};
 
-use super::config::FinetuneConfig;
-use super::tuned::Tuned;
-use crate::classify::Head;
-use crate::clip::Clip;
-
 /// Both views of one batch, and where it stands in the run.
 #[derive(Clone, Debug)]
 pub struct Views {
@@ -50,7 +45,7 @@ impl Targets {
     /// Pseudo-labels and confidence of probabilities `[b, C]`; all pictures count alike.
     ///
     /// # Errors
-    /// Where the probabilities are no matrix (Candle's).
+    /// If the probabilities are no matrix (Candle's).
     pub fn new(features: Tensor, probabilities: Tensor) -> Result<Self> {
         let (features, probabilities) = (features.detach(), probabilities.detach());
         let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
@@ -60,7 +55,7 @@ impl Targets {
     /// Other probabilities for the same pictures, with the pseudo-labels and the confidence that follow from them.
     ///
     /// # Errors
-    /// Where the probabilities are no matrix (Candle's).
+    /// If the probabilities are no matrix (Candle's).
     pub fn with_probabilities(self, probabilities: Tensor) -> Result<Self> {
         Ok(Self { weights: self.weights, ..Self::new(self.features, probabilities)? })
     }
@@ -68,7 +63,7 @@ impl Targets {
     /// Multiplies the weights of the pictures by these `[b]`.
     ///
     /// # Errors
-    /// Where there is not one weight per picture (Candle's).
+    /// If there is not one weight per picture (Candle's).
     pub fn weighted(self, by: &Tensor) -> Result<Self> {
         let weights = match &self.weights {
             Some(weights) => (weights * by)?,
@@ -76,19 +71,6 @@ impl Targets {
         };
         Ok(Self { weights: Some(weights), ..self })
     }
-}
-
-/// What the blocks of a step may be made from.
-#[derive(Clone, Copy)]
-pub struct Setup<'a> {
-    /// The CLIP as it came.
-    pub clip: &'a Clip,
-    /// The text classifier's head.
-    pub head: &'a Head,
-    /// What learns, with its graph; blocks that keep a part of it share its storage.
-    pub student: &'a Tuned,
-    /// The settings.
-    pub config: &'a FinetuneConfig,
 }
 
 /// What a block remembers from step to step. It is saved with the run, so that one that was stopped ends as one that was not.
@@ -104,7 +86,7 @@ pub trait Stateful: Send + Sync {
     /// Puts back what [`state`](Self::state) gave; an empty map is a block before its first step.
     ///
     /// # Errors
-    /// Where a tensor is missing or has a shape that it cannot have.
+    /// If a tensor is missing or has a shape that it cannot have.
     fn restore(&mut self, saved: &HashMap<String, Tensor>) -> Result<()> {
         let _ = saved;
         Ok(())

@@ -13,7 +13,8 @@ pub use cross_entropy::CrossEntropy;
 pub use fairness::Fairness;
 
 use super::role::role;
-use super::targets::{Setup, Stateful, Targets, Views};
+use super::setup::Setup;
+use super::targets::{Stateful, Targets, Views};
 use super::tuned::Tuned;
 
 /// One term of the loss.

@@ -8,7 +8,8 @@ use serde::{Deserialize, Serialize};
 pub use tower::TowerTeacher;
 
 use super::config::TeacherHead;
-use super::targets::{Setup, Stateful, Targets, Views};
+use super::setup::Setup;
+use super::targets::{Stateful, Targets, Views};
 use super::tuned::Tuned;
 
 /// Gives the pseudo-labels of a batch.

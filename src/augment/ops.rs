@@ -13,25 +13,8 @@
 //! assert_eq!(blurred.dimensions(), (16, 16));
 //! ```
 
-mod blur;
-mod colour;
-mod convolve;
-mod crop;
-mod filter;
-mod flip;
-mod hue;
-mod normalise;
-mod planar;
-mod resize;
-
-pub use blur::gaussian_blur;
-pub use colour::{brightness, contrast, grey, luma, saturation};
-pub use crop::{CropRule, Region, center_crop, crop};
-pub use filter::Resample;
-pub use flip::flip_horizontal;
-pub use hue::hue;
-pub use normalise::{normalise, picture};
-pub use resize::{crop_resize, resize, resize_shortest, shortest_edge_size};
-
-pub(crate) use crop::{CentreAxis, paste};
-pub(crate) use resize::resample;
+pub use super::colour::{brightness, contrast, gaussian_blur, grey, hue, luma, saturation};
+pub use super::geometry::{
+    Region, Resample, crop, crop_resize, flip_horizontal, normalise, picture, resize, resize_shortest, shortest_edge_size,
+};
+pub use super::preprocess::{CropRule, center_crop};

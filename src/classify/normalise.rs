@@ -1,0 +1,18 @@
+//! Features of unit length.
+
+use candle_core::{D, Result, Tensor};
+
+/// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
+///
+/// # Errors
+/// If `features` is a scalar (Candle's).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let unit = lafter::classify::normalise(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
+/// assert_eq!(unit.to_vec2::<f32>()?, [[0.6, 0.8]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn normalise(features: &Tensor) -> Result<Tensor> {
+    features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+}

@@ -1,0 +1,19 @@
+//! What the blocks of a step are made from: CLIP, text classifier, student, settings.
+
+use super::config::FinetuneConfig;
+use super::tuned::Tuned;
+use crate::classify::Head;
+use crate::clip::Clip;
+
+/// What the blocks of a step may be made from.
+#[derive(Clone, Copy)]
+pub struct Setup<'a> {
+    /// The CLIP as it came.
+    pub clip: &'a Clip,
+    /// The text classifier's head.
+    pub head: &'a Head,
+    /// What learns, with its graph; blocks that keep a part of it share its storage.
+    pub student: &'a Tuned,
+    /// The settings.
+    pub config: &'a FinetuneConfig,
+}
