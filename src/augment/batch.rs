@@ -20,7 +20,7 @@ impl Preprocess {
     /// The pictures behind a batch of views `[batch, 3, side, side]`, for figures.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the tensor is no such batch.
+    /// [`Error::Shape`] if the tensor is not such a batch.
     pub fn pictures(&self, views: &Tensor) -> Result<Vec<RgbImage>> {
         let side = self.side();
         if views.rank() != 4 || views.dims()[1..] != [3, side, side] {

@@ -31,7 +31,7 @@ impl Region {
         Self { left, top, width: self.width.min(width - left), height: self.height.min(height - top) }
     }
 
-    /// True where it holds no pixel.
+    /// True if it holds no pixel.
     pub fn is_empty(self) -> bool {
         self.width == 0 || self.height == 0
     }

@@ -113,7 +113,7 @@ impl Preprocess {
         hasher.finish()
     }
 
-    /// True where two prepare pictures alike, up to the rounding of printed numbers and a pixel of an odd margin.
+    /// True if two prepare pictures alike, up to the rounding of printed numbers and a pixel of an odd margin.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let near = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
         let same = (self.resize, self.resample, self.crop) == (other.resize, other.resample, other.crop);
@@ -139,7 +139,7 @@ impl Preprocess {
             ResizeTo::LongestEdge(size) => {
                 // in open_clip's order of operations (ResizeKeepRatio), so that halves round alike
                 let ratio = f64::from(width.max(height).max(1)) / f64::from(size);
-                let edge = |edge: u32| ((f64::from(edge) / ratio).round_ties_even() as u32).max(1); // a hair is no black picture
+                let edge = |edge: u32| ((f64::from(edge) / ratio).round_ties_even() as u32).max(1); // a hair is not a black picture
                 (edge(width), edge(height))
             }
             ResizeTo::Exact { width, height } => (width, height),
@@ -170,7 +170,7 @@ pub enum CropRule {
     Transformers,
 }
 
-/// The middle of an image as torchvision cuts it; where the image is smaller than the crop, black is added around it.
+/// The middle of an image as torchvision cuts it; if the image is smaller than the crop, black is added around it.
 pub fn center_crop(image: &RgbImage, width: u32, height: u32) -> RgbImage {
     let axis = |image, crop| CentreAxis::new(image, crop, CropRule::Torchvision);
     let (x, y) = (axis(image.width(), width), axis(image.height(), height));

@@ -16,10 +16,11 @@ const LARGEST_NUMBER: f32 = 1e3;
 const LARGEST_SIDE: u64 = 16_384;
 
 impl Preprocess {
-    /// From a `preprocessor_config.json`; where there is none, what transformers' `CLIPImageProcessor` does by default, at `size`, the tower's image size.
+    /// From a `preprocessor_config.json`; if there is none, what transformers' `CLIPImageProcessor` does by default. `size` is the
+    /// tower's image size.
     ///
     /// # Errors
-    /// [`Error::Io`] if the file cannot be read, [`Error::Config`] if it is no JSON or asks for what
+    /// [`Error::Io`] if the file cannot be read, [`Error::Config`] if it is not JSON or asks for what
     /// [`from_json`](Self::from_json) refuses.
     pub fn from_file(path: impl AsRef<Path>, size: usize) -> Result<Self> {
         let path = path.as_ref();
@@ -131,7 +132,7 @@ impl Preprocess {
             return Err(expected("fill_color", "0: this crate pads with black", colour));
         }
         weak.resample = match word(value, "interpolation")?.unwrap_or("bicubic") {
-            // open_clip trains with either where it says random, and evaluates with bicubic
+            // open_clip trains with either if it says random, and evaluates with bicubic
             "bicubic" | "random" => Resample::Bicubic,
             "bilinear" => Resample::Bilinear,
             other => return Err(Error::Config(format!("interpolation is \"{}\"; this crate has bicubic and bilinear", cut(other)))),
@@ -145,7 +146,7 @@ fn expected(key: &str, what: &str, found: &Value) -> Error {
     Error::Config(format!("{key} should be {what}, found {}", cut(found)))
 }
 
-/// A `do_…` switch; on where it is missing.
+/// A `do_…` switch; on if it is missing.
 fn flag(value: &Value, key: &str) -> Result<bool> {
     match value.get(key) {
         None | Some(Value::Null) => Ok(true),
@@ -154,7 +155,7 @@ fn flag(value: &Value, key: &str) -> Result<bool> {
     }
 }
 
-/// A word, where there is one.
+/// A word, if there is one.
 fn word<'a>(value: &'a Value, key: &str) -> Result<Option<&'a str>> {
     let given = value.get(key).filter(|given| !given.is_null());
     given.map(|given| given.as_str().ok_or_else(|| expected(key, "a word in quotes", given))).transpose()

@@ -88,7 +88,7 @@ impl AttentionBranch {
         }
     }
 
-    /// One task: whole sequences of x to y, and of qkv where it is kept.
+    /// One task: whole sequences of x to y, and of qkv if it is kept.
     fn forward_rows(
         &self,
         heads: &Heads,

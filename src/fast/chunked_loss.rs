@@ -84,7 +84,7 @@ impl ChunkedLoss<'_> {
         Ok((loss, sums.get(1)?))
     }
 
-    /// What the rows from `start` on add: the gradients of each layer's bias, where it has one, and weight, the last layer
+    /// What the rows from `start` on add: the gradients of each layer's bias, if it has one, and weight, the last layer
     /// first; and the sum of the losses with the number of right answers.
     fn of_chunk(&self, layers: &[Affine], start: usize, length: usize) -> Result<(Vec<Tensor>, Tensor)> {
         let (n, width) = self.features.dims2()?;

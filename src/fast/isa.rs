@@ -186,7 +186,7 @@ macro_rules! vectorised {
             match isa.level() {
                 $crate::Level::Portable => body::<{ cfg!(target_arch = "aarch64") }>($($arg),*),
                 #[cfg(target_arch = "x86_64")]
-                // SAFETY: an `Isa` of this level exists only where the processor has these instructions.
+                // SAFETY: an `Isa` of this level exists only if the processor has these instructions.
                 $crate::Level::Avx2 => unsafe { avx2($($arg),*) },
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.

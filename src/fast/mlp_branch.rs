@@ -69,7 +69,7 @@ impl MlpBranch {
         }
     }
 
-    /// One task: rows of x to rows of y, and of fc1's output where it is kept.
+    /// One task: rows of x to rows of y, and of fc1's output if it is kept.
     fn forward_rows(&self, norm: Affine, x: &[f32], y: &mut [f32], mut kept: Option<&mut [f32]>, scratch: &mut Scratch) -> Result<()> {
         let (fc1, fc2, isa) = (self.fc1.forward()?, self.fc2.forward()?, self.fc1.isa());
         let (width, hidden) = (self.fc1.inputs(), self.fc1.outputs());

@@ -103,7 +103,7 @@ impl Part {
         self.weight == weight.id() && self.bias == bias.map(Tensor::id)
     }
 
-    /// The whole stack, where this is all of it.
+    /// The whole stack, if this is all of it.
     pub fn alone(&self) -> Option<&Arc<PackedLinear>> {
         (self.outputs == (0..self.stack.outputs)).then_some(&self.stack)
     }
@@ -117,7 +117,7 @@ impl Part {
 }
 
 impl PackedLinear {
-    /// Stacks layers of one input width; `None` where there is nothing to gain: another device or type, a weight that learns
+    /// Stacks layers of one input width; `None` if there is nothing to gain: another device or type, a weight that learns
     /// or holds no number, layers that differ in input width.
     fn stack(layers: &[Layer], precision: Precision, isa: Isa) -> Result<Option<Vec<Part>>> {
         let fits = |tensor: &Tensor| tensor.device().is_cpu() && tensor.dtype() == DType::F32 && !tensor.track_op();
@@ -168,7 +168,7 @@ impl PackedLinear {
         self.outputs
     }
 
-    /// The numbers in which it really multiplies: f32 where the processor has no bf16 products.
+    /// The numbers in which it really multiplies: f32 if the processor has no bf16 products.
     pub fn precision(&self) -> Precision {
         if self.kernel.is_bf16() { Precision::Bf16 } else { Precision::F32 }
     }

@@ -32,7 +32,7 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// True where the factor does not depend on the number of steps to come.
+    /// True if the factor does not depend on the number of steps to come.
     pub fn is_constant(&self) -> bool {
         !matches!(self, Self::Cosine { .. })
     }

@@ -50,7 +50,7 @@ pub(super) use {
 
 use candle_core::{DType, Tensor};
 
-/// True where a kernel of this module takes the tensor: on a GPU, of a type that the kernel knows.
+/// True if a kernel of this module takes the tensor: on a GPU, of a type that the kernel knows.
 pub(super) fn takes(tensor: &Tensor, types: &[DType]) -> bool {
     cfg!(feature = "cuda") && tensor.device().is_cuda() && types.contains(&tensor.dtype()) && tensor.elem_count() > 0
 }

@@ -40,7 +40,7 @@ impl Shapes {
 /// inner ≥ 1; a[r · row + i] and b[i · 32 + j] can be read, 32 · 32 sums can be written.
 pub(super) unsafe fn bf16(rows: usize, inner: usize, a: *const Element, row: usize, b: *const Element, tile: *mut f32) {
     let (shapes, whole, rest) = (Shapes::new(rows), inner / PAIRS, inner % PAIRS);
-    // a rest is padded with zeros; where there is none, nothing is read from here
+    // a rest is padded with zeros; if there is none, nothing is read from here
     let (mut last_a, mut last_b) = (MaybeUninit::<[Element; SIDE * PAIRS]>::uninit(), MaybeUninit::<[Element; PAIRS * SIDE]>::uninit());
     // SAFETY: inside the factors as the caller promises. Of A's second tile one row is read at least: with up to 16 rows that
     // is the first row again, whose sums are written behind those that the caller reads.

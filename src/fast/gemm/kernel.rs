@@ -35,7 +35,7 @@ enum Kind {
 }
 
 impl Kernel {
-    /// The kernel for these instructions; where they lack bf16 products, that of f32.
+    /// The kernel for these instructions; if they lack bf16 products, that of f32.
     pub fn new(isa: Isa, precision: Precision) -> Self {
         let kind = match (isa.level(), precision) {
             (Level::Portable, _) => Kind::Library,
