@@ -25,7 +25,8 @@
 //! | [`data`] | class folders, Parquet, CIFAR, split files, the hub, rendered scenes |
 //! | [`nn`] | what Candle lacks or loses gradients in, as plain blocks over the fused operations of `lafter-fast` |
 //! | [`embed`] | features of whole data sets and text sets |
-//! | [`eval`], [`plot`] | accuracies, report, figures |
+//! | [`eval`], [`plot`] | accuracies, signals without labels, report, figures |
+//! | [`predictions`] | tables of answers for pictures without labels, folders of links |
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
@@ -81,6 +82,7 @@ pub mod lafter;
 pub mod nn;
 pub mod notebook;
 pub mod plot;
+pub mod predictions;
 pub mod pretrain;
 pub mod progress;
 mod proxy;

@@ -58,9 +58,9 @@ pub enum Command {
     /// Saved LaFTer weights on a labeled test set
     #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors --test labeled/")]
     Evaluate(EvaluateArgs),
-    /// Saved LaFTer weights on pictures
-    #[command(after_help = "Example:\n  lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png")]
-    Predict(PredictArgs),
+    /// Answers for pictures without labels, as lines, as a table, as folders of links
+    #[command(after_help = super::predict_args::EXAMPLES)]
+    Predict(Box<super::predict_args::PredictArgs>),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
@@ -388,23 +388,6 @@ pub struct EvaluateArgs {
     pub weights: PathBuf,
     #[command(flatten)]
     pub test: TestArgs,
-    #[command(flatten)]
-    pub keep: KeepArgs,
-}
-
-#[derive(Args)]
-pub struct PredictArgs {
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// The lafter.safetensors of an earlier run with this model
-    #[arg(long, value_name = "FILE")]
-    pub weights: PathBuf,
-    /// Classes to list for each picture
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub top: usize,
-    /// Pictures, or folders: all pictures in them and below
-    #[arg(required = true, value_name = "IMAGE")]
-    pub images: Vec<PathBuf>,
     #[command(flatten)]
     pub keep: KeepArgs,
 }

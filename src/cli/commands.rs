@@ -1,27 +1,24 @@
-//! The commands around a run: zero-shot, evaluate, predict, embed, pretrain-demo.
+//! The commands around a run: zero-shot, evaluate, embed, pretrain-demo.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{DType, Device};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
-use lafter::embed::{self as embedding, Keep, Kept, Pass};
+use lafter::embed::{self as embedding, Keep, Pass};
 use lafter::eval::Evaluation;
 use lafter::files::read_text;
 use lafter::inputs::Inputs;
-use lafter::progress::{Event, interrupted};
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PredictArgs, PretrainArgs, TestArgs, ZeroShotArgs};
+use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
-use super::inputs::pictures;
 use super::keep;
-use super::say::{note, say};
+use super::say::say;
 
 /// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
@@ -97,83 +94,6 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     print_evaluation("lafter", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
     keep.iter().for_each(Keep::remove);
     Ok(())
-}
-
-/// What decides the probabilities of pictures: model, weights, and the files as they are.
-fn deciding_predictions(lafter: &LaFTer, args: &PredictArgs) -> Result<String> {
-    let weights = std::fs::read(&args.weights).map_err(|e| Error::io(&args.weights, e))?;
-    let file = |path: &PathBuf| {
-        let data = std::fs::metadata(path).ok();
-        format!("{path:?} {:?} {:?}", data.as_ref().map(|data| data.len()), data.and_then(|data| data.modified().ok()))
-    };
-    let (clip, files) = (lafter.clip(), args.images.iter().map(file).collect::<Vec<_>>());
-    let (device, weights) = (format!("{:?}", clip.device().location()), format!("{:x}", Sha256::digest(weights)));
-    Ok(json!([clip.weights_hash(), clip.preprocess(), device, weights, files]).to_string())
-}
-
-pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
-    let args = PredictArgs { images: pictures(&args.images, &mut bars)?, ..args };
-    let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
-    let keep = keep::in_cache(&args.keep, &deciding_predictions(&lafter, &args)?);
-    let mut kept = Kept::open(keep.as_ref());
-    check::show(&Inputs::new(lafter.clip()).with_prompts(lafter.classes(), &[]), common);
-    let (known, done, total) = (kept.known()?, kept.batches, args.images.len());
-    if done > 0 {
-        bars.show(&Event::Notice(format!("predicting: {done} of {total} pictures were done before and are kept")));
-    }
-    let mut results = Vec::new();
-    let mut unreadable = 0;
-    for (at, path) in args.images.iter().enumerate() {
-        let probabilities = match known.get(&at) {
-            Some(row) => row.clone(),
-            None => {
-                if interrupted() {
-                    let kept = kept.keeps() && kept.save(0.0).is_ok();
-                    return keep::or_go_on(
-                        Err(Error::Interrupted(format!("interrupted: predicting: {at} of {total} pictures are done"))),
-                        kept,
-                    );
-                }
-                let picture = match data::decode::decode_file(path) {
-                    Ok(picture) => picture,
-                    Err(error) => {
-                        note(format_args!("skipped: {error}"));
-                        unreadable += 1;
-                        kept.batches = kept.batches.max(at + 1);
-                        continue;
-                    }
-                };
-                let Some(prediction) = lafter.predict(&[picture])?.pop() else { continue };
-                let row = &prediction.probabilities;
-                kept.rows.push(Tensor::from_slice(row, (1, row.len()), &Device::Cpu)?);
-                kept.indices.push(at);
-                kept.batches = kept.batches.max(at + 1);
-                let _ = kept.save_if_due(0.0); // the pictures themselves need no file
-                prediction.probabilities
-            }
-        };
-        let mut order: Vec<usize> = (0..probabilities.len()).collect();
-        order.sort_by(|a, b| probabilities[*b].total_cmp(&probabilities[*a])); // stable: of equal ones the first, as `predict` has it
-        order.truncate(args.top.max(1));
-        let percent = |i: &usize| 100.0 * f64::from(probabilities[*i]);
-        if common.json {
-            let top: Vec<_> = order.iter().map(|i| json!({ "class": lafter.classes()[*i], "percent": percent(i) })).collect();
-            results.push(json!({ "image": shown(path), "class": lafter.classes()[order[0]], "top": top }));
-        } else {
-            let top: Vec<String> = order.iter().map(|i| format!("{} {:.1} %", lafter.classes()[*i], percent(i))).collect();
-            let line = format!("{}: {}", path.display(), top.join(", "));
-            say(line.replace(|c: char| c.is_control(), " ")); // a name may hold a line break
-        }
-    }
-    keep.iter().for_each(Keep::remove);
-    if common.json {
-        print(&json!(results));
-    }
-    match unreadable {
-        0 => Ok(()),
-        n => Err(Error::Image(format!("{n} of {} pictures could not be read: see the lines above", args.images.len()))),
-    }
 }
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {

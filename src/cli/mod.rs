@@ -9,6 +9,8 @@ mod describe;
 mod describe_args;
 mod inputs;
 mod keep;
+mod predict;
+mod predict_args;
 mod run;
 mod say;
 mod settings;
@@ -32,7 +34,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(*args, &cli.common),
         Command::ZeroShot(args) => commands::zero_shot(args, &cli.common),
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
-        Command::Predict(args) => commands::predict(args, &cli.common),
+        Command::Predict(args) => predict::predict(*args, &cli.common),
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),

@@ -67,9 +67,13 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
 
 /// The texts of the classes: the user's templates or the general ones, and descriptions if there are some.
 pub fn texts(data: &DataArgs, classes: &[String]) -> Result<TextSet> {
-    let templates = data.templates.as_ref().map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?;
-    let texts = TextSet::new(classes)?.with_templates(&templates);
-    match &data.descriptions {
+    text_set(classes, data.templates.as_deref(), data.descriptions.as_deref())
+}
+
+/// The texts of the classes: templates, or those of a file, and a file's descriptions.
+pub fn text_set(classes: &[String], templates: Option<&Path>, descriptions: Option<&Path>) -> Result<TextSet> {
+    let texts = TextSet::new(classes)?.with_templates(&templates.map_or_else(|| Ok(Templates::clip_ensemble()), Templates::read)?);
+    match descriptions {
         Some(file) => texts.with_descriptions(&Descriptions::read(file)?),
         None => Ok(texts),
     }

@@ -76,6 +76,15 @@ impl Dataset {
     }
 }
 
+impl Dataset {
+    /// Pictures by their paths, in this order, without labels. A file that is not there is found out when it is read.
+    pub fn from_files(paths: Vec<std::path::PathBuf>) -> Self {
+        let files = paths.into_iter().map(|path| (path, None)).collect();
+        let (origin, root) = ("the given pictures".into(), std::path::PathBuf::new());
+        Self::new(folder::Files { origin, root, classes: Vec::new(), files })
+    }
+}
+
 fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
     let shown = path.display();
     if shown.to_string().contains("://") {

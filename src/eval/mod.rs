@@ -13,6 +13,7 @@ mod named;
 mod peak_memory;
 mod report;
 mod sections;
+mod signals;
 mod table;
 
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
@@ -26,4 +27,5 @@ pub use named::Named;
 pub use peak_memory::peak_rss_bytes;
 pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
+pub use signals::Signals;
 pub use table::Table;

@@ -1,0 +1,59 @@
+//! The options of `predict`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::args::{ClassArgs, KeepArgs, ModelArgs, SplitArgs};
+
+pub const EXAMPLES: &str = "\
+Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a
+line from standard input. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
+
+Examples:
+  lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png
+  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ --out predictions.csv --threshold 0.5
+  lafter predict --model M --classes names.txt photos/ --link-into sorted/
+  find photos -name '*.jpg' | lafter predict --model M --classes names.txt --out predictions.parquet -";
+
+#[derive(Args)]
+pub struct PredictArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The lafter.safetensors of an earlier run with this model
+    #[arg(long, value_name = "FILE", required_unless_present = "classes", conflicts_with_all = ["classes", "descriptions", "templates"])]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub descriptions: Option<PathBuf>,
+    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub templates: Option<PathBuf>,
+    /// Classes to list for each picture, on standard output and in JSON lines
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub top: usize,
+    /// Answers with a lower probability are \"unknown\", 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub threshold: f64,
+    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// A folder that gets one folder a class, with links to the pictures; the originals stay where they are
+    #[arg(long, value_name = "DIR")]
+    pub link_into: Option<PathBuf>,
+    /// Copies instead of links in --link-into
+    #[arg(long, requires = "link_into")]
+    pub copy: bool,
+    /// Also what zero-shot answers, as a column of the table; it takes a second pass through the tower
+    #[arg(long, requires = "weights")]
+    pub compare: bool,
+    #[command(flatten)]
+    pub split: SplitArgs,
+    /// Pictures, folders, or one data set
+    #[arg(required = true, value_name = "DATA")]
+    pub images: Vec<PathBuf>,
+    #[command(flatten)]
+    pub keep: KeepArgs,
+}

@@ -1,0 +1,173 @@
+//! Pictures sorted into a folder for each class, without touching the originals.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use crate::error::{Error, Result};
+
+/// How a picture gets into its folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// As a link to the original.
+    Link,
+    /// As a copy.
+    Copy,
+}
+
+/// A folder with one folder a class.
+///
+/// An original is never moved, changed or written over. A picture that lies there already, from an earlier run over the same
+/// pictures, is left as it is; two pictures of one name get different ones.
+pub struct ClassFolders {
+    root: PathBuf,
+    how: How,
+    /// The folder of each class.
+    folders: HashMap<String, PathBuf>,
+}
+
+impl ClassFolders {
+    /// Below `root`, which is made.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be made; [`Error::Usage`] for links on a system that has none.
+    pub fn new(root: impl AsRef<Path>, how: How) -> Result<Self> {
+        if how == How::Link && !cfg!(unix) {
+            return Err(Error::Usage("this system makes links for administrators only: ask for copies".into()));
+        }
+        let root = root.as_ref();
+        std::fs::create_dir_all(root).map_err(|e| Error::io(root, e))?;
+        let root = root.canonicalize().map_err(|e| Error::io(root, e))?;
+        Ok(Self { root, how, folders: HashMap::new() })
+    }
+
+    /// Puts a picture into the folder of its class, and returns where it lies.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a picture that is not a file of its own (a row of a Parquet file); [`Error::Io`].
+    pub fn add(&mut self, picture: &Path, class: &str) -> Result<PathBuf> {
+        let original = picture.canonicalize().ok().filter(|path| path.is_file());
+        let (Some(original), Some(name)) = (original, picture.file_name()) else {
+            return Err(Error::Usage(format!("{} is not a file that could be linked or copied", picture.display())));
+        };
+        let folder = self.folder(class)?;
+        let name = Path::new(name);
+        for number in 1.. {
+            let path = match number {
+                1 => folder.join(name),
+                _ => folder.join(numbered(name, number)),
+            };
+            match std::fs::symlink_metadata(&path) {
+                Ok(_) if self.is(&path, &original) => return Ok(path), // it lies there already
+                Ok(_) => {}
+                Err(_) => {
+                    self.make(&original, &path)?;
+                    return Ok(path);
+                }
+            }
+        }
+        Err(Error::Usage(format!("{}: too many pictures of one name", folder.display())))
+    }
+
+    fn folder(&mut self, class: &str) -> Result<PathBuf> {
+        if let Some(folder) = self.folders.get(class) {
+            return Ok(folder.clone());
+        }
+        // two names that become one folder name keep apart
+        let plain = plain(class);
+        let taken = |name: &str| self.folders.values().any(|folder| folder.file_name().is_some_and(|taken| taken == name));
+        let mut name = plain.clone();
+        let mut number = 2;
+        while taken(&name) {
+            name = format!("{plain} ({number})");
+            number += 1;
+        }
+        let folder = self.root.join(name);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
+        self.folders.insert(class.to_string(), folder.clone());
+        Ok(folder)
+    }
+
+    /// Whether what lies at `path` is this picture.
+    fn is(&self, path: &Path, original: &Path) -> bool {
+        match self.how {
+            How::Link => path.canonicalize().is_ok_and(|found| found == original),
+            How::Copy => same_bytes(path, original),
+        }
+    }
+
+    fn make(&self, original: &Path, path: &Path) -> Result<()> {
+        match self.how {
+            #[cfg(unix)]
+            How::Link => std::os::unix::fs::symlink(original, path).map_err(|e| Error::io(path, e)),
+            #[cfg(not(unix))]
+            How::Link => Err(Error::Usage("this system makes links for administrators only: ask for copies".into())),
+            How::Copy => {
+                let bytes = std::fs::read(original).map_err(|e| Error::io(original, e))?;
+                crate::files::save_atomically(path, &bytes)
+            }
+        }
+    }
+}
+
+fn same_bytes(a: &Path, b: &Path) -> bool {
+    let size = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
+    size(a) == size(b) && matches!((std::fs::read(a), std::fs::read(b)), (Ok(a), Ok(b)) if a == b)
+}
+
+/// `a.jpg` → `a (2).jpg`
+fn numbered(name: &Path, number: usize) -> String {
+    let stem = name.file_stem().unwrap_or_default().to_string_lossy();
+    match name.extension() {
+        Some(ending) => format!("{stem} ({number}).{}", ending.to_string_lossy()),
+        None => format!("{stem} ({number})"),
+    }
+}
+
+/// A class name as the name of a folder, on any system.
+fn plain(class: &str) -> String {
+    let plain: String = class.chars().map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c }).take(100).collect();
+    match plain.trim().trim_end_matches('.') {
+        "" => "_".into(),
+        name => name.to_string(),
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_and_copies_leave_the_originals_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let pictures = [file("in/a/1.jpg", "one"), file("in/b/1.jpg", "two"), file("in/c", "three")];
+        for how in [How::Link, How::Copy] {
+            let out = folder.path().join(format!("{how:?}"));
+            for _ in 0..2 {
+                // a second run finds all of it there
+                let mut folders = ClassFolders::new(&out, how).unwrap();
+                let placed: Vec<PathBuf> = pictures.iter().map(|picture| folders.add(picture, "tea/cup").unwrap()).collect();
+                let names: Vec<_> = placed.iter().map(|path| path.strip_prefix(out.canonicalize().unwrap()).unwrap().to_path_buf()).collect();
+                assert_eq!(names, ["tea_cup/1.jpg", "tea_cup/1 (2).jpg", "tea_cup/c"].map(PathBuf::from));
+                for (path, text) in placed.iter().zip(["one", "two", "three"]) {
+                    assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+                    assert_eq!(std::fs::symlink_metadata(path).unwrap().is_symlink(), how == How::Link);
+                }
+                assert_eq!(std::fs::read_dir(out.join("tea_cup")).unwrap().count(), 3);
+                // two names that would share a folder do not
+                assert!(folders.add(&pictures[0], "tea:cup").unwrap().to_string_lossy().contains("tea_cup (2)"));
+            }
+        }
+        for (picture, text) in pictures.iter().zip(["one", "two", "three"]) {
+            assert_eq!(std::fs::read_to_string(picture).unwrap(), text);
+        }
+        let mut folders = ClassFolders::new(folder.path().join("Link"), How::Link).unwrap();
+        assert!(folders.add(Path::new("set.parquet row 7"), "a").unwrap_err().is_usage());
+        assert!(folders.add(&pictures[0], "..").unwrap().starts_with(folder.path().canonicalize().unwrap().join("Link")));
+    }
+}

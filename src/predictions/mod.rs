@@ -1,0 +1,18 @@
+//! Predictions as a result: a table of pictures and answers, made picture by picture, and folders of links.
+//!
+//! Nothing here needs a label, and nothing holds more than a batch in memory: [`Predicting`] streams any [`Dataset`](crate::data::Dataset)
+//! and goes on from where it was stopped, [`save_table`] writes CSV, JSON lines or Parquet, [`ClassFolders`] sorts pictures into a
+//! folder for each class without touching the originals.
+
+mod folders;
+mod parquet_table;
+mod partial;
+mod row;
+mod stream;
+mod table;
+
+pub use folders::{ClassFolders, How};
+pub use partial::Partial;
+pub use row::{PredictionRow, UNKNOWN};
+pub use stream::{Answers, Predicted, Predicting};
+pub use table::{TableFormat, save_table};

@@ -1,0 +1,175 @@
+//! Rows on disk while a pass is under way, so that a stopped one goes on and none is held in memory.
+
+use std::fs::{File, OpenOptions};
+use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::PredictionRow;
+use crate::error::{Error, Result};
+
+/// A file of JSON lines: what the rows are of, then for each batch its rows and a line that ends it. A batch that lacks this line
+/// was cut off, and does not count.
+pub struct Partial {
+    path: PathBuf,
+    what: String,
+    /// Open once there is a batch to write.
+    file: Option<BufWriter<File>>,
+    /// Batches that are whole.
+    pub batches: usize,
+    /// Pictures left out so far, name and reason.
+    pub skipped: Vec<(String, String)>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Line {
+    Row(PredictionRow),
+    Head { what: String },
+    End { batches: usize, skipped: Vec<(String, String)> },
+}
+
+impl Partial {
+    /// Goes on with the file if it holds rows of the same pass; else it begins anew with the first batch. `what` names everything
+    /// that decides the rows.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read.
+    pub fn open(path: &Path, what: &str) -> Result<Self> {
+        let (whole, batches, skipped) = match File::open(path) {
+            Ok(file) => whole_part(&file, what),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, 0, Vec::new()),
+            Err(error) => return Err(Error::io(path, error)),
+        };
+        let mut partial = Self { path: path.into(), what: what.into(), file: None, batches, skipped };
+        if batches > 0 {
+            partial.create(whole)?;
+        }
+        Ok(partial)
+    }
+
+    /// Opens the file to write behind its first `whole` bytes.
+    fn create(&mut self, whole: u64) -> Result<()> {
+        let io = |e| Error::io(&self.path, e);
+        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map_err(io)?;
+        file.set_len(whole).map_err(io)?;
+        file.seek(SeekFrom::End(0)).map_err(io)?;
+        self.file = Some(BufWriter::new(file));
+        Ok(())
+    }
+
+    /// Adds a whole batch: its rows, and the pictures of it that were left out.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the disk is full.
+    pub fn add(&mut self, rows: &[PredictionRow], skipped: Vec<(String, String)>) -> Result<()> {
+        if self.file.is_none() {
+            self.create(0)?;
+            self.line(&Line::Head { what: self.what.clone() })?;
+        }
+        for row in rows {
+            self.line(&Line::Row(row.clone()))?;
+        }
+        self.batches += 1;
+        self.skipped.extend(skipped.iter().cloned());
+        self.line(&Line::End { batches: self.batches, skipped })?;
+        self.file.iter_mut().try_for_each(Write::flush).map_err(|e| Error::io(&self.path, e))
+    }
+
+    fn line(&mut self, line: &Line) -> Result<()> {
+        let json = serde_json::to_string(line).map_err(|e| Error::Data(e.to_string()))?;
+        self.file.iter_mut().try_for_each(|file| writeln!(file, "{json}")).map_err(|e| Error::io(&self.path, e))
+    }
+
+    /// Gives every row so far to `each`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if the file cannot be read, and the errors of `each`.
+    pub fn each(&self, mut each: impl FnMut(&PredictionRow) -> Result<()>) -> Result<()> {
+        let io = |e| Error::io(&self.path, e);
+        if self.batches == 0 {
+            return Ok(());
+        }
+        for line in BufReader::new(File::open(&self.path).map_err(io)?).lines() {
+            if let Ok(Line::Row(row)) = serde_json::from_str(&line.map_err(io)?) {
+                each(&row)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes the file: the rows stand elsewhere now.
+    pub fn remove(self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// How many bytes of the file count, and what they say; none if they are of another pass.
+fn whole_part(file: &File, what: &str) -> (u64, usize, Vec<(String, String)>) {
+    let (mut reader, mut line, mut at) = (BufReader::new(file), String::new(), 0);
+    let (mut whole, mut batches, mut all) = (0, 0, Vec::new());
+    while let Ok(length) = reader.read_line(&mut line) {
+        if length == 0 {
+            break;
+        }
+        let parsed = line.strip_suffix('\n').and_then(|line| serde_json::from_str(line).ok());
+        at += length as u64;
+        match parsed {
+            Some(Line::Head { what: found }) if whole == 0 && found == what => whole = at,
+            Some(Line::Row(_)) if whole > 0 => {}
+            Some(Line::End { batches: count, skipped }) if whole > 0 => {
+                (whole, batches) = (at, count);
+                all.extend(skipped);
+            }
+            _ => break,
+        }
+        line.clear();
+    }
+    (whole, batches, all)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(picture: &str) -> PredictionRow {
+        let (class, runner_up) = ("a".to_string(), "b".to_string());
+        let picture = picture.to_string();
+        PredictionRow { picture, class, probability: 0.5, runner_up, margin: 0.1, zero_shot: None, text_classifier: None, changed: None, top: vec![] }
+    }
+
+    fn rows(partial: &Partial) -> Vec<String> {
+        let mut names = Vec::new();
+        partial.each(|row| Ok(names.push(row.picture.clone()))).unwrap();
+        names
+    }
+
+    #[test]
+    fn a_torn_file_goes_on_after_its_last_whole_batch() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("new/rows.jsonl");
+        let mut partial = Partial::open(&path, "a").unwrap();
+        partial.add(&[row("1"), row("2")], vec![]).unwrap();
+        partial.add(&[row("3")], vec![("4".into(), "torn".into())]).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        // cut anywhere in the second batch, the first one stays
+        let first = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(3).unwrap().0 + 1;
+        for cut in first..whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let mut again = Partial::open(&path, "a").unwrap();
+            assert_eq!((again.batches, again.skipped.len(), rows(&again)), (1, 0, vec!["1".to_string(), "2".into()]), "{cut}");
+            again.add(&[row("3")], vec![("4".into(), "torn".into())]).unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), whole, "{cut}");
+        }
+        // what was written of another pass is not taken
+        let other = Partial::open(&path, "b").unwrap();
+        assert_eq!((other.batches, rows(&other).len()), (0, 0));
+        other.remove();
+        assert!(!path.exists());
+
+    }
+}

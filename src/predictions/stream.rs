@@ -1,0 +1,208 @@
+//! Answers for any data set, batch by batch.
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use candle_core::{DType, Device, Tensor};
+
+use super::row::most_probable;
+use super::{Partial, PredictionRow, UNKNOWN};
+use crate::augment::Preprocess;
+use crate::clip::Clip;
+use crate::data::{Dataset, epoch_batches, prefetch_with};
+use crate::embed::BATCH;
+use crate::error::{Error, Result};
+use crate::eval::argmax_rows;
+use crate::progress::{Event, Stage, interrupted, watched};
+
+/// What classifiers say about a batch of pictures: logits `[batch, C]` each.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The answer that counts.
+    pub logits: Tensor,
+    /// Zero-shot's (eq. 1), if it is to stand in the table.
+    pub zero_shot: Option<Tensor>,
+    /// The text classifier's (eq. 2), if it is to stand in the table.
+    pub text_classifier: Option<Tensor>,
+}
+
+impl From<Tensor> for Answers {
+    fn from(logits: Tensor) -> Self {
+        Self { logits, zero_shot: None, text_classifier: None }
+    }
+}
+
+/// A pass over pictures that keeps one batch in memory: rows go to a [`Partial`] file, from which they are read when the pass is over.
+#[derive(Clone, Copy, Debug)]
+pub struct Predicting<'a> {
+    /// The pictures; labels are not looked at.
+    pub dataset: &'a Dataset,
+    /// The class names, in the order of the logits.
+    pub classes: &'a [String],
+    /// The weak view.
+    pub preprocess: &'a Preprocess,
+    /// Where the pixels go.
+    pub device: &'a Device,
+    /// Pictures per batch.
+    pub batch_size: usize,
+    /// The least probability, 0 to 1, of an answer that is not [`UNKNOWN`]; 0 takes every answer.
+    pub threshold: f64,
+    /// Classes to list for each picture; 0 lists none.
+    pub top: usize,
+    /// Share of unreadable pictures above which the pass fails, 0 to 1.
+    pub max_unreadable: f64,
+}
+
+/// What a pass came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Predicted {
+    /// How many pictures got each class, in the order of the class names, and last those that are [`UNKNOWN`].
+    pub counts: Vec<usize>,
+    /// Pictures that could not be read, name and reason.
+    pub skipped: Vec<(String, String)>,
+    /// How many answers tuning changed; `None` if there was no text classifier to compare with.
+    pub changed: Option<usize>,
+    /// Time of this pass in seconds, without what an earlier one had done.
+    pub seconds: f64,
+}
+
+impl<'a> Predicting<'a> {
+    /// As this CLIP sees pictures, in batches of [`BATCH`], every answer taken.
+    pub fn new(dataset: &'a Dataset, classes: &'a [String], clip: &'a Clip) -> Self {
+        let (preprocess, device) = (clip.preprocess(), clip.device());
+        Self { dataset, classes, preprocess, device, batch_size: BATCH, threshold: 0.0, top: 0, max_unreadable: 1.0 }
+    }
+
+    /// Answers what `partial` does not hold yet; each row goes to `each` as it is made, those of an earlier pass first.
+    ///
+    /// # Shapes
+    /// `answer`: pixels `[batch, 3, side, side]` → logits `[batch, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Data`] if too many pictures, or all, cannot be read; [`Error::Shape`] if there is not one logit a class;
+    /// [`Error::Weights`] for logits that are not finite; [`Error::Interrupted`] between two batches, of which none is lost;
+    /// [`Error::Io`]; and the errors of `answer` and `each`.
+    pub fn run(
+        &self,
+        partial: &mut Partial,
+        mut events: impl FnMut(&Event),
+        mut answer: impl FnMut(&Tensor) -> Result<Answers>,
+        mut each: impl FnMut(&PredictionRow) -> Result<()>,
+    ) -> Result<Predicted> {
+        let Self { dataset, batch_size, .. } = *self;
+        let mut events = watched(&mut events);
+        let (total, side, started) = (dataset.len(), self.preprocess.side(), Instant::now());
+        let stage = Stage::from("predicting");
+        let done = |batches: usize| (batches * batch_size).min(total);
+        events(&Event::Started { stage: stage.clone(), total, unit: "pictures".into() });
+        let mut sums = Sums::new(self.classes);
+        if partial.batches > 0 {
+            events(&Event::Notice(format!("predicting: {} of {total} pictures were done before and are kept", done(partial.batches))));
+            partial.each(|row| {
+                sums.add(row);
+                each(row)
+            })?;
+        }
+        let view = self.preprocess.clone();
+        let mut todo = epoch_batches(total, batch_size, false, None);
+        todo.drain(..partial.batches.min(todo.len()));
+        let batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
+            Ok(view.planes(&pictures.view(index, view.kind(), None, &|picture| view.image(picture))?))
+        });
+        let (log, mut seen) = (batches.skipped(), 0);
+        for batch in batches.max_unreadable(self.max_unreadable) {
+            if interrupted() {
+                return Err(Error::Interrupted(format!("interrupted: predicting: {} of {total} pictures are done", done(partial.batches))));
+            }
+            let batch = batch?;
+            let mut rows = Vec::new();
+            if !batch.items.is_empty() {
+                let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), self.device)?;
+                rows = self.rows(&batch.indices, &answer(&pixels)?)?;
+            }
+            let skipped = if log.count() > seen { log.entries().split_off(seen) } else { Vec::new() };
+            seen += skipped.len();
+            for row in &rows {
+                sums.add(row);
+                each(row)?;
+            }
+            partial.add(&rows, skipped)?;
+            events(&Event::Advanced { stage: stage.clone(), done: done(partial.batches), total, loss: None, accuracy: None });
+        }
+        if sums.rows == 0 {
+            return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
+        }
+        let seconds = started.elapsed().as_secs_f64();
+        events(&Event::Finished { stage, seconds });
+        Ok(Predicted { changed: sums.compared.then_some(sums.changed), counts: sums.counts, skipped: partial.skipped.clone(), seconds })
+    }
+
+    /// The rows of a batch.
+    fn rows(&self, indices: &[usize], answers: &Answers) -> Result<Vec<PredictionRow>> {
+        let logits = self.read(&answers.logits)?;
+        let other = |logits: &Option<Tensor>| -> Result<Option<Vec<String>>> {
+            let Some(logits) = logits else { return Ok(None) };
+            let values = self.read(logits)?.concat();
+            Ok(Some(argmax_rows(&values, self.classes.len()).into_iter().map(|class| self.classes[class].clone()).collect()))
+        };
+        let (zero_shot, text) = (other(&answers.zero_shot)?, other(&answers.text_classifier)?);
+        let row = |(at, (index, logits)): (usize, (&usize, &Vec<f32>))| {
+            let listed = most_probable(logits, self.top.max(2));
+            let (answer, probability) = listed.first().map_or((UNKNOWN, 0.0), |(best, p)| (self.classes[*best].as_str(), *p));
+            let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (self.classes[*next].clone(), *p));
+            let text_classifier = text.as_ref().map(|names| names[at].clone());
+            PredictionRow {
+                picture: self.dataset.name(*index),
+                class: if probability < self.threshold { UNKNOWN } else { answer }.to_string(),
+                probability,
+                runner_up,
+                margin: probability - second,
+                zero_shot: zero_shot.as_ref().map(|names| names[at].clone()),
+                changed: text_classifier.as_ref().map(|before| before != answer),
+                text_classifier,
+                top: listed.iter().take(self.top).map(|(class, p)| (self.classes[*class].clone(), *p)).collect(),
+            }
+        };
+        Ok(indices.iter().zip(&logits).enumerate().map(row).collect())
+    }
+
+    fn read(&self, logits: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let (width, names) = (logits.dim(1)?, self.classes.len());
+        if width != names {
+            return Err(Error::Shape(format!("{width} logits for {names} class names: take those that the head was trained with")));
+        }
+        let rows = logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        match rows.iter().flatten().all(|logit| logit.is_finite()) {
+            true => Ok(rows),
+            false => Err(Error::Weights(
+                "a picture's logits are not finite: the weights are damaged or overflow in their number type: load them in f32, or copy \
+                 them again"
+                    .into(),
+            )),
+        }
+    }
+}
+
+/// What rows add up to.
+struct Sums<'a> {
+    places: HashMap<&'a str, usize>,
+    counts: Vec<usize>,
+    rows: usize,
+    compared: bool,
+    changed: usize,
+}
+
+impl<'a> Sums<'a> {
+    fn new(classes: &'a [String]) -> Self {
+        let places = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0 }
+    }
+
+    fn add(&mut self, row: &PredictionRow) {
+        let at = self.places.get(row.class.as_str()).copied().unwrap_or(self.counts.len() - 1);
+        self.counts[at] += 1;
+        self.rows += 1;
+        self.compared |= row.changed.is_some();
+        self.changed += usize::from(row.changed == Some(true));
+    }
+}
