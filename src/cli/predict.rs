@@ -20,6 +20,9 @@ use super::predict_args::PredictArgs;
 use super::say::{note, say};
 use super::{check, keep};
 
+/// Pictures per batch: a stop loses no more than these.
+const BATCH: usize = 16;
+
 /// Who answers.
 enum Classifier {
     Tuned { lafter: Box<LaFTer>, zero_shot: Option<ZeroShotClassifier> },
@@ -73,7 +76,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let (classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
     check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
 
-    let predicting = Predicting { threshold: args.threshold, top: args.top.max(1), ..Predicting::new(&dataset, &classes, &clip) };
+    let predicting = Predicting { threshold: args.threshold, top: args.top.max(1), batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
     let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args)?, args.compare)?;
     let mut partial = Partial::open(&partial_file(&args, &decisive)?, &decisive)?;
     let mut out = Output { args: &args, json: common.json, first: true, folders: &mut folders };

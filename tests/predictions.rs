@@ -1,0 +1,177 @@
+//! `predict` on everything that holds pictures: tables, folders of links, thresholds, stops.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use lafter::data::scenes::{Domain, Scenes, class_names};
+use lafter::data::{Dataset, ImageSource};
+use tempfile::TempDir;
+
+/// `n` rendered pictures in one flat folder, named by number, and the class names as a file.
+fn pictures(n: usize) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let scenes = Scenes::new(Domain::Source, n, 3);
+    std::fs::create_dir(root.path().join("photos")).unwrap();
+    for i in 0..n {
+        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
+    }
+    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+    root
+}
+
+fn lafter(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn run(folder: &Path, line: &str) -> Output {
+    let output = lafter(folder, line).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", text(&output.stderr));
+    output
+}
+
+/// Picture and class of each line of a CSV table without commas in names.
+fn answers(path: &Path) -> BTreeMap<String, String> {
+    let table = std::fs::read_to_string(path).unwrap();
+    let lines = table.lines().skip(1).map(|line| line.split(',').collect::<Vec<_>>());
+    let name = |path: &str| Path::new(path).file_name().unwrap().to_string_lossy().into_owned();
+    lines.map(|fields| (name(fields[0]), fields[1].to_string())).collect()
+}
+
+const PREDICT: &str = "predict --model demo --classes names.txt";
+
+#[test]
+fn a_folder_becomes_a_table_and_folders_of_links() {
+    let root = pictures(40);
+    let at = |name: &str| root.path().join(name);
+    let output = run(root.path(), &format!("{PREDICT} photos --out out/table.csv --link-into sorted"));
+    let said = text(&output.stdout);
+    assert!(said.contains("40 answers written to out/table.csv"), "{said}");
+    let table = answers(&at("out/table.csv"));
+    assert_eq!(table.len(), 40);
+    // most scenes of the source domain are recognised
+    let scenes = Dataset::new(Scenes::new(Domain::Source, 40, 3));
+    let right = (0..40).filter(|i| table[&format!("{i:03}.png")] == class_names()[scenes.label(*i).unwrap()]).count();
+    assert!(right >= 28, "{right} of 40");
+    // each picture is linked once, in the folder of its answer, and the originals are there
+    for (name, class) in &table {
+        let link = at("sorted").join(class).join(name);
+        assert_eq!(link.canonicalize().unwrap(), at("photos").join(name).canonicalize().unwrap());
+    }
+    let linked: usize = std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
+    assert_eq!(linked, 40);
+    assert_eq!(std::fs::read_dir(at("photos")).unwrap().count(), 40);
+    assert!(!at("out/table.csv.partial").exists());
+    // the same answers in the other forms, and once more over what is there
+    run(root.path(), &format!("{PREDICT} photos --out table.jsonl --link-into sorted --top 4"));
+    let lines = std::fs::read_to_string(at("table.jsonl")).unwrap();
+    for line in lines.lines() {
+        let row: serde_json::Value = serde_json::from_str(line).unwrap();
+        let name = PathBuf::from(row["picture"].as_str().unwrap());
+        assert_eq!(row["class"], table[&name.file_name().unwrap().to_string_lossy().into_owned()]);
+        let (top, p) = (row["top"].as_array().unwrap(), row["probability"].as_f64().unwrap());
+        assert!(top.len() == 4 && (top[0][1].as_f64().unwrap() - p).abs() < 1e-9, "{line}");
+        assert!((row["margin"].as_f64().unwrap() - p + top[1][1].as_f64().unwrap()).abs() < 1e-9, "{line}");
+    }
+    let linked: usize = std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
+    assert_eq!(linked, 40);
+    // a table is a data set of rows, so Parquet is read as pictures nowhere; its rows are counted by the unit tests
+    run(root.path(), &format!("{PREDICT} photos --out table.parquet"));
+    assert_eq!(&std::fs::read(at("table.parquet")).unwrap()[..4], b"PAR1");
+}
+
+#[test]
+fn answers_below_the_threshold_are_unknown() {
+    let root = pictures(30);
+    run(root.path(), &format!("{PREDICT} photos --out all.csv"));
+    run(root.path(), &format!("{PREDICT} photos --out some.csv --threshold 0.6 --link-into sorted --copy"));
+    let probability = |line: &str| line.split(',').nth(2).unwrap().parse::<f64>().unwrap();
+    let all = std::fs::read_to_string(root.path().join("all.csv")).unwrap();
+    let some = std::fs::read_to_string(root.path().join("some.csv")).unwrap();
+    let mut unknown = 0;
+    for (a, b) in all.lines().zip(some.lines()).skip(1) {
+        let (class, shown) = (a.split(',').nth(1).unwrap(), b.split(',').nth(1).unwrap());
+        assert_eq!(shown, if probability(a) < 0.6 { "unknown" } else { class });
+        unknown += usize::from(shown == "unknown");
+    }
+    assert!(unknown > 0 && unknown < 30, "{unknown}");
+    assert_eq!(std::fs::read_dir(root.path().join("sorted/unknown")).unwrap().count(), unknown);
+    let output = lafter(root.path(), &format!("{PREDICT} photos --threshold 1.5")).output().unwrap();
+    assert!(output.status.code() == Some(2) && text(&output.stderr).contains("--threshold"));
+}
+
+#[test]
+fn paths_come_from_standard_input_too_and_what_cannot_be_read_is_counted() {
+    let root = pictures(5);
+    std::fs::write(root.path().join("photos/torn.png"), "no picture").unwrap();
+    let mut child = lafter(root.path(), &format!("{PREDICT} --out table.csv -")).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(b"photos/003.png\nphotos/torn.png\r\n\nphotos/gone.png\nphotos/001.png\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(1) && said.contains("2 of 4 pictures could not be read"), "{said}");
+    assert!(said.contains("skipped: ") && said.contains("torn.png") && said.contains("gone.png"), "{said}");
+    assert_eq!(answers(&root.path().join("table.csv")).into_keys().collect::<Vec<_>>(), ["001.png", "003.png"]);
+}
+
+#[test]
+fn what_cannot_work_is_one_line() {
+    let root = pictures(3);
+    for (line, words) in [
+        ("predict --model demo photos", "--weights"),
+        (&format!("{PREDICT} photos --out table.xlsx") as &str, ".csv"),
+        (&format!("{PREDICT} -"), "no picture was given"),
+        (&format!("{PREDICT} --weights x.safetensors photos"), "cannot be used"),
+    ] {
+        let output = lafter(root.path(), line).output().unwrap();
+        assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{line}: {}", text(&output.stderr));
+    }
+}
+
+#[test]
+fn the_text_classifier_answers_with_descriptions() {
+    let root = pictures(12);
+    let sentences: BTreeMap<String, Vec<String>> =
+        class_names().into_iter().map(|name| (name.clone(), vec![format!("A drawing of a {name}."), format!("It shows a {name}.")])).collect();
+    std::fs::write(root.path().join("texts.json"), serde_json::to_string(&sentences).unwrap()).unwrap();
+    let output = run(root.path(), &format!("{PREDICT} --descriptions texts.json --json photos"));
+    let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(rows.as_array().unwrap().len(), 12);
+    let again = run(root.path(), &format!("{PREDICT} --descriptions texts.json --json photos"));
+    assert_eq!(output.stdout, again.stdout);
+}
+
+/// Interrupted between two batches and repeated, the table is the same.
+#[cfg(unix)]
+#[test]
+fn a_stopped_table_goes_on() {
+    let root = pictures(120);
+    run(root.path(), &format!("{PREDICT} photos --out whole.csv"));
+    let partial = root.path().join("stopped.csv.partial");
+    let line = format!("{PREDICT} photos --out stopped.csv");
+    for attempt in 0..20 {
+        let mut child = lafter(root.path(), &line).spawn().unwrap();
+        while child.try_wait().unwrap().is_none() && !partial.exists() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        unsafe { libc::kill(child.id() as i32, if attempt % 2 == 0 { libc::SIGINT } else { libc::SIGKILL }) };
+        let output = child.wait_with_output().unwrap();
+        if !output.status.success() && partial.exists() {
+            break;
+        }
+        let _ = std::fs::remove_file(root.path().join("stopped.csv"));
+        assert!(attempt < 19, "it was over before it could be stopped");
+    }
+    assert!(!root.path().join("stopped.csv").exists());
+    let again = run(root.path(), &line);
+    assert!(text(&again.stderr).contains("were done before and are kept"), "{}", text(&again.stderr));
+    let read = |name: &str| std::fs::read(root.path().join(name)).unwrap();
+    assert!(read("stopped.csv") == read("whole.csv") && !partial.exists());
+}
