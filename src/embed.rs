@@ -112,7 +112,7 @@ pub fn images(
     events: impl FnMut(&Event),
     f: impl FnMut(&Tensor) -> Result<Tensor>,
 ) -> Result<Encoded> {
-    Pass { dataset, preprocess, device, batch_size, stage, keep: None }.run(events, f)
+    Pass { dataset, preprocess, device, batch_size, stage, max_unreadable: 0.05, keep: None }.run(events, f)
 }
 
 /// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed. What is

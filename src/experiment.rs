@@ -1,5 +1,6 @@
 //! A whole run on one CLIP, one text set, one set of unlabeled images: all three numbers, the report, the figures.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -14,18 +15,26 @@ use crate::data::scenes;
 use crate::describe::{Templates, TextSet};
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, ImageCounts, LafterReport, Report, TextClassifierReport, TrainableCount, as_written};
+use crate::eval::{
+    Evaluation, ImageCounts, LafterReport, Report, Select, Selection, TextClassifierReport, TrainableCount, as_written, selected,
+    unique_names, warning,
+};
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
 use crate::nn::Precision;
+use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
-use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, TEXT_CHECKPOINT, WEIGHTS};
+use crate::run_folder::{
+    CHECKPOINT, FEATURES, HISTORY, LOGITS, PARTIAL_PREDICTIONS, PREDICTIONS, REPORT, RunFolder, SELECTED, TEXT_CHECKPOINT, WEIGHTS,
+};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::Shared;
-use crate::tune::{EpochRecord, Run};
+use crate::tune::{EpochRecord, Run, standard};
+use crate::watch::Watch;
 
-/// Everything a run needs. Labels of `train` are read for analysis only, those of `test` for evaluation.
+/// Everything a run needs. It needs no label: those of `train` are read for analysis only, those of `test`, if there is a test set,
+/// for evaluation only.
 #[derive(Clone, Debug)]
 pub struct Experiment {
     /// The CLIP to start from; it is left as it is.
@@ -34,8 +43,11 @@ pub struct Experiment {
     pub texts: TextSet,
     /// The unlabeled images, D in eq. 4.
     pub train: Dataset,
-    /// The labeled images that all three classifiers are evaluated on.
-    pub test: Dataset,
+    /// The labeled images that all three classifiers are evaluated on; `None` if there are none, and signals stand in the
+    /// accuracies' place.
+    pub test: Option<Dataset>,
+    /// Whose weights are the result; default the last epoch's.
+    pub select: Select,
     /// The settings of both stages, with the seed.
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
@@ -60,14 +72,16 @@ pub struct Outcome {
     pub text_history: Vec<TextEpoch>,
     /// What each epoch of stage two did; empty if it was left out.
     pub history: Vec<EpochRecord>,
-    /// Zero-shot (eq. 1) on the test images.
-    pub zero_shot: Evaluation,
+    /// Zero-shot (eq. 1) on the test images; this and the next three are `None` without a test set.
+    pub zero_shot: Option<Evaluation>,
     /// The text classifier (eq. 2) on the test images.
-    pub text_classifier: Evaluation,
+    pub text_classifier: Option<Evaluation>,
     /// Features of the test images from the untouched tower.
-    pub test_features: Encoded,
+    pub test_features: Option<Encoded>,
     /// LaFTer (eq. 4), after the last epoch, on the test images; `None` if stage two was left out (0 epochs).
     pub tuned: Option<Evaluation>,
+    /// What the training images were answered, by the classifier that is the result; `None` if nothing is written.
+    pub predicted: Option<Predicted>,
 }
 
 /// The seed of the demo's pictures ([`scenes::demo_sets`]).
@@ -75,9 +89,20 @@ pub const DEMO_PICTURES: u64 = 2;
 
 impl Experiment {
     /// A run with the official settings that writes nothing; change the fields as needed.
-    pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: Dataset) -> Self {
-        let (config, checkpoint_every) = (LafterConfig::default(), Duration::from_secs(60));
-        Self { clip, texts, train, test, config, out: None, resume: false, checkpoint_every, cache: None }
+    ///
+    /// ```
+    /// use lafter::{clip::Clip, data::scenes, experiment::Experiment, progress, LafterConfig, Preset};
+    /// let (train, _) = scenes::demo_sets(2);
+    /// let mut run = Experiment::new(Clip::demo()?, scenes::text_set()?, train.unlabeled().take(24), None);
+    /// run.config = LafterConfig::new(Preset::Demo);
+    /// (run.config.text.epochs, run.config.tune.epochs, run.config.tune.batch_size) = (5, 1, 8);
+    /// let outcome = run.run(progress::silent)?;
+    /// assert!(outcome.zero_shot.is_none() && outcome.history[0].signals.is_some());
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: impl Into<Option<Dataset>>) -> Self {
+        let (config, checkpoint_every, select) = (LafterConfig::default(), Duration::from_secs(60), Select::Last);
+        Self { clip, texts, train, test: test.into(), select, config, out: None, resume: false, checkpoint_every, cache: None }
     }
 
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
@@ -93,7 +118,9 @@ impl Experiment {
 
     /// What was understood of the model, the pictures, the classes and the texts: look at it before [`run`](Self::run).
     pub fn inputs(&self) -> Inputs {
-        Inputs::new(&self.clip).with_set("train", &self.train).with_set("test", &self.test).with_texts(&self.texts)
+        let inputs = Inputs::new(&self.clip).with_set("train", &self.train);
+        let inputs = self.test.iter().fold(inputs, |inputs, test| inputs.with_set("test", test));
+        inputs.with_texts(&self.texts)
     }
 
     /// Zero-shot (eq. 1), text classifier (eq. 2), tuning (eq. 3, 4), each evaluated on the test images.
@@ -113,7 +140,7 @@ impl Experiment {
     /// [`run`](Self::run), with what other runs of a grid have computed already: the same results, bit for bit.
     pub(crate) fn run_with(&self, shared: &Shared, mut events: impl FnMut(&Event)) -> Result<Outcome> {
         self.check()?;
-        let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, &self.test, &mut events);
+        let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, self.test.as_ref(), &mut events);
         let folder = self.out.as_ref().map(open).transpose()?;
         self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
             Error::Interrupted(what) if folder.is_some() => {
@@ -134,13 +161,16 @@ impl Experiment {
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();
 
-        let features = shared.features(self, || self.test_features(folder, &mut events))?;
-        report.timing.stage("test_features", features.seconds);
+        let features = match &self.test {
+            Some(test) => Some(shared.features(self, test, || self.test_features(test, folder, &mut events))?),
+            None => None,
+        };
+        report.timing.stage("test_features", features.as_ref().map_or(0.0, |features| features.seconds));
         let started = std::time::Instant::now();
-        let zero_shot = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
-        let zero_shot = self.evaluate(&features, zero_shot.logits(&features.rows)?)?;
+        let eq1 = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
+        let zero_shot = self.evaluate(features.as_ref(), |rows| eq1.logits(rows))?;
         report.timing.stage("zero_shot", started.elapsed().as_secs_f64());
-        report.zero_shot = Some(zero_shot.clone());
+        report.zero_shot = zero_shot.clone();
 
         let started = std::time::Instant::now();
         let (classifier, text_history) = shared.classifier(self, || {
@@ -150,10 +180,11 @@ impl Experiment {
         })?;
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
-        let text_classifier = self.evaluate(&features, lafter.text_classifier()?.logits(&features.rows)?)?;
+        let eq2 = lafter.text_classifier()?.clone();
+        let text_classifier = self.evaluate(features.as_ref(), |rows| eq2.logits(rows))?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
-        report.text_classifier = Some(TextClassifierReport { evaluation: text_classifier.clone(), loss });
-        self.count(&mut report, &features);
+        report.text_classifier = text_classifier.clone().map(|evaluation| TextClassifierReport { evaluation, loss });
+        self.count(&mut report, features.as_ref());
 
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.tune.epochs > 0 {
@@ -161,9 +192,13 @@ impl Experiment {
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
-            let evaluation = self.tune(&mut run, folder, &mut events)?;
+            let watch = Watch::new(&self.clip, &eq2, &self.train, self.config.tune.max_unreadable, &mut events)?;
+            let evaluation = self.tune(&mut run, &watch, folder, &mut events)?;
             history = run.history().to_vec();
-            report.lafter = Some(LafterReport::new(evaluation.clone(), history.clone()));
+            match &evaluation {
+                Some(evaluation) => report.lafter = Some(LafterReport::new(evaluation.clone(), history.clone())),
+                None => report.history = history.clone(),
+            }
             let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
             report.timing.stage("tuning", seconds);
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
@@ -176,36 +211,53 @@ impl Experiment {
                 images.skipped = images.skipped_reasons.len();
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
-            lafter.set_tuned(run.tuner.tuned());
-            report.precision = lafter.tuned().and_then(|tuned| tuned.vision.precision());
-            tuned = Some(evaluation);
+            report.precision = run.tuner.tuned().vision.precision();
+            let selection = self.selection(&watch, &history, text_classifier.as_ref());
+            let last = run.tuner.tuned();
+            match (self.select, selection.selected) {
+                (Select::Signals, 0) => {
+                    events(&Event::Notice(
+                        "the signals choose the text classifier before tuning: it is the result, and no lafter.safetensors is written"
+                            .into(),
+                    ));
+                }
+                (Select::Signals, epoch) if epoch < history.len() => {
+                    lafter.set_tuned(watch.kept(&last, epoch, folder.map(|folder| folder.file(SELECTED)).as_deref())?);
+                }
+                _ => lafter.set_tuned(last),
+            }
+            report.selection = Some(selection);
+            tuned = evaluation;
         }
+        let predicted = folder.map(|folder| self.predict(&lafter, &eq1, &eq2, folder, &mut report, &mut events)).transpose()?;
         report.note_memory();
-        let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features: features, tuned };
+        let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
+        let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };
         if let Some(folder) = folder {
-            if outcome.tuned.is_some() {
+            if outcome.lafter.tuned().is_some() {
                 outcome.lafter.save(folder.file(WEIGHTS))?;
             }
-            for notice in folder.changes(&self.train, &self.test)? {
+            for notice in folder.changes(&self.train, self.test.as_ref())? {
                 events(&Event::Notice(notice));
             }
             outcome.report.save(folder.file(REPORT))?; // last: a run that has a report is over
             for name in [FEATURES, LOGITS] {
                 Keep::new(folder.file(name), "", self.checkpoint_every).remove();
             }
+            let _ = std::fs::remove_file(folder.file(SELECTED));
         }
         Ok(outcome)
     }
 
     fn check(&self) -> Result<()> {
         self.config.validate()?;
-        if self.test.classes() != self.texts.classes() {
-            let (test, texts) = (self.test.classes().len(), self.texts.classes().len());
+        if let Some(test) = self.test.as_ref().filter(|test| test.classes() != self.texts.classes()) {
+            let (test, texts) = (test.classes().len(), self.texts.classes().len());
             return Err(Error::Data(format!(
                 "the test set has {test} classes, the text set {texts}: give both the same class list (--classes)"
             )));
         }
-        if self.test.is_empty() || self.train.is_empty() {
+        if self.test.as_ref().is_some_and(Dataset::is_empty) || self.train.is_empty() {
             return Err(Error::Data("the training or the test set holds no image: check the paths".into()));
         }
         if self.texts.is_empty() {
@@ -218,29 +270,88 @@ impl Experiment {
     }
 
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
-    fn test_features(&self, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
+    fn test_features(&self, test: &Dataset, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
         let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
-        Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "test features") }
-            .run(events, |pixels| self.clip.encode_image(pixels))
+        Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "test features") }.run(events, |pixels| self.clip.encode_image(pixels))
     }
 
-    /// LaFTer's inference on the test images, as the tuner stands.
-    fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    /// LaFTer's inference on the test images, as the tuner stands; `None` if there are none.
+    fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Option<Evaluation>> {
+        let Some(test) = &self.test else { return Ok(None) };
         let tuned = run.tuner.tuned();
         let params = || Keep::fingerprint(run.tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
         let keep =
             folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
         let keep = keep.transpose()?;
-        let pass = Pass { keep: keep.as_ref(), ..Pass::new(&self.test, &self.clip, "evaluating") };
-        pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(&self.test)
+        let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "evaluating") };
+        pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(test).map(Some)
     }
 
     fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
         Keep::new(folder.file(name), &Keep::decisive_on(&self.clip, folder.test_images(), function), self.checkpoint_every)
     }
 
-    fn evaluate(&self, features: &Encoded, logits: Tensor) -> Result<Evaluation> {
-        features.map(|_| Ok::<_, Error>(logits))?.evaluate(&self.test)
+    fn evaluate(&self, features: Option<&Encoded>, logits: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Option<Evaluation>> {
+        match (features, &self.test) {
+            (Some(features), Some(test)) => features.map(logits)?.evaluate(test).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    /// What the signals choose, and what was taken.
+    fn selection(&self, watch: &Watch, history: &[EpochRecord], before: Option<&Evaluation>) -> Selection {
+        let epochs: Vec<_> = history.iter().map(|record| record.signals).collect();
+        let chosen = selected(&watch.start, &epochs);
+        let top1 = |epoch: usize| match epoch.checked_sub(1) {
+            Some(at) => history.get(at).and_then(|record| record.test_top1),
+            None => before.map(|evaluation| evaluation.top1),
+        };
+        let last = history.len();
+        let (selected_top1, last_top1) = (top1(chosen), top1(last));
+        Selection { result: self.select, start: watch.start, selected: chosen, selected_top1, last, last_top1 }
+    }
+
+    /// The table of answers for the training images, in the run's folder.
+    fn predict(
+        &self,
+        lafter: &LaFTer,
+        eq1: &ZeroShotClassifier,
+        eq2: &TextClassifier,
+        folder: &RunFolder,
+        report: &mut Report,
+        events: &mut dyn FnMut(&Event),
+    ) -> Result<Predicted> {
+        let started = std::time::Instant::now();
+        let classes = self.texts.classes();
+        let predicting =
+            Predicting { max_unreadable: self.config.tune.max_unreadable, ..Predicting::new(&self.train, classes, &self.clip) };
+        let tuned: Vec<_> = lafter.tuned().map(|tuned| standard().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
+        let head = eq2.head.tensors();
+        let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
+        let what = format!("{} {}", self.train.fingerprint(), Keep::fingerprint(all)?);
+        let mut partial = Partial::open(&folder.file(PARTIAL_PREDICTIONS), &what)?;
+        let mut counts = vec![[0usize; 3]; classes.len()];
+        let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        let answer = |pixels: &Tensor| {
+            let features = self.clip.encode_image(pixels)?;
+            let text = eq2.logits(&features)?;
+            let logits = lafter.tuned().map_or_else(|| Ok(text.clone()), |tuned| tuned.logits(pixels))?;
+            Ok(Answers { logits, zero_shot: Some(eq1.logits(&features)?), text_classifier: Some(text) })
+        };
+        let predicted = predicting.run(&mut partial, events, answer, |row| {
+            let answers = [row.zero_shot.as_deref(), row.text_classifier.as_deref(), Some(row.class.as_str())];
+            for (which, class) in answers.into_iter().enumerate() {
+                if let Some(at) = class.and_then(|class| places.get(class)) {
+                    counts[*at][which] += 1;
+                }
+            }
+            Ok(())
+        })?;
+        save_table(folder.file(PREDICTIONS), &partial)?;
+        partial.remove();
+        report.answers = unique_names(classes).into_iter().zip(counts).collect();
+        report.timing.stage("predictions", started.elapsed().as_secs_f64());
+        Ok(predicted)
     }
 
     /// The text classifier's loop with its checkpoint.
@@ -258,7 +369,7 @@ impl Experiment {
     }
 
     /// The tuning loop with evaluation, checkpoint and history after each epoch.
-    fn tune(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    fn tune(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Option<Evaluation>> {
         if let Some(path) = folder.map(|folder| folder.file(CHECKPOINT)) {
             if self.resume && path.exists() {
                 run.resume(&path)?;
@@ -266,22 +377,34 @@ impl Experiment {
             }
             run.autosave(Autosave::new(path, self.checkpoint_every));
         }
-        let result = self.tune_and_evaluate(run, folder, events);
+        let result = self.tune_and_evaluate(run, watch, folder, events);
         if let Err(Error::Interrupted(_)) = result {
             save_progress(run, folder)?;
         }
         result
     }
 
-    fn tune_and_evaluate(&self, run: &mut Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Evaluation> {
+    fn tune_and_evaluate(
+        &self,
+        run: &mut Run,
+        watch: &Watch,
+        folder: Option<&RunFolder>,
+        events: &mut dyn FnMut(&Event),
+    ) -> Result<Option<Evaluation>> {
         let (epochs, every) = (self.config.tune.epochs, self.config.tune.eval_every);
         loop {
             // before the next epoch is trained: a resumed run first does the evaluation that the kill prevented
             let done = run.history().len();
-            let unknown = run.history().last().is_some_and(|epoch| epoch.test_top1.is_none());
+            if run.history().last().is_some_and(|epoch| epoch.signals.is_none()) {
+                self.note_signals(run, watch, folder, &mut *events)?;
+                save_progress(run, folder)?;
+            }
+            let unknown = run.history().last().is_some_and(|epoch| epoch.test_top1.is_none()) && self.test.is_some();
             if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
                 let evaluation = self.evaluate_run(run, folder, &mut *events)?;
-                run.note_test_accuracy(evaluation.top1);
+                if let Some(evaluation) = &evaluation {
+                    run.note_test_accuracy(evaluation.top1);
+                }
                 save_progress(run, folder)?;
                 if done >= epochs {
                     return Ok(evaluation);
@@ -292,7 +415,21 @@ impl Experiment {
         }
     }
 
-    fn count(&self, report: &mut Report, features: &Encoded) {
+    /// The signals of the epoch that is over; what it means for the user, and whether to keep its weights.
+    fn note_signals(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<()> {
+        let tuned = run.tuner.tuned();
+        run.note_signals(watch.signals(&self.clip, |pixels| Ok(tuned.logits(pixels)?))?);
+        if let Some(warning) = warning(&watch.start, run.history()) {
+            events(&Event::Notice(warning));
+        }
+        let epochs: Vec<_> = run.history().iter().map(|record| record.signals).collect();
+        if self.select == Select::Signals && selected(&watch.start, &epochs) == epochs.len() {
+            watch.keep(&tuned, epochs.len(), folder.map(|folder| folder.file(SELECTED)).as_deref())?;
+        }
+        Ok(())
+    }
+
+    fn count(&self, report: &mut Report, features: Option<&Encoded>) {
         let counts = self.texts.counts();
         report.texts.set("class_names", counts.class_names);
         report.texts.set("templates", counts.templates);
@@ -301,9 +438,9 @@ impl Experiment {
         report.texts.set("dropped_duplicates", counts.dropped_duplicates);
         report.images = Some(ImageCounts {
             train: self.train.len(),
-            test: features.indices.len(),
-            skipped: features.skipped.len(),
-            skipped_reasons: features.skipped.iter().map(|(_, reason)| reason.clone()).collect(),
+            test: features.map_or(0, |features| features.indices.len()),
+            skipped: features.map_or(0, |features| features.skipped.len()),
+            skipped_reasons: features.iter().flat_map(|features| &features.skipped).map(|(_, reason)| reason.clone()).collect(),
         });
     }
 
@@ -311,7 +448,7 @@ impl Experiment {
     pub(crate) fn settings(&self) -> serde_json::Value {
         let mut settings = json!({
             "model": self.clip.id(), "weights_hash": self.clip.weights_hash(), "settings_hash": self.clip.settings_hash(), "preset": self.config.preset,
-            "train": self.train.origin(), "test": self.test.origin(), "classes": self.texts.classes(),
+            "train": self.train.origin(), "test": self.test.as_ref().map(Dataset::origin), "classes": self.texts.classes(),
             "texts": self.texts.hash(),
             "text": as_written(&self.config.text), "tune": as_written(&self.config.tune),
         });

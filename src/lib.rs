@@ -92,6 +92,7 @@ mod sealed;
 pub mod settings;
 mod shared;
 pub mod tune;
+mod watch;
 
 pub use classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
 pub use clip::Clip;

@@ -18,13 +18,19 @@ pub(crate) const REPORT: &str = "report.json";
 /// Rows of a pass over the test images that is not over: features of the untouched tower, logits of the tuned one.
 pub(crate) const FEATURES: &str = "test-features.partial";
 pub(crate) const LOGITS: &str = "evaluation.partial";
+/// The answers for the training images, and its rows while they are not all there.
+pub(crate) const PREDICTIONS: &str = "predictions.csv";
+pub(crate) const PARTIAL_PREDICTIONS: &str = "predictions.csv.partial";
+/// The weights of the epoch that the signals chose so far.
+pub(crate) const SELECTED: &str = "selected.safetensors";
 const IMAGES: &str = "images.json";
 /// Where the files of the run before are put.
 const PREVIOUS: &str = "previous";
 /// Where they are while not all have been moved.
 const MOVING: &str = ".lafter-previous";
 /// What a run leaves. What decides whether a run can be resumed comes last, so that none is taken for another at any moment.
-const FILES: [&str; 8] = [FEATURES, LOGITS, TEXT_CHECKPOINT, CHECKPOINT, HISTORY, WEIGHTS, REPORT, IMAGES];
+const FILES: [&str; 11] =
+    [FEATURES, LOGITS, PARTIAL_PREDICTIONS, PREDICTIONS, SELECTED, TEXT_CHECKPOINT, CHECKPOINT, HISTORY, WEIGHTS, REPORT, IMAGES];
 
 /// A folder taken for one run; no other run may take it before this value is dropped.
 pub(crate) struct RunFolder {
@@ -41,15 +47,15 @@ struct Images {
 }
 
 impl Images {
-    fn of(train: &Dataset, test: &Dataset) -> Self {
-        Self { train: train.fingerprint(), test: test.fingerprint() }
+    fn of(train: &Dataset, test: Option<&Dataset>) -> Self {
+        Self { train: train.fingerprint(), test: test.map(Dataset::fingerprint).unwrap_or_default() }
     }
 }
 
 impl RunFolder {
     /// Creates the folder if it is missing. With `resume` it must hold a run on the same images. Without, an earlier run's files
     /// are moved to `previous/`, so that a later `--resume` cannot pick them up.
-    pub fn open(path: &Path, resume: bool, train: &Dataset, test: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<Self> {
+    pub fn open(path: &Path, resume: bool, train: &Dataset, test: Option<&Dataset>, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         if resume && !path.exists() {
             return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
         }
@@ -74,7 +80,7 @@ impl RunFolder {
     }
 
     /// What happened to the run's surroundings while it went on, one line each: other pictures, the folder moved away.
-    pub fn changes(&self, train: &Dataset, test: &Dataset) -> Result<Vec<String>> {
+    pub fn changes(&self, train: &Dataset, test: Option<&Dataset>) -> Result<Vec<String>> {
         let now = Images::of(train, test);
         let mut changes = Vec::new();
         for (which, then, now) in [("training", &self.images.train, now.train), ("test", &self.images.test, now.test)] {
@@ -197,7 +203,7 @@ mod tests {
     }
 
     fn open(path: &Path, resume: bool, train: usize, test: usize) -> Result<RunFolder> {
-        RunFolder::open(path, resume, &set(train), &set(test), &mut silent)
+        RunFolder::open(path, resume, &set(train), Some(&set(test)), &mut silent)
     }
 
     #[test]
@@ -226,7 +232,7 @@ mod tests {
                 notices.push(text.clone());
             }
         };
-        drop(RunFolder::open(path, false, &set(8), &set(4), &mut note).unwrap());
+        drop(RunFolder::open(path, false, &set(8), Some(&set(4)), &mut note).unwrap());
         std::fs::write(path.join(CHECKPOINT), name).unwrap();
         if ends {
             std::fs::write(path.join(REPORT), name).unwrap();
@@ -294,11 +300,11 @@ mod tests {
     fn changes_while_a_run_goes_on_are_told() {
         let folder = tempfile::tempdir().unwrap();
         let run = open(folder.path(), false, 8, 4).unwrap();
-        assert!(run.changes(&set(8), &set(4)).unwrap().is_empty());
-        let told = run.changes(&set(7), &set(4)).unwrap();
+        assert!(run.changes(&set(8), Some(&set(4))).unwrap().is_empty());
+        let told = run.changes(&set(7), Some(&set(4))).unwrap();
         assert!(told.len() == 1 && told[0].contains("training"), "{told:?}");
         std::fs::remove_file(run.file(IMAGES)).unwrap();
-        assert_eq!(run.changes(&set(8), &set(4)).unwrap().len(), 1);
+        assert_eq!(run.changes(&set(8), Some(&set(4))).unwrap().len(), 1);
         assert!(run.file(IMAGES).exists());
     }
 }

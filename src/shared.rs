@@ -7,6 +7,7 @@ use serde_json::json;
 
 use crate::classify::{TextClassifier, TextEpoch};
 use crate::clip::Clip;
+use crate::data::Dataset;
 use crate::embed::Encoded;
 use crate::error::Result;
 use crate::experiment::Experiment;
@@ -20,8 +21,8 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// Features of a run's test images: its tower, its views, its pictures decide them.
-    pub fn features(&self, run: &Experiment, make: impl FnOnce() -> Result<Encoded>) -> Result<Encoded> {
-        self.features.get(json!([tower(&run.clip), run.clip.preprocess(), run.test.identity()]).to_string(), make)
+    pub fn features(&self, run: &Experiment, test: &Dataset, make: impl FnOnce() -> Result<Encoded>) -> Result<Encoded> {
+        self.features.get(json!([tower(&run.clip), run.clip.preprocess(), test.identity()]).to_string(), make)
     }
 
     /// A run's text classifier with its history: tower, texts, settings of the stage and seed decide it.

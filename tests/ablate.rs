@@ -12,7 +12,7 @@ use lafter::progress::{Event, silent};
 /// Two noises × two numbers of prompts × two seeds on a few of the demo's pictures.
 fn grid() -> Ablation {
     let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
-    (base.train, base.test) = (base.train.take(20), base.test.take(24));
+    (base.train, base.test) = (base.train.take(20), base.test.map(|test| test.take(24)));
     (base.config.text.epochs, base.config.tune.epochs) = (10, 1);
     Ablation::new(base)
         .vary("noise", [0.0, 0.5], |config, noise| config.text.noise = noise)
@@ -166,7 +166,7 @@ fn other_pictures_are_other_runs_and_impossible_reports_are_none() {
     let grid = |from: usize| {
         let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
         let subset = |set: &Dataset, n: usize| set.subset(&(from..from + n).collect::<Vec<_>>()).unwrap();
-        (base.train, base.test) = (subset(&base.train, 8), subset(&base.test, 24));
+        (base.train, base.test) = (subset(&base.train, 8), base.test.as_ref().map(|test| subset(test, 24)));
         (base.config.text.epochs, base.config.tune.epochs) = (5, 0);
         Ablation::new(base).out(folder.path())
     };

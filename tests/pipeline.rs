@@ -9,7 +9,7 @@ use lafter::{LaFTer, gallery, progress};
 fn short(seed: u64) -> Experiment {
     let mut experiment = Experiment::demo(Clip::demo().unwrap(), seed).unwrap();
     experiment.train = experiment.train.take(120);
-    experiment.test = experiment.test.take(96);
+    experiment.test = experiment.test.map(|test| test.take(96));
     experiment.config.text.epochs = 30;
     experiment.config.tune.epochs = 2;
     experiment
@@ -86,7 +86,7 @@ fn a_run_begun_anew_sets_the_one_before_aside_and_resumes_on_its_own_images_only
         assert!(error.is_usage() && error.to_string().contains(why), "{error}");
     };
     refused(short(1), "other train images");
-    refused(Experiment { test: short(1).test.take(90), ..fewer() }, "other test images");
+    refused(Experiment { test: short(1).test.map(|test| test.take(90)), ..fewer() }, "other test images");
     let mut shorter = fewer();
     shorter.config.tune.epochs = 1;
     refused(shorter, "other settings");

@@ -66,7 +66,8 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
         let link = at("sorted").join(class).join(name);
         assert_eq!(link.canonicalize().unwrap(), at("photos").join(name).canonicalize().unwrap());
     }
-    let linked: usize = std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
+    let linked: usize =
+        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
     assert_eq!(linked, 40);
     assert_eq!(std::fs::read_dir(at("photos")).unwrap().count(), 40);
     assert!(!at("out/table.csv.partial").exists());
@@ -81,7 +82,8 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
         assert!(top.len() == 4 && (top[0][1].as_f64().unwrap() - p).abs() < 1e-9, "{line}");
         assert!((row["margin"].as_f64().unwrap() - p + top[1][1].as_f64().unwrap()).abs() < 1e-9, "{line}");
     }
-    let linked: usize = std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
+    let linked: usize =
+        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
     assert_eq!(linked, 40);
     // a table is a data set of rows, so Parquet is read as pictures nowhere; its rows are counted by the unit tests
     run(root.path(), &format!("{PREDICT} photos --out table.parquet"));
@@ -138,8 +140,10 @@ fn what_cannot_work_is_one_line() {
 #[test]
 fn the_text_classifier_answers_with_descriptions() {
     let root = pictures(12);
-    let sentences: BTreeMap<String, Vec<String>> =
-        class_names().into_iter().map(|name| (name.clone(), vec![format!("A drawing of a {name}."), format!("It shows a {name}.")])).collect();
+    let sentences: BTreeMap<String, Vec<String>> = class_names()
+        .into_iter()
+        .map(|name| (name.clone(), vec![format!("A drawing of a {name}."), format!("It shows a {name}.")]))
+        .collect();
     std::fs::write(root.path().join("texts.json"), serde_json::to_string(&sentences).unwrap()).unwrap();
     let output = run(root.path(), &format!("{PREDICT} --descriptions texts.json --json photos"));
     let rows: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();

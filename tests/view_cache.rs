@@ -19,7 +19,7 @@ use lafter::tune::{FinetuneConfig, Finetuner, Run};
 fn run(keep: impl Fn(Dataset) -> Dataset) -> Outcome {
     let (train, test) = scenes::demo_sets(2);
     let mut experiment = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
-    (experiment.train, experiment.test) = (keep(train.take(100)), keep(test.take(60)));
+    (experiment.train, experiment.test) = (keep(train.take(100)), Some(keep(test.take(60))));
     experiment.config.text.epochs = 10;
     experiment.config.tune.epochs = 2;
     experiment.run(progress::silent).unwrap()

@@ -105,7 +105,9 @@ impl Ablation {
         let Some(out) = &self.out else { return vec![None; cells.len()] };
         let mut known = HashMap::new();
         let mut fingerprint = |set: &Dataset| known.entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
-        let mut folder = |Cell { experiment, .. }: &Cell| [fingerprint(&experiment.train), fingerprint(&experiment.test)];
+        let mut folder = |Cell { experiment, .. }: &Cell| {
+            [fingerprint(&experiment.train), experiment.test.as_ref().map(&mut fingerprint).unwrap_or_default()]
+        };
         let path = |cell: &Cell, [train, test]: [String; 2]| out.join("runs").join(cell.folder([&train, &test]));
         cells.iter().map(|cell| Some(path(cell, folder(cell)))).collect()
     }

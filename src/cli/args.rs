@@ -6,6 +6,7 @@ use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::ablate::Shard;
 use lafter::data::{OpenOptions, Split};
+use lafter::eval::Select;
 use lafter::settings::Preset;
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
@@ -87,6 +88,7 @@ image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are nev
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
+  lafter run --model openai/clip-vit-base-patch32 --train photos/ --classes names.txt      without any label
   lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
   lafter run … --out out --resume      continues a stopped run";
 
@@ -182,7 +184,7 @@ pub struct DataArgs {
     /// Unlabeled images to tune on [with --model demo: rendered scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub train: Option<String>,
-    /// Labeled images to evaluate on [with --model demo: rendered scenes]
+    /// Labeled images to evaluate on; without any, signals stand in the accuracies' place [with --model demo: rendered scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub test: Option<String>,
     #[command(flatten)]
@@ -246,9 +248,26 @@ impl From<PresetArg> for Preset {
     }
 }
 
+#[derive(Clone, Copy, ValueEnum)]
+pub enum SelectArg {
+    /// The last epoch's
+    Last,
+    /// The epoch with the most mutual information that keeps its classes; before tuning is a candidate, too
+    Signals,
+}
+
+impl From<SelectArg> for Select {
+    fn from(select: SelectArg) -> Self {
+        match select {
+            SelectArg::Last => Self::Last,
+            SelectArg::Signals => Self::Signals,
+        }
+    }
+}
+
 /// What is run on what: shared by `run` and `ablate`.
 #[derive(Args)]
-#[command(mut_arg("train", |train| train.requires("test")), mut_arg("test", |test| test.requires("train")))]
+#[command(mut_arg("test", |test| test.requires("train")))]
 pub struct SetupArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -314,6 +333,10 @@ pub struct SetupArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub setup: SetupArgs,
+    /// Whose weights are the result: those of the last epoch, or of the one that signals without labels choose, maybe none
+    /// [default: last; signals without --test]
+    #[arg(long, value_enum)]
+    pub select: Option<SelectArg>,
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,

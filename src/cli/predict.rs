@@ -7,7 +7,7 @@ use lafter::clip::Clip;
 use lafter::describe::{Templates, read_class_names};
 use lafter::embed::Keep;
 use lafter::inputs::Inputs;
-use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, PredictionRow, Predicting, TableFormat, save_table};
+use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
 use lafter::{Error, LaFTer, LafterConfig, Result, TextClassifier, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -76,13 +76,13 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let (classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
     check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
 
-    let predicting = Predicting { threshold: args.threshold, top: args.top.max(1), batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
+    let predicting =
+        Predicting { threshold: args.threshold, top: args.top.max(1), batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
     let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args)?, args.compare)?;
     let mut partial = Partial::open(&partial_file(&args, &decisive)?, &decisive)?;
     let mut out = Output { args: &args, json: common.json, first: true, folders: &mut folders };
     out.begin();
-    let result =
-        predicting.run(&mut partial, |event| bars.show(event), |pixels| classifier.answers(&clip, pixels), |row| out.row(row));
+    let result = predicting.run(&mut partial, |event| bars.show(event), |pixels| classifier.answers(&clip, pixels), |row| out.row(row));
     let predicted = result.map_err(keep::go_on)?;
     out.end();
     if let Some(path) = &args.out {
@@ -197,7 +197,8 @@ fn finish(args: &PredictArgs, predicted: &Predicted, classes: &[String], common:
     let names = classes.iter().map(String::as_str).chain([lafter::predictions::UNKNOWN]);
     let counts: Vec<(&str, usize)> = names.zip(predicted.counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
     if common.json {
-        let counts: serde_json::Map<String, serde_json::Value> = counts.iter().map(|(name, count)| (name.to_string(), json!(count))).collect();
+        let counts: serde_json::Map<String, serde_json::Value> =
+            counts.iter().map(|(name, count)| (name.to_string(), json!(count))).collect();
         let skipped: Vec<_> = predicted.skipped.iter().map(|(name, reason)| json!({ "image": name, "reason": reason })).collect();
         print(&json!({ "file": out.display().to_string(), "counts": counts, "skipped": skipped }));
         return;

@@ -7,6 +7,7 @@ use lafter::clip::ClipLoader;
 use lafter::data::{self, Dataset, PictureCache, Split, scenes};
 use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_names};
 use lafter::embed::FeatureCache;
+use lafter::eval::Select;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
 use lafter::progress::Event;
 use lafter::{Error, Result, gallery};
@@ -25,9 +26,16 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
         out: Some(args.out.clone()),
         resume: args.resume,
         checkpoint_every: Duration::from_secs(args.checkpoint_every),
+        select: args.select.map_or_else(|| default_select(&args.setup), Into::into),
         ..set_up(&args.setup, common, &mut bars)?
     };
     finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
+}
+
+/// The published presets end with the last epoch. Without labels nobody sees whether that helped, so the signals choose.
+fn default_select(args: &SetupArgs) -> Select {
+    let labeled = args.data.test.is_some() || args.data.train.is_none();
+    if labeled { Select::Last } else { Select::Signals }
 }
 
 /// The experiment that the options describe, on the user's data or on the demo's.
@@ -35,26 +43,26 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     let changes = settings::changes(args)?; // what is wrong with them is said before a model is loaded
     let clip = load(&args.model, common, bars)?;
     let mut experiment = match (&args.data.train, &args.data.test) {
-        (Some(train), Some(test)) => {
-            let (train, test) = open(args, train, test, bars)?;
-            let texts = TextSet::new(test.classes())?.with_templates(&Templates::clip_ensemble());
+        (Some(train), test) => {
+            let (train, test, names) = open(args, train, test.as_deref(), bars)?;
+            let texts = TextSet::new(names.names())?.with_templates(&Templates::clip_ensemble());
             let mut experiment = Experiment::new(clip, texts, train, test);
             experiment.config.seed = common.seed;
             experiment
         }
-        _ if args.model.model == "demo" => {
+        (None, None) if args.model.model == "demo" => {
             let (train, test) = scenes::demo_sets(DEMO_PICTURES); // without the cache that `demo` gives them: theirs is below
-            Experiment { train, test, ..Experiment::demo(clip, common.seed)? }
+            Experiment { train, test: Some(test), ..Experiment::demo(clip, common.seed)? }
         }
-        _ => return Err(Error::Usage("there are no images: give --train DATA and --test DATA (or --model demo)".into())),
+        _ => return Err(Error::Usage("there are no images to tune on: give --train DATA (or --model demo)".into())),
     };
     let cache = picture_cache(args)?;
     // labels say which test images stand for all; training images are chosen without them
     let train = args.limit_train.map_or(experiment.train.clone(), |n| experiment.train.spread(n));
-    let test = args.limit_test.map_or(experiment.test.clone(), |n| experiment.test.sample(n));
-    (experiment.train, experiment.test) = (train.cached_in(&cache), test.cached_in(&cache));
+    let test = experiment.test.map(|test| args.limit_test.map_or(test.clone(), |n| test.sample(n)));
+    (experiment.train, experiment.test) = (train.cached_in(&cache), test.map(|test| test.cached_in(&cache)));
     if args.data.templates.is_some() || args.data.descriptions.is_some() {
-        experiment.texts = texts(&args.data, experiment.test.classes())?;
+        experiment.texts = texts(&args.data, experiment.texts.classes())?;
     }
     changes.apply(&mut experiment.config)?;
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
@@ -79,18 +87,26 @@ pub fn text_set(classes: &[String], templates: Option<&Path>, descriptions: Opti
     }
 }
 
-/// Opens both sets under one list of classes: the user's, or the test set's own.
-fn open(args: &SetupArgs, train: &str, test: &str, bars: &mut Bars) -> Result<(Dataset, Dataset)> {
-    let test = data::open_with(test, &args.data.split.options(Some(Split::Test)), |event| bars.show(event))?;
-    test.require_labels()?;
-    let train = data::open_with(train, &args.data.split.options(Some(Split::Train)), |event| bars.show(event))?;
-    let names = match &args.data.classes.classes {
-        Some(file) => read_class_names(file)?,
-        None => ClassNames::new(test.classes())?,
+/// Opens the sets under one list of classes: the user's, else the test set's, else the training set's folder names.
+fn open(args: &SetupArgs, train: &str, test: Option<&str>, bars: &mut Bars) -> Result<(Dataset, Option<Dataset>, ClassNames)> {
+    let test = match test {
+        Some(test) => Some(data::open_with(test, &args.data.split.options(Some(Split::Test)), |event| bars.show(event))?),
+        None => None,
     };
-    let test = test.with_classes(&names)?;
+    test.as_ref().map_or(Ok(()), Dataset::require_labels)?;
+    let train = data::open_with(train, &args.data.split.options(Some(Split::Train)), |event| bars.show(event))?;
+    let names = match (&args.data.classes.classes, test.as_ref().unwrap_or(&train).classes()) {
+        (Some(file), _) => read_class_names(file)?,
+        (None, []) => {
+            return Err(Error::Usage(
+                "the pictures have no labels, so their classes are not known: give the names with --classes FILE".into(),
+            ));
+        }
+        (None, classes) => ClassNames::new(classes)?,
+    };
+    let test = test.map(|test| test.with_classes(&names)).transpose()?;
     let train = with_classes_or_unlabeled(train, &names, |notice| bars.show(&Event::Notice(notice)));
-    Ok((train, test))
+    Ok((train, test, names))
 }
 
 /// Next to the text features, because the system's temporary folder is often held in memory.
@@ -104,7 +120,7 @@ fn picture_cache(args: &SetupArgs) -> Result<PictureCache> {
 
 /// Says so if the weak views of all images do not fit into the cache.
 fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
-    let images = experiment.train.len() + experiment.test.len();
+    let images = experiment.train.len() + experiment.test.as_ref().map_or(0, Dataset::len);
     let needed = (images * 3 * experiment.clip.config().vision.image_size.pow(2)) as f64 / f64::from(1 << 30);
     (gib > 0.0 && needed > gib && experiment.config.tune.epochs > 1)
         .then(|| format!("views of {images} images take {needed:.2} GiB: beyond --cache-gib {gib} they are made anew in every epoch"))

@@ -24,6 +24,8 @@ pub struct Pass<'a> {
     pub batch_size: usize,
     /// Name of the stage in events and messages.
     pub stage: &'a str,
+    /// Share of unreadable images above which the pass fails, 0 to 1.
+    pub max_unreadable: f64,
     /// Where rows are kept while the pass is not over; `None` keeps nothing.
     pub keep: Option<&'a Keep>,
 }
@@ -31,7 +33,7 @@ pub struct Pass<'a> {
 impl<'a> Pass<'a> {
     /// A pass as this CLIP sees pictures, in batches of [`BATCH`], that keeps nothing.
     pub fn new(dataset: &'a Dataset, clip: &'a Clip, stage: &'a str) -> Self {
-        Self { dataset, preprocess: clip.preprocess(), device: clip.device(), batch_size: BATCH, stage, keep: None }
+        Self { dataset, preprocess: clip.preprocess(), device: clip.device(), batch_size: BATCH, stage, max_unreadable: 0.05, keep: None }
     }
 
     /// Applies `f` to the weak views, batch by batch, in input order; decoding runs ahead in the background. Rows that an earlier,
@@ -41,10 +43,10 @@ impl<'a> Pass<'a> {
     /// `f`: pixels `[batch, 3, side, side]` → `[batch, width]`.
     ///
     /// # Errors
-    /// [`Error::Data`] if more than 5 % of the images cannot be read, [`Error::Interrupted`] between two batches, and the
+    /// [`Error::Data`] if too many of the images cannot be read, [`Error::Interrupted`] between two batches, and the
     /// errors of `f`.
     pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
-        let Self { dataset, preprocess, device, batch_size, stage, keep } = *self;
+        let Self { dataset, preprocess, device, batch_size, stage, max_unreadable, keep } = *self;
         let mut events = watched(&mut events);
         let (total, side) = (dataset.len(), preprocess.side());
         let mut kept = Kept::open(keep);
@@ -62,7 +64,7 @@ impl<'a> Pass<'a> {
             Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let skipped = kept.skipped.get_or_insert_with(|| batches.skipped()).clone();
-        batches = batches.log(&skipped);
+        batches = batches.log(&skipped).max_unreadable(max_unreadable);
         for batch in batches {
             if interrupted() {
                 keep_or_say(kept.save(seconds()), &mut events);

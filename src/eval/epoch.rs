@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::signals::Signals;
+
 /// What one epoch did; one line of history.jsonl.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct EpochRecord {
@@ -20,6 +22,9 @@ pub struct EpochRecord {
     pub pseudo_label_accuracy: Option<f64>,
     /// Top-1 accuracy on the test set in percent, if one was evaluated after this epoch.
     pub test_top1: Option<f64>,
+    /// Signals of the answers after this epoch, on a fixed sample of weak views of the training images; no label is read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signals: Option<Signals>,
     /// Images trained on; unreadable ones are not counted.
     pub images: usize,
     /// Steps of the epoch, one per batch.

@@ -13,6 +13,7 @@ mod named;
 mod peak_memory;
 mod report;
 mod sections;
+mod selection;
 mod signals;
 mod table;
 
@@ -27,5 +28,6 @@ pub use named::Named;
 pub use peak_memory::peak_rss_bytes;
 pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
+pub use selection::{Select, Selection, selected, warning};
 pub use signals::Signals;
 pub use table::Table;

@@ -5,11 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::epoch::EpochRecord;
 use super::evaluation::Evaluation;
 use super::json::to_json;
 use super::named::Named;
 use super::peak_memory::peak_rss_bytes;
 use super::sections::{LafterReport, TextClassifierReport};
+use super::selection::Selection;
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::files::save_atomically;
@@ -40,6 +42,15 @@ pub struct Report {
     /// Eq. 3 and 4: after the last epoch of label-free tuning.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lafter: Option<LafterReport>,
+    /// What each epoch of tuning did, if there were no labels to evaluate it on; with labels it stands in the section `lafter`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub history: Vec<EpochRecord>,
+    /// Which epoch the signals choose, and whose weights are the result.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Selection>,
+    /// How many pictures of the training set got each class: of zero-shot, of the text classifier, at the end.
+    #[serde(default, skip_serializing_if = "Named::is_empty")]
+    pub answers: Named<[usize; 3]>,
     /// Seconds by stage and rates.
     #[serde(default)]
     pub timing: Timing,
@@ -134,6 +145,9 @@ impl Report {
             zero_shot: None,
             text_classifier: None,
             lafter: None,
+            history: Vec::new(),
+            selection: None,
+            answers: Named::new(),
             timing: Timing::default(),
             peak_rss_bytes: peak_rss_bytes(),
             trainable: None,
@@ -156,7 +170,7 @@ impl Report {
     /// The part that a second run with the same seed on the same machine gives bit for bit: all but timing and memory.
     pub fn without_timing(&self) -> Self {
         let mut same = Self { timing: Timing::default(), peak_rss_bytes: None, ..self.clone() };
-        same.lafter.iter_mut().flat_map(|section| &mut section.history).for_each(|record| record.seconds = 0.0);
+        same.lafter.iter_mut().flat_map(|section| &mut section.history).chain(&mut same.history).for_each(|record| record.seconds = 0.0);
         same
     }
 
@@ -266,6 +280,7 @@ mod tests {
             images: 4,
             steps: 1,
             seconds: 0.25,
+            signals: None,
         };
         (1..).zip(test_top1).map(record).collect()
     }

@@ -61,16 +61,17 @@ pub fn prompt_attention(title: &str, clip: &Clip, tuned: &Tuned, picture: &RgbIm
     plot::attention(title, &clip.preprocess().image(picture), attention.columns(), &maps)
 }
 
-/// Test pictures of the first three classes that can be read.
+/// Test pictures of the first three classes that can be read; without a test set, the first three training pictures.
 pub(super) fn of_three_classes(experiment: &Experiment) -> Vec<RgbImage> {
     let mut seen = Vec::new();
     let mut pictures = Vec::new();
-    for index in 0..experiment.test.len() {
-        let label = experiment.test.label(index);
-        if seen.contains(&label) {
+    let pictures_of = experiment.test.as_ref().unwrap_or(&experiment.train);
+    for index in 0..pictures_of.len() {
+        let label = pictures_of.label(index);
+        if label.is_some() && seen.contains(&label) {
             continue;
         }
-        if let Ok(picture) = experiment.test.image(index) {
+        if let Ok(picture) = pictures_of.image(index) {
             seen.push(label);
             pictures.push(picture);
         }

@@ -4,6 +4,7 @@
 mod attention;
 mod confidence;
 mod sheet;
+mod signals;
 
 pub use attention::{class_attention, prompt_attention};
 pub use confidence::{confidence, teacher_confidences};
@@ -69,24 +70,25 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             ],
         )?,
     );
-    let rows = Rows::of(experiment, outcome)?;
-    add(
-        "features",
-        "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
-        rows.scatter(texts.classes())?,
-    );
-    // a handful of features has no neighbourhoods and no spread of cosines to show
-    if rows.texts.len() >= 4 && rows.images.len() >= 4 {
+    if let Some(rows) = Rows::of(experiment, outcome)? {
         add(
-            "neighbours",
-            "The same features by t-SNE: who is whose neighbour.",
-            plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
+            "features",
+            "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
+            rows.scatter(texts.classes())?,
         );
-        add(
-            "modality-gap",
-            "Cosines within and across the modalities: the further left those of texts with images lie, the wider the gap.",
-            plot::modality_gap("The modality gap", &rows.texts, &rows.images)?,
-        );
+        // a handful of features has no neighbourhoods and no spread of cosines to show
+        if rows.texts.len() >= 4 && rows.images.len() >= 4 {
+            add(
+                "neighbours",
+                "The same features by t-SNE: who is whose neighbour.",
+                plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
+            );
+            add(
+                "modality-gap",
+                "Cosines within and across the modalities. The further the text–image cosines lie to the left of the other two, the wider the gap.",
+                plot::modality_gap("The modality gap", &rows.texts, &rows.images)?,
+            );
+        }
     }
     if !outcome.history.is_empty() {
         add(
@@ -94,6 +96,17 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.",
             tuning(outcome)?,
         );
+    }
+    if let Some(figure) = signals::signals(outcome)? {
+        add(
+            "signals",
+            "What can be said without a label, before tuning (epoch 0) and after each epoch. Mutual information and balance that fall tell of a \
+             collapse; confidence rises in almost every tuning.",
+            figure,
+        );
+    }
+    if let Some((caption, figure)) = signals::answers(&outcome.report)? {
+        add("answers", &caption, figure);
     }
     if let Some(tuned) = outcome.lafter.tuned() {
         let (before, after) = teacher_confidences(experiment, &outcome.lafter)?;
@@ -115,15 +128,17 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             );
         }
     }
-    let last = outcome.tuned.as_ref().unwrap_or(&outcome.text_classifier);
-    add(
-        "confusion",
-        "True classes in rows, answers in columns, at the end of the run.",
-        plot::confusion(&last.confusion, &last.class_names())?,
-    );
-    let (caption, figure) = classes(outcome)?;
-    add("classes", &caption, figure);
-    add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
+    if let Some(last) = outcome.tuned.as_ref().or(outcome.text_classifier.as_ref()) {
+        add(
+            "confusion",
+            "True classes in rows, answers in columns, at the end of the run.",
+            plot::confusion(&last.confusion, &last.class_names())?,
+        );
+        if let Some((caption, figure)) = classes(outcome)? {
+            add("classes", &caption, figure);
+        }
+        add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
+    }
     Ok(pictures)
 }
 
@@ -142,13 +157,16 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
         .report
         .trainable
         .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
+    let accuracies = match &outcome.zero_shot {
+        Some(zero_shot) => format!("Accuracies are on {} test images; LaFTer's is that of the last epoch.", zero_shot.n),
+        None => "There are no labels, so there are no accuracies: look at the signals and at the answers.".to_string(),
+    };
     let intro = format!(
         "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned} \
-         Accuracies are on {} test images; LaFTer's is that of the last epoch.</p>",
+         {accuracies}</p>",
         experiment.texts.classes().len(),
         experiment.texts.len(),
         experiment.train.len(),
-        outcome.zero_shot.n,
     );
     let figures: Vec<(String, Figure)> = pictures.into_iter().map(|picture| (picture.caption, picture.figure)).collect();
     let page = plot::index_html(title, &intro, &figures, &outcome.report.table().to_html());
@@ -182,19 +200,19 @@ struct Rows {
 }
 
 impl Rows {
-    fn of(experiment: &Experiment, outcome: &Outcome) -> Result<Self> {
+    fn of(experiment: &Experiment, outcome: &Outcome) -> Result<Option<Self>> {
+        let (Some(images), Some(test)) = (&outcome.test_features, &experiment.test) else { return Ok(None) };
         let texts = &experiment.texts;
         let step = texts.len().div_ceil(MOST_TEXTS).max(1);
         let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
         let sentences: Vec<String> = chosen.iter().map(|i| texts.sentences()[*i].clone()).collect();
         let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> { Ok(tensor.to_device(&candle_core::Device::Cpu)?.to_vec2::<f32>()?) };
-        let images = &outcome.test_features;
-        Ok(Self {
+        Ok(Some(Self {
             texts: rows(&embed::texts(&experiment.clip, &sentences, experiment.cache.as_ref(), silent)?)?,
             text_labels: chosen.iter().map(|i| texts.labels()[*i]).collect(),
             images: rows(&images.rows)?,
-            image_labels: images.indices.iter().filter_map(|i| experiment.test.label(*i)).collect(),
-        })
+            image_labels: images.indices.iter().filter_map(|i| test.label(*i)).collect(),
+        }))
     }
 
     fn scatter(&self, classes: &[String]) -> Result<Figure> {
@@ -219,13 +237,14 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
 }
 
 /// The bars of each class; of many classes those that gained and lost most. With what is shown, in words.
-fn classes(outcome: &Outcome) -> Result<(String, Figure)> {
-    let mut all = vec![("zero-shot", &outcome.zero_shot), ("text classifier", &outcome.text_classifier)];
+fn classes(outcome: &Outcome) -> Result<Option<(String, Figure)>> {
+    let (Some(zero_shot), Some(text_classifier)) = (&outcome.zero_shot, &outcome.text_classifier) else { return Ok(None) };
+    let mut all = vec![("zero-shot", zero_shot), ("text classifier", text_classifier)];
     all.extend(outcome.tuned.as_ref().map(|tuned| ("LaFTer", tuned)));
-    let names = outcome.zero_shot.class_names();
+    let names = zero_shot.class_names();
     let accuracy = |evaluation: &Evaluation, class: usize| evaluation.per_class.get(class).and_then(|class| class.accuracy);
     let last = all[all.len() - 1].1;
-    let gain = |class: &usize| accuracy(last, *class).unwrap_or(0.0) - accuracy(&outcome.zero_shot, *class).unwrap_or(0.0);
+    let gain = |class: &usize| accuracy(last, *class).unwrap_or(0.0) - accuracy(zero_shot, *class).unwrap_or(0.0);
     let mut shown: Vec<usize> = (0..names.len()).collect();
     let mut caption = "Each class before and after.".to_string();
     if names.len() > MOST_CLASSES {
@@ -241,5 +260,5 @@ fn classes(outcome: &Outcome) -> Result<(String, Figure)> {
     };
     let (series, shown): (Vec<Series>, Vec<String>) =
         (all.iter().map(series).collect(), shown.iter().map(|class| names[*class].clone()).collect());
-    Ok((caption, plot::bars("By class", "top-1 %", &shown, &series, Sort::ByGain)?))
+    Ok(Some((caption, plot::bars("By class", "top-1 %", &shown, &series, Sort::ByGain)?)))
 }

@@ -152,7 +152,8 @@ mod tests {
                 // a second run finds all of it there
                 let mut folders = ClassFolders::new(&out, how).unwrap();
                 let placed: Vec<PathBuf> = pictures.iter().map(|picture| folders.add(picture, "tea/cup").unwrap()).collect();
-                let names: Vec<_> = placed.iter().map(|path| path.strip_prefix(out.canonicalize().unwrap()).unwrap().to_path_buf()).collect();
+                let names: Vec<_> =
+                    placed.iter().map(|path| path.strip_prefix(out.canonicalize().unwrap()).unwrap().to_path_buf()).collect();
                 assert_eq!(names, ["tea_cup/1.jpg", "tea_cup/1 (2).jpg", "tea_cup/c"].map(PathBuf::from));
                 for (path, text) in placed.iter().zip(["one", "two", "three"]) {
                     assert_eq!(std::fs::read_to_string(path).unwrap(), text);

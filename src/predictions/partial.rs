@@ -139,7 +139,17 @@ mod tests {
     fn row(picture: &str) -> PredictionRow {
         let (class, runner_up) = ("a".to_string(), "b".to_string());
         let picture = picture.to_string();
-        PredictionRow { picture, class, probability: 0.5, runner_up, margin: 0.1, zero_shot: None, text_classifier: None, changed: None, top: vec![] }
+        PredictionRow {
+            picture,
+            class,
+            probability: 0.5,
+            runner_up,
+            margin: 0.1,
+            zero_shot: None,
+            text_classifier: None,
+            changed: None,
+            top: vec![],
+        }
     }
 
     fn rows(partial: &Partial) -> Vec<String> {
@@ -170,6 +180,5 @@ mod tests {
         assert_eq!((other.batches, rows(&other).len()), (0, 0));
         other.remove();
         assert!(!path.exists());
-
     }
 }

@@ -107,7 +107,7 @@ impl<'a> Predicting<'a> {
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..partial.batches.min(todo.len()));
         let batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
-            Ok(view.planes(&pictures.view(index, view.kind(), None, &|picture| view.image(picture))?))
+            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let (log, mut seen) = (batches.skipped(), 0);
         for batch in batches.max_unreadable(self.max_unreadable) {

@@ -35,8 +35,7 @@ impl TableFormat {
 }
 
 /// The columns, in their order.
-pub(super) const COLUMNS: [&str; 8] =
-    ["picture", "class", "probability", "runner_up", "margin", "zero_shot", "text_classifier", "changed"];
+pub(super) const COLUMNS: [&str; 8] = ["picture", "class", "probability", "runner_up", "margin", "zero_shot", "text_classifier", "changed"];
 
 /// Writes all rows to `path`, whole or not at all, one after the other.
 ///
@@ -121,7 +120,10 @@ mod tests {
         }
         let csv = std::fs::read_to_string(folder.path().join("table.csv")).unwrap();
         assert!(csv.starts_with("picture,class,probability,runner_up,margin,zero_shot,text_classifier,changed\n\"a,b.jpg\",\"house, small\",0.750000,fish,0.500000,fish,\"house, small\",false\n"), "{csv}");
-        assert!(csv.contains("\n\"say \"\"hi\"\".png\",") && csv.contains("\n\"two\nlines.png\",") && csv.contains("\nplain.jpg,"), "{csv}");
+        assert!(
+            csv.contains("\n\"say \"\"hi\"\".png\",") && csv.contains("\n\"two\nlines.png\",") && csv.contains("\nplain.jpg,"),
+            "{csv}"
+        );
         let lines = std::fs::read_to_string(folder.path().join("table.jsonl")).unwrap();
         let back: Vec<PredictionRow> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(back, names.map(row));

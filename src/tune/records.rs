@@ -82,6 +82,7 @@ impl EpochSums {
             kept: self.kept.map(|kept| 100.0 * kept / images),
             pseudo_label_accuracy: (self.labeled > 0).then(|| 100.0 * self.right as f64 / self.labeled as f64),
             test_top1: None,
+            signals: None,
             images: self.images,
             steps: self.steps,
             seconds: self.seconds,

@@ -12,7 +12,7 @@ use crate::checkpoint::Autosave;
 use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::eval::Evaluation;
+use crate::eval::{Evaluation, Signals};
 use crate::progress::{self, Event, Stage};
 use crate::rng::Rng;
 
@@ -193,6 +193,13 @@ impl Run {
     pub fn note_test_accuracy(&mut self, top1: f64) {
         if let Some(record) = self.history.last_mut() {
             record.test_top1 = Some(top1);
+        }
+    }
+
+    /// Notes the signals of a sample of pictures with the latest epoch in the history.
+    pub fn note_signals(&mut self, signals: Signals) {
+        if let Some(record) = self.history.last_mut() {
+            record.signals = Some(signals);
         }
     }
 

@@ -154,6 +154,7 @@ fn report_json() {
         kept: None,
         pseudo_label_accuracy: None,
         test_top1,
+        signals: None,
         images: 4,
         steps: 1,
         seconds: 0.5,

@@ -32,7 +32,8 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
         }
         // A ← H A H with H = 1 − 2 v vᵀ / vᵀv: A − v wᵀ − w vᵀ
         let scale = 2.0 / square;
-        let product: Vec<f64> = a[k + 1..].par_iter().map(|row| scale * row[k + 1..].iter().zip(&v).map(|(a, v)| a * v).sum::<f64>()).collect();
+        let product: Vec<f64> =
+            a[k + 1..].par_iter().map(|row| scale * row[k + 1..].iter().zip(&v).map(|(a, v)| a * v).sum::<f64>()).collect();
         let shift = 0.5 * scale * product.iter().zip(&v).map(|(p, v)| p * v).sum::<f64>();
         let w: Vec<f64> = product.iter().zip(&v).map(|(p, v)| p - shift * v).collect();
         a[k + 1..].par_iter_mut().enumerate().for_each(|(i, row)| {
@@ -91,7 +92,15 @@ mod tests {
     fn eigenvalues_of_known_matrices() {
         // 2 on the diagonal, −1 beside it: 2 − 2 cos(kπ / (n + 1))
         let n = 40;
-        let entry = |i: usize, j: usize| if i == j { 2.0 } else if i.abs_diff(j) == 1 { -1.0 } else { 0.0 };
+        let entry = |i: usize, j: usize| {
+            if i == j {
+                2.0
+            } else if i.abs_diff(j) == 1 {
+                -1.0
+            } else {
+                0.0
+            }
+        };
         let mut found = eigenvalues((0..n).map(|i| (0..n).map(|j| entry(i, j)).collect()).collect());
         found.sort_by(f64::total_cmp);
         for (k, value) in found.iter().enumerate() {

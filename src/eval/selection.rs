@@ -1,0 +1,156 @@
+//! Which epoch to keep without a label, and when to warn: rules on signals.
+
+use serde::{Deserialize, Serialize};
+
+use super::epoch::EpochRecord;
+use super::signals::Signals;
+
+/// Whose weights are a run's result.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Select {
+    /// The last epoch's: what is published.
+    #[default]
+    Last,
+    /// Those that the signals choose ([`selected`]), maybe the text classifier before tuning.
+    Signals,
+}
+
+/// Least share of the balance before tuning that a candidate keeps.
+const BALANCE: f64 = 0.98;
+/// Largest share of the classes named before tuning that a candidate may have lost.
+const LOST: f64 = 0.05;
+
+/// The choice of an epoch, as the report keeps it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Selection {
+    /// What is the result of the run.
+    pub result: Select,
+    /// The signals before tuning, of the text classifier.
+    pub start: Signals,
+    /// The epoch that the signals choose, from 1; 0 is the state before tuning.
+    pub selected: usize,
+    /// Top-1 of that epoch on the test set in percent, if it was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected_top1: Option<f64>,
+    /// The last epoch.
+    pub last: usize,
+    /// Top-1 after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_top1: Option<f64>,
+}
+
+/// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) whose balance is at
+/// least 0.98 times that before tuning and that name all but 5 % of the classes named before. Of equal ones the first.
+///
+/// Mutual information alone would choose a state that tells a few classes apart very surely. The rule reads no label, so it can be
+/// wrong; README says how often it was.
+pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
+    let mut best = (0, start.mutual_information);
+    for (at, signals) in epochs.iter().enumerate() {
+        let Some(signals) = signals else { continue };
+        if keeps_classes(start, signals) && signals.mutual_information > best.1 {
+            best = (at + 1, signals.mutual_information);
+        }
+    }
+    best.0
+}
+
+fn keeps_classes(start: &Signals, now: &Signals) -> bool {
+    let lost = start.classes_named.saturating_sub(now.classes_named) as f64;
+    now.balance >= BALANCE * start.balance && lost <= LOST * start.classes_named as f64
+}
+
+/// What to tell the user after an epoch: classes that are lost, or answers that say less and less while student and teacher agree
+/// more and more. `None` if all is well.
+pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
+    let record = history.last()?;
+    let now = record.signals.as_ref()?;
+    let epoch = record.epoch;
+    let lost = start.classes_named.saturating_sub(now.classes_named);
+    if lost as f64 > LOST * start.classes_named as f64 {
+        return Some(format!(
+            "epoch {epoch}: tuning is losing classes: {} of {} are still an answer for the watched pictures, {} were before tuning",
+            now.classes_named, start.classes_named, start.classes_named
+        ));
+    }
+    if now.balance < BALANCE * start.balance {
+        let (before, after) = (100.0 * start.balance, 100.0 * now.balance);
+        return Some(format!("epoch {epoch}: answers crowd into fewer classes: balance {after:.0} %, before tuning {before:.0} %"));
+    }
+    let before = history.len().checked_sub(2).and_then(|at| history.get(at));
+    let falls = before.and_then(|before| Some((before.agreement, before.signals.as_ref()?.mutual_information)));
+    match falls {
+        Some((agreement, information))
+            if record.agreement > agreement
+                && now.mutual_information < information
+                && now.mutual_information < start.mutual_information =>
+        {
+            Some(format!(
+                "epoch {epoch}: student and teacher agree more while answers say less about the pictures than before tuning: it may collapse"
+            ))
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn signals(balance: f64, classes_named: usize, mutual_information: f64) -> Signals {
+        Signals {
+            pictures: 100,
+            confidence: 0.5,
+            entropy: 0.5,
+            balance,
+            classes_named,
+            mutual_information,
+            nuclear_norm: 0.5,
+            neighbourhood_density: 1.0,
+            mano: 0.5,
+        }
+    }
+
+    fn record(epoch: usize, agreement: f64, signals: Signals) -> EpochRecord {
+        let (loss, confidence) = (1.0, 50.0);
+        EpochRecord {
+            epoch,
+            loss,
+            agreement,
+            confidence,
+            pseudo_label_accuracy: None,
+            test_top1: None,
+            images: 1,
+            steps: 1,
+            seconds: 1.0,
+            signals: Some(signals),
+        }
+    }
+
+    #[test]
+    fn the_most_informative_state_that_keeps_its_classes_is_chosen() {
+        let start = signals(0.9, 20, 0.30);
+        let epochs = [signals(0.9, 20, 0.4), signals(0.89, 19, 0.5), signals(0.8, 20, 0.9), signals(0.9, 15, 0.9)].map(Some);
+        assert_eq!(selected(&start, &epochs), 2);
+        assert_eq!(selected(&start, &[Some(signals(0.9, 20, 0.2)), None]), 0); // do not tune
+        assert_eq!(selected(&start, &[]), 0);
+        // a truly unbalanced set is compared with itself
+        let start = signals(0.3, 6, 0.2);
+        assert_eq!(selected(&start, &[Some(signals(0.3, 6, 0.25))]), 1);
+        assert_eq!(warning(&start, &[record(1, 50.0, signals(0.3, 6, 0.25))]), None);
+    }
+
+    #[test]
+    fn a_collapse_is_told_in_one_line() {
+        let start = signals(0.9, 20, 0.30);
+        let said = |history: &[EpochRecord]| warning(&start, history);
+        assert_eq!(said(&[]), None);
+        assert_eq!(said(&[record(1, 50.0, signals(0.9, 20, 0.35))]), None);
+        assert!(said(&[record(1, 50.0, signals(0.9, 15, 0.35))]).unwrap().contains("15 of 20"));
+        assert!(said(&[record(1, 50.0, signals(0.7, 20, 0.35))]).unwrap().contains("70 %"));
+        let falling = [record(1, 50.0, signals(0.9, 20, 0.29)), record(2, 60.0, signals(0.9, 20, 0.25))];
+        assert!(said(&falling).unwrap().contains("collapse"));
+        assert!(falling.iter().all(|record| !format!("{record:?}").contains('\n')));
+    }
+}

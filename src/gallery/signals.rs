@@ -1,0 +1,49 @@
+//! What a run did, without a label: signals by epoch, answers by class.
+
+use crate::error::Result;
+use crate::eval::{Report, Signals};
+use crate::experiment::Outcome;
+use crate::plot::{self, Figure, Panel, Series, Sort};
+
+/// Of more classes than this, those with the largest change are drawn.
+const MOST_CLASSES: usize = 60;
+
+/// The signals before tuning (epoch 0) and after each epoch, in percent; `None` without a stage two.
+pub(super) fn signals(outcome: &Outcome) -> Result<Option<Figure>> {
+    let Some(selection) = &outcome.report.selection else { return Ok(None) };
+    let epochs = outcome.history.iter().filter_map(|record| Some((record.epoch as f64, record.signals?)));
+    let points: Vec<(f64, Signals)> = std::iter::once((0.0, selection.start)).chain(epochs).collect();
+    let series = |name: &str, of: fn(&Signals) -> f64| {
+        Series::at(name, points.iter().map(|(epoch, signals)| (*epoch, 100.0 * of(signals))).collect::<Vec<_>>())
+    };
+    let named = Series::at("classes named", points.iter().map(|(epoch, s)| (*epoch, s.classes_named as f64)).collect::<Vec<_>>());
+    let rising = vec![
+        series("mutual information", |s| s.mutual_information),
+        series("balance", |s| s.balance),
+        series("confidence", |s| s.confidence),
+        series("entropy", |s| s.entropy),
+        series("nuclear norm", |s| s.nuclear_norm),
+    ];
+    plot::panels("Signals without labels", "epoch", &[Panel::new("percent", rising), Panel::new("classes", vec![named])]).map(Some)
+}
+
+/// How many training pictures each class got, of zero-shot, the text classifier and the result; `None` if nothing was predicted.
+/// With what is shown, in words.
+pub(super) fn answers(report: &Report) -> Result<Option<(String, Figure)>> {
+    let mut rows: Vec<(&str, [usize; 3])> = report.answers.iter().map(|(name, counts)| (name, *counts)).collect();
+    if rows.is_empty() {
+        return Ok(None);
+    }
+    let mut caption = "How many training pictures each class got, before and after. No label is read.".to_string();
+    if rows.len() > MOST_CLASSES {
+        caption = format!("{caption} Of {} classes the {MOST_CLASSES} that changed most.", rows.len());
+        rows.sort_by_key(|(_, [_, before, after])| std::cmp::Reverse(before.abs_diff(*after)));
+        rows.truncate(MOST_CLASSES);
+    }
+    let names: Vec<String> = rows.iter().map(|(name, _)| name.to_string()).collect();
+    let series = |name: &str, which: usize| {
+        Series::at(name, rows.iter().enumerate().map(|(at, (_, counts))| ((at + 1) as f64, counts[which] as f64)).collect::<Vec<_>>())
+    };
+    let all = [series("zero-shot", 0), series("text classifier", 1), series("result", 2)];
+    Ok(Some((caption, plot::bars("Answers by class", "pictures", &names, &all, Sort::AsGiven)?)))
+}

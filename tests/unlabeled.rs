@@ -1,0 +1,168 @@
+//! A run on pictures and class names alone: no label anywhere.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use lafter::clip::Clip;
+use lafter::data::scenes::{self, Domain, Scenes, class_names};
+use lafter::data::{Dataset, ImageSource};
+use lafter::eval::Select;
+use lafter::experiment::Experiment;
+use lafter::progress::{self, Event};
+use lafter::{LafterConfig, Preset};
+use tempfile::TempDir;
+
+fn pictures(n: usize) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let scenes = Scenes::new(Domain::Target, n, 3);
+    std::fs::create_dir(root.path().join("photos")).unwrap();
+    for i in 0..n {
+        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
+    }
+    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+    root
+}
+
+fn lafter(folder: &Path, line: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+const RUN: &str =
+    "run --model demo --preset demo --train photos --classes names.txt --text-epochs 20 --epochs 2 --prompts 2 --batch-size 8";
+
+#[test]
+fn a_folder_and_names_are_enough() {
+    let root = pictures(64);
+    let output = lafter(root.path(), &format!("{RUN} --out out --json"));
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(report["zero_shot"].is_null() && report["lafter"].is_null(), "an accuracy without labels");
+    let history = report["history"].as_array().unwrap();
+    assert!(history.len() == 2 && history.iter().all(|epoch| epoch["signals"]["balance"].as_f64().unwrap() > 0.0), "{history:?}");
+    let selection = &report["selection"];
+    assert_eq!((&selection["result"], &selection["last"]), (&"signals".into(), &2.into()));
+    let selected = selection["selected"].as_u64().unwrap();
+    assert_eq!(root.path().join("out/lafter.safetensors").exists(), selected > 0);
+    // every picture has its answers, before and after
+    let table = std::fs::read_to_string(root.path().join("out/predictions.csv")).unwrap();
+    assert_eq!(table.lines().count(), 65);
+    let counts: Vec<[u64; 3]> = serde_json::from_value(report["answers"].as_object().unwrap().values().cloned().collect()).unwrap();
+    for which in 0..3 {
+        assert_eq!(counts.iter().map(|counts| counts[which]).sum::<u64>(), 64);
+    }
+    let changed = table.lines().filter(|line| line.ends_with(",true")).count();
+    assert_eq!(changed == 0, selected == 0 || table.lines().skip(1).all(|line| line.ends_with(",false")));
+    let page = std::fs::read_to_string(root.path().join("out/index.html")).unwrap();
+    assert!(page.contains("no labels") && page.contains("Signals without labels") && page.contains("Answers by class"));
+    let left: Vec<_> = std::fs::read_dir(root.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial") || name == "selected.safetensors"), "{left:?}");
+    // labels only add accuracies: the same signals and answers
+    let same = format!("{RUN} --out labeled --json --select signals --test scenes");
+    let test = Scenes::new(Domain::Target, 24, 5);
+    for i in 0..24 {
+        let folder = root.path().join("scenes").join(&class_names()[test.label(i).unwrap()]);
+        std::fs::create_dir_all(&folder).unwrap();
+        test.image(i).unwrap().save(folder.join(format!("{i}.png"))).unwrap();
+    }
+    let output = lafter(root.path(), &same);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let labeled: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert!(labeled["lafter"]["top1"].is_number());
+    assert_eq!(labeled["answers"], report["answers"]);
+    assert_eq!(labeled["lafter"]["history"][1]["signals"], report["history"][1]["signals"]);
+    assert_eq!(std::fs::read_to_string(root.path().join("labeled/predictions.csv")).unwrap(), table);
+}
+
+#[test]
+fn without_names_or_pictures_it_says_what_to_give() {
+    let root = pictures(3);
+    std::fs::create_dir(root.path().join("empty")).unwrap();
+    for (line, words) in [
+        ("run --model demo --train photos", "--classes"),
+        ("run --model demo --train empty --classes names.txt", "empty"),
+        ("ablate --model demo --train photos --vary text.noise=0,1", "--classes"),
+    ] {
+        let output = lafter(root.path(), line);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains(words), "{line}: {said}");
+        assert_eq!(said.lines().filter(|line| line.starts_with("error")).count(), 1, "{said}");
+    }
+}
+
+fn short(train: Dataset) -> Experiment {
+    let mut run = Experiment::new(Clip::demo().unwrap(), scenes::text_set().unwrap(), train, None);
+    run.config = LafterConfig::new(Preset::Demo);
+    (run.config.text.epochs, run.config.tune.epochs) = (60, 3);
+    run
+}
+
+/// Nine of ten pictures show one class: that is so before tuning, too, and no reason for an alarm.
+#[test]
+fn a_truly_unbalanced_set_gives_no_false_alarm() {
+    let all = Dataset::new(Scenes::new(Domain::Source, 1200, 4));
+    let of_first: Vec<usize> = (0..1200).filter(|i| all.label(*i) == Some(0)).take(90).collect();
+    let others: Vec<usize> = (0..1200).filter(|i| all.label(*i) != Some(0)).take(of_first.len() / 9).collect();
+    let train = all.subset(&[of_first, others].concat()).unwrap().unlabeled();
+    let mut said = Vec::new();
+    let outcome = short(train)
+        .run(|event| {
+            if let Event::Notice(notice) = event {
+                said.push(notice.clone());
+            }
+        })
+        .unwrap();
+    assert!(
+        !said.iter().any(|notice| notice.contains("tuning is losing") || notice.contains("crowd") || notice.contains("collapse")),
+        "{said:?}"
+    );
+    assert!(outcome.report.selection.unwrap().start.balance < 0.7);
+}
+
+/// A learning rate that ruins the tower: the run says so, and the signals keep what was before.
+#[test]
+fn a_collapse_is_told_and_not_taken() {
+    let mut run = short(Dataset::new(Scenes::new(Domain::Target, 300, 6)).unlabeled());
+    run.config.tune.learning_rate = 0.2;
+    run.select = Select::Signals;
+    let mut said = Vec::new();
+    let outcome = run.run(|event| {
+        if let Event::Notice(notice) = event {
+            said.push(notice.clone());
+        }
+    });
+    let outcome = outcome.unwrap();
+    assert!(said.iter().any(|notice| notice.contains("classes")), "{said:?}");
+    assert_eq!(outcome.report.selection.unwrap().selected, 0);
+    assert!(outcome.lafter.tuned().is_none());
+}
+
+/// What is selected in the middle survives a resumed run, and the weights are those of that epoch.
+#[test]
+fn the_selected_epoch_is_the_one_that_is_saved() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut run = short(Dataset::new(Scenes::new(Domain::Target, 200, 6)).unlabeled());
+    (run.select, run.out) = (Select::Signals, Some(folder.path().join("out")));
+    let outcome = run.run(progress::silent).unwrap();
+    let selection = outcome.report.selection.clone().unwrap();
+    assert_eq!(outcome.lafter.tuned().is_some(), selection.selected > 0);
+    if selection.selected > 0 {
+        // a run that ends there has the same weights
+        let mut shorter = Experiment { out: Some(folder.path().join("shorter")), ..run.clone() };
+        shorter.config.tune.epochs = selection.selected;
+        shorter.run(progress::silent).unwrap();
+        let tensors = |name: &str| {
+            lafter::clip::read_tensors(folder.path().join(name).join("lafter.safetensors"), &candle_core::Device::Cpu).unwrap().0
+        };
+        let (a, b) = (tensors("out"), tensors("shorter"));
+        assert_eq!(a.len(), b.len());
+        for (name, tensor) in a {
+            let flat = |tensor: &candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+            assert_eq!(flat(&tensor), flat(&b[&name]), "{name}");
+        }
+    }
+}
