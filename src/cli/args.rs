@@ -76,6 +76,9 @@ pub enum Command {
     /// Sentences about your classes from a language model: a server, a local model, a published file
     #[command(after_help = super::describe_args::EXAMPLES)]
     Describe(Box<super::describe_args::DescribeArgs>),
+    /// Rendered pictures as files, to try every other command on
+    #[command(after_help = super::scenes::EXAMPLES)]
+    Scenes(super::scenes::ScenesArgs),
     /// Train the demo CLIP anew from rendered scenes and captions
     #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
     PretrainDemo(PretrainArgs),

@@ -13,6 +13,7 @@ mod predict;
 mod predict_args;
 mod run;
 mod say;
+mod scenes;
 mod settings;
 mod signals;
 
@@ -40,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),
         Command::Settings(args) => settings::settings(args, &cli.common),
         Command::Describe(args) => describe::describe(*args, &cli.common),
+        Command::Scenes(args) => scenes::scenes(args, &cli.common),
         Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
     };
     match result {

@@ -211,9 +211,13 @@ impl Report {
         sections.into_iter().filter_map(|(name, evaluation)| evaluation.map(|e| (name, e))).collect()
     }
 
-    /// The numbers of the run: one row per stage, gains in points of top-1 over each stage before it.
+    /// The numbers of the run: one row per stage, gains in points of top-1 over each stage before it. Without labels: the signals
+    /// before tuning, of the epoch that they choose, and of the last.
     pub fn table(&self) -> Table {
         let sections = self.sections();
+        if let (true, Some(selection)) = (sections.is_empty(), &self.selection) {
+            return selection.table(&self.history);
+        }
         let any_top5 = sections.iter().any(|(_, e)| e.top5.is_some());
         let earlier = sections.len().saturating_sub(1).min(2);
         let mut header = vec![String::new(), "top-1 %".to_string()];
@@ -245,7 +249,8 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.sections().is_empty() {
-            return writeln!(f, "no accuracies: the data have no labels");
+            writeln!(f, "no accuracies: the data have no labels")?;
+            return if self.selection.is_some() { self.table().fmt(f) } else { Ok(()) };
         }
         self.table().fmt(f)
     }

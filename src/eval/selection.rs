@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::epoch::EpochRecord;
 use super::signals::Signals;
+use super::table::Table;
 
 /// Whose weights are a run's result.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +39,29 @@ pub struct Selection {
     /// Top-1 after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_top1: Option<f64>,
+}
+
+impl Selection {
+    /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
+    pub fn table(&self, history: &[EpochRecord]) -> Table {
+        let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "confidence %"]);
+        let result = if self.result == Select::Signals { self.selected } else { self.last };
+        let mut epochs = vec![0, self.selected, self.last];
+        epochs.dedup();
+        for epoch in epochs {
+            let signals = match epoch.checked_sub(1) {
+                None => Some(self.start),
+                Some(at) => history.get(at).and_then(|record| record.signals),
+            };
+            let Some(signals) = signals else { continue };
+            let name = if epoch == 0 { "before tuning".to_string() } else { format!("epoch {epoch}") };
+            let mark = if epoch == result { "→ " } else { "" };
+            let percent = |value: f64| format!("{:.1}", 100.0 * value);
+            let (information, balance) = (percent(signals.mutual_information), percent(signals.balance));
+            table.push([format!("{mark}{name}"), information, balance, signals.classes_named.to_string(), percent(signals.confidence)]);
+        }
+        table
+    }
 }
 
 /// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) whose balance is at
@@ -139,6 +163,17 @@ mod tests {
         let start = signals(0.3, 6, 0.2);
         assert_eq!(selected(&start, &[Some(signals(0.3, 6, 0.25))]), 1);
         assert_eq!(warning(&start, &[record(1, 50.0, signals(0.3, 6, 0.25))]), None);
+    }
+
+    #[test]
+    fn the_table_marks_the_result() {
+        let history = [record(1, 50.0, signals(0.9, 20, 0.4)), record(2, 50.0, signals(0.9, 20, 0.35))];
+        let start = signals(0.9, 20, 0.3);
+        let chosen = Selection { result: Select::Signals, start, selected: 1, selected_top1: None, last: 2, last_top1: None };
+        let text = chosen.table(&history).to_string();
+        assert!(text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"), "{text}");
+        let last = Selection { result: Select::Last, selected: 0, ..chosen };
+        assert!(last.table(&history).to_string().contains("→ epoch 2"));
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The target domain's shift: clutter, a colour cast, low contrast, a woven texture, blur and noise over a scene.
 
+use serde::{Deserialize, Serialize};
+
 use super::canvas::{Canvas, Pen, Rgb, block, circle, lerp, line, polygon};
 use super::palette::Colour;
 use crate::rng::Rng;
 
 /// How strongly each part of the shift acts. All strengths at zero (and contrast at one) leave the picture clean.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Shift {
     /// Most random shapes behind the object, and half as many small ones before it.
     pub clutter: usize,
