@@ -48,6 +48,9 @@ pub struct Experiment {
     pub test: Option<Dataset>,
     /// Whose weights are the result; default the last epoch's.
     pub select: Select,
+    /// Whether the training images are answered at the end: counted in the report and, with [`out`](Self::out), written as a table.
+    /// It takes two passes through the tower. Default true.
+    pub predictions: bool,
     /// The settings of both stages, with the seed.
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
@@ -80,7 +83,8 @@ pub struct Outcome {
     pub test_features: Option<Encoded>,
     /// LaFTer (eq. 4), after the last epoch, on the test images; `None` if stage two was left out (0 epochs).
     pub tuned: Option<Evaluation>,
-    /// What the training images were answered, by the classifier that is the result; `None` if nothing is written.
+    /// What the training images were answered, by the classifier that is the result; `None` without
+    /// [`predictions`](Experiment::predictions).
     pub predicted: Option<Predicted>,
 }
 
@@ -102,7 +106,8 @@ impl Experiment {
     /// ```
     pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: impl Into<Option<Dataset>>) -> Self {
         let (config, checkpoint_every, select) = (LafterConfig::default(), Duration::from_secs(60), Select::Last);
-        Self { clip, texts, train, test: test.into(), select, config, out: None, resume: false, checkpoint_every, cache: None }
+        let (test, predictions) = (test.into(), true);
+        Self { clip, texts, train, test, select, predictions, config, out: None, resume: false, checkpoint_every, cache: None }
     }
 
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
@@ -229,7 +234,10 @@ impl Experiment {
             report.selection = Some(selection);
             tuned = evaluation;
         }
-        let predicted = folder.map(|folder| self.predict(&lafter, &eq1, &eq2, folder, &mut report, &mut events)).transpose()?;
+        let predicted = match self.predictions {
+            true => Some(self.predict(&lafter, &eq1, &eq2, folder, &mut report, &mut events)?),
+            false => None,
+        };
         report.note_memory();
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };
@@ -311,13 +319,13 @@ impl Experiment {
         Selection { result: self.select, start: watch.start, selected: chosen, selected_top1, last, last_top1 }
     }
 
-    /// The table of answers for the training images, in the run's folder.
+    /// What the training images are answered; as a table in the run's folder, if there is one.
     fn predict(
         &self,
         lafter: &LaFTer,
         eq1: &ZeroShotClassifier,
         eq2: &TextClassifier,
-        folder: &RunFolder,
+        folder: Option<&RunFolder>,
         report: &mut Report,
         events: &mut dyn FnMut(&Event),
     ) -> Result<Predicted> {
@@ -329,7 +337,15 @@ impl Experiment {
         let head = eq2.head.tensors();
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
         let what = format!("{} {}", self.train.fingerprint(), Keep::fingerprint(all)?);
-        let mut partial = Partial::open(&folder.file(PARTIAL_PREDICTIONS), &what)?;
+        let (scratch, rows) = match folder {
+            Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
+            None => {
+                let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+                let rows = scratch.path().join(PARTIAL_PREDICTIONS);
+                (Some(scratch), rows)
+            }
+        };
+        let mut partial = Partial::open(&rows, &what)?;
         let mut counts = vec![[0usize; 3]; classes.len()];
         let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         let answer = |pixels: &Tensor| {
@@ -347,8 +363,11 @@ impl Experiment {
             }
             Ok(())
         })?;
-        save_table(folder.file(PREDICTIONS), &partial)?;
+        if let Some(folder) = folder {
+            save_table(folder.file(PREDICTIONS), &partial)?;
+        }
         partial.remove();
+        drop(scratch);
         report.answers = unique_names(classes).into_iter().zip(counts).collect();
         report.timing.stage("predictions", started.elapsed().as_secs_f64());
         Ok(predicted)

@@ -81,7 +81,9 @@ fn a_folder_and_names_are_enough() {
 #[test]
 fn scenes_become_files() {
     let root = tempfile::tempdir().unwrap();
-    for (line, classes) in [("scenes --out set --count 30", 12), ("scenes --out flat --count 30 --flat --shift noise=0.2 --domain source", 0)] {
+    for (line, classes) in
+        [("scenes --out set --count 30", 12), ("scenes --out flat --count 30 --flat --shift noise=0.2 --domain source", 0)]
+    {
         let output = lafter(root.path(), line);
         assert!(output.status.success(), "{}", text(&output.stderr));
         let set = Dataset::open(root.path().join(line.split(' ').nth(2).unwrap())).unwrap();
@@ -90,7 +92,9 @@ fn scenes_become_files() {
     let scenes = Scenes::new(Domain::Target, 30, 7777);
     let first = root.path().join("set").join(&class_names()[scenes.label(0).unwrap()]).join("00.png");
     assert_eq!(lafter::data::decode::decode_file(first).unwrap(), scenes.image(0).unwrap());
-    for (line, words) in [("scenes --out set", "not empty"), ("scenes --out new --shift fog=1", "clutter"), ("scenes --out new --shift noise=x", "number")] {
+    for (line, words) in
+        [("scenes --out set", "not empty"), ("scenes --out new --shift fog=1", "clutter"), ("scenes --out new --shift noise=x", "number")]
+    {
         let output = lafter(root.path(), line);
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{}", text(&output.stderr));
     }

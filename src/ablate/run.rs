@@ -115,7 +115,7 @@ impl Ablation {
     fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores> {
         progress::check_interrupt("the ablation stopped; finished runs are kept")?;
         let resume = out.as_ref().is_some_and(|out| out.exists());
-        let experiment = Experiment { out, resume, ..cell.experiment.clone() };
+        let experiment = Experiment { out, resume, predictions: false, ..cell.experiment.clone() };
         let outcome = progress::unwatched(|| experiment.run_with(shared, progress::silent));
         outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| match error {
             Error::Interrupted(_) if self.out.is_some() => {

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use lafter::data::scenes::{Domain, Scenes, Shift};
 use lafter::data::Dataset;
+use lafter::data::scenes::{Domain, Scenes, Shift};
 use lafter::progress::{Event, check_interrupt};
 use lafter::{Error, Result};
 use serde_json::{Value, json};

@@ -148,6 +148,7 @@ mod tests {
             images: 1,
             steps: 1,
             seconds: 1.0,
+            kept: None,
             signals: Some(signals),
         }
     }
@@ -171,7 +172,10 @@ mod tests {
         let start = signals(0.9, 20, 0.3);
         let chosen = Selection { result: Select::Signals, start, selected: 1, selected_top1: None, last: 2, last_top1: None };
         let text = chosen.table(&history).to_string();
-        assert!(text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"), "{text}");
+        assert!(
+            text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),
+            "{text}"
+        );
         let last = Selection { result: Select::Last, selected: 0, ..chosen };
         assert!(last.table(&history).to_string().contains("→ epoch 2"));
     }
