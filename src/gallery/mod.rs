@@ -3,11 +3,13 @@
 
 mod attention;
 mod confidence;
+mod contact;
 mod sheet;
 mod signals;
 
 pub use attention::{class_attention, prompt_attention};
 pub use confidence::{confidence, teacher_confidences};
+pub use contact::class_pictures;
 pub use sheet::{SampleSheet, sample_sheet};
 
 use std::path::Path;
@@ -107,6 +109,11 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     }
     if let Some((caption, figure)) = signals::answers(&outcome.report)? {
         add("answers", &caption, figure);
+    }
+    if let Some(predicted) = &outcome.predicted
+        && let Some((caption, figure)) = contact::all_classes(&predicted.picks, &experiment.train)?
+    {
+        add("pictures", &caption, figure);
     }
     if let Some(tuned) = outcome.lafter.tuned() {
         let (before, after) = teacher_confidences(experiment, &outcome.lafter)?;

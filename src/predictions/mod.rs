@@ -7,12 +7,14 @@
 mod folders;
 mod parquet_table;
 mod partial;
+mod picks;
 mod row;
 mod stream;
 mod table;
 
 pub use folders::{ClassFolders, How};
 pub use partial::Partial;
+pub use picks::{ClassPicks, Picks};
 pub use row::{PredictionRow, UNKNOWN};
 pub use stream::{Answers, Predicted, Predicting};
 pub use table::{TableFormat, save_table};

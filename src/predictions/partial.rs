@@ -140,6 +140,7 @@ mod tests {
         let (class, runner_up) = ("a".to_string(), "b".to_string());
         let picture = picture.to_string();
         PredictionRow {
+            index: 0,
             picture,
             class,
             probability: 0.5,

@@ -8,6 +8,8 @@ pub const UNKNOWN: &str = "unknown";
 /// What was answered for one picture: a row of the table.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PredictionRow {
+    /// Its position in the data set, from 0; the table has no column for it but in JSON lines.
+    pub index: usize,
     /// The picture's name: its path, or a file and a row.
     pub picture: String,
     /// The class with the greatest probability, or [`UNKNOWN`].

@@ -6,7 +6,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 
 use super::row::most_probable;
-use super::{Partial, PredictionRow, UNKNOWN};
+use super::{Partial, Picks, PredictionRow, UNKNOWN};
 use crate::augment::Preprocess;
 use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
@@ -14,6 +14,9 @@ use crate::embed::BATCH;
 use crate::error::{Error, Result};
 use crate::eval::argmax_rows;
 use crate::progress::{Event, Stage, interrupted, watched};
+
+/// Pictures that are picked of each kind and class.
+const PICKS: usize = 9;
 
 /// What classifiers say about a batch of pictures: logits `[batch, C]` each.
 #[derive(Clone, Debug)]
@@ -62,6 +65,8 @@ pub struct Predicted {
     pub skipped: Vec<(String, String)>,
     /// How many answers tuning changed; `None` if there was no text classifier to compare with.
     pub changed: Option<usize>,
+    /// Some pictures of each class, to look at.
+    pub picks: Picks,
     /// Time of this pass in seconds, without what an earlier one had done.
     pub seconds: f64,
 }
@@ -134,7 +139,13 @@ impl<'a> Predicting<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         events(&Event::Finished { stage, seconds });
-        Ok(Predicted { changed: sums.compared.then_some(sums.changed), counts: sums.counts, skipped: partial.skipped.clone(), seconds })
+        Ok(Predicted {
+            changed: sums.compared.then_some(sums.changed),
+            counts: sums.counts,
+            picks: sums.picks,
+            skipped: partial.skipped.clone(),
+            seconds,
+        })
     }
 
     /// The rows of a batch.
@@ -152,6 +163,7 @@ impl<'a> Predicting<'a> {
             let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (self.classes[*next].clone(), *p));
             let text_classifier = text.as_ref().map(|names| names[at].clone());
             PredictionRow {
+                index: *index,
                 picture: self.dataset.name(*index),
                 class: if probability < self.threshold { UNKNOWN } else { answer }.to_string(),
                 probability,
@@ -190,12 +202,13 @@ struct Sums<'a> {
     rows: usize,
     compared: bool,
     changed: usize,
+    picks: Picks,
 }
 
 impl<'a> Sums<'a> {
     fn new(classes: &'a [String]) -> Self {
         let places = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
-        Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0 }
+        Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0, picks: Picks::new(PICKS) }
     }
 
     fn add(&mut self, row: &PredictionRow) {
@@ -204,5 +217,6 @@ impl<'a> Sums<'a> {
         self.rows += 1;
         self.compared |= row.changed.is_some();
         self.changed += usize::from(row.changed == Some(true));
+        self.picks.add(row);
     }
 }

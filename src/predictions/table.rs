@@ -103,6 +103,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let names = ["a,b.jpg", "say \"hi\".png", "two\nlines.png", "plain.jpg", " blank.jpg"];
         let row = |name: &str| PredictionRow {
+            index: 0,
             picture: name.into(),
             class: "house, small".into(),
             probability: 0.75,
