@@ -79,6 +79,21 @@ fn a_folder_and_names_are_enough() {
 }
 
 #[test]
+fn a_grid_without_labels_compares_signals() {
+    let root = pictures(24);
+    let line = "ablate --model demo --preset demo --train photos --classes names.txt --text-epochs 5 --epochs 1 --batch-size 8 --vary tune.prompts=0,2 --out study";
+    let output = lafter(root.path(), line);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let said = text(&output.stdout);
+    assert!(said.contains("information before") && said.contains("balance") && !said.contains("zero-shot"), "{said}");
+    assert!(root.path().join("study/study.svg").exists());
+    // what is done is kept
+    let again = lafter(root.path(), line);
+    assert!(text(&again.stderr).contains("2 of 2 runs were done before"), "{}", text(&again.stderr));
+    assert_eq!(text(&again.stdout), said);
+}
+
+#[test]
 fn scenes_become_files() {
     let root = tempfile::tempdir().unwrap();
     for (line, classes) in

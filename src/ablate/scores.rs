@@ -6,7 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use super::grid::Cell;
-use crate::eval::Report;
+use crate::eval::{Report, Signals};
 
 /// Top-1 accuracies of one run in percent. A report of many classes holds megabytes; of these a study keeps thousands.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -15,6 +15,8 @@ pub(super) struct Scores {
     pub zero_shot: Option<f64>,
     pub text_classifier: Option<f64>,
     pub lafter: Option<f64>,
+    /// Mutual information before tuning and after the last epoch, and the balance then, in percent.
+    pub signals: Option<[f64; 3]>,
 }
 
 /// What is read of a report's file; everything else is passed over.
@@ -23,12 +25,32 @@ struct Stored {
     zero_shot: Option<Section>,
     text_classifier: Option<Section>,
     lafter: Option<Section>,
+    #[serde(default)]
+    history: Vec<Epoch>,
+    selection: Option<Before>,
     seed: u64,
+}
+
+#[derive(Deserialize)]
+struct Before {
+    start: Signals,
+}
+
+#[derive(Deserialize)]
+struct Epoch {
+    signals: Option<Signals>,
 }
 
 #[derive(Deserialize)]
 struct Section {
     top1: f64,
+    #[serde(default)]
+    history: Vec<Epoch>,
+}
+
+fn signals(start: Option<Signals>, last: Option<Signals>) -> Option<[f64; 3]> {
+    let (start, last) = (start?, last?);
+    Some([start.mutual_information, last.mutual_information, last.balance].map(|value| 100.0 * value))
 }
 
 impl Scores {
@@ -38,6 +60,10 @@ impl Scores {
             zero_shot: report.zero_shot.as_ref().map(|section| section.top1),
             text_classifier: report.text_classifier.as_ref().map(|section| section.evaluation.top1),
             lafter: report.lafter.as_ref().map(|section| section.evaluation.top1),
+            signals: {
+                let history = report.lafter.as_ref().map_or(&report.history, |section| &section.history);
+                signals(report.selection.as_ref().map(|selection| selection.start), history.last().and_then(|record| record.signals))
+            },
         }
     }
 
@@ -45,11 +71,15 @@ impl Scores {
     /// accuracies that can be. Anything else is run again.
     pub(super) fn load(report: &Path, cell: &Cell) -> Option<Self> {
         let file = BufReader::new(std::fs::File::open(report).ok()?);
-        let Stored { zero_shot, text_classifier, lafter, seed } = serde_json::from_reader(file).ok()?;
+        let Stored { zero_shot, text_classifier, lafter, history, selection, seed } = serde_json::from_reader(file).ok()?;
+        let last = lafter.as_ref().map_or(&history, |section| &section.history).last().and_then(|epoch| epoch.signals);
+        let signals = signals(selection.map(|before| before.start), last);
         let top1 = |section: Option<Section>| section.map(|section| section.top1);
-        let scores = Self { seed, zero_shot: top1(zero_shot), text_classifier: top1(text_classifier), lafter: top1(lafter) };
-        let config = &cell.experiment.config;
-        let stages = scores.zero_shot.is_some() && scores.text_classifier.is_some() && scores.lafter.is_some() == (config.tune.epochs > 0);
+        let scores = Self { seed, zero_shot: top1(zero_shot), text_classifier: top1(text_classifier), lafter: top1(lafter), signals };
+        let (config, labeled) = (&cell.experiment.config, cell.experiment.test.is_some());
+        let tuned = if labeled { scores.lafter.is_some() } else { scores.signals.is_some() };
+        let stages =
+            scores.zero_shot.is_some() == labeled && scores.text_classifier.is_some() == labeled && tuned == (config.tune.epochs > 0);
         let possible = |top1: &f64| (0.0..=100.0).contains(top1);
         let all = [scores.zero_shot, scores.text_classifier, scores.lafter];
         (stages && seed == config.seed && all.iter().flatten().all(possible)).then_some(scores)

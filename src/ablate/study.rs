@@ -61,6 +61,15 @@ pub struct Row {
     pub text_classifier: Option<Spread>,
     /// The tuned model (eq. 4) at the last epoch; `None` without an image stage.
     pub lafter: Option<Spread>,
+    /// Mutual information before tuning, in percent ([`Signals`](crate::eval::Signals)): what a study without labels compares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information_before: Option<Spread>,
+    /// The same after the last epoch.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub information: Option<Spread>,
+    /// Balance after the last epoch, in percent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub balance: Option<Spread>,
     /// Seeds that are done.
     pub seeds: Vec<u64>,
 }
@@ -95,6 +104,9 @@ impl Study {
                 zero_shot: spread(|scores| scores.zero_shot),
                 text_classifier: spread(|scores| scores.text_classifier),
                 lafter: spread(|scores| scores.lafter),
+                information_before: spread(|scores| scores.signals.map(|[before, _, _]| before)),
+                information: spread(|scores| scores.signals.map(|[_, last, _]| last)),
+                balance: spread(|scores| scores.signals.map(|[_, _, balance]| balance)),
                 seeds: scores.iter().map(|scores| scores.seed).collect(),
             }
         };
@@ -102,13 +114,26 @@ impl Study {
         Self { factors, rows: rows.into_iter().map(row).collect(), missing }
     }
 
-    /// Top-1 in percent, mean ± sample standard deviation, and the number of seeds.
+    /// True if no run had labels: signals stand in the accuracies' place.
+    fn is_unlabeled(&self) -> bool {
+        self.rows.iter().all(|row| row.zero_shot.is_none()) && self.rows.iter().any(|row| row.information.is_some())
+    }
+
+    /// Top-1 in percent, mean ± sample standard deviation, and the number of seeds; without labels mutual information and balance.
     pub fn table(&self) -> Table {
-        let numbers = ["zero-shot", "text classifier", "LaFTer", "n"].map(String::from);
-        let header: Vec<String> = self.factors.iter().cloned().chain(numbers).collect();
+        let unlabeled = self.is_unlabeled();
+        let numbers = match unlabeled {
+            false => ["zero-shot", "text classifier", "LaFTer", "n"],
+            true => ["information before", "information", "balance", "n"],
+        };
+        let header: Vec<String> = self.factors.iter().cloned().chain(numbers.map(String::from)).collect();
         let mut table = Table::new(&header);
         for row in &self.rows {
-            let numbers = [row.zero_shot, row.text_classifier, row.lafter].map(|spread| spread.map_or("–".into(), |s| s.to_string()));
+            let numbers = match unlabeled {
+                false => [row.zero_shot, row.text_classifier, row.lafter],
+                true => [row.information_before, row.information, row.balance],
+            };
+            let numbers = numbers.map(|spread| spread.map_or("–".into(), |s| s.to_string()));
             table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
         }
         table
@@ -117,14 +142,21 @@ impl Study {
     /// The numbers of [`table`](Self::table) for other programs: mean and standard deviation in columns of their own, with all
     /// digits; empty if there is none.
     pub fn to_csv(&self) -> String {
-        let stages = ["zero_shot", "text_classifier", "lafter"];
+        let unlabeled = self.is_unlabeled();
+        let stages = match unlabeled {
+            false => ["zero_shot", "text_classifier", "lafter"],
+            true => ["information_before", "information", "balance"],
+        };
         let numbers = stages.iter().flat_map(|stage| [format!("{stage}_mean"), format!("{stage}_std")]);
         let header: Vec<String> = self.factors.iter().cloned().chain(numbers).chain(["n".to_string()]).collect();
         let mut table = Table::new(&header);
         for row in &self.rows {
             let text = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-            let spreads = [row.zero_shot, row.text_classifier, row.lafter].into_iter();
-            let numbers = spreads.flat_map(|spread| [text(spread.map(|s| s.mean)), text(spread.and_then(|s| s.std))]);
+            let spreads = match unlabeled {
+                false => [row.zero_shot, row.text_classifier, row.lafter],
+                true => [row.information_before, row.information, row.balance],
+            };
+            let numbers = spreads.into_iter().flat_map(|spread| [text(spread.map(|s| s.mean)), text(spread.and_then(|s| s.std))]);
             table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
         }
         table.to_csv()
@@ -138,7 +170,7 @@ impl Study {
     pub fn figure(&self, title: &str) -> Result<Figure> {
         let bar = |row: &Row| {
             let name = if row.levels.is_empty() { "base".to_string() } else { row.levels.join(" · ") };
-            row.lafter.or(row.text_classifier).map(|spread| (name, spread.mean, spread.std))
+            row.lafter.or(row.text_classifier).or(row.information).map(|spread| (name, spread.mean, spread.std))
         };
         let bars: Vec<(String, f64, Option<f64>)> = self.rows.iter().filter_map(bar).collect();
         let stages = [
@@ -146,6 +178,7 @@ impl Study {
             self.rows.iter().any(|row| row.lafter.is_none() && row.text_classifier.is_some()),
         ];
         let label = match stages {
+            _ if self.is_unlabeled() => "mutual information after the last epoch, %",
             [true, false] => "LaFTer, top-1 %",
             [false, _] => "text classifier, top-1 %",
             [true, true] => "last stage that ran, top-1 %",
@@ -168,7 +201,8 @@ impl Study {
         }
         save_atomically(folder.join("study.json"), to_json(self)?.as_bytes())?;
         // a shard may have no run of its own, and be there first
-        if self.rows.iter().all(|row| row.seeds.is_empty()) {
+        let drawn = |row: &Row| row.lafter.or(row.text_classifier).or(row.information).is_some();
+        if !self.rows.iter().any(drawn) {
             return Ok(());
         }
         self.figure("Ablation")?.save(folder.join("study.svg"))
