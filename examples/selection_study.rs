@@ -1,0 +1,204 @@
+//! Does a rule that reads no label choose a good epoch? CLIPs of several strengths, target domains of several shifts, several seeds.
+//!
+//! `cargo run --release --example selection_study -- OUT` runs all of it, an evening on two cores; it goes on where it was stopped.
+//! `… -- OUT quick` is a small form of a few minutes. The table and `study.csv` tell, for each rule, how far its choice lies below the
+//! best candidate of the run (the oracle, chosen with the test labels), and its worst loss against zero-shot and text classifier.
+//! Seeds from 100 on are kept apart: no rule was looked at on them.
+
+use std::path::{Path, PathBuf};
+
+use lafter::clip::Clip;
+use lafter::data::Dataset;
+use lafter::data::scenes::{Scenes, Shift, text_set};
+use lafter::eval::{Report, Table, selected};
+use lafter::experiment::Experiment;
+use lafter::files::save_atomically;
+use lafter::pretrain::{PretrainConfig, demo};
+use lafter::progress::silent;
+use lafter::{LafterConfig, Preset, Result};
+
+/// What is combined with what.
+pub struct Study {
+    /// Pre-training steps of each CLIP: few make a weak one.
+    pub steps: Vec<usize>,
+    /// How many of [`shifts`] to take, from mild to hopeless.
+    pub shifts: usize,
+    /// Seeds of pictures, texts' noise and tuning; those from 100 on are kept apart.
+    pub seeds: Vec<u64>,
+    /// Training and test pictures of each run.
+    pub pictures: (usize, usize),
+    /// Epochs of the text classifier and of tuning.
+    pub epochs: (usize, usize),
+}
+
+impl Study {
+    /// 4 CLIPs × 6 shifts × 6 seeds: 144 runs.
+    pub fn whole() -> Self {
+        Self { steps: vec![200, 600, 1500, 4000], shifts: 6, seeds: vec![1, 2, 3, 101, 102, 103], pictures: (1200, 600), epochs: (300, 16) }
+    }
+
+    /// 1 CLIP × 2 shifts × 2 seeds.
+    pub fn quick() -> Self {
+        Self { steps: vec![150], shifts: 2, seeds: vec![1, 101], pictures: (80, 60), epochs: (20, 2) }
+    }
+}
+
+/// Domains, each with its name, from mild to hopeless; more than one kind of shift.
+pub fn shifts() -> Vec<(&'static str, Shift)> {
+    let fair = Shift::fair;
+    vec![
+        ("coloured light", Shift { clutter: 0, ..fair() }),
+        ("the demo's", fair()),
+        ("low contrast", Shift { contrast: (0.35, 0.6), ..Shift::none() }),
+        ("noise", Shift { noise: 0.15, ..Shift::none() }),
+        ("light, blur, noise", Shift { blur: 2, noise: 0.08, ..fair() }),
+        ("hopeless", Shift { clutter: 12, contrast: (0.1, 0.25), texture: 0.3, noise: 0.3, blur: 3, ..fair() }),
+    ]
+}
+
+/// One run's accuracies: zero-shot, the candidates (before tuning, then each epoch), and the place that each rule chooses.
+struct Line {
+    name: String,
+    held_out: bool,
+    zero_shot: f64,
+    candidates: Vec<f64>,
+    chosen: usize,
+}
+
+impl Line {
+    fn of(report: &Report, name: String, held_out: bool) -> Option<Self> {
+        let lafter = report.lafter.as_ref()?;
+        let before = report.text_classifier.as_ref()?.evaluation.top1;
+        let candidates =
+            std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
+        let signals: Vec<_> = lafter.history.iter().map(|record| record.signals).collect();
+        let chosen = selected(&report.selection.as_ref()?.start, &signals);
+        Some(Self { name, held_out, zero_shot: report.zero_shot.as_ref()?.top1, candidates, chosen })
+    }
+
+    fn best(&self) -> f64 {
+        self.candidates.iter().fold(f64::NEG_INFINITY, |best, top1| best.max(*top1))
+    }
+
+    /// The accuracy that a rule ends with.
+    fn of_rule(&self, rule: Rule) -> f64 {
+        match rule {
+            Rule::Last => self.candidates[self.candidates.len() - 1],
+            Rule::Signals => self.candidates[self.chosen],
+            Rule::Never => self.candidates[0],
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+enum Rule {
+    /// The last epoch: what is published.
+    Last,
+    /// [`selected`].
+    Signals,
+    /// Never tune.
+    Never,
+}
+
+/// Runs what is not done yet below `out`, and gives the table: one row for each rule, on all seeds and on those kept apart.
+pub fn study(study: &Study, out: &Path) -> Result<Table> {
+    let mut lines = Vec::new();
+    for steps in &study.steps {
+        let clip = clip(*steps, out)?;
+        for (shift_name, shift) in shifts().into_iter().take(study.shifts) {
+            for seed in &study.seeds {
+                let name = format!("{steps} steps, {shift_name}, seed {seed}");
+                let folder = out.join("runs").join(name.replace([' ', ','], "-"));
+                let report = match Report::load(folder.join("report.json")) {
+                    Ok(report) => report,
+                    Err(_) => run(study, &clip, &shift, *seed, &folder)?,
+                };
+                lines.extend(Line::of(&report, name.clone(), *seed >= 100));
+                eprintln!("{name} is done");
+            }
+        }
+    }
+    save_atomically(out.join("study.csv"), csv(&lines).as_bytes())?;
+    let table = table(&lines);
+    save_atomically(out.join("study.md"), table.to_markdown().as_bytes())?;
+    Ok(table)
+}
+
+/// The CLIP of so many steps, trained once.
+fn clip(steps: usize, out: &Path) -> Result<Clip> {
+    let folder = out.join(format!("clip-{steps}"));
+    if !folder.join("summary.json").exists() {
+        let warmup = (steps / 10).max(1);
+        demo(&PretrainConfig { steps, warmup, scenes: 6000, ..PretrainConfig::demo() }, &folder, silent)?;
+    }
+    Clip::from_dir(folder)
+}
+
+fn run(study: &Study, clip: &Clip, shift: &Shift, seed: u64, folder: &Path) -> Result<Report> {
+    let (train, test) = study.pictures;
+    let pictures = |n, seed| Dataset::new(Scenes::shifted(shift.clone(), n, seed)).cached(1 << 28);
+    let mut run = Experiment::new(clip.clone(), text_set()?, pictures(train, 2 * seed).unlabeled(), pictures(test, 2 * seed + 1));
+    run.config = LafterConfig { seed, ..LafterConfig::new(Preset::Demo) };
+    (run.config.text.epochs, run.config.tune.epochs) = study.epochs;
+    (run.out, run.resume, run.predictions) = (Some(folder.to_path_buf()), folder.exists(), false);
+    Ok(run.run(silent)?.report)
+}
+
+fn table(lines: &[Line]) -> Table {
+    let header = ["rule", "seeds", "runs", "mean regret", "worst regret", "mean gain over last", "worst against zero-shot and text"];
+    let mut table = Table::new(&header);
+    for held_out in [false, true] {
+        let some: Vec<&Line> = lines.iter().filter(|line| line.held_out == held_out).collect();
+        for (name, rule) in [("last epoch", Rule::Last), ("signals", Rule::Signals), ("never tune", Rule::Never)] {
+            let regret: Vec<f64> = some.iter().map(|line| line.best() - line.of_rule(rule)).collect();
+            let gain: Vec<f64> = some.iter().map(|line| line.of_rule(rule) - line.of_rule(Rule::Last)).collect();
+            let floor = some.iter().map(|line| line.of_rule(rule) - line.zero_shot.max(line.candidates[0]));
+            let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
+            let number = |value: f64| if value.is_finite() { format!("{value:.2}") } else { "–".to_string() };
+            table.push([
+                name.to_string(),
+                if held_out { "kept apart" } else { "looked at" }.to_string(),
+                some.len().to_string(),
+                number(mean(&regret)),
+                number(regret.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
+                number(mean(&gain)),
+                number(floor.fold(f64::INFINITY, f64::min)),
+            ]);
+        }
+    }
+    table
+}
+
+/// Every run: its accuracies, and what the signals chose.
+fn csv(lines: &[Line]) -> String {
+    let mut table = Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "last", "signals", "signals_epoch", "oracle"]);
+    for line in lines {
+        let top1 = |value: f64| format!("{value:.3}");
+        table.push([
+            line.name.clone(),
+            line.held_out.to_string(),
+            top1(line.zero_shot),
+            top1(line.candidates[0]),
+            top1(line.of_rule(Rule::Last)),
+            top1(line.of_rule(Rule::Signals)),
+            line.chosen.to_string(),
+            top1(line.best()),
+        ]);
+    }
+    table.to_csv()
+}
+
+#[allow(dead_code)] // a test includes this file
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let (out, size) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [out] => (PathBuf::from(out), Study::whole()),
+        [out, "quick"] => (PathBuf::from(out), Study::quick()),
+        _ => {
+            eprintln!("usage: selection_study OUT [quick]");
+            std::process::exit(2);
+        }
+    };
+    println!("{}", study(&size, &out)?);
+    Ok(())
+}
