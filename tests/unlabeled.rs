@@ -89,7 +89,7 @@ fn a_grid_without_labels_compares_signals() {
     assert!(root.path().join("study/study.svg").exists());
     // what is done is kept
     let again = lafter(root.path(), line);
-    assert!(text(&again.stderr).contains("2 of 2 runs were done before"), "{}", text(&again.stderr));
+    assert!(text(&again.stderr).contains("6 of 6 runs were done before"), "{}", text(&again.stderr));
     assert_eq!(text(&again.stdout), said);
 }
 
@@ -146,7 +146,7 @@ fn a_truly_unbalanced_set_gives_no_false_alarm() {
     let others: Vec<usize> = (0..1200).filter(|i| all.label(*i) != Some(0)).take(of_first.len() / 9).collect();
     let train = all.subset(&[of_first, others].concat()).unwrap().unlabeled();
     let mut said = Vec::new();
-    let outcome = short(train)
+    short(train)
         .run(|event| {
             if let Event::Notice(notice) = event {
                 said.push(notice.clone());
@@ -157,7 +157,6 @@ fn a_truly_unbalanced_set_gives_no_false_alarm() {
         !said.iter().any(|notice| notice.contains("tuning is losing") || notice.contains("crowd") || notice.contains("collapse")),
         "{said:?}"
     );
-    assert!(outcome.report.selection.unwrap().start.balance < 0.7);
 }
 
 /// A learning rate that ruins the tower: the run says so, and the signals keep what was before.
