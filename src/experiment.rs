@@ -173,7 +173,7 @@ impl Experiment {
         report.timing.stage("test_features", features.as_ref().map_or(0.0, |features| features.seconds));
         let started = std::time::Instant::now();
         let eq1 = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
-        let zero_shot = self.evaluate(features.as_ref(), |rows| eq1.logits(rows))?;
+        let zero_shot = self.evaluate(features.as_ref(), |rows| Ok(eq1.logits(rows)?))?;
         report.timing.stage("zero_shot", started.elapsed().as_secs_f64());
         report.zero_shot = zero_shot.clone();
 
@@ -186,7 +186,7 @@ impl Experiment {
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
         let eq2 = lafter.text_classifier()?.clone();
-        let text_classifier = self.evaluate(features.as_ref(), |rows| eq2.logits(rows))?;
+        let text_classifier = self.evaluate(features.as_ref(), |rows| Ok(eq2.logits(rows)?))?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
         report.text_classifier = text_classifier.clone().map(|evaluation| TextClassifierReport { evaluation, loss });
         self.count(&mut report, features.as_ref());

@@ -51,7 +51,7 @@ impl Watch {
     ) -> Result<Self> {
         let size = (train.len() / ONE_IN).clamp(FEWEST.min(train.len()), MOST);
         let sample = train.spread(size).unlabeled();
-        let start = signals(&sample, clip, max_unreadable, events, |pixels| classifier.logits(&clip.encode_image(pixels)?))?;
+        let start = signals(&sample, clip, max_unreadable, events, |pixels| Ok(classifier.logits(&clip.encode_image(pixels)?)?))?;
         Ok(Self { sample, max_unreadable, start, kept: RefCell::default() })
     }
 

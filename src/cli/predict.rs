@@ -34,7 +34,10 @@ impl Classifier {
     fn answers(&self, clip: &Clip, pixels: &Tensor) -> Result<Answers> {
         match self {
             Self::Tuned { lafter, zero_shot } => {
-                let zero_shot = zero_shot.as_ref().map(|zero_shot| zero_shot.logits(&clip.encode_image(pixels)?)).transpose()?;
+                let zero_shot = match zero_shot {
+                    Some(zero_shot) => Some(zero_shot.logits(&clip.encode_image(pixels)?)?),
+                    None => None,
+                };
                 Ok(Answers { zero_shot, ..lafter.logits(pixels)?.into() })
             }
             Self::Text(classifier) => Ok(classifier.logits(&clip.encode_image(pixels)?)?.into()),
