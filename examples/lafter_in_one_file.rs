@@ -19,7 +19,7 @@ use serde_json::Value;
 
 /// What reads files can fail in more ways than Candle.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
+type Labeled = Vec<(PathBuf, u32)>;
 /// What to change for a small CLIP; the rest stands below.
 pub struct Settings {
     pub text_steps: usize,  // 400 to 600 by data set
@@ -526,7 +526,7 @@ fn pictures(folder: &Path) -> Fallible<Vec<PathBuf>> {
 }
 
 /// One folder for each class: the names, and the pictures with their labels.
-fn class_folders(root: &Path) -> Fallible<(Vec<String>, Vec<(PathBuf, u32)>)> {
+fn class_folders(root: &Path) -> Fallible<(Vec<String>, Labeled)> {
     let (mut names, mut labeled) = (Vec::new(), Vec::new());
     for path in pictures(root)?.into_iter().filter(|path| path.parent() != Some(root)) {
         let name = path.strip_prefix(root)?.iter().next().unwrap_or_default().to_string_lossy().replace('_', " ");

@@ -53,7 +53,7 @@ fn views_are_the_librarys_up_to_rounding() {
         let own = one_file::weak_view(&picture, side as u32);
         let differ = own.iter().zip(clip.preprocess().image(&picture).iter()).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(differ <= Some(2), "{differ:?}");
-        let planes = one_file::pixels(&[own.clone()], side).unwrap().flatten_all().unwrap();
+        let planes = one_file::pixels(std::slice::from_ref(&own), side).unwrap().flatten_all().unwrap();
         let expected = Tensor::new(clip.preprocess().planes(&own), &Device::Cpu).unwrap();
         assert!(distance(&planes, &expected) < 1e-6);
         let mut rng = one_file::Rng::new(1, i as u64);

@@ -27,6 +27,7 @@ fn bits(tensor: &Tensor) -> Vec<u32> {
 
 /// Eq. 3 and 4 as lesson 08 has them, on the batches, views and random streams of a run: losses, agreement and confidence by
 /// epoch, and what was learned.
+#[allow(clippy::type_complexity)]
 fn by_hand(clip: &Clip, config: &FinetuneConfig, seed: u64) -> candle_core::Result<(Vec<[u64; 3]>, Vec<Vec<u32>>)> {
     let (set, classifier, mut rng) = (pictures(), classifier(clip), Rng::new(seed));
     let start = VisualPrompts::shallow(config.prompts, clip.config().vision.width, &mut rng, clip.device())?;

@@ -155,7 +155,11 @@ mod tests {
 
     fn rows(partial: &Partial) -> Vec<String> {
         let mut names = Vec::new();
-        partial.each(|row| Ok(names.push(row.picture.clone()))).unwrap();
+        let each = |row: &PredictionRow| {
+            names.push(row.picture.clone());
+            Ok(())
+        };
+        partial.each(each).unwrap();
         names
     }
 

@@ -138,8 +138,8 @@ mod tests {
         };
         close(signals.map(|s| s.mutual_information), [0.8111, 0.0067, 0.0]);
         close(signals.map(|s| s.nuclear_norm), [0.9479, 0.3103, 0.4742]);
-        close(signals.map(|s| s.neighbourhood_density), [0.6931, 2.3746, 2.3979]);
-        close(signals.map(|s| s.mano), [0.7071; 3]);
+        close(signals.map(|s| s.neighbourhood_density), [2f64.ln(), 2.3746, 2.3979]);
+        close(signals.map(|s| s.mano), [0.5f64.sqrt(); 3]);
         close(signals.map(|s| s.confidence), [0.9479, 0.3103, 0.9479]);
         close(signals.map(|s| s.classes_named as f64), [4.0, 4.0, 1.0]);
         close(signals.map(|s| s.balance), [1.0, 1.0, signals[2].entropy]);
