@@ -25,7 +25,11 @@ pub fn settings(args: SettingsArgs, common: &Common) -> Result<()> {
         return Ok(());
     }
     for setting in all {
-        let mut line = format!("{:26} {:14} ", setting.path, setting.default.to_string().trim_matches('"'));
+        let mut line = format!("{:26} {}", setting.path, setting.default.to_string().trim_matches('"'));
+        if line.chars().count() >= MEANING {
+            say(format_args!("{line}")); // a long default stands alone
+            line = String::new();
+        }
         for part in wrapped(&setting.meaning, WIDTH - MEANING) {
             say(format_args!("{line:MEANING$}{part}"));
             line = String::new();

@@ -1,4 +1,14 @@
 //! Stage two: visual prompts, layer-norm affines and the head learn from the tower's own pseudo-labels (eq. 3, eq. 4).
+//!
+//! | | |
+//! |---|---|
+//! | [`ParameterSet`] | what learns, a list: prompts, norms, head |
+//! | [`Teacher`] | who answers for the weak views (eq. 3) |
+//! | [`Refine`] | rules on the answer, in the order of the settings; none in LaFTer. A rule of your own: [`refine`] |
+//! | [`Term`] | the loss on the strong views, a weighted sum (eq. 4) |
+//! | [`Finetuner`] | the step out of these: `targets`, `loss`, `apply` |
+//! | [`Run`] | the step on a data set: epochs, views made ahead, progress, unreadable pictures, history, checkpoints |
+//! | [`Tuned`] | the result: it predicts, and is saved as a LaFTer file |
 
 mod checkpoint;
 mod config;

@@ -8,7 +8,7 @@
 //! 3. `impl Stateful for` it: its name, and what it remembers from step to step, if anything;
 //! 4. its method `block`, which makes the rule out of its settings: `Ok(Box::new(self.clone()))`.
 //!
-//! Then give it a line in [`RefineKind`], below its `mod`. Settings (`--set 'image.refine=[{"your_rule": {}}]'`), ablations, checkpoints
+//! Then give it a line in [`RefineKind`], below its `mod`. Settings (`--set 'tune.refine=[{"your_rule": {}}]'`), ablations, checkpoints
 //! and reports follow from that line. In a script or a cell not even that is needed: `tuner.refine.push(Box::new(YourRule))`.
 
 mod threshold;
