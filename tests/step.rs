@@ -116,6 +116,10 @@ fn settings_of_earlier_versions_are_the_method() {
         older.as_object_mut().unwrap().remove(name).unwrap();
     }
     assert_eq!(serde_json::from_value::<FinetuneConfig>(older).unwrap(), FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() });
+    // the name alone is a block with its defaults
+    let objective = serde_json::json!({"objective": [[1, "cross_entropy"], [0.5, "fairness"], [1, {"fairness": {"averaged": true}}]]});
+    let whole = serde_json::json!([[1.0, {"cross_entropy": {}}], [0.5, {"fairness": {"averaged": false}}], [1.0, {"fairness": {"averaged": true}}]]);
+    assert_eq!(serde_json::to_value(config(objective)).unwrap()["objective"], whole);
     let typo = serde_json::json!({"refine": [{"threshold": {"above": 0.5, "ovr": "kept"}}]});
     let mut all = serde_json::to_value(FinetuneConfig::official()).unwrap();
     all.as_object_mut().unwrap().extend(typo.as_object().unwrap().clone());

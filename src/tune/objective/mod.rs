@@ -27,7 +27,7 @@ pub trait Term: Stateful {
 }
 
 role! {
-    /// A term in the settings, as JSON: `{"fairness": {}}`.
+    /// A term in the settings, as JSON: `"cross_entropy"`, `{"fairness": {"averaged": true}}`.
     pub enum TermKind: Term {
         /// Smoothed cross entropy with the pseudo-labels.
         CrossEntropy(CrossEntropy),
