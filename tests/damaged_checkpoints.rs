@@ -7,7 +7,7 @@ use candle_core::{Device, Tensor};
 use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer};
 use lafter::clip::{Clip, read_tensors, save_tensors};
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Run};
+use lafter::tune::{FinetuneConfig, Finetuner, Run, StrongConfig};
 use lafter::{Error, Result};
 use serde_json::Value;
 
@@ -119,4 +119,30 @@ fn tuning_checkpoints() {
     let record = serde_json::json!({"epoch": 1, "loss": 0.5, "agreement": 50.0, "confidence": 50.0, "pseudo_label_accuracy": null,
         "test_top1": 6e200, "images": 4, "steps": 1, "seconds": 1.0});
     spoiled(&["history"], &|_, state| state["state"]["history"] = serde_json::json!([record.clone()]));
+}
+
+#[test]
+fn a_checkpoint_of_an_earlier_version_is_read() {
+    let clip = Clip::from_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/parity/quick")).unwrap();
+    let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
+    let (classifier, strong) = (TextClassifier { head }, StrongConfig { scale: (0.5, 1.0), ..StrongConfig::simsiam() });
+    let config = FinetuneConfig { prompts: 2, strong, ..FinetuneConfig::official() };
+    let run = || Run::new(Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let older = |crop_scale: f64| {
+        run().checkpoint(&path).unwrap();
+        change(&path, "tuning", |_, state| {
+            let settings = state["state"]["config"].as_object_mut().unwrap();
+            for newer in ["strong", "teacher", "temperature", "refine", "objective"] {
+                settings.remove(newer).unwrap();
+            }
+            settings.insert("crop_scale".into(), serde_json::json!([crop_scale, 1.0]));
+            settings.insert("blur_probability".into(), 1.0.into());
+            settings.insert("blur_sigma".into(), serde_json::json!([0.1, 2.0]));
+        });
+        run().resume(&path)
+    };
+    older(0.5).unwrap();
+    assert!(older(0.25).unwrap_err().is_usage(), "a run with other views is another run");
 }

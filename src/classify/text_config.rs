@@ -26,7 +26,8 @@ pub struct TextClassifierConfig {
     pub learning_rate: f64,
     /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on weights only; biases are exempt. Default 0.01.
     pub weight_decay: f64,
-    /// The factor on the learning rate, step by step; default constant.
+    /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
+    /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
     pub schedule: Schedule,
     /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,

@@ -122,7 +122,9 @@ mod tests {
             saved.sort();
             listed.sort();
             assert_eq!(saved, listed);
-            for Setting { path, meaning, .. } in &all {
+            for Setting { path, default, meaning } in &all {
+                // of a choice it says what there is to choose from
+                assert!(default.as_str().is_none_or(|word| meaning.contains(word)), "{path}: {meaning}");
                 assert!(meaning.len() > 10 && meaning.ends_with('.') && !meaning.contains(['[', '`']), "{path}: {meaning}");
                 assert!(!meaning.contains("efault "), "{path}: {meaning}");
             }

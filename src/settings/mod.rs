@@ -47,7 +47,7 @@ impl Preset {
 /// The settings of both stages; every field may be changed after a preset has filled them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LafterConfig {
-    /// The preset that the settings started from.
+    /// The preset that the settings started from: `official`, `paper` or `demo`.
     pub preset: Preset,
     /// Stage one (eq. 2).
     pub text: TextClassifierConfig,

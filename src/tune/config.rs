@@ -38,7 +38,8 @@ pub struct FinetuneConfig {
     /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on visual prompts, norm scales and head weights; biases and norm
     /// shifts are exempt. Default 0.01.
     pub weight_decay: f64,
-    /// The factor on the learning rate, step by step; default constant.
+    /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
+    /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
     pub schedule: Schedule,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub smoothing: f64,
@@ -48,11 +49,12 @@ pub struct FinetuneConfig {
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
-    /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: the one that is tuned, or that of the CLIP as it came (untuned);
-    /// default the tower that is tuned.
+    /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, or `untuned`, that of the CLIP as it
+    /// came; default the tower that is tuned.
     #[serde(default)]
     pub teacher: TeacherKind,
-    /// Which head gives the pseudo-labels ĉ(x) of eq. 3; default the frozen one.
+    /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
+    /// tuned; default the frozen one.
     pub teacher_head: TeacherHead,
     /// T, by which the teacher's logits are divided before their softmax, above 0: a smaller one makes the same pseudo-labels
     /// surer. Default 1.
@@ -77,7 +79,8 @@ pub struct FinetuneConfig {
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
     pub max_unreadable: f64,
-    /// The number format in which the tower's frozen layers multiply, whatever the CLIP was loaded in; default f32.
+    /// The number format in which the tower's frozen layers multiply, `f32` or `bf16`, whatever the CLIP was loaded in; default
+    /// f32.
     #[serde(default)]
     pub precision: Precision,
 }

@@ -19,7 +19,7 @@ pub struct StrongConfig {
     pub scale: (f32, f32),
     /// Least and greatest width/height of the crop; default (3/4, 4/3).
     pub ratio: (f32, f32),
-    /// Filter of the crop's resize, `bilinear` or `bicubic`; default bilinear.
+    /// Filter of the crop's resize: `bilinear`, `bicubic` or `lanczos`; default bilinear.
     pub resample: Resample,
     /// Probability of a mirrored view, 0 to 1; default 0.5.
     pub flip_p: f32,
