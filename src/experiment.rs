@@ -170,7 +170,9 @@ impl Experiment {
             Some(test) => Some(shared.features(self, test, || self.test_features(test, folder, &mut events))?),
             None => None,
         };
-        report.timing.stage("test_features", features.as_ref().map_or(0.0, |features| features.seconds));
+        if let Some(features) = &features {
+            report.timing.stage("test_features", features.seconds);
+        }
         let started = std::time::Instant::now();
         let eq1 = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
         let zero_shot = self.evaluate(features.as_ref(), |rows| Ok(eq1.logits(rows)?))?;

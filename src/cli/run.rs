@@ -155,6 +155,7 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
     if let Some(trainable) = &outcome.report.trainable {
         say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
     }
-    say(format_args!("report, figures and weights: {} (open index.html)", out.display()));
+    let written = if outcome.lafter.tuned().is_some() { "report, figures and weights" } else { "report and figures" };
+    say(format_args!("{written}: {} (open index.html)", out.display()));
     Ok(())
 }
