@@ -20,6 +20,7 @@ use serde_json::Value;
 /// What reads files can fail in more ways than Candle.
 pub type Fallible<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
 type Labeled = Vec<(PathBuf, u32)>;
+
 /// What to change for a small CLIP; the rest stands below.
 pub struct Settings {
     pub text_steps: usize,  // 400 to 600 by data set
@@ -595,6 +596,5 @@ fn main() -> Fallible<()> {
         return Err("usage: lafter_in_one_file MODEL TRAIN TEST [DESCRIPTIONS.json [EPOCHS]]".into());
     };
     let epochs = rest.get(1).map_or(Ok(OFFICIAL.epochs), |epochs| epochs.parse())?;
-    run(model.as_ref(), train.as_ref(), test.as_ref(), rest.first().map(Path::new), &Settings { epochs, ..OFFICIAL })?;
-    Ok(())
+    run(model.as_ref(), train.as_ref(), test.as_ref(), rest.first().map(Path::new), &Settings { epochs, ..OFFICIAL }).map(drop)
 }

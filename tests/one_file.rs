@@ -142,3 +142,10 @@ fn it_runs_on_files() {
     assert!(top1.iter().all(|top1| (40.0..90.0).contains(top1)), "of 12 classes: {top1:?}");
     assert!(one_file::run(&demo(), &path("texts"), &path("test"), None, &settings).is_err());
 }
+
+#[test]
+fn it_is_one_file_of_600_lines_without_this_crate() {
+    let source = include_str!("../examples/lafter_in_one_file.rs");
+    assert!(source.lines().count() <= 600);
+    assert!(!source.contains("lafter::") && !source.contains("lafter_fast"));
+}
