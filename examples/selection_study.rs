@@ -21,6 +21,8 @@ use lafter::{LafterConfig, Preset, Result};
 pub struct Study {
     /// Pre-training steps of each CLIP: few make a weak one.
     pub steps: Vec<usize>,
+    /// Scenes that each CLIP learns from.
+    pub scenes: usize,
     /// How many of [`shifts`] to take, from mild to hopeless.
     pub shifts: usize,
     /// Seeds of pictures, texts' noise and tuning; those from 100 on are kept apart.
@@ -34,12 +36,13 @@ pub struct Study {
 impl Study {
     /// 4 CLIPs × 6 shifts × 6 seeds: 144 runs.
     pub fn whole() -> Self {
-        Self { steps: vec![200, 600, 1500, 4000], shifts: 6, seeds: vec![1, 2, 3, 101, 102, 103], pictures: (1200, 600), epochs: (300, 16) }
+        let (steps, seeds) = (vec![200, 600, 1500, 4000], vec![1, 2, 3, 101, 102, 103]);
+        Self { steps, scenes: 6000, shifts: 6, seeds, pictures: (1200, 600), epochs: (300, 16) }
     }
 
     /// 1 CLIP × 2 shifts × 2 seeds.
     pub fn quick() -> Self {
-        Self { steps: vec![150], shifts: 2, seeds: vec![1, 101], pictures: (80, 60), epochs: (20, 2) }
+        Self { steps: vec![40], scenes: 400, shifts: 2, seeds: vec![1, 101], pictures: (60, 48), epochs: (20, 2) }
     }
 }
 
@@ -104,7 +107,7 @@ enum Rule {
 pub fn study(study: &Study, out: &Path) -> Result<Table> {
     let mut lines = Vec::new();
     for steps in &study.steps {
-        let clip = clip(*steps, out)?;
+        let clip = clip(*steps, study.scenes, out)?;
         for (shift_name, shift) in shifts().into_iter().take(study.shifts) {
             for seed in &study.seeds {
                 let name = format!("{steps} steps, {shift_name}, seed {seed}");
@@ -125,11 +128,12 @@ pub fn study(study: &Study, out: &Path) -> Result<Table> {
 }
 
 /// The CLIP of so many steps, trained once.
-fn clip(steps: usize, out: &Path) -> Result<Clip> {
+fn clip(steps: usize, scenes: usize, out: &Path) -> Result<Clip> {
     let folder = out.join(format!("clip-{steps}"));
     if !folder.join("summary.json").exists() {
         let warmup = (steps / 10).max(1);
-        demo(&PretrainConfig { steps, warmup, scenes: 6000, ..PretrainConfig::demo() }, &folder, silent)?;
+        let test_scenes = scenes.min(960);
+        demo(&PretrainConfig { steps, warmup, scenes, test_scenes, ..PretrainConfig::demo() }, &folder, silent)?;
     }
     Clip::from_dir(folder)
 }
