@@ -33,6 +33,17 @@ pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) 
 ///
 /// # Errors
 /// As [`smoothed_cross_entropy`].
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::classify::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
+/// let logits = Tensor::new(&[[2f32, 0., 1.], [0., 3., 0.]], &Device::Cpu)?;
+/// let labels = Tensor::new(&[0u32, 2], &Device::Cpu)?;
+/// let rows = smoothed_cross_entropy_rows(&logits, &labels, 0.1)?.to_vec1::<f32>()?;
+/// let mean = smoothed_cross_entropy(&logits, &labels, 0.1)?.to_scalar::<f32>()?;
+/// assert!(rows[0] < rows[1] && ((rows[0] + rows[1]) / 2.0 - mean).abs() < 1e-6);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
 pub fn smoothed_cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
     let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
