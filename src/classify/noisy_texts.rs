@@ -22,7 +22,7 @@ use crate::rng::Rng;
 /// let (plain, right_plain) = texts.loss_plain(&head, None, &mut Rng::new(2))?;
 /// assert!((loss.to_scalar::<f32>()? - plain.to_scalar::<f32>()?).abs() < 1e-6);
 /// assert_eq!(right.to_scalar::<f32>()?, right_plain.to_scalar::<f32>()?);
-/// assert!(loss.backward()?.get(&params[0].1).is_some());
+/// assert!(loss.backward()?.get(&params[0].var).is_some());
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 #[derive(Clone, Debug)]
