@@ -17,7 +17,7 @@ const CHUNK: usize = 16 * 1024;
 /// `[n, C]` pass through memory; here none exists whole.
 ///
 /// The gradients are made on the way, chunk by chunk: g = (p − q)/n at the logits, q the smoothed label; then from the last
-/// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·[x > 0] for the layer before.
+/// layer to the first, with y = x Wᵀ + b: dW = Σ gᵀx, db = Σ g, and g ← (g W)·\[x > 0\] for the layer before.
 ///
 /// It is [`NoisyLoss`](super::NoisyLoss) for a device without caches to stay in. The operations run on the CPU, too, in their
 /// plainest form, so that the sums can be tested without a GPU. `cargo bench --features cuda --bench text_epoch --

@@ -158,7 +158,7 @@ pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 }
 
 /// Defines `fn name(isa, ..)` whose body, plain Rust on slices, is compiled once for each level, so that the compiler
-/// turns its loops into that level's vectors. Inside the body `FMA` says whether [`madd`] is one instruction.
+/// turns its loops into that level's vectors. Inside the body `FMA` says whether a product and a sum are one instruction.
 #[macro_export]
 macro_rules! vectorised {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
