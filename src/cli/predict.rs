@@ -66,6 +66,9 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     if !(0.0..=1.0).contains(&args.threshold) {
         return Err(Error::Usage(format!("--threshold is a probability, 0 to 1, got {}", args.threshold)));
     }
+    if args.weights.is_none() && args.classes.classes.is_none() {
+        return Err(Error::Usage("give --weights FILE of an earlier run, or --classes FILE with the class names".into()));
+    }
     args.out.as_deref().map(TableFormat::of).transpose()?; // a wrong ending is known before anything is computed
     let mut folders =
         args.link_into.as_ref().map(|root| ClassFolders::new(root, if args.copy { How::Copy } else { How::Link })).transpose()?;

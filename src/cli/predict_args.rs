@@ -21,7 +21,7 @@ pub struct PredictArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     /// The lafter.safetensors of an earlier run with this model
-    #[arg(long, value_name = "FILE", required_unless_present = "classes", conflicts_with_all = ["classes", "descriptions", "templates"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["classes", "descriptions", "templates"])]
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub classes: ClassArgs,
