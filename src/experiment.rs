@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::{Templates, TextSet};
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::eval::{
     Evaluation, ImageCounts, LafterReport, Report, Select, Selection, TextClassifierReport, TrainableCount, as_written, selected,
     unique_names, warning,
@@ -269,6 +269,12 @@ impl Experiment {
         }
         if self.test.as_ref().is_some_and(Dataset::is_empty) || self.train.is_empty() {
             return Err(Error::Data("the training or the test set holds no image: check the paths".into()));
+        }
+        if let [only] = self.texts.classes() {
+            return Err(Error::Data(format!(
+                "there is one class alone, \"{}\", so nothing to tell apart: give at least two names",
+                cut(only)
+            )));
         }
         if self.texts.is_empty() {
             return Err(Error::Text("the text set is empty: give templates or descriptions".into()));

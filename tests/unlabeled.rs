@@ -119,7 +119,9 @@ fn scenes_become_files() {
 fn without_names_or_pictures_it_says_what_to_give() {
     let root = pictures(3);
     std::fs::create_dir(root.path().join("empty")).unwrap();
+    std::fs::write(root.path().join("one.txt"), "boat").unwrap();
     for (line, words) in [
+        ("run --model demo --train photos --classes one.txt", "at least two names"),
         ("run --model demo --train photos", "--classes"),
         ("run --model demo --train empty --classes names.txt", "empty"),
         ("ablate --model demo --train photos --vary text.noise=0,1", "--classes"),
@@ -157,6 +159,18 @@ fn a_truly_unbalanced_set_gives_no_false_alarm() {
         !said.iter().any(|notice| notice.contains("tuning is losing") || notice.contains("crowd") || notice.contains("collapse")),
         "{said:?}"
     );
+}
+
+/// Pictures that are all alike say nothing, so nothing is better than not to tune; names given twice are told.
+#[test]
+fn odd_sets_end_well() {
+    let scenes = Dataset::new(Scenes::new(Domain::Source, 12, 4));
+    let mut run = short(scenes.subset(&[3; 40]).unwrap().unlabeled());
+    run.select = Select::Signals;
+    let selection = run.run(progress::silent).unwrap().report.selection.unwrap();
+    assert_eq!((selection.selected, selection.start.classes_named), (0, 1), "{selection:?}");
+    let one = short(scenes.take(1).unlabeled()).run(progress::silent).unwrap();
+    assert_eq!(one.predicted.unwrap().counts.iter().sum::<usize>(), 1);
 }
 
 /// A learning rate that ruins the tower: the run says so, and the signals keep what was before.

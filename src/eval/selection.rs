@@ -19,6 +19,8 @@ pub enum Select {
 
 /// Least share of the balance before tuning that a candidate keeps.
 const BALANCE: f64 = 0.98;
+/// Mutual information that differs by less is the same.
+const MORE: f64 = 1e-6;
 /// Largest share of the classes named before tuning that a candidate may have lost.
 const LOST: f64 = 0.05;
 
@@ -73,7 +75,7 @@ pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
     let mut best = (0, start.mutual_information);
     for (at, signals) in epochs.iter().enumerate() {
         let Some(signals) = signals else { continue };
-        if keeps_classes(start, signals) && signals.mutual_information > best.1 {
+        if keeps_classes(start, signals) && signals.mutual_information > best.1 + MORE {
             best = (at + 1, signals.mutual_information);
         }
     }

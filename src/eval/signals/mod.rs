@@ -81,7 +81,7 @@ impl Signals {
             entropy: each,
             balance: whole,
             classes_named: named.into_iter().filter(|named| *named).count(),
-            mutual_information: whole - each,
+            mutual_information: (whole - each).max(0.0), // below 0 by rounding only
             nuclear_norm: spectrum::nuclear_norm(&p, classes) / (n as f64 * n.min(classes) as f64).sqrt(),
             neighbourhood_density: density::neighbourhood(&p, classes),
             mano: mano(logits, &log_p, classes),
