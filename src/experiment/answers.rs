@@ -1,0 +1,86 @@
+//! The end of a run: which epoch the signals choose, and what the training images are answered.
+
+use std::collections::HashMap;
+
+use candle_core::Tensor;
+
+use super::Experiment;
+use crate::classify::{TextClassifier, ZeroShotClassifier};
+use crate::embed::Keep;
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, Report, Selection, selected, unique_names};
+use crate::lafter::LaFTer;
+use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
+use crate::progress::Event;
+use crate::run_folder::{PARTIAL_PREDICTIONS, PREDICTIONS, RunFolder};
+use crate::tune::{EpochRecord, standard};
+use crate::watch::Watch;
+
+impl Experiment {
+    /// What the signals choose, and what was taken.
+    pub(super) fn selection(&self, watch: &Watch, history: &[EpochRecord], before: Option<&Evaluation>) -> Selection {
+        let epochs: Vec<_> = history.iter().map(|record| record.signals).collect();
+        let chosen = selected(&watch.start, &epochs);
+        let top1 = |epoch: usize| match epoch.checked_sub(1) {
+            Some(at) => history.get(at).and_then(|record| record.test_top1),
+            None => before.map(|evaluation| evaluation.top1),
+        };
+        let last = history.len();
+        let (selected_top1, last_top1) = (top1(chosen), top1(last));
+        Selection { result: self.select, start: watch.start, selected: chosen, selected_top1, last, last_top1 }
+    }
+
+    /// What the training images are answered; as a table in the run's folder, if there is one.
+    pub(super) fn predict(
+        &self,
+        lafter: &LaFTer,
+        eq1: &ZeroShotClassifier,
+        eq2: &TextClassifier,
+        folder: Option<&RunFolder>,
+        report: &mut Report,
+        events: &mut dyn FnMut(&Event),
+    ) -> Result<Predicted> {
+        let started = std::time::Instant::now();
+        let classes = self.texts.classes();
+        let predicting =
+            Predicting { max_unreadable: self.config.tune.max_unreadable, ..Predicting::new(&self.train, classes, &self.clip) };
+        let tuned: Vec<_> = lafter.tuned().map(|tuned| standard().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
+        let head = eq2.head.tensors();
+        let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
+        let what = format!("{} {}", self.train.fingerprint(), Keep::fingerprint(all)?);
+        let (scratch, rows) = match folder {
+            Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
+            None => {
+                let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+                let rows = scratch.path().join(PARTIAL_PREDICTIONS);
+                (Some(scratch), rows)
+            }
+        };
+        let mut partial = Partial::open(&rows, &what)?;
+        let mut counts = vec![[0usize; 3]; classes.len()];
+        let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        let answer = |pixels: &Tensor| {
+            let features = self.clip.encode_image(pixels)?;
+            let text = eq2.logits(&features)?;
+            let logits = lafter.tuned().map_or_else(|| Ok(text.clone()), |tuned| tuned.logits(pixels))?;
+            Ok(Answers { logits, zero_shot: Some(eq1.logits(&features)?), text_classifier: Some(text) })
+        };
+        let predicted = predicting.run(&mut partial, events, answer, |row| {
+            let answers = [row.zero_shot.as_deref(), row.text_classifier.as_deref(), Some(row.class.as_str())];
+            for (which, class) in answers.into_iter().enumerate() {
+                if let Some(at) = class.and_then(|class| places.get(class)) {
+                    counts[*at][which] += 1;
+                }
+            }
+            Ok(())
+        })?;
+        if let Some(folder) = folder {
+            save_table(folder.file(PREDICTIONS), &partial)?;
+        }
+        partial.remove();
+        drop(scratch);
+        report.answers = unique_names(classes).into_iter().zip(counts).collect();
+        report.timing.stage("predictions", started.elapsed().as_secs_f64());
+        Ok(predicted)
+    }
+}
