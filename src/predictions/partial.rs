@@ -5,17 +5,20 @@ use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::PredictionRow;
 use crate::error::{Error, Result};
 
 /// A file of JSON lines: what the rows are of, then for each batch its rows and a line that ends it. A batch that lacks this line
-/// was cut off, and does not count.
+/// was cut off, and does not count; nor does one whose sum is another, or what follows it.
 pub struct Partial {
     path: PathBuf,
     what: String,
     /// Open once there is a batch to write.
     file: Option<BufWriter<File>>,
+    /// Of the lines of the batch that is written.
+    sum: Sha256,
     /// Batches that are whole.
     pub batches: usize,
     /// Pictures left out so far, name and reason.
@@ -27,7 +30,7 @@ pub struct Partial {
 enum Line {
     Row(PredictionRow),
     Head { what: String },
-    End { batches: usize, skipped: Vec<(String, String)> },
+    End { batches: usize, skipped: Vec<(String, String)>, sum: String },
 }
 
 impl Partial {
@@ -42,7 +45,7 @@ impl Partial {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, 0, Vec::new()),
             Err(error) => return Err(Error::io(path, error)),
         };
-        let mut partial = Self { path: path.into(), what: what.into(), file: None, batches, skipped };
+        let mut partial = Self { path: path.into(), what: what.into(), file: None, sum: Sha256::new(), batches, skipped };
         if batches > 0 {
             partial.create(whole)?;
         }
@@ -76,12 +79,16 @@ impl Partial {
         }
         self.batches += 1;
         self.skipped.extend(skipped.iter().cloned());
-        self.line(&Line::End { batches: self.batches, skipped })?;
+        let sum = sum_of(std::mem::take(&mut self.sum), self.batches, &skipped);
+        self.line(&Line::End { batches: self.batches, skipped, sum })?;
         self.file.iter_mut().try_for_each(Write::flush).map_err(|e| Error::io(&self.path, e))
     }
 
     fn line(&mut self, line: &Line) -> Result<()> {
         let json = serde_json::to_string(line).map_err(|e| Error::Data(e.to_string()))?;
+        if let Line::Row(_) = line {
+            self.sum.update(&json);
+        }
         self.file.iter_mut().try_for_each(|file| writeln!(file, "{json}")).map_err(|e| Error::io(&self.path, e))
     }
 
@@ -108,20 +115,28 @@ impl Partial {
     }
 }
 
+/// The sum of a batch, in hex: over its rows as they stand in the file, its number, and what was left out.
+fn sum_of(rows: Sha256, batches: usize, skipped: &[(String, String)]) -> String {
+    let sum = rows.chain_update(format!("{batches} {skipped:?}")).finalize();
+    sum.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// How many bytes of the file count, and what they say; none if they are of another pass.
 fn whole_part(file: &File, what: &str) -> (u64, usize, Vec<(String, String)>) {
     let (mut reader, mut line, mut at) = (BufReader::new(file), String::new(), 0);
-    let (mut whole, mut batches, mut all) = (0, 0, Vec::new());
+    let (mut whole, mut batches, mut all, mut rows) = (0, 0, Vec::new(), Sha256::new());
     while let Ok(length) = reader.read_line(&mut line) {
         if length == 0 {
             break;
         }
-        let parsed = line.strip_suffix('\n').and_then(|line| serde_json::from_str(line).ok());
+        let Some(text) = line.strip_suffix('\n') else { break };
         at += length as u64;
-        match parsed {
+        match serde_json::from_str(text).ok() {
             Some(Line::Head { what: found }) if whole == 0 && found == what => whole = at,
-            Some(Line::Row(_)) if whole > 0 => {}
-            Some(Line::End { batches: count, skipped }) if whole > 0 => {
+            Some(Line::Row(_)) if whole > 0 => rows.update(text),
+            Some(Line::End { batches: count, skipped, sum })
+                if count == batches + 1 && sum == sum_of(std::mem::take(&mut rows), count, &skipped) =>
+            {
                 (whole, batches) = (at, count);
                 all.extend(skipped);
             }
@@ -180,6 +195,11 @@ mod tests {
             again.add(&[row("3")], vec![("4".into(), "torn".into())]).unwrap();
             assert_eq!(std::fs::read(&path).unwrap(), whole, "{cut}");
         }
+        // a number that changed ends what counts
+        let changed = String::from_utf8(whole.clone()).unwrap().replacen("0.1", "0.2", 1);
+        std::fs::write(&path, changed).unwrap();
+        assert_eq!(Partial::open(&path, "a").unwrap().batches, 0);
+        std::fs::write(&path, &whole).unwrap();
         // what was written of another pass is not taken
         let other = Partial::open(&path, "b").unwrap();
         assert_eq!((other.batches, rows(&other).len()), (0, 0));

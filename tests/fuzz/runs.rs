@@ -9,6 +9,7 @@ use lafter::data::scenes::{Domain, Scenes};
 use lafter::describe::{Templates, TextSet};
 use lafter::embed::{self, FeatureCache, Keep, Pass};
 use lafter::experiment::Experiment;
+use lafter::predictions::{Partial, PredictionRow};
 use lafter::progress::silent;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Run};
@@ -164,6 +165,38 @@ fn run_folder() {
 }
 
 /// Rows of a pass that was stopped: taken up to the last bit, or computed again.
+#[test]
+fn partial_predictions() {
+    let row = |index: usize| PredictionRow {
+        index,
+        picture: format!("photos/{index}.jpg"),
+        class: CLASSES[index % 3].into(),
+        probability: 0.75,
+        runner_up: CLASSES[(index + 1) % 3].into(),
+        margin: 0.5,
+        zero_shot: None,
+        text_classifier: Some(CLASSES[0].into()),
+        changed: Some(false),
+        top: vec![],
+    };
+    let right: Vec<PredictionRow> = (0..6).map(row).collect();
+    let seed = bytes("partial-seed.jsonl", |path| {
+        let _ = std::fs::remove_file(path);
+        let mut partial = Partial::open(path, "a pass")?;
+        right.chunks(2).try_for_each(|rows| partial.add(rows, vec![("torn.jpg".into(), "not an image".into())]))
+    });
+    let file = "rows.jsonl";
+    Loader { name: "partial_predictions", inputs: 300, file, form: Form::JsonLines, seeds: vec![seed], beside: vec![] }.check(|folder| {
+        let (partial, mut rows) = (Partial::open(&folder.join(file), "a pass")?, Vec::new());
+        partial.each(|row| {
+            rows.push(row.clone());
+            Ok(())
+        })?;
+        assert!(rows.len() == 2 * partial.batches && right.starts_with(&rows), "other rows than were written");
+        Ok(())
+    });
+}
+
 #[test]
 fn partial_rows() {
     let set = pictures();
