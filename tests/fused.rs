@@ -136,9 +136,11 @@ proptest! {
             if !causal {
                 same(&format!("{isa:?}, class token"), &vars, &packed.forward_class(&x).unwrap(), &class, 1e-5);
             }
-            // between two products each number is rounded to eight bits
-            let half = block.packed(Precision::Bf16, isa).unwrap();
-            same(&format!("{isa:?} in bf16"), &vars, &half.forward(&x).unwrap(), &plain, 3e-2);
+            // between two products each number is rounded to eight bits, which a norm of few numbers does not average out
+            if width >= 16 {
+                let half = block.packed(Precision::Bf16, isa).unwrap();
+                same(&format!("{isa:?} in bf16"), &vars, &half.forward(&x).unwrap(), &plain, 2e-2);
+            }
         }
     }
 
