@@ -23,11 +23,11 @@ use crate::files::save_atomically;
 use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
 use crate::nn::Precision;
-use crate::predictions::Predicted;
+use crate::predictions::{Predicted, TableFormat};
 use crate::progress::Event;
 use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, SELECTED, TEXT_CHECKPOINT, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
-use crate::shared::Shared;
+use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run};
 use crate::watch::Watch;
 
@@ -49,6 +49,8 @@ pub struct Experiment {
     /// Whether the training images are answered at the end: counted in the report and, with [`out`](Self::out), written as a table.
     /// It takes two passes through the tower. Default true.
     pub predictions: bool,
+    /// How that table is written: `predictions.csv` (the default), `.jsonl` or `.parquet`.
+    pub table: TableFormat,
     /// The settings of both stages, with the seed.
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
@@ -104,8 +106,8 @@ impl Experiment {
     /// ```
     pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: impl Into<Option<Dataset>>) -> Self {
         let (config, checkpoint_every, select) = (LafterConfig::default(), Duration::from_secs(60), Select::Last);
-        let (test, predictions) = (test.into(), true);
-        Self { clip, texts, train, test, select, predictions, config, out: None, resume: false, checkpoint_every, cache: None }
+        let (test, predictions, table) = (test.into(), true, TableFormat::default());
+        Self { clip, texts, train, test, select, predictions, table, config, out: None, resume: false, checkpoint_every, cache: None }
     }
 
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
@@ -178,10 +180,10 @@ impl Experiment {
         report.zero_shot = zero_shot.clone();
 
         let started = std::time::Instant::now();
-        let (classifier, text_history) = shared.classifier(self, || {
+        let Trained { classifier, history: text_history, held_out } = shared.classifier(self, || {
             let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
             let classifier = self.train_text(&mut trainer, folder, &mut events)?;
-            Ok((classifier, trainer.history().to_vec()))
+            Ok(Trained { classifier, history: trainer.history().to_vec(), held_out: trainer.held_out().cloned() })
         })?;
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
@@ -197,7 +199,7 @@ impl Experiment {
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
-            let watch = Watch::new(&self.clip, &eq2, &self.train, self.config.tune.max_unreadable, &mut events)?;
+            let watch = Watch::new(&self.clip, &eq2, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
             let evaluation = self.tune(&mut run, &watch, folder, &mut events)?;
             history = run.history().to_vec();
             match &evaluation {
@@ -206,6 +208,7 @@ impl Experiment {
             }
             let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
             report.timing.stage("tuning", seconds);
+            report.timing.stage("signals", watch.seconds.get());
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
             let trainable = run.tuner.trainable();
@@ -376,7 +379,7 @@ impl Experiment {
     /// The signals of the epoch that is over; what it means for the user, and whether to keep its weights.
     fn note_signals(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<()> {
         let tuned = run.tuner.tuned();
-        run.note_signals(watch.signals(&self.clip, |pixels| Ok(tuned.logits(pixels)?))?);
+        run.note_signals(watch.signals(&self.clip, &run.tuner)?);
         if let Some(warning) = warning(&watch.start, run.history()) {
             events(&Event::Notice(warning));
         }

@@ -18,9 +18,8 @@ pub(crate) const REPORT: &str = "report.json";
 /// Rows of a pass over the test images that is not over: features of the untouched tower, logits of the tuned one.
 pub(crate) const FEATURES: &str = "test-features.partial";
 pub(crate) const LOGITS: &str = "evaluation.partial";
-/// The answers for the training images, and its rows while they are not all there.
-pub(crate) const PREDICTIONS: &str = "predictions.csv";
-pub(crate) const PARTIAL_PREDICTIONS: &str = "predictions.csv.partial";
+/// The rows of the table of answers for the training images, while they are not all there.
+pub(crate) const PARTIAL_PREDICTIONS: &str = "predictions.partial";
 /// The weights of the epoch that the signals chose so far.
 pub(crate) const SELECTED: &str = "selected.safetensors";
 const IMAGES: &str = "images.json";
@@ -29,8 +28,21 @@ const PREVIOUS: &str = "previous";
 /// Where they are while not all have been moved.
 const MOVING: &str = ".lafter-previous";
 /// What a run leaves. What decides whether a run can be resumed comes last, so that none is taken for another at any moment.
-const FILES: [&str; 11] =
-    [FEATURES, LOGITS, PARTIAL_PREDICTIONS, PREDICTIONS, SELECTED, TEXT_CHECKPOINT, CHECKPOINT, HISTORY, WEIGHTS, REPORT, IMAGES];
+const FILES: [&str; 13] = [
+    FEATURES,
+    LOGITS,
+    PARTIAL_PREDICTIONS,
+    "predictions.csv",
+    "predictions.jsonl",
+    "predictions.parquet",
+    SELECTED,
+    TEXT_CHECKPOINT,
+    CHECKPOINT,
+    HISTORY,
+    WEIGHTS,
+    REPORT,
+    IMAGES,
+];
 
 /// A folder taken for one run; no other run may take it before this value is dropped.
 pub(crate) struct RunFolder {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::json;
 
-use crate::classify::{TextClassifier, TextEpoch};
+use crate::classify::{HeldOut, TextClassifier, TextEpoch};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::embed::Encoded;
@@ -16,7 +16,7 @@ use crate::experiment::Experiment;
 #[derive(Default)]
 pub(crate) struct Shared {
     features: Memo<Encoded>,
-    classifiers: Memo<(TextClassifier, Vec<TextEpoch>)>,
+    classifiers: Memo<Trained>,
 }
 
 impl Shared {
@@ -25,15 +25,19 @@ impl Shared {
         self.features.get(json!([tower(&run.clip), run.clip.preprocess(), test.identity()]).to_string(), make)
     }
 
-    /// A run's text classifier with its history: tower, texts, settings of the stage and seed decide it.
-    pub fn classifier(
-        &self,
-        run: &Experiment,
-        make: impl FnOnce() -> Result<(TextClassifier, Vec<TextEpoch>)>,
-    ) -> Result<(TextClassifier, Vec<TextEpoch>)> {
+    /// A run's text classifier: tower, texts, settings of the stage and seed decide it.
+    pub fn classifier(&self, run: &Experiment, make: impl FnOnce() -> Result<Trained>) -> Result<Trained> {
         let texts = (run.texts.classes(), run.texts.hash());
         self.classifiers.get(json!([tower(&run.clip), texts, run.config.text, run.config.seed]).to_string(), make)
     }
+}
+
+/// What stage one gives.
+#[derive(Clone)]
+pub(crate) struct Trained {
+    pub classifier: TextClassifier,
+    pub history: Vec<TextEpoch>,
+    pub held_out: Option<HeldOut>,
 }
 
 fn tower(clip: &Clip) -> String {

@@ -1,28 +1,30 @@
 //! A run's fixed sample of pictures, on which signals are taken after each epoch, and the weights that they chose so far.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
+use std::time::Instant;
 
-use candle_core::Tensor;
+use candle_core::{DType, Tensor};
 
-use crate::classify::TextClassifier;
+use crate::classify::{HeldOut, TextClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::embed::Pass;
 use crate::error::{Error, Result};
 use crate::eval::Signals;
+use crate::eval::signals::agreement::{answers, equal, with_class_means};
 use crate::progress::{Event, silent};
 use crate::sealed;
-use crate::tune::{Tuned, standard};
+use crate::tune::{Finetuner, Tuned, standard};
 
 /// Pictures of the sample at most: enough for a percent or two.
 const MOST: usize = 2000;
-/// One picture in so many: a pass over them then takes less than 5 % of an epoch, whose steps pass each picture forward twice and
-/// backward once.
-const ONE_IN: usize = 5;
-/// Fewer pictures than this say nothing.
-const FEWEST: usize = 50;
+/// One picture in so many. A step of an epoch passes each picture through teacher and student, with and without prompts, and back
+/// through the student; the signals need the first two of these. So they take less than 5 % of an epoch.
+const ONE_IN: usize = 16;
+/// Fewer pictures than this say little; on a set of less than 3,200 they take a larger share of an epoch.
+const FEWEST: usize = 200;
 /// What a file of kept weights says next to them.
 const EPOCH: &str = "epoch";
 
@@ -30,8 +32,13 @@ const EPOCH: &str = "epoch";
 pub(crate) struct Watch {
     sample: Dataset,
     max_unreadable: f64,
-    /// Before tuning.
+    held_out: Option<HeldOut>,
+    /// What the sample was answered before tuning.
+    before: Vec<usize>,
+    /// The signals before tuning.
     pub start: Signals,
+    /// Time that the signals of the epochs took, in seconds.
+    pub seconds: Cell<f64>,
     kept: RefCell<Option<Kept>>,
 }
 
@@ -46,18 +53,57 @@ impl Watch {
         clip: &Clip,
         classifier: &TextClassifier,
         train: &Dataset,
+        held_out: Option<HeldOut>,
         max_unreadable: f64,
         events: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
-        let size = (train.len() / ONE_IN).clamp(FEWEST.min(train.len()), MOST);
+        let size = (train.len() / ONE_IN).max(FEWEST).min(MOST).min(train.len());
         let sample = train.spread(size).unlabeled();
-        let start = signals(&sample, clip, max_unreadable, events, |pixels| Ok(classifier.logits(&clip.encode_image(pixels)?)?))?;
-        Ok(Self { sample, max_unreadable, start, kept: RefCell::default() })
+        let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
+        let features = pass.run(events, |pixels| clip.encode_image(pixels))?.rows;
+        let logits = classifier.logits(&features)?;
+        let before = logits.flatten_all()?.to_vec1::<f32>()?;
+        let mut start = Signals::of(&before, logits.dim(1)?)?;
+        let before = answers(&before, logits.dim(1)?);
+        start.as_before = Some(1.0);
+        start.as_class_means = Some(with_class_means(&features.flatten_all()?.to_vec1::<f32>()?, &before, logits.dim(1)?));
+        start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
+        Ok(Self { sample, max_unreadable, held_out, before, start, seconds: Cell::new(0.0), kept: RefCell::default() })
     }
 
-    /// The signals of a classifier on the sample.
-    pub fn signals(&self, clip: &Clip, logits: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Signals> {
-        signals(&self.sample, clip, self.max_unreadable, &mut silent, logits)
+    /// The signals of the student on the sample, next to its teacher.
+    pub fn signals(&self, clip: &Clip, tuner: &Finetuner) -> Result<Signals> {
+        let (student, started) = (tuner.tuned(), Instant::now());
+        let mut teacher = true;
+        // features, logits and the teacher's answer in one row, so that a picture that cannot be read is missing in all
+        let row = |pixels: &Tensor| {
+            let features = student.features(pixels)?;
+            let logits = student.head.forward(&features)?;
+            let answers = match tuner.pseudo_labels(pixels) {
+                Ok((labels, _)) => labels.to_dtype(DType::F32)?.unsqueeze(1)?,
+                Err(_) => {
+                    teacher = false; // one that knows pictures by their place in the training set answers for no others
+                    Tensor::zeros((pixels.dim(0)?, 1), DType::F32, pixels.device())?
+                }
+            };
+            Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?, answers], 1)?)
+        };
+        let rows = Pass { max_unreadable: self.max_unreadable, ..Pass::new(&self.sample, clip, "signals") }.run(&mut silent, row)?.rows;
+        let classes = student.head.classes();
+        let width = rows.dim(1)? - classes - 1;
+        let part = |from: usize, len: usize| rows.narrow(1, from, len)?.flatten_all()?.to_vec1::<f32>();
+        let (features, logits, taught) = (part(0, width)?, part(width, classes)?, part(width + classes, 1)?);
+        let now = answers(&logits, classes);
+        let taught: Vec<usize> = taught.into_iter().map(|class| class as usize).collect();
+        let signals = Signals {
+            as_before: (now.len() == self.before.len()).then(|| equal(&now, &self.before)),
+            as_teacher: teacher.then(|| equal(&now, &taught)),
+            as_class_means: Some(with_class_means(&features, &now, classes)),
+            texts_right: self.held_out.as_ref().map(|texts| texts.right(&student.head)).transpose()?,
+            ..Signals::of(&logits, classes)?
+        };
+        self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());
+        Ok(signals)
     }
 
     /// Keeps the weights of an epoch in the place of those kept before, also in a file, so that a resumed run has them.
@@ -93,15 +139,4 @@ impl Watch {
         }
         Ok(tuned)
     }
-}
-
-fn signals(
-    sample: &Dataset,
-    clip: &Clip,
-    max_unreadable: f64,
-    events: &mut dyn FnMut(&Event),
-    logits: impl FnMut(&Tensor) -> Result<Tensor>,
-) -> Result<Signals> {
-    let rows = Pass { max_unreadable, ..Pass::new(sample, clip, "signals") }.run(events, logits)?.rows;
-    Signals::of(&rows.flatten_all()?.to_vec1::<f32>()?, rows.dim(1)?)
 }

@@ -183,3 +183,16 @@ fn the_command_line_shows_downloads_and_with_json_nothing_but_json() {
     let shown = String::from_utf8_lossy(&output.stderr).to_string();
     assert!(shown.contains(&format!("downloading {FILE}")), "{shown}");
 }
+
+#[test]
+fn pictures_of_the_hub_are_predicted() {
+    let (hub, folder) = (one_file(Fault::None), tempfile::tempdir().unwrap());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    fs::write(at("names.txt"), "boat\nhouse").unwrap();
+    let (names, table) = (at("names.txt"), at("table.csv"));
+    let line = ["predict", "--model", "demo", "--classes", &names, "--split", "test", "--out", &table, "hf:someone/things"];
+    lafter(&hub, &folder.path().join("cache"), &line);
+    let rows = fs::read_to_string(table).unwrap();
+    assert_eq!(rows.lines().count(), 13, "{rows}");
+    assert!(rows.lines().skip(1).all(|row| row.contains("boat") && row.contains("house")), "{rows}"); // answer and runner-up
+}

@@ -8,6 +8,7 @@ use lafter::data::scenes::{self, Domain, Scenes, class_names};
 use lafter::data::{Dataset, ImageSource};
 use lafter::eval::Select;
 use lafter::experiment::Experiment;
+use lafter::predictions::TableFormat;
 use lafter::progress::{self, Event};
 use lafter::{LafterConfig, Preset};
 use tempfile::TempDir;
@@ -44,6 +45,10 @@ fn a_folder_and_names_are_enough() {
     assert!(report["zero_shot"].is_null() && report["lafter"].is_null(), "an accuracy without labels");
     let history = report["history"].as_array().unwrap();
     assert!(history.len() == 2 && history.iter().all(|epoch| epoch["signals"]["balance"].as_f64().unwrap() > 0.0), "{history:?}");
+    for name in ["as_before", "as_teacher", "as_class_means"] {
+        assert!(history.iter().all(|epoch| (0.0..=1.0).contains(&epoch["signals"][name].as_f64().unwrap())), "{name}: {history:?}");
+    }
+    assert!(history[1]["signals"]["texts_right"].is_null()); // no text was kept out
     let selection = &report["selection"];
     assert_eq!((&selection["result"], &selection["last"]), (&"signals".into(), &2.into()));
     let selected = selection["selected"].as_u64().unwrap();
@@ -59,6 +64,7 @@ fn a_folder_and_names_are_enough() {
     assert_eq!(changed == 0, selected == 0 || table.lines().skip(1).all(|line| line.ends_with(",false")));
     let page = std::fs::read_to_string(root.path().join("out/index.html")).unwrap();
     assert!(page.contains("no labels") && page.contains("Signals without labels") && page.contains("Answers by class"));
+    assert!(page.contains("Texts nearest to what was called so"));
     let left: Vec<_> = std::fs::read_dir(root.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial") || name == "selected.safetensors"), "{left:?}");
     // labels only add accuracies: the same signals and answers
@@ -169,8 +175,10 @@ fn odd_sets_end_well() {
     run.select = Select::Signals;
     let selection = run.run(progress::silent).unwrap().report.selection.unwrap();
     assert_eq!((selection.selected, selection.start.classes_named), (0, 1), "{selection:?}");
-    let one = short(scenes.take(1).unlabeled()).run(progress::silent).unwrap();
-    assert_eq!(one.predicted.unwrap().counts.iter().sum::<usize>(), 1);
+    let out = tempfile::tempdir().unwrap();
+    let one = Experiment { out: Some(out.path().into()), table: TableFormat::JsonLines, ..short(scenes.take(1).unlabeled()) };
+    assert_eq!(one.run(progress::silent).unwrap().predicted.unwrap().counts.iter().sum::<usize>(), 1);
+    assert_eq!(std::fs::read_to_string(out.path().join("predictions.jsonl")).unwrap().lines().count(), 1);
 }
 
 /// A learning rate that ruins the tower: the run says so, and the signals keep what was before.

@@ -17,7 +17,7 @@ pub use normalise::normalise;
 pub use text_classifier::TextClassifier;
 pub(crate) use text_config::{MOST_EPOCHS, optimiser_fault};
 pub use text_config::{TextClassifierConfig, TextEpoch};
-pub use trainer::TextTrainer;
+pub use trainer::{HeldOut, TextTrainer};
 pub use zero_shot::ZeroShotClassifier;
 
 use crate::clip::Clip;

@@ -31,6 +31,10 @@ pub struct TextClassifierConfig {
     pub schedule: Schedule,
     /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,
+    /// Share of each class's texts that is kept out of training, 0 to 0.5, always fewer than all: [signals](crate::eval::Signals)
+    /// tell how many of them the head still names right. Default 0, none.
+    #[serde(default)]
+    pub hold_out: f64,
 }
 
 impl TextClassifierConfig {
@@ -45,6 +49,7 @@ impl TextClassifierConfig {
             weight_decay: 0.01,
             schedule: Schedule::Constant,
             hidden: None,
+            hold_out: 0.0,
         }
     }
 
@@ -70,6 +75,9 @@ impl TextClassifierConfig {
         }
         if !(0.0..=MOST_NOISE).contains(&self.noise) {
             return wrong(format!("noise σ must be at least 0 and up to {MOST_NOISE}, got {}", self.noise));
+        }
+        if !(0.0..=0.5).contains(&self.hold_out) {
+            return wrong(format!("the share of texts kept out must lie in [0, 0.5], got {}", self.hold_out));
         }
         match optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
             Some(fault) => wrong(fault),

@@ -43,6 +43,7 @@ const READ_EVERY: usize = 16;
 pub struct TextTrainer {
     config: TextClassifierConfig,
     texts: NoisyTexts,
+    held_out: Option<HeldOut>,
     /// A hash of the text features and their classes, made when the first checkpoint needs it.
     fingerprint: OnceLock<String>,
     head: Head,
@@ -78,7 +79,8 @@ impl TextTrainer {
             ));
         }
         let classes = labels.iter().max().map_or(0, |max| max + 1);
-        let device = features.device();
+        let (features, labels, held_out) = keep_out(features, labels, config.hold_out, &rng.fork(0x686f_6c64))?;
+        let (device, labels) = (features.device(), &labels[..]);
         let head = match config.hidden {
             None => Head::linear(width, classes, rng, device)?,
             Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
@@ -88,6 +90,7 @@ impl TextTrainer {
         Ok(Self {
             optimiser: AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?,
             fingerprint: OnceLock::new(),
+            held_out,
             texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
             rng: rng.fork(0x7465_7874),
             sums: EpochSums::default(),
@@ -181,6 +184,11 @@ impl TextTrainer {
     /// If the device has no memory left (Candle's).
     pub fn classifier(&self) -> Result<TextClassifier> {
         Ok(TextClassifier { head: self.head.copy()? })
+    }
+
+    /// The texts that were [kept out](TextClassifierConfig::hold_out) of training.
+    pub fn held_out(&self) -> Option<&HeldOut> {
+        self.held_out.as_ref()
     }
 
     /// The epochs done so far.
@@ -319,8 +327,85 @@ impl std::fmt::Debug for TextTrainer {
     }
 }
 
+/// Texts that no training has seen.
+#[derive(Clone, Debug)]
+pub struct HeldOut {
+    /// Their features `[n, d]`.
+    pub features: Tensor,
+    /// Their classes.
+    pub labels: Vec<usize>,
+}
+
+impl HeldOut {
+    /// The share of them whose class `head` names, 0 to 1.
+    ///
+    /// # Errors
+    /// If the head expects features of another width (Candle's).
+    pub fn right(&self, head: &Head) -> Result<f64> {
+        let answers = TextClassifier { head: head.clone() }.predict(&self.features)?;
+        Ok(answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count() as f64 / self.labels.len() as f64)
+    }
+}
+
+/// Features and labels to train on, and those kept out: of each class, `share` of its texts rounded down, drawn from `rng`.
+fn keep_out(features: &Tensor, labels: &[usize], share: f64, rng: &Rng) -> Result<(Tensor, Vec<usize>, Option<HeldOut>)> {
+    let mut out = vec![false; labels.len()];
+    let mut by_class: Vec<Vec<usize>> = vec![Vec::new(); labels.iter().max().map_or(0, |max| max + 1)];
+    labels.iter().enumerate().for_each(|(text, class)| by_class[*class].push(text));
+    for (class, mut texts) in by_class.into_iter().enumerate() {
+        rng.fork(class as u64).shuffle(&mut texts);
+        let count = (share * texts.len() as f64) as usize; // below all of them, since the share is at most a half
+        texts[..count].iter().for_each(|text| out[*text] = true);
+    }
+    if !out.contains(&true) {
+        return Ok((features.clone(), labels.to_vec(), None));
+    }
+    let part = |kept_out: bool| {
+        let rows: Vec<u32> = (0..labels.len() as u32).filter(|row| out[*row as usize] == kept_out).collect();
+        let classes = rows.iter().map(|row| labels[*row as usize]).collect::<Vec<_>>();
+        let rows = Tensor::new(rows, features.device())?;
+        Ok::<_, Error>((features.index_select(&rows, 0)?, classes))
+    };
+    let ((features, labels), (held_out, classes)) = (part(false)?, part(true)?);
+    Ok((features, labels, Some(HeldOut { features: held_out, labels: classes })))
+}
+
 fn shuffled(n: usize, rng: &mut Rng) -> Vec<u32> {
     let mut order: Vec<u32> = (0..n as u32).collect();
     rng.shuffle(&mut order);
     order
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn texts_kept_out_are_of_every_class_and_are_not_trained_on() {
+        let labels: Vec<usize> = (0..30).map(|text| if text < 20 { 0 } else { text % 3 }).collect(); // 23 or 24, 3 and 4
+        let values: Vec<f32> = labels.iter().enumerate().flat_map(|(text, class)| [text as f32, *class as f32]).collect();
+        let features = Tensor::from_vec(values, (30, 2), &Device::Cpu).unwrap();
+        let keep = |share| keep_out(&features, &labels, share, &Rng::new(1)).unwrap();
+        let (all, classes, none) = keep(0.0);
+        assert!(all.dims() == [30, 2] && classes == labels && none.is_none());
+        let (kept, classes, held_out) = keep(0.5);
+        let held_out = held_out.unwrap();
+        assert_eq!(kept.dim(0).unwrap() + held_out.features.dim(0).unwrap(), 30);
+        for class in 0..3 {
+            let of = |labels: &[usize]| labels.iter().filter(|label| **label == class).count();
+            assert_eq!(of(&held_out.labels), of(&labels) / 2, "class {class}");
+            assert!(of(&classes) > 0);
+        }
+        let rows = |tensor: &Tensor| tensor.to_vec2::<f32>().unwrap();
+        assert!(rows(&kept).iter().all(|row| !rows(&held_out.features).contains(row)));
+        assert!(rows(&held_out.features).iter().zip(&held_out.labels).all(|(row, label)| row[1] == *label as f32));
+
+        let config = TextClassifierConfig { hold_out: 0.5, epochs: 1, ..TextClassifierConfig::official() };
+        let trainer = TextTrainer::new(&features, &labels, config, &mut Rng::new(1)).unwrap();
+        assert_eq!(trainer.texts.len(), kept.dim(0).unwrap());
+        let right = trainer.held_out().unwrap().right(&trainer.head).unwrap();
+        assert!((0.0..=1.0).contains(&right));
+    }
 }

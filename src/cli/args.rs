@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::ablate::Shard;
 use lafter::data::{OpenOptions, Split};
 use lafter::eval::Select;
+use lafter::predictions::TableFormat;
 use lafter::settings::Preset;
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
@@ -259,6 +260,24 @@ pub enum SelectArg {
     Signals,
 }
 
+/// The form of a run's table of answers.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum TableArg {
+    Csv,
+    Jsonl,
+    Parquet,
+}
+
+impl From<TableArg> for TableFormat {
+    fn from(table: TableArg) -> Self {
+        match table {
+            TableArg::Csv => Self::Csv,
+            TableArg::Jsonl => Self::JsonLines,
+            TableArg::Parquet => Self::Parquet,
+        }
+    }
+}
+
 impl From<SelectArg> for Select {
     fn from(select: SelectArg) -> Self {
         match select {
@@ -340,6 +359,9 @@ pub struct RunArgs {
     /// [default: last; signals without --test]
     #[arg(long, value_enum)]
     pub select: Option<SelectArg>,
+    /// How the table of answers is written: predictions.csv, .jsonl or .parquet
+    #[arg(long, value_enum, default_value_t = TableArg::Csv)]
+    pub table: TableArg,
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,

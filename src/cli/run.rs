@@ -26,6 +26,7 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
         out: Some(args.out.clone()),
         resume: args.resume,
         checkpoint_every: Duration::from_secs(args.checkpoint_every),
+        table: args.table.into(),
         select: args.select.map_or_else(|| default_select(&args.setup), Into::into),
         ..set_up(&args.setup, common, &mut bars)?
     };

@@ -45,6 +45,8 @@ pub struct Evaluation {
     pub confusion: Confusion,
     /// The predicted class of every image, in input order. Not saved with a report: empty after loading.
     pub predictions: Vec<usize>,
+    /// The probability of that class, 0 to 1. Not saved with a report, either.
+    pub confidences: Vec<f64>,
 }
 
 impl Evaluation {
@@ -114,6 +116,7 @@ impl Evaluation {
             per_class: per_class(unique_names(classes), &confusion),
             confusion,
             predictions,
+            confidences,
         })
     }
 
@@ -238,6 +241,7 @@ impl TryFrom<Stored> for Evaluation {
             per_class: per_class(names, &confusion),
             confusion,
             predictions: Vec::new(),
+            confidences: Vec::new(),
         })
     }
 }
@@ -299,7 +303,7 @@ mod tests {
         let keys: Vec<_> = json["per_class"].as_object().unwrap().keys().cloned().collect();
         assert_eq!(keys, e.class_names());
         let back: Evaluation = serde_json::from_value(json.clone()).unwrap();
-        assert_eq!(back, Evaluation { predictions: vec![], ..e });
+        assert_eq!(back, Evaluation { predictions: vec![], confidences: vec![], ..e });
         let mut broken = json;
         broken["confusion"] = serde_json::json!([[1]]);
         assert!(serde_json::from_value::<Evaluation>(broken).is_err());

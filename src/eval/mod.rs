@@ -14,7 +14,7 @@ mod peak_memory;
 mod report;
 mod sections;
 mod selection;
-mod signals;
+pub(crate) mod signals;
 mod table;
 
 pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};

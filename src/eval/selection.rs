@@ -135,6 +135,10 @@ mod tests {
             nuclear_norm: 0.5,
             neighbourhood_density: 1.0,
             mano: 0.5,
+            as_before: None,
+            as_teacher: None,
+            as_class_means: None,
+            texts_right: None,
         }
     }
 

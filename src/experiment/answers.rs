@@ -12,7 +12,7 @@ use crate::eval::{Evaluation, Report, Selection, selected, unique_names};
 use crate::lafter::LaFTer;
 use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
-use crate::run_folder::{PARTIAL_PREDICTIONS, PREDICTIONS, RunFolder};
+use crate::run_folder::{PARTIAL_PREDICTIONS, RunFolder};
 use crate::tune::{EpochRecord, standard};
 use crate::watch::Watch;
 
@@ -75,7 +75,7 @@ impl Experiment {
             Ok(())
         })?;
         if let Some(folder) = folder {
-            save_table(folder.file(PREDICTIONS), &partial)?;
+            save_table(folder.file(self.table.file_name()), &partial)?;
         }
         partial.remove();
         drop(scratch);

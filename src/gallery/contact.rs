@@ -32,10 +32,7 @@ pub fn class_pictures(class: &str, picks: &Picks, pictures: &Dataset) -> Result<
 /// Up to twelve classes, a row each: three of the surest, three of the least sure, three that tuning changed. With what is shown, in
 /// words; `None` if nothing can be read.
 pub(super) fn all_classes(picks: &Picks, pictures: &Dataset) -> Result<Option<(String, Figure)>> {
-    let mut classes: Vec<(&str, &ClassPicks)> = picks.iter().collect();
-    classes.sort_by_key(|(_, picked)| std::cmp::Reverse((picked.came, picked.count)));
-    let total = classes.len();
-    classes.truncate(MOST_CLASSES);
+    let (total, classes) = (picks.iter().count(), most_changed(picks));
     let row = |(class, picked): &(&str, &ClassPicks)| {
         let kinds = [("surest", &picked.surest), ("least sure", &picked.least_sure), ("changed", &picked.changed)];
         let of_kind =
@@ -52,19 +49,30 @@ pub(super) fn all_classes(picks: &Picks, pictures: &Dataset) -> Result<Option<(S
     Ok(Some((caption, plot::views("Pictures by answer", &rows)?)))
 }
 
+/// The classes of a sheet: those that tuning changed most come first.
+pub(super) fn most_changed(picks: &Picks) -> Vec<(&str, &ClassPicks)> {
+    let mut classes: Vec<(&str, &ClassPicks)> = picks.iter().collect();
+    classes.sort_by_key(|(_, picked)| std::cmp::Reverse((picked.came, picked.count)));
+    classes.truncate(MOST_CLASSES);
+    classes
+}
+
+/// The picture, no larger than a sheet needs it; `None` if it cannot be read.
+pub(super) fn thumbnail(pictures: &Dataset, index: usize) -> Option<RgbImage> {
+    let picture = pictures.image(index).ok()?;
+    if picture.width().max(picture.height()) <= SIDE {
+        return Some(picture);
+    }
+    Some(image::DynamicImage::ImageRgb8(picture).resize(SIDE, SIDE, FilterType::Triangle).to_rgb8())
+}
+
 fn thumbnails(kind: &str, rows: &[PredictionRow], pictures: &Dataset) -> Vec<(String, RgbImage)> {
-    let thumbnail = |row: &PredictionRow| {
-        let picture = pictures.image(row.index).ok()?;
-        let small = if picture.width().max(picture.height()) > SIDE {
-            image::DynamicImage::ImageRgb8(picture).resize(SIDE, SIDE, FilterType::Triangle).to_rgb8()
-        } else {
-            picture
-        };
+    let captioned = |row: &PredictionRow| {
         let before = row.text_classifier.as_ref().filter(|_| row.changed == Some(true) && kind.ends_with("changed"));
         let before = before.map_or(String::new(), |before| format!(", was {before}"));
-        Some((format!("{kind}: {:.0} %{before}", 100.0 * row.probability), small))
+        Some((format!("{kind}: {:.0} %{before}", 100.0 * row.probability), thumbnail(pictures, row.index)?))
     };
-    rows.iter().filter_map(thumbnail).collect()
+    rows.iter().filter_map(captioned).collect()
 }
 
 #[cfg(test)]

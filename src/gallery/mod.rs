@@ -4,13 +4,17 @@
 mod attention;
 mod confidence;
 mod contact;
+mod mistakes;
 mod sheet;
 mod signals;
+mod texts;
 
 pub use attention::{class_attention, prompt_attention};
 pub use confidence::{confidence, teacher_confidences};
 pub use contact::class_pictures;
+pub use mistakes::confident_mistakes;
 pub use sheet::{SampleSheet, sample_sheet};
+pub use texts::nearest_texts;
 
 use std::path::Path;
 
@@ -144,6 +148,11 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         if let Some((caption, figure)) = classes(outcome)? {
             add("classes", &caption, figure);
         }
+        if let (Some(encoded), Some(test)) = (&outcome.test_features, &experiment.test)
+            && let Some(figure) = confident_mistakes(last, &encoded.indices, test)?
+        {
+            add("mistakes", "The surest wrong answers on the test set: look here for wrong labels, and for classes that overlap.", figure);
+        }
         add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
     }
     Ok(pictures)
@@ -176,7 +185,12 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
         experiment.train.len(),
     );
     let figures: Vec<(String, Figure)> = pictures.into_iter().map(|picture| (picture.caption, picture.figure)).collect();
-    let page = plot::index_html(title, &intro, &figures, &outcome.report.table().to_html());
+    let mut tables = outcome.report.table().to_html();
+    if let Some(predicted) = &outcome.predicted {
+        let nearest = nearest_texts(experiment, &predicted.picks)?;
+        tables += &format!("\n<h2>Texts nearest to what was called so</h2>\n{}", nearest.to_html());
+    }
+    let page = plot::index_html(title, &intro, &figures, &tables);
     save_atomically(out.join("index.html"), page.as_bytes())
 }
 

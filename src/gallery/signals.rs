@@ -24,7 +24,25 @@ pub(super) fn signals(outcome: &Outcome) -> Result<Option<Figure>> {
         series("entropy", |s| s.entropy),
         series("nuclear norm", |s| s.nuclear_norm),
     ];
-    plot::panels("Signals without labels", "epoch", &[Panel::new("percent", rising), Panel::new("classes", vec![named])]).map(Some)
+    let some = |name: &str, of: fn(&Signals) -> Option<f64>| {
+        let points: Vec<(f64, f64)> = points.iter().filter_map(|(epoch, signals)| Some((*epoch, 100.0 * of(signals)?))).collect();
+        (!points.is_empty()).then(|| Series::at(name, points))
+    };
+    let agreeing: Vec<Series> = [
+        some("as before tuning", |s| s.as_before),
+        some("as the teacher", |s| s.as_teacher),
+        some("as the class means", |s| s.as_class_means),
+        some("texts kept out", |s| s.texts_right),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let mut panels = vec![Panel::new("percent", rising)];
+    if !agreeing.is_empty() {
+        panels.push(Panel::new("answered alike, percent", agreeing));
+    }
+    panels.push(Panel::new("classes", vec![named]));
+    plot::panels("Signals without labels", "epoch", &panels).map(Some)
 }
 
 /// How many training pictures each class got, of zero-shot, the text classifier and the result; `None` if nothing was predicted.

@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::files::{replace_file, temporary_beside};
 
 /// How a table is written; the ending of its file says which.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum TableFormat {
     /// `.csv`: a line of names, then a line a picture (RFC 4180, UTF-8).
+    #[default]
     Csv,
     /// `.jsonl`: a JSON object a line.
     JsonLines,
@@ -30,6 +31,15 @@ impl TableFormat {
             Some("jsonl" | "ndjson") => Ok(Self::JsonLines),
             Some("parquet") => Ok(Self::Parquet),
             _ => Err(Error::Usage(format!("{}: a table ends in .csv, .jsonl or .parquet: choose one", path.display()))),
+        }
+    }
+
+    /// The table of a run, in its folder.
+    pub(crate) fn file_name(self) -> &'static str {
+        match self {
+            Self::Csv => "predictions.csv",
+            Self::JsonLines => "predictions.jsonl",
+            Self::Parquet => "predictions.parquet",
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What can be said about answers without a label: confidence, balance, information, and how each misleads.
 
+pub(crate) mod agreement;
 mod density;
 mod spectrum;
 
@@ -7,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Signals of a classifier's answers on pictures without labels, all but two between 0 and 1.
+/// Signals of a classifier's answers on pictures without labels, all but counts and neighbourhood density between 0 and 1.
 ///
 /// With p_i the softmax of picture i's logits, p̄ their mean, C classes, n pictures and H the entropy. None of them is an accuracy: a
 /// classifier that names one class for every picture, surely, is confident, has low entropy and the greatest neighbourhood density.
@@ -45,6 +46,23 @@ pub struct Signals {
     /// MaNo (Xie et al. 2024), the matrix norm of normalised logits with exponent 4. It tells how far logits are from the
     /// boundary, not whether they are right.
     pub mano: f64,
+    /// The share of pictures that are answered as before tuning, 0 to 1. Where it falls far, tuning has found other classes, right
+    /// or wrong; 1 says that it does nothing. `None` where no run was watched, as in the next three.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_before: Option<f64>,
+    /// Agreement of student and teacher: the share of pictures whose weak view both answer alike. It rises as the student learns
+    /// what it is told, and also as both collapse. (Of the teacher on weak and the student on strong views,
+    /// [`EpochRecord::agreement`](super::EpochRecord::agreement) tells.)
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_teacher: Option<f64>,
+    /// Agreement of texts and pictures: the share of pictures that the head, which comes from texts, answers as the nearest mean of
+    /// the other pictures' features does, class by class. It is high where the classes lie apart in the tower, also wrong ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_class_means: Option<f64>,
+    /// The share of the [texts that were kept out](crate::classify::TextClassifierConfig::hold_out) of eq. 2 whose class the head
+    /// names. It falls as the head forgets the texts; pictures have no part in it. `None` if none were kept out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub texts_right: Option<f64>,
 }
 
 impl Signals {
@@ -85,6 +103,10 @@ impl Signals {
             nuclear_norm: spectrum::nuclear_norm(&p, classes) / (n as f64 * n.min(classes) as f64).sqrt(),
             neighbourhood_density: density::neighbourhood(&p, classes),
             mano: mano(logits, &log_p, classes),
+            as_before: None,
+            as_teacher: None,
+            as_class_means: None,
+            texts_right: None,
         })
     }
 }
