@@ -190,7 +190,7 @@ fn pictures_of_the_hub_are_predicted() {
     let at = |name: &str| folder.path().join(name).display().to_string();
     fs::write(at("names.txt"), "boat\nhouse").unwrap();
     let (names, table) = (at("names.txt"), at("table.csv"));
-    let line = ["predict", "--model", "demo", "--classes", &names, "--split", "test", "--out", &table, "hf:someone/things"];
+    let line = ["predict", "--model", "demo", "--classes", &names, "--out", &table, "hf:someone/things"];
     lafter(&hub, &folder.path().join("cache"), &line);
     let rows = fs::read_to_string(table).unwrap();
     assert_eq!(rows.lines().count(), 13, "{rows}");
