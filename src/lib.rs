@@ -21,6 +21,7 @@
 //! | [`describe`] | class names, templates, descriptions, the text set |
 //! | [`classify`] | zero-shot and text classifier, the smoothed cross entropy |
 //! | [`augment`] | weak and strong views |
+//! | [`transduct`] | answers from cached features without training |
 //! | [`tune`] | visual prompts, pseudo-labels, the tuning loop, saved files |
 //! | [`data`] | class folders, Parquet, CIFAR, split files, the hub, rendered scenes |
 //! | [`nn`] | what Candle lacks or loses gradients in, as plain blocks over the fused operations of `lafter-fast` |
@@ -91,6 +92,7 @@ mod run_folder;
 mod sealed;
 pub mod settings;
 mod shared;
+pub mod transduct;
 pub mod tune;
 mod watch;
 

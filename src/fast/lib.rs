@@ -25,6 +25,7 @@
 //! | [`attention_branch`], [`mlp_branch`] | a transformer block's branches, frozen but for their norms | |
 //! | [`patches`] | one copy on all threads | |
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
+//! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbours | |
 //! | [`adamw`] | | one kernel for a parameter |
 //!
 //! Results do not depend on the number of threads. Times in the documentation are of forward and backward together for 32
@@ -45,6 +46,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod mlp_branch;
+mod neighbours;
 mod noise;
 mod noisy_loss;
 mod norm_rows;
@@ -67,6 +69,7 @@ pub use isa::Level;
 pub use layer_norm::{Norm, layer_norm};
 pub use linear::linear;
 pub use mlp_branch::mlp_branch;
+pub use neighbours::{SparseRows, sparse_product, sparse_softmax};
 pub use noise::{Noise, NoisyUnit};
 pub use noisy_loss::NoisyLoss;
 pub use packed::{Layer, Packed, Precision};

@@ -1,0 +1,103 @@
+//! TransCLIP-ZS: transduction with one spread for all classes (Zanella, Gérin, Ben Ayed, NeurIPS 2024).
+
+use candle_core::{D, Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::features::{affine, means, share, softness, sums};
+use super::stata::LEAST;
+use super::{Features, Rounds};
+use crate::classify::normalise;
+use crate::error;
+use crate::progress::Event;
+
+/// A mixture of Gaussians on the pictures' features with one diagonal covariance.
+///
+/// Assignments and updates alternate as in [`Stata`](super::Stata), with
+///
+/// log z_ic = log y_ic − (1/2λ) Σ_j (x_ij − μ_cj)²/σ_j + (1/2k) ((A + Aᵀ) z)_ic + const_i,
+///
+/// μ_c = unit(mean_c), σ_j = (1/n) Σ_ic z_ic (x_ij − μ_cj)². It starts from μ_c = unit(Σ y_ic x_i) over the 8 pictures with the
+/// greatest y_ic, and σ = 1/d (github.com/MaxZanella/transduction-for-vlms).
+///
+/// **It breaks when classes are absent**: a class that no picture shows takes some of another's. [`Stata`](super::Stata) does not.
+///
+/// Σ_j x_j²/σ_j is the same for all classes of a picture and drops out, so an assignment takes one product n·C·d and an update
+/// one more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Transclip {
+    /// Updates; default 10.
+    pub updates: usize,
+    /// Rounds of one assignment; default 5.
+    pub rounds: usize,
+    /// k; default 3.
+    pub neighbours: usize,
+    /// Pictures that a class's first prototype is made of; default 8.
+    pub surest: usize,
+    /// λ; default d/10.24, 50 for d = 512.
+    pub softness: Option<f64>,
+}
+
+impl Default for Transclip {
+    fn default() -> Self {
+        Self { updates: 10, rounds: 5, neighbours: 3, surest: 8, softness: None }
+    }
+}
+
+impl Transclip {
+    /// z `[n, C]`, rows that sum to 1.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](error::Error::Interrupted) between two assignments; Candle's if the device has no memory left.
+    pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
+        let (x, d) = (&features.images, features.width());
+        let graph = features.graph(self.neighbours, share(self.neighbours, features.pictures()), events)?;
+        let softness = softness(self.softness, d);
+        let mut z = features.text_probabilities()?;
+        let mut mu = self.first(&z, x)?;
+        let mut sigma = (Tensor::ones((1, d), x.dtype(), x.device())? / d as f64)?;
+        let squares = sums(&Tensor::ones((features.pictures(), 1), x.dtype(), x.device())?, &x.sqr()?)?.0; // Σ x², [1, d]
+        let mut rounds = Rounds::new("TransCLIP", self.updates + 1, events);
+        for update in 0..=self.updates {
+            let linear = ((&features.texts * features.scale)? + (mu.broadcast_div(&sigma)? / softness)?)?;
+            let bias = (mu.sqr()?.broadcast_div(&sigma)?.sum(1)? * (-0.5 / softness))?;
+            z = graph.softmax(&affine(x, &linear, Some(bias))?, &z, self.rounds)?;
+            rounds.done()?;
+            if update < self.updates {
+                let (totals, counts) = sums(&z, x)?;
+                mu = normalise(&means(&totals, &counts, &mu)?)?;
+                let cross = (totals * &mu)?.sum_keepdim(0)?;
+                let centres = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
+                sigma = (((&squares - (cross * 2.0)?)? + centres)? / features.pictures() as f64)?.maximum(LEAST)?;
+            }
+        }
+        rounds.finish();
+        Ok(z)
+    }
+
+    /// unit(Σ y_ic x_i) over the pictures surest of c.
+    fn first(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
+        let by_class = y.t()?.contiguous()?.to_device(&Device::Cpu)?; // [C, n]
+        let (classes, n) = by_class.dims2()?;
+        let mut rows = Vec::with_capacity(classes);
+        for class in 0..classes {
+            let of = by_class.get(class)?.to_vec1::<f32>()?;
+            let mut order: Vec<u32> = (0..n as u32).collect();
+            let count = self.surest.clamp(1, n);
+            let falling = |a: &u32, b: &u32| of[*b as usize].total_cmp(&of[*a as usize]).then(a.cmp(b));
+            if count < n {
+                order.select_nth_unstable_by(count, falling);
+            }
+            order.truncate(count);
+            order.sort_by(falling);
+            // weights relative to the greatest: the direction is the same, and tiny ones do not vanish
+            let most = of[order[0] as usize].max(f32::MIN_POSITIVE);
+            let weights: Vec<f32> = order.iter().map(|i| of[*i as usize] / most).collect();
+            let weights = Tensor::from_vec(weights, (1, count), x.device())?;
+            rows.push(weights.matmul(&x.index_select(&Tensor::new(order, x.device())?, 0)?)?); // [1, d]
+        }
+        let sums = Tensor::cat(&rows, 0)?;
+        let lengths = sums.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?; // pictures may cancel out
+        sums.broadcast_div(&lengths)
+    }
+}

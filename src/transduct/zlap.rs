@@ -1,0 +1,121 @@
+//! ZLaP: labels spread from texts over a graph of texts and pictures (Stojnić, Kalantidis, Tolias, CVPR 2024).
+
+use candle_core::{Device, Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::features::watched_nearest;
+use super::{Features, Graph, Rounds};
+use crate::error;
+use crate::progress::Event;
+
+/// Label propagation: scores = the pictures' rows of (I − α S)⁻¹ at the text nodes.
+///
+/// Nodes are the C texts and the n pictures. W has an edge max(cos, 0) from each picture to its k nearest pictures (it counts as
+/// one of them, and that edge is dropped), and max(cos, 0)^γ to its k nearest texts; then W + Wᵀ, S = D^−½ (W + Wᵀ) D^−½, D the row sums.
+/// The system is solved by conjugate gradients, for some classes at a time: S has eigenvalues between −1 and 1, so that each step
+/// divides the error by six (github.com/vladan-stojnic/ZLaP solves it so, too).
+///
+/// **It breaks when classes are absent**: all texts send out as much. [`Stata`](super::Stata) does not.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Zlap {
+    /// k; default 5.
+    pub neighbours: usize,
+    /// γ; default 5.
+    pub power: f64,
+    /// α, 0 to 1 without 1; default 0.3.
+    pub spread: f64,
+    /// The residual, relative to the start, at which a solution is taken; default 1e-6.
+    pub tolerance: f64,
+}
+
+impl Default for Zlap {
+    fn default() -> Self {
+        Self { neighbours: 5, power: 5.0, spread: 0.3, tolerance: 1e-6 }
+    }
+}
+
+/// Classes solved at a time: four vectors of n × 64 numbers.
+const CLASSES: usize = 64;
+/// Steps at most, as the authors have.
+const STEPS: usize = 50;
+
+impl Zlap {
+    /// The scores, each row divided by its sum: `[n, C]`. A picture that no label reaches gets them all alike.
+    ///
+    /// # Errors
+    /// As [`scores`](Self::scores).
+    pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
+        let scores = self.scores(features, events)?.relu()?; // below 0 by the solver's tolerance only
+        let (least, classes) = (f64::from(f32::MIN_POSITIVE), features.classes() as f64);
+        let scores = (scores + least)?;
+        let sums = scores.sum_keepdim(1)?.maximum(least * classes)?;
+        Ok(scores.broadcast_div(&sums)?)
+    }
+
+    /// (I − α S)⁻¹ at the pictures' rows and the texts' columns: `[n, C]`.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`](error::Error::Interrupted) between two groups of classes; Candle's if the device has no memory left.
+    pub fn scores(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
+        let (n, classes, device) = (features.pictures(), features.classes(), features.images.device());
+        let nodes = self.nodes(features, events)?;
+        let mut columns = Vec::new();
+        let mut rounds = Rounds::new("ZLaP", classes, events);
+        for first in (0..classes).step_by(CLASSES) {
+            let count = CLASSES.min(classes - first);
+            let mut sources = vec![0f32; (classes + n) * count];
+            (0..count).for_each(|c| sources[(first + c) * count + c] = 1.0);
+            let sources = Tensor::from_vec(sources, (classes + n, count), device)?;
+            columns.push(self.solve(&nodes, &sources)?.narrow(0, classes, n)?);
+            (0..count).try_for_each(|_| rounds.done())?;
+        }
+        rounds.finish();
+        Ok(Tensor::cat(&columns, 1)?)
+    }
+
+    /// S `[C + n, C + n]`, texts first.
+    fn nodes(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Graph> {
+        let (x, classes, n) = (&features.images, features.classes(), features.pictures());
+        let near = watched_nearest(x, x, self.neighbours.saturating_sub(1), false, events)?;
+        let named = watched_nearest(x, &features.texts, self.neighbours, true, events)?;
+        let mut entries = Vec::with_capacity(n * (near.k + named.k));
+        for i in 0..n {
+            let node = (classes + i) as u32;
+            for at in i * near.k..(i + 1) * near.k {
+                entries.push((node, classes as u32 + near.indices[at], near.cosines[at].max(0.0)));
+            }
+            for at in i * named.k..(i + 1) * named.k {
+                entries.push((node, named.indices[at], named.cosines[at].max(0.0).powf(self.power as f32)));
+            }
+        }
+        let mut graph = Graph::symmetric(classes + n, entries, 1.0);
+        let inverse = |sum: f32| if sum > 0.0 { sum.sqrt().recip() } else { 1.0 };
+        let scales: Vec<f32> = graph.row_sums().into_iter().map(inverse).collect();
+        let both: Vec<f32> = graph.places().map(|(row, column)| scales[row] * scales[column]).collect();
+        graph.values.iter_mut().zip(both).for_each(|(value, scale)| *value *= scale);
+        Ok(graph)
+    }
+
+    /// (I − α S) F = Y by conjugate gradients, each column for itself: Y `[nodes, c]`.
+    fn solve(&self, graph: &Graph, sources: &Tensor) -> Result<Tensor> {
+        let dot = |a: &Tensor, b: &Tensor| (a * b)?.sum_keepdim(0); // [1, c]
+        let (mut solution, mut residual, mut direction) = (sources.zeros_like()?, sources.clone(), sources.clone());
+        let mut length = dot(&residual, &residual)?;
+        let start = length.clone();
+        for _ in 0..STEPS {
+            let left = length.broadcast_div(&start)?.flatten_all()?.max(0)?.to_device(&Device::Cpu)?.to_scalar::<f32>()?;
+            if f64::from(left).sqrt() <= self.tolerance {
+                break;
+            }
+            let image = (&direction - (graph.product(&direction)? * self.spread)?)?;
+            let step = (&length / dot(&direction, &image)?.maximum(1e-30)?)?;
+            solution = (solution + direction.broadcast_mul(&step)?)?;
+            residual = (residual - image.broadcast_mul(&step)?)?;
+            let next = dot(&residual, &residual)?;
+            direction = (&residual + direction.broadcast_mul(&(&next / length.maximum(1e-30)?)?)?)?;
+            length = next;
+        }
+        Ok(solution)
+    }
+}

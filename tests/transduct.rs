@@ -1,0 +1,150 @@
+//! Answers without training: the published numbers, a reference in float64, and what happens when classes are absent.
+
+use std::collections::HashMap;
+
+use candle_core::{D, Device, Tensor};
+use lafter::rng::Rng;
+use lafter::transduct::{Features, Neighbours, Stata, Transclip, Transduct, Zlap};
+
+fn silent() -> impl FnMut(&lafter::progress::Event) {
+    |_| {}
+}
+
+fn close(found: &Tensor, expected: &Tensor, tolerance: f32) {
+    let far = (found - expected).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar::<f32>().unwrap();
+    assert!(far < tolerance, "off by {far}: {found} instead of {expected}");
+}
+
+/// Four pictures on a quarter circle and two texts.
+fn quarter(scale: f64) -> Features {
+    let pictures = Tensor::new(&[[1f32, 0.0], [0.8, 0.6], [0.6, 0.8], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let texts = Tensor::new(&[[1f32, 0.1], [0.3, 1.0]], &Device::Cpu).unwrap();
+    Features::new(&pictures, &texts, scale).unwrap()
+}
+
+/// Numbers of a reference in float64 that agrees with the authors' code.
+#[test]
+fn transclip_and_zlap_have_their_numbers() {
+    let method = Transclip { updates: 2, neighbours: 1, surest: 2, softness: Some(50.0), ..Transclip::default() };
+    let z = method.probabilities(&quarter(5.0), &mut silent()).unwrap();
+    close(&z.narrow(1, 0, 1).unwrap().flatten_all().unwrap(), &tensor(&[0.975563, 0.491645, 0.145176, 0.008610]), 1e-6);
+    let scores = Zlap { neighbours: 2, ..Zlap::default() }.scores(&quarter(5.0), &mut silent()).unwrap();
+    let expected = [0.189731, 0.007287, 0.084622, 0.060055, 0.033296, 0.112481, 0.004277, 0.155313];
+    close(&scores.flatten_all().unwrap(), &tensor(&expected), 1e-6);
+}
+
+fn tensor(values: &[f32]) -> Tensor {
+    Tensor::new(values, &Device::Cpu).unwrap()
+}
+
+/// `tests/fixtures/transduct.py`: n × C × d and n × n as the formulas have them.
+#[test]
+fn closed_forms_agree_with_the_formulas_as_they_stand() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transduct.safetensors");
+    let saved: HashMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
+    let features = Features::new(&saved["images"], &saved["texts"], 20.0).unwrap();
+    for name in ["stata", "transclip", "neighbours"] {
+        let z = Transduct::named(name).unwrap().probabilities(&features, silent()).unwrap();
+        close(&z, &saved[name], 1e-4);
+        close(&z.sum(D::Minus1).unwrap(), &Tensor::ones(60, candle_core::DType::F32, &Device::Cpu).unwrap(), 1e-5);
+    }
+    close(&Zlap::default().scores(&features, &mut silent()).unwrap(), &saved["zlap"], 1e-6);
+}
+
+/// Pictures and texts in a cone, as CLIP's are: features of d = 512 around a common direction, each class a direction of its own, texts
+/// off by another and by a gap of all.
+fn cone(labels: &[usize], classes: usize, seed: u64) -> Features {
+    let (d, mut rng) = (512, Rng::new(seed));
+    let mut unit = |n: usize| {
+        let rows = rng.normal_tensor((n, d), 1.0, &Device::Cpu).unwrap();
+        lafter::classify::normalise(&rows).unwrap()
+    };
+    let (common, gap, means) = (unit(1), unit(1), unit(classes));
+    let labels = Tensor::new(labels.iter().map(|label| *label as u32).collect::<Vec<_>>(), &Device::Cpu).unwrap();
+    let texts = ((means.broadcast_add(&(&common / 0.35).unwrap()).unwrap() * 0.35).unwrap() + (unit(classes) * 0.9).unwrap()).unwrap();
+    let texts = texts.broadcast_add(&(gap * 0.7).unwrap()).unwrap();
+    let own = (means.index_select(&labels, 0).unwrap() * 0.35).unwrap();
+    let pictures = (own + (unit(labels.dims()[0]) * 0.8).unwrap()).unwrap().broadcast_add(&common).unwrap();
+    Features::new(&pictures, &texts, 100.0).unwrap()
+}
+
+fn right(p: &Tensor, labels: &[usize]) -> f64 {
+    let answers = p.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+    100.0 * answers.iter().zip(labels).filter(|(answer, label)| **answer as usize == **label).count() as f64 / labels.len() as f64
+}
+
+/// Mean and least over six seeds, of text, neighbours, TransCLIP, StatA, ZLaP; and by how much StatA fell below text at most.
+fn study(labels: impl Fn(u64) -> Vec<usize>) -> ([f64; 5], f64) {
+    let (seeds, mut means, mut fall) = (6, [0.0; 5], 0f64);
+    for seed in 0..seeds {
+        let labels = labels(seed);
+        let features = cone(&labels, 12, seed);
+        let of = |name: &str| right(&Transduct::named(name).unwrap().probabilities(&features, silent()).unwrap(), &labels);
+        let text = right(&features.text_logits().unwrap(), &labels);
+        let found = [text, of("neighbours"), of("transclip"), of("stata"), of("zlap")];
+        means.iter_mut().zip(found).for_each(|(mean, found)| *mean += found / seeds as f64);
+        fall = fall.max(text - found[3]);
+    }
+    println!("text, neighbours, TransCLIP, StatA, ZLaP: {means:.1?}; StatA below text by {fall:.1} at most");
+    (means, fall)
+}
+
+#[test]
+fn with_all_classes_every_method_betters_texts_and_with_one_class_only_two_do() {
+    let ([text, neighbours, transclip, stata, zlap], fall) = study(|_| (0..360).map(|i| i % 12).collect());
+    assert!([neighbours, transclip, stata, zlap].iter().all(|found| *found > text + 5.0) && fall <= 1.0);
+    let ([text, neighbours, transclip, stata, zlap], fall) = study(|seed| vec![seed as usize; 100]);
+    assert!(neighbours > text + 5.0 && stata > text && fall <= 1.0, "StatA never falls more than a point below text");
+    assert!(transclip < text && zlap < text - 30.0, "these break");
+}
+
+#[test]
+fn few_pictures_and_odd_ones_are_no_fault() {
+    for name in Transduct::NAMES {
+        let method = Transduct::named(name).unwrap();
+        for labels in [vec![0], vec![0, 1], vec![3; 5]] {
+            let features = cone(&labels, 12, 1);
+            let p = method.probabilities(&features, silent()).unwrap();
+            assert_eq!(p.dims(), [labels.len(), 12]);
+            let p: Vec<f32> = p.flatten_all().unwrap().to_vec1().unwrap();
+            assert!(p.iter().all(|p| (0.0..=1.0 + 1e-5).contains(p)), "{name} {p:?}");
+        }
+        // the same picture many times over
+        let one = cone(&[4], 12, 2);
+        let same = Features { images: one.images.broadcast_as((50, 512)).unwrap().contiguous().unwrap(), ..one };
+        let p = method.probabilities(&same, silent()).unwrap();
+        assert!(p.sum_all().unwrap().to_scalar::<f32>().unwrap().is_finite(), "{name}");
+    }
+    assert!(Transduct::named("tip").unwrap_err().is_usage());
+    assert_eq!(Transduct::default(), Transduct::Stata(Stata::default()));
+    assert_eq!(serde_json::to_value(Transduct::Neighbours(Neighbours::default())).unwrap()["neighbours"]["neighbours"], 10);
+}
+
+#[test]
+fn what_breaks_says_so_and_stata_need_not() {
+    let (all, few) = (cone(&(0..240).map(|i| i % 12).collect::<Vec<_>>(), 12, 3), cone(&[3; 60], 12, 3));
+    for (name, warns) in [("stata", false), ("neighbours", false), ("transclip", true), ("zlap", true)] {
+        let method = Transduct::named(name).unwrap();
+        let mut said = Vec::new();
+        let listener = |event: &lafter::progress::Event| {
+            if let lafter::progress::Event::Notice(text) = event {
+                said.push(text.clone());
+            }
+        };
+        method.probabilities(&few, listener).unwrap();
+        assert_eq!(!said.is_empty(), warns, "{name} {said:?}");
+        assert!(method.warning(&all).unwrap().is_none(), "{name}");
+        assert!(said.iter().all(|text| text.contains("absent") && text.contains("of 12 classes")), "{said:?}");
+    }
+}
+
+#[test]
+fn features_that_cannot_work_are_refused() {
+    let (x, zero) =
+        (Tensor::new(&[[1f32, 0.0], [0.0, 2.0]], &Device::Cpu).unwrap(), Tensor::new(&[[1f32, 0.0], [0.0, 0.0]], &Device::Cpu).unwrap());
+    let message = |images: &Tensor, texts: &Tensor| Features::new(images, texts, 100.0).unwrap_err().to_string();
+    assert!(message(&zero, &x).contains("picture 1") && message(&x, &zero).contains("text 1"));
+    assert!(message(&x, &Tensor::new(&[[1f32], [2.0]], &Device::Cpu).unwrap()).contains("same CLIP"));
+    assert!(message(&x, &x.narrow(0, 0, 1).unwrap()).contains("two classes"));
+    assert!(message(&x, &x.flatten_all().unwrap()).contains("matrices"));
+}
