@@ -32,6 +32,7 @@
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |
 //! | [`settings`] | presets, every field by its path, the list of all |
+//! | [`adapt`] | answers that adapt at test time, a batch at a time |
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
 //! | [`hub`], [`files`] | where models and data sets come from and are kept; files that are whole or not there |
@@ -61,6 +62,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 pub mod ablate;
+pub mod adapt;
 pub mod allocator;
 pub mod augment;
 mod catch_panic;
