@@ -226,7 +226,9 @@ fn bad_usage_is_status_2() {
 
 #[test]
 fn every_command_helps_with_an_example() {
-    for command in ["demo", "run", "zero-shot", "evaluate", "predict", "embed", "describe", "ablate", "scenes", "pretrain-demo"] {
+    for command in
+        ["demo", "run", "zero-shot", "evaluate", "predict", "transduct", "embed", "describe", "ablate", "scenes", "pretrain-demo"]
+    {
         let output = lafter(&[command, "--help"]);
         let text = String::from_utf8_lossy(&output.stdout).to_string();
         assert!(output.status.success() && text.contains("Example"), "{command}: {text}");

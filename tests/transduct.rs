@@ -148,3 +148,93 @@ fn features_that_cannot_work_are_refused() {
     assert!(message(&x, &x.narrow(0, 0, 1).unwrap()).contains("two classes"));
     assert!(message(&x, &x.flatten_all().unwrap()).contains("matrices"));
 }
+
+/// The command line, on rendered pictures.
+mod command_line {
+    use std::path::Path;
+    use std::process::{Command, Stdio};
+
+    use lafter::data::ImageSource;
+    use lafter::data::scenes::{Domain, Scenes, class_names};
+
+    fn lafter(folder: &Path, line: &str) -> (bool, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+        command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).stdin(Stdio::null());
+        let output = command.output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    fn pictures(n: usize) -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let scenes = Scenes::new(Domain::Source, n, 3);
+        std::fs::create_dir(root.path().join("photos")).unwrap();
+        for i in 0..n {
+            scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
+        }
+        std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+        let single = lafter::describe::Templates::single();
+        let prompts: Vec<String> = class_names().iter().flat_map(|name| single.fill(name)).collect();
+        std::fs::write(root.path().join("prompts.txt"), prompts.join("\n")).unwrap();
+        root
+    }
+
+    #[test]
+    fn features_become_a_table_and_answers_for_training_and_predict_says_the_same() {
+        let root = pictures(30);
+        let run = |line: &str| {
+            let (fine, out, said) = lafter(root.path(), line);
+            assert!(fine, "{line}: {said}");
+            (out, said)
+        };
+        run("embed --model demo --images photos --out images.safetensors");
+        run("embed --model demo --texts prompts.txt --out texts.safetensors");
+        let line = "transduct --features images.safetensors --texts texts.safetensors --classes names.txt";
+        let (out, said) = run(&format!("{line} --out table.csv --answers answers.safetensors"));
+        assert!(out.contains("30 answers written to table.csv") && said.contains("transductive answers (stata)"), "{out} {said}");
+        let table = std::fs::read_to_string(root.path().join("table.csv")).unwrap();
+        assert!(table.lines().nth(1).unwrap().contains("000.png,"), "{table}");
+        assert!(!root.path().join("table.csv.partial").exists());
+        let (tensors, about) = lafter::clip::read_tensors(root.path().join("answers.safetensors"), &super::Device::Cpu).unwrap();
+        assert_eq!(tensors["probabilities"].dims(), [30, class_names().len()]);
+        let names: Vec<String> = serde_json::from_str(&about["names"]).unwrap();
+        let classes: Vec<String> = serde_json::from_str(&about["classes"]).unwrap();
+        assert!(names.len() == 30 && names[29].ends_with("029.png") && classes == class_names());
+        // from the pictures themselves
+        for method in super::Transduct::NAMES {
+            let (_, said) = run(&format!("predict --model demo --classes names.txt --transduct {method} photos --out predict.csv"));
+            assert!(said.contains(&format!("transductive answers ({method})")), "{said}");
+            run(&format!("{line} --method {method} --out table.csv"));
+            let [ours, theirs] = ["table.csv", "predict.csv"].map(|name| {
+                let table = std::fs::read_to_string(root.path().join(name)).unwrap();
+                table.lines().skip(1).map(|line| line.split(',').nth(1).unwrap().to_string()).collect::<Vec<_>>()
+            });
+            assert_eq!(ours, theirs, "{method}");
+        }
+        let (out, _) = run(&format!("{line} --json"));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap().as_array().unwrap().len(), 30);
+        let (out, _) = run(&format!("{line} --json --out table.jsonl"));
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&out).unwrap()["transductive"], "stata");
+    }
+
+    #[test]
+    fn what_does_not_fit_says_so() {
+        let root = pictures(3);
+        let fails = |line: &str| {
+            let (fine, _, said) = lafter(root.path(), line);
+            assert!(!fine && said.lines().filter(|line| line.starts_with("error")).count() == 1, "{line}: {said}");
+            said
+        };
+        let (fine, _, said) = lafter(root.path(), "embed --model demo --images photos --out images.safetensors");
+        assert!(fine, "{said}");
+        let (fine, _, said) = lafter(root.path(), "embed --model demo --texts prompts.txt --out texts.safetensors");
+        assert!(fine, "{said}");
+        std::fs::write(root.path().join("five.txt"), "a\nb\nc\nd\ne").unwrap();
+        let line = "transduct --features images.safetensors --texts texts.safetensors";
+        assert!(fails(&format!("{line} --classes five.txt")).contains("for 5 classes"));
+        assert!(fails(&format!("{line} --method stata --out table.xlsx")).contains(".csv"));
+        assert!(fails(&format!("{line} --scale 0")).contains("above 0"));
+        assert!(fails("transduct --features names.txt --texts texts.safetensors").contains("names.txt"));
+        assert!(fails("predict --model demo --transduct stata photos").contains("--classes"));
+    }
+}

@@ -63,6 +63,9 @@ pub enum Command {
     /// Answers for pictures without labels, as lines, as a table, as folders of links
     #[command(after_help = super::predict_args::EXAMPLES)]
     Predict(Box<super::predict_args::PredictArgs>),
+    /// Answers for many pictures together, from features, without training (transductive)
+    #[command(after_help = super::transduct::EXAMPLES)]
+    Transduct(super::transduct::TransductArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"

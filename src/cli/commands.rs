@@ -99,6 +99,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
+    let mut names = None;
     let features = match (&args.input.images, &args.input.texts) {
         (Some(spec), _) => {
             let dataset = data::open_with(spec, &OpenOptions { labeled: false, ..args.split.options(None) }, |event| bars.show(event))?;
@@ -112,6 +113,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
                     "{name} cannot be read ({reason}): remove it, since rows stand for images in input order"
                 )));
             }
+            names = Some((0..dataset.len()).map(|index| dataset.name(index)).collect::<Vec<_>>());
             outputs.rows
         }
         (None, Some(file)) => {
@@ -129,8 +131,14 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         let model = clip.id();
         return Err(Error::Weights(format!("features of {model} are not finite: its weights are damaged: download or copy them again")));
     }
-    let metadata =
-        HashMap::from([("model".to_string(), clip.id().to_string()), ("weights_hash".to_string(), clip.weights_hash().to_string())]);
+    let mut metadata = HashMap::from([
+        ("model".to_string(), clip.id().to_string()),
+        ("weights_hash".to_string(), clip.weights_hash().to_string()),
+        ("logit_scale".to_string(), clip.logit_scale().to_string()),
+    ]);
+    if let Some(names) = names {
+        metadata.insert("names".into(), json!(names).to_string()); // of the pictures, row by row
+    }
     save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
     keep::next_to(&args.keep, &args.out, "").remove();
     keep::texts_next_to(&args.keep, &args.out).remove(&clip);

@@ -16,6 +16,7 @@ mod say;
 mod scenes;
 mod settings;
 mod signals;
+mod transduct;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ pub fn main() -> ExitCode {
         Command::ZeroShot(args) => commands::zero_shot(args, &cli.common),
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
         Command::Predict(args) => predict::predict(*args, &cli.common),
+        Command::Transduct(args) => transduct::transduct(args, &cli.common),
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),

@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use candle_core::Tensor;
+use lafter::adapt::{self, Adapt, ManyViews};
 use lafter::clip::Clip;
 use lafter::describe::{Templates, read_class_names};
 use lafter::embed::Keep;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
+use lafter::progress::Event;
 use lafter::{Error, LaFTer, LafterConfig, Result, TextClassifier, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -18,20 +20,27 @@ use super::commands::{load, print};
 use super::inputs::data;
 use super::predict_args::PredictArgs;
 use super::say::{note, say};
-use super::{check, keep};
+use super::{check, keep, transduct};
 
 /// Pictures per batch: a stop loses no more than these.
 const BATCH: usize = 16;
+/// Pictures per batch where a batch is what is adapted to.
+const ADAPTING: usize = 64;
 
 /// Who answers.
 enum Classifier {
-    Tuned { lafter: Box<LaFTer>, zero_shot: Option<ZeroShotClassifier> },
+    Tuned {
+        lafter: Box<LaFTer>,
+        zero_shot: Option<ZeroShotClassifier>,
+    },
     Text(TextClassifier),
     ZeroShot(ZeroShotClassifier),
+    /// With a hash of the texts that it starts from.
+    Adapting(Box<dyn Adapt>, String),
 }
 
 impl Classifier {
-    fn answers(&self, clip: &Clip, pixels: &Tensor) -> Result<Answers> {
+    fn answers(&mut self, clip: &Clip, pixels: &Tensor) -> Result<Answers> {
         match self {
             Self::Tuned { lafter, zero_shot } => {
                 let zero_shot = match zero_shot {
@@ -42,12 +51,14 @@ impl Classifier {
             }
             Self::Text(classifier) => Ok(classifier.logits(&clip.encode_image(pixels)?)?.into()),
             Self::ZeroShot(zero_shot) => Ok(zero_shot.logits(&clip.encode_image(pixels)?)?.into()),
+            Self::Adapting(adapt, _) => Ok(adapt.answer(pixels)?.into()),
         }
     }
 
     /// What it is, for whoever goes on with its answers.
-    fn fingerprint(&self, args: &PredictArgs) -> Result<String> {
+    fn fingerprint(&self, args: &PredictArgs, common: &Common) -> Result<String> {
         match (self, &args.weights) {
+            (Self::Adapting(adapt, texts), _) => Ok(format!("{} {texts} {}", adapt.name(), common.seed)),
             (Self::ZeroShot(zero_shot), _) => Ok(format!("zero-shot {}", Keep::fingerprint([&zero_shot.weights])?)),
             (Self::Text(text), _) => {
                 let tensors = text.head.tensors();
@@ -63,9 +74,7 @@ impl Classifier {
 }
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
-    if !(0.0..=1.0).contains(&args.threshold) {
-        return Err(Error::Usage(format!("--threshold is a probability, 0 to 1, got {}", args.threshold)));
-    }
+    transduct::check_threshold(args.threshold)?;
     if args.weights.is_none() && args.classes.classes.is_none() {
         return Err(Error::Usage("give --weights FILE of an earlier run, or --classes FILE with the class names".into()));
     }
@@ -79,14 +88,31 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         return Err(Error::Usage(format!("--link-into: {name} is not a file of its own, so it cannot be linked or copied: leave it out")));
     }
     let clip = load(&args.model, common, &mut bars)?;
-    let (classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
+    if let Some(method) = &args.transduct {
+        return transduct::pictures(method, &args, &clip, &dataset, &mut folders, common, &mut bars);
+    }
+    let (mut classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
     check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
 
-    let predicting =
+    let mut predicting =
         Predicting { threshold: args.threshold, top: args.top.max(1), batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
-    let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args)?, args.compare)?;
-    let mut partial = Partial::open(&partial_file(&args, &decisive)?, &decisive)?;
-    let mut out = Output { args: &args, json: common.json, first: true, folders: &mut folders };
+    let (mut views, mut remembers) = (None, false);
+    if let Classifier::Adapting(adapt, _) = &classifier {
+        remembers = adapt.remembers();
+        views = (adapt.views() > 1).then(|| ManyViews::new(adapt.views(), clip.preprocess(), common.seed));
+        predicting.batch_size = args.adapt_batch.unwrap_or(if views.is_some() { 1 } else { ADAPTING }).max(1);
+    }
+    predicting.views = views.as_ref();
+    let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args, common)?, args.compare)?;
+    let path = partial_file(args.out.as_deref(), &decisive)?;
+    let mut partial = Partial::open(&path, &decisive)?;
+    if remembers && partial.batches > 0 {
+        // what it had learned of the pictures that are done is gone
+        bars.show(&Event::Notice("an answer depends on the pictures before it: a stopped pass begins anew".into()));
+        partial.remove();
+        partial = Partial::open(&path, &decisive)?;
+    }
+    let mut out = Output::new(&args.out, args.threshold, common, &mut folders);
     out.begin();
     let result = predicting.run(&mut partial, |event| bars.show(event), |pixels| classifier.answers(&clip, pixels), |row| out.row(row));
     let predicted = result.map_err(keep::go_on)?;
@@ -94,11 +120,16 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     if let Some(path) = &args.out {
         save_table(path, &partial)?;
     }
-    finish(&args, &predicted, &classes, common);
+    finish(args.out.as_deref(), &predicted, &classes, None, common);
     partial.remove();
-    match (predicted.skipped.len(), dataset.len()) {
-        (0, _) => Ok(()),
-        (n, total) => Err(Error::Image(format!("{n} of {total} pictures could not be read: see the lines above"))),
+    all_read(&predicted, dataset.len())
+}
+
+/// Pictures left out end the command with status 1, after everything else is done.
+pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
+    match predicted.skipped.len() {
+        0 => Ok(()),
+        n => Err(Error::Image(format!("{n} of {total} pictures could not be read: see the lines above"))),
     }
 }
 
@@ -114,6 +145,14 @@ fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars)
         return Err(Error::Usage("give --weights of an earlier run, or --classes with the class names".into()));
     };
     let classes = read_class_names(file)?.names().to_vec();
+    if let Some(method) = &args.adapt {
+        if method == "watt" && (args.templates.is_some() || args.descriptions.is_some()) {
+            return Err(Error::Usage("--adapt watt has eight templates of its own: leave --templates and --descriptions out".into()));
+        }
+        let zero_shot = prototypes(args, clip, &classes)?;
+        let texts = Keep::fingerprint([&zero_shot.weights])?;
+        return Ok((Classifier::Adapting(adapt::named(method, clip, &zero_shot, &classes)?, texts), classes));
+    }
     if let Some(descriptions) = &args.descriptions {
         let texts = super::run::text_set(&classes, args.templates.as_deref(), Some(descriptions))?;
         let mut lafter = LaFTer::new(clip.clone(), &classes);
@@ -121,9 +160,18 @@ fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars)
         lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
         return Ok((Classifier::Text(lafter.text_classifier()?.clone()), classes));
     }
-    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-    let zero_shot = ZeroShotClassifier::fit(clip, &classes, &templates)?;
+    let zero_shot = prototypes(args, clip, &classes)?;
     Ok((Classifier::ZeroShot(zero_shot), classes))
+}
+
+/// One text prototype a class: of its name in templates, or of templates and descriptions together.
+pub fn prototypes(args: &PredictArgs, clip: &Clip, classes: &[String]) -> Result<ZeroShotClassifier> {
+    if let Some(descriptions) = &args.descriptions {
+        let texts = super::run::text_set(classes, args.templates.as_deref(), Some(descriptions))?;
+        return Ok(ZeroShotClassifier::from_features(&texts.embed(clip)?, texts.labels(), clip.logit_scale())?);
+    }
+    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
+    ZeroShotClassifier::fit(clip, classes, &templates)
 }
 
 /// Everything that decides the rows: model, classifier, names, pictures as they are.
@@ -135,8 +183,8 @@ fn deciding(predicting: &Predicting, clip: &Clip, classifier: &str, compare: boo
 }
 
 /// Where rows are until the pass is over: next to the table, in the cache, or for this process only.
-fn partial_file(args: &PredictArgs, decisive: &str) -> Result<PathBuf> {
-    if let Some(out) = &args.out {
+pub fn partial_file(out: Option<&Path>, decisive: &str) -> Result<PathBuf> {
+    if let Some(out) = out {
         let mut name = out.as_os_str().to_owned();
         name.push(".partial");
         return Ok(name.into());
@@ -146,29 +194,32 @@ fn partial_file(args: &PredictArgs, decisive: &str) -> Result<PathBuf> {
 }
 
 /// What becomes of each row.
-struct Output<'a> {
-    args: &'a PredictArgs,
+pub struct Output<'a> {
+    /// Whether rows go to standard output.
+    prints: bool,
+    threshold: f64,
     json: bool,
     first: bool,
     folders: &'a mut Option<ClassFolders>,
 }
 
-impl Output<'_> {
-    fn prints(&self) -> bool {
-        self.args.out.is_none()
+impl<'a> Output<'a> {
+    /// Rows are printed if they go into no table.
+    pub fn new(table: &Option<PathBuf>, threshold: f64, common: &Common, folders: &'a mut Option<ClassFolders>) -> Self {
+        Self { prints: table.is_none(), threshold, json: common.json, first: true, folders }
     }
 
-    fn begin(&self) {
-        if self.json && self.prints() {
+    pub fn begin(&self) {
+        if self.json && self.prints {
             say("[");
         }
     }
 
-    fn row(&mut self, row: &PredictionRow) -> Result<()> {
+    pub fn row(&mut self, row: &PredictionRow) -> Result<()> {
         if let Some(folders) = self.folders {
             folders.add(Path::new(&row.picture), &row.class)?;
         }
-        if !self.prints() {
+        if !self.prints {
             return Ok(());
         }
         if self.json {
@@ -177,7 +228,7 @@ impl Output<'_> {
             say(format_args!("{}{line}", if self.first { "" } else { ", " }));
         } else {
             let mut top: Vec<String> = row.top.iter().map(|(class, p)| format!("{class} {:.1} %", 100.0 * p)).collect();
-            if row.class == lafter::predictions::UNKNOWN && row.probability < self.args.threshold {
+            if row.class == lafter::predictions::UNKNOWN && row.probability < self.threshold {
                 top.insert(0, row.class.clone());
             }
             let line = format!("{}: {}", row.picture, top.join(", "));
@@ -187,26 +238,33 @@ impl Output<'_> {
         Ok(())
     }
 
-    fn end(&self) {
-        if self.json && self.prints() {
+    pub fn end(&self) {
+        if self.json && self.prints {
             say("]");
         }
     }
 }
 
 /// What was left out, and with a table how many pictures each class got.
-fn finish(args: &PredictArgs, predicted: &Predicted, classes: &[String], common: &Common) {
+pub fn finish(out: Option<&Path>, predicted: &Predicted, classes: &[String], transductive: Option<&str>, common: &Common) {
     for (_, reason) in &predicted.skipped {
         note(format_args!("skipped: {reason}"));
     }
-    let Some(out) = &args.out else { return };
+    if let (Some(method), false) = (transductive, common.json) {
+        note(format_args!("transductive answers ({method}): each depends on the other pictures"));
+    }
+    let Some(out) = out else { return };
     let names = classes.iter().map(String::as_str).chain([lafter::predictions::UNKNOWN]);
     let counts: Vec<(&str, usize)> = names.zip(predicted.counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
     if common.json {
         let counts: serde_json::Map<String, serde_json::Value> =
             counts.iter().map(|(name, count)| (name.to_string(), json!(count))).collect();
         let skipped: Vec<_> = predicted.skipped.iter().map(|(name, reason)| json!({ "image": name, "reason": reason })).collect();
-        print(&json!({ "file": out.display().to_string(), "counts": counts, "skipped": skipped }));
+        let mut result = json!({ "file": out.display().to_string(), "counts": counts, "skipped": skipped });
+        if let Some(method) = transductive {
+            result["transductive"] = json!(method);
+        }
+        print(&result);
         return;
     }
     for (name, count) in &counts {

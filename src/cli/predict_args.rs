@@ -3,6 +3,9 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
+use lafter::adapt;
+use lafter::transduct::Transduct;
 
 use super::args::{ClassArgs, KeepArgs, ModelArgs, SplitArgs};
 
@@ -10,10 +13,17 @@ pub const EXAMPLES: &str = "\
 Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a
 line from standard input. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
+--transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata is
+safe where classes are absent; transclip and zlap are not, and are for sets that show every class. --adapt answers batch by
+batch: zero has many views of each picture vote; tda and tent depend on the pictures before; watt and tent tune on each batch.
+Both take class means of --descriptions in place of a trained classifier.
+
 Examples:
   lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png
   lafter predict --model M --weights lafter-out/lafter.safetensors photos/ --out predictions.csv --threshold 0.5
   lafter predict --model M --classes names.txt photos/ --link-into sorted/
+  lafter predict --model M --classes names.txt photos/ --transduct stata --out predictions.csv
+  lafter predict --model M --classes names.txt photos/ --adapt zero
   find photos -name '*.jpg' | lafter predict --model M --classes names.txt --out predictions.parquet -";
 
 #[derive(Args)]
@@ -31,6 +41,17 @@ pub struct PredictArgs {
     /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub templates: Option<PathBuf>,
+    /// Answer all pictures together, without training: stata (safe with absent classes), transclip, zlap, neighbours
+    #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with = "weights",
+          value_parser = PossibleValuesParser::new(Transduct::NAMES))]
+    pub transduct: Option<String>,
+    /// Adapt at test time, batch by batch: zero (many views vote), tda (a cache), tent, watt (norms learn)
+    #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with_all = ["weights", "transduct"],
+          value_parser = PossibleValuesParser::new(adapt::NAMES))]
+    pub adapt: Option<String>,
+    /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tent and watt]
+    #[arg(long, value_name = "N", requires = "adapt")]
+    pub adapt_batch: Option<usize>,
     /// Classes to list for each picture, on standard output and in JSON lines
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub top: usize,

@@ -4,17 +4,21 @@
 //! and goes on from where it was stopped, [`save_table`] writes CSV, JSON lines or Parquet, [`ClassFolders`] sorts pictures into a
 //! folder for each class without touching the originals.
 
+mod answers;
 mod folders;
 mod parquet_table;
 mod partial;
 mod picks;
+mod read_table;
 mod row;
 mod stream;
 mod table;
 
+pub use answers::{Answers, Rows};
 pub use folders::{ClassFolders, How};
 pub use partial::Partial;
 pub use picks::{ClassPicks, Picks};
+pub use read_table::{TwoBest, read_two_best};
 pub use row::{PredictionRow, UNKNOWN};
-pub use stream::{Answers, Predicted, Predicting};
+pub use stream::{Predicted, Predicting};
 pub use table::{TableFormat, save_table};

@@ -3,37 +3,20 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
+use image::RgbImage;
 
-use super::row::most_probable;
-use super::{Partial, Picks, PredictionRow, UNKNOWN};
+use super::{Answers, Partial, Picks, PredictionRow, Rows};
+use crate::adapt::ManyViews;
 use crate::augment::Preprocess;
 use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
-use crate::eval::argmax_rows;
 use crate::progress::{Event, Stage, interrupted, watched};
 
 /// Pictures that are picked of each kind and class.
 const PICKS: usize = 9;
-
-/// What classifiers say about a batch of pictures: logits `[batch, C]` each.
-#[derive(Clone, Debug)]
-pub struct Answers {
-    /// The answer that counts.
-    pub logits: Tensor,
-    /// Zero-shot's (eq. 1), if it is to stand in the table.
-    pub zero_shot: Option<Tensor>,
-    /// The text classifier's (eq. 2), if it is to stand in the table.
-    pub text_classifier: Option<Tensor>,
-}
-
-impl From<Tensor> for Answers {
-    fn from(logits: Tensor) -> Self {
-        Self { logits, zero_shot: None, text_classifier: None }
-    }
-}
 
 /// A pass over pictures that keeps one batch in memory: rows go to a [`Partial`] file, from which they are read when the pass is over.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +35,9 @@ pub struct Predicting<'a> {
     pub threshold: f64,
     /// Classes to list for each picture; 0 lists none.
     pub top: usize,
+    /// Several views of each picture instead of the weak one alone, if the answer takes them: the pixels then have as many rows a
+    /// picture.
+    pub views: Option<&'a ManyViews>,
     /// Share of unreadable pictures above which the pass fails, 0 to 1.
     pub max_unreadable: f64,
 }
@@ -75,13 +61,13 @@ impl<'a> Predicting<'a> {
     /// As this CLIP sees pictures, in batches of [`BATCH`], every answer taken.
     pub fn new(dataset: &'a Dataset, classes: &'a [String], clip: &'a Clip) -> Self {
         let (preprocess, device) = (clip.preprocess(), clip.device());
-        Self { dataset, classes, preprocess, device, batch_size: BATCH, threshold: 0.0, top: 0, max_unreadable: 1.0 }
+        Self { dataset, classes, preprocess, device, batch_size: BATCH, threshold: 0.0, top: 0, views: None, max_unreadable: 1.0 }
     }
 
     /// Answers what `partial` does not hold yet; each row goes to `each` as it is made, those of an earlier pass first.
     ///
     /// # Shapes
-    /// `answer`: pixels `[batch, 3, side, side]` → logits `[batch, C]`.
+    /// `answer`: pixels `[batch · views, 3, side, side]` → logits `[batch, C]`.
     ///
     /// # Errors
     /// [`Error::Data`] if too many pictures, or all, cannot be read; [`Error::Shape`] if there is not one logit a class;
@@ -108,11 +94,17 @@ impl<'a> Predicting<'a> {
                 each(row)
             })?;
         }
-        let view = self.preprocess.clone();
+        let (view, more) = (self.preprocess.clone(), self.views.cloned());
+        let of_each = more.as_ref().map_or(1, |views| views.count.max(1));
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..partial.batches.min(todo.len()));
         let batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
-            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
+            let weak = |picture: &RgbImage| view.image(picture);
+            let Some(more) = &more else { return Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &weak)?)) };
+            let picture = pictures.image(index)?;
+            let mut views = view.planes(&weak(&picture));
+            views.extend(more.further(&picture, index));
+            Ok(views)
         });
         let (log, mut seen) = (batches.skipped(), 0);
         for batch in batches.max_unreadable(self.max_unreadable) {
@@ -122,8 +114,9 @@ impl<'a> Predicting<'a> {
             let batch = batch?;
             let mut rows = Vec::new();
             if !batch.items.is_empty() {
-                let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), self.device)?;
-                rows = self.rows(&batch.indices, &answer(&pixels)?)?;
+                let pixels = Tensor::from_vec(batch.items.concat(), (of_each * batch.items.len(), 3, side, side), self.device)?;
+                let Self { classes, threshold, top, .. } = *self;
+                rows = Rows { classes, threshold, top }.of(&batch.indices, |index| dataset.name(index), &answer(&pixels)?)?;
             }
             let skipped = if log.count() > seen { log.entries().split_off(seen) } else { Vec::new() };
             seen += skipped.len();
@@ -139,59 +132,16 @@ impl<'a> Predicting<'a> {
         }
         let seconds = started.elapsed().as_secs_f64();
         events(&Event::Finished { stage, seconds });
-        Ok(Predicted {
-            changed: sums.compared.then_some(sums.changed),
-            counts: sums.counts,
-            picks: sums.picks,
-            skipped: partial.skipped.clone(),
-            seconds,
-        })
+        Ok(sums.predicted(partial.skipped.clone(), seconds))
     }
+}
 
-    /// The rows of a batch.
-    fn rows(&self, indices: &[usize], answers: &Answers) -> Result<Vec<PredictionRow>> {
-        let logits = self.read(&answers.logits)?;
-        let other = |logits: &Option<Tensor>| -> Result<Option<Vec<String>>> {
-            let Some(logits) = logits else { return Ok(None) };
-            let values = self.read(logits)?.concat();
-            Ok(Some(argmax_rows(&values, self.classes.len()).into_iter().map(|class| self.classes[class].clone()).collect()))
-        };
-        let (zero_shot, text) = (other(&answers.zero_shot)?, other(&answers.text_classifier)?);
-        let row = |(at, (index, logits)): (usize, (&usize, &Vec<f32>))| {
-            let listed = most_probable(logits, self.top.max(2));
-            let (answer, probability) = listed.first().map_or((UNKNOWN, 0.0), |(best, p)| (self.classes[*best].as_str(), *p));
-            let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (self.classes[*next].clone(), *p));
-            let text_classifier = text.as_ref().map(|names| names[at].clone());
-            PredictionRow {
-                index: *index,
-                picture: self.dataset.name(*index),
-                class: if probability < self.threshold { UNKNOWN } else { answer }.to_string(),
-                probability,
-                runner_up,
-                margin: probability - second,
-                zero_shot: zero_shot.as_ref().map(|names| names[at].clone()),
-                changed: text_classifier.as_ref().map(|before| before != answer),
-                text_classifier,
-                top: listed.iter().take(self.top).map(|(class, p)| (self.classes[*class].clone(), *p)).collect(),
-            }
-        };
-        Ok(indices.iter().zip(&logits).enumerate().map(row).collect())
-    }
-
-    fn read(&self, logits: &Tensor) -> Result<Vec<Vec<f32>>> {
-        let (width, names) = (logits.dim(1)?, self.classes.len());
-        if width != names {
-            return Err(Error::Shape(format!("{width} logits for {names} class names: take those that the head was trained with")));
-        }
-        let rows = logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-        match rows.iter().flatten().all(|logit| logit.is_finite()) {
-            true => Ok(rows),
-            false => Err(Error::Weights(
-                "a picture's logits are not finite: the weights are damaged or overflow in their number type: load them in f32, or copy \
-                 them again"
-                    .into(),
-            )),
-        }
+impl Predicted {
+    /// Of rows that were made all at once.
+    pub fn of(rows: &[PredictionRow], classes: &[String], skipped: Vec<(String, String)>, seconds: f64) -> Self {
+        let mut sums = Sums::new(classes);
+        rows.iter().for_each(|row| sums.add(row));
+        sums.predicted(skipped, seconds)
     }
 }
 
@@ -218,5 +168,10 @@ impl<'a> Sums<'a> {
         self.compared |= row.changed.is_some();
         self.changed += usize::from(row.changed == Some(true));
         self.picks.add(row);
+    }
+
+    fn predicted(self, skipped: Vec<(String, String)>, seconds: f64) -> Predicted {
+        let changed = self.compared.then_some(self.changed);
+        Predicted { changed, counts: self.counts, picks: self.picks, skipped, seconds }
     }
 }

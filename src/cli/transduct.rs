@@ -1,0 +1,238 @@
+//! `transduct`, and `predict --transduct`: answers for many pictures together, without training.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use lafter::clip::{Clip, read_tensors, save_tensors};
+use lafter::data::Dataset;
+use lafter::describe::read_class_names;
+use lafter::embed::{Keep, Pass};
+use lafter::inputs::Inputs;
+use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionRow, Rows, TableFormat, save_table};
+use lafter::transduct::{Features, Transduct};
+use lafter::{Error, Result, ZeroShotClassifier};
+
+use super::args::Common;
+use super::bars::Bars;
+use super::predict::{Output, all_read, finish, partial_file, prototypes};
+use super::predict_args::PredictArgs;
+use super::say::note;
+use super::{check, keep};
+
+pub const EXAMPLES: &str = "\
+Answers in seconds, from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
+on the other pictures. stata is safe where classes are absent; transclip and zlap are not, and say so if texts name too few;
+neighbours is the plainest.
+
+The texts are one line a class in the order of --classes, or as many lines a class for each, class after class.
+
+Examples:
+  lafter embed --model M --images photos/ --out images.safetensors
+  lafter embed --model M --texts prompts.txt --out texts.safetensors     a line a class: \"a photo of an owl\"
+  lafter transduct --features images.safetensors --texts texts.safetensors --classes names.txt --out predictions.csv
+  lafter transduct --features images.safetensors --texts texts.safetensors --method transclip --answers answers.safetensors";
+
+#[derive(Args)]
+pub struct TransductArgs {
+    /// Features of the pictures: the safetensors file of `lafter embed --images`, tensor `features` [n, d]
+    #[arg(long, value_name = "FILE")]
+    pub features: PathBuf,
+    /// Features of the texts, of the same CLIP: the file of `lafter embed --texts`
+    #[arg(long, value_name = "FILE")]
+    pub texts: PathBuf,
+    /// Class names, one per line, in the order of the texts [default: the numbers of the texts]
+    #[arg(long, value_name = "FILE")]
+    pub classes: Option<PathBuf>,
+    /// How to answer: stata (safe with absent classes), transclip, zlap, neighbours
+    #[arg(long, value_name = "METHOD", default_value = "stata", value_parser = PossibleValuesParser::new(Transduct::NAMES))]
+    pub method: String,
+    /// What cosines are multiplied with before the softmax [default: the CLIP's logit scale as --features has it, else 100]
+    #[arg(long, value_name = "S", allow_negative_numbers = true)]
+    pub scale: Option<f64>,
+    /// Classes to list for each picture, on standard output and in JSON lines
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub top: usize,
+    /// Answers with a lower probability are \"unknown\", 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub threshold: f64,
+    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// The answers as a safetensors file that a run can take as its teacher: tensor `probabilities` [n, C], and in the metadata the
+    /// pictures (`names`) and `classes` as JSON lists
+    #[arg(long, value_name = "FILE")]
+    pub answers: Option<PathBuf>,
+}
+
+/// From files of features.
+pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
+    check_threshold(args.threshold)?;
+    if let Some(scale) = args.scale.filter(|scale| !(scale.is_finite() && *scale > 0.0)) {
+        return Err(Error::Usage(format!("--scale is a number above 0, got {scale}")));
+    }
+    args.out.as_deref().map(TableFormat::of).transpose()?;
+    let mut bars = Bars::new(common.json);
+    let (images, about) = read(&args.features)?;
+    let (texts, of_texts) = read(&args.texts)?;
+    let model = |about: &HashMap<String, String>| about.get("weights_hash").cloned();
+    if let (Some(a), Some(b)) = (model(&about), model(&of_texts))
+        && a != b
+    {
+        let (a, b) = (args.features.display(), args.texts.display());
+        return Err(Error::Usage(format!("{a} and {b} were made by two models: embed pictures and texts with one")));
+    }
+    let names = match &args.classes {
+        Some(file) => read_class_names(file)?.names().to_vec(),
+        None => (0..texts.dim(0)?).map(|class| class.to_string()).collect(),
+    };
+    let scale = args.scale.or_else(|| about.get("logit_scale")?.parse().ok()).unwrap_or(100.0);
+    let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
+    let pictures = picture_names(&about, features.pictures(), &args.features)?;
+    let mut folders = None;
+    let mut out = Output::new(&args.out, args.threshold, common, &mut folders);
+    let form = Rows { classes: &names, threshold: args.threshold, top: args.top.max(1) };
+    let wanted = Wanted { method: &args.method, table: args.out.as_deref(), answers: args.answers.as_deref() };
+    let indices: Vec<usize> = (0..features.pictures()).collect();
+    wanted.answer(&features, &indices, &|index| pictures[index].clone(), Vec::new(), form, &mut out, common, &mut bars)?;
+    Ok(())
+}
+
+/// From pictures, whose features are made first.
+pub fn pictures(
+    method: &str,
+    args: &PredictArgs,
+    clip: &Clip,
+    dataset: &Dataset,
+    folders: &mut Option<ClassFolders>,
+    common: &Common,
+    bars: &mut Bars,
+) -> Result<()> {
+    let Some(file) = &args.classes.classes else {
+        return Err(Error::Usage("--transduct needs --classes FILE with the class names".into()));
+    };
+    let names = read_class_names(file)?.names().to_vec();
+    let ZeroShotClassifier { weights, scale } = prototypes(args, clip, &names)?;
+    check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
+    let keep = keep::in_cache(&args.keep, &Keep::decisive(clip, dataset, "features"));
+    let pass = Pass { keep: keep.as_ref(), max_unreadable: 1.0, ..Pass::new(dataset, clip, "embedding pictures") };
+    let encoded = keep::or_go_on(pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)), keep.is_some())?;
+    let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
+    let form = Rows { classes: &names, threshold: args.threshold, top: args.top.max(1) };
+    let mut out = Output::new(&args.out, args.threshold, common, folders);
+    let wanted = Wanted { method, table: args.out.as_deref(), answers: None };
+    let name = |index: usize| dataset.name(index);
+    let predicted = wanted.answer(&features, &encoded.indices, &name, encoded.skipped, form, &mut out, common, bars)?;
+    keep.iter().for_each(Keep::remove);
+    all_read(&predicted, dataset.len())
+}
+
+pub fn check_threshold(threshold: f64) -> Result<()> {
+    match (0.0..=1.0).contains(&threshold) {
+        true => Ok(()),
+        false => Err(Error::Usage(format!("--threshold is a probability, 0 to 1, got {threshold}"))),
+    }
+}
+
+/// What is to be made of the answers.
+struct Wanted<'a> {
+    method: &'a str,
+    table: Option<&'a Path>,
+    answers: Option<&'a Path>,
+}
+
+impl Wanted<'_> {
+    #[allow(clippy::too_many_arguments)]
+    fn answer(
+        &self,
+        features: &Features,
+        indices: &[usize],
+        name: &dyn Fn(usize) -> String,
+        skipped: Vec<(String, String)>,
+        form: Rows,
+        out: &mut Output,
+        common: &Common,
+        bars: &mut Bars,
+    ) -> Result<Predicted> {
+        let started = Instant::now();
+        let probabilities = Transduct::named(self.method)?.probabilities(features, |event| bars.show(event))?;
+        let logits = probabilities.maximum(f64::from(f32::MIN_POSITIVE))?.log()?;
+        let answers = Answers { zero_shot: Some(features.text_logits()?), ..logits.into() };
+        let rows = form.of(indices, name, &answers)?;
+        let predicted = Predicted::of(&rows, form.classes, skipped, started.elapsed().as_secs_f64());
+        out.begin();
+        rows.iter().try_for_each(|row| out.row(row))?;
+        out.end();
+        if let Some(path) = self.table {
+            table(path, &rows)?;
+        }
+        if let Some(path) = self.answers {
+            save_answers(path, &probabilities, &rows, form.classes)?;
+            if !common.json {
+                note(format_args!("answers for training: {}", path.display()));
+            }
+        }
+        finish(self.table, &predicted, form.classes, Some(self.method), common);
+        Ok(predicted)
+    }
+}
+
+/// Writes all rows as a table.
+fn table(path: &Path, rows: &[PredictionRow]) -> Result<()> {
+    let file = partial_file(Some(path), "")?;
+    let decisive = "transduct"; // rows that were made at once are never gone on with
+    Partial::open(&file, decisive)?.remove();
+    let mut partial = Partial::open(&file, decisive)?;
+    for rows in rows.chunks(10_000) {
+        partial.add(rows, Vec::new())?;
+    }
+    save_table(path, &partial)?;
+    partial.remove();
+    Ok(())
+}
+
+/// Stored answers, as a teacher reads them.
+fn save_answers(path: &Path, probabilities: &Tensor, rows: &[PredictionRow], classes: &[String]) -> Result<()> {
+    let names: Vec<&str> = rows.iter().map(|row| row.picture.as_str()).collect();
+    let metadata = HashMap::from([
+        ("names".to_string(), serde_json::json!(names).to_string()),
+        ("classes".to_string(), serde_json::json!(classes).to_string()),
+    ]);
+    save_tensors(path, &[("probabilities".to_string(), probabilities.clone())], metadata)
+}
+
+/// The tensor `features`, and what the file says of itself.
+fn read(path: &Path) -> Result<(Tensor, HashMap<String, String>)> {
+    let (mut tensors, about) = read_tensors(path, &Device::Cpu)?;
+    match tensors.remove("features") {
+        Some(features) if features.rank() == 2 => Ok((features, about)),
+        Some(features) => {
+            Err(Error::Data(format!("{}: features {:?}, expected [n, d]: make it with `lafter embed`", path.display(), features.dims())))
+        }
+        None => Err(Error::Data(format!("{}: holds no tensor `features`: make it with `lafter embed`", path.display()))),
+    }
+}
+
+/// One row a class: of several lines a class their unit mean.
+fn prototypes_of(texts: &Tensor, classes: usize, path: &Path) -> Result<Tensor> {
+    let lines = texts.dim(0)?;
+    if classes == 0 || !lines.is_multiple_of(classes) {
+        let path = path.display();
+        return Err(Error::Usage(format!("{path}: {lines} texts for {classes} classes: give each class one line, or equally many")));
+    }
+    let labels: Vec<usize> = (0..lines).map(|line| line / (lines / classes)).collect();
+    Ok(ZeroShotClassifier::from_features(texts, &labels, 1.0)?.weights)
+}
+
+/// The pictures' names, if the file knows them.
+fn picture_names(about: &HashMap<String, String>, n: usize, path: &Path) -> Result<Vec<String>> {
+    let Some(json) = about.get("names") else { return Ok((0..n).map(|row| format!("row {row}")).collect()) };
+    match serde_json::from_str::<Vec<String>>(json) {
+        Ok(names) if names.len() == n => Ok(names),
+        Ok(names) => Err(Error::Data(format!("{}: {} names for {n} features: embed the pictures again", path.display(), names.len()))),
+        Err(e) => Err(Error::Data(format!("{}: names: {e}: embed the pictures again", path.display()))),
+    }
+}

@@ -1,0 +1,87 @@
+//! From logits to rows of the table.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::row::most_probable;
+use super::{PredictionRow, UNKNOWN};
+use crate::error::{Error, Result};
+use crate::eval::argmax_rows;
+
+/// What classifiers say about a batch of pictures: logits `[batch, C]` each.
+#[derive(Clone, Debug)]
+pub struct Answers {
+    /// The answer that counts.
+    pub logits: Tensor,
+    /// Zero-shot's (eq. 1), if it is to stand in the table.
+    pub zero_shot: Option<Tensor>,
+    /// The text classifier's (eq. 2), if it is to stand in the table.
+    pub text_classifier: Option<Tensor>,
+}
+
+impl From<Tensor> for Answers {
+    fn from(logits: Tensor) -> Self {
+        Self { logits, zero_shot: None, text_classifier: None }
+    }
+}
+
+/// How answers become rows.
+#[derive(Clone, Copy, Debug)]
+pub struct Rows<'a> {
+    /// The class names, in the order of the logits.
+    pub classes: &'a [String],
+    /// The least probability, 0 to 1, of an answer that is not [`UNKNOWN`].
+    pub threshold: f64,
+    /// Classes to list for each picture.
+    pub top: usize,
+}
+
+impl Rows<'_> {
+    /// A row for each of the pictures `indices`, whose names `name` gives.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is not one logit a class; [`Error::Weights`] for logits that are not finite.
+    pub fn of(&self, indices: &[usize], name: impl Fn(usize) -> String, answers: &Answers) -> Result<Vec<PredictionRow>> {
+        let logits = self.read(&answers.logits)?;
+        let other = |logits: &Option<Tensor>| -> Result<Option<Vec<String>>> {
+            let Some(logits) = logits else { return Ok(None) };
+            let values = self.read(logits)?.concat();
+            Ok(Some(argmax_rows(&values, self.classes.len()).into_iter().map(|class| self.classes[class].clone()).collect()))
+        };
+        let (zero_shot, text) = (other(&answers.zero_shot)?, other(&answers.text_classifier)?);
+        let row = |(at, (index, logits)): (usize, (&usize, &Vec<f32>))| {
+            let listed = most_probable(logits, self.top.max(2));
+            let (answer, probability) = listed.first().map_or((UNKNOWN, 0.0), |(best, p)| (self.classes[*best].as_str(), *p));
+            let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (self.classes[*next].clone(), *p));
+            let text_classifier = text.as_ref().map(|names| names[at].clone());
+            PredictionRow {
+                index: *index,
+                picture: name(*index),
+                class: if probability < self.threshold { UNKNOWN } else { answer }.to_string(),
+                probability,
+                runner_up,
+                margin: probability - second,
+                zero_shot: zero_shot.as_ref().map(|names| names[at].clone()),
+                changed: text_classifier.as_ref().map(|before| before != answer),
+                text_classifier,
+                top: listed.iter().take(self.top).map(|(class, p)| (self.classes[*class].clone(), *p)).collect(),
+            }
+        };
+        Ok(indices.iter().zip(&logits).enumerate().map(row).collect())
+    }
+
+    fn read(&self, logits: &Tensor) -> Result<Vec<Vec<f32>>> {
+        let (width, names) = (logits.dim(1)?, self.classes.len());
+        if width != names {
+            return Err(Error::Shape(format!("{width} logits for {names} class names: take those that the head was trained with")));
+        }
+        let rows = logits.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2::<f32>()?;
+        match rows.iter().flatten().all(|logit| logit.is_finite()) {
+            true => Ok(rows),
+            false => Err(Error::Weights(
+                "a picture's logits are not finite: the weights are damaged or overflow in their number type: load them in f32, or copy \
+                 them again"
+                    .into(),
+            )),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Test-time adaptation on the demo CLIP: by the batch, by the picture, from the command line.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use candle_core::{Device, Tensor};
+use lafter::adapt::{self, Adapt, ManyViews, Tda, TdaConfig, Watt, WattConfig, Zero, ZeroConfig};
+use lafter::data::Dataset;
+use lafter::data::scenes::{Domain, Scenes, class_names};
+use lafter::prelude::*;
+
+fn clip() -> (Clip, ZeroShotClassifier) {
+    let clip = Clip::demo().unwrap();
+    let zero_shot = ZeroShotClassifier::fit(&clip, &class_names(), &Templates::single()).unwrap();
+    (clip, zero_shot)
+}
+
+/// Weak views of pictures in a look that the demo CLIP never saw.
+fn pixels(clip: &Clip, n: usize) -> Tensor {
+    let scenes = Dataset::new(Scenes::new(Domain::Target, n, 5));
+    let pictures: Vec<_> = (0..n).map(|i| scenes.image(i).unwrap()).collect();
+    clip.preprocess().batch(&pictures, &Device::Cpu).unwrap()
+}
+
+fn far(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().flatten_all().unwrap().max(0).unwrap().to_scalar().unwrap()
+}
+
+#[test]
+fn answers_do_not_depend_on_what_comes_after() {
+    let (clip, zero_shot) = clip();
+    let all = pixels(&clip, 12);
+    let (first, rest) = (all.narrow(0, 0, 4).unwrap(), all.narrow(0, 4, 8).unwrap());
+    for name in ["tda", "tent", "watt"] {
+        let method = || adapt::named(name, &clip, &zero_shot, &class_names()).unwrap();
+        let (mut alone, mut streamed) = (method(), method());
+        let expected = alone.answer(&first).unwrap();
+        assert_eq!(far(&streamed.answer(&first).unwrap(), &expected), 0.0, "{name}");
+        streamed.answer(&rest).unwrap();
+        // the batch once more: those that remember answer otherwise, the others the same bits
+        let again = far(&streamed.answer(&first).unwrap(), &expected);
+        assert_eq!(again > 0.0, streamed.remembers(), "{name} {again}");
+    }
+    // TDA takes pictures one by one, so a batch is no unit for it
+    let mut by_one = Tda::new(&clip, &zero_shot, TdaConfig::default());
+    let singles: Vec<Tensor> = (0..12).map(|i| by_one.answer(&all.narrow(0, i, 1).unwrap()).unwrap()).collect();
+    let whole = Tda::new(&clip, &zero_shot, TdaConfig::default()).answer(&all).unwrap();
+    assert!(far(&Tensor::cat(&singles, 0).unwrap(), &whole) < 1e-3);
+    assert!(by_one.kept().0 <= 12 && by_one.kept().0 > 0);
+}
+
+#[test]
+fn batches_of_one_picture_work_and_change_nothing_where_nothing_can_be_compared() {
+    let (clip, zero_shot) = clip();
+    let one = pixels(&clip, 1);
+    let untuned = zero_shot.logits(&clip.encode_image(&one).unwrap()).unwrap();
+    let mut tent = adapt::named("tent", &clip, &zero_shot, &class_names()).unwrap();
+    assert!(far(&tent.answer(&one).unwrap(), &untuned) < 1e-3, "the first answer is zero-shot's");
+    assert!(far(&tent.answer(&one).unwrap(), &untuned) > 1e-4, "the step took effect");
+    let config = WattConfig { rounds: 1, ..WattConfig::default() };
+    let mut watt = Watt::fit(&clip, &class_names(), config).unwrap();
+    let mut none = Watt::fit(&clip, &class_names(), WattConfig { rounds: 0, ..config }).unwrap();
+    assert_eq!(far(&watt.answer(&one).unwrap(), &none.answer(&one).unwrap()), 0.0);
+    let batch = pixels(&clip, 6);
+    assert!(far(&watt.answer(&batch).unwrap(), &none.answer(&batch).unwrap()) > 1e-4);
+    assert!(adapt::named("tpt", &clip, &zero_shot, &class_names()).err().unwrap().is_usage());
+}
+
+#[test]
+fn views_belong_to_a_picture_and_one_view_is_zero_shot() {
+    let (clip, zero_shot) = clip();
+    let scenes = Dataset::new(Scenes::new(Domain::Target, 2, 5));
+    let views = ManyViews::new(8, clip.preprocess(), 3);
+    let picture = scenes.image(0).unwrap();
+    let further = views.further(&picture, 4);
+    assert_eq!(further, views.further(&picture, 4));
+    assert_ne!(further, views.further(&picture, 5));
+    let side = clip.preprocess().side();
+    let mut all = clip.preprocess().apply(&picture);
+    all.extend(further);
+    let all = Tensor::from_vec(all, (8, 3, side, side), &Device::Cpu).unwrap();
+    let mut zero = Zero::new(&clip, &zero_shot, ZeroConfig { views: 8, keep: 0.5 });
+    let answer = zero.answer(&all).unwrap();
+    assert_eq!(answer.dims(), [1, class_names().len()]);
+    let votes = answer.exp().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap();
+    assert!((votes - 1.0).abs() < 1e-3, "{votes}");
+    assert!(zero.answer(&all.narrow(0, 0, 7).unwrap()).unwrap_err().to_string().contains("8 of each picture"));
+    // the weak view alone votes for zero-shot's class
+    let mut single = Zero::new(&clip, &zero_shot, ZeroConfig { views: 1, keep: 1.0 });
+    let weak = all.narrow(0, 0, 1).unwrap();
+    let class = |logits: Tensor| logits.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+    assert_eq!(class(single.answer(&weak).unwrap()), class(zero_shot.logits(&clip.encode_image(&weak).unwrap()).unwrap()));
+}
+
+fn lafter(folder: &Path, line: &str) -> (bool, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).stdin(Stdio::null());
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+#[test]
+fn predict_adapts_and_a_stream_has_the_same_answers_at_its_beginning() {
+    let root = tempfile::tempdir().unwrap();
+    let scenes = Scenes::new(Domain::Source, 8, 3);
+    std::fs::create_dir(root.path().join("photos")).unwrap();
+    for i in 0..8 {
+        use lafter::data::ImageSource;
+        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i}.png"))).unwrap();
+    }
+    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+    for name in adapt::NAMES {
+        let batch = if name == "zero" { 3 } else { 2 };
+        let line = format!("predict --model demo --classes names.txt --adapt {name} --adapt-batch {batch}");
+        let read = |table: &str| std::fs::read_to_string(root.path().join(table)).unwrap();
+        let (fine, _, said) = lafter(root.path(), &format!("{line} photos --out all.csv"));
+        assert!(fine, "{name}: {said}");
+        let (fine, _, said) = lafter(root.path(), &format!("{line} photos/0.png photos/1.png photos/2.png photos/3.png --out some.csv"));
+        assert!(fine, "{name}: {said}");
+        let (all, some) = (read("all.csv"), read("some.csv"));
+        assert_eq!((all.lines().count(), some.lines().count()), (9, 5));
+        // names differ by their folder only; the numbers are the same
+        let numbers =
+            |table: &str| table.lines().skip(1).take(4).map(|line| line.split_once(',').unwrap().1.to_string()).collect::<Vec<_>>();
+        assert_eq!(numbers(&all), numbers(&some), "{name}");
+    }
+    let (fine, _, said) = lafter(root.path(), "predict --model demo --classes names.txt --adapt watt --templates names.txt photos");
+    assert!(!fine && said.contains("templates of its own"), "{said}");
+}
