@@ -19,6 +19,7 @@ use super::args::Common;
 use super::bars::Bars;
 use super::commands::{print, shown};
 use super::describe_args::{DescribeArgs, QueryArgs, SourceArgs, Style};
+use super::describe_pairs::{self, Pairs};
 use super::say::say;
 
 /// The longest --timeout.
@@ -31,7 +32,7 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
     let classes = read_class_names(&args.classes)?;
     report_classes(&args, &classes, &mut bars);
     if args.dry_run {
-        return dry_run(&args, &classes, common);
+        return dry_run(&args, &classes, common, &mut bars);
     }
     let Some(out) = &args.out else { return Err(Error::Usage("describe needs --out FILE".into())) };
     check_files(&args, out)?;
@@ -54,9 +55,20 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
     let settings = args.settings.settings(api, common.seed, &args.source.omit);
     settings.validate()?;
     let mut journal = open(&args, out, &mut bars)?;
+    if let Some(table) = &args.pairs.pairs_from {
+        let pairs = pairs(&args, table, &classes, settings, &mut bars)?;
+        finish(&args, generator.as_ref(), &pairs.plan, &mut journal, Keep::First, out, common, &mut bars)?;
+        return pairs.save(out);
+    }
     let queries = queries(&args.queries, &classes, &settings, generator.as_ref(), &mut journal, &mut bars)?;
     let plan = Plan::new(classes.names(), queries, args.queries.completions, settings)?;
     finish(&args, generator.as_ref(), &plan, &mut journal, Keep::First, out, common, &mut bars)
+}
+
+/// What is asked about the classes that a table of answers confuses.
+fn pairs(args: &DescribeArgs, table: &Path, classes: &ClassNames, settings: Settings, bars: &mut Bars) -> Result<Pairs> {
+    let settings = describe_pairs::settings(settings, args.settings.max_tokens, &args.settings.stop);
+    Pairs::new(&args.pairs, table, classes, args.queries.completions, settings, bars)
 }
 
 fn report_classes(args: &DescribeArgs, classes: &ClassNames, bars: &mut Bars) {
@@ -79,7 +91,7 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
         return Err(Error::Usage(format!("--out {} is a folder: name a file in it, such as texts.json", out.display())));
     }
     let (trace, journal) = (beside(out, "trace"), journal_path(args, out));
-    let read = [Some(&args.classes), args.queries.queries.as_ref(), args.source.from.as_ref()];
+    let read = [Some(&args.classes), args.queries.queries.as_ref(), args.source.from.as_ref(), args.pairs.texts.as_ref()];
     let same = |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     for (written, kept) in [(out, Some(&journal)), (&trace, Some(&journal)), (&journal, None)] {
         if read.into_iter().chain([kept]).flatten().any(|read| same(read, written)) {
@@ -246,9 +258,12 @@ fn control(count: usize, classes: &ClassNames, out: &Path, common: &Common) -> R
 }
 
 /// What would be asked.
-fn dry_run(args: &DescribeArgs, classes: &ClassNames, common: &Common) -> Result<()> {
+fn dry_run(args: &DescribeArgs, classes: &ClassNames, common: &Common, bars: &mut Bars) -> Result<()> {
     let settings = args.settings.settings(args.settings.api.unwrap_or_default(), common.seed, &args.source.omit);
     settings.validate()?;
+    if let Some(table) = &args.pairs.pairs_from {
+        return show(&pairs(args, table, classes, settings, bars)?.plan, args.queries.completions, common);
+    }
     let Some(queries) = chosen(&args.queries)? else {
         let about = args.queries.about.as_deref().unwrap_or_else(|| args.queries.domain.about());
         let request = meta_request(about, classes.names(), args.queries.meta_queries, &settings);
@@ -261,17 +276,16 @@ fn dry_run(args: &DescribeArgs, classes: &ClassNames, common: &Common) -> Result
         return Ok(());
     };
     let plan = Plan::new(classes.names(), queries, args.queries.completions, settings)?;
-    let filled: Vec<String> = (0..plan.len()).step_by(args.queries.completions).map(|i| plan.request(i).query).collect();
+    show(&plan, args.queries.completions, common)
+}
+
+/// The queries of a plan and their number.
+fn show(plan: &Plan, completions: usize, common: &Common) -> Result<()> {
+    let filled: Vec<String> = (0..plan.len()).step_by(completions).map(|i| plan.request(i).query).collect();
     if common.json {
-        print(&json!({ "queries": filled, "completions": args.queries.completions, "requests": plan.len() }));
+        print(&json!({ "queries": filled, "completions": completions, "requests": plan.len() }));
     } else {
-        say(format_args!(
-            "{}\n\n{} queries × {} completions = {} requests",
-            filled.join("\n"),
-            filled.len(),
-            args.queries.completions,
-            plan.len()
-        ));
+        say(format_args!("{}\n\n{} queries × {} completions = {} requests", filled.join("\n"), filled.len(), completions, plan.len()));
     }
     Ok(())
 }

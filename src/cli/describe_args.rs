@@ -6,6 +6,8 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, ValueEnum};
 use lafter::describe::generate::{Api, Keep, Settings, Subject};
 
+use super::describe_pairs::PairArgs;
+
 /// Commands that can be copied, however narrow the terminal: none is longer than 80 characters.
 pub const EXAMPLES: &str = r#"Examples:
   lafter describe --classes names.txt --dry-run
@@ -19,6 +21,8 @@ pub const EXAMPLES: &str = r#"Examples:
     --about "photographs of garden tools" --llm Qwen/Qwen2.5-1.5B-Instruct-GGUF
   lafter describe --classes names.txt --out clean.json --from published.json
   lafter describe --classes names.txt --out control.json --random-words 25
+  lafter describe --classes names.txt --out more.json --texts texts.json \
+    --pairs-from lafter-out/predictions.csv --llm NAME --endpoint …
 
 A model without --endpoint runs in this process; that needs a build with
 --features llm. Where other programs keep the processor busy, start it with
@@ -53,6 +57,8 @@ pub struct DescribeArgs {
     pub source: SourceArgs,
     #[command(flatten)]
     pub queries: QueryArgs,
+    #[command(flatten)]
+    pub pairs: PairArgs,
     #[command(flatten)]
     pub settings: SettingArgs,
     /// What of each line of an answer is kept: first (sentence), each (sentence), whole [default: first; whole with --from]

@@ -7,6 +7,7 @@ mod check;
 mod commands;
 mod describe;
 mod describe_args;
+mod describe_pairs;
 mod inputs;
 mod keep;
 mod predict;

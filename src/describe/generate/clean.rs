@@ -68,6 +68,9 @@ pub struct CleanCounts {
     pub duplicates: usize,
     /// Dropped: the class has nearly the same sentence already.
     pub near_duplicates: usize,
+    /// Dropped: it names the class from which it should tell its own.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub other_class: usize,
 }
 
 impl CleanCounts {
@@ -87,11 +90,17 @@ impl CleanCounts {
             ("dropped: duplicate", self.duplicates),
             ("dropped: near-duplicate", self.near_duplicates),
         ];
-        for (reason, count) in rows {
+        let other = ("dropped: names the other class", self.other_class);
+        for (reason, count) in rows.into_iter().chain((self.other_class > 0).then_some(other)) {
             table.push([reason.to_string(), count.to_string()]);
         }
         table
     }
+}
+
+/// Only questions about pairs of classes drop sentences for that reason.
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 impl fmt::Display for CleanCounts {
@@ -150,6 +159,13 @@ pub struct ClassCleaner {
 }
 
 impl ClassCleaner {
+    /// Sentences that the class has already: they count as seen.
+    pub fn knows(&mut self, sentences: &[String]) {
+        for sentence in sentences {
+            self.known.insert(sentence);
+        }
+    }
+
     /// The descriptions in one answer; everything else is counted.
     pub fn clean(&mut self, text: &str, finish: Finish, settings: &Settings, counts: &mut CleanCounts) -> Vec<String> {
         counts.answers += 1;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::clean::{CleanCounts, Cleaner};
 use super::journal::{Journal, Record};
 use super::line_file::{DescriptionFile, LineFile};
+use super::pairs::names_other;
 use super::plan::Plan;
 use super::request::{Key, Settings};
 use crate::describe::Descriptions;
@@ -61,19 +62,25 @@ fn each(
     for (class, name) in plan.classes().iter().enumerate() {
         begin(class, name)?;
         let (before, mut cleaner) = (collected.counts.kept, cleaner.class());
-        for i in class * plan.per_class()..(class + 1) * plan.per_class() {
+        cleaner.knows(plan.known(class));
+        for i in plan.requests(class) {
             let Some(record) = journal.get(plan.request(i).key(model))? else { continue };
             // others' sentences have nothing to do with each other: an end mark in one ends that one
             let pieces = if plan.drawn() { vec![record.answer.as_str()] } else { record.answer.split('\n').collect() };
             let answers = collected.counts.answers + 1;
             for piece in pieces {
                 for text in cleaner.clean(piece, record.finish, &record.settings, &mut collected.counts) {
+                    if plan.other(i).is_some_and(|other| names_other(&text, name, other)) {
+                        collected.counts.kept -= 1;
+                        collected.counts.other_class += 1;
+                        continue;
+                    }
                     sentence(class, &text, &record)?;
                 }
             }
             collected.counts.answers = answers;
         }
-        if collected.counts.kept == before {
+        if collected.counts.kept == before && plan.known(class).is_empty() {
             collected.empty_classes.push(name.clone());
         }
     }
@@ -104,7 +111,9 @@ fn each(
 pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner) -> Result<(Descriptions, Collected)> {
     let entries = std::cell::RefCell::new(Vec::<(String, Vec<String>)>::new());
     let begin = |_: usize, name: &str| {
-        entries.borrow_mut().push((name.to_string(), Vec::new()));
+        let mut entries = entries.borrow_mut();
+        let known = plan.known(entries.len()).to_vec();
+        entries.push((name.to_string(), known));
         Ok(())
     };
     let sentence = |_: usize, text: &str, _: &Record| {
@@ -119,13 +128,18 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
 
 /// The same into files: CuPL's JSON at `out` (`{"class name": ["sentence", …]}`, a list of lists if two classes share a
 /// name), and next to it the trace: one JSON line per sentence, in the same order. Both are whole or not there.
+/// Sentences that the plan has of a class already stand first, without a trace.
 ///
 /// # Errors
 /// As [`collect`]; [`Error::Io`] if a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
     let mut trace = LineFile::begin(&beside(out, "trace"))?;
-    let begin = |_: usize, name: &str| file.borrow_mut().class(name);
+    let begin = |class: usize, name: &str| {
+        let mut file = file.borrow_mut();
+        file.class(name)?;
+        plan.known(class).iter().try_for_each(|sentence| file.sentence(sentence))
+    };
     let sentence = |class: usize, sentence: &str, record: &Record| {
         file.borrow_mut().sentence(sentence)?;
         let Record { query, model, settings, completion, key, .. } = record;

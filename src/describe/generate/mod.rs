@@ -36,6 +36,7 @@ mod line_file;
 #[cfg(feature = "llm")]
 mod local;
 mod meta;
+mod pairs;
 mod phrases;
 mod plan;
 mod published;
@@ -60,6 +61,7 @@ pub use journal::{Journal, Record};
 #[cfg(feature = "llm")]
 pub use local::LocalModel;
 pub use meta::{meta_request, queries_of};
+pub use pairs::{ConfusedPair, PairRule, confused_pairs, pair_question};
 pub use plan::Plan;
 pub use published::PublishedFile;
 pub use query::{Queries, Query};
