@@ -31,7 +31,7 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     let run = Run::new(&stub, NAMES, &["--pairs-from", "T", "--texts", "O", "--completions", "1"]);
     let (table, old) = (run.path("table.csv"), run.path("old.json"));
     std::fs::write(&table, TABLE).unwrap();
-    std::fs::write(&old, r#"{"cat": ["A cat seen before."], "dog": [], "owl": ["An owl turns its head."]}"#).unwrap();
+    std::fs::write(&old, r#"{"cat": ["A cat seen before."], "dog": ["A dog barks."], "owl": ["An owl turns its head."]}"#).unwrap();
     let with = |old: &std::path::Path, out: &str| {
         let mut command = llm_stub::run::lafter();
         command.arg("describe").arg("--classes").arg(run.path("names.txt")).arg("--out").arg(run.path(out));
@@ -48,7 +48,7 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     assert!(asked.iter().all(|query| query.contains("- A cat seen before.")), "{asked:?}");
     let texts: Value = serde_json::from_str(&run.read("texts.json")).unwrap();
     assert_eq!(texts["cat"], serde_json::json!(["A cat seen before.", "The cat has a tail that it holds high."]));
-    assert_eq!(texts["dog"], serde_json::json!(["The dog has a tail that it holds high.", "A dog seen before."]));
+    assert_eq!(texts["dog"], serde_json::json!(["A dog barks.", "The dog has a tail that it holds high.", "A dog seen before."]));
     assert_eq!(texts["owl"], serde_json::json!(["An owl turns its head."]));
     let counts = llm_stub::run::text(&first.stdout);
     assert!(counts.contains("dropped: names the other class"), "{counts}");

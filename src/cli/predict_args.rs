@@ -13,8 +13,8 @@ pub const EXAMPLES: &str = "\
 Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a
 line from standard input. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
---transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata is
-safe where classes are absent; transclip and zlap are not, and are for sets that show every class. --adapt answers batch by
+--transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata
+holds where classes are absent; transclip and zlap do not, and are for sets that show every class. --adapt answers batch by
 batch: zero has many views of each picture vote; tda and tent depend on the pictures before; watt and tent tune on each batch.
 Both take class means of --descriptions in place of a trained classifier.
 
@@ -41,7 +41,7 @@ pub struct PredictArgs {
     /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub templates: Option<PathBuf>,
-    /// Answer all pictures together, without training: stata (safe with absent classes), transclip, zlap, neighbours
+    /// Answer all pictures together, without training: stata (holds where classes are absent), transclip, zlap, neighbours
     #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with = "weights",
           value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub transduct: Option<String>,
