@@ -55,7 +55,7 @@ pub struct PredictArgs {
     /// Classes to list for each picture, on standard output and in JSON lines
     #[arg(long, value_name = "N", default_value_t = 3)]
     pub top: usize,
-    /// Answers with a lower probability are \"unknown\", 0 to 1
+    /// Answers with a lower probability are "unknown", 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub threshold: f64,
     /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
