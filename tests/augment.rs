@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use image::RgbImage;
 use lafter::augment::ops::{self, Region, Resample};
-use lafter::augment::{CLIP_MEAN, CLIP_STD, JitterStep, Preprocess, ResizeTo, StrongAugment, StrongParams};
+use lafter::augment::{CLIP_MEAN, CLIP_STD, JitterStep, Preprocess, RandAugment, ResizeTo, Sampling, StrongAugment, StrongParams};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -24,7 +24,11 @@ struct Fixture {
 
 impl Fixture {
     fn read() -> Self {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/augment/ops.safetensors");
+        Self::of("ops")
+    }
+
+    fn of(name: &str) -> Self {
+        let path = format!("{}/tests/fixtures/augment/{name}.safetensors", env!("CARGO_MANIFEST_DIR"));
         let bytes = std::fs::read(path).unwrap();
         let (_, metadata) = SafeTensors::read_metadata(&bytes).unwrap();
         let metadata: &HashMap<String, String> = metadata.metadata().as_ref().unwrap();
@@ -144,23 +148,91 @@ fn in_levels(planes: &[f64]) -> Vec<f64> {
     planes.iter().enumerate().map(level).collect()
 }
 
+fn jitter(steps: &Value) -> Vec<JitterStep> {
+    let step = |step: &Value| match step[0].as_str().unwrap() {
+        "brightness" => JitterStep::Brightness(float(&step[1])),
+        "contrast" => JitterStep::Contrast(float(&step[1])),
+        "saturation" => JitterStep::Saturation(float(&step[1])),
+        _ => JitterStep::Hue(float(&step[1])),
+    };
+    steps.as_array().unwrap().iter().map(step).collect()
+}
+
+/// Crop and mirror, and nothing else.
+fn cropped(p: &Value) -> StrongParams {
+    let (crop, flip) = (region(&[&p["left"], &p["top"], &p["width"], &p["height"]]), p["flip"].as_bool().unwrap());
+    StrongParams {
+        crop,
+        flip,
+        jitter: Vec::new(),
+        grey: false,
+        blur: None,
+        rand_augment: Vec::new(),
+        perspective: None,
+        second_jitter: Vec::new(),
+    }
+}
+
+fn corners(value: &Value) -> [(u32, u32); 4] {
+    std::array::from_fn(|i| (int(&value[i][0]), int(&value[i][1])))
+}
+
 #[test]
 fn the_strong_view_at_given_parameters() {
     Fixture::read().check_images("strong", EXACT, |image, a| {
         let p = &a[1];
-        let step = |step: &Value| match step[0].as_str().unwrap() {
-            "brightness" => JitterStep::Brightness(float(&step[1])),
-            "contrast" => JitterStep::Contrast(float(&step[1])),
-            "saturation" => JitterStep::Saturation(float(&step[1])),
-            _ => JitterStep::Hue(float(&step[1])),
-        };
-        let params = StrongParams {
-            crop: region(&[&p["left"], &p["top"], &p["width"], &p["height"]]),
-            flip: p["flip"].as_bool().unwrap(),
-            jitter: p["jitter"].as_array().unwrap().iter().map(step).collect(),
-            grey: p["grey"].as_bool().unwrap(),
-            blur: p["blur"].as_f64().map(|sigma| sigma as f32),
-        };
+        let blur = p["blur"].as_f64().map(|sigma| sigma as f32);
+        let params = StrongParams { jitter: jitter(&p["jitter"]), grey: p["grey"].as_bool().unwrap(), blur, ..cropped(p) };
         StrongAugment::simsiam(int(&a[0]) as usize).apply_with(image, &params)
+    });
+}
+
+#[test]
+fn the_operations_of_rand_augment() {
+    let fixture = Fixture::of("rand_augment");
+    fixture.check_images("autocontrast", EXACT, |image, _| ops::autocontrast(image));
+    fixture.check_images("equalize", EXACT, |image, _| ops::equalize(image));
+    fixture.check_images("invert", EXACT, |image, _| ops::invert(image));
+    fixture.check_images("posterize", EXACT, |image, a| ops::posterize(image, int(&a[0]) as u8));
+    fixture.check_images("solarize", EXACT, |image, a| ops::solarize(image, a[0].as_f64().unwrap()));
+    fixture.check_images("solarize_add", EXACT, |image, a| ops::solarize_add(image, int(&a[0]) as u8));
+    fixture.check_images("sharpness", EXACT, |image, a| ops::sharpness(image, float(&a[0])));
+    fixture.check_images("perspective", EXACT, |image, a| ops::perspective(image, corners(&a[0]), [0; 3]));
+    fixture.check_images("rotate", EXACT, |image, a| {
+        let sampling: Sampling = serde_json::from_value(a[1].clone()).unwrap();
+        ops::rotate(image, a[0].as_f64().unwrap(), sampling, std::array::from_fn(|i| int(&a[2][i]) as u8))
+    });
+}
+
+/// timm's and torchvision's numbers: the operation that an index and a magnitude mean, and what it does.
+#[test]
+fn rand_augment_at_given_draws() {
+    let fixture = Fixture::of("rand_augment");
+    let fill = [123, 117, 104]; // CLIP's mean
+    fixture.check_images("timm", EXACT, |image, a| {
+        let step = ops::timm_step(int(&a[0]) as usize, a[1].as_f64().unwrap(), a[2].as_bool().unwrap(), image.width());
+        step.apply(image, Sampling::Bicubic, fill)
+    });
+    fixture.check_images("torchvision", EXACT, |image, a| {
+        let step = ops::torchvision_step(int(&a[0]) as usize, int(&a[1]), a[2].as_bool().unwrap(), image.width());
+        step.map_or_else(|| image.clone(), |step| step.apply(image, Sampling::Nearest, [0; 3]))
+    });
+}
+
+#[test]
+fn the_strong_views_of_dpa_and_nola_at_given_parameters() {
+    let fixture = Fixture::of("rand_augment");
+    fixture.check_images("dpa", EXACT, |image, a| {
+        let step = |step: &Value| ops::timm_step(int(&step[0]) as usize, step[1].as_f64().unwrap(), step[2].as_bool().unwrap(), 24);
+        let rand_augment = a[1]["steps"].as_array().unwrap().iter().map(step).collect();
+        let view = StrongAugment::dpa(int(&a[0]) as usize);
+        assert_eq!(view.rand_augment, Some(RandAugment::default()));
+        view.apply_with(image, &StrongParams { rand_augment, ..cropped(&a[1]) })
+    });
+    fixture.check_images("nola", EXACT, |image, a| {
+        let p = &a[1];
+        let (perspective, blur) = (Some(corners(&p["corners"])), Some(float(&p["blur"])));
+        let params = StrongParams { jitter: jitter(&p["jitter"]), second_jitter: jitter(&p["second"]), perspective, blur, ..cropped(p) };
+        StrongAugment::nola(int(&a[0]) as usize).apply_with(image, &params)
     });
 }

@@ -65,7 +65,7 @@ fn blend_with_constant(image: &RgbImage, simple: u8, factor: f32) -> RgbImage {
 
 #[inline(always)]
 #[allow(clippy::manual_clamp)] // clamp would keep what is not a number
-fn blend(simple: u8, value: u8, factor: f32) -> u8 {
+pub(super) fn blend(simple: u8, value: u8, factor: f32) -> u8 {
     let (simple, value) = (f32::from(simple), f32::from(value));
     let blended = (simple + factor * (value - simple)).max(0.0).min(255.0); // not a number becomes 0
     // SAFETY: the value lies in 0..=255

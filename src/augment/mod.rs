@@ -1,7 +1,7 @@
 //! Views of an image: the weak view α_w that CLIP was trained on and the strong view α_h of SimSiam (eq. 3 and 4).
 //!
 //! [`Preprocess`] is the weak view: resize, centre crop, normalise. [`StrongAugment`] is the strong view: random resized
-//! crop, colour jitter, grey, blur, flip, normalise. Both are built from the functions of [`ops`], each of which stands
+//! crop, flip, colour jitter, grey, blur, normalise; DPA's and NoLA's have [`RandAugment`], a tilt, a second jitter. Both are built from the functions of [`ops`], each of which stands
 //! alone on a [`RgbImage`] with explicit parameters and follows torchvision on Pillow images.
 //!
 //! ```
@@ -18,12 +18,17 @@
 mod batch;
 mod colour;
 mod geometry;
+mod levels;
 pub mod ops;
 mod preprocess;
 mod preprocessor_config;
+mod rand_augment;
 mod strong;
+mod warp;
 
 pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
 pub use preprocess::{CropRule, Preprocess, ResizeTo};
+pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};
 pub use strong::{JitterStep, StrongAugment, StrongParams};
+pub use warp::Sampling;

@@ -17,4 +17,7 @@ pub use super::colour::{brightness, contrast, gaussian_blur, grey, hue, luma, sa
 pub use super::geometry::{
     Region, Resample, crop, crop_resize, flip_horizontal, normalise, picture, resize, resize_shortest, shortest_edge_size,
 };
+pub use super::levels::{autocontrast, equalize, invert, posterize, sharpness, solarize, solarize_add};
 pub use super::preprocess::{CropRule, center_crop};
+pub use super::rand_augment::{timm_step, torchvision_step};
+pub use super::warp::{affine, perspective, rotate};

@@ -5,8 +5,11 @@ use rand::RngCore;
 
 use super::colour;
 use super::geometry::{self, CLIP_MEAN, CLIP_STD, Region, Resample};
+use super::rand_augment::{AugmentStep, RandAugment, below, chance, range};
+use super::warp;
 
-/// Random resized crop → colour jitter → grey → blur → flip → normalise.
+/// Random resized crop → flip → RandAugment → colour jitter → grey → tilt → second jitter → blur → normalise. SimSiam has no
+/// RandAugment, no tilt and no second jitter.
 ///
 /// ```
 /// use lafter::augment::{RgbImage, StrongAugment};
@@ -47,6 +50,14 @@ pub struct StrongAugment {
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur, in pixels of the view.
     pub blur_sigma: (f32, f32),
+    /// RandAugment; `None` leaves it out.
+    pub rand_augment: Option<RandAugment>,
+    /// Probability of a view tilted in space, as torchvision's `RandomPerspective` does it.
+    pub perspective_p: f32,
+    /// How far a tilt moves each corner at most, as a share of half the view.
+    pub perspective: f32,
+    /// Probability of a second colour jitter, with the strengths of the first.
+    pub second_jitter_p: f32,
     /// What 8-bit values are multiplied by, as in the weak view: see [`normalised_like`](Self::normalised_like).
     pub rescale: f32,
     /// Subtracted from the rescaled values, per channel (R, G, B).
@@ -72,6 +83,10 @@ impl StrongAugment {
             grey_p: 0.2,
             blur_p: 1.0,
             blur_sigma: (0.1, 2.0),
+            rand_augment: None,
+            perspective_p: 0.0,
+            perspective: 0.2,
+            second_jitter_p: 0.0,
             rescale: 1.0 / 255.0,
             mean: CLIP_MEAN,
             std: CLIP_STD,
@@ -81,6 +96,17 @@ impl StrongAugment {
     /// As SimSiam's paper, which LaFTer's paper refers to: the blur on every second view only.
     pub fn paper(size: usize) -> Self {
         Self { blur_p: 0.5, ..Self::simsiam(size) }
+    }
+
+    /// DPA's (`utils/build_dataset.py` there): crop of 0.3 to 1, bicubic, flip, timm's RandAugment; no jitter, grey or blur.
+    pub fn dpa(size: usize) -> Self {
+        let (scale, resample, rand_augment) = ((0.3, 1.0), Resample::Bicubic, Some(RandAugment::default()));
+        Self { scale, resample, rand_augment, jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, ..Self::simsiam(size) }
+    }
+
+    /// NoLA's (`utils/model_utils.py` there): no grey, every second view tilted by up to 0.2, then a second jitter on every view.
+    pub fn nola(size: usize) -> Self {
+        Self { grey_p: 0.0, perspective_p: 0.5, perspective: 0.2, second_jitter_p: 1.0, ..Self::simsiam(size) }
     }
 
     /// Nothing random, for ablations: the largest square of the image's middle, resized as the weak view is.
@@ -109,7 +135,14 @@ impl StrongAugment {
         if !ordered(self.blur_sigma) || self.blur_sigma.1 > 1000.0 {
             return refuse("blur_sigma", &self.blur_sigma, "two numbers above 0 and up to 1000, the smaller first");
         }
-        let probabilities = [("flip_p", self.flip_p), ("jitter_p", self.jitter_p), ("grey_p", self.grey_p), ("blur_p", self.blur_p)];
+        let probabilities = [
+            ("flip_p", self.flip_p),
+            ("jitter_p", self.jitter_p),
+            ("grey_p", self.grey_p),
+            ("blur_p", self.blur_p),
+            ("perspective_p", self.perspective_p),
+            ("second_jitter_p", self.second_jitter_p),
+        ];
         let strengths = [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
         if let Some((field, p)) = probabilities.into_iter().find(|(_, p)| !(0.0..=1.0).contains(p)) {
             return refuse(field, &p, "a probability, 0 to 1");
@@ -119,6 +152,12 @@ impl StrongAugment {
         }
         if !(0.0..=0.5).contains(&self.hue) {
             return refuse("hue", &self.hue, "0 to 0.5");
+        }
+        if !(0.0..=1.0).contains(&self.perspective) {
+            return refuse("perspective", &self.perspective, "0 to 1");
+        }
+        if let Some(fault) = self.rand_augment.as_ref().and_then(RandAugment::fault) {
+            return Some(format!("the strong view's rand_augment: {fault}"));
         }
         if !self.mean.iter().all(|mean| mean.is_finite()) {
             return refuse("mean", &self.mean, "three numbers");
@@ -134,13 +173,43 @@ impl StrongAugment {
 
     /// Draws the parameters of one view of an image of this size.
     pub fn sample(&self, width: u32, height: u32, rng: &mut impl RngCore) -> StrongParams {
-        StrongParams {
+        let mut params = StrongParams {
             crop: self.sample_crop(width, height, rng),
             jitter: if chance(rng, self.jitter_p) { self.sample_jitter(rng) } else { Vec::new() },
             grey: chance(rng, self.grey_p),
             blur: chance(rng, self.blur_p).then(|| range(rng, self.blur_sigma.0, self.blur_sigma.1)),
             flip: chance(rng, self.flip_p),
+            rand_augment: Vec::new(),
+            perspective: None,
+            second_jitter: Vec::new(),
+        };
+        // after the others, and only if asked for: a view without these draws what it always drew
+        if let Some(policy) = &self.rand_augment {
+            params.rand_augment = policy.sample(self.side(), rng);
         }
+        if self.perspective_p > 0.0 && chance(rng, self.perspective_p) {
+            params.perspective = Some(self.sample_corners(rng));
+        }
+        if self.second_jitter_p > 0.0 && chance(rng, self.second_jitter_p) {
+            params.second_jitter = self.sample_jitter(rng);
+        }
+        params
+    }
+
+    /// The view's side as pictures count it.
+    fn side(&self) -> u32 {
+        u32::try_from(self.size).unwrap_or(u32::MAX)
+    }
+
+    /// The corners of a tilted view, each moved inwards by a uniform number of columns and of rows.
+    fn sample_corners(&self, rng: &mut impl RngCore) -> [(u32, u32); 4] {
+        let (last, most) = (self.side().saturating_sub(1), (self.perspective * (self.size / 2) as f32) as usize);
+        let mut moved = || below(rng, most + 1) as u32;
+        let mut inwards = |right: bool, bottom: bool| {
+            let (x, y) = (moved(), moved());
+            (if right { last.saturating_sub(x) } else { x }, if bottom { last.saturating_sub(y) } else { y })
+        };
+        [inwards(false, false), inwards(true, false), inwards(true, true), inwards(false, true)]
     }
 
     /// A random area and shape, ten tries to fit it into the image, else the largest middle of a permitted shape.
@@ -190,26 +259,31 @@ impl StrongAugment {
 
     /// The view with given parameters, before normalisation: size × size.
     pub fn apply_with(&self, image: &RgbImage, params: &StrongParams) -> RgbImage {
-        let side = u32::try_from(self.size).unwrap_or(u32::MAX);
-        let mut view = geometry::crop_resize(image, params.crop, side, side, self.resample);
-        for step in &params.jitter {
-            view = match *step {
-                JitterStep::Brightness(factor) => colour::brightness(&view, factor),
-                JitterStep::Contrast(factor) => colour::contrast(&view, factor),
-                JitterStep::Saturation(factor) => colour::saturation(&view, factor),
-                JitterStep::Hue(turn) => colour::hue(&view, turn),
-            };
-        }
-        if params.grey {
-            view = colour::grey(&view);
-        }
-        if let Some(sigma) = params.blur {
-            view = colour::gaussian_blur(&view, sigma);
-        }
+        let mut view = geometry::crop_resize(image, params.crop, self.side(), self.side(), self.resample);
         if params.flip {
             view = geometry::flip_horizontal(&view);
         }
-        view
+        if let Some(policy) = &self.rand_augment {
+            let fill = policy.fill(self.mean_colour());
+            view = params.rand_augment.iter().fold(view, |view, step| step.apply(&view, policy.sampling(), fill));
+        }
+        view = params.jitter.iter().fold(view, |view, step| step.apply(&view));
+        if params.grey {
+            view = colour::grey(&view);
+        }
+        if let Some(corners) = params.perspective {
+            view = warp::perspective(&view, corners, [0; 3]);
+        }
+        view = params.second_jitter.iter().fold(view, |view, step| step.apply(&view));
+        match params.blur {
+            Some(sigma) => colour::gaussian_blur(&view, sigma),
+            None => view,
+        }
+    }
+
+    /// The colour that the tower reads as 0.
+    fn mean_colour(&self) -> [u8; 3] {
+        self.mean.map(|mean| (f64::from(mean) / f64::from(self.rescale)).round_ties_even() as u8)
     }
 
     /// One random view before normalisation, for figures: size × size.
@@ -238,6 +312,18 @@ pub enum JitterStep {
     Hue(f32),
 }
 
+impl JitterStep {
+    /// The image after this step.
+    pub fn apply(self, image: &RgbImage) -> RgbImage {
+        match self {
+            Self::Brightness(factor) => colour::brightness(image, factor),
+            Self::Contrast(factor) => colour::contrast(image, factor),
+            Self::Saturation(factor) => colour::saturation(image, factor),
+            Self::Hue(turn) => colour::hue(image, turn),
+        }
+    }
+}
+
 /// All that is random in one strong view: drawn by [`StrongAugment::sample`], used by
 /// [`StrongAugment::apply_with`].
 #[derive(Clone, Debug, PartialEq)]
@@ -253,36 +339,28 @@ pub struct StrongParams {
     pub grey: bool,
     /// Standard deviation of the blur in pixels of the view; `None` for no blur.
     pub blur: Option<f32>,
-}
-
-/// Uniform in [0, 1), 24 bits: what `rand`'s `random::<f32>()` gives.
-fn uniform(rng: &mut impl RngCore) -> f32 {
-    (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
-}
-
-/// Uniform in [low, high).
-fn range(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
-    low + (high - low) * uniform(rng)
-}
-
-/// True with probability `p`.
-fn chance(rng: &mut impl RngCore, p: f32) -> bool {
-    uniform(rng) < p
-}
-
-/// Uniform in 0..n.
-fn below(rng: &mut impl RngCore, n: usize) -> usize {
-    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
+    /// RandAugment's operations, in their order.
+    #[serde(default)]
+    pub rand_augment: Vec<AugmentStep>,
+    /// Where a tilt moves the corners, from the upper left clockwise; `None` for no tilt.
+    #[serde(default)]
+    pub perspective: Option<[(u32, u32); 4]>,
+    /// The second jitter's steps; empty for none.
+    #[serde(default)]
+    pub second_jitter: Vec<JitterStep>,
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::rand_augment::TimmPolicy;
     use super::*;
     use crate::rng::Rng;
 
     #[test]
     fn presets_are_valid_and_bad_values_are_named() {
-        for good in [StrongAugment::simsiam(224), StrongAugment::paper(32), StrongAugment::none(1)] {
+        for good in
+            [StrongAugment::simsiam(224), StrongAugment::paper(32), StrongAugment::none(1), StrongAugment::dpa(224), StrongAugment::nola(1)]
+        {
             assert_eq!(good.fault(), None);
         }
         let base = StrongAugment::simsiam(32);
@@ -296,6 +374,15 @@ mod tests {
             ("hue", StrongAugment { hue: 0.6, ..base.clone() }),
             ("blur_sigma", StrongAugment { blur_sigma: (0.0, 2.0), ..base.clone() }),
             ("std", StrongAugment { std: [0.0; 3], ..base.clone() }),
+            ("perspective", StrongAugment { perspective: 1.5, ..base.clone() }),
+            ("second_jitter_p", StrongAugment { second_jitter_p: -1.0, ..base.clone() }),
+            (
+                "rand_augment",
+                StrongAugment {
+                    rand_augment: Some(RandAugment::Timm(TimmPolicy { magnitude: f64::NAN, ..TimmPolicy::default() })),
+                    ..base.clone()
+                },
+            ),
         ];
         for (field, value) in bad {
             let fault = value.fault().unwrap();

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Preprocess, Resample, StrongAugment};
+use crate::augment::{Preprocess, RandAugment, Resample, StrongAugment};
 
 /// The strong view α_h in the settings: [`StrongAugment`] without side, mean, standard deviation and rescale, which are
 /// those of the weak view.
@@ -39,6 +39,15 @@ pub struct StrongConfig {
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur in pixels, meant for views of 224 pixels; default (0.1, 2).
     pub blur_sigma: (f32, f32),
+    /// RandAugment after crop and flip, as JSON: {"timm": {"ops": 2, "magnitude": 9, "std": 0.5, "p": 0.5}} or
+    /// {"torchvision": {"ops": 2, "magnitude": 9}}, each number optional; default null, none.
+    pub rand_augment: Option<RandAugment>,
+    /// Probability of a view that is tilted in space after jitter and grey, 0 to 1; default 0.
+    pub perspective_p: f32,
+    /// How far a tilt moves each corner at most, as a share of half the view, 0 to 1; default 0.2.
+    pub perspective: f32,
+    /// Probability of a second colour jitter of the same strengths, after the tilt, 0 to 1; default 0.
+    pub second_jitter_p: f32,
 }
 
 impl StrongConfig {
@@ -52,19 +61,39 @@ impl StrongConfig {
         Self::of(&StrongAugment::paper(224))
     }
 
+    /// DPA's: [`StrongAugment::dpa`].
+    pub fn dpa() -> Self {
+        Self::of(&StrongAugment::dpa(224))
+    }
+
+    /// NoLA's: [`StrongAugment::nola`].
+    pub fn nola() -> Self {
+        Self::of(&StrongAugment::nola(224))
+    }
+
     /// The settings of a view.
     pub fn of(view: &StrongAugment) -> Self {
         #[rustfmt::skip] // all fields and no `..`: one more is an error here
         let StrongAugment {
             size: _, rescale: _, mean: _, std: _,
             scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            rand_augment, perspective_p, perspective, second_jitter_p,
         } = *view;
-        Self { scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma }
+        #[rustfmt::skip]
+        let settings = Self {
+            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            rand_augment, perspective_p, perspective, second_jitter_p,
+        };
+        settings
     }
 
     /// The view itself, at the side, mean, standard deviation and rescale of the weak view.
     pub fn view(&self, weak: &Preprocess) -> StrongAugment {
-        let Self { scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma } = *self;
+        #[rustfmt::skip]
+        let Self {
+            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            rand_augment, perspective_p, perspective, second_jitter_p,
+        } = *self;
         StrongAugment {
             size: weak.side(),
             scale,
@@ -79,6 +108,10 @@ impl StrongConfig {
             grey_p,
             blur_p,
             blur_sigma,
+            rand_augment,
+            perspective_p,
+            perspective,
+            second_jitter_p,
             rescale: weak.rescale,
             mean: weak.mean,
             std: weak.std,

@@ -1,0 +1,159 @@
+//! Turning, shearing, shifting and tilting 8-bit RGB, bit for bit as Pillow's `Image.transform` does it.
+//!
+//! A warp says for each pixel of the result where in the picture it comes from. What comes from outside has the colour `fill`.
+
+use image::RgbImage;
+
+/// How a warp reads between pixels.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sampling {
+    /// The pixel that the place lies in, by affine warps in fixed point of 16 bits: torchvision's default.
+    Nearest,
+    /// A cubic through four pixels each way (a = −1), without its fraction: timm's and NoLA's.
+    #[default]
+    Bicubic,
+}
+
+/// The pixel (x, y) comes from (a x + b y + c, d x + e y + f), in coordinates in which pixel 0 reaches from 0 to 1.
+pub fn affine(image: &RgbImage, [a, b, c, d, e, f]: [f64; 6], sampling: Sampling, fill: [u8; 3]) -> RgbImage {
+    if sampling == Sampling::Bicubic {
+        return bicubic(image, fill, |x, y| (a * x + b * y + c, d * x + e * y + f));
+    }
+    let fixed = |value: f64| (value * 65_536.0 + 0.5).floor() as i64;
+    let [x_by_x, x_by_y, x_0] = [fixed(a), fixed(b), fixed(c + a * 0.5 + b * 0.5)];
+    let [y_by_x, y_by_y, y_0] = [fixed(d), fixed(e), fixed(f + d * 0.5 + e * 0.5)];
+    RgbImage::from_fn(image.width(), image.height(), |x, y| {
+        let (x, y) = (i64::from(x), i64::from(y));
+        let from = (x_0 + x * x_by_x + y * x_by_y, y_0 + x * y_by_x + y * y_by_y);
+        let inside = |at: i64, size: u32| u32::try_from(at >> 16).ok().filter(|at| *at < size);
+        match (inside(from.0, image.width()), inside(from.1, image.height())) {
+            (Some(x), Some(y)) => *image.get_pixel(x, y),
+            _ => image::Rgb(fill),
+        }
+    })
+}
+
+/// Turned counter-clockwise by this angle around the middle, the corners cut off: Pillow's `Image.rotate`.
+pub fn rotate(image: &RgbImage, degrees: f64, sampling: Sampling, fill: [u8; 3]) -> RgbImage {
+    let degrees = degrees.rem_euclid(360.0);
+    if degrees == 0.0 {
+        return image.clone();
+    }
+    let angle = -degrees.to_radians();
+    let (cos, sin) = (digits(angle.cos()), digits(angle.sin()));
+    let (x, y) = (f64::from(image.width()) / 2.0, f64::from(image.height()) / 2.0);
+    affine(image, [cos, sin, (cos * -x + sin * -y) + x, -sin, cos, (-sin * -x + cos * -y) + y], sampling, fill)
+}
+
+/// Rounded to 15 decimal digits, as Pillow does with sines and cosines.
+fn digits(value: f64) -> f64 {
+    format!("{value:.15}").parse().unwrap_or(value)
+}
+
+/// The picture tilted so that its corners (upper left, upper right, lower right, lower left) come to these pixels, by
+/// [`Sampling::Bicubic`]: torchvision's `perspective`. Corners of which three lie on a line leave it as it is.
+pub fn perspective(image: &RgbImage, corners: [(u32, u32); 4], fill: [u8; 3]) -> RgbImage {
+    let Some([a, b, c, d, e, f, g, h]) = coefficients(image.dimensions(), corners) else { return image.clone() };
+    bicubic(image, fill, |x, y| {
+        let depth = g * x + h * y + 1.0;
+        ((a * x + b * y + c) / depth, (d * x + e * y + f) / depth)
+    })
+}
+
+/// a to h of x' = (a x + b y + c) / (g x + h y + 1), y' = (d x + e y + f) / (g x + h y + 1), which takes the corners back to those
+/// of the picture: eight equations in eight unknowns, solved in f64 and rounded to f32.
+fn coefficients((width, height): (u32, u32), corners: [(u32, u32); 4]) -> Option<[f64; 8]> {
+    let (right, bottom) = (width.saturating_sub(1), height.saturating_sub(1));
+    let mut rows = [[0f64; 9]; 8];
+    for (i, ((x, y), (u, v))) in corners.into_iter().zip([(0, 0), (right, 0), (right, bottom), (0, bottom)]).enumerate() {
+        let [x, y, u, v] = [x, y, u, v].map(f64::from);
+        rows[2 * i] = [x, y, 1.0, 0.0, 0.0, 0.0, -u * x, -u * y, u];
+        rows[2 * i + 1] = [0.0, 0.0, 0.0, x, y, 1.0, -v * x, -v * y, v];
+    }
+    for column in 0..8 {
+        let pivot = (column..8).max_by(|i, j| rows[*i][column].abs().total_cmp(&rows[*j][column].abs()))?;
+        if rows[pivot][column].abs() < 1e-9 {
+            return None;
+        }
+        rows.swap(column, pivot);
+        let eliminating = rows[column];
+        for (_, row) in rows.iter_mut().enumerate().filter(|(i, _)| *i != column) {
+            let share = row[column] / eliminating[column];
+            row.iter_mut().zip(eliminating).for_each(|(value, by)| *value -= share * by);
+        }
+    }
+    Some(std::array::from_fn(|i| f64::from((rows[i][8] / rows[i][i]) as f32)))
+}
+
+/// `from` gives the place that the middle of a pixel comes from.
+fn bicubic(image: &RgbImage, fill: [u8; 3], from: impl Fn(f64, f64) -> (f64, f64)) -> RgbImage {
+    let (width, height) = image.dimensions();
+    let stride = width as usize * 3;
+    RgbImage::from_fn(width, height, |x, y| {
+        let (x, y) = from(f64::from(x) + 0.5, f64::from(y) + 0.5);
+        let inside = x >= 0.0 && x < f64::from(width) && y >= 0.0 && y < f64::from(height);
+        if !inside {
+            return image::Rgb(fill);
+        }
+        let (x, y) = (x - 0.5, y - 0.5);
+        let (left, top) = (x.floor(), y.floor());
+        // beyond the edge the outermost pixel goes on
+        let at = |first: f64, i: i64, size: u32| (first as i64 - 1 + i).clamp(0, i64::from(size) - 1) as usize;
+        let columns: [usize; 4] = std::array::from_fn(|i| 3 * at(left, i as i64, width));
+        let rows: [&[u8]; 4] = std::array::from_fn(|i| &image.as_raw()[stride * at(top, i as i64, height)..][..stride]);
+        image::Rgb(std::array::from_fn(|channel| {
+            let across = rows.map(|row| cubic(columns.map(|column| f64::from(row[column + channel])), x - left));
+            cubic(across, y - top) as u8 // `as` stops at 0 and 255
+        }))
+    })
+}
+
+/// The cubic through the middle two of four values in a row, whose slopes there are those of their neighbours, at 0 to 1 between them.
+#[inline(always)]
+fn cubic([a, b, c, d]: [f64; 4], at: f64) -> f64 {
+    let (p2, p3, p4) = (-a + c, 2.0 * (a - b) + c - d, -a + b - c + d);
+    b + at * (p2 + at * (p3 + at * p4))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn texture(width: u32, height: u32) -> RgbImage {
+        RgbImage::from_fn(width, height, |x, y| image::Rgb([(x * 7 + y) as u8, (x * y) as u8, (x ^ y) as u8]))
+    }
+
+    #[test]
+    fn nothing_moves_by_the_identity() {
+        let image = texture(13, 9);
+        let corners = [(0, 0), (12, 0), (12, 8), (0, 8)];
+        assert_eq!(perspective(&image, corners, [1, 2, 3]), image);
+        for sampling in [Sampling::Nearest, Sampling::Bicubic] {
+            assert_eq!(affine(&image, [1.0, 0.0, 0.0, 0.0, 1.0, 0.0], sampling, [0; 3]), image);
+            assert_eq!(rotate(&image, -360.0, sampling, [0; 3]), image);
+        }
+    }
+
+    #[test]
+    fn a_shift_by_whole_pixels_copies_and_fills() {
+        let image = texture(6, 5);
+        for sampling in [Sampling::Nearest, Sampling::Bicubic] {
+            let shifted = affine(&image, [1.0, 0.0, 2.0, 0.0, 1.0, -1.0], sampling, [9, 8, 7]);
+            assert_eq!(shifted.get_pixel(1, 3), image.get_pixel(3, 2));
+            assert_eq!((shifted.get_pixel(5, 3).0, shifted.get_pixel(1, 0).0), ([9, 8, 7], [9, 8, 7]));
+        }
+    }
+
+    #[test]
+    fn pictures_too_small_to_tilt_stay() {
+        for (width, height) in [(0, 0), (0, 4), (1, 1), (1, 5), (2, 2)] {
+            let image = texture(width, height);
+            assert_eq!(perspective(&image, [(0, 0); 4], [0; 3]), image);
+            for sampling in [Sampling::Nearest, Sampling::Bicubic] {
+                assert_eq!(rotate(&image, 12.0, sampling, [0; 3]).dimensions(), (width, height));
+            }
+        }
+    }
+}
