@@ -1,6 +1,6 @@
 //! The study of the rule that chooses an epoch without labels, in its small form.
 
-#[path = "../examples/selection_study.rs"]
+#[path = "../examples/selection_study/main.rs"]
 mod selection_study;
 
 use selection_study::{Study, shifts, study};

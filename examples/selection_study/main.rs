@@ -13,6 +13,7 @@ use lafter::data::scenes::{Scenes, Shift, text_set};
 use lafter::eval::{Report, Table, selected};
 use lafter::experiment::Experiment;
 use lafter::files::save_atomically;
+use lafter::plot::{Figure, Series, Sort, bars};
 use lafter::pretrain::{PretrainConfig, demo};
 use lafter::progress::silent;
 use lafter::{LafterConfig, Preset, Result};
@@ -72,6 +73,8 @@ pub fn shifts() -> Vec<(&'static str, Shift, bool)> {
 /// One run's accuracies: zero-shot, the candidates (before tuning, then each epoch), and the place that each rule chooses.
 struct Line {
     name: String,
+    /// CLIP and shift.
+    group: String,
     held_out: bool,
     zero_shot: f64,
     candidates: Vec<f64>,
@@ -79,14 +82,14 @@ struct Line {
 }
 
 impl Line {
-    fn of(report: &Report, name: String, held_out: bool) -> Option<Self> {
+    fn of(report: &Report, name: String, group: &str, held_out: bool) -> Option<Self> {
         let lafter = report.lafter.as_ref()?;
         let before = report.text_classifier.as_ref()?.evaluation.top1;
         let candidates =
             std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
         let signals: Vec<_> = lafter.history.iter().map(|record| record.signals).collect();
         let chosen = selected(&report.selection.as_ref()?.start, &signals);
-        Some(Self { name, held_out, zero_shot: report.zero_shot.as_ref()?.top1, candidates, chosen })
+        Some(Self { name, group: group.to_string(), held_out, zero_shot: report.zero_shot.as_ref()?.top1, candidates, chosen })
     }
 
     fn best(&self) -> f64 {
@@ -113,6 +116,8 @@ enum Rule {
     Never,
 }
 
+const RULES: [(&str, Rule); 3] = [("last epoch", Rule::Last), ("signals", Rule::Signals), ("never tune", Rule::Never)];
+
 /// Runs what is not done yet below `out`, and gives the table: one row for each rule, on the runs looked at and on those kept apart.
 pub fn study(study: &Study, out: &Path) -> Result<Table> {
     let mut lines = Vec::new();
@@ -120,18 +125,20 @@ pub fn study(study: &Study, out: &Path) -> Result<Table> {
         let clip = clip(*steps, study.scenes, out)?;
         for (shift_name, shift, apart) in shifts().into_iter().take(study.shifts) {
             for (preset, seed) in study.presets.iter().flat_map(|preset| study.seeds.iter().map(move |seed| (*preset, *seed))) {
+                let group = if *steps == 0 { format!("the crate's CLIP, {shift_name}") } else { format!("{steps} steps, {shift_name}") };
                 let name = format!("{steps} steps, {shift_name}, {preset:?}, seed {seed}");
                 let folder = out.join("runs").join(name.replace([' ', ',', '\''], "-"));
                 let report = match Report::load(folder.join("report.json")) {
                     Ok(report) => report,
                     Err(_) => run(study, &clip, &shift, preset, seed, &folder)?,
                 };
-                lines.extend(Line::of(&report, name.clone(), apart || seed >= 200));
+                lines.extend(Line::of(&report, name.clone(), &group, apart || seed >= 200));
                 eprintln!("{name} is done");
             }
         }
     }
     save_atomically(out.join("study.csv"), csv(&lines).as_bytes())?;
+    figure(&lines)?.save(out.join("study.svg"))?;
     let table = table(&lines);
     save_atomically(out.join("study.md"), table.to_markdown().as_bytes())?;
     Ok(table)
@@ -164,14 +171,23 @@ fn run(study: &Study, clip: &Clip, shift: &Shift, preset: Preset, seed: u64, fol
 }
 
 fn table(lines: &[Line]) -> Table {
-    let header = ["rule", "seeds", "runs", "mean regret", "worst regret", "mean gain over last", "worst against zero-shot and text"];
+    let header = [
+        "rule",
+        "runs",
+        "number",
+        "mean regret",
+        "worst regret",
+        "mean gain over last",
+        "worst against text classifier",
+        "worst against zero-shot and text",
+    ];
     let mut table = Table::new(&header);
     for held_out in [false, true] {
         let some: Vec<&Line> = lines.iter().filter(|line| line.held_out == held_out).collect();
-        for (name, rule) in [("last epoch", Rule::Last), ("signals", Rule::Signals), ("never tune", Rule::Never)] {
+        for (name, rule) in RULES {
             let regret: Vec<f64> = some.iter().map(|line| line.best() - line.of_rule(rule)).collect();
             let gain: Vec<f64> = some.iter().map(|line| line.of_rule(rule) - line.of_rule(Rule::Last)).collect();
-            let floor = some.iter().map(|line| line.of_rule(rule) - line.zero_shot.max(line.candidates[0]));
+            let worst = |than: fn(&Line) -> f64| some.iter().map(|line| line.of_rule(rule) - than(line)).fold(f64::INFINITY, f64::min);
             let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len().max(1) as f64;
             let number = |value: f64| if value.is_finite() { format!("{value:.2}") } else { "–".to_string() };
             table.push([
@@ -181,11 +197,26 @@ fn table(lines: &[Line]) -> Table {
                 number(mean(&regret)),
                 number(regret.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
                 number(mean(&gain)),
-                number(floor.fold(f64::INFINITY, f64::min)),
+                number(worst(|line| line.candidates[0])),
+                number(worst(|line| line.candidates[0].max(line.zero_shot))),
             ]);
         }
     }
     table
+}
+
+/// The mean regret of each rule by CLIP and shift.
+fn figure(lines: &[Line]) -> Result<Figure> {
+    let mut groups: Vec<String> = lines.iter().map(|line| line.group.clone()).collect();
+    groups.dedup();
+    let of_rule = |(name, rule): (&str, Rule)| {
+        let mean = |group: &String| {
+            let regret: Vec<f64> = lines.iter().filter(|line| line.group == *group).map(|line| line.best() - line.of_rule(rule)).collect();
+            regret.iter().sum::<f64>() / regret.len() as f64
+        };
+        Series::new(name, groups.iter().map(mean))
+    };
+    bars("Points below the best candidate", "points of top-1", &groups, &RULES.map(of_rule), Sort::AsGiven)
 }
 
 /// Every run: its accuracies, and what the signals chose.
