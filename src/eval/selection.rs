@@ -23,6 +23,8 @@ const BALANCE: f64 = 0.98;
 const MORE: f64 = 1e-6;
 /// Largest share of the classes named before tuning that a candidate may have lost.
 const LOST: f64 = 0.05;
+/// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
+const FEWER: f64 = 0.05;
 
 /// The choice of an epoch, as the report keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -66,16 +68,18 @@ impl Selection {
     }
 }
 
-/// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) whose balance is at
-/// least 0.98 times that before tuning and that name all but 5 % of the classes named before. Of equal ones the first.
+/// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) that keep the classes
+/// and fit the pictures. An epoch keeps the classes if its balance is at least 0.98 times that before tuning, and it names all but
+/// 5 % of the classes named before. It fits the pictures if its answers agree with the class means of the features
+/// ([`Signals::as_class_means`]) at least as often as those before tuning. Of equal ones the first is taken.
 ///
-/// Mutual information alone would choose a state that tells a few classes apart very surely. The rule reads no label, so it can be
-/// wrong; README says how often it was.
+/// Mutual information alone would choose a state that tells a few classes apart very surely; it also grows with the size of the
+/// logits, which the agreement with class means does not. The rule reads no label, so it can be wrong; README says how often it was.
 pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
     let mut best = (0, start.mutual_information);
     for (at, signals) in epochs.iter().enumerate() {
         let Some(signals) = signals else { continue };
-        if keeps_classes(start, signals) && signals.mutual_information > best.1 + MORE {
+        if keeps_classes(start, signals) && fits(start, signals, 0.0) && signals.mutual_information > best.1 + MORE {
             best = (at + 1, signals.mutual_information);
         }
     }
@@ -87,8 +91,13 @@ fn keeps_classes(start: &Signals, now: &Signals) -> bool {
     now.balance >= BALANCE * start.balance && lost <= LOST * start.classes_named as f64
 }
 
-/// What to tell the user after an epoch: classes that are lost, or answers that say less and less while student and teacher agree
-/// more and more. `None` if all is well.
+/// Whether as many answers agree with the class means as before, but for `less`; true where that is not known.
+fn fits(start: &Signals, now: &Signals, less: f64) -> bool {
+    start.as_class_means.zip(now.as_class_means).is_none_or(|(before, after)| after >= before - less)
+}
+
+/// What to tell the user after an epoch: classes that are lost, answers that fit the pictures less than before, or answers that say
+/// less and less while student and teacher agree more and more. `None` if all is well.
 pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
     let record = history.last()?;
     let now = record.signals.as_ref()?;
@@ -103,6 +112,13 @@ pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
     if now.balance < BALANCE * start.balance {
         let (before, after) = (100.0 * start.balance, 100.0 * now.balance);
         return Some(format!("epoch {epoch}: answers crowd into fewer classes: balance {after:.0} %, before tuning {before:.0} %"));
+    }
+    if !fits(start, now, FEWER) {
+        let percent = |signals: &Signals| 100.0 * signals.as_class_means.unwrap_or_default();
+        let (before, after) = (percent(start), percent(now));
+        return Some(format!(
+            "epoch {epoch}: tuning may do harm: {after:.0} % of the answers are those of the nearest class mean, {before:.0} % were before tuning"
+        ));
     }
     let before = history.len().checked_sub(2).and_then(|at| history.get(at));
     let falls = before.and_then(|before| Some((before.agreement, before.signals.as_ref()?.mutual_information)));
@@ -166,6 +182,9 @@ mod tests {
         assert_eq!(selected(&start, &epochs), 2);
         assert_eq!(selected(&start, &[Some(signals(0.9, 20, 0.2)), None]), 0); // do not tune
         assert_eq!(selected(&start, &[]), 0);
+        // what is surer, but fits the pictures less, is not taken
+        let agreeing = |share, information| Signals { as_class_means: Some(share), ..signals(0.9, 20, information) };
+        assert_eq!(selected(&agreeing(0.9, 0.3), &[agreeing(0.92, 0.4), agreeing(0.88, 0.8)].map(Some)), 1);
         // a truly unbalanced set is compared with itself
         let start = signals(0.3, 6, 0.2);
         assert_eq!(selected(&start, &[Some(signals(0.3, 6, 0.25))]), 1);
@@ -194,6 +213,9 @@ mod tests {
         assert_eq!(said(&[record(1, 50.0, signals(0.9, 20, 0.35))]), None);
         assert!(said(&[record(1, 50.0, signals(0.9, 15, 0.35))]).unwrap().contains("15 of 20"));
         assert!(said(&[record(1, 50.0, signals(0.7, 20, 0.35))]).unwrap().contains("70 %"));
+        let agreeing = |share| Signals { as_class_means: Some(share), ..signals(0.9, 20, 0.35) };
+        assert_eq!(warning(&agreeing(0.9), &[record(1, 50.0, agreeing(0.86))]), None);
+        assert!(warning(&agreeing(0.9), &[record(1, 50.0, agreeing(0.84))]).unwrap().contains("84 %"));
         let falling = [record(1, 50.0, signals(0.9, 20, 0.29)), record(2, 60.0, signals(0.9, 20, 0.25))];
         assert!(said(&falling).unwrap().contains("collapse"));
         assert!(falling.iter().all(|record| !format!("{record:?}").contains('\n')));
