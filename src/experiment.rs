@@ -199,7 +199,8 @@ impl Experiment {
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
-            let watch = Watch::new(&self.clip, &eq2, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
+            let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
+            let watch = Watch::new(&self.clip, &start, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
             let evaluation = self.tune(&mut run, &watch, folder, &mut events)?;
             history = run.history().to_vec();
             match &evaluation {

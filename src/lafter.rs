@@ -16,7 +16,7 @@ use crate::eval::Evaluation;
 use crate::nn::softmax;
 use crate::progress::{Event, silent};
 use crate::settings::{LafterConfig, Preset};
-use crate::tune::{EpochRecord, Finetuner, Run, Tuned, WeightsInfo};
+use crate::tune::{EpochRecord, Finetuner, HeadForm, Run, Tuned, WeightsInfo};
 
 /// One picture's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -212,6 +212,7 @@ impl LaFTer {
             preset: self.config.preset.name().to_string(),
             seed: self.config.seed,
             normalise: self.tuned.as_ref().map_or(self.config.tune.normalise_student, |tuned| tuned.normalise),
+            scale: self.tuned.as_ref().map_or(self.config.tune.head_form.scale(), |tuned| tuned.head.scale),
             precision: self.tuned.as_ref().and_then(|tuned| tuned.vision.precision()),
             vision: Some(self.clip.config().vision.clone()),
             preprocess: Some(self.clip.preprocess().clone()),
@@ -229,6 +230,7 @@ impl LaFTer {
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
         lafter.config.seed = info.seed;
         lafter.config.tune.normalise_student = tuned.normalise;
+        lafter.config.tune.head_form = tuned.head.scale.map_or(HeadForm::Plain, |scale| HeadForm::Cosine { scale });
         lafter.config.tune.precision = info.precision.unwrap_or_default();
         lafter.tuned = Some(tuned);
         Ok(lafter)

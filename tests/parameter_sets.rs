@@ -103,6 +103,7 @@ fn biases_learn_are_saved_resumed_and_read_without_a_line_in_the_tuner() {
         classes: ["a", "b", "c", "d"].map(String::from).into(),
         preset: "official".into(),
         seed: 4,
+        scale: None,
         normalise: false,
         precision: None,
         vision: None,

@@ -112,7 +112,7 @@ fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
 #[test]
 fn settings_of_earlier_versions_are_the_method() {
     let mut older = serde_json::to_value(FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() }).unwrap();
-    for name in ["teacher", "temperature", "refine", "objective"] {
+    for name in ["teacher", "temperature", "refine", "objective", "keep_last", "tune_head", "head_form"] {
         older.as_object_mut().unwrap().remove(name).unwrap();
     }
     assert_eq!(serde_json::from_value::<FinetuneConfig>(older).unwrap(), FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() });
@@ -172,7 +172,8 @@ fn an_epoch_in_which_nothing_counts_says_so() {
     });
     let epoch = &history.unwrap()[0];
     assert_eq!((epoch.kept, epoch.loss), (Some(0.0), 0.0));
-    assert!(notices.iter().any(|notice| notice.contains("no pseudo-label counted")), "{notices:?}");
+    let says = |notice: &String| notice.contains("no pseudo-label counted") && notice.contains("nine of ten below");
+    assert!(notices.iter().any(says), "{notices:?}");
 }
 
 /// Whatever a rule or term remembers: stopped after any step, even within an epoch, a run ends as one that was not.
@@ -285,4 +286,157 @@ fn a_script_s_own_rule_and_teacher_take_part() {
         tuner.step(&weak, &weak).unwrap();
         assert_eq!(answer(&tuner) == before, same, "{teacher}");
     }
+}
+
+/// Pictures of which one cannot be read.
+struct Broken(Scenes);
+
+impl lafter::data::ImageSource for Broken {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+    fn label(&self, index: usize) -> Option<usize> {
+        self.0.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+    fn image(&self, index: usize) -> lafter::Result<image::RgbImage> {
+        if index == 3 { Err(lafter::Error::Data("torn".into())) } else { self.0.image(index) }
+    }
+}
+
+/// Looks at all pictures before training and after each epoch, and wants those of even number.
+#[derive(Default)]
+struct Looks {
+    seen: Vec<u32>,
+    probabilities: Option<Tensor>,
+    trained: Vec<u32>,
+    asked: usize,
+}
+
+impl Stateful for Looks {
+    fn kind(&self) -> &'static str {
+        "looks"
+    }
+    fn state(&self) -> Vec<(String, Tensor)> {
+        self.probabilities.iter().map(|p| ("probabilities".to_string(), p.clone())).collect()
+    }
+    fn restore(&mut self, saved: &std::collections::HashMap<String, Tensor>) -> candle_core::Result<()> {
+        self.probabilities = saved.get("probabilities").cloned();
+        self.seen = if self.probabilities.is_some() { vec![0, 2, 4, 6, 8, 10, 12] } else { Vec::new() };
+        Ok(())
+    }
+}
+
+impl Refine for Looks {
+    fn refine(&mut self, views: &Views, targets: Targets) -> candle_core::Result<Targets> {
+        self.trained.extend(&views.indices);
+        Ok(targets)
+    }
+    fn prepare(&mut self, images: usize, pass: &mut lafter::tune::PassFn) -> lafter::Result<()> {
+        let (first, second) = (pass()?, pass()?);
+        assert_eq!(bits(&first.features), bits(&second.features));
+        assert_eq!((images, first.features.dim(0)?, first.probabilities.dim(0)?), (14, 13, 13));
+        assert!(!first.indices.contains(&3));
+        self.seen = first.indices.into_iter().filter(|index| index % 2 == 0).collect();
+        self.probabilities = Some(first.probabilities);
+        self.asked += 1;
+        Ok(())
+    }
+    fn after_epoch(&mut self, _: usize, pass: &mut lafter::tune::PassFn) -> lafter::Result<()> {
+        self.probabilities = Some(pass()?.probabilities);
+        Ok(())
+    }
+    fn images(&self) -> Option<&[u32]> {
+        Some(&self.seen)
+    }
+    fn notices(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.asked).checked_sub(1).map(|_| "seven pictures are even".to_string()).into_iter().collect()
+    }
+}
+
+/// Rules see all readable pictures before training and after an epoch, once for all of them, and choose which are trained on.
+#[test]
+fn rules_look_at_all_pictures_and_choose_the_epoch_s() {
+    let clip = Clip::demo().unwrap();
+    let set = Dataset::new(Broken(Scenes::new(Domain::Target, 14, 3)));
+    let config = config(serde_json::json!({"max_unreadable": 0.1, "keep_last": true}));
+    let fresh = || {
+        let mut run = run(&clip, &config);
+        run.tuner.refine = vec![Box::new(Looks::default()), Box::new(Looks::default())];
+        run
+    };
+    let (mut whole, mut passes, mut notices) = (fresh(), 0, Vec::new());
+    let history = whole
+        .fit(&set, |event| match event {
+            lafter::progress::Event::Started { stage, .. } if stage.to_string().contains("passing over the pictures") => passes += 1,
+            lafter::progress::Event::Notice(notice) => notices.push(notice.clone()),
+            _ => {}
+        })
+        .unwrap();
+    assert_eq!((passes, history.len(), history[0].images, history[1].steps), (3, 2, 7, 2)); // before, and after both epochs
+    assert_eq!(notices.iter().filter(|notice| notice.contains("even")).count(), 2);
+    let answers = |run: &Run| bits(&run.tuner.refine[0].state()[0].1);
+
+    // stopped between the epochs, and before the pass is over
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut stopped = fresh();
+    stopped.fit_epoch(&set, |_| {}).unwrap();
+    assert_ne!(answers(&stopped), answers(&whole));
+    stopped.checkpoint(&path).unwrap();
+    let mut resumed = fresh();
+    resumed.resume(&path).unwrap();
+    let mut notices = 0;
+    let again = resumed.fit(&set, |event| notices += usize::from(matches!(event, lafter::progress::Event::Notice(_)))).unwrap();
+    assert_eq!((without_time(&again), notices), (without_time(&history), 0));
+    assert!(answers(&resumed) == answers(&whole) && learned(&resumed) == learned(&whole));
+
+    // no picture left
+    struct None;
+    impl Stateful for None {
+        fn kind(&self) -> &'static str {
+            "none"
+        }
+    }
+    impl Refine for None {
+        fn refine(&mut self, _: &Views, targets: Targets) -> candle_core::Result<Targets> {
+            Ok(targets)
+        }
+        fn images(&self) -> Option<&[u32]> {
+            Some(&[])
+        }
+    }
+    let mut nothing = fresh();
+    nothing.tuner.refine.push(Box::new(None));
+    assert!(nothing.fit_epoch(&set, |_| {}).unwrap_err().to_string().contains("no picture to train on"));
+}
+
+/// A cosine head answers by angles alone, learns, and is saved with its scale.
+#[test]
+fn a_cosine_head_learns_and_comes_back_from_its_file() {
+    let (clip, mut lafter) = (Clip::demo().unwrap(), lafter::LaFTer::new(Clip::demo().unwrap(), pictures().classes()));
+    lafter.config.tune = config(serde_json::json!({"head_form": {"cosine": {"scale": 20.0}}, "prompts": 0, "epochs": 1}));
+    lafter.set_text_classifier(classifier(&clip));
+    lafter.fit_images(&pictures(), |_| {}).unwrap();
+    let weak = clip.preprocess().batch(&[pictures().image(0).unwrap()], clip.device()).unwrap();
+    let (logits, head) = (lafter.logits(&weak).unwrap(), &lafter.tuned().unwrap().head);
+    assert_ne!(bits(&head.layers[0].weight), bits(&classifier(&clip).head.layers[0].weight));
+    let cosines = normalise(&lafter.tuned().unwrap().features(&weak).unwrap()).unwrap();
+    let cosines = cosines.matmul(&normalise(&head.layers[0].weight).unwrap().t().unwrap()).unwrap();
+    assert_eq!(bits(&logits), bits(&(cosines * 20.0).unwrap()));
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lafter.safetensors");
+    lafter.save(&path).unwrap();
+    let loaded = lafter::LaFTer::load(&path, clip.clone()).unwrap();
+    assert_eq!(bits(&loaded.logits(&weak).unwrap()), bits(&logits));
+    assert_eq!(loaded.config.tune.head_form, lafter.config.tune.head_form);
+
+    let mlp = TextClassifier { head: Head::mlp(clip.config().projection, 8, 12, &mut Rng::new(5), clip.device()).unwrap() };
+    let error = Finetuner::new(&clip, &mlp, lafter.config.tune.clone(), &mut Rng::new(7)).map(|_| ()).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("text.hidden"), "{error}");
 }

@@ -1,11 +1,14 @@
 //! The head: features in, one logit per class out.
 
-use candle_core::{Device, Module, Result, Shape, Tensor, Var};
+use candle_core::{D, Device, Module, Result, Shape, Tensor, Var};
 use rand::RngCore;
 
 use crate::nn::{Linear, Param};
 
 /// A classifier over features: one linear layer without bias (LaFTer's own choice), or an MLP with one hidden layer.
+///
+/// With a [`scale`](Self::scale) s it is a cosine head, z = s · unit(v) · unit(W)ᵀ, as CLIP itself classifies; W is made unit within
+/// the graph, so that its length neither learns nor matters.
 ///
 /// # Shapes
 /// features `[n, d]` → logits `[n, C]`.
@@ -22,15 +25,22 @@ use crate::nn::{Linear, Param};
 pub struct Head {
     /// One layer, or two with a ReLU between.
     pub layers: Vec<Linear>,
+    /// s of a cosine head, which has one layer without bias; `None`: z = W v.
+    pub scale: Option<f64>,
 }
 
 impl Head {
+    /// A plain head of these layers.
+    pub fn new(layers: Vec<Linear>) -> Self {
+        Self { layers, scale: None }
+    }
+
     /// d → C without bias, PyTorch's default initialisation: uniform within ±1/√d (Kaiming with a = √5).
     ///
     /// # Errors
     /// If the device has no memory left (Candle's).
     pub fn linear(inputs: usize, classes: usize, rng: &mut impl RngCore, device: &Device) -> Result<Self> {
-        Ok(Self { layers: vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)] })
+        Ok(Self::new(vec![Linear::new(uniform((classes, inputs), inputs, rng, device)?, None)]))
     }
 
     /// d → hidden → C with biases and a ReLU between.
@@ -41,7 +51,28 @@ impl Head {
         let mut layer = |inputs: usize, outputs: usize| -> Result<Linear> {
             Ok(Linear::new(uniform((outputs, inputs), inputs, rng, device)?, Some(uniform(outputs, inputs, rng, device)?)))
         };
-        Ok(Self { layers: vec![layer(inputs, hidden)?, layer(hidden, classes)?] })
+        Ok(Self::new(vec![layer(inputs, hidden)?, layer(hidden, classes)?]))
+    }
+
+    /// The cosine head with the weights of this one: s · unit(v) · unit(W)ᵀ.
+    ///
+    /// # Errors
+    /// If this head is more than one layer without bias.
+    ///
+    /// ```
+    /// use candle_core::{Device, Tensor};
+    /// use lafter::{classify::Head, nn::Linear};
+    /// let weight = Tensor::new(&[[2f32, 0.], [0., 5.]], &Device::Cpu)?;
+    /// let head = Head::new(vec![Linear::new(weight, None)]).cosine(100.0)?;
+    /// let logits = head.forward(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
+    /// assert!((logits.to_vec2::<f32>()?[0][1] - 80.0).abs() < 1e-4);
+    /// # Ok::<(), candle_core::Error>(())
+    /// ```
+    pub fn cosine(self, scale: f64) -> Result<Self> {
+        match &self.layers[..] {
+            [layer] if layer.bias.is_none() => Ok(Self { scale: Some(scale), ..self }),
+            _ => candle_core::bail!("a cosine head is one layer without bias, this one has {} layers", self.layers.len()),
+        }
     }
 
     /// features `[n, d]` → logits `[n, C]`.
@@ -49,6 +80,9 @@ impl Head {
     /// # Errors
     /// If the features have another width than [`inputs`](Self::inputs) (Candle's).
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
+        if let (Some(scale), [layer]) = (self.scale, &self.layers[..]) {
+            return unit(features)?.matmul(&unit(&layer.weight)?.t()?)? * scale;
+        }
         let mut x = features.clone();
         for (i, layer) in self.layers.iter().enumerate() {
             x = if i > 0 { layer.forward(&x.relu()?)? } else { layer.forward(&x)? };
@@ -80,7 +114,7 @@ impl Head {
             params.extend(bias.iter().map(|bias| Param { name: format!("head.{i}.bias"), var: bias.clone(), decay: false }));
             layers.push(Linear::new(weight.into_inner(), bias.map(Var::into_inner)));
         }
-        Ok((Self { layers }, params))
+        Ok((Self { layers, scale: self.scale }, params))
     }
 
     /// The tensors by name, as they are saved.
@@ -123,12 +157,12 @@ impl Head {
                 candle_core::bail!("head.{}.bias is missing, another layer has one", if bias.is_some() { 0 } else { i });
             }
         }
-        Ok(Self { layers })
+        Ok(Self::new(layers))
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
     pub fn frozen(&self) -> Self {
-        Self { layers: self.layers.iter().map(Linear::frozen).collect() }
+        Self { layers: self.layers.iter().map(Linear::frozen).collect(), scale: self.scale }
     }
 
     /// A copy that later updates do not reach.
@@ -139,7 +173,7 @@ impl Head {
         let copy = |layer: &Linear| {
             Ok(Linear::new(layer.weight.copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))
         };
-        Ok(Self { layers: self.layers.iter().map(copy).collect::<Result<_>>()? })
+        Ok(Self { layers: self.layers.iter().map(copy).collect::<Result<_>>()?, scale: self.scale })
     }
 }
 
@@ -147,6 +181,11 @@ impl Module for Head {
     fn forward(&self, features: &Tensor) -> Result<Tensor> {
         Head::forward(self, features)
     }
+}
+
+/// Rows of unit length.
+fn unit(rows: &Tensor) -> Result<Tensor> {
+    rows.broadcast_div(&rows.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
 /// U(−1/√inputs, 1/√inputs), drawn on the host.

@@ -16,7 +16,7 @@ pub use noisy_texts::NoisyTexts;
 pub use normalise::normalise;
 pub use text_classifier::TextClassifier;
 pub(crate) use text_config::{MOST_EPOCHS, optimiser_fault};
-pub use text_config::{TextClassifierConfig, TextEpoch};
+pub use text_config::{TextClassifierConfig, TextEpoch, TextStart};
 pub use trainer::{HeldOut, TextTrainer};
 pub use zero_shot::ZeroShotClassifier;
 

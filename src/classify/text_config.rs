@@ -11,10 +11,24 @@ const MOST_HIDDEN: usize = 1_000_000;
 const MOST_NOISE: f32 = 1e6;
 const MOST_RATE: f64 = 100.0;
 
+/// What the text classifier starts from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TextStart {
+    /// Random weights, as the released code of LaFTer.
+    #[default]
+    Random,
+    /// W_c = unit(mean over the texts of class c of unit(u)): with 0 epochs the classifier itself (NoLA, DPA, MUST).
+    ClassMeans,
+}
+
 /// How the text classifier is trained.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct TextClassifierConfig {
-    /// Passes over the texts, 1 to 10 million; default 400.
+    /// What it starts from: `random` weights, or `class_means`, the mean text feature of each class; default random.
+    #[serde(default)]
+    pub start: TextStart,
+    /// Passes over the texts, up to 10 million; 0 leaves class means as they are. Default 400.
     pub epochs: usize,
     /// Texts per step; `None` (default) takes all of them at once, as the released code does.
     pub batch_size: Option<usize>,
@@ -41,6 +55,7 @@ impl TextClassifierConfig {
     /// The released code: one full-batch step per epoch, 400 epochs (500 for ImageNet-sized sets), σ = 0.1.
     pub fn official() -> Self {
         Self {
+            start: TextStart::Random,
             epochs: 400,
             batch_size: None,
             noise: 0.1,
@@ -64,7 +79,10 @@ impl TextClassifierConfig {
     /// [`Error::Usage`] for the first setting that is out of its range.
     pub fn validate(&self) -> Result<()> {
         let wrong = |what: String| Err(Error::Usage(format!("text classifier: {what}")));
-        if self.epochs == 0 || self.batch_size == Some(0) || self.hidden == Some(0) {
+        if self.start == TextStart::ClassMeans && self.hidden.is_some() {
+            return wrong("class means are a linear classifier: leave hidden null, or start at random".into());
+        }
+        if (self.epochs == 0 && self.start == TextStart::Random) || self.batch_size == Some(0) || self.hidden == Some(0) {
             return wrong("epochs, batch size and hidden width must be at least 1".into());
         }
         if self.epochs > MOST_EPOCHS {

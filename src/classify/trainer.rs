@@ -7,10 +7,10 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch};
+use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch, TextStart, ZeroShotClassifier};
 use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::error::{Error, Result};
-use crate::nn::{AdamW, AdamWConfig, Param, ParamGroup};
+use crate::nn::{AdamW, AdamWConfig, Linear, Param, ParamGroup};
 use crate::progress::{Event, Stage, check_interrupt, watched};
 use crate::rng::Rng;
 
@@ -59,7 +59,7 @@ pub struct TextTrainer {
 }
 
 impl TextTrainer {
-    /// A fresh head, drawn from `rng`, which also seeds order and noise.
+    /// A fresh head, drawn from `rng`, which also seeds order and noise; or the class means.
     ///
     /// # Shapes
     /// features `[n, d]` as the text tower gives them, labels n class indices.
@@ -81,9 +81,13 @@ impl TextTrainer {
         let classes = labels.iter().max().map_or(0, |max| max + 1);
         let (features, labels, held_out) = keep_out(features, labels, config.hold_out, &rng.fork(0x686f_6c64))?;
         let (device, labels) = (features.device(), &labels[..]);
-        let head = match config.hidden {
-            None => Head::linear(width, classes, rng, device)?,
-            Some(hidden) => Head::mlp(width, hidden, classes, rng, device)?,
+        let head = match (config.start, config.hidden) {
+            (TextStart::ClassMeans, _) => {
+                let means = ZeroShotClassifier::from_features(&features, labels, 1.0)?.weights; // [C, d]
+                Head::new(vec![Linear::new(means, None)])
+            }
+            (TextStart::Random, None) => Head::linear(width, classes, rng, device)?,
+            (TextStart::Random, Some(hidden)) => Head::mlp(width, hidden, classes, rng, device)?,
         };
         let (head, params) = head.trainable()?;
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };

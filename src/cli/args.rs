@@ -229,30 +229,10 @@ pub struct SetArgs {
 #[derive(Args)]
 pub struct SettingsArgs {
     /// The preset whose values are shown [default: official]
-    #[arg(long, value_enum)]
-    pub preset: Option<PresetArg>,
+    #[arg(long, value_name = "NAME", value_parser = Preset::parse)]
+    pub preset: Option<Preset>,
     #[command(flatten)]
     pub set: SetArgs,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub enum PresetArg {
-    /// The released code: what produced the published numbers
-    Official,
-    /// The paper's text where the two differ
-    Paper,
-    /// Official, shortened for the demo CLIP and its scenes
-    Demo,
-}
-
-impl From<PresetArg> for Preset {
-    fn from(preset: PresetArg) -> Self {
-        match preset {
-            PresetArg::Official => Self::Official,
-            PresetArg::Paper => Self::Paper,
-            PresetArg::Demo => Self::Demo,
-        }
-    }
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -298,9 +278,10 @@ pub struct SetupArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Settings to start from (preset) [default: official; demo on the demo's scenes]
-    #[arg(long, value_enum)]
-    pub preset: Option<PresetArg>,
+    /// Settings to start from (preset): official, paper, demo; of later methods dpa, must_lite, cpl, ueo, or the values of a published
+    /// table, as dpa:eurosat [default: official; demo on the demo's scenes]
+    #[arg(long, value_name = "NAME", value_parser = Preset::parse)]
+    pub preset: Option<Preset>,
     #[command(flatten)]
     pub set: SetArgs,
     /// Epochs of the text classifier (text.epochs) [official: 400]

@@ -1,6 +1,6 @@
 //! `settings`, and what the options of a run ask of its settings.
 
-use lafter::settings::{Changes, LafterConfig, Preset, full_path, list};
+use lafter::settings::{Changes, LafterConfig, full_path, list};
 use lafter::{Error, Result};
 use serde_json::json;
 
@@ -15,7 +15,7 @@ const WIDTH: usize = 132;
 pub fn settings(args: SettingsArgs, common: &Common) -> Result<()> {
     let mut changes = from_set(&args.set)?;
     if let Some(preset) = args.preset {
-        changes.set("preset", Preset::from(preset).name())?;
+        changes.set("preset", preset.name())?;
     }
     let mut config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
     changes.apply(&mut config)?;
@@ -66,7 +66,7 @@ pub fn changes(args: &SetupArgs) -> Result<Changes> {
         value.map(|value| value.to_string())
     }
     let options = [
-        ("--preset", "preset", text(args.preset.map(|preset| Preset::from(preset).name()))),
+        ("--preset", "preset", text(args.preset.map(|preset| preset.name()))),
         ("--text-epochs", "text.epochs", text(args.text_epochs)),
         ("--noise", "text.noise", text(args.noise)),
         ("--text-learning-rate", "text.learning_rate", text(args.text_learning_rate)),

@@ -22,13 +22,14 @@ pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(
     let (classifier, clip) = (lafter.text_classifier()?, lafter.clip());
     let tuned = lafter.tuned().ok_or_else(|| Error::Usage("there is no tuned tower yet: call fit_images first".into()))?;
     let config = &lafter.config.tune;
-    let teacher = config.teacher.block(&Setup { clip, head: &classifier.head, student: tuned, config })?;
+    let (head, sets) = (config.head_form.of(&classifier.head)?, config.sets());
+    let teacher = config.teacher.block(&Setup { clip, head: &head, student: tuned, config, sets: &sets, params: &[] })?;
     let images = experiment.train.take(MOST);
     let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {
         let confidence = embed::images(&images, clip.preprocess(), clip.device(), embed::BATCH, "confidence", silent, f)?.rows;
         Ok(confidence.to_dtype(DType::F32)?.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
     };
-    let untouched = TowerTeacher { tower: clip.vision().clone(), head: classifier.head.clone(), temperature: config.temperature };
+    let untouched = TowerTeacher { tower: clip.vision().clone(), head: head.clone(), temperature: config.temperature };
     let confidence = |teacher: &dyn Teacher, pixels: &Tensor| -> Result<Tensor> {
         Ok(teacher.targets(&Views::new(pixels.clone(), pixels.clone()))?.confidence.unsqueeze(1)?) // [b, 1]
     };

@@ -64,18 +64,21 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         "What the texts say of each class: how long they are, and the words that no other class has as often.",
         plot::word_counts("Words by class", texts.classes(), texts.sentences(), texts.labels())?,
     );
-    add(
-        "text-classifier",
-        "Stage one: the classifier learns on noisy text features (eq. 2).",
-        plot::panels(
-            "Text classifier",
-            "epoch",
-            &[
-                Panel::new("loss", vec![Series::new("loss on texts", outcome.text_history.iter().map(|e| e.loss))]),
-                Panel::new("percent", vec![Series::new("accuracy on noisy texts", outcome.text_history.iter().map(|e| e.accuracy))]),
-            ],
-        )?,
-    );
+    // class means have no epochs to show
+    if !outcome.text_history.is_empty() {
+        add(
+            "text-classifier",
+            "Stage one: the classifier learns on noisy text features (eq. 2).",
+            plot::panels(
+                "Text classifier",
+                "epoch",
+                &[
+                    Panel::new("loss", vec![Series::new("loss on texts", outcome.text_history.iter().map(|e| e.loss))]),
+                    Panel::new("percent", vec![Series::new("accuracy on noisy texts", outcome.text_history.iter().map(|e| e.accuracy))]),
+                ],
+            )?,
+        );
+    }
     if let Some(rows) = Rows::of(experiment, outcome)? {
         add(
             "features",

@@ -26,7 +26,7 @@ pub enum Schedule {
     Cosine {
         /// Steps of the rise.
         warmup: usize,
-        /// The last factor, 0 to 1.
+        /// The last factor, 0 to 2; above 1 the rate rises.
         floor: f64,
     },
 }
@@ -40,8 +40,8 @@ impl Schedule {
     /// What cannot work about it, with the remedy.
     pub(crate) fn fault(&self) -> Option<String> {
         match self {
-            Self::Cosine { floor, .. } if !(0.0..=1.0).contains(floor) => {
-                Some(format!("the schedule's floor is a share of the learning rate, 0 to 1, got {floor}"))
+            Self::Cosine { floor, .. } if !(0.0..=2.0).contains(floor) => {
+                Some(format!("the schedule's floor is a share of the learning rate, 0 to 2, got {floor}"))
             }
             _ => None,
         }

@@ -3,51 +3,25 @@
 mod changes;
 mod list;
 mod path;
+mod presets;
 
 use serde::{Deserialize, Serialize};
 
 use crate::classify::TextClassifierConfig;
 use crate::error::Result;
 use crate::rng::Rng;
-use crate::tune::{FinetuneConfig, StrongConfig};
+use crate::tune::FinetuneConfig;
 
 pub use changes::Changes;
 pub use list::{Setting, list};
 pub use path::full_path;
-
-/// A named set of settings.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Preset {
-    /// The released code, which produced the published numbers.
-    #[default]
-    Official,
-    /// The paper's text where it differs from the released code.
-    Paper,
-    /// Official, shortened for the demo CLIP and its rendered scenes.
-    Demo,
-}
-
-impl Preset {
-    /// As it is written in files and on the command line.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Official => "official",
-            Self::Paper => "paper",
-            Self::Demo => "demo",
-        }
-    }
-
-    /// The preset of this name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Official, Self::Paper, Self::Demo].into_iter().find(|preset| preset.name() == name)
-    }
-}
+pub use presets::{Preset, TableSet};
 
 /// The settings of both stages; every field may be changed after a preset has filled them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LafterConfig {
-    /// The preset that the settings started from: `official`, `paper` or `demo`.
+    /// The preset that the settings started from: `official`, `paper` or `demo`; of later methods `dpa`, `must_lite`, `cpl` or `ueo`,
+    /// also with the values of a published table, as `dpa:eurosat`.
     pub preset: Preset,
     /// Stage one (eq. 2).
     pub text: TextClassifierConfig,
@@ -61,24 +35,7 @@ pub struct LafterConfig {
 impl LafterConfig {
     /// The settings of a preset, with the seed 7777.
     pub fn new(preset: Preset) -> Self {
-        let (text, tune) = match preset {
-            Preset::Official => (TextClassifierConfig::official(), FinetuneConfig::official()),
-            Preset::Paper => (TextClassifierConfig::paper(), FinetuneConfig::paper()),
-            Preset::Demo => (
-                // features 64 wide need larger steps, and more noise for the same distance, than CLIP's 512; more epochs, so that
-                // the head forgets the seed of its first weights
-                TextClassifierConfig { epochs: 1000, learning_rate: 5e-3, noise: 0.3, ..TextClassifierConfig::official() },
-                // views of 40 pixels hold 25 patches: two prompts, mild crops, no blur
-                FinetuneConfig {
-                    epochs: 16,
-                    learning_rate: 1e-3,
-                    prompts: 2,
-                    strong: StrongConfig { scale: (0.85, 1.0), blur_p: 0.0, ..StrongConfig::simsiam() },
-                    normalise_student: true,
-                    ..FinetuneConfig::official()
-                },
-            ),
-        };
+        let (text, tune) = preset.stages();
         Self { preset, text, tune, seed: 7777 }
     }
 

@@ -29,6 +29,9 @@ struct State {
     /// Pictures that could not be read: a resumed run reports them, too.
     #[serde(default)]
     skipped: Option<SkippedRecord>,
+    /// Whether the rules have looked at the pictures.
+    #[serde(default)]
+    prepared: bool,
 }
 
 const KIND: &str = "tuning";
@@ -48,6 +51,7 @@ impl Run {
             sums: self.sums.clone(),
             history: self.history.clone(),
             skipped: self.skipped.as_ref().map(Skipped::record),
+            prepared: self.prepared,
         };
         let blocks = state::save(&self.tuner.blocks());
         checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimiser, blocks)
@@ -83,6 +87,7 @@ impl Run {
         self.sums = state.sums;
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);
+        self.prepared = state.prepared;
         Ok(())
     }
 }
@@ -102,9 +107,10 @@ fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize) -> O
             return Some(format!("entry {} of its history cannot be: {record:?}", i + 1));
         }
     }
-    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept } = *sums;
+    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept, ref confidences } = *sums;
     let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(batch_size);
     let kept = kept.is_none_or(|kept| (0.0..=images as f64 + 0.5).contains(&kept)); // a sum of shares in f32
+    let kept = kept && confidences.iter().try_fold(0usize, |sum, count| sum.checked_add(*count)).is_some_and(|sum| sum <= images);
     let means = kept && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
     (!counts || !means).then(|| format!("its sums cannot be: {sums:?}"))
 }

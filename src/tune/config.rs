@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::head_form::HeadForm;
 use super::objective::{CrossEntropy, TermKind};
 use super::refine::RefineKind;
+use super::role::{Flow, What};
 use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
 use super::teacher::TeacherKind;
@@ -31,8 +33,11 @@ pub enum TeacherHead {
 pub struct FinetuneConfig {
     /// Passes over the images, up to 10 million; default 50.
     pub epochs: usize,
-    /// Images per step, at least 1; an epoch's last, smaller batch is dropped. Default 50.
+    /// Images per step, at least 1. Default 50.
     pub batch_size: usize,
+    /// Whether an epoch's last, smaller batch is taken, too, instead of being dropped; default false.
+    #[serde(default)]
+    pub keep_last: bool,
     /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
     pub learning_rate: f64,
     /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on visual prompts, norm scales and head weights; biases and norm
@@ -49,8 +54,16 @@ pub struct FinetuneConfig {
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
-    /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, or `untuned`, that of the CLIP as it
-    /// came; default the tower that is tuned.
+    /// Whether the head learns; default true.
+    #[serde(default = "yes")]
+    pub tune_head: bool,
+    /// What becomes of the text classifier as the head: `plain`, its logits as they are, or {"cosine": {"scale": 100}}, 100 times
+    /// the cosines of features and weights; default plain.
+    #[serde(default)]
+    pub head_form: HeadForm,
+    /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
+    /// {"ema": {"start": 0.999, "end": 0.9998, "warm": 500}}, an average of the tuned one over its steps; default the tower that is
+    /// tuned.
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
@@ -61,11 +74,12 @@ pub struct FinetuneConfig {
     #[serde(default = "one")]
     pub temperature: f64,
     /// The rules that pseudo-labels pass before the loss, in their order, as a JSON list of objects such as
-    /// {"threshold": {"above": 0.7}}; default none.
+    /// {"threshold": {"above": 0.7}}: threshold, top_share, free_match, flex_match, align, prototypes, relative, candidates, top_k;
+    /// default none.
     #[serde(default)]
     pub refine: Vec<RefineKind>,
-    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy or fairness, each with its own settings in braces;
-    /// default cross entropy alone.
+    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy, fairness, alignment, candidates or information, each
+    /// with its own settings in braces; default cross entropy alone.
     #[serde(default = "cross_entropy")]
     pub objective: Vec<(f64, TermKind)>,
     /// Whether the student's features are unit-normalised before the head; default false.
@@ -91,6 +105,7 @@ impl FinetuneConfig {
         Self {
             epochs: 50,
             batch_size: 50,
+            keep_last: false,
             learning_rate: 5e-4,
             weight_decay: 0.01,
             schedule: Schedule::Constant,
@@ -98,6 +113,8 @@ impl FinetuneConfig {
             prompts: 50,
             deep_prompts: false,
             tune_norms: true,
+            tune_head: yes(),
+            head_form: HeadForm::Plain,
             teacher: TeacherKind::Tower,
             teacher_head: TeacherHead::Frozen,
             temperature: one(),
@@ -127,8 +144,9 @@ impl FinetuneConfig {
     /// What learns: visual prompts, if tuned the norms, and the head.
     pub fn sets(&self) -> Vec<Box<dyn ParameterSet>> {
         let norms: Option<Box<dyn ParameterSet>> = if self.tune_norms { Some(Box::new(Norms)) } else { None };
+        let head: Option<Box<dyn ParameterSet>> = if self.tune_head { Some(Box::new(HeadWeights)) } else { None };
         let prompts: Box<dyn ParameterSet> = Box::new(Prompts);
-        [Some(prompts), norms, Some(Box::new(HeadWeights))].into_iter().flatten().collect()
+        [Some(prompts), norms, head].into_iter().flatten().collect()
     }
 
     /// Refuses values that cannot work.
@@ -154,7 +172,8 @@ impl FinetuneConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return wrong(format!("temperature must be above 0 and finite, got {}", self.temperature));
         }
-        let blocks = self.refine.iter().map(RefineKind::check).chain(self.objective.iter().map(|(_, term)| term.check()));
+        let rules = self.refine.iter().map(RefineKind::check);
+        let blocks = std::iter::once(self.teacher.check()).chain(rules).chain(self.objective.iter().map(|(_, term)| term.check()));
         if let Some(fault) = blocks.filter_map(std::result::Result::err).next() {
             return wrong(fault);
         }
@@ -164,14 +183,44 @@ impl FinetuneConfig {
         if self.objective.is_empty() {
             return wrong("the objective has no term: give it at least cross_entropy".into());
         }
-        if !self.refine.is_empty() && !self.objective.iter().any(|(_, term)| term.reads_targets()) {
-            return wrong("refine changes pseudo-labels that no term of the objective reads: give it cross_entropy".into());
+        if let Some(fault) = self.flow_fault() {
+            return wrong(fault);
+        }
+        if let HeadForm::Cosine { scale } = self.head_form
+            && !(scale > 0.0 && scale.is_finite())
+        {
+            return wrong(format!("the scale of a cosine head must be above 0 and finite, got {scale}"));
+        }
+        if self.prompts == 0 && !self.tune_norms && !self.tune_head {
+            return wrong("nothing learns: give it prompts, norms or the head".into());
         }
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
         }
         Ok(())
     }
+}
+
+impl FinetuneConfig {
+    /// What a block needs and no block before it gives.
+    fn flow_fault(&self) -> Option<String> {
+        let rules: Vec<(String, &dyn Flow)> = self.refine.iter().map(|rule| (rule.name(), rule.flow())).collect();
+        let terms: Vec<(String, &dyn Flow)> = self.objective.iter().map(|(_, term)| (term.name(), term.flow())).collect();
+        let mut given = vec![What::Labels];
+        for (name, flow) in rules.iter().chain(&terms) {
+            if let Some(missing) = flow.needs().iter().find(|need| !given.contains(need)) {
+                return Some(format!("{name} {}", missing.remedy()));
+            }
+            given.extend(flow.gives());
+        }
+        let read = terms.iter().any(|(_, flow)| !flow.needs().is_empty());
+        (!rules.is_empty() && !read)
+            .then(|| "refine changes pseudo-labels that no term of the objective reads: give it cross_entropy".into())
+    }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn one() -> f64 {

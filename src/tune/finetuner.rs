@@ -104,7 +104,8 @@ impl Finetuner {
                 clip.precision()
             )));
         }
-        let mut student = Tuned { vision, prompts, head: classifier.head.clone(), normalise: config.normalise_student };
+        let head = config.head_form.of(&classifier.head)?;
+        let mut student = Tuned { vision, prompts, head: head.clone(), normalise: config.normalise_student };
         let (mut params, mut total) = (Vec::new(), clip.parameter_count());
         for set in &sets {
             let learns = set.trainable(&mut student)?;
@@ -113,7 +114,7 @@ impl Finetuner {
         }
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
-        let setup = Setup { clip, head: &classifier.head, student: &student, config: &config };
+        let setup = Setup { clip, head: &head, student: &student, config: &config, sets: &sets, params: &params };
         let teacher = config.teacher.block(&setup)?;
         let refine = config.refine.iter().map(|kind| kind.block(&setup)).collect::<candle_core::Result<_>>()?;
         let objective = Objective::new(&config.objective, &setup)?;

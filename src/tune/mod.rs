@@ -13,13 +13,16 @@
 mod checkpoint;
 mod config;
 mod finetuner;
+mod head_form;
 pub mod objective;
 mod older;
+mod pass;
 mod prompted;
 mod prompts;
 mod records;
 pub mod refine;
 mod role;
+mod rows;
 mod run;
 mod sets;
 mod setup;
@@ -33,17 +36,21 @@ mod weights;
 
 pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
-pub use objective::{CrossEntropy, Fairness, Objective, Term, TermKind};
+pub use head_form::HeadForm;
+pub use objective::{Alignment, CandidateClasses, CrossEntropy, Fairness, Information, Objective, Term, TermKind};
 pub(crate) use older::MOVED;
+pub use pass::Pass;
 pub use prompts::VisualPrompts;
 pub use records::{EpochRecord, StepRecord};
-pub use refine::{Over, Refine, RefineKind, Threshold};
+pub use refine::{
+    Align, Candidates, FlexMatch, FreeMatch, Over, PassFn, Prototypes, Refine, RefineKind, Relative, Threshold, TopK, TopKRule, TopShare,
+};
 pub use run::Run;
 pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, standard};
 pub use setup::Setup;
 pub use strong::StrongConfig;
 pub use targets::{Stateful, Targets, Views};
-pub use teacher::{Teacher, TeacherKind, TowerTeacher};
+pub use teacher::{Ema, Teacher, TeacherKind, TowerTeacher};
 pub use trainable::Trainable;
 pub use tuned::Tuned;
 pub use weights::WeightsInfo;

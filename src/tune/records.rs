@@ -29,6 +29,8 @@ pub(super) struct OnDevice {
     pub predictions: Tensor,
     pub confidence: Tensor,
     pub kept: Option<Tensor>,
+    /// The confidence of each picture, where rules gave weights.
+    pub confidences: Option<Tensor>,
 }
 
 impl OnDevice {
@@ -40,6 +42,7 @@ impl OnDevice {
             predictions: logits.detach().argmax(D::Minus1)?,
             confidence: targets.confidence.mean_all()?,
             kept: targets.weights.as_ref().map(kept).transpose()?,
+            confidences: targets.weights.as_ref().map(|_| targets.confidence.clone()),
         })
     }
 
@@ -68,6 +71,36 @@ pub(super) struct EpochSums {
     /// Images whose pseudo-label counted, where rules gave weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
+    /// How many pictures were how sure, where rules gave weights: in [`BINS`] equal parts of 0 to 1.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub confidences: Vec<usize>,
+}
+
+/// Parts of the histogram of confidences.
+const BINS: usize = 1000;
+
+impl EpochSums {
+    /// Counts confidences.
+    pub fn count(&mut self, confidences: &[f32]) {
+        self.confidences.resize(BINS, 0);
+        for confidence in confidences {
+            self.confidences[((confidence * BINS as f32) as usize).min(BINS - 1)] += 1;
+        }
+    }
+
+    /// What a user whose threshold nothing passes should know about the confidences, percent.
+    pub fn quantiles(&self) -> String {
+        let total: usize = self.confidences.iter().sum();
+        let below = |share: f64| {
+            let mut seen = 0;
+            let reached = |count: &usize| {
+                seen += count;
+                seen as f64 >= share * total as f64
+            };
+            100.0 * (self.confidences.iter().position(reached).unwrap_or(BINS - 1) + 1) as f64 / BINS as f64
+        };
+        format!("half of them are below {:.1} % sure, nine of ten below {:.1} %, all below {:.1} %", below(0.5), below(0.9), below(1.0))
+    }
 }
 
 impl EpochSums {

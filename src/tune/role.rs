@@ -1,5 +1,43 @@
 //! The enum by which the settings name the blocks of a role: one line a block.
 
+/// What blocks pass on to the blocks after them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::tune) enum What {
+    /// Pseudo-labels and their weights.
+    Labels,
+    /// A second source of posteriors.
+    SecondSource,
+    /// Image prototypes.
+    Prototypes,
+    /// Sets of candidate classes.
+    Candidates,
+}
+
+impl What {
+    /// What is missing, and the remedy.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Labels => "needs pseudo-labels",
+            Self::SecondSource => "needs a second source of answers: put {\"prototypes\": {}} before it",
+            Self::Prototypes => "needs image prototypes: put {\"prototypes\": {}} into refine",
+            Self::Candidates => "needs candidate classes: put {\"candidates\": {}} into refine",
+        }
+    }
+}
+
+/// What the settings of a block say about its place in the list.
+pub(in crate::tune) trait Flow {
+    /// What it reads, and cannot do without.
+    fn needs(&self) -> &'static [What] {
+        &[]
+    }
+
+    /// What it adds for the blocks after it.
+    fn gives(&self) -> &'static [What] {
+        &[]
+    }
+}
+
 /// Writes the enum of a role. Each variant holds the settings of a block, a struct with two methods of its own:
 /// `block(&self, &Setup) -> Result<Box<dyn Role>>` makes the block, `check(&self) -> Result<(), String>` says what cannot work.
 /// In JSON a variant is `{"its_name": {its settings}}`, or `"its_name"` alone if each of its settings has a default.
@@ -36,6 +74,19 @@ macro_rules! role {
             pub fn block(&self, setup: &$crate::tune::Setup) -> candle_core::Result<Box<dyn $role>> {
                 match self {
                     $(Self::$variant(settings) => settings.block(setup),)+
+                }
+            }
+
+            /// Its name in the settings.
+            pub(in $crate::tune) fn name(&self) -> String {
+                let written = serde_json::to_value(self).unwrap_or_default();
+                written.as_object().and_then(|fields| fields.keys().next().cloned()).unwrap_or_default()
+            }
+
+            /// What it needs, and what it gives.
+            pub(in $crate::tune) fn flow(&self) -> &dyn $crate::tune::role::Flow {
+                match self {
+                    $(Self::$variant(settings) => settings,)+
                 }
             }
 

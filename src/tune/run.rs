@@ -38,13 +38,15 @@ const READ_EVERY: usize = 16;
 pub struct Run {
     /// The method; what it has learned so far is [`tuned`](Finetuner::tuned).
     pub tuner: Finetuner,
-    weak: Preprocess,
+    pub(super) weak: Preprocess,
     strong: StrongAugment,
     pub(super) sums: EpochSums,
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
     pub(super) skipped: Option<Skipped>,
     autosave: Option<Autosave>,
+    /// Whether the rules have looked at the pictures: they do so once, before the first step.
+    pub(super) prepared: bool,
 }
 
 impl Run {
@@ -52,7 +54,8 @@ impl Run {
     pub fn new(tuner: Finetuner) -> Self {
         let weak = tuner.clip.preprocess().clone();
         let strong = tuner.config.strong_view(&weak);
-        Self { tuner, weak, strong, sums: EpochSums::default(), history: Vec::new(), skipped: None, autosave: None }
+        let (sums, history) = (EpochSums::default(), Vec::new());
+        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false }
     }
 
     /// The epochs done so far.
@@ -89,13 +92,16 @@ impl Run {
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
         let mut events = progress::watched(&mut events);
         let epoch = self.history.len();
-        let rng = self.tuner.rng.fork(epoch as u64);
-        let size = self.tuner.config.batch_size.min(unlabeled.len());
-        let batches = epoch_batches(unlabeled.len(), size, true, Some(&mut rng.fork(u64::MAX)));
-        let per_epoch = batches.len();
-        if per_epoch == 0 {
+        if unlabeled.is_empty() {
             return Err(Error::Data("there are no images to tune on: check --train".into()));
         }
+        self.prepare(unlabeled, &mut events)?;
+        let rng = self.tuner.rng.fork(epoch as u64);
+        let images = self.images(unlabeled)?;
+        let size = self.tuner.config.batch_size.min(images.len());
+        let mut batches = epoch_batches(images.len(), size, !self.tuner.config.keep_last, Some(&mut rng.fork(u64::MAX)));
+        batches.iter_mut().flatten().for_each(|index| *index = images[*index]);
+        let per_epoch = batches.len();
         let stage = Stage::part("tuning", epoch + 1, self.tuner.config.epochs.max(epoch + 1));
         events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
@@ -137,11 +143,14 @@ impl Run {
         if let (true, Some(notice)) = (skipped.count() > known, skipped.summary()) {
             events(&Event::Notice(notice));
         }
-        let record = std::mem::take(&mut self.sums).record(epoch + 1);
+        self.after_epoch(epoch, unlabeled, &mut events)?;
+        let sums = std::mem::take(&mut self.sums);
+        let quantiles = sums.quantiles();
+        let record = sums.record(epoch + 1);
         if record.kept == Some(0.0) {
             events(&Event::Notice(format!(
-                "epoch {}: no pseudo-label counted, their mean confidence is {:.1} %: lower the threshold, or set a temperature below 1",
-                record.epoch, record.confidence
+                "epoch {}: no pseudo-label counted; {quantiles}: lower the threshold, or set a temperature below 1",
+                record.epoch
             )));
         }
         events(&Event::Finished { stage, seconds: record.seconds });
@@ -165,6 +174,9 @@ impl Run {
     fn read_steps(&mut self, pending: &mut Vec<(Vec<usize>, OnDevice)>, unlabeled: &Dataset) -> Result<f32> {
         let (mut last, epoch, sums) = (f32::NAN, self.history.len() + 1, &mut self.sums);
         for (indices, step) in pending.drain(..) {
+            if let Some(confidences) = &step.confidences {
+                sums.count(&confidences.to_vec1::<f32>()?);
+            }
             let StepRecord { loss, pseudo_labels, predictions, confidence, kept } = step.read()?;
             if !loss.is_finite() {
                 let rate = self.tuner.config.learning_rate;

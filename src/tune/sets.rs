@@ -138,7 +138,10 @@ impl ParameterSet for HeadWeights {
     fn load(&self, model: &mut Tuned, saved: &mut HashMap<String, Tensor>) -> std::result::Result<(), String> {
         let head = Head::from_tensors(saved).map_err(|e| format!("{}: {REMEDY}", Error::from(e)))?;
         take_all(saved, &head.tensors());
-        model.head = head;
+        model.head = match model.head.scale {
+            Some(scale) => head.cosine(scale).map_err(|e| format!("{}: {REMEDY}", Error::from(e)))?,
+            None => head,
+        };
         Ok(())
     }
 

@@ -19,8 +19,10 @@ pub(super) fn save(blocks: &[&dyn Stateful]) -> Vec<(String, Tensor)> {
 
 /// Puts back what [`save`] gave. What is wrong with it, in one line, if it cannot be; blocks have forgotten nothing then.
 pub(super) fn restore(blocks: &mut [&mut dyn Stateful], saved: &HashMap<String, Tensor>) -> Result<(), String> {
-    let before: Vec<HashMap<String, Tensor>> =
-        blocks.iter().map(|block| block.state().into_iter().map(|(field, tensor)| (field.to_string(), tensor)).collect()).collect();
+    let before: Vec<HashMap<String, Tensor>> = blocks
+        .iter()
+        .map(|block| block.state().into_iter().filter_map(|(field, tensor)| Some((field, tensor.copy().ok()?))).collect())
+        .collect();
     let restored = blocks.iter_mut().enumerate().try_for_each(|(position, block)| {
         let prefix = prefix(position, &**block);
         let mut own = HashMap::new();

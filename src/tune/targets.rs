@@ -39,6 +39,12 @@ pub struct Targets {
     pub confidence: Tensor,
     /// How much each picture counts in the loss `[b]`, 0 for one that is left out; `None` if all count alike.
     pub weights: Option<Tensor>,
+    /// Posteriors `[b, C]` as each source gave them, before any other rule: the teacher's, then those that rules add.
+    pub sources: Vec<Tensor>,
+    /// The classes that each picture may have `[b, C]`, 0 or 1; `None` where no rule gives any.
+    pub candidates: Option<Tensor>,
+    /// P, image prototypes `[C, d]` of unit length, which the alignment term reads; `None` where no rule gives any.
+    pub prototypes: Option<Tensor>,
 }
 
 impl Targets {
@@ -49,7 +55,8 @@ impl Targets {
     pub fn new(features: Tensor, probabilities: Tensor) -> Result<Self> {
         let (features, probabilities) = (features.detach(), probabilities.detach());
         let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
-        Ok(Self { features, probabilities, labels, confidence, weights: None })
+        let sources = vec![probabilities.clone()];
+        Ok(Self { features, probabilities, labels, confidence, weights: None, sources, candidates: None, prototypes: None })
     }
 
     /// Other probabilities for the same pictures, with the pseudo-labels and the confidence that follow from them.
@@ -57,7 +64,9 @@ impl Targets {
     /// # Errors
     /// If the probabilities are no matrix (Candle's).
     pub fn with_probabilities(self, probabilities: Tensor) -> Result<Self> {
-        Ok(Self { weights: self.weights, ..Self::new(self.features, probabilities)? })
+        let probabilities = probabilities.detach();
+        let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
+        Ok(Self { probabilities, labels, confidence, ..self })
     }
 
     /// Multiplies the weights of the pictures by these `[b]`.
@@ -79,7 +88,7 @@ pub trait Stateful: Send + Sync {
     fn kind(&self) -> &'static str;
 
     /// Its memory, by name; by default none.
-    fn state(&self) -> Vec<(&'static str, Tensor)> {
+    fn state(&self) -> Vec<(String, Tensor)> {
         Vec::new()
     }
 

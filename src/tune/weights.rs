@@ -31,6 +31,9 @@ pub struct WeightsInfo {
     pub seed: u64,
     /// Whether features are unit-normalised before the head.
     pub normalise: bool,
+    /// The scale of a cosine head; `None` for one whose logits are W v.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scale: Option<f64>,
     /// The number format in which the tower's frozen layers multiplied; `None` in files of versions that did not record it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
@@ -65,7 +68,7 @@ impl Tuned {
         let path = path.as_ref();
         let tensors: Vec<(String, Tensor)> = sets.iter().flat_map(|set| set.tensors(self)).collect();
         // `self.normalise` wins: the settings may have been edited since
-        let info = WeightsInfo { normalise: self.normalise, precision: self.vision.precision(), ..info.clone() };
+        let info = WeightsInfo { normalise: self.normalise, scale: self.head.scale, precision: self.vision.precision(), ..info.clone() };
         let json = serde_json::to_string(&info).map_err(|e| Error::LafterWeights(format!("{}: {e}", path.display())))?;
         let metadata = HashMap::from([(KEY.to_string(), json), (COUNT.to_string(), tensors.len().to_string())]);
         save_tensors(path, &tensors, metadata)
@@ -124,7 +127,11 @@ impl Tuned {
             _ => clip.vision().frozen(),
         };
         let blocks = vision.blocks.len();
-        let mut tuned = Self { vision, prompts: VisualPrompts::none(), head: Head { layers: Vec::new() }, normalise: info.normalise };
+        if info.scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
+            return Err(wrong(format!("the scale of its head is {:?}: {REMEDY}", info.scale)));
+        }
+        let head = Head { layers: Vec::new(), scale: info.scale };
+        let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalise: info.normalise };
         for set in sets {
             set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
         }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Term;
 use crate::classify::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
+use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
 /// L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ), the mean of w_i L_i over the batch; its ε is
@@ -12,6 +13,12 @@ use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrossEntropy {}
+
+impl Flow for CrossEntropy {
+    fn needs(&self) -> &'static [What] {
+        &[What::Labels]
+    }
+}
 
 impl CrossEntropy {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

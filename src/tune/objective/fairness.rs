@@ -6,6 +6,7 @@ use candle_core::{D, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Term;
+use crate::tune::role::Flow;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
 /// L = −(1/C) Σ_c log p̄_c, p̄ = mean_i softmax(z_i) over all pictures of the batch, whatever their weights; at least log C.
@@ -19,6 +20,8 @@ pub struct Fairness {
     /// Whether p̄ is averaged over steps; default false.
     pub averaged: bool,
 }
+
+impl Flow for Fairness {}
 
 impl Fairness {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
@@ -65,10 +68,10 @@ impl Stateful for FairnessTerm {
         "fairness"
     }
 
-    fn state(&self) -> Vec<(&'static str, Tensor)> {
+    fn state(&self) -> Vec<(String, Tensor)> {
         let Some((mean, epoch)) = &self.mean else { return Vec::new() };
         let epoch = Tensor::from_iter([*epoch as u32], &Device::Cpu);
-        [Some(("mean", mean.clone())), epoch.ok().map(|epoch| ("epoch", epoch))].into_iter().flatten().collect()
+        [Some(("mean".into(), mean.clone())), epoch.ok().map(|epoch| ("epoch".into(), epoch))].into_iter().flatten().collect()
     }
 
     fn restore(&mut self, saved: &HashMap<String, Tensor>) -> Result<()> {
@@ -101,7 +104,7 @@ mod tests {
     #[test]
     fn values_and_gradients_are_the_reference_s() {
         let (clip, z) = (crate::Clip::demo().unwrap(), Var::new(&[[2f32, 0., 0.], [0., 1., 0.]], &Device::Cpu).unwrap());
-        let head = crate::classify::Head { layers: Vec::new() };
+        let head = crate::classify::Head::new(Vec::new());
         let student = Tuned { vision: clip.vision().clone(), prompts: crate::tune::VisualPrompts::none(), head, normalise: false };
         let mut views = Views::new(z.as_tensor().clone(), z.as_tensor().clone());
         let targets = Targets::new(z.as_tensor().clone(), z.as_tensor().clone()).unwrap();
@@ -118,7 +121,7 @@ mod tests {
         let mut averaged = term(true);
         close(&[of(&mut averaged, &z, 0).to_scalar().unwrap()], &[2.404413]);
         let mut resumed = term(true);
-        let saved = averaged.state().into_iter().map(|(name, tensor)| (name.to_string(), tensor)).collect();
+        let saved = averaged.state().into_iter().collect();
         resumed.restore(&saved).unwrap();
         for term in [&mut averaged, &mut resumed] {
             close(&[of(term, &doubled, 0).to_scalar().unwrap()], &[2.566249]);

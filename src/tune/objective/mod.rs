@@ -1,16 +1,21 @@
 //! What the student learns from (eq. 4 and its companions): a weighted sum of terms, one file a term.
 //!
 //! A term of your own is one file with its settings, `impl Term` and `impl Stateful`, and a line in [`TermKind`]; the rules next
-//! door ([`RefineKind`](super::RefineKind)) are made the same way, and [their module](super::refine) says it step by step. A term
-//! that reads pseudo-labels is also named in `reads_targets`.
+//! door ([`RefineKind`](super::RefineKind)) are made the same way, and [their module](super::refine) says it step by step.
 
+mod alignment;
+mod candidates;
 mod cross_entropy;
 mod fairness;
+mod information;
 
 use candle_core::{Result, Tensor};
 
+pub use alignment::Alignment;
+pub use candidates::CandidateClasses;
 pub use cross_entropy::CrossEntropy;
 pub use fairness::Fairness;
+pub use information::Information;
 
 use super::role::role;
 use super::setup::Setup;
@@ -33,13 +38,12 @@ role! {
         CrossEntropy(CrossEntropy),
         /// All classes should be answered about equally often.
         Fairness(Fairness),
-    }
-}
-
-impl TermKind {
-    /// Whether it reads pseudo-labels and weights, so that a refinement of them changes something.
-    pub(super) fn reads_targets(&self) -> bool {
-        matches!(self, Self::CrossEntropy(_))
+        /// The head's rows should name the image prototypes.
+        Alignment(Alignment),
+        /// One of the candidate classes is right.
+        Candidates(CandidateClasses),
+        /// Each answer should be sure, all together should name every class.
+        Information(Information),
     }
 }
 

@@ -4,6 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Refine;
+use crate::tune::role::Flow;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
 /// w_i = \[max_c p_ic > τ\].
@@ -30,6 +31,8 @@ pub enum Over {
     /// The pictures kept, or 1 if there is none: w_i b / max(Σ w, 1) (MUST).
     Kept,
 }
+
+impl Flow for Threshold {}
 
 impl Threshold {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

@@ -1,10 +1,12 @@
 //! Who answers for a batch (eq. 3): one file a teacher. It sees the weak views, and its answer has no graph.
 
+mod ema;
 mod tower;
 
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
+pub use ema::Ema;
 pub use tower::TowerTeacher;
 
 use super::config::TeacherHead;
@@ -32,7 +34,7 @@ pub trait Teacher: Stateful {
 }
 
 /// A teacher in the settings. Its head is [`teacher_head`](super::FinetuneConfig::teacher_head).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TeacherKind {
     /// The student's tower without prompts: it gets better as the student's norms do (LaFTer).
@@ -40,9 +42,19 @@ pub enum TeacherKind {
     Tower,
     /// The tower as the CLIP came: what tuned norms do to the pseudo-labels is seen by comparing with it.
     Untuned,
+    /// An average of the student over its steps (MUST).
+    Ema(Ema),
 }
 
 impl TeacherKind {
+    /// What cannot work, in one line.
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        match self {
+            Self::Ema(settings) => settings.check(),
+            Self::Tower | Self::Untuned => Ok(()),
+        }
+    }
+
     /// The teacher, before the first step.
     ///
     /// # Errors
@@ -51,6 +63,7 @@ impl TeacherKind {
         let tower = match self {
             Self::Tower => setup.student.vision.frozen(),
             Self::Untuned => setup.clip.vision().frozen(),
+            Self::Ema(settings) => return settings.block(setup),
         };
         let head = match setup.config.teacher_head {
             TeacherHead::Frozen => setup.head.copy()?,

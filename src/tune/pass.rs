@@ -1,0 +1,126 @@
+//! The teacher's answer to all pictures of a run: what rules look at before training and after an epoch.
+
+use candle_core::{DType, Device, Tensor};
+
+use super::finetuner::Finetuner;
+use super::refine::PassFn;
+use super::run::Run;
+use super::targets::Views;
+use super::teacher::Teacher;
+use crate::augment::Preprocess;
+use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
+use crate::embed::BATCH;
+use crate::error::{Error, Result};
+use crate::progress::{Event, check_interrupt};
+
+const STAGE: &str = "passing over the pictures";
+
+/// What the teacher says of the weak views of all pictures that can be read.
+#[derive(Clone, Debug)]
+pub struct Pass {
+    /// Which picture of the data set each row is, in ascending order; one that cannot be read has no row.
+    pub indices: Vec<u32>,
+    /// Unit features `[n, d]`.
+    pub features: Tensor,
+    /// p, the probabilities of the classes `[n, C]`.
+    pub probabilities: Tensor,
+}
+
+/// Where a pass gets its pictures from.
+struct Source<'a> {
+    unlabeled: &'a Dataset,
+    weak: &'a Preprocess,
+    device: &'a Device,
+    skipped: &'a Skipped,
+    max_unreadable: f64,
+    /// Steps and epochs done.
+    at: (usize, usize),
+}
+
+impl Pass {
+    /// A pass of the teacher over the pictures, batch by batch; decoding runs ahead in the background.
+    fn new(source: &Source, teacher: &dyn Teacher, events: &mut dyn FnMut(&Event)) -> Result<Self> {
+        let Source { unlabeled, weak, device, skipped, max_unreadable, at: (step, epoch) } = *source;
+        let (started, total, side) = (std::time::Instant::now(), unlabeled.len(), weak.side());
+        events(&Event::Started { stage: STAGE.into(), total, unit: "images".into() });
+        let view = weak.clone();
+        let batches = prefetch_with(unlabeled, epoch_batches(total, BATCH, false, None), 2, move |pictures, index| {
+            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
+        });
+        let (mut indices, mut features, mut probabilities, mut done) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for batch in batches.log(skipped).max_unreadable(max_unreadable) {
+            check_interrupt("stopped while passing over the pictures")?;
+            let batch = batch?;
+            done = (done + BATCH).min(total);
+            if !batch.is_empty() {
+                let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), device)?;
+                let these: Vec<u32> = batch.indices.iter().map(|index| *index as u32).collect();
+                let targets = teacher.targets(&Views { indices: these.clone(), step, epoch, ..Views::new(pixels.clone(), pixels) })?;
+                indices.extend(these);
+                features.push(targets.features);
+                probabilities.push(targets.probabilities.to_dtype(DType::F32)?);
+            }
+            events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
+        }
+        if indices.is_empty() {
+            return Err(Error::Data(format!("no image of {} could be read", unlabeled.origin())));
+        }
+        events(&Event::Finished { stage: STAGE.into(), seconds: started.elapsed().as_secs_f64() });
+        Ok(Self { indices, features: Tensor::cat(&features, 0)?, probabilities: Tensor::cat(&probabilities, 0)? })
+    }
+}
+
+impl Run {
+    /// Lets the rules look at the pictures before the first step, once in a run.
+    pub(super) fn prepare(&mut self, unlabeled: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<()> {
+        if !self.prepared {
+            self.each_rule(unlabeled, events, |rule, pass| rule.prepare(unlabeled.len(), pass))?;
+            self.prepared = true;
+        }
+        Ok(())
+    }
+
+    /// Lets the rules look at the pictures after the epoch that is just over, counted from 0.
+    pub(super) fn after_epoch(&mut self, epoch: usize, unlabeled: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<()> {
+        self.each_rule(unlabeled, events, |rule, pass| rule.after_epoch(epoch, pass))
+    }
+
+    /// Calls all rules in their order; one pass serves all that ask for it.
+    fn each_rule(
+        &mut self,
+        unlabeled: &Dataset,
+        events: &mut dyn FnMut(&Event),
+        mut call: impl FnMut(&mut dyn super::Refine, &mut PassFn) -> Result<()>,
+    ) -> Result<()> {
+        let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
+        let at = (self.tuner.optimiser.steps(), self.history.len());
+        let Finetuner { teacher, refine, clip, config, .. } = &mut self.tuner;
+        let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
+        let source = Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at };
+        let mut made: Option<Pass> = None;
+        let mut notices = Vec::new();
+        for rule in refine.iter_mut() {
+            let mut pass = || match &made {
+                Some(pass) => Ok(pass.clone()),
+                None => Ok(made.insert(Pass::new(&source, &**teacher, events)?).clone()),
+            };
+            call(&mut **rule, &mut pass)?;
+            notices.extend(rule.notices());
+        }
+        notices.into_iter().for_each(|notice| events(&Event::Notice(notice)));
+        Ok(())
+    }
+
+    /// The pictures that the next epoch runs over: those that every rule with an opinion wants.
+    pub(super) fn images(&self, unlabeled: &Dataset) -> Result<Vec<usize>> {
+        let wanted = self.tuner.refine.iter().filter_map(|rule| rule.images());
+        let mut images: Vec<usize> = (0..unlabeled.len()).collect();
+        for subset in wanted {
+            images.retain(|image| u32::try_from(*image).is_ok_and(|image| subset.binary_search(&image).is_ok()));
+        }
+        match images.is_empty() && !unlabeled.is_empty() {
+            true => Err(Error::Data("the rules in tune.refine leave no picture to train on: loosen them".into())),
+            false => Ok(images),
+        }
+    }
+}
