@@ -243,6 +243,74 @@ fn a_tuning_step_with_deep_prompts_agrees() {
     tuning_steps_agree("quick", "tuning_deep.safetensors", FinetuneConfig { deep_prompts: true, ..FinetuneConfig::official() });
 }
 
+/// A step of a tuner with blocks: targets, loss, every gradient, every parameter after AdamW.
+fn block_steps_agree(expected: &Fixture, tuner: &mut Finetuner, mut between: impl FnMut(&mut Finetuner, &lafter::tune::Targets, usize)) {
+    let params = tuner.trainable().params.clone();
+    for step in 1..=2 {
+        let indices: Vec<u32> = if step == 1 { (0..8).collect() } else { (4..12).collect() };
+        let weak = expected.get("pictures").index_select(&Tensor::new(&indices[..], &Device::Cpu).unwrap(), 0).unwrap();
+        let views = Views { indices, step: step - 1, ..Views::new(weak, expected.get(&format!("strong{step}")).clone()) };
+        let targets = tuner.targets(&views).unwrap();
+        let labels = expected.get(&format!("step{step}.labels")).to_dtype(DType::U32).unwrap();
+        assert_eq!(targets.labels.to_vec1::<u32>().unwrap(), labels.to_vec1::<u32>().unwrap());
+        let (loss, logits) = tuner.loss(&views, &targets).unwrap();
+        expected.check(&format!("step{step}.logits"), &logits);
+        expected.check(&format!("step{step}.loss"), &loss);
+        let grads = loss.backward().unwrap();
+        for Param { name, var, .. } in &params {
+            let grad = grads.get(var).unwrap_or_else(|| panic!("{name} has no gradient"));
+            expected.check(&format!("step{step}.grad.{}", their_name(name)), grad);
+        }
+        tuner.apply(&loss).unwrap();
+        for Param { name, var, .. } in &params {
+            expected.check(&format!("step{step}.after.{}", their_name(name)), var);
+        }
+        between(tuner, &targets, step);
+    }
+}
+
+/// Settings as the command line writes them.
+fn settings(json: serde_json::Value) -> FinetuneConfig {
+    let mut all = serde_json::to_value(FinetuneConfig { prompts: 3, smoothing: 0.0, ..FinetuneConfig::official() }).unwrap();
+    all.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+#[test]
+fn a_step_with_the_blocks_of_dpa_agrees() {
+    let expected = Fixture::read("blocks_dpa.safetensors");
+    let config = settings(serde_json::json!({
+        "head_form": {"cosine": {"scale": 8.0}}, "teacher_head": "shared",
+        "refine": ["align", {"prototypes": {"scale": 8.0}}, "relative"],
+        "objective": [[1.0, "cross_entropy"], [0.7, "fairness"], [0.3, {"alignment": {"scale": 5.0}}]],
+    }));
+    let mut tuner = tuner("quick", &expected, config);
+    let pictures = expected.get("pictures").clone();
+    let all = tuner.teacher.targets(&Views::new(pictures.clone(), pictures)).unwrap();
+    let pass = lafter::tune::Pass { indices: (0..12).collect(), features: all.features, probabilities: all.probabilities };
+    tuner.refine.iter_mut().for_each(|rule| rule.prepare(12, &mut || Ok(pass.clone())).unwrap());
+    block_steps_agree(&expected, &mut tuner, |tuner, targets, step| {
+        expected.check(&format!("step{step}.weights"), targets.weights.as_ref().unwrap());
+        expected.check(&format!("step{step}.prototypes"), targets.prototypes.as_ref().unwrap());
+        tuner.refine.iter_mut().for_each(|rule| rule.after_epoch(step - 1, &mut || Ok(pass.clone())).unwrap());
+    });
+}
+
+#[test]
+fn a_step_with_the_blocks_of_must_agrees() {
+    let expected = Fixture::read("blocks_must.safetensors");
+    let config = settings(serde_json::json!({
+        "head_form": {"cosine": {"scale": 8.0}}, "teacher_head": "shared",
+        "teacher": {"ema": {"start": 0.9, "end": 0.99, "warm": 2}},
+        "refine": [{"threshold": {"above": 0.6, "over": "kept"}}],
+        "objective": [[1.0, "cross_entropy"], [0.5, {"fairness": {"averaged": true}}]],
+    }));
+    block_steps_agree(&expected, &mut tuner("quick", &expected, config), |_, targets, step| {
+        let kept = targets.weights.as_ref().unwrap().gt(0.0).unwrap().to_dtype(DType::F32).unwrap();
+        expected.check(&format!("step{step}.weights"), &kept);
+    });
+}
+
 /// The schedules of the fixture, and torch's factors on the learning rate at each of its six steps.
 fn schedules(expected: &Fixture) -> [(&'static str, Schedule, Vec<f64>); 2] {
     [("warmup", Schedule::Warmup { warmup: 2 }), ("cosine", Schedule::Cosine { warmup: 2, floor: 0.1 })].map(|(kind, schedule)| {

@@ -1,0 +1,259 @@
+//! The blocks after LaFTer in runs on the demo CLIP: stopped after any step they end as they would have, bit for bit; they do what
+//! they say; lists that cannot work are refused.
+
+use std::path::{Path, PathBuf};
+
+use lafter::checkpoint::Autosave;
+use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextStart};
+use lafter::clip::Clip;
+use lafter::data::Dataset;
+use lafter::data::scenes::{self, Domain, Scenes};
+use lafter::progress::Event;
+use lafter::rng::Rng;
+use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run};
+use serde_json::{Value, json};
+
+/// Four pictures a step, three steps an epoch and two left over; the settings as a report or the command line writes them.
+fn config(settings: &Value) -> FinetuneConfig {
+    let base = FinetuneConfig { prompts: 2, epochs: 2, batch_size: 4, learning_rate: 1e-3, ..FinetuneConfig::official() };
+    let mut all = serde_json::to_value(base).unwrap();
+    all.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+    serde_json::from_value(all).unwrap()
+}
+
+fn pictures() -> Dataset {
+    Dataset::new(Scenes::new(Domain::Target, 14, 3))
+}
+
+fn run(clip: &Clip, config: &FinetuneConfig) -> Run {
+    let classes = pictures().classes().len();
+    let classifier = TextClassifier { head: Head::linear(clip.config().projection, classes, &mut Rng::new(5), clip.device()).unwrap() };
+    Run::new(Finetuner::new(clip, &classifier, config.clone(), &mut Rng::new(7)).unwrap())
+}
+
+fn learned(run: &Run) -> Vec<Vec<u32>> {
+    let bits =
+        |tensor: &candle_core::Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect();
+    run.tuner.trainable().params.iter().map(|param| bits(&param.var)).collect()
+}
+
+fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
+    history.iter().map(|epoch| EpochRecord { seconds: 0.0, ..epoch.clone() }).collect()
+}
+
+/// A whole run with its checkpoints after each step.
+fn whole(clip: &Clip, config: &FinetuneConfig, folder: &Path) -> (Run, Vec<PathBuf>, Vec<String>) {
+    let mut run = run(clip, config);
+    let (path, mut copies, mut notices) = (folder.join("checkpoint.safetensors"), Vec::new(), Vec::new());
+    run.autosave(Autosave::new(&path, std::time::Duration::ZERO));
+    run.fit(&pictures(), |event| match event {
+        // it comes before this step's own checkpoint: the file is that of the step before
+        Event::Advanced { stage, .. } if stage.to_string().starts_with("tuning") && path.exists() => {
+            let copy = folder.join(format!("{}.safetensors", copies.len()));
+            std::fs::copy(&path, &copy).unwrap();
+            copies.push(copy);
+        }
+        Event::Notice(notice) => notices.push(notice.clone()),
+        _ => {}
+    })
+    .unwrap();
+    copies.push(path);
+    (run, copies, notices)
+}
+
+#[test]
+fn stopped_after_any_step_a_run_ends_as_it_would_have() {
+    let clip = Clip::demo().unwrap();
+    let dpa = json!({
+        "head_form": {"cosine": {"scale": 20.0}}, "teacher_head": "shared", "keep_last": true, "prompts": 0,
+        "refine": [{"align": {"window": 2}}, {"prototypes": {"scale": 20.0}}, "relative"],
+        "objective": [[1.0, "cross_entropy"], [0.5, "fairness"], [0.1, {"alignment": {"scale": 5.0}}]],
+    });
+    for (settings, remembered) in [
+        (dpa, &["1.align.means", "2.prototypes.features", "2.prototypes.labels", "2.prototypes.prototypes"][..]),
+        (
+            json!({"refine": [{"align": {"momentum": 0.9}}, "free_match"]}),
+            &["1.align.means", "2.free_match.classes", "2.free_match.threshold"],
+        ),
+        (json!({"temperature": 0.1, "refine": [{"flex_match": {"above": 0.3}}]}), &["1.flex_match.named"]),
+        (
+            json!({"temperature": 0.25, "refine": [{"candidates": {"every": 1, "gamma": 3.0}}], "objective": [[1.0, "candidates"]]}),
+            &["1.candidates.sets"],
+        ),
+        (json!({"refine": [{"top_k": {"rule": "nola", "k": 1, "share": 0.0}}]}), &["1.top_k.labels"]),
+        (
+            json!({"teacher": {"ema": {"start": 0.5, "end": 0.9, "warm": 4, "prompts": true}}, "teacher_head": "shared"}),
+            &["0.ema.head.0.weight", "0.ema.prompts.0"],
+        ),
+        (json!({"teacher": "untuned", "tune_head": false, "objective": [[1.0, {"information": {"weighted": true}}]]}), &[]),
+    ] {
+        let (config, folder) = (config(&settings), tempfile::tempdir().unwrap());
+        let (whole, copies, _) = whole(&clip, &config, folder.path());
+        assert_eq!(copies.len(), whole.history().iter().map(|epoch| epoch.steps).sum::<usize>(), "{settings}");
+        for (steps, copy) in copies.iter().enumerate() {
+            let saved = lafter::clip::read_tensors(copy, clip.device()).unwrap().0;
+            for name in remembered {
+                assert!(saved.contains_key(&format!("blocks.{name}")), "{name} after {} steps: {:?}", steps + 1, saved.keys());
+            }
+            let mut resumed = run(&clip, &config);
+            resumed.resume(copy).unwrap();
+            let history = resumed.fit(&pictures(), |_| {}).unwrap();
+            assert_eq!(without_time(&history), without_time(whole.history()), "after {} steps: {settings}", steps + 1);
+            assert!(learned(&resumed) == learned(&whole), "after {} steps something else was learned: {settings}", steps + 1);
+        }
+        // what a block remembers may be damaged
+        let Some(name) = remembered.first() else { continue };
+        let (tensors, metadata) = lafter::clip::read_tensors(&copies[0], clip.device()).unwrap();
+        let short = |(key, tensor): (String, candle_core::Tensor)| {
+            let tensor = if key == format!("blocks.{name}") {
+                tensor.narrow(tensor.rank() - 1, 0, 1).unwrap().contiguous().unwrap()
+            } else {
+                tensor
+            };
+            (key, tensor)
+        };
+        let spoiled: Vec<_> = tensors.into_iter().map(short).collect();
+        lafter::clip::save_tensors(&copies[0], &spoiled, metadata).unwrap();
+        let mut fresh = run(&clip, &config);
+        let result = fresh.resume(&copies[0]);
+        if spoiled.iter().any(|(key, tensor)| key == &format!("blocks.{name}") && tensor.rank() > 1) {
+            assert!(result.unwrap_err().to_string().contains("start without --resume"), "{name}");
+        }
+    }
+}
+
+/// Epochs run over the pictures that a rule wants, and it says how many.
+#[test]
+fn rules_that_choose_pictures_say_how_many() {
+    let clip = Clip::demo().unwrap();
+    for (rule, word) in [(json!({"top_k": {"k": 1}}), "top_k"), (json!({"candidates": {"gamma": 1.0}}), "candidates")] {
+        let objective = if word == "candidates" { json!([[1.0, "candidates"]]) } else { json!([[1.0, "cross_entropy"]]) };
+        let settings = json!({"refine": [rule], "objective": objective, "keep_last": true, "epochs": 1});
+        let folder = tempfile::tempdir().unwrap();
+        let (run, _, notices) = whole(&clip, &config(&settings), folder.path());
+        let notice = notices.iter().find(|notice| notice.contains(word)).unwrap();
+        let said: usize = notice.split(' ').find_map(|part| part.parse().ok()).unwrap();
+        assert!(said < 14 && run.history()[0].images == said, "{notice}: {:?}", run.history());
+    }
+}
+
+/// What is declared fixed keeps its bits, and an averaged teacher that keeps nothing is the student.
+#[test]
+fn a_head_may_stay_and_an_average_of_the_last_step_is_the_student() {
+    let clip = Clip::demo().unwrap();
+    let mut fixed = run(&clip, &config(&json!({"tune_head": false})));
+    let before = fixed.tuner.tuned().head.layers[0].weight.copy().unwrap().to_vec2::<f32>().unwrap();
+    fixed.fit_epoch(&pictures(), |_| {}).unwrap();
+    assert!(fixed.tuner.trainable().params.iter().all(|param| !param.name.starts_with("head")));
+    assert_eq!(fixed.tuner.tuned().head.layers[0].weight.to_vec2::<f32>().unwrap(), before);
+
+    let view =
+        Rng::new(1).normal_tensor((4, 3, clip.config().vision.image_size, clip.config().vision.image_size), 1.0, clip.device()).unwrap();
+    let answer = |decay: f64, steps: usize| {
+        let ema = json!({"ema": {"start": decay, "end": decay, "warm": 0}});
+        let mut tuner = run(&clip, &config(&json!({"teacher": ema, "teacher_head": "shared"}))).tuner;
+        (0..steps).for_each(|_| drop(tuner.step(&view, &view).unwrap()));
+        let average = tuner.pseudo_labels(&view).unwrap().1.to_vec1::<f32>().unwrap();
+        (average, tuner)
+    };
+    let mut shared = run(&clip, &config(&json!({"teacher_head": "shared"}))).tuner;
+    let start = shared.pseudo_labels(&view).unwrap().1.to_vec1::<f32>().unwrap();
+    (0..2).for_each(|_| drop(shared.step(&view, &view).unwrap()));
+    assert_eq!(answer(0.0, 2).0, shared.pseudo_labels(&view).unwrap().1.to_vec1::<f32>().unwrap());
+    assert_eq!(answer(1.0, 2).0, start);
+    assert_ne!(answer(0.5, 2).0, start);
+}
+
+#[test]
+fn lists_that_cannot_work_are_refused() {
+    for (settings, says) in [
+        (json!({"refine": ["relative"]}), "relative needs a second source"),
+        (json!({"refine": ["relative", "prototypes"]}), "relative needs a second source"),
+        (json!({"objective": [[1.0, "cross_entropy"], [1.0, "alignment"]]}), "alignment needs image prototypes"),
+        (json!({"objective": [[1.0, "candidates"]]}), "candidates needs candidate classes"),
+        (json!({"refine": ["prototypes"], "objective": [[1.0, "information"]]}), "no term of the objective reads"),
+        (json!({"refine": [{"prototypes": {"share": 1.5}}]}), "share"),
+        (json!({"refine": [{"align": {"window": 0}}]}), "window"),
+        (json!({"refine": [{"top_k": {"k": 0}}]}), "k must be"),
+        (json!({"refine": [{"candidates": {"alpha": -1.0}}]}), "alpha"),
+        (json!({"teacher": {"ema": {"end": 1.5}}}), "ema"),
+        (json!({"head_form": {"cosine": {"scale": 0.0}}}), "scale"),
+        (json!({"prompts": 0, "tune_norms": false, "tune_head": false}), "nothing learns"),
+    ] {
+        let error = config(&settings).validate().unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(says) && !error.to_string().contains('\n'), "{error}");
+    }
+    let mlp = TextClassifier { head: Head::mlp(64, 8, 12, &mut Rng::new(5), &candle_core::Device::Cpu).unwrap() };
+    let prototypes = config(&json!({"refine": ["prototypes"]}));
+    let error = Finetuner::new(&Clip::demo().unwrap(), &mlp, prototypes, &mut Rng::new(7)).map(|_| ()).unwrap_err();
+    assert!(error.to_string().contains("text.hidden"), "{error}");
+}
+
+/// The classifier of no epoch is the mean text feature of each class, and eq. 2 may start from it.
+#[test]
+fn class_means_are_a_text_classifier() {
+    let features = candle_core::Tensor::new(&[[3f32, 0.], [1., 1.], [0., 2.]], &candle_core::Device::Cpu).unwrap();
+    let means = TextClassifierConfig { start: TextStart::ClassMeans, epochs: 0, ..TextClassifierConfig::official() };
+    let (classifier, history) = TextClassifier::fit(&features, &[0, 0, 1], &means, &mut Rng::new(1)).unwrap();
+    let rows = classifier.head.layers[0].weight.to_vec2::<f32>().unwrap().concat();
+    assert!(history.is_empty() && rows.iter().zip([0.923880f32, 0.382683, 0.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");
+    let onward = TextClassifierConfig { epochs: 3, ..means.clone() };
+    let (trained, history) = TextClassifier::fit(&features, &[0, 0, 1], &onward, &mut Rng::new(1)).unwrap();
+    assert_eq!(history.len(), 3);
+    assert_ne!(trained.head.layers[0].weight.to_vec2::<f32>().unwrap().concat(), rows);
+    for wrong in [TextClassifierConfig { hidden: Some(4), ..means.clone() }, TextClassifierConfig { start: TextStart::Random, ..means }] {
+        assert!(wrong.validate().unwrap_err().is_usage());
+    }
+}
+
+/// `--preset dpa` on the demo's pictures, killed again and again, ends as a run that was not.
+#[test]
+fn the_preset_dpa_is_killed_and_resumed() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let set = Dataset::new(Scenes::new(Domain::Target, 40, 1));
+    for index in 0..set.len() {
+        let class = data.join("photos").join(&scenes::class_names()[set.label(index).unwrap()]);
+        std::fs::create_dir_all(&class).unwrap();
+        set.image(index).unwrap().save(class.join(format!("{index}.png"))).unwrap();
+    }
+    let start = |out: &str, resume: bool| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+        command.args(["run", "--model", "demo", "--train", "photos", "--preset", "dpa", "--epochs", "6", "--batch-size", "8"]);
+        command.args(["--set", "tune.learning_rate=1e-3", "--checkpoint-every", "0", "--cache", "cache", "--out", out]);
+        command.args(resume.then_some("--resume"));
+        command.current_dir(data).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap()
+    };
+    let results = |out: &str| {
+        let report = lafter::eval::Report::load(data.join(out).join("report.json")).unwrap();
+        (report.without_timing().to_json().unwrap(), std::fs::read(data.join(out).join("lafter.safetensors")).unwrap())
+    };
+    let whole = start("whole", false).wait_with_output().unwrap();
+    assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
+    let (report, weights) = results("whole");
+    assert!(report.contains("\"dpa\"") && report.contains("prototypes"), "{report}");
+
+    let mut kills = 0;
+    for tries in 0..60 {
+        let mut run = start("killed", tries > 0 && data.join("killed").exists());
+        std::thread::sleep(std::time::Duration::from_millis(150 + 100 * tries));
+        let over = run.try_wait().unwrap();
+        if over.is_none() {
+            kills += 1;
+            run.kill().unwrap();
+        }
+        let ended = run.wait_with_output().unwrap();
+        if over.is_some() {
+            assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+            break;
+        }
+    }
+    assert!(kills > 0, "the run was over before it could be killed");
+    assert!(results("killed") == (report, weights), "a killed run ends otherwise");
+
+    // what it saved answers pictures: a cosine head with its scale
+    let weights = data.join("whole/lafter.safetensors");
+    let lafter = lafter::LaFTer::load(&weights, Clip::demo().unwrap()).unwrap();
+    assert_eq!((lafter.config.preset.name(), lafter.tuned().unwrap().head.scale), ("dpa", Some(100.0)));
+    assert_eq!(lafter.predict(&[set.image(0).unwrap()]).unwrap().len(), 1);
+}
