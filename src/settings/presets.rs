@@ -2,7 +2,6 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::augment::Resample;
 use crate::classify::{TextClassifierConfig, TextStart};
 use crate::describe::names::closest;
 use crate::nn::Schedule;
@@ -27,9 +26,9 @@ pub enum Preset {
     Demo,
     /// DPA (Ali et al., WACV 2025): class means as a cosine head, image prototypes beside it, relative weights, fairness, alignment.
     ///
-    /// What its authors do that this preset does not: gradients clipped to a norm of 1, RandAugment in the strong view, a random crop
-    /// as the weak view of training, ImageNet cut to 50 pictures of each *true* class, templates per data set (give yours with
-    /// `--templates`; descriptions, if given, enter the class means, too). For your own pictures: DTD's row with a = 0.5.
+    /// What its authors do that this preset does not: gradients clipped to a norm of 1, a random crop as the weak view of training,
+    /// ImageNet cut to 50 pictures of each *true* class, templates per data set (give yours with `--templates`; descriptions, if
+    /// given, enter the class means, too). For your own pictures: DTD's row with a = 0.5.
     Dpa(Option<TableSet>),
     /// The self-training of MUST (Li et al., 2022) on what LaFTer tunes: an averaged teacher, a fixed threshold, fairness.
     ///
@@ -216,14 +215,7 @@ fn dpa(set: Option<TableSet>) -> FinetuneConfig {
             (fairness, TermKind::Fairness(Fairness { averaged: false })),
             (alignment, TermKind::Alignment(Alignment { scale })),
         ],
-        strong: StrongConfig {
-            scale: (0.3, 1.0),
-            resample: Resample::Bicubic,
-            jitter_p: 0.0,
-            grey_p: 0.0,
-            blur_p: 0.0,
-            ..StrongConfig::simsiam()
-        },
+        strong: StrongConfig::dpa(),
         ..FinetuneConfig::official()
     }
 }
