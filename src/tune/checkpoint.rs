@@ -78,7 +78,7 @@ impl Run {
         if !(same == self.tuner.config || other_length) || *rng != self.tuner.rng || !model {
             return Err(saved.foreign());
         }
-        if let Some(what) = impossible(sums, history, self.tuner.config.batch_size) {
+        if let Some(what) = impossible(sums, history, config) {
             return Err(saved.broken(what));
         }
         saved.check(&self.tuner.trainable.params, &self.tuner.optimiser)?;
@@ -93,7 +93,9 @@ impl Run {
 }
 
 /// What no tuning can have left behind.
-fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize) -> Option<String> {
+fn impossible(sums: &EpochSums, history: &[EpochRecord], config: &FinetuneConfig) -> Option<String> {
+    let signed = config.objective.iter().any(|(_, term)| term.flow().signed());
+    let is_loss = |loss: f64| is_loss(if signed { loss.abs() } else { loss });
     let percent = |value: f64| (0.0..=100.001).contains(&value); // a mean of f32 values may lie a little above 1
     for (i, record) in history.iter().enumerate() {
         let percents = [
@@ -108,7 +110,7 @@ fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize) -> O
         }
     }
     let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept, ref confidences } = *sums;
-    let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(batch_size);
+    let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(config.batch_size);
     let kept = kept.is_none_or(|kept| (0.0..=images as f64 + 0.5).contains(&kept)); // a sum of shares in f32
     let kept = kept && confidences.iter().try_fold(0usize, |sum, count| sum.checked_add(*count)).is_some_and(|sum| sum <= images);
     let means = kept && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);

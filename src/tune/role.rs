@@ -36,6 +36,11 @@ pub(in crate::tune) trait Flow {
     fn gives(&self) -> &'static [What] {
         &[]
     }
+
+    /// Whether its loss may be below 0, if it is a term.
+    fn signed(&self) -> bool {
+        false
+    }
 }
 
 /// Writes the enum of a role. Each variant holds the settings of a block, a struct with two methods of its own:

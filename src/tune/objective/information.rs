@@ -30,7 +30,11 @@ impl Default for Information {
     }
 }
 
-impl Flow for Information {}
+impl Flow for Information {
+    fn signed(&self) -> bool {
+        true
+    }
+}
 
 impl Information {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

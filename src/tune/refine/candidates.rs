@@ -183,7 +183,7 @@ mod tests {
         assert_eq!(sets, [[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0], [0, 0, 1, 0]].concat());
         assert!((quantile(vec![0.5, 0.9, 0.3, 0.6], 0.6) - 0.58).abs() < 1e-7);
         // with room for all, a sure picture still has one class and an unsure one several
-        let sets = candidates(&p, 4, 0.6, 4.0);
+        let sets = candidates(&p, 4, 0.5, 4.0);
         assert_eq!(sets, [[1, 1, 0, 0], [1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 1, 0]].concat());
         assert_eq!(candidates(&[], 4, 0.5, 1.0), [0u8; 0]);
     }
