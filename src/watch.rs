@@ -16,7 +16,7 @@ use crate::eval::Signals;
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
 use crate::progress::{Event, silent};
 use crate::sealed;
-use crate::tune::{Finetuner, Tuned, standard};
+use crate::tune::{Finetuner, Tuned, known};
 
 /// Pictures of the sample at most: enough for a percent or two.
 const MOST: usize = 2000;
@@ -108,7 +108,7 @@ impl Watch {
 
     /// Keeps the weights of an epoch in the place of those kept before, also in a file, so that a resumed run has them.
     pub fn keep(&self, tuned: &Tuned, epoch: usize, path: Option<&Path>) -> Result<()> {
-        let tensors: Vec<(String, Tensor)> = standard().iter().flat_map(|set| set.tensors(tuned)).collect();
+        let tensors: Vec<(String, Tensor)> = known().iter().flat_map(|set| set.tensors(tuned)).collect();
         let copy = |(name, tensor): (String, Tensor)| Ok((name, tensor.copy()?.detach()));
         let tensors = tensors.into_iter().map(copy).collect::<Result<Vec<_>>>()?;
         if let Some(path) = path {
@@ -134,7 +134,7 @@ impl Watch {
         for tensor in tensors.values_mut() {
             *tensor = tensor.to_device(like.vision.class_embedding.device())?;
         }
-        for set in standard() {
+        for set in known() {
             set.load(&mut tuned, &mut tensors).map_err(Error::Checkpoint)?;
         }
         Ok(tuned)

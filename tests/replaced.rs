@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 use lafter::clip::{Clip, VisionTower};
-use lafter::nn::{Attention, Block, Isa, LayerNorm, Linear, Precision};
+use lafter::nn::{Attention, Block, Isa, LayerNorm, Linear, LowRank, Precision};
 use lafter::rng::Rng;
 
 fn normal(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
@@ -21,7 +21,15 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
 
 /// The same layer, never packed.
 fn plain(layer: &Linear) -> Linear {
-    Linear::new(layer.weight.clone(), layer.bias.clone())
+    let mut plain = Linear::new(layer.weight.clone(), layer.bias.clone());
+    plain.low_rank = layer.low_rank.clone();
+    plain
+}
+
+/// A change of rank 2.
+fn change(layer: &mut Linear) {
+    let (outputs, inputs) = layer.weight.dims2().unwrap();
+    layer.low_rank = Some(LowRank { down: normal((2, inputs), 7), up: normal((outputs, 2), 8), scale: 0.1, folded: false });
 }
 
 fn unpacked(block: &Block) -> Block {
@@ -51,7 +59,7 @@ fn every_field_of_a_packed_block_takes_effect() {
     let x = normal((3, 7, clip.config().vision.width), 1);
     let before = block.forward(&x).unwrap();
     assert!(close(&before, &unpacked(&block).forward(&x).unwrap()));
-    let changes: [(&str, Change); 19] = [
+    let changes: [(&str, Change); 22] = [
         ("query", |b, _| b.attention.query = other(&b.attention.query)),
         ("key", |b, _| b.attention.key = other(&b.attention.key)),
         ("value", |b, _| b.attention.value = other(&b.attention.value)),
@@ -67,6 +75,12 @@ fn every_field_of_a_packed_block_takes_effect() {
         ("a layer of the next block", |b, next| b.attention.value = next.attention.value.clone()),
         ("the next block's attention", |b, next| b.attention = next.attention.clone()),
         ("the output from a stack of three", |b, _| b.attention.output = b.attention.key.clone()),
+        ("a low-rank change of the query", |b, _| change(&mut b.attention.query)),
+        ("a low-rank change of fc1", |b, _| change(&mut b.fc1)),
+        ("one of fc2, folded", |b, _| {
+            change(&mut b.fc2);
+            b.fc2 = b.fc2.folded().unwrap();
+        }),
         ("heads", |b, _| b.attention.heads = 1),
         ("causal", |b, _| b.attention.causal = true),
         ("the norm", |b, _| b.norm1 = LayerNorm::new((&b.norm1.weight * 2.0).unwrap(), b.norm1.bias.clone(), b.norm1.eps)),

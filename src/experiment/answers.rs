@@ -13,7 +13,7 @@ use crate::lafter::LaFTer;
 use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
 use crate::run_folder::{PARTIAL_PREDICTIONS, RunFolder};
-use crate::tune::{EpochRecord, standard};
+use crate::tune::{EpochRecord, known};
 use crate::watch::Watch;
 
 impl Experiment {
@@ -44,7 +44,7 @@ impl Experiment {
         let classes = self.texts.classes();
         let predicting =
             Predicting { max_unreadable: self.config.tune.max_unreadable, ..Predicting::new(&self.train, classes, &self.clip) };
-        let tuned: Vec<_> = lafter.tuned().map(|tuned| standard().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
+        let tuned: Vec<_> = lafter.tuned().map(|tuned| known().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
         let head = eq2.head.tensors();
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
         let what = format!("{} {}", self.train.fingerprint(), Keep::fingerprint(all)?);

@@ -4,7 +4,7 @@ use candle_core::{Result, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
-/// y = x Wᵀ + b.
+/// y = x Wᵀ + b, or x (W + ΔW)ᵀ + b with a change of [low rank](LowRank).
 ///
 /// Candle's `matmul` always computes both gradients, also that of a frozen weight. The fused form computes only those that are
 /// asked for.
@@ -28,6 +28,10 @@ pub struct Linear {
     pub weight: Tensor,
     /// b, `[out]`; replaced as the weight is.
     pub bias: Option<Tensor>,
+    /// A change of the weight that learns while the weight stays as it is.
+    pub low_rank: Option<LowRank>,
+    /// Whether the bias is another than the checkpoint's, so that it is saved with what was tuned.
+    pub tuned_bias: bool,
     pub(super) packed: fast::Packed,
 }
 
@@ -37,6 +41,8 @@ impl Linear {
         Self {
             weight,
             bias,
+            low_rank: None,
+            tuned_bias: false,
             packed: fast::Packed::default(), // nothing
         }
     }
@@ -69,16 +75,48 @@ impl Linear {
         if outputs == 0 || inputs == 0 {
             candle_core::bail!("a linear layer of shape [{outputs}, {inputs}] computes nothing: give it inputs and outputs");
         }
-        fast::prefer!(fast::linear(x, self.layer()));
-        self.forward_plain(x)
+        match self.change() {
+            Some(change) => self.unchanged(x)? + change.forward(x)?,
+            None => self.unchanged(x),
+        }
     }
 
-    /// The same, built from Candle's own matmul and addition: the reference. A weight in bf16 takes its input in bf16; the answer
-    /// is in the type of the input.
+    /// x Wᵀ + b
+    fn unchanged(&self, x: &Tensor) -> Result<Tensor> {
+        fast::prefer!(fast::linear(x, self.layer()));
+        self.unchanged_plain(x)
+    }
+
+    /// The change of the weight that is not part of the weight itself.
+    pub(super) fn change(&self) -> Option<&LowRank> {
+        self.low_rank.as_ref().filter(|change| !change.folded)
+    }
+
+    /// The same layer with its [change](Self::low_rank) folded into the weight: faster, equal but for rounding. The change is kept, so
+    /// that it can be saved; the layer is no longer packed.
+    ///
+    /// # Errors
+    /// If the change does not fit the weight (Candle's).
+    pub fn folded(&self) -> Result<Self> {
+        let Some(change) = self.change() else { return Ok(self.clone()) };
+        let weight = (self.weight.to_dtype(change.down.dtype())? + change.weight()?)?.to_dtype(self.weight.dtype())?.detach();
+        let low_rank = Some(LowRank { folded: true, ..change.clone() });
+        Ok(Self { low_rank, tuned_bias: self.tuned_bias, ..Self::new(weight, self.bias.clone()) })
+    }
+
+    /// The same as [`forward`](Self::forward), built from Candle's own matmul and addition: the reference. A weight in bf16 takes its
+    /// input in bf16; the answer is in the type of the input.
     ///
     /// # Errors
     /// If `x` has another width (Candle's).
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        match self.change() {
+            Some(change) => self.unchanged_plain(x)? + change.forward(x)?,
+            None => self.unchanged_plain(x),
+        }
+    }
+
+    fn unchanged_plain(&self, x: &Tensor) -> Result<Tensor> {
         let (outputs, inputs) = self.weight.dims2()?;
         let mut dims = x.dims().to_vec();
         dims.pop();
@@ -86,14 +124,74 @@ impl Linear {
         let rows = x.to_dtype(self.weight.dtype())?.reshape(((), inputs))?;
         let y = rows.matmul(&self.weight.t()?)?.reshape(dims)?;
         match &self.bias {
-            Some(bias) => y.broadcast_add(bias)?.to_dtype(x.dtype()),
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?.to_dtype(x.dtype()),
             None => y.to_dtype(x.dtype()),
         }
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
     pub fn frozen(&self) -> Self {
-        Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), ..self.clone() }
+        let low_rank = self.low_rank.as_ref().map(LowRank::frozen);
+        Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), low_rank, ..self.clone() }
+    }
+}
+
+/// ΔW = s B A, a change of a weight by a matrix of low rank (LoRA, Hu et al. 2022, eq. 3): y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
+///
+/// With B = 0 the layer answers as without it.
+///
+/// ```
+/// use candle_core::{Device, Tensor, Var};
+/// use lafter::nn::{Linear, LowRank};
+/// let a = Var::new(&[[1f32, -1.]], &Device::Cpu)?;
+/// let b = Var::new(&[[3f32]], &Device::Cpu)?;
+/// let change = LowRank { down: a.as_tensor().clone(), up: b.as_tensor().clone(), scale: 2.0, folded: false };
+/// let layer = Linear { low_rank: Some(change), ..Linear::new(Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, None) };
+/// let x = Tensor::new(&[[3f32, 4.]], &Device::Cpu)?;
+/// let y = layer.forward(&x)?;
+/// assert_eq!(y.to_vec2::<f32>()?, [[11. - 6.]]);
+/// assert_eq!(y.backward()?.get(&b).unwrap().to_vec2::<f32>()?, [[-2.]]);
+/// assert_eq!(layer.folded()?.forward(&x)?.to_vec2::<f32>()?, [[5.]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct LowRank {
+    /// A, `[rank, in]`.
+    pub down: Tensor,
+    /// B, `[out, rank]`.
+    pub up: Tensor,
+    /// s = α / rank.
+    pub scale: f64,
+    /// Whether the weight has it in it already.
+    pub folded: bool,
+}
+
+impl LowRank {
+    /// s (x Aᵀ) Bᵀ: `[.., in]` → `[.., out]`, in the number type of `x`.
+    ///
+    /// # Errors
+    /// If `x` has another width (Candle's).
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let (outputs, inputs) = (self.up.dim(0)?, self.down.dim(1)?);
+        let mut dims = x.dims().to_vec();
+        dims.pop();
+        dims.push(outputs);
+        let rows = x.to_dtype(self.down.dtype())?.reshape(((), inputs))?;
+        let inner = rows.matmul(&self.down.t()?)?; // [rows, rank]
+        (inner.matmul(&self.up.t()?)? * self.scale)?.reshape(dims)?.to_dtype(x.dtype())
+    }
+
+    /// s B A `[out, in]`.
+    ///
+    /// # Errors
+    /// If the two do not fit (Candle's).
+    pub fn weight(&self) -> Result<Tensor> {
+        self.up.matmul(&self.down)? * self.scale
+    }
+
+    /// The same values without a graph; sees later updates of the variables it shares storage with.
+    pub fn frozen(&self) -> Self {
+        Self { down: self.down.detach(), up: self.up.detach(), ..self.clone() }
     }
 }
 

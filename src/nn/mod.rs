@@ -25,7 +25,7 @@ pub use attention::Attention;
 pub use block::Block;
 pub use lafter_fast::{Isa, Precision};
 pub use layer_norm::LayerNorm;
-pub use linear::Linear;
+pub use linear::{Linear, LowRank};
 pub use patches::patches;
 pub use schedule::Schedule;
 pub use softmax::softmax;

@@ -48,7 +48,8 @@ impl Linear {
         if self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
             return Ok(self.clone());
         }
-        Ok(Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?))
+        let (low_rank, tuned_bias) = (self.low_rank.clone(), self.tuned_bias);
+        Ok(Self { low_rank, tuned_bias, ..Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?) })
     }
 
     /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
@@ -99,12 +100,18 @@ impl Block {
     /// x + attention(norm₁(x)) in one operation, if the layers are packed.
     pub(super) fn fused_attention(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let Attention { query, key, value, output, heads, causal } = &self.attention;
+        if [query, key, value, output].iter().any(|layer| layer.change().is_some()) {
+            return Ok(None); // the branch knows nothing of it
+        }
         fast::attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads, *causal)
     }
 
     /// x + fc2(act(fc1(norm₂(x)))) in one operation, if the layers are packed.
     pub(super) fn fused_mlp(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let layers = [&self.fc1, &self.fc2].map(Linear::layer);
+        if self.fc1.change().is_some() || self.fc2.change().is_some() {
+            return Ok(None);
+        }
         fast::mlp_branch(x, self.norm2.norm(), layers, self.activation == Activation::QuickGelu)
     }
 }

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::biases::Biases;
 use super::head_form::HeadForm;
+use super::low_rank::{LowRankConfig, LowRankUpdates};
 use super::objective::{CrossEntropy, TermKind};
 use super::refine::RefineKind;
 use super::role::{Flow, What};
@@ -54,6 +56,13 @@ pub struct FinetuneConfig {
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
+    /// Whether the biases of the vision tower's attention and perceptrons learn (BitFit); default false.
+    #[serde(default)]
+    pub tune_biases: bool,
+    /// Low-rank updates of attention projections (LoRA), as JSON: {"rank": 4, "alpha": 8, "of": ["query", "value"]}, each
+    /// optional, of query, key, value, output; default null, none.
+    #[serde(default)]
+    pub low_rank: Option<LowRankConfig>,
     /// Whether the head learns; default true.
     #[serde(default = "yes")]
     pub tune_head: bool,
@@ -113,6 +122,8 @@ impl FinetuneConfig {
             prompts: 50,
             deep_prompts: false,
             tune_norms: true,
+            tune_biases: false,
+            low_rank: None,
             tune_head: yes(),
             head_form: HeadForm::Plain,
             teacher: TeacherKind::Tower,
@@ -141,12 +152,22 @@ impl FinetuneConfig {
         if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalised_like(weak) }
     }
 
-    /// What learns: visual prompts, if tuned the norms, and the head.
+    /// What learns: visual prompts, the norms and the head if they are tuned, and if asked for biases and low-rank updates.
     pub fn sets(&self) -> Vec<Box<dyn ParameterSet>> {
-        let norms: Option<Box<dyn ParameterSet>> = if self.tune_norms { Some(Box::new(Norms)) } else { None };
-        let head: Option<Box<dyn ParameterSet>> = if self.tune_head { Some(Box::new(HeadWeights)) } else { None };
-        let prompts: Box<dyn ParameterSet> = Box::new(Prompts);
-        [Some(prompts), norms, head].into_iter().flatten().collect()
+        let mut sets: Vec<Box<dyn ParameterSet>> = vec![Box::new(Prompts)];
+        if self.tune_norms {
+            sets.push(Box::new(Norms));
+        }
+        if self.tune_head {
+            sets.push(Box::new(HeadWeights));
+        }
+        if self.tune_biases {
+            sets.push(Box::new(Biases));
+        }
+        if self.low_rank.is_some() {
+            sets.push(Box::new(LowRankUpdates));
+        }
+        sets
     }
 
     /// Refuses values that cannot work.
@@ -172,6 +193,9 @@ impl FinetuneConfig {
         if !(self.temperature > 0.0 && self.temperature.is_finite()) {
             return wrong(format!("temperature must be above 0 and finite, got {}", self.temperature));
         }
+        if let Some(fault) = self.low_rank.as_ref().and_then(|set| set.check().err()) {
+            return wrong(fault);
+        }
         let rules = self.refine.iter().map(RefineKind::check);
         let blocks = std::iter::once(self.teacher.check()).chain(rules).chain(self.objective.iter().map(|(_, term)| term.check()));
         if let Some(fault) = blocks.filter_map(std::result::Result::err).next() {
@@ -191,8 +215,8 @@ impl FinetuneConfig {
         {
             return wrong(format!("the scale of a cosine head must be above 0 and finite, got {scale}"));
         }
-        if self.prompts == 0 && !self.tune_norms && !self.tune_head {
-            return wrong("nothing learns: give it prompts, norms or the head".into());
+        if self.prompts == 0 && self.sets().len() == 1 {
+            return wrong("nothing learns: give it prompts, norms, the head, biases or low-rank updates".into());
         }
         if !(0.0..=1.0).contains(&self.max_unreadable) {
             return wrong(format!("the tolerated share of unreadable images must lie in [0, 1], got {}", self.max_unreadable));
@@ -275,6 +299,9 @@ mod tests {
             (FinetuneConfig { refine: vec![threshold(1.0)], ..official() }, "above"),
             (FinetuneConfig { refine: vec![threshold(0.5), threshold(f64::NAN)], ..official() }, "above"),
             (FinetuneConfig { objective: Vec::new(), ..official() }, "objective"),
+            (FinetuneConfig { low_rank: Some(LowRankConfig { rank: 0, ..LowRankConfig::default() }), ..official() }, "rank"),
+            (FinetuneConfig { low_rank: Some(LowRankConfig { alpha: f64::NAN, ..LowRankConfig::default() }), ..official() }, "alpha"),
+            (FinetuneConfig { low_rank: Some(LowRankConfig { of: Vec::new(), ..LowRankConfig::default() }), ..official() }, "query"),
             (FinetuneConfig { objective: vec![(-1.0, fair.clone())], ..official() }, "Fairness"),
             (FinetuneConfig { objective: vec![(1.0, fair.clone())], refine: vec![threshold(0.5)], ..official() }, "cross_entropy"),
         ] {

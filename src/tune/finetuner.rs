@@ -106,6 +106,9 @@ impl Finetuner {
         }
         let head = config.head_form.of(&classifier.head)?;
         let mut student = Tuned { vision, prompts, head: head.clone(), normalise: config.normalise_student };
+        if let Some(low_rank) = &config.low_rank {
+            low_rank.begin(&mut student.vision, rng)?;
+        }
         let (mut params, mut total) = (Vec::new(), clip.parameter_count());
         for set in &sets {
             let learns = set.trainable(&mut student)?;

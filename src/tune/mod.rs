@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`ParameterSet`] | what learns, a list: prompts, norms, head |
+//! | [`ParameterSet`] | what learns, a list: prompts, norms, head; biases and low-rank updates if asked for |
 //! | [`Teacher`] | who answers for the weak views (eq. 3) |
 //! | [`Refine`] | rules on the answer, in the order of the settings; none in LaFTer. A rule of your own: [`refine`] |
 //! | [`Term`] | the loss on the strong views, a weighted sum (eq. 4) |
@@ -10,10 +10,12 @@
 //! | [`Run`] | the step on a data set: epochs, views made ahead, progress, unreadable pictures, history, checkpoints |
 //! | [`Tuned`] | the result: it predicts, and is saved as a LaFTer file |
 
+mod biases;
 mod checkpoint;
 mod config;
 mod finetuner;
 mod head_form;
+mod low_rank;
 pub mod objective;
 mod older;
 mod pass;
@@ -34,9 +36,11 @@ mod trainable;
 mod tuned;
 mod weights;
 
+pub use biases::Biases;
 pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
 pub use head_form::HeadForm;
+pub use low_rank::{LowRankConfig, LowRankUpdates, Projection};
 pub use objective::{Alignment, CandidateClasses, CrossEntropy, Fairness, Information, Objective, Term, TermKind};
 pub(crate) use older::MOVED;
 pub use pass::Pass;
@@ -46,7 +50,7 @@ pub use refine::{
     Align, Candidates, FlexMatch, FreeMatch, Over, PassFn, Prototypes, Refine, RefineKind, Relative, Threshold, TopK, TopKRule, TopShare,
 };
 pub use run::Run;
-pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, standard};
+pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, known, standard};
 pub use setup::Setup;
 pub use strong::StrongConfig;
 pub use targets::{Stateful, Targets, Views};

@@ -5,6 +5,8 @@ use std::fmt::Debug;
 
 use candle_core::{Result, Tensor};
 
+use super::biases::Biases;
+use super::low_rank::LowRankUpdates;
 use super::prompts::VisualPrompts;
 use super::tuned::Tuned;
 use crate::classify::Head;
@@ -12,7 +14,7 @@ use crate::error::Error;
 use crate::nn::{LayerNorm, Param};
 
 /// A set of parameters of a prompted tower. The tuner, its checkpoints and the LaFTer weights walk a list of them and know no
-/// more than this: another set (biases, low-rank updates) is another value in the list
+/// more than this: another set is another value in the list
 /// ([`Finetuner::with_sets`](super::Finetuner::with_sets)).
 pub trait ParameterSet: Debug + Send + Sync {
     /// Puts fresh variables with the same values in the place of its tensors, and gives them. No variables where there is
@@ -35,9 +37,17 @@ pub trait ParameterSet: Debug + Send + Sync {
     fn adds(&self) -> bool;
 }
 
-/// The sets that LaFTer tunes, in the order in which they are saved.
+/// The sets that LaFTer tunes.
 pub fn standard() -> Vec<Box<dyn ParameterSet>> {
     vec![Box::new(Prompts), Box::new(Norms), Box::new(HeadWeights)]
+}
+
+/// All that the library has: what files are written and read with. A set that was not tuned has no tensors in them.
+pub fn known() -> Vec<Box<dyn ParameterSet>> {
+    let mut sets = standard();
+    sets.push(Box::new(Biases));
+    sets.push(Box::new(LowRankUpdates));
+    sets
 }
 
 /// What to do about a file that lacks something.

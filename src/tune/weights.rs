@@ -7,14 +7,14 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::prompts::VisualPrompts;
-use super::sets::{ParameterSet, REMEDY, standard};
+use super::sets::{ParameterSet, REMEDY, known};
 use super::tuned::Tuned;
 use crate::augment::Preprocess;
 use crate::checkpoint::all;
 use crate::classify::Head;
 use crate::clip::{Clip, VisionConfig, read_tensors, save_tensors};
 use crate::error::{Error, Result};
-use crate::nn::Precision;
+use crate::nn::{Block, Precision};
 
 /// What LaFTer weights say about themselves; stored as JSON under the key `lafter` of the safetensors metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -52,12 +52,12 @@ const KEY: &str = "lafter";
 const COUNT: &str = "tensors";
 
 impl Tuned {
-    /// Writes prompts, norms and head (atomically): a few hundred kB on top of the user's own CLIP.
+    /// Writes prompts, norms and head, and what else was tuned (atomically): a few hundred kB on top of the user's own CLIP.
     ///
     /// # Errors
     /// [`Error::Io`] where the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, info: &WeightsInfo) -> Result<()> {
-        self.save_with(path, info, &standard())
+        self.save_with(path, info, &known())
     }
 
     /// [`save`](Self::save) for other [sets](ParameterSet) of parameters; [`load_with`](Self::load_with) the same reads the file.
@@ -81,7 +81,7 @@ impl Tuned {
     /// [`Error::LafterWeights`] for a file that holds no LaFTer weights, was trained on another CLIP, does not fit this one, lacks a
     /// tensor or holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, WeightsInfo)> {
-        Self::load_with(path, clip, &standard())
+        Self::load_with(path, clip, &known())
     }
 
     /// [`load`](Self::load) for the sets of parameters that the file was [saved with](Self::save_with).
@@ -126,7 +126,7 @@ impl Tuned {
             (Some(Precision::Bf16), Precision::F32) => clip.vision().frozen().packed(Precision::Bf16)?,
             _ => clip.vision().frozen(),
         };
-        let blocks = vision.blocks.len();
+        let (blocks, packed) = (vision.blocks.len(), vision.precision());
         if info.scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
             return Err(wrong(format!("the scale of its head is {:?}: {REMEDY}", info.scale)));
         }
@@ -134,6 +134,11 @@ impl Tuned {
         let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalise: info.normalise };
         for set in sets {
             set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
+        }
+        // folded weights are others than those that were packed
+        let folded = |block: &Block| block.layers().iter().any(|layer| layer.low_rank.as_ref().is_some_and(|change| change.folded));
+        if let (true, Some(precision)) = (tuned.vision.blocks.iter().any(folded), packed) {
+            tuned.vision = tuned.vision.packed(precision)?;
         }
         let head = &tuned.head;
         if head.inputs() != clip.config().projection {
