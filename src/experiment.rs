@@ -281,6 +281,7 @@ impl Experiment {
         if self.texts.is_empty() {
             return Err(Error::Text("the text set is empty: give templates or descriptions".into()));
         }
+        self.config.tune.check_pictures(&self.train, self.texts.classes())?;
         if self.resume && self.out.is_none() {
             return Err(Error::Usage("there is nothing to resume: set `out` to the folder of the stopped run".into()));
         }

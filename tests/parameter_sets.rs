@@ -7,9 +7,9 @@ use candle_core::{Device, Result, Tensor, Var};
 use lafter::Error;
 use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
-use lafter::nn::{Linear, Param};
+use lafter::nn::{Attention, Linear, Param};
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, LowRankConfig, ParameterSet, Projection, Run, Tuned, WeightsInfo, standard};
+use lafter::tune::{FinetuneConfig, Finetuner, LowRankConfig, ParameterSet, Projection, Run, Tuned, Views, WeightsInfo, standard};
 
 /// The class token's embedding, which the library has no set for.
 #[derive(Debug)]
@@ -133,7 +133,22 @@ fn biases_and_low_rank_updates_learn_are_saved_resumed_and_folded() {
         let make = || Run::new(Finetuner::new(&clip, &classifier, config.clone(), &mut Rng::new(4)).unwrap());
         let mut run = make();
         let untuned = Tuned { vision: clip.vision().clone(), ..run.tuner.tuned() };
-        assert_eq!(bits(&run.tuner.tuned().logits(&view(1)).unwrap()), bits(&untuned.logits(&view(1)).unwrap()), "before the first step");
+        let (begun, before) = (run.tuner.tuned().logits(&view(1)).unwrap(), untuned.logits(&view(1)).unwrap());
+        assert!(largest(&(begun - &before).unwrap()) < 1e-5 * largest(&before), "a packed block rounds in another order");
+        // computed layer by layer, the first answer is the untuned tower's to the bit
+        let plain = |tuned: &Tuned, changed: bool| {
+            let mut tuned = tuned.clone();
+            for block in &mut tuned.vision.blocks {
+                let Attention { query, key, value, output, .. } = &mut block.attention;
+                for layer in [query, key, value, output, &mut block.fc1, &mut block.fc2] {
+                    let low_rank = layer.low_rank.clone().filter(|_| changed);
+                    *layer = Linear::new(layer.weight.clone(), layer.bias.clone());
+                    layer.low_rank = low_rank;
+                }
+            }
+            bits(&tuned.logits(&view(1)).unwrap())
+        };
+        assert_eq!(plain(&run.tuner.tuned(), true), plain(&untuned, false), "before the first step");
 
         // each has a gradient: B at once, A as soon as B is not zero
         let params = run.tuner.trainable().params.clone();
@@ -148,8 +163,14 @@ fn biases_and_low_rank_updates_learn_are_saved_resumed_and_folded() {
             let has = !param.name.ends_with(".lora_a") && !param.name.ends_with("k_proj.bias");
             assert!(moved(i, &before) || !has, "{} did not move", param.name);
         }
+        let views = Views::new(view(3), view(4));
+        let targets = run.tuner.targets(&views).unwrap();
+        let grads = run.tuner.loss(&views, &targets).unwrap().0.backward().unwrap();
+        for param in &params {
+            let gradient = largest(grads.get(&param.var).unwrap_or_else(|| panic!("{} has no gradient", param.name)));
+            assert!(gradient > 1e-7 || param.name.ends_with("k_proj.bias"), "{}: {gradient:e}", param.name);
+        }
         run.tuner.step(&view(3), &view(4)).unwrap();
-        assert!((0..params.len()).all(|i| moved(i, &before)), "all but keys' biases by rounding alone");
         assert_eq!(bits(&clip.vision().blocks[0].attention.query.weight), bits(&untuned.vision.blocks[0].attention.query.weight));
         let added: usize = params.iter().filter(|p| p.name.contains("lora")).map(|p| p.var.elem_count()).sum();
         let rank = config.low_rank.as_ref().map_or(0, |set| set.rank);

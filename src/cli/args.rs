@@ -68,7 +68,7 @@ pub enum Command {
     Transduct(super::transduct::TransductArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
-        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
+        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
     )]
     Embed(EmbedArgs),
     /// A grid of runs over any setting, with seeds: a table with mean and spread
@@ -278,8 +278,8 @@ pub struct SetupArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub data: DataArgs,
-    /// Settings to start from (preset): official, paper, demo; of later methods dpa, must_lite, cpl, ueo, or the values of a published
-    /// table, as dpa:eurosat [default: official; demo on the demo's scenes]
+    /// Settings to start from (preset): official, paper, demo; of later methods dpa, must_lite, cpl, ueo, nola, or the values of a
+    /// published table, as dpa:eurosat [default: official; demo on the demo's scenes]
     #[arg(long, value_name = "NAME", value_parser = Preset::parse)]
     pub preset: Option<Preset>,
     #[command(flatten)]
@@ -433,6 +433,13 @@ pub struct EmbedArgs {
     pub input: EmbedInput,
     #[command(flatten)]
     pub split: SplitArgs,
+    /// Also answer: zero-shot logits of the images for these class names, one per line; a run can be tuned on them
+    /// (`--set 'tune.teacher={"bank": {"file": "FILE"}}'`)
+    #[arg(long, value_name = "FILE", conflicts_with = "texts")]
+    pub classes: Option<PathBuf>,
+    /// The templates of the class names, one per line with a {} [default: a photo of a {}.]
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub templates: Option<PathBuf>,
     /// The safetensors file to write
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,

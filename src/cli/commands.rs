@@ -10,6 +10,7 @@ use lafter::embed::{self as embedding, Keep, Pass};
 use lafter::eval::Evaluation;
 use lafter::files::read_text;
 use lafter::inputs::Inputs;
+use lafter::tune::Bank;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -98,6 +99,8 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
+    let classes = args.classes.as_ref().map(read_class_names).transpose()?;
+    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let clip = load(&args.model, common, &mut bars)?;
     let mut names = None;
     let features = match (&args.input.images, &args.input.texts) {
@@ -131,21 +134,28 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
         let model = clip.id();
         return Err(Error::Weights(format!("features of {model} are not finite: its weights are damaged: download or copy them again")));
     }
-    let mut metadata = HashMap::from([
+    let metadata = HashMap::from([
         ("model".to_string(), clip.id().to_string()),
         ("weights_hash".to_string(), clip.weights_hash().to_string()),
         ("logit_scale".to_string(), clip.logit_scale().to_string()),
     ]);
-    if let Some(names) = names {
-        metadata.insert("names".into(), json!(names).to_string()); // of the pictures, row by row
+    let mut tensors = vec![("features".to_string(), features)];
+    if let Some(classes) = &classes {
+        let classifier = ZeroShotClassifier::fit(&clip, classes.names(), &templates)?;
+        let logits = classifier.logits(&tensors[0].1.to_device(clip.device())?)?;
+        tensors.push(("logits".into(), logits));
     }
-    save_tensors(&args.out, &[("features".to_string(), features)], metadata)?;
+    match names {
+        Some(names) => Bank::save(&args.out, &names, classes.as_ref().map(|classes| classes.names()), &tensors, metadata)?,
+        None => save_tensors(&args.out, &tensors, metadata)?,
+    }
     keep::next_to(&args.keep, &args.out, "").remove();
     keep::texts_next_to(&args.keep, &args.out).remove(&clip);
     if common.json {
         print(&json!({ "features": shape, "file": shown(&args.out) }));
     } else {
-        say(format_args!("features {shape:?} written to {}", args.out.display()));
+        let also = classes.map_or(String::new(), |classes| format!(" and zero-shot logits of {} classes", classes.names().len()));
+        say(format_args!("features {shape:?}{also} written to {}", args.out.display()));
     }
     Ok(())
 }

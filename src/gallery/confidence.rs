@@ -8,7 +8,7 @@ use crate::experiment::Experiment;
 use crate::lafter::LaFTer;
 use crate::plot::{self, Figure};
 use crate::progress::silent;
-use crate::tune::{Setup, Teacher, TowerTeacher, Views};
+use crate::tune::{Setup, Teacher, TeacherKind, TowerTeacher, Views};
 
 /// More training images than this are not looked at again for the picture.
 const MOST: usize = 300;
@@ -23,7 +23,12 @@ pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(
     let tuned = lafter.tuned().ok_or_else(|| Error::Usage("there is no tuned tower yet: call fit_images first".into()))?;
     let config = &lafter.config.tune;
     let (head, sets) = (config.head_form.of(&classifier.head)?, config.sets());
-    let teacher = config.teacher.block(&Setup { clip, head: &head, student: tuned, config, sets: &sets, params: &[] })?;
+    let kind = match &config.teacher {
+        TeacherKind::Bank(_) | TeacherKind::Labeler(_) => &TeacherKind::Tower, // what answers by picture has no answer here
+        kind => kind,
+    };
+    let rng = &lafter.config.tune_rng();
+    let teacher = kind.block(&Setup { clip, head: &head, student: tuned, config, sets: &sets, params: &[], rng })?;
     let images = experiment.train.take(MOST);
     let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {
         let confidence = embed::images(&images, clip.preprocess(), clip.device(), embed::BATCH, "confidence", silent, f)?.rows;

@@ -146,7 +146,8 @@ impl Linear {
 /// let a = Var::new(&[[1f32, -1.]], &Device::Cpu)?;
 /// let b = Var::new(&[[3f32]], &Device::Cpu)?;
 /// let change = LowRank { down: a.as_tensor().clone(), up: b.as_tensor().clone(), scale: 2.0, folded: false };
-/// let layer = Linear { low_rank: Some(change), ..Linear::new(Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, None) };
+/// let mut layer = Linear::new(Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, None);
+/// layer.low_rank = Some(change);
 /// let x = Tensor::new(&[[3f32, 4.]], &Device::Cpu)?;
 /// let y = layer.forward(&x)?;
 /// assert_eq!(y.to_vec2::<f32>()?, [[11. - 6.]]);

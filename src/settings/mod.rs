@@ -20,8 +20,8 @@ pub use presets::{Preset, TableSet};
 /// The settings of both stages; every field may be changed after a preset has filled them.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LafterConfig {
-    /// The preset that the settings started from: `official`, `paper` or `demo`; of later methods `dpa`, `must_lite`, `cpl` or `ueo`,
-    /// also with the values of a published table, as `dpa:eurosat`.
+    /// The preset that the settings started from: `official`, `paper` or `demo`; of later methods `dpa`, `must_lite`, `cpl`, `ueo` or
+    /// `nola`, also with the values of a published table, as `dpa:eurosat`.
     pub preset: Preset,
     /// Stage one (eq. 2).
     pub text: TextClassifierConfig,

@@ -1,7 +1,10 @@
 //! The settings of stage two.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
+use super::bank::Bank;
 use super::biases::Biases;
 use super::head_form::HeadForm;
 use super::low_rank::{LowRankConfig, LowRankUpdates};
@@ -10,9 +13,10 @@ use super::refine::RefineKind;
 use super::role::{Flow, What};
 use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
-use super::teacher::TeacherKind;
+use super::teacher::{Labeler, TeacherKind};
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimiser_fault};
+use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Precision, Schedule};
 
@@ -59,8 +63,8 @@ pub struct FinetuneConfig {
     /// Whether the biases of the vision tower's attention and perceptrons learn (BitFit); default false.
     #[serde(default)]
     pub tune_biases: bool,
-    /// Low-rank updates of attention projections (LoRA), as JSON: {"rank": 4, "alpha": 8, "of": ["query", "value"]}, each
-    /// optional, of query, key, value, output; default null, none.
+    /// Low-rank updates of attention projections (LoRA), as JSON: {"rank": 4, "alpha": 8}, both optional, and "of", a list of query,
+    /// key, value and output, query and value without it; default null, none.
     #[serde(default)]
     pub low_rank: Option<LowRankConfig>,
     /// Whether the head learns; default true.
@@ -71,8 +75,9 @@ pub struct FinetuneConfig {
     #[serde(default)]
     pub head_form: HeadForm,
     /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
-    /// {"ema": {"start": 0.999, "end": 0.9998, "warm": 500}}, an average of the tuned one over its steps; default the tower that is
-    /// tuned.
+    /// {"ema": {"start": 0.999, "end": 0.9998, "warm": 500}}, an average of the tuned one over its steps,
+    /// {"bank": {"file": "answers.safetensors"}}, another encoder's stored answers, or {"labeler": {"file": "features.safetensors"}}, a
+    /// small classifier on stored features; default the tower that is tuned.
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
@@ -87,8 +92,8 @@ pub struct FinetuneConfig {
     /// default none.
     #[serde(default)]
     pub refine: Vec<RefineKind>,
-    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy, fairness, alignment, candidates or information, each
-    /// with its own settings in braces; default cross entropy alone.
+    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy, fairness, alignment, candidates, information or
+    /// distillation, each with its own settings in braces; default cross entropy alone.
     #[serde(default = "cross_entropy")]
     pub objective: Vec<(f64, TermKind)>,
     /// Whether the student's features are unit-normalised before the head; default false.
@@ -226,6 +231,27 @@ impl FinetuneConfig {
 }
 
 impl FinetuneConfig {
+    /// Whether the stored answers that the settings name fit these pictures and classes, before any work.
+    ///
+    /// # Errors
+    /// As [`Bank::read`], [`Bank::answers`], [`Bank::check_classes`] and [`Bank::features`].
+    pub fn check_pictures(&self, pictures: &Dataset, classes: &[String]) -> Result<()> {
+        let answers = |file: &Path| {
+            let bank = Bank::read(file)?;
+            bank.check_classes(classes)?;
+            bank.answers(pictures, classes.len()).map(drop)
+        };
+        match &self.teacher {
+            TeacherKind::Bank(bank) => answers(&bank.file)?,
+            TeacherKind::Labeler(Labeler { file: Some(file), .. }) => drop(Bank::read(file)?.features(pictures)?),
+            _ => {}
+        }
+        self.objective.iter().try_for_each(|(_, term)| match term {
+            TermKind::Distillation(term) => answers(&term.file),
+            _ => Ok(()),
+        })
+    }
+
     /// What a block needs and no block before it gives.
     fn flow_fault(&self) -> Option<String> {
         let rules: Vec<(String, &dyn Flow)> = self.refine.iter().map(|rule| (rule.name(), rule.flow())).collect();

@@ -117,7 +117,7 @@ impl Finetuner {
         }
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
-        let setup = Setup { clip, head: &head, student: &student, config: &config, sets: &sets, params: &params };
+        let setup = Setup { clip, head: &head, student: &student, config: &config, sets: &sets, params: &params, rng };
         let teacher = config.teacher.block(&setup)?;
         let refine = config.refine.iter().map(|kind| kind.block(&setup)).collect::<candle_core::Result<_>>()?;
         let objective = Objective::new(&config.objective, &setup)?;

@@ -10,6 +10,7 @@
 //! | [`Run`] | the step on a data set: epochs, views made ahead, progress, unreadable pictures, history, checkpoints |
 //! | [`Tuned`] | the result: it predicts, and is saved as a LaFTer file |
 
+mod bank;
 mod biases;
 mod checkpoint;
 mod config;
@@ -36,12 +37,13 @@ mod trainable;
 mod tuned;
 mod weights;
 
+pub use bank::Bank;
 pub use biases::Biases;
 pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
 pub use head_form::HeadForm;
 pub use low_rank::{LowRankConfig, LowRankUpdates, Projection};
-pub use objective::{Alignment, CandidateClasses, CrossEntropy, Fairness, Information, Objective, Term, TermKind};
+pub use objective::{Alignment, CandidateClasses, CrossEntropy, Distillation, Fairness, Information, Objective, Term, TermKind};
 pub(crate) use older::MOVED;
 pub use pass::Pass;
 pub use prompts::VisualPrompts;
@@ -54,7 +56,7 @@ pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, known, standard};
 pub use setup::Setup;
 pub use strong::StrongConfig;
 pub use targets::{Stateful, Targets, Views};
-pub use teacher::{Ema, Teacher, TeacherKind, TowerTeacher};
+pub use teacher::{BankTeacher, Ema, Labeler, Teacher, TeacherKind, TowerTeacher};
 pub use trainable::Trainable;
 pub use tuned::Tuned;
 pub use weights::WeightsInfo;

@@ -74,9 +74,39 @@ impl Run {
     /// Lets the rules look at the pictures before the first step, once in a run.
     pub(super) fn prepare(&mut self, unlabeled: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<()> {
         if !self.prepared {
+            self.teach(unlabeled, events)?;
             self.each_rule(unlabeled, events, |rule, pass| rule.prepare(unlabeled.len(), pass))?;
             self.prepared = true;
         }
+        Ok(())
+    }
+
+    /// Tells teacher and terms which pictures the run is on.
+    pub(super) fn open(&mut self, unlabeled: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<()> {
+        if self.opened {
+            return Ok(());
+        }
+        let mut notices = self.tuner.teacher.open(unlabeled)?;
+        for (_, term) in &mut self.tuner.objective.terms {
+            notices.extend(term.open(unlabeled)?);
+        }
+        notices.dedup();
+        notices.into_iter().for_each(|notice| events(&Event::Notice(notice)));
+        self.opened = true;
+        Ok(())
+    }
+
+    /// Lets a teacher learn that has to.
+    fn teach(&mut self, unlabeled: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<()> {
+        if !self.tuner.teacher.learns() {
+            return Ok(());
+        }
+        let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
+        let at = (self.tuner.optimiser.steps(), self.history.len());
+        let Finetuner { teacher, clip, config, .. } = &mut self.tuner;
+        let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
+        let pass = Pass::new(&Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at }, &**teacher, events)?;
+        teacher.learn(unlabeled.len(), &pass)?.into_iter().for_each(|notice| events(&Event::Notice(notice)));
         Ok(())
     }
 

@@ -47,6 +47,8 @@ pub struct Run {
     autosave: Option<Autosave>,
     /// Whether the rules have looked at the pictures: they do so once, before the first step.
     pub(super) prepared: bool,
+    /// Whether teacher and terms know the pictures.
+    pub(super) opened: bool,
 }
 
 impl Run {
@@ -55,7 +57,7 @@ impl Run {
         let weak = tuner.clip.preprocess().clone();
         let strong = tuner.config.strong_view(&weak);
         let (sums, history) = (EpochSums::default(), Vec::new());
-        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false }
+        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false }
     }
 
     /// The epochs done so far.
@@ -95,6 +97,7 @@ impl Run {
         if unlabeled.is_empty() {
             return Err(Error::Data("there are no images to tune on: check --train".into()));
         }
+        self.open(unlabeled, &mut events)?;
         self.prepare(unlabeled, &mut events)?;
         let rng = self.tuner.rng.fork(epoch as u64);
         let images = self.images(unlabeled)?;

@@ -6,6 +6,7 @@ use super::tuned::Tuned;
 use crate::classify::Head;
 use crate::clip::Clip;
 use crate::nn::Param;
+use crate::rng::Rng;
 
 /// What the blocks of a step may be made from.
 #[derive(Clone, Copy)]
@@ -22,4 +23,6 @@ pub struct Setup<'a> {
     pub sets: &'a [Box<dyn ParameterSet>],
     /// What learns: the variables that the sets made of the student's tensors, in their order.
     pub params: &'a [Param],
+    /// Randomness, to be forked: it does not move.
+    pub rng: &'a Rng,
 }

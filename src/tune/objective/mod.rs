@@ -6,6 +6,7 @@
 mod alignment;
 mod candidates;
 mod cross_entropy;
+mod distillation;
 mod fairness;
 mod information;
 
@@ -14,6 +15,7 @@ use candle_core::{Result, Tensor};
 pub use alignment::Alignment;
 pub use candidates::CandidateClasses;
 pub use cross_entropy::CrossEntropy;
+pub use distillation::{Distillation, distillation};
 pub use fairness::Fairness;
 pub use information::Information;
 
@@ -21,6 +23,7 @@ use super::role::role;
 use super::setup::Setup;
 use super::targets::{Stateful, Targets, Views};
 use super::tuned::Tuned;
+use crate::data::Dataset;
 
 /// One term of the loss.
 pub trait Term: Stateful {
@@ -29,6 +32,15 @@ pub trait Term: Stateful {
     /// # Errors
     /// Where logits and targets do not fit (Candle's).
     fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor>;
+
+    /// As [`Teacher::open`](super::Teacher::open).
+    ///
+    /// # Errors
+    /// Where it lacks something about them.
+    fn open(&mut self, pictures: &Dataset) -> crate::error::Result<Vec<String>> {
+        let _ = pictures;
+        Ok(Vec::new())
+    }
 }
 
 role! {
@@ -44,6 +56,8 @@ role! {
         Candidates(CandidateClasses),
         /// Each answer should be sure, all together should name every class.
         Information(Information),
+        /// The answers of another encoder, from a file.
+        Distillation(Distillation),
     }
 }
 

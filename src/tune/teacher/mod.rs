@@ -1,18 +1,25 @@
 //! Who answers for a batch (eq. 3): one file a teacher. It sees the weak views, and its answer has no graph.
 
+mod bank;
 mod ema;
+mod labeler;
 mod tower;
 
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
+pub use bank::BankTeacher;
+pub(in crate::tune) use bank::check_file;
 pub use ema::Ema;
+pub use labeler::Labeler;
 pub use tower::TowerTeacher;
 
 use super::config::TeacherHead;
+use super::pass::Pass;
 use super::setup::Setup;
 use super::targets::{Stateful, Targets, Views};
 use super::tuned::Tuned;
+use crate::data::Dataset;
 
 /// Gives the pseudo-labels of a batch.
 pub trait Teacher: Stateful {
@@ -31,10 +38,35 @@ pub trait Teacher: Stateful {
         let _ = (student, step);
         Ok(())
     }
+
+    /// Says which pictures a run is on, once for each run, also for one that is resumed; by default nothing. Gives what the user
+    /// should know.
+    ///
+    /// # Errors
+    /// Where it cannot answer for them.
+    fn open(&mut self, pictures: &Dataset) -> crate::error::Result<Vec<String>> {
+        let _ = pictures;
+        Ok(Vec::new())
+    }
+
+    /// Whether it has to [learn](Self::learn) before it is a teacher; by default no.
+    fn learns(&self) -> bool {
+        false
+    }
+
+    /// Learns from its own answers so far to all pictures of a run on `images` of them, before the first step and before the rules
+    /// look at them. Gives what the user should know.
+    ///
+    /// # Errors
+    /// Candle's.
+    fn learn(&mut self, images: usize, pass: &Pass) -> crate::error::Result<Vec<String>> {
+        let _ = (images, pass);
+        Ok(Vec::new())
+    }
 }
 
 /// A teacher in the settings. Its head is [`teacher_head`](super::FinetuneConfig::teacher_head).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TeacherKind {
     /// The student's tower without prompts: it gets better as the student's norms do (LaFTer).
@@ -44,6 +76,10 @@ pub enum TeacherKind {
     Untuned,
     /// An average of the student over its steps (MUST).
     Ema(Ema),
+    /// Another encoder's answers, from a file.
+    Bank(BankTeacher),
+    /// A small classifier on features, trained on the surest pictures (NoLA).
+    Labeler(Labeler),
 }
 
 impl TeacherKind {
@@ -51,6 +87,8 @@ impl TeacherKind {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
         match self {
             Self::Ema(settings) => settings.check(),
+            Self::Bank(settings) => settings.check(),
+            Self::Labeler(settings) => settings.check(),
             Self::Tower | Self::Untuned => Ok(()),
         }
     }
@@ -64,6 +102,8 @@ impl TeacherKind {
             Self::Tower => setup.student.vision.frozen(),
             Self::Untuned => setup.clip.vision().frozen(),
             Self::Ema(settings) => return settings.block(setup),
+            Self::Bank(settings) => return settings.block(setup),
+            Self::Labeler(settings) => return settings.block(setup),
         };
         let head = match setup.config.teacher_head {
             TeacherHead::Frozen => setup.head.copy()?,

@@ -1,0 +1,77 @@
+//! A teacher that answers from a file: another encoder's answers, computed once.
+
+use std::path::PathBuf;
+
+use candle_core::{D, DType, Result, Tensor};
+use serde::{Deserialize, Serialize};
+
+use super::Teacher;
+use crate::classify::normalise;
+use crate::clip::VisionTower;
+use crate::data::Dataset;
+use crate::error;
+use crate::tune::bank::{Bank, of_batch};
+use crate::tune::{Setup, Stateful, Targets, Views};
+
+/// p = softmax( ℓ / T ) with the logits ℓ of a [file](crate::tune::Bank): a larger CLIP's, or any other encoder's.
+///
+/// No tower answers in a step, which is faster; only if there are rules in `refine`, the student's tower gives them features.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BankTeacher {
+    /// The file.
+    pub file: PathBuf,
+}
+
+impl BankTeacher {
+    pub(super) fn check(&self) -> std::result::Result<(), String> {
+        check_file(&self.file, "bank")
+    }
+
+    pub(super) fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
+        let tower = (!setup.config.refine.is_empty()).then(|| setup.student.vision.frozen());
+        let (classes, temperature) = (setup.head.classes(), setup.config.temperature);
+        Ok(Box::new(FromBank { file: self.file.clone(), classes, temperature, tower, answers: None }))
+    }
+}
+
+/// What cannot work about the name of a file.
+pub(in crate::tune) fn check_file(file: &std::path::Path, of: &str) -> std::result::Result<(), String> {
+    if file.as_os_str().is_empty() { Err(format!("{of}: file must name a file of stored answers")) } else { Ok(()) }
+}
+
+struct FromBank {
+    file: PathBuf,
+    classes: usize,
+    temperature: f64,
+    tower: Option<VisionTower>,
+    /// ℓ of all pictures `[n, C]`, on the CPU.
+    answers: Option<Tensor>,
+}
+
+impl Teacher for FromBank {
+    fn targets(&self, views: &Views) -> Result<Targets> {
+        let Some(answers) = &self.answers else {
+            candle_core::bail!("a bank answers by picture: let a Run lead the tuner through a data set")
+        };
+        let logits = of_batch(answers, views)?; // [b, C]
+        let probabilities = candle_nn::ops::softmax(&(logits / self.temperature)?, D::Minus1)?;
+        let features = match &self.tower {
+            Some(tower) => normalise(&tower.forward(&views.weak)?)?, // [b, d]
+            None => Tensor::zeros((probabilities.dim(0)?, 1), DType::F32, views.weak.device())?,
+        };
+        Targets::new(features, probabilities)
+    }
+
+    fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {
+        let (answers, notices) = Bank::read(&self.file)?.answers(pictures, self.classes)?;
+        self.answers = Some(answers);
+        Ok(notices)
+    }
+}
+
+impl Stateful for FromBank {
+    fn kind(&self) -> &'static str {
+        "bank"
+    }
+}
