@@ -66,6 +66,9 @@ pub enum Command {
     /// Answers for many pictures together, from features, without training (transductive)
     #[command(after_help = super::transduct::EXAMPLES)]
     Transduct(super::transduct::TransductArgs),
+    /// The result for other programs: an ONNX file
+    #[command(after_help = super::export::EXAMPLES)]
+    Export(Box<super::export::ExportArgs>),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"

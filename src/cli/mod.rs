@@ -8,6 +8,7 @@ mod commands;
 mod describe;
 mod describe_args;
 mod describe_pairs;
+mod export;
 mod inputs;
 mod keep;
 mod predict;
@@ -39,6 +40,7 @@ pub fn main() -> ExitCode {
         Command::Evaluate(args) => commands::evaluate(args, &cli.common),
         Command::Predict(args) => predict::predict(*args, &cli.common),
         Command::Transduct(args) => transduct::transduct(args, &cli.common),
+        Command::Export(args) => export::export(*args, &cli.common),
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),

@@ -1,0 +1,91 @@
+//! `export`: the result in a form that other programs read.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lafter::clip::Clip;
+use lafter::describe::{Templates, read_class_names};
+use lafter::export::{Answering, Onnx, license_of};
+use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
+use serde_json::json;
+
+use super::args::{ClassArgs, Common, ModelArgs};
+use super::bars::Bars;
+use super::commands::{load, print, shown};
+use super::say::{note, say};
+
+pub const EXAMPLES: &str = "\
+An ONNX file takes pixels [n, 3, side, side] (f32, normalised) or with --pictures 8-bit pictures [n, height, width, 3], and gives
+logits and probabilities. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
+
+Examples:
+  lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx
+  lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx --pictures --half --license mit
+  lafter export --model M --classes names.txt --out zero-shot.onnx";
+
+#[derive(Args)]
+pub struct ExportArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The lafter.safetensors of an earlier run with this model
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["classes", "descriptions", "templates"])]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub descriptions: Option<PathBuf>,
+    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub templates: Option<PathBuf>,
+    /// The ONNX file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// The ONNX file takes 8-bit pictures of any size and prepares them itself
+    #[arg(long)]
+    pub pictures: bool,
+    /// Store the ONNX file's matrices in f16: half the size, answers that differ in the third digit
+    #[arg(long)]
+    pub half: bool,
+    /// Licence of the base model, written into the file [default: what README.md in the model's folder says]
+    #[arg(long, value_name = "NAME")]
+    pub license: Option<String>,
+}
+
+pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::new(common.json);
+    let clip = load(&args.model, common, &mut bars)?;
+    let (answering, classes) = answering(&args, &clip, common, &mut bars)?;
+    let out = &args.out;
+    let license = args.license.clone().or_else(|| license_of(clip.id()));
+    let onnx = Onnx { pictures: args.pictures, half: args.half, license, ..Onnx::new(clip, answering, &classes) };
+    let summary = onnx.save(out)?;
+    summary.notices.iter().for_each(|notice| note(format_args!("note: {notice}")));
+    if common.json {
+        print(&json!({ "file": shown(out), "classes": classes.len(), "written": summary }));
+    } else {
+        say(format_args!("{}: {summary}", out.display()));
+    }
+    Ok(())
+}
+
+/// The classifier that was asked for, and its class names.
+fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Answering, Vec<String>)> {
+    if let Some(weights) = &args.weights {
+        let lafter = LaFTer::load(weights, clip.clone())?;
+        return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
+    }
+    let Some(file) = &args.classes.classes else {
+        return Err(Error::Usage("give --weights of an earlier run, or --classes with the class names".into()));
+    };
+    let classes = read_class_names(file)?.names().to_vec();
+    if let Some(descriptions) = &args.descriptions {
+        let texts = super::run::text_set(&classes, args.templates.as_deref(), Some(descriptions))?;
+        let mut lafter = LaFTer::new(clip.clone(), &classes);
+        lafter.config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
+        lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
+        return Ok((Answering::of(&lafter)?, classes));
+    }
+    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
+    Ok((Answering::ZeroShot(ZeroShotClassifier::fit(clip, &classes, &templates)?), classes))
+}
