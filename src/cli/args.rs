@@ -67,8 +67,12 @@ pub enum Command {
     #[command(after_help = super::transduct::EXAMPLES)]
     Transduct(super::transduct::TransductArgs),
     /// The result for other programs: an ONNX file
+    /// The result for other programs: an ONNX file, an ordinary CLIP folder
     #[command(after_help = super::export::EXAMPLES)]
     Export(Box<super::export::ExportArgs>),
+    /// Weights that LaFTer's released code trained in PyTorch, as a lafter.safetensors
+    #[command(after_help = super::import::EXAMPLES)]
+    Import(super::import::ImportArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"

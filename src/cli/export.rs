@@ -1,11 +1,11 @@
 //! `export`: the result in a form that other programs read.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::describe::{Templates, read_class_names};
-use lafter::export::{Answering, Onnx, license_of};
+use lafter::export::{Answering, Onnx, license_of, merge};
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
 use serde_json::json;
 
@@ -21,7 +21,8 @@ logits and probabilities. Without --weights the answers are zero-shot's, or with
 Examples:
   lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx
   lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx --pictures --half --license mit
-  lafter export --model M --classes names.txt --out zero-shot.onnx";
+  lafter export --model M --classes names.txt --out zero-shot.onnx
+  lafter export --model M --weights lafter-out/lafter.safetensors --merge DIR     tuned without prompts: a CLIP for any program";
 
 #[derive(Args)]
 pub struct ExportArgs {
@@ -38,25 +39,38 @@ pub struct ExportArgs {
     /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub templates: Option<PathBuf>,
-    /// The ONNX file to write
-    #[arg(long, value_name = "FILE")]
-    pub out: PathBuf,
+    #[command(flatten)]
+    pub form: FormArgs,
     /// The ONNX file takes 8-bit pictures of any size and prepares them itself
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub pictures: bool,
     /// Store the ONNX file's matrices in f16: half the size, answers that differ in the third digit
-    #[arg(long)]
+    #[arg(long, requires = "out")]
     pub half: bool,
     /// Licence of the base model, written into the file [default: what README.md in the model's folder says]
     #[arg(long, value_name = "NAME")]
     pub license: Option<String>,
 }
 
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+pub struct FormArgs {
+    /// The ONNX file to write
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// A folder for an ordinary CLIP with the tuned norms, which transformers and open_clip load; for weights without prompts
+    #[arg(long, value_name = "DIR", requires = "weights")]
+    pub merge: Option<PathBuf>,
+}
+
 pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
+    if let (Some(directory), Some(weights)) = (&args.form.merge, &args.weights) {
+        return merged(weights, clip, directory, common);
+    }
     let (answering, classes) = answering(&args, &clip, common, &mut bars)?;
-    let out = &args.out;
+    let Some(out) = &args.form.out else { return Err(Error::Usage("give --out FILE or --merge DIR".into())) };
     let license = args.license.clone().or_else(|| license_of(clip.id()));
     let onnx = Onnx { pictures: args.pictures, half: args.half, license, ..Onnx::new(clip, answering, &classes) };
     let summary = onnx.save(out)?;
@@ -65,6 +79,18 @@ pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
         print(&json!({ "file": shown(out), "classes": classes.len(), "written": summary }));
     } else {
         say(format_args!("{}: {summary}", out.display()));
+    }
+    Ok(())
+}
+
+/// Writes a CLIP folder with the tuned norms.
+fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Result<()> {
+    let saved = merge(&LaFTer::load(weights, clip)?, directory)?;
+    saved.notices.iter().for_each(|notice| note(format_args!("note: {notice}")));
+    if common.json {
+        print(&json!({ "folder": shown(directory), "files": saved.files, "weights_hash": saved.weights_hash }));
+    } else {
+        say(format_args!("{}: {}", directory.display(), saved.files.join(", ")));
     }
     Ok(())
 }

@@ -9,6 +9,7 @@ mod describe;
 mod describe_args;
 mod describe_pairs;
 mod export;
+mod import;
 mod inputs;
 mod keep;
 mod predict;
@@ -41,6 +42,7 @@ pub fn main() -> ExitCode {
         Command::Predict(args) => predict::predict(*args, &cli.common),
         Command::Transduct(args) => transduct::transduct(args, &cli.common),
         Command::Export(args) => export::export(*args, &cli.common),
+        Command::Import(args) => import::import(args, &cli.common),
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),

@@ -8,6 +8,7 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use safetensors::tensor::Metadata;
 
+use super::layout;
 use super::pytorch::Archive;
 use crate::error::{Error, Result};
 
@@ -56,6 +57,20 @@ impl Opened {
             Self::PyTorch(archive) => archive.read(wanted, each),
         }
     }
+}
+
+/// All tensors of a safetensors file, or of what `torch.save` wrote, on the CPU and under their names, without those parts that
+/// wrappers put into them (`_orig_mod.`). Nothing in the file is run.
+///
+/// # Errors
+/// [`Error::Weights`] for a truncated or foreign file, [`Error::Io`] if it cannot be opened.
+pub fn read_checkpoint(path: impl AsRef<Path>) -> Result<Vec<(String, Tensor)>> {
+    let mut tensors = Vec::new();
+    Opened::open(path.as_ref())?.read(|_| true, &mut |name, tensor| {
+        tensors.push((layout::unwrapped(&name), tensor));
+        Ok(())
+    })?;
+    Ok(tensors)
 }
 
 /// Reads a whole safetensors file: its tensors on `device`, and its metadata.

@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
 use crate::error::{Error, Result, cut};
-pub use file::read_tensors;
+pub use file::{read_checkpoint, read_tensors};
 pub(super) use find::{choose, find, is_weight_file, other_usual_files, shard_names};
 pub use save::save_tensors;
 

@@ -1,0 +1,241 @@
+//! A CLIP as the files of an ordinary folder, in the layouts of transformers and of open_clip.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{DType, Device, Tensor};
+use serde_json::{Value, json};
+
+use super::open_clip_names::open_clip_names;
+use super::{Clip, EndOfText, VisionTower, Weights, demo, folder, save_tensors};
+use crate::augment::{Preprocess, Resample, ResizeTo};
+use crate::error::Result;
+use crate::eval::as_written;
+use crate::files::save_atomically;
+use crate::nn::{Activation, Block, LayerNorm, Linear};
+
+/// What a tokenizer and an image processor are made of: copied from the folder that a CLIP came from.
+const COPIED: [&str; 7] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    "bpe_simple_vocab_16e6.txt.gz",
+    folder::IMAGES,
+];
+/// The ε of open_clip's layer norms.
+const OPEN_CLIP_EPS: f64 = 1e-5;
+
+/// What was written into a folder.
+#[derive(Clone, Debug)]
+pub struct SavedClip {
+    /// The files' names.
+    pub files: Vec<String>,
+    /// The hash of the weights ([`Clip::weights_hash`]).
+    pub weights_hash: String,
+    /// What the folder lacks, one line each.
+    pub notices: Vec<String>,
+}
+
+impl Clip {
+    /// Every tensor under transformers' names, in f32, with another vision tower in the place of this CLIP's.
+    ///
+    /// # Errors
+    /// If a tensor cannot be copied to the host (Candle's).
+    pub fn tensors_with(&self, vision: &VisionTower) -> Result<Vec<(String, Tensor)>> {
+        let mut out = Named(Vec::new());
+        let text = &self.text;
+        out.add("logit_scale", &Tensor::new(self.log_scale as f32, &Device::Cpu)?)?;
+        out.add("vision_model.embeddings.class_embedding", &vision.class_embedding)?;
+        out.add("vision_model.embeddings.patch_embedding.weight", &vision.patch_embedding)?;
+        out.add("vision_model.embeddings.position_embedding.weight", &vision.position_embedding)?;
+        out.norm("vision_model.pre_layrnorm", &vision.pre_norm)?;
+        out.blocks("vision_model", &vision.blocks)?;
+        out.norm("vision_model.post_layernorm", &vision.post_norm)?;
+        out.linear("visual_projection", &vision.projection)?;
+        out.add("text_model.embeddings.token_embedding.weight", &text.token_embedding)?;
+        out.add("text_model.embeddings.position_embedding.weight", &text.position_embedding)?;
+        out.blocks("text_model", &text.blocks)?;
+        out.norm("text_model.final_layer_norm", &text.final_norm)?;
+        out.linear("text_projection", &text.projection)?;
+        Ok(out.0)
+    }
+
+    /// Writes a folder that transformers, open_clip and this crate load: this CLIP with another vision tower of its sizes. Weights
+    /// are stored in f32, once for each layout: `model.safetensors` and `open_clip_model.safetensors`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io) with the path.
+    pub fn save_with(&self, vision: &VisionTower, directory: impl AsRef<Path>) -> Result<SavedClip> {
+        let directory = directory.as_ref();
+        let tensors = self.tensors_with(vision)?;
+        let (mut files, mut notices) = (Vec::new(), Vec::new());
+        let mut put = |name: &str, bytes: &[u8]| {
+            files.push(name.to_string());
+            save_atomically(directory.join(name), bytes)
+        };
+        let json = |value: &Value| format!("{value:#}\n").into_bytes();
+        put(folder::CONFIG, &json(&self.config.to_transformers()))?;
+        let source = Path::new(self.tokenizer.source()).parent().unwrap_or(Path::new(""));
+        for name in COPIED {
+            match std::fs::read(source.join(name)) {
+                Ok(bytes) if self.tokenizer.source() != "embedded" => put(name, &bytes)?,
+                _ if name == "tokenizer.json" && self.tokenizer.source() == "embedded" => put(name, demo::files().tokenizer)?,
+                _ if name == folder::IMAGES => match image_processor(&self.preprocess) {
+                    Some(value) => put(name, &json(&value))?,
+                    None => notices.push(format!("transformers has no such preparation of pictures, so there is no {name}")),
+                },
+                _ => {}
+            }
+        }
+        let formats = HashMap::from([("format".to_string(), "pt".to_string())]); // transformers asks for it
+        match self.open_clip_config(vision) {
+            Ok(config) => {
+                put(folder::OPEN_CLIP, &json(&config))?;
+                let name = "open_clip_model.safetensors";
+                save_tensors(directory.join(name), &open_clip_names(&tensors)?, formats.clone())?;
+                files.push(name.into());
+            }
+            Err(why) => notices.push(format!("open_clip cannot load this CLIP: {why}")),
+        }
+        save_tensors(directory.join("model.safetensors"), &tensors, formats)?;
+        files.push("model.safetensors".into());
+        let weights_hash = Weights::from_tensors(tensors, "memory", DType::F32, &Device::Cpu)?.hash()?.to_string();
+        Ok(SavedClip { files, weights_hash, notices })
+    }
+
+    /// open_clip's configuration; what it has no key for is the error.
+    fn open_clip_config(&self, tower: &VisionTower) -> std::result::Result<Value, String> {
+        let (vision, text) = (tower.config(), &self.config.text);
+        if [vision.norm_eps, text.norm_eps].iter().any(|eps| (eps - OPEN_CLIP_EPS).abs() > 1e-9) {
+            return Err(format!("its layer norms have an ε of {OPEN_CLIP_EPS}"));
+        }
+        if vision.activation != text.activation {
+            return Err("it has one activation for both towers".into());
+        }
+        if matches!(text.end_of_text, EndOfText::First(end) if end != self.tokenizer.highest()) {
+            return Err("it reads texts at their highest id".into());
+        }
+        let ratio = |hidden: usize, width: usize| hidden as f64 / width as f64;
+        let weak = &self.preprocess;
+        let (mode, size) = match weak.resize {
+            ResizeTo::ShortestEdge(edge) if edge == weak.crop => ("shortest", edge),
+            ResizeTo::LongestEdge(edge) if edge == weak.crop => ("longest", edge),
+            ResizeTo::Exact { width, height } if width == weak.crop && height == weak.crop => ("squash", width),
+            _ => return Err("it resizes to the size of the crop".into()),
+        };
+        let interpolation = match weak.resample {
+            Resample::Bicubic => "bicubic",
+            Resample::Bilinear => "bilinear",
+            Resample::Lanczos => return Err("it has no filter of Lanczos".into()),
+        };
+        Ok(json!({
+            "model_cfg": {
+                "embed_dim": self.config.projection, "quick_gelu": vision.activation == Activation::QuickGelu,
+                "vision_cfg": {
+                    "image_size": vision.image_size, "layers": vision.layers, "width": vision.width, "patch_size": vision.patch_size,
+                    "head_width": vision.width / vision.heads, "mlp_ratio": ratio(vision.hidden, vision.width),
+                },
+                "text_cfg": {
+                    "context_length": text.context, "vocab_size": text.vocabulary, "width": text.width, "heads": text.heads,
+                    "layers": text.layers, "mlp_ratio": ratio(text.hidden, text.width),
+                },
+            },
+            "preprocess_cfg": {
+                "size": [size, size], "mode": "RGB", "mean": as_written(&weak.mean), "std": as_written(&weak.std),
+                "interpolation": interpolation, "resize_mode": mode,
+            },
+        }))
+    }
+}
+
+/// `preprocessor_config.json` of transformers' CLIPImageProcessor; `None` for a resize that it does not know.
+fn image_processor(weak: &Preprocess) -> Option<Value> {
+    let size = match weak.resize {
+        ResizeTo::ShortestEdge(edge) => json!({ "shortest_edge": edge }),
+        ResizeTo::Exact { width, height } => json!({ "height": height, "width": width }),
+        ResizeTo::Keep => json!({ "shortest_edge": weak.crop }),
+        ResizeTo::LongestEdge(_) => return None,
+    };
+    let resample = match weak.resample {
+        Resample::Lanczos => 1,
+        Resample::Bilinear => 2,
+        Resample::Bicubic => 3,
+    };
+    Some(json!({
+        "image_processor_type": "CLIPImageProcessor", "do_resize": weak.resize != ResizeTo::Keep, "size": size, "resample": resample,
+        "do_center_crop": true, "crop_size": { "height": weak.crop, "width": weak.crop },
+        "do_convert_rgb": true, "do_rescale": true, "rescale_factor": f64::from(weak.rescale),
+        "do_normalize": true, "image_mean": as_written(&weak.mean), "image_std": as_written(&weak.std),
+    }))
+}
+
+/// Tensors with their names, collected on the host in f32.
+struct Named(Vec<(String, Tensor)>);
+
+impl Named {
+    fn add(&mut self, name: &str, tensor: &Tensor) -> Result<()> {
+        let tensor = tensor.detach().to_device(&Device::Cpu)?.to_dtype(DType::F32)?;
+        self.0.push((name.to_string(), tensor.contiguous()?));
+        Ok(())
+    }
+
+    fn norm(&mut self, name: &str, norm: &LayerNorm) -> Result<()> {
+        self.add(&format!("{name}.weight"), &norm.weight)?;
+        self.add(&format!("{name}.bias"), &norm.bias)
+    }
+
+    fn linear(&mut self, name: &str, layer: &Linear) -> Result<()> {
+        self.add(&format!("{name}.weight"), &layer.weight)?;
+        layer.bias.as_ref().map_or(Ok(()), |bias| self.add(&format!("{name}.bias"), bias))
+    }
+
+    fn blocks(&mut self, tower: &str, blocks: &[Block]) -> Result<()> {
+        for (i, block) in blocks.iter().enumerate() {
+            let name = |part: &str| format!("{tower}.encoder.layers.{i}.{part}");
+            let Block { norm1, attention, norm2, fc1, fc2, activation: _ } = block;
+            self.norm(&name("layer_norm1"), norm1)?;
+            self.norm(&name("layer_norm2"), norm2)?;
+            self.linear(&name("self_attn.q_proj"), &attention.query)?;
+            self.linear(&name("self_attn.k_proj"), &attention.key)?;
+            self.linear(&name("self_attn.v_proj"), &attention.value)?;
+            self.linear(&name("self_attn.out_proj"), &attention.output)?;
+            self.linear(&name("mlp.fc1"), fc1)?;
+            self.linear(&name("mlp.fc2"), fc2)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_layouts_read_back_are_the_clip_that_was_saved() {
+        let clip = Clip::demo().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let saved = clip.save_with(clip.vision(), folder.path()).unwrap();
+        assert!(saved.notices.is_empty(), "{:?}", saved.notices);
+        assert_eq!(saved.weights_hash, clip.weights_hash());
+        assert_eq!(Clip::from_dir(folder.path()).unwrap().weights_hash(), clip.weights_hash());
+        // open_clip's alone
+        for name in ["config.json", "model.safetensors"] {
+            std::fs::remove_file(folder.path().join(name)).unwrap();
+        }
+        let other = Clip::from_dir(folder.path()).unwrap();
+        assert_eq!(other.weights_hash(), clip.weights_hash());
+        assert_eq!(other.config().vision, clip.config().vision);
+        assert!(other.preprocess().agrees_with(clip.preprocess()));
+    }
+
+    #[test]
+    fn what_transformers_reads_is_what_was_meant() {
+        for resize in [ResizeTo::ShortestEdge(30), ResizeTo::Exact { width: 24, height: 24 }, ResizeTo::Keep] {
+            let weak = Preprocess { resize, resample: Resample::Bilinear, ..Preprocess::transformers(24) };
+            let read = Preprocess::from_json(&image_processor(&weak).unwrap(), 24).unwrap();
+            assert!(read.agrees_with(&weak), "{read:?} {weak:?}");
+        }
+    }
+}

@@ -1,0 +1,33 @@
+//! A tuned tower without prompts as an ordinary CLIP: the norms take the place of the base model's.
+
+use std::path::Path;
+
+use crate::clip::SavedClip;
+use crate::error::{Error, Result};
+use crate::lafter::LaFTer;
+use crate::tune::WeightsInfo;
+
+/// The head in a merged folder: LaFTer weights over its CLIP.
+const HEAD: &str = "lafter.safetensors";
+
+/// Writes a folder that transformers and open_clip load as a CLIP: the base model with the tuned scale and shift of its vision
+/// tower's layer norms. Its zero-shot answers change with them. `lafter.safetensors` next to it holds the tuned head over this CLIP, so
+/// that `lafter predict --model DIR --weights DIR/lafter.safetensors` answers as the run did.
+///
+/// # Errors
+/// [`Error::Usage`] before stage two and for a run with visual prompts, which no CLIP has a place for; [`Error::Io`] with the path.
+pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> {
+    let directory = directory.as_ref();
+    let missing = || Error::Usage("there is nothing to merge: only a tuned tower changes a CLIP (--weights)".into());
+    let tuned = lafter.tuned().ok_or_else(missing)?;
+    let prompts = tuned.prompts.count();
+    if prompts > 0 {
+        let remedy = "tune with --prompts 0, or export an ONNX file (--out)";
+        return Err(Error::Usage(format!("the weights hold {prompts} visual prompts, for which an ordinary CLIP has no place: {remedy}")));
+    }
+    let mut saved = lafter.clip().save_with(&tuned.vision, directory)?;
+    let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
+    tuned.save(directory.join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
+    saved.files.push(HEAD.into());
+    Ok(saved)
+}

@@ -1,0 +1,152 @@
+//! LaFTer trained in PyTorch: the state of the released code's model becomes LaFTer weights.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use candle_core::{Device, Tensor};
+
+use crate::classify::Head;
+use crate::clip::{Clip, Weights, read_checkpoint};
+use crate::error::{Error, Result};
+use crate::lafter::LaFTer;
+use crate::tune::{Norms, ParameterSet, Tuned, VisualPrompts};
+
+/// Weights that differ by less, relative to the largest of their tensor, are the same CLIP's: f16 rounds by 0.0005.
+const SAME: f32 = 2e-3;
+
+/// Reads what `torch.save(model.state_dict(), …)` wrote of the model of LaFTer's released code (github.com/jmiemirza/LaFTer), in whatever
+/// dictionary or data-parallel wrapper, or the same names in a safetensors file. Nothing in it is run.
+///
+/// | its name | shape | here |
+/// |---|---|---|
+/// | `prompt_embeddings` | `[1, prompts, width]` | visual prompts; none if it is missing |
+/// | `adapter.0.weight` (`adapter.2.weight`, … with biases: an MLP) | `[C, d]` | the head |
+/// | `model.visual.….ln_1.weight`, … | `[width]` | the vision tower's layer norms |
+/// | `adapter_pl.…` | | the teacher's head of stage two: not needed |
+/// | all other names of `model.` | | the frozen CLIP: compared with the base model's, not kept |
+///
+/// Features are not normalised before the head, as that code has it. The result can be saved as any run's.
+///
+/// ```no_run
+/// use lafter::{clip::Clip, export::from_released};
+/// let clip = Clip::from_hub("openai/clip-vit-base-patch32")?;
+/// from_released("lafter.pth", clip, &["airplane", "automobile"])?.save("lafter.safetensors")?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::LafterWeights`] if a part is missing, has another shape or is not finite, or if the frozen tower is another CLIP's;
+/// [`Error::Weights`] or [`Error::Io`] if the file cannot be read.
+pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<str>]) -> Result<LaFTer> {
+    let path = path.as_ref();
+    let wrong = |what: String| Error::LafterWeights(format!("{}: {what}", path.display()));
+    let tensors = read_checkpoint(path)?;
+    let Some(prefix) = prefix(tensors.iter().map(|(name, _)| name.as_str())) else {
+        let first = tensors.first().map_or("none", |(name, _)| name.as_str());
+        return Err(wrong(format!(
+            "holds no adapter.0.weight, the head of LaFTer's released code (its first tensor is {}): save the model's whole state_dict",
+            crate::error::cut(first)
+        )));
+    };
+    let own: Vec<(String, Tensor)> =
+        tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor))).collect();
+
+    let mut tuned =
+        Tuned { vision: clip.vision().frozen(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalise: false };
+    tuned.prompts = prompts(&own, tuned.vision.config().width).map_err(&wrong)?;
+    let tower = own.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("model.")?.to_string(), tensor.clone())));
+    let tower = Weights::from_tensors(tower, &path.display().to_string(), candle_core::DType::F32, &Device::Cpu)?;
+    same_tower(&tower, &clip).map_err(&wrong)?;
+    let mut saved: HashMap<String, Tensor> = tower.names().filter_map(|name| Some((name.to_string(), tower.get(name)?.clone()))).collect();
+    Norms.load(&mut tuned, &mut saved).map_err(&wrong)?;
+
+    let (inputs, width) = (tuned.head.inputs(), clip.config().projection);
+    if inputs != width {
+        return Err(wrong(format!(
+            "the head expects features of width {inputs}, this CLIP's have {width}: name the CLIP it was trained on"
+        )));
+    }
+    if tuned.head.classes() != classes.len() {
+        let (outputs, names) = (tuned.head.classes(), classes.len());
+        return Err(wrong(format!(
+            "the head has {outputs} outputs, the list names {names} classes: give those it was trained with, in its order"
+        )));
+    }
+    let mut lafter = LaFTer::new(clip, classes);
+    lafter.config.tune.prompts = tuned.prompts.count();
+    lafter.set_tuned(tuned);
+    Ok(lafter)
+}
+
+/// What stands before the model's own names, which is what stands before its head's.
+fn prefix<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
+    let before = |name: &'a str| name.strip_suffix("adapter.0.weight").filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+    names.find_map(before).map(str::to_string)
+}
+
+/// The layers of `adapter`, a sequence in which activations have numbers, too.
+fn head(own: &[(String, Tensor)]) -> std::result::Result<Head, String> {
+    let mut layers = HashMap::new();
+    let mut numbers: Vec<usize> = own.iter().filter_map(|(name, _)| number(name)).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for (i, layer) in numbers.iter().enumerate() {
+        for kind in ["weight", "bias"] {
+            let name = format!("adapter.{layer}.{kind}");
+            if let Some((_, tensor)) = own.iter().find(|(other, _)| *other == name) {
+                layers.insert(format!("head.{i}.{kind}"), finite(&name, tensor)?);
+            }
+        }
+    }
+    Head::from_tensors(&layers).map_err(|e| format!("its head (adapter) cannot be read: {}", Error::from(e)))
+}
+
+/// The number in `adapter.2.weight`.
+fn number(name: &str) -> Option<usize> {
+    name.strip_prefix("adapter.")?.split_once('.')?.0.parse().ok()
+}
+
+fn prompts(own: &[(String, Tensor)], width: usize) -> std::result::Result<VisualPrompts, String> {
+    let Some((name, tensor)) = own.iter().find(|(name, _)| name == "prompt_embeddings") else { return Ok(VisualPrompts::none()) };
+    match *tensor.dims() {
+        [1, count, found] if count > 0 && found == width => {
+            let layer = finite(name, tensor)?.squeeze(0).map_err(|e| Error::from(e).to_string())?;
+            Ok(VisualPrompts { layers: vec![layer] })
+        }
+        ref shape => Err(format!("prompt_embeddings has shape {shape:?}, the tower expects [1, prompts, {width}]")),
+    }
+}
+
+/// A tensor in f32, if all its values are finite.
+fn finite(name: &str, tensor: &Tensor) -> std::result::Result<Tensor, String> {
+    let fault = |e: candle_core::Error| format!("{name}: {}", Error::from(e));
+    let tensor = tensor.to_dtype(candle_core::DType::F32).map_err(fault)?;
+    match crate::checkpoint::all(&tensor, f32::is_finite) {
+        Ok(true) => Ok(tensor),
+        Ok(false) => Err(format!("{name} holds a value that is not finite: use an earlier state")),
+        Err(error) => Err(format!("{name}: {error}")),
+    }
+}
+
+/// Refuses norms that were tuned in another CLIP: what was frozen must be the base model's.
+fn same_tower(tower: &Weights, clip: &Clip) -> std::result::Result<(), String> {
+    let fault = |e: Error| e.to_string();
+    let frozen = clip.tensors_with(clip.vision()).map_err(fault)?;
+    let tuned = |name: &str| name.contains("norm") || name == "logit_scale";
+    for (name, ours) in frozen.iter().filter(|(name, _)| name.starts_with("vision_model") && !tuned(name) && !name.contains("layrnorm")) {
+        let Some(theirs) = tower.get(name) else { continue };
+        let remedy = "name the base model that it was trained on (--model)";
+        if theirs.dims() != ours.dims() {
+            return Err(format!("{name} has shape {:?}, this CLIP's {:?}: {remedy}", theirs.dims(), ours.dims()));
+        }
+        let furthest = || -> candle_core::Result<(f32, f32)> {
+            let largest = |tensor: &Tensor| tensor.abs()?.max_all()?.to_scalar::<f32>();
+            Ok((largest(&(theirs - ours)?)?, largest(ours)?))
+        };
+        let (off, size) = furthest().map_err(|e| fault(e.into()))?;
+        if off > SAME * size {
+            return Err(format!("{name} differs from this CLIP's by {off:.3}: {remedy}"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! Weights of LaFTer's released code become LaFTer weights that give PyTorch's logits; what does not fit is refused by its name.
+
+#[allow(dead_code)] // weights.rs writes every kind of file
+mod torch_file;
+
+use std::path::{Path, PathBuf};
+
+use candle_core::{Device, Tensor};
+use lafter::LaFTer;
+use lafter::clip::{Clip, read_checkpoint, read_tensors, save_tensors};
+use lafter::export::{from_released, merge};
+
+const CLASSES: [&str; 5] = ["fish", "house", "boat", "tree", "cup"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+fn clip() -> Clip {
+    Clip::from_dir(fixture("parity/quick")).unwrap()
+}
+
+fn released() -> PathBuf {
+    fixture("pytorch/released.pth")
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> f32 {
+    (a - b).unwrap().abs().unwrap().max_all().unwrap().to_scalar().unwrap()
+}
+
+fn expected() -> (Tensor, Tensor) {
+    let (tensors, _) = read_tensors(fixture("pytorch/expected.safetensors"), &Device::Cpu).unwrap();
+    (tensors["pixels"].clone(), tensors["logits"].clone())
+}
+
+#[test]
+fn a_state_of_the_released_code_gives_pytorchs_logits() {
+    let (pixels, logits) = expected();
+    let lafter = from_released(released(), clip(), &CLASSES).unwrap();
+    assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("lafter.safetensors");
+    lafter.save(&path).unwrap();
+    let loaded = LaFTer::load(&path, clip()).unwrap();
+    assert!(difference(&loaded.logits(&pixels).unwrap(), &logits) < 1e-4);
+    assert_eq!((loaded.classes(), loaded.tuned().unwrap().prompts.count()), (lafter.classes(), 3));
+    let ours = |name: &str| read_tensors(&path, &Device::Cpu).unwrap().0[name].clone();
+    let theirs = read_checkpoint(released()).unwrap();
+    let theirs = |name: &str| theirs.iter().find(|(other, _)| other == name).unwrap().1.clone();
+    assert_eq!(difference(&ours("prompts.0"), &theirs("prompt_embeddings").squeeze(0).unwrap()), 0.0);
+    assert_eq!(difference(&ours("head.0.weight"), &theirs("adapter.0.weight")), 0.0);
+    let norm = difference(&ours("vision_model.pre_layrnorm.bias"), &theirs("model.visual.ln_pre.bias"));
+    assert_eq!(norm, 0.0);
+}
+
+#[test]
+fn wrappers_around_the_state_and_other_files_are_read_alike() {
+    let (pixels, logits) = expected();
+    let tensors = read_checkpoint(released()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let (wrapped, safe) = (folder.path().join("model.pth.tar-50"), folder.path().join("model.safetensors"));
+    let inside = torch_file::flat(&tensors, "module.");
+    torch_file::write(&wrapped, &torch_file::Item::Map(vec![("state_dict".into(), inside)]), &[]);
+    save_tensors(&safe, &tensors, Default::default()).unwrap();
+    for path in [wrapped, safe] {
+        let lafter = from_released(&path, clip(), &CLASSES).unwrap();
+        assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4, "{}", path.display());
+    }
+}
+
+type Tensors = Vec<(String, Tensor)>;
+
+/// The message for the fixture's state after a change.
+fn refused(change: impl FnOnce(&mut Tensors), classes: &[&str]) -> String {
+    let mut tensors = read_checkpoint(released()).unwrap();
+    change(&mut tensors);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.safetensors");
+    save_tensors(&path, &tensors, Default::default()).unwrap();
+    let error = from_released(&path, clip(), classes).unwrap_err().to_string();
+    assert!(error.contains("state.safetensors") && !error.contains('\n'), "{error}");
+    error
+}
+
+fn changed(tensors: &mut Tensors, name: &str, change: impl Fn(&Tensor) -> Tensor) {
+    let (_, tensor) = tensors.iter_mut().find(|(other, _)| other == name).unwrap();
+    *tensor = change(tensor);
+}
+
+#[test]
+fn what_does_not_fit_is_refused_by_its_name() {
+    let without = |name: &'static str| move |tensors: &mut Tensors| tensors.retain(|(other, _)| !other.contains(name));
+    assert!(refused(without("adapter."), &CLASSES).contains("adapter.0.weight"));
+    assert!(refused(without("ln_post.bias"), &CLASSES).contains("vision_model.post_layernorm.bias is missing"));
+    let names = refused(|_| {}, &CLASSES[..4]);
+    assert!(names.contains("5 outputs") && names.contains("4 classes"), "{names}");
+    let other = refused(|tensors| changed(tensors, "model.visual.conv1.weight", |tensor| (tensor * 1.1).unwrap()), &CLASSES);
+    assert!(other.contains("patch_embedding.weight differs") && other.contains("--model"), "{other}");
+    let shape = refused(|tensors| changed(tensors, "prompt_embeddings", |tensor| tensor.narrow(2, 0, 8).unwrap()), &CLASSES);
+    assert!(shape.contains("[1, 3, 8]") && shape.contains("[1, prompts, 32]"), "{shape}");
+    let nan = refused(|tensors| changed(tensors, "adapter.0.weight", |tensor| (tensor * f64::NAN).unwrap()), &CLASSES);
+    assert!(nan.contains("not finite"), "{nan}");
+}
+
+#[test]
+fn tuned_norms_without_prompts_become_an_ordinary_clip() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pixels, _) = expected();
+    let prompted = from_released(released(), clip(), &CLASSES).unwrap();
+    let error = merge(&prompted, folder.path().join("never")).unwrap_err().to_string();
+    assert!(error.contains("3 visual prompts") && error.contains("--prompts 0"), "{error}");
+    assert!(!folder.path().join("never").exists());
+
+    let tensors: Tensors = read_checkpoint(released()).unwrap().into_iter().filter(|(name, _)| name != "prompt_embeddings").collect();
+    let state = folder.path().join("state.safetensors");
+    save_tensors(&state, &tensors, Default::default()).unwrap();
+    let lafter = from_released(&state, clip(), &CLASSES).unwrap();
+    let directory = folder.path().join("merged");
+    let saved = merge(&lafter, &directory).unwrap();
+    for name in ["config.json", "model.safetensors", "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"] {
+        assert!(saved.files.iter().any(|file| file == name) && directory.join(name).is_file(), "{name}: {:?}", saved.files);
+    }
+    let merged = Clip::from_dir(&directory).unwrap();
+    assert_ne!(merged.weights_hash(), clip().weights_hash());
+    assert_eq!(merged.weights_hash(), saved.weights_hash);
+    let tuned = lafter.tuned().unwrap();
+    assert!(difference(&merged.encode_image(&pixels).unwrap(), &tuned.vision.forward(&pixels).unwrap()) < 1e-5);
+    assert_eq!(difference(&merged.encode_text(&["a"]).unwrap(), &clip().encode_text(&["a"]).unwrap()), 0.0);
+    let again = LaFTer::load(directory.join("lafter.safetensors"), merged).unwrap();
+    assert!(difference(&again.logits(&pixels).unwrap(), &lafter.logits(&pixels).unwrap()) < 1e-5);
+}
