@@ -28,7 +28,7 @@
 //! | [`embed`] | features of whole data sets and text sets |
 //! | [`eval`], [`plot`] | accuracies, signals without labels, report, figures |
 //! | [`predictions`] | tables of answers for pictures without labels, folders of links |
-//! | [`export`] | the result for other programs: ONNX, a merged CLIP, PyTorch |
+//! | [`export`] | the result for other programs: ONNX, a merged CLIP, PyTorch, a model card |
 //! | [`notebook`] | pictures, tables and progress in a cell of the LaFTer kernel |
 //! | [`pretrain`] | the contrastive trainer that made the demo CLIP |
 //! | [`lafter`], [`experiment`], [`gallery`] | the stages composed, a whole run, its pictures |

@@ -3,6 +3,7 @@
 use lafter::clip::Clip;
 use lafter::eval::Report;
 use lafter::experiment::{Experiment, Outcome};
+use lafter::export::{Card, CardOutcome};
 use lafter::{LaFTer, gallery, progress};
 
 /// The demo on a few pictures, two epochs.
@@ -52,6 +53,14 @@ fn a_run_leaves_a_report_figures_and_a_page() {
     let experiment = Experiment { out: Some(folder.path().to_path_buf()), ..short(3) };
     let outcome = experiment.run(progress::silent).unwrap();
     gallery::write(&experiment, &outcome, "A short run", folder.path()).unwrap();
+    let card = || std::fs::read_to_string(folder.path().join("README.md")).unwrap();
+    assert_eq!(Card::default().write(folder.path(), false).unwrap(), CardOutcome::Written);
+    let top1 = format!("{:.2}", outcome.report.lafter.as_ref().unwrap().evaluation.top1);
+    assert!(card().starts_with("---\nlicense: ") && card().contains(&top1) && card().contains("120 pictures"), "{}", card());
+    assert_eq!(Card::default().write(folder.path(), false).unwrap(), CardOutcome::Written, "nobody edited it");
+    std::fs::write(folder.path().join("README.md"), card().replace("# ", "# My ")).unwrap();
+    assert_eq!(Card::default().write(folder.path(), false).unwrap(), CardOutcome::Kept);
+    assert!(card().contains("# My "));
     let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("zero-shot"));
     let first = ["views", "words", "text-classifier", "features", "neighbours", "modality-gap"];

@@ -73,6 +73,9 @@ pub enum Command {
     /// Weights that LaFTer's released code trained in PyTorch, as a lafter.safetensors
     #[command(after_help = super::import::EXAMPLES)]
     Import(super::import::ImportArgs),
+    /// README.md of a run's folder in the hub's format
+    #[command(after_help = super::card::EXAMPLES)]
+    Card(super::card::CardArgs),
     /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"

@@ -3,6 +3,7 @@
 mod ablate;
 mod args;
 mod bars;
+mod card;
 mod check;
 mod commands;
 mod describe;
@@ -43,6 +44,7 @@ pub fn main() -> ExitCode {
         Command::Transduct(args) => transduct::transduct(args, &cli.common),
         Command::Export(args) => export::export(*args, &cli.common),
         Command::Import(args) => import::import(args, &cli.common),
+        Command::Card(args) => card::card(args, &cli.common),
         Command::Check(args) => check::check(*args, &cli.common),
         Command::Embed(args) => commands::embed(args, &cli.common),
         Command::Ablate(args) => ablate::ablate(*args, &cli.common),

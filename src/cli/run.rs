@@ -9,6 +9,7 @@ use lafter::describe::{ClassNames, Descriptions, Templates, TextSet, read_class_
 use lafter::embed::FeatureCache;
 use lafter::eval::Select;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
+use lafter::export::{Card, CardOutcome, license_of};
 use lafter::progress::Event;
 use lafter::{Error, Result, gallery};
 
@@ -148,6 +149,12 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
         }
         other => other,
     })?;
+    if outcome.lafter.tuned().is_some() {
+        let card = Card { base_license: license_of(experiment.clip.id()), ..Card::default() };
+        if card.write(out, false)? == CardOutcome::Kept {
+            bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
+        }
+    }
     if common.json {
         say(outcome.report.to_json()?);
         return Ok(());

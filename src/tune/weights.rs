@@ -172,3 +172,18 @@ fn checked(name: &str, tensor: Tensor) -> std::result::Result<Tensor, String> {
         Err(error) => Err(format!("{name}: {error}")),
     }
 }
+
+impl WeightsInfo {
+    /// What LaFTer weights say about themselves, without the CLIP that they belong to.
+    ///
+    /// # Errors
+    /// [`Error::LafterWeights`] for a file that holds no LaFTer weights; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let (_, metadata) = read_tensors(path, &candle_core::Device::Cpu)?;
+        let info = metadata.get(KEY).and_then(|info| serde_json::from_str(info).ok());
+        info.ok_or_else(|| {
+            Error::LafterWeights(format!("{} holds no LaFTer weights: give the lafter.safetensors of a run", path.display()))
+        })
+    }
+}

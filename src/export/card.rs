@@ -1,0 +1,259 @@
+//! The model card: README.md of a run's folder in the hub's format, so that the folder can be uploaded as it is.
+
+use std::path::Path;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+use crate::eval::{Report, Select};
+use crate::files::save_atomically;
+use crate::hub::is_id;
+use crate::inputs::Inputs;
+use crate::run_folder::{REPORT, WEIGHTS};
+use crate::tune::WeightsInfo;
+
+/// The card's file.
+const FILE: &str = "README.md";
+/// Class names that a card lists.
+const LISTED: usize = 200;
+/// What ends a card, with a hash of all before it: an edited card is told from one that may be replaced.
+const MARK: &str = "<!-- written by lafter, ";
+/// Settings that a card shows; report.json has all.
+const SHOWN: [&str; 11] = [
+    "preset",
+    "seed",
+    "text.epochs",
+    "text.learning_rate",
+    "text.noise",
+    "tune.epochs",
+    "tune.batch_size",
+    "tune.learning_rate",
+    "tune.prompts",
+    "tune.deep_prompts",
+    "tune.precision",
+];
+
+/// What the author of a card says; the rest is read from the run's folder.
+///
+/// ```no_run
+/// lafter::export::Card { license: Some("mit".into()), ..Default::default() }.write("lafter-out", false)?;
+/// # Ok::<(), lafter::Error>(())
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Card {
+    /// The title; the folder's name if it is not given.
+    pub name: Option<String>,
+    /// The licence of these weights. Without one the field stays empty, for you to fill in.
+    pub license: Option<String>,
+    /// The licence of the base model, which the card names as a thing to look at.
+    pub base_license: Option<String>,
+}
+
+/// What became of a card.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CardOutcome {
+    /// It was written.
+    Written,
+    /// Another README.md, or an edited card, was there and was left alone.
+    Kept,
+}
+
+impl Card {
+    /// Writes `README.md` next to the `lafter.safetensors` and `report.json` of a finished run. One that is there already is replaced
+    /// if it is a card that nobody edited, or with `overwrite`.
+    ///
+    /// # Errors
+    /// [`Error::Io`](crate::Error::Io), [`Error::Data`](crate::Error::Data) or [`Error::LafterWeights`](crate::Error::LafterWeights) if the folder holds no finished run, or the card cannot be written.
+    pub fn write(&self, folder: impl AsRef<Path>, overwrite: bool) -> Result<CardOutcome> {
+        let folder = folder.as_ref();
+        let path = folder.join(FILE);
+        if !overwrite && std::fs::read_to_string(&path).map_or(path.exists(), |text| !is_unedited(&text)) {
+            return Ok(CardOutcome::Kept);
+        }
+        let report = Report::load(folder.join(REPORT))?;
+        let info = WeightsInfo::read(folder.join(WEIGHTS))?;
+        let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().to_string()));
+        let name = self.name.clone().or(name).unwrap_or_else(|| "LaFTer".into());
+        save_atomically(&path, self.text(&name, &report, &info).as_bytes())?;
+        Ok(CardOutcome::Written)
+    }
+
+    /// The card's text.
+    pub fn text(&self, name: &str, report: &Report, info: &WeightsInfo) -> String {
+        let parts = [
+            self.head(info),
+            format!("# {}\n\n{}\n", plain(name), summary(info)),
+            format!("## Classes\n\n{}\n", classes(&info.classes)),
+            format!("## Results\n\n{}", results(report)),
+            format!("## Data\n\n{}", data(report)),
+            format!("## Settings\n\n{}", settings(report)),
+            self.loading(info),
+        ];
+        let text = parts.join("\n");
+        format!("{text}\n{MARK}{} -->\n", hash(&text))
+    }
+
+    /// The hub's fields, in YAML.
+    fn head(&self, info: &WeightsInfo) -> String {
+        let yaml = |value: &str| Value::from(value).to_string(); // JSON's texts are YAML's
+        let license = match (&self.license, &self.base_license) {
+            (Some(license), _) => yaml(license),
+            (None, Some(base)) => format!(" # yours to fill in; the base model's is {}", base.replace(char::is_control, " ")),
+            (None, None) => " # yours to fill in; look at the base model's".into(),
+        };
+        let base = if is_id(&info.base_model) { format!("base_model: {}\n", yaml(&info.base_model)) } else { String::new() };
+        format!(
+            "---\nlicense: {license}\n{base}library_name: lafter\npipeline_tag: image-classification\ntags:\n- clip\n- lafter\n- label-free\n---\n"
+        )
+    }
+
+    fn loading(&self, info: &WeightsInfo) -> String {
+        let base = base(info);
+        let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (licence: {})", plain(license)));
+        format!(
+            "## How to load\n\nThe file `lafter.safetensors` holds visual prompts, the scale and shift of layer norms, and the head. It works over \
+             its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {base} \
+             --weights lafter.safetensors photo.jpg\nlafter export --model {base} --weights lafter.safetensors --out model.onnx\n```\n\nThe \
+             documentation of `lafter::export::pytorch` has the lines of Python that load it over transformers' `CLIPModel`.\n\n## Limits\n\nEvery \
+             picture gets one of the names above, also one that shows none of them. Probabilities are those of a softmax and not calibrated. \
+             No label was used in training, so a class can be named wrongly throughout: look at its pictures before you rely on it.\n",
+            plain(&base),
+            info.weights_hash
+        )
+    }
+}
+
+/// True for a card as it was written.
+fn is_unedited(text: &str) -> bool {
+    let Some((before, after)) = text.rsplit_once(MARK) else { return false };
+    let before = before.strip_suffix('\n').unwrap_or(before);
+    after.strip_suffix(" -->\n").is_some_and(|known| known == hash(before))
+}
+
+fn hash(text: &str) -> String {
+    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The base model as others know it: a hub id, or the last part of a path.
+fn base(info: &WeightsInfo) -> String {
+    shared(&info.base_model)
+}
+
+/// A name without the folders of the machine that it was on.
+fn shared(name: &str) -> String {
+    if is_id(name) {
+        return name.to_string();
+    }
+    Path::new(name).file_name().map_or_else(|| name.to_string(), |last| last.to_string_lossy().to_string())
+}
+
+/// A text in which Markdown sees no marks.
+fn plain(text: &str) -> String {
+    let text = text.replace(char::is_control, " ");
+    text.chars().flat_map(|c| if "\\`*_[]<>|#".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+}
+
+fn summary(info: &WeightsInfo) -> String {
+    format!(
+        "A classifier of pictures into {} classes: {} tuned to them without a label by [LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et \
+         al., NeurIPS 2023), with the Rust crate `lafter` {}.",
+        info.classes.len(),
+        plain(&base(info)),
+        plain(&info.version)
+    )
+}
+
+fn classes(names: &[String]) -> String {
+    let listed: Vec<String> = names.iter().take(LISTED).map(|name| plain(name)).collect();
+    let more = names.len().saturating_sub(LISTED);
+    let rest = if more > 0 { format!(", and {more} more in the file's metadata") } else { String::new() };
+    format!("{}{rest}", listed.join(", "))
+}
+
+fn results(report: &Report) -> String {
+    let table = report.table();
+    if table.is_empty() {
+        return "There were no labels, so no accuracies are known.\n".into();
+    }
+    let labeled = !report.sections().is_empty();
+    let selected = report.selection.as_ref().filter(|selection| selection.result == Select::Signals);
+    let words = match (labeled, selected) {
+        (true, None) => "Labels were used for these numbers only. They are those after the last epoch.".to_string(),
+        (true, Some(selection)) => {
+            let top1 = selection.selected_top1.map_or_else(String::new, |top1| format!(" (top-1 {top1:.2} %)"));
+            format!(
+                "Labels were used for these numbers only. The row LaFTer is the last epoch's; the weights are those of epoch {}, which \
+                 signals without labels chose{top1}.",
+                selection.selected
+            )
+        }
+        (false, _) => {
+            "There were no labels, so no accuracies are known; these are signals without labels, and an arrow marks the weights.".into()
+        }
+    };
+    format!("{}\n{words}\n", table.to_markdown())
+}
+
+fn data(report: &Report) -> String {
+    let inputs = report.extra.get("inputs").and_then(|inputs| serde_json::from_value::<Inputs>(inputs.clone()).ok()).unwrap_or_default();
+    let set = |set: &crate::inputs::SetInput| {
+        let used = if set.name == "train" { "unlabeled in training" } else { "labeled, for evaluation only" };
+        format!("- {}: {} pictures of {} ({used})\n", plain(&set.name), set.pictures, plain(&shared(&set.origin)))
+    };
+    let texts = if inputs.texts.is_empty() { String::new() } else { format!("- texts: {}\n", plain(&inputs.texts)) };
+    format!("{}{texts}", inputs.sets.iter().map(set).collect::<String>())
+}
+
+fn settings(report: &Report) -> String {
+    let value = |path: &&str| {
+        let found = path.split('.').try_fold(&report.config, |value, part| value.get(part))?;
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_string);
+        Some(format!("| `{path}` | {} |\n", plain(&text)))
+    };
+    let rows: String = SHOWN.iter().filter_map(value).collect();
+    let learned = report.trainable.map_or_else(String::new, |trainable| {
+        format!("\n{} parameters were learned, {:.2} % of the model.\n", trainable.count, 100.0 * trainable.share)
+    });
+    format!("| setting | value |\n|---|---|\n{rows}{learned}\n`report.json` has all settings and numbers.\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::eval::TrainableCount;
+
+    fn info() -> WeightsInfo {
+        let json = serde_json::json!({
+            "base_model": "/home/someone/my_clip", "weights_hash": "ab", "classes": ["a|b", "<c>"], "preset": "official", "seed": 7,
+            "normalise": false, "version": "0.1.0",
+        });
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn report() -> Report {
+        let mut report = Report::new(serde_json::json!({"preset": "official", "tune": {"prompts": 50}}), 7, "cpu");
+        report.trainable = Some(TrainableCount { count: 12, share: 0.01 });
+        report
+    }
+
+    #[test]
+    fn a_card_has_the_hubs_head_and_no_folder_of_this_machine() {
+        let text = Card { base_license: Some("mit".into()), ..Card::default() }.text("birds", &report(), &info());
+        assert!(text.starts_with("---\nlicense:  # yours to fill in; the base model's is mit\nlibrary_name: lafter\n"), "{text}");
+        assert!(!text.contains("/home") && text.contains("my\\_clip") && text.contains("a\\|b, \\<c\\>"), "{text}");
+        assert!(text.contains("| `tune.prompts` | 50 |") && text.contains("12 parameters were learned, 1.00 %"), "{text}");
+        assert!(text.contains("no accuracies are known"), "{text}");
+        let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
+        let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
+        assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");
+    }
+
+    #[test]
+    fn a_card_that_was_edited_is_told_from_one_that_was_not() {
+        let text = Card::default().text("birds", &report(), &info());
+        assert!(is_unedited(&text));
+        assert!(!is_unedited(&text.replace("license: ", "license: mit")));
+        assert!(!is_unedited("# My own page\n") && !is_unedited(""));
+    }
+}
