@@ -14,8 +14,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use hooks::{HOOKS_VARIABLE, Hooks};
 
-/// The library's own file: `lafter::notebook::start()`, which the prelude calls, fills the hooks.
-#[path = "../../src/notebook/layout.rs"]
+/// The library's own file, by a link that makes it part of the package: `lafter::notebook::start()`, which the prelude calls,
+/// fills the hooks.
 mod hooks;
 
 /// Where the kernel listens for the cell's output.

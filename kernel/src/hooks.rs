@@ -1,0 +1,1 @@
+../../src/notebook/layout.rs
