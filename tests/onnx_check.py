@@ -3,6 +3,8 @@
     pip install onnx onnxruntime numpy pillow
     cargo build && python tests/onnx_check.py target/debug/lafter
     … --model DIR --weights FILE --pictures DIR --count 200     another CLIP, its LaFTer weights, pictures of your own
+    … --model DIR --classes FILE                                another CLIP, zero-shot alone
+    … --web DIR                                                 also in onnxruntime-web (WebAssembly), installed there by npm, in Node
 
 Without options: the demo CLIP, tuned for an epoch on rendered scenes, and 200 of those as PNG. JPEG files are decoded by Pillow and
 saved as PNG first, since decoders differ. The command line's probabilities are compared (`predict --top`, all classes); the
@@ -30,6 +32,7 @@ parser.add_argument("--pictures")
 parser.add_argument("--classes", help="class names of the zero-shot and text classifier")
 parser.add_argument("--descriptions")
 parser.add_argument("--count", type=int, default=200)
+parser.add_argument("--web", help="folder of an npm project that has onnxruntime-web")
 args = parser.parse_args()
 failed = []
 
@@ -58,7 +61,7 @@ def prepare(out):
     for i, path in enumerate(found[: args.count]):
         Image.open(path).convert("RGB").save(pictures / f"{i:04}.png")
     weights = args.weights
-    if not weights:
+    if not weights and args.model == "demo":
         short = ["--set", "tune.epochs=1", "--set", "text.epochs=100"]
         lafter("demo", "--out", out / "run", *short)
         weights = out / "run" / "lafter.safetensors"
@@ -133,10 +136,10 @@ def compare(what, out, files, pictures, options, limit=LIMIT, *form):
     return run, inputs, said
 
 
-def resize_inside(out, pictures, weights, said):
+def resize_inside(out, pictures, options, said):
     """How far the pixels of the preprocessing inside are from Pillow's, in levels of 8 bits."""
     path = out / "inside.onnx"
-    lafter("export", "--model", args.model, "--weights", weights, "--out", path, "--pictures")
+    lafter("export", "--model", args.model, *options, "--out", path, "--pictures")
     model = onnx.load(path)
     convolution = next(node for node in model.graph.node if node.op_type == "Conv")
     normalised = convolution.input[0]
@@ -148,23 +151,55 @@ def resize_inside(out, pictures, weights, said):
     print(f"       pixels inside against Pillow's: at most {max(o.max() for o in off):.2f} levels of 255, {100 * differing:.3f} % differ")
 
 
+def in_the_web(out, pictures, options, said):
+    """Logits of onnxruntime-web beside onnxruntime's, from pixels and with the preprocessing inside."""
+    script = """
+        import fs from 'fs';
+        import * as ort from 'onnxruntime-web';
+        ort.env.wasm.numThreads = 1;
+        const [model, input, type, data, dims] = JSON.parse(fs.readFileSync(0));
+        const bytes = fs.readFileSync(data);
+        const values = type === 'uint8' ? new Uint8Array(bytes) : new Float32Array(bytes.buffer, bytes.byteOffset, bytes.length / 4);
+        const session = await ort.InferenceSession.create(fs.readFileSync(model), { executionProviders: ['wasm'] });
+        const { logits } = await session.run({ [input]: new ort.Tensor(type, values, dims) });
+        console.log(JSON.stringify(Array.from(logits.data)));
+    """
+    (Path(args.web) / "onnx_check.mjs").write_text(script)
+    for name, form, value in (("pixels", [], pixels(pictures[0], said)), ("pictures", ["--pictures"], np.asarray(pictures[0]))):
+        path, data = out / "web.onnx", out / "input.bin"
+        lafter("export", "--model", args.model, *options, "--out", path, *form)
+        data.write_bytes(value[None].tobytes())
+        given = json.dumps([str(path), name, str(value.dtype), str(data), list(value[None].shape)])
+        done = subprocess.run(["node", "onnx_check.mjs"], input=given, cwd=args.web, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise SystemExit(f"node: {done.stderr}")
+        off = np.abs(np.array(json.loads(done.stdout)) - answers(session(path), [value])[0][0]).max()
+        check(f"onnxruntime-web, {name}", off < LIMIT, f"logits within {off:.1e} of onnxruntime's")
+
+
 def main():
+    print(f"       onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}")
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)
         files, weights = prepare(out)
         pictures = [Image.open(file).convert("RGB") for file in files]
-        tuned = ["--weights", weights]
-        run, inputs, said = compare("LaFTer, f32", out, files, pictures, tuned)
-        compare("LaFTer, f16 weights", out, files, pictures, tuned, 0.2, "--half")
-        compare("LaFTer, pictures inside", out, files, pictures, tuned, 0.2, "--pictures")
-        resize_inside(out, pictures, weights, said)
-        names = out / "names.txt"
-        names.write_text("\n".join(json.loads(said["classes"])))
+        options = ["--weights", weights] if weights else ["--classes", args.classes]
+        if weights:
+            run, inputs, said = compare("LaFTer, f32", out, files, pictures, options)
+            compare("LaFTer, f16 weights", out, files, pictures, options, 0.2, "--half")
+            compare("LaFTer, pictures inside", out, files, pictures, options, 0.2, "--pictures")
+            resize_inside(out, pictures, options, said)
+            names = out / "names.txt"
+            names.write_text("\n".join(json.loads(said["classes"])))
         listed = ["--classes", args.classes or names]
-        compare("zero-shot", out, files, pictures, listed, 1e-3)  # 1/τ times as large
+        zero_shot = compare("zero-shot", out, files, pictures, listed, 1e-3)  # 1/τ times as large
+        if not weights:
+            run, inputs, said = zero_shot
         if args.descriptions:
             compare("text classifier", out, files, pictures, [*listed, "--descriptions", args.descriptions])
-        speed(files, run, inputs, tuned)
+        if args.web:
+            in_the_web(out, pictures, options, said)
+        speed(files, run, inputs, options)
     raise SystemExit(f"{len(failed)} comparisons failed: {', '.join(failed)}" if failed else 0)
 
 

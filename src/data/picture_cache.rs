@@ -36,6 +36,7 @@ struct Inner {
 }
 
 /// What is left free on the disk for all else that is written during a run: this much, or a quarter of a smaller disk.
+#[cfg(unix)]
 const RESERVE: u64 = 1 << 30;
 
 /// Where one picture's pixels lie; set once they do.
