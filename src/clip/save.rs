@@ -75,15 +75,17 @@ impl Clip {
             files.push(name.to_string());
             save_atomically(directory.join(name), bytes)
         };
-        let json = |value: &Value| format!("{value:#}\n").into_bytes();
-        put(folder::CONFIG, &json(&self.config.to_transformers()))?;
+        let text = |value: &Value| format!("{value:#}\n").into_bytes();
+        let mut config = self.config.to_transformers();
+        config["text_config"]["bos_token_id"] = json!(self.tokenizer.start()); // its default is OpenAI's vocabulary's
+        put(folder::CONFIG, &text(&config))?;
         let source = Path::new(self.tokenizer.source()).parent().unwrap_or(Path::new(""));
         for name in COPIED {
             match std::fs::read(source.join(name)) {
                 Ok(bytes) if self.tokenizer.source() != "embedded" => put(name, &bytes)?,
                 _ if name == "tokenizer.json" && self.tokenizer.source() == "embedded" => put(name, demo::files().tokenizer)?,
                 _ if name == folder::IMAGES => match image_processor(&self.preprocess) {
-                    Some(value) => put(name, &json(&value))?,
+                    Some(value) => put(name, &text(&value))?,
                     None => notices.push(format!("transformers has no such preparation of pictures, so there is no {name}")),
                 },
                 _ => {}
@@ -92,7 +94,7 @@ impl Clip {
         let formats = HashMap::from([("format".to_string(), "pt".to_string())]); // transformers asks for it
         match self.open_clip_config(vision) {
             Ok(config) => {
-                put(folder::OPEN_CLIP, &json(&config))?;
+                put(folder::OPEN_CLIP, &text(&config))?;
                 let name = "open_clip_model.safetensors";
                 save_tensors(directory.join(name), &open_clip_names(&tensors)?, formats.clone())?;
                 files.push(name.into());
