@@ -66,7 +66,6 @@ pub enum Command {
     /// Answers for many pictures together, from features, without training (transductive)
     #[command(after_help = super::transduct::EXAMPLES)]
     Transduct(super::transduct::TransductArgs),
-    /// The result for other programs: an ONNX file
     /// The result for other programs: an ONNX file, an ordinary CLIP folder
     #[command(after_help = super::export::EXAMPLES)]
     Export(Box<super::export::ExportArgs>),
