@@ -6,6 +6,9 @@ use crate::error::{Error, Result};
 
 /// `cpu`, `cuda` (the first GPU) or `cuda:N`.
 ///
+/// A GPU gets one stream of its own for the work of all threads, in the order in which they ask for it, and the driver keeps the
+/// memory that tensors give back: by default it returns that to the system whenever the host waits, and maps it anew.
+///
 /// # Errors
 /// [`Error::Usage`] for another name, and for a GPU where the crate was built without the feature `cuda`.
 ///
@@ -23,7 +26,30 @@ pub fn open(name: &str) -> Result<Device> {
     if !cfg!(feature = "cuda") {
         return Err(Error::Usage(format!("--device {name}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
     }
-    Ok(Device::new_cuda(ordinal)?)
+    Ok(gpu(ordinal)?)
+}
+
+#[cfg(feature = "cuda")]
+fn gpu(ordinal: usize) -> candle_core::Result<Device> {
+    use candle_core::cuda::{WrapErr, cudarc::driver::result, cudarc::driver::sys};
+
+    let device = Device::new_cuda_with_stream(ordinal)?;
+    let gpu = device.as_cuda_device()?;
+    // SAFETY: events would order several streams, and make two with every allocation; all work of this device is on its one stream.
+    unsafe { gpu.disable_event_tracking() };
+    let (stream, mut all) = (gpu.cuda_stream(), u64::MAX);
+    let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
+    // SAFETY: the device is open, and the attribute is a u64 that the driver copies.
+    unsafe {
+        let pool = result::device::get_default_mem_pool(stream.context().cu_device()).w()?;
+        result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()).w()?;
+    }
+    Ok(device)
+}
+
+#[cfg(not(feature = "cuda"))]
+fn gpu(ordinal: usize) -> candle_core::Result<Device> {
+    Device::new_cuda(ordinal) // says that this build has none
 }
 
 #[cfg(test)]

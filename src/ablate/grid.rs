@@ -107,7 +107,7 @@ impl Ablation {
         self
     }
 
-    /// Runs up to `jobs` cells at a time, as far as memory allows (default 1).
+    /// Runs up to `jobs` cells at a time, as far as memory allows (default 1; on a GPU there is no more).
     pub fn jobs(mut self, jobs: usize) -> Self {
         self.jobs = jobs.max(1);
         self

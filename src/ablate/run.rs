@@ -23,11 +23,16 @@ impl Ablation {
     /// Runs the cells of this shard that are not done yet, and gives the table of all that are.
     ///
     /// # Errors
-    /// That of the first cell that fails, with the cell's name; [`Error::Interrupted`] after an interrupt. With a folder,
+    /// [`Error::Usage`] for several runs at a time on a GPU. That of the first cell that fails, with the cell's name;
+    /// [`Error::Interrupted`] after an interrupt. With a folder,
     /// finished cells are kept, and a cell that was stopped goes on from its checkpoints.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
         let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
+        if self.jobs > 1 && cells.iter().any(|cell| !cell.experiment.clip.device().is_cpu()) {
+            let jobs = self.jobs;
+            return Err(Error::Usage(format!("--jobs {jobs}: runs share one GPU, which takes them one after another: leave --jobs out")));
+        }
         let folders = self.folders(&cells);
         let mut scores = finished(&cells, &folders);
         let mine = (0..cells.len()).filter(|place| self.shard.holds(*place));

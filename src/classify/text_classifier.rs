@@ -24,7 +24,7 @@ pub struct TextClassifier {
 }
 
 impl TextClassifier {
-    /// Logits of image features: unit-normalised first, since the head saw unit text features.
+    /// Logits of image features of any device, on the head's: unit-normalised first, since the head saw unit text features.
     ///
     /// # Shapes
     /// `[n, d]` → `[n, C]`.
@@ -37,6 +37,10 @@ impl TextClassifier {
             let expected = self.head.inputs();
             candle_core::bail!("expected features [n, {expected}], got [n, {width}]: was this classifier trained on another tower?");
         }
+        let features = match self.head.layers.first() {
+            Some(layer) => features.to_device(layer.weight.device())?,
+            None => features.clone(),
+        };
         self.head.forward(&normalise(&features.to_dtype(DType::F32)?)?)
     }
 

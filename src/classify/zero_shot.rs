@@ -46,7 +46,7 @@ impl ZeroShotClassifier {
         Ok(Self { weights: normalise(&Tensor::cat(&rows, 0)?)?, scale })
     }
 
-    /// Image features `[n, d]` → logits `[n, C]`; their softmax is eq. 1.
+    /// Image features `[n, d]` of any device → logits `[n, C]` on the classifier's; their softmax is eq. 1.
     ///
     /// # Errors
     /// If the features have another width than the classifier's.
@@ -55,6 +55,7 @@ impl ZeroShotClassifier {
         if width != expected {
             candle_core::bail!("expected features [n, {expected}], got [n, {width}]: encode images and texts with the same CLIP");
         }
-        normalise(&features.to_dtype(DType::F32)?)?.matmul(&self.weights.t()?)? * self.scale
+        let features = features.to_device(self.weights.device())?.to_dtype(DType::F32)?;
+        normalise(&features)?.matmul(&self.weights.t()?)? * self.scale
     }
 }
