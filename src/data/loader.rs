@@ -1,14 +1,14 @@
 //! Batches decoded ahead of their use, by a thread in the background.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread::JoinHandle;
 
 use image::RgbImage;
-use rayon::prelude::*;
 
 use crate::data::dataset::Dataset;
 use crate::data::skipped::Skipped;
@@ -98,7 +98,7 @@ where
     T: Send + 'static,
     F: Fn(&Dataset, usize) -> Result<T> + Send + Sync + 'static,
 {
-    let (sender, receiver) = sync_channel(depth.max(1));
+    let (sender, receiver) = sync_channel(depth.max(1).saturating_sub(UNDER_WAY - 1)); // those under way are ahead, too
     let stop = Arc::new(AtomicBool::new(false));
     let mut this = Prefetch {
         receiver: Some(receiver),
@@ -115,7 +115,7 @@ where
         return this;
     }
     let source = dataset.clone();
-    let work = move || run(&source, &batches, &stop, &sender, &f);
+    let work = move || run(source, batches, stop, sender, f);
     match std::thread::Builder::new().name("prefetch".to_string()).spawn(work) {
         Ok(thread) => this.thread = Some(thread),
         Err(e) => this.pending = Some(Error::Data(format!("the loader's thread cannot be started: {e}"))),
@@ -123,30 +123,65 @@ where
     this
 }
 
+/// Batches whose pictures are in rayon's pool at a time: while the last pictures of one are decoded, the threads that are free work
+/// on the next.
+const UNDER_WAY: usize = 2;
+
+/// What became of a picture of a batch: its place, and `None` if the loader was told to stop; an error for a panic.
+type Done<T> = (usize, std::result::Result<Option<Decoded<T>>, ()>);
+
 /// The thread: decodes batch after batch until all are sent, the receiver is gone, or it is told to stop.
-fn run<T: Send, F>(dataset: &Dataset, batches: &[Vec<usize>], stop: &AtomicBool, sender: &SyncSender<Result<Vec<Decoded<T>>>>, f: &F)
+fn run<T, F>(dataset: Dataset, batches: Vec<Vec<usize>>, stop: Arc<AtomicBool>, sender: SyncSender<Result<Vec<Decoded<T>>>>, f: F)
 where
-    F: Fn(&Dataset, usize) -> Result<T> + Send + Sync,
+    T: Send + 'static,
+    F: Fn(&Dataset, usize) -> Result<T> + Send + Sync + 'static,
 {
-    let one = |&index: &usize| -> Option<Decoded<T>> {
-        if stop.load(Ordering::Relaxed) {
-            return None;
+    let origin = dataset.origin();
+    let shared = Arc::new((dataset, stop.clone(), f));
+    let begin = |batch: Vec<usize>| {
+        let (done, results) = channel();
+        let size = batch.len();
+        for (place, index) in batch.into_iter().enumerate() {
+            let (shared, done) = (shared.clone(), done.clone());
+            rayon::spawn(move || {
+                let (dataset, stop, f) = &*shared;
+                let one = || match stop.load(Ordering::Relaxed) {
+                    true => None,
+                    false => Some(f(dataset, index).map(|item| (index, item)).map_err(|e| (index, e.to_string()))),
+                };
+                // a panic of `f` (or of a decoder) must end the iteration with an error, not silently
+                let result = catch_unwind(AssertUnwindSafe(one)).map_err(drop);
+                drop(shared);
+                let _ = done.send((place, result));
+            });
         }
-        Some(f(dataset, index).map(|item| (index, item)).map_err(|e| (index, e.to_string())))
+        (size, results)
     };
-    for batch in batches {
-        // A panic of `f` (or of a decoder) must end the iteration with an error, not silently.
-        let decoded = catch_unwind(AssertUnwindSafe(|| batch.par_iter().map(one).collect::<Option<Vec<_>>>()));
-        let message = match decoded {
-            Ok(None) => return,
-            Ok(Some(decoded)) => Ok(decoded),
-            Err(_) => Err(Error::Data(format!("{}: the loader's thread panicked (its message stands above)", dataset.origin()))),
-        };
-        let failed = message.is_err();
-        if sender.send(message).is_err() || failed {
+    let (mut batches, mut under_way) = (batches.into_iter(), VecDeque::new());
+    loop {
+        while under_way.len() < UNDER_WAY {
+            let Some(batch) = batches.next() else { break };
+            under_way.push_back(begin(batch));
+        }
+        let Some((size, results)) = under_way.pop_front() else { return };
+        let message = collected(size, &results).transpose();
+        let failed = !matches!(message, Some(Ok(_)));
+        let message =
+            message.map(|all| all.map_err(|()| Error::Data(format!("{origin}: the loader's thread panicked (its message stands above)"))));
+        if message.is_none_or(|message| sender.send(message).is_err()) || failed {
+            stop.store(true, Ordering::Relaxed);
+            // nothing of this loader is at work once its thread has ended
+            under_way.iter().for_each(|(size, results)| drop(collected(*size, results)));
             return;
         }
     }
+}
+
+/// Waits for the pictures of a batch and puts them in order; `None` if the loader was told to stop, an error for a panic.
+fn collected<T>(size: usize, results: &Receiver<Done<T>>) -> std::result::Result<Option<Vec<Decoded<T>>>, ()> {
+    let mut all: Vec<Done<T>> = results.iter().take(size).collect();
+    all.sort_by_key(|(place, _)| *place);
+    all.into_iter().map(|(_, result)| result).collect::<std::result::Result<Option<Vec<_>>, ()>>()
 }
 
 impl<T> Prefetch<T> {
