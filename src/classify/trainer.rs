@@ -51,6 +51,8 @@ pub struct TextTrainer {
     optimiser: AdamW,
     /// The stream of order and noise; forked by epoch and step, so it never moves.
     rng: Rng,
+    /// Steps taken, also those that were not read yet.
+    done: usize,
     sums: EpochSums,
     history: Vec<TextEpoch>,
     /// Loss, number right and size of the steps whose results still lie on the device: reading them would make the host wait.
@@ -97,6 +99,7 @@ impl TextTrainer {
             held_out,
             texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
             rng: rng.fork(0x7465_7874),
+            done: 0,
             sums: EpochSums::default(),
             history: Vec::new(),
             unread: Vec::new(),
@@ -116,8 +119,16 @@ impl TextTrainer {
         let (stage, total, started) = (Stage::from("text classifier"), self.config.epochs, Instant::now());
         events(&Event::Started { stage: stage.clone(), total, unit: "epochs".into() });
         while self.history.len() < total {
-            let TextEpoch { epoch, loss, accuracy } = self.epoch()?;
-            events(&Event::Advanced { stage: stage.clone(), done: epoch, total, loss: Some(loss), accuracy: Some(accuracy) });
+            let known = self.history.len();
+            self.run_epoch()?;
+            // a GPU goes on with the next epochs while the host has not asked for results
+            if self.texts.device().is_cpu() || self.unread.len() >= READ_EVERY || self.done >= total * self.steps() {
+                self.read()?;
+            }
+            for TextEpoch { epoch, loss, accuracy } in &self.history[known..] {
+                let (loss, accuracy) = (Some(*loss), Some(*accuracy));
+                events(&Event::Advanced { stage: stage.clone(), done: *epoch, total, loss, accuracy });
+            }
         }
         events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
         self.classifier()
@@ -129,20 +140,37 @@ impl TextTrainer {
     /// [`Error::Interrupted`] between two steps; [`Error::Diverged`] if the epoch's loss is not finite; [`Error::Io`] if an
     /// autosave cannot be written.
     pub fn epoch(&mut self) -> Result<TextEpoch> {
-        let (epoch, n) = (self.history.len(), self.texts.len());
+        self.run_epoch()?;
+        self.read()?;
+        self.history.last().copied().ok_or_else(|| Error::Usage("no epoch was run".into()))
+    }
+
+    /// How many texts a step takes, and how many steps an epoch.
+    fn sizes(&self) -> (usize, usize) {
+        let n = self.texts.len();
         let batch_size = self.config.batch_size.unwrap_or(n).min(n);
-        let steps = n.div_ceil(batch_size);
+        (batch_size, n.div_ceil(batch_size))
+    }
+
+    fn steps(&self) -> usize {
+        self.sizes().1
+    }
+
+    /// The steps that are left of the epoch under way; results stay on the device but for every sixteenth step.
+    fn run_epoch(&mut self) -> Result<()> {
+        let (n, (batch_size, steps)) = (self.texts.len(), self.sizes());
+        let epoch = self.done / steps;
         let rng = self.rng.fork(epoch as u64);
         let order = (steps > 1).then(|| shuffled(n, &mut rng.fork(u64::MAX)));
-        while self.sums.steps < steps {
+        while self.done < (epoch + 1) * steps {
             if let Err(stopped) = check_interrupt("the text classifier stopped between two steps") {
                 self.read()?;
                 return Err(stopped);
             }
-            let step = self.sums.steps;
+            let step = self.done % steps;
             let rows = order.as_ref().map(|order| &order[step * batch_size..(step * batch_size + batch_size).min(n)]);
             self.step(rows, epoch * steps + step, self.config.epochs * steps, &mut rng.fork(step as u64))?;
-            self.sums.steps += 1;
+            self.done += 1;
             if self.unread.len() == READ_EVERY {
                 self.read()?;
             }
@@ -152,17 +180,7 @@ impl TextTrainer {
                 self.autosave.iter_mut().for_each(Autosave::saved);
             }
         }
-        self.read()?;
-        let sums = std::mem::take(&mut self.sums);
-        let record = TextEpoch { epoch: epoch + 1, loss: (sums.loss / n as f64) as f32, accuracy: 100.0 * sums.correct as f32 / n as f32 };
-        if !record.loss.is_finite() {
-            let (loss, epoch, rate) = (record.loss, record.epoch, self.config.learning_rate);
-            return Err(Error::Diverged(format!(
-                "the text classifier's loss is {loss} in epoch {epoch}: lower its learning rate, now {rate}"
-            )));
-        }
-        self.history.push(record);
-        Ok(record)
+        Ok(())
     }
 
     /// One step on the given rows, or on all; `step` of `total` places it in the schedule.
@@ -173,12 +191,31 @@ impl TextTrainer {
         Ok(())
     }
 
-    /// Adds the results of finished steps to the epoch's sums.
+    /// Adds the results of finished steps to the epoch's sums, and epochs that are over to the history.
     fn read(&mut self) -> Result<()> {
-        for (loss, right, size) in self.unread.drain(..) {
+        for (loss, right, size) in std::mem::take(&mut self.unread) {
             self.sums.loss += f64::from(loss.to_scalar::<f32>()?) * size as f64;
             self.sums.correct += right.to_scalar::<f32>()? as usize;
+            self.sums.steps += 1;
+            self.close_epoch()?;
         }
+        Ok(())
+    }
+
+    /// Notes the epoch if all its steps were read.
+    fn close_epoch(&mut self) -> Result<()> {
+        if self.sums.steps < self.steps() {
+            return Ok(());
+        }
+        let (sums, n, epoch) = (std::mem::take(&mut self.sums), self.texts.len(), self.history.len() + 1);
+        let record = TextEpoch { epoch, loss: (sums.loss / n as f64) as f32, accuracy: 100.0 * sums.correct as f32 / n as f32 };
+        if !record.loss.is_finite() {
+            let (loss, rate) = (record.loss, self.config.learning_rate);
+            return Err(Error::Diverged(format!(
+                "the text classifier's loss is {loss} in epoch {epoch}: lower its learning rate, now {rate}"
+            )));
+        }
+        self.history.push(record);
         Ok(())
     }
 
@@ -249,9 +286,10 @@ impl TextTrainer {
             return Err(saved.broken(what));
         }
         let state = saved.restore(&self.params, &mut self.optimiser)?;
-        self.sums = state.sums;
-        self.history = state.history;
-        Ok(())
+        self.done = state.history.len() * self.steps() + state.sums.steps;
+        (self.sums, self.history) = (state.sums, state.history);
+        self.unread.clear();
+        self.close_epoch()
     }
 }
 
@@ -288,9 +326,8 @@ impl TextClassifier {
 impl TextTrainer {
     /// What no training can have left behind.
     fn impossible(&self, State { sums, history, .. }: &State, optimiser_steps: usize) -> Option<String> {
-        let n = self.texts.len();
-        let batch_size = self.config.batch_size.unwrap_or(n).min(n);
-        let (steps, seen) = (n.div_ceil(batch_size), sums.steps.saturating_mul(batch_size).min(n));
+        let (n, (batch_size, steps)) = (self.texts.len(), self.sizes());
+        let seen = sums.steps.saturating_mul(batch_size).min(n);
         let done = history.len().checked_mul(steps).and_then(|done| done.checked_add(sums.steps));
         for (i, epoch) in history.iter().enumerate() {
             let TextEpoch { epoch: number, loss, accuracy } = *epoch;
