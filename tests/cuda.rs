@@ -1,4 +1,4 @@
-//! The same code on a GPU: operations, a tuning step and a text epoch agree with the CPU to 1e-3; times are printed.
+//! The same code on a GPU: operations, a tuning step, a text epoch and a whole run agree with the CPU to 1e-3; times are printed.
 //!
 //! ```text
 //! cargo test --release --features cuda --test cuda -- --nocapture --ignored
@@ -14,9 +14,12 @@ use std::time::Instant;
 
 use candle_core::cuda::set_gemm_reduced_precision_f32 as allow_tf32;
 use candle_core::{DType, Device, Tensor, Var};
+use lafter::ablate::Ablation;
+use lafter::augment::{Preprocess, RgbImage};
 use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextTrainer, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, save_tensors};
-use lafter::nn::{Activation, AdamW, AdamWConfig, LayerNorm, Linear, Param, ParamGroup, Precision, softmax};
+use lafter::experiment::Experiment;
+use lafter::nn::{Activation, AdamW, AdamWConfig, Attention, Block, Isa, LayerNorm, Linear, Param, ParamGroup, Precision, softmax};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
@@ -29,7 +32,7 @@ static ONE: Mutex<()> = Mutex::new(());
 fn gpu() -> (Device, MutexGuard<'static, ()>) {
     let turn = ONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
     allow_tf32(false);
-    (Device::new_cuda(0).expect("a GPU, which these tests need"), turn)
+    (lafter::device::open("cuda").expect("a GPU, which these tests need"), turn)
 }
 
 fn normal(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
@@ -49,10 +52,12 @@ fn close(name: &str, gpu: &Tensor, cpu: &Tensor) {
     close_to(name, gpu, cpu, 1e-3);
 }
 
-/// Result and gradients of `f` at the same point on both devices; the result is weighted, so that no gradient cancels.
+/// Result and gradients of `f` at the same point on both devices; the result is weighted, so that no gradient cancels. The
+/// reference is f32 throughout, on the rounded inputs: Candle's sums in bf16 are bf16 on the CPU.
 fn agrees(name: &str, device: &Device, inputs: &[&Tensor], tolerance: f32, f: impl Fn(&[Tensor]) -> Tensor) {
     let run = |device: &Device| {
-        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&x.to_device(device).unwrap()).unwrap()).collect();
+        let on = |x: &Tensor| if device.is_cpu() { x.to_dtype(DType::F32).unwrap() } else { x.to_device(device).unwrap() };
+        let vars: Vec<Var> = inputs.iter().map(|x| Var::from_tensor(&on(x)).unwrap()).collect();
         let y = f(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>());
         let weights = normal(y.shape(), 99).to_device(device).unwrap().to_dtype(y.dtype()).unwrap();
         let grads = (&y * weights).unwrap().to_dtype(DType::F32).unwrap().sum_all().unwrap().backward().unwrap();
@@ -97,6 +102,89 @@ fn operations_agree_with_the_cpu() {
             }
         }
     }
+}
+
+/// A block of random layers, packed for its device.
+fn block(device: &Device, [width, heads, hidden]: [usize; 3], causal: bool, precision: Precision) -> (Block, Vec<Var>) {
+    let mut seed = 10;
+    let mut tensor = |shape: &[usize], scale: f64| {
+        seed += 1;
+        (normal(shape, seed) * scale).unwrap().to_device(device).unwrap()
+    };
+    let mut linear = |inputs: usize, outputs: usize| {
+        Linear::new(tensor(&[outputs, inputs], 1.0 / (inputs as f64).sqrt()), Some(tensor(&[outputs], 0.5)))
+    };
+    let [query, key, value, output] = [0; 4].map(|_| linear(width, width));
+    let (fc1, fc2) = (linear(width, hidden), linear(hidden, width));
+    let vars: Vec<Var> = (0..4).map(|_| Var::from_tensor(&(tensor(&[width], 0.3) + 1.0).unwrap()).unwrap()).collect();
+    let norm = |i: usize| LayerNorm::new(vars[i].as_tensor().clone(), vars[i + 1].as_tensor().clone(), 1e-5);
+    let attention = Attention { query, key, value, output, heads, causal };
+    let block = Block { norm1: norm(0), attention, norm2: norm(2), fc1, fc2, activation: Activation::QuickGelu };
+    (block.packed(precision, Isa::best()).unwrap(), vars)
+}
+
+/// A block's two branches, all tokens and the first alone, on sizes that are no multiple of anything: values and gradients of the
+/// input and of the norms; the same bits twice.
+#[test]
+#[ignore = "needs a GPU"]
+fn blocks_agree_with_the_cpu_and_repeat() {
+    let (device, _turn) = gpu();
+    for (sizes @ [width, ..], batch, tokens, causal) in
+        [([33, 3, 41], 3, 7, false), ([40, 5, 23], 2, 13, true), ([64, 1, 130], 1, 1, false)]
+    {
+        let x = normal((batch, tokens, width), 3);
+        for (precision, tolerance) in [(Precision::F32, 1e-5), (Precision::Bf16, 3e-2)] {
+            for first in [false, true] {
+                if first && causal {
+                    continue; // the class token of the vision tower sees all tokens
+                }
+                let run = |device: &Device, precision| {
+                    let (block, vars) = block(device, sizes, causal, precision);
+                    let x = Var::from_tensor(&x.to_device(device).unwrap()).unwrap();
+                    let y = if first { block.forward_class(&x) } else { block.forward(&x) }.unwrap();
+                    let weights = normal(y.shape(), 99).to_device(device).unwrap();
+                    let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
+                    let mut all = vec![("y".to_string(), y.detach()), ("x".to_string(), grads.get(&x).unwrap().clone())];
+                    all.extend(vars.iter().enumerate().map(|(i, var)| (format!("norm {i}"), grads.get(var).unwrap().clone())));
+                    let frozen = if first { block.frozen().forward_class(&x.detach()) } else { block.frozen().forward(&x.detach()) };
+                    all.push(("y without a graph".to_string(), frozen.unwrap()));
+                    all
+                };
+                let (ours, again, cpu) = (run(&device, precision), run(&device, precision), run(&Device::Cpu, Precision::F32));
+                for (((name, ours), (_, again)), (_, cpu)) in ours.iter().zip(&again).zip(&cpu) {
+                    close_to(&format!("{name} of {sizes:?}, {tokens} tokens, first {first}, {precision:?}"), ours, cpu, tolerance);
+                    let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+                    assert_eq!(bits(ours), bits(again), "{name}");
+                }
+            }
+        }
+    }
+}
+
+/// Bytes to planes, planes to patches: the CPU's bits.
+#[test]
+#[ignore = "needs a GPU"]
+fn views_have_the_bits_of_the_cpu() {
+    let (device, _turn) = gpu();
+    let weak = Preprocess::clip(35);
+    let pictures: Vec<RgbImage> = (0..7u32)
+        .map(|i| RgbImage::from_fn(35, 35, |x, y| image::Rgb([(x * y + i) as u8, (37 * x + i) as u8, (x ^ (y * i)) as u8])))
+        .collect();
+    let cpu = weak.batch(&pictures, &Device::Cpu).unwrap();
+    let levels = RgbImage::from_fn(256, 1, |level, _| image::Rgb([level as u8; 3]));
+    let table = lafter::augment::ops::normalise(&levels, weak.mean, weak.std, weak.rescale);
+    let mut upload = lafter_fast::Upload::new(&device, &table).unwrap().unwrap();
+    let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    for few in [7, 7, 3, 7, 7, 1, 7] {
+        let bytes: Vec<Vec<u8>> = pictures.iter().take(few).map(|picture| picture.as_raw().clone()).collect();
+        let ours = upload.planes(&bytes, 35, 35).unwrap();
+        assert_eq!(bits(&ours), bits(&cpu.narrow(0, 0, few).unwrap()));
+        for side in [5, 7, 35, 1] {
+            let cut = lafter::nn::patches(&ours, side).unwrap();
+            assert_eq!(bits(&cut), bits(&lafter::nn::patches(&cpu.narrow(0, 0, few).unwrap(), side).unwrap()));
+        }
+    }
+    assert!(upload.planes(&[vec![0; 5]], 35, 35).is_err() && upload.planes(&[], 35, 35).is_err());
 }
 
 fn demo(device: &Device) -> Clip {
@@ -225,28 +313,38 @@ fn a_text_epoch_agrees_with_the_cpu() {
     }
 }
 
-/// AdamW moves a parameter by at most the learning rate, so a hundred steps show a wrong moment; half of them after a restore.
+/// AdamW moves a parameter by at most the learning rate, so a hundred steps show a wrong moment; half of them after a restore. Several
+/// parameters of odd sizes, with and without decay: each has its own place in the flat moments.
 #[test]
 #[ignore = "needs a GPU"]
 fn adamw_agrees_with_the_cpu() {
     let (device, _turn) = gpu();
     let run = |device: &Device| {
-        let x = Var::from_tensor(&normal((8, 9), 4).to_device(device).unwrap()).unwrap();
+        let var = |shape: &[usize], seed| Var::from_tensor(&normal(shape, seed).to_device(device).unwrap()).unwrap();
+        let all = [var(&[8, 9], 4), var(&[1], 5), var(&[7], 6), var(&[3, 5, 11], 7), var(&[300], 8)];
         let optimiser = || {
-            let group = ParamGroup { params: vec![("x".into(), x.clone())], weight_decay: 0.01, rate: 1.0 };
-            AdamW::new(vec![group], AdamWConfig { learning_rate: 0.01, ..Default::default() }).unwrap()
+            let group = |part: &[Var], weight_decay, rate| {
+                let params = part.iter().enumerate().map(|(i, var)| (format!("{rate} {i}"), var.clone())).collect();
+                ParamGroup { params, weight_decay, rate }
+            };
+            let config = AdamWConfig { learning_rate: 0.01, ..Default::default() };
+            AdamW::new(vec![group(&all[..2], 0.01, 1.0), group(&all[2..], 0.0, 0.5)], config).unwrap()
         };
         let mut first = optimiser();
-        let step = |optimiser: &mut AdamW| optimiser.step(&x.sqr().unwrap().sum_all().unwrap().backward().unwrap(), 1.0).unwrap();
+        let step = |optimiser: &mut AdamW| {
+            let squares = all.iter().map(|var| var.sqr().unwrap().sum_all().unwrap());
+            let loss = squares.reduce(|a, b| (a + b).unwrap()).unwrap();
+            optimiser.step(&loss.backward().unwrap(), 1.0).unwrap();
+        };
         (0..50).for_each(|_| step(&mut first));
         let mut second = optimiser();
         second.restore(first.steps(), &first.state().into_iter().collect()).unwrap();
         (0..50).for_each(|_| step(&mut second));
-        let state = second.state().into_iter().map(|(_, moment)| moment);
-        std::iter::once(x.as_detached_tensor()).chain(state).collect::<Vec<_>>()
+        let moments = second.state();
+        let values = all.iter().map(|var| ("parameter".to_string(), var.as_detached_tensor()));
+        values.chain(moments).collect::<Vec<_>>()
     };
-    let names = ["parameters", "first moments", "second moments"];
-    for (name, (ours, cpu)) in names.into_iter().zip(run(&device).iter().zip(&run(&Device::Cpu))) {
+    for ((name, ours), (_, cpu)) in run(&device).iter().zip(&run(&Device::Cpu)) {
         close(name, ours, cpu);
     }
 }
@@ -263,6 +361,72 @@ fn the_same_seed_gives_the_same_bits() {
     let ((first, losses), (second, again)) = (run(), run());
     assert_eq!(values(&first), values(&second));
     assert_eq!(losses, again);
+}
+
+/// The demo on a few pictures, both stages.
+fn short(clip: Clip) -> Experiment {
+    let mut experiment = Experiment::demo(clip, 1).unwrap();
+    (experiment.train, experiment.test) = (experiment.train.take(16), experiment.test.map(|test| test.take(12)));
+    experiment.config.text.epochs = 4;
+    (experiment.config.tune.epochs, experiment.config.tune.batch_size) = (2, 8);
+    experiment
+}
+
+/// A whole run: features, three classifiers, signals, predictions, files; stopped after an epoch and resumed, it ends the same.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_whole_run_agrees_with_the_cpu_and_resumes() {
+    let (device, _turn) = gpu();
+    let folder = tempfile::tempdir().unwrap();
+    let run = |experiment: Experiment, name: &str, resume| {
+        Experiment { out: Some(folder.path().join(name)), resume, ..experiment }.run(silent).unwrap()
+    };
+    let (ours, cpu) = (run(short(demo(&device)), "gpu", false), run(short(demo(&Device::Cpu)), "cpu", false));
+    for (ours, cpu) in ours.history.iter().zip(&cpu.history) {
+        assert!((ours.loss - cpu.loss).abs() < 1e-2 * cpu.loss, "losses {} and {}", ours.loss, cpu.loss);
+    }
+    let features = |outcome: &lafter::experiment::Outcome| outcome.test_features.as_ref().unwrap().rows.clone();
+    close("test features", &features(&ours), &features(&cpu));
+    assert_eq!(ours.report.device, "cuda:0");
+    assert!(ours.predicted.is_some() && ours.zero_shot.is_some() && ours.text_classifier.is_some());
+    let mut first = short(demo(&device));
+    first.config.tune.epochs = 1;
+    run(first, "stopped", false);
+    let resumed = run(short(demo(&device)), "stopped", true);
+    let losses = |outcome: &lafter::experiment::Outcome| outcome.history.iter().map(|epoch| epoch.loss.to_bits()).collect::<Vec<_>>();
+    assert_eq!(losses(&ours), losses(&resumed));
+    let weights = folder.path().join("gpu/lafter.safetensors");
+    let loaded = lafter::LaFTer::load(&weights, demo(&device)).unwrap();
+    let test = short(demo(&device)).test.unwrap();
+    assert_eq!(loaded.evaluate(&test, silent).unwrap().top1, ours.tuned.unwrap().top1);
+    assert_eq!(loaded.predict(&[test.image(0).unwrap()]).unwrap().len(), 1);
+}
+
+#[test]
+#[ignore = "needs a GPU"]
+fn a_grid_runs_one_after_another() {
+    let (device, _turn) = gpu();
+    let mut base = short(demo(&device));
+    (base.config.tune.epochs, base.predictions) = (0, false);
+    let grid = |jobs| Ablation::new(base.clone()).vary("noise", [0.0f32, 0.1], |c, v| c.text.noise = v).jobs(jobs);
+    let error = grid(2).run(silent).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("one GPU"), "{error}");
+    assert!(grid(1).run(silent).is_ok());
+}
+
+/// A label that is no class: nothing is read there, and the loss says so.
+#[test]
+#[ignore = "needs a GPU"]
+fn a_wrong_label_makes_the_text_loss_nan() {
+    let (device, _turn) = gpu();
+    let head = Head::linear(5, 3, &mut Rng::new(1), &device).unwrap();
+    let labels = Tensor::new(&[0u32, 3], &device).unwrap();
+    let features = normal((2, 5), 1).to_device(&device).unwrap();
+    let noise = lafter_fast::Noise { std: 0.0, key: 1, counter: 1, fill: |_, _, _, _| {} };
+    let step = lafter_fast::ChunkedLoss { features: &features, labels: &labels, noise, smoothing: 0.1, chunk: 0 };
+    let packed = lafter_fast::Packed::default();
+    let layer = lafter_fast::Layer { weight: &head.layers[0].weight, bias: None, packed: &packed };
+    assert!(step.of(&[layer]).unwrap().0.to_scalar::<f32>().unwrap().is_nan());
 }
 
 /// The paper's stage one at the size of ImageNet: 130,000 texts, width 512, 1,000 classes.

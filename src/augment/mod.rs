@@ -25,6 +25,7 @@ mod preprocessor_config;
 mod rand_augment;
 mod strong;
 mod warp;
+mod transfer;
 
 pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
@@ -32,3 +33,4 @@ pub use preprocess::{CropRule, Preprocess, ResizeTo};
 pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};
 pub use strong::{JitterStep, StrongAugment, StrongParams};
 pub use warp::Sampling;
+pub(crate) use transfer::{Form, Transfer, View};

@@ -1,6 +1,7 @@
 //! Smoothed cross entropy, the loss of both stages.
 
 use candle_core::{D, Result, Tensor};
+use lafter_fast as fast; // fast::
 
 /// L_SCE = −Σ_c q_c log p_c, with q_c = (1 − ε)·[c = label] + ε / C, the mean over the batch (Szegedy et al. 2016, §7;
 /// LaFTer uses ε = 0.1 in eq. 2 and eq. 4).
@@ -9,7 +10,7 @@ use candle_core::{D, Result, Tensor};
 /// logits `[n, C]` f32, labels `[n]` u32 → scalar.
 ///
 /// # Errors
-/// If there is not one label per row of logits or, on the CPU, a label is not below C (Candle's).
+/// If there is not one label per row of logits or, on the CPU, a label is not below C (Candle's); on a GPU that makes the loss NaN.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -20,6 +21,7 @@ use candle_core::{D, Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    fast::prefer!(fast::smoothed_cross_entropy(logits, labels, smoothing)); // fast::
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
     let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
     let of_all = log_p.mean_all()?;

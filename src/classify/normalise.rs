@@ -1,6 +1,7 @@
 //! Features of unit length.
 
 use candle_core::{D, Result, Tensor};
+use lafter_fast as fast; // fast::
 
 /// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
 ///
@@ -14,5 +15,6 @@ use candle_core::{D, Result, Tensor};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn normalise(features: &Tensor) -> Result<Tensor> {
+    fast::prefer!(fast::unit(features)); // fast::
     features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use candle_core::{DType, Device, Tensor};
 
 use super::{BATCH, Encoded, Keep, Kept};
-use crate::augment::Preprocess;
+use crate::augment::{Form, Preprocess, Transfer};
 use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::error::{Error, Result};
@@ -48,7 +48,8 @@ impl<'a> Pass<'a> {
     pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
         let Self { dataset, preprocess, device, batch_size, stage, max_unreadable, keep } = *self;
         let mut events = watched(&mut events);
-        let (total, side) = (dataset.len(), preprocess.side());
+        let total = dataset.len();
+        let (mut pixels, form) = (Transfer::new(preprocess, device)?, Form::new(preprocess, device));
         let mut kept = Kept::open(keep);
         let (started, before) = (Instant::now(), kept.seconds);
         let seconds = || before + started.elapsed().as_secs_f64();
@@ -61,7 +62,7 @@ impl<'a> Pass<'a> {
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..kept.batches.min(todo.len()));
         let mut batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
-            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
+            Ok(form.view(pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let skipped = kept.skipped.get_or_insert_with(|| batches.skipped()).clone();
         batches = batches.log(&skipped).max_unreadable(max_unreadable);
@@ -73,8 +74,7 @@ impl<'a> Pass<'a> {
             }
             let batch = batch?;
             if !batch.items.is_empty() {
-                let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), device)?;
-                kept.rows.push(f(&pixels)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?);
+                kept.rows.push(f(&pixels.batch(batch.items)?)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?);
                 kept.indices.extend(batch.indices);
             }
             kept.batches += 1;

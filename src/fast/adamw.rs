@@ -1,46 +1,77 @@
-//! AdamW's update of one parameter, in one kernel on a GPU.
+//! AdamW's update of all parameters, in one kernel on a GPU.
 
 use candle_core::{Result, Tensor, Var};
 
-/// Both moments of a parameter `[2, n]` as the kernel left them, kept from step to step.
+/// Both moments of all parameters `[2, n]`, one parameter after another, kept from step to step on a GPU.
 #[derive(Clone, Debug, Default)]
 pub struct Moments(#[cfg_attr(not(feature = "cuda"), allow(dead_code))] Option<Tensor>);
 
-/// Updates θ and its moments m, v in one kernel, if parameter and gradient are f32 on a GPU; in Candle's own operations it takes a
-/// dozen: m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; θ ← keep·θ − rate · m / (√v / √correct2 + ε).
-/// The numbers are keep, β₁, β₂, correct2, ε, rate.
+/// What a step does to one parameter.
+pub struct Step<'a> {
+    /// θ
+    pub var: &'a Var,
+    /// g
+    pub grad: &'a Tensor,
+    /// m and v, in the shape of θ.
+    pub moments: [&'a mut Tensor; 2],
+    /// What weight decay leaves of θ.
+    pub keep: f64,
+    /// The learning rate, divided by what corrects m.
+    pub rate: f64,
+}
+
+/// Updates all parameters and their moments in one kernel, if they and their gradients are f32 on a GPU; in Candle's own operations
+/// it takes a dozen for each: m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; θ ← keep·θ − rate · m / (√v / √correct2 + ε).
+/// The numbers are β₁, β₂, correct2, ε. The moments become parts of one tensor, which the next step changes where it lies.
 ///
 /// # Errors
-/// If parameter, gradient and moments differ in size.
+/// If a parameter and its gradient differ in size.
 #[cfg(feature = "cuda")]
-pub fn adamw(var: &Var, grad: &Tensor, moments: [&mut Tensor; 2], kept: &mut Moments, numbers: [f64; 6]) -> Result<Option<()>> {
+pub fn adamw<'a>(kept: &mut Moments, steps: impl IntoIterator<Item = Step<'a>>, numbers: [f64; 4]) -> Result<Option<()>> {
     use candle_core::DType;
 
     use crate::cuda;
 
-    if !cuda::takes(grad, &[DType::F32]) || var.dtype() != DType::F32 {
+    let fits = |tensor: &Tensor| cuda::takes(tensor, &[DType::F32]);
+    let mut steps: Vec<Step> = steps.into_iter().collect();
+    if steps.is_empty() || !steps.iter().all(|step| fits(step.var) && step.var.is_contiguous() && fits(step.grad)) {
         return Ok(None);
     }
-    let [first, second] = moments;
     let both = match kept.0.take() {
         Some(both) => both,
-        None => Tensor::stack(&[first.flatten_all()?, second.flatten_all()?], 0)?, // [2, n]
+        None => {
+            let flat = |which: usize| -> Result<Tensor> {
+                let parts = steps.iter().map(|step| step.moments[which].flatten_all()).collect::<Result<Vec<_>>>()?;
+                Tensor::cat(&parts, 0)
+            };
+            let both = Tensor::stack(&[flat(0)?, flat(1)?], 0)?; // [2, n]
+            let mut place = 0;
+            for Step { moments, var, .. } in &mut steps {
+                for (which, moment) in moments.iter_mut().enumerate() {
+                    **moment = both.get(which)?.narrow(0, place, var.elem_count())?.reshape(var.shape())?;
+                }
+                place += var.elem_count();
+            }
+            both
+        }
     };
-    let [keep, beta1, beta2, correct2, eps, rate] = numbers;
+    let grads = steps.iter().map(|step| step.grad.contiguous()).collect::<Result<Vec<_>>>()?;
+    let parameter = |(step, grad): (&'_ Step<'_>, &'_ Tensor)| (step.var.as_detached_tensor(), grad.clone(), step.keep, step.rate);
+    let parameters: Vec<_> = steps.iter().zip(&grads).map(parameter).collect();
+    let parameters: Vec<_> = parameters
+        .iter()
+        .map(|(values, grad, keep, rate)| cuda::Parameter { values, grad, keep: *keep as f32, rate: *rate as f32 })
+        .collect();
+    let [beta1, beta2, correct2, eps] = numbers;
     let update = cuda::Update {
-        keep: keep as f32,
         beta1: beta1 as f32,
         rest1: (1.0 - beta1) as f32,
         beta2: beta2 as f32,
         rest2: (1.0 - beta2) as f32,
         correct2: (1.0 / correct2.sqrt()) as f32,
         eps: eps as f32,
-        rate: rate as f32,
     };
-    let (parameter, both) = cuda::adamw(&var.as_detached_tensor(), grad, &both, update)?;
-    var.set(&parameter)?;
-    *first = both.get(0)?.reshape(var.shape())?;
-    *second = both.get(1)?.reshape(var.shape())?;
+    cuda::adamw(&parameters, &both, update)?;
     kept.0 = Some(both);
     Ok(Some(()))
 }
@@ -50,6 +81,6 @@ pub fn adamw(var: &Var, grad: &Tensor, moments: [&mut Tensor; 2], kept: &mut Mom
 /// # Errors
 /// None.
 #[cfg(not(feature = "cuda"))]
-pub fn adamw(_: &Var, _: &Tensor, _: [&mut Tensor; 2], _: &mut Moments, _: [f64; 6]) -> Result<Option<()>> {
+pub fn adamw<'a>(_: &mut Moments, _: impl IntoIterator<Item = Step<'a>>, _: [f64; 4]) -> Result<Option<()>> {
     Ok(None)
 }

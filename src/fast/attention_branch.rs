@@ -5,6 +5,8 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 use super::attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::gemm::{Kernel, Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
 use super::packed::{Layer, PackedLinear};
@@ -21,9 +23,16 @@ use super::{Norm, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 /// again. This replaces three products, three transposed copies, the batched products and softmax of
 /// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`mlp_branch`](super::mlp_branch()).
 ///
+/// On a GPU, for f32 `x` and layers in f32 or bf16 of which the first three were [joined](super::Packed::join): products by cuBLAS, and
+/// one kernel between each two. Queries, keys, values and probabilities are kept.
+///
 /// # Errors
 /// If `x` has another width or rank than the layers.
 pub fn attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize, causal: bool) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::attention_branch(x, norm, layers, heads, causal, false)? {
+        return Ok(Some(y));
+    }
     let [Some(query), Some(key), Some(value), Some(output)] = layers.map(|layer| layer.part()) else { return Ok(None) };
     let Some(out) = output.alone().filter(|_| query.is_stacked_with([key, value])) else { return Ok(None) };
     let (qkv, out) = (query.stack.clone(), out.clone());
@@ -33,6 +42,18 @@ pub fn attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize
     let kept = norm.learns(x).then(OnceLock::new);
     let branch = AttentionBranch { qkv, out, heads, causal, eps: norm.eps as f32, kept };
     Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+}
+
+/// [`attention_branch`] of the first token alone, which asks all of them: `[batch, tokens, width]` → `[batch, 1, width]`. On a GPU.
+///
+/// # Errors
+/// As [`attention_branch`].
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables))]
+pub fn first_attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    return cuda::attention_branch(x, norm, layers, heads, false, true);
+    #[cfg(not(feature = "cuda"))]
+    Ok(None)
 }
 
 struct AttentionBranch {

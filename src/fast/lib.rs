@@ -22,11 +22,13 @@
 //! | [`layer_norm`], [`softmax`], [`gelu`] | one pass in each direction | one kernel in each direction |
 //! | [`attention`] | no transposed copies, no stored probabilities | |
 //! | [`linear`] | only the gradients that are asked for; [`Packed`] weights | no gradient of a frozen weight |
-//! | [`attention_branch`], [`mlp_branch`] | a transformer block's branches, frozen but for their norms | |
-//! | [`patches`] | one copy on all threads | |
+//! | [`attention_branch`], [`mlp_branch`] | a transformer block's branches, frozen but for their norms | the same: products by cuBLAS, one kernel between two |
+//! | [`first_attention_branch`] | | the first token's alone |
+//! | [`patches`], [`Upload`] | one copy on all threads | one kernel; 8-bit pictures from page-locked memory |
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
 //! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbours | |
-//! | [`adamw`] | | one kernel for a parameter |
+//! | [`smoothed_cross_entropy`], [`unit`] | | one kernel in each direction |
+//! | [`adamw`] | | one kernel for all parameters |
 //!
 //! Results do not depend on the number of threads. Times in the documentation are of forward and backward together for 32
 //! sequences of 99 tokens of width 768, a tuning step's batch of CLIP ViT-B/32, on two cores of a Zen 5 (`cargo bench --bench ops`
@@ -55,13 +57,18 @@ mod parallel;
 mod patches;
 #[cfg(test)]
 mod random;
+mod smoothed;
 mod softmax;
 mod storage;
+#[cfg(not(feature = "cuda"))]
+mod upload;
 
-pub use adamw::{Moments, adamw};
+pub use adamw::{Moments, Step, adamw};
 pub use attention::attention;
-pub use attention_branch::attention_branch;
+pub use attention_branch::{attention_branch, first_attention_branch};
 pub use chunked_loss::ChunkedLoss;
+#[cfg(feature = "cuda")]
+pub use cuda::Upload;
 pub use gelu::gelu;
 pub use isa::Isa;
 #[doc(hidden)]
@@ -74,8 +81,11 @@ pub use noise::{Noise, NoisyUnit};
 pub use noisy_loss::NoisyLoss;
 pub use packed::{Layer, Packed, Precision};
 pub use patches::patches;
+pub use smoothed::{smoothed_cross_entropy, unit};
 pub use softmax::softmax;
 pub use storage::{on_cpu_f32, on_gpu_f32, with_f32};
+#[cfg(not(feature = "cuda"))]
+pub use upload::Upload;
 
 use gelu::Gelu;
 use storage::{f32_slice, with_f32s};

@@ -4,6 +4,8 @@ use std::sync::{Arc, OnceLock};
 
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::cuda;
 use super::gemm::{Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
 use super::packed::{Layer, PackedLinear, ROWS};
@@ -18,9 +20,15 @@ use super::{Gelu, Norm, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 /// kept: fc1's output; the norm is computed again. A block, which is this and the attention branch, takes 231 ms against 579
 /// (`cargo bench --bench ops -- block block_candle`).
 ///
+/// On a GPU, for f32 `x` and layers in f32 or bf16: products by cuBLAS, and one kernel between the two.
+///
 /// # Errors
 /// If `x` has another width than the layers.
 pub fn mlp_branch(x: &Tensor, norm: Norm, layers: [Layer; 2], quick: bool) -> Result<Option<Tensor>> {
+    #[cfg(feature = "cuda")]
+    if let Some(y) = cuda::mlp_branch(x, norm, layers, quick)? {
+        return Ok(Some(y));
+    }
     let [Some(fc1), Some(fc2)] = layers.map(|layer| layer.part().and_then(|part| part.alone())) else { return Ok(None) };
     let fits = fc1.outputs() == fc2.inputs() && fc2.outputs() == fc1.inputs();
     if !fits || !on_cpu_f32(x) || !on_cpu_f32(norm.weight) {

@@ -27,7 +27,21 @@ pub enum Precision {
 ///
 /// It knows which tensors it was made of: a layer whose weight or bias was replaced since is computed from the new ones.
 #[derive(Clone, Default)]
-pub struct Packed(Option<Part>);
+pub struct Packed {
+    part: Option<Part>,
+    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+    joined: Option<Joined>,
+}
+
+/// One layer of several that lie in one matrix, on a GPU: where it begins among their outputs, and the tensors that it is.
+#[derive(Clone)]
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+pub(crate) struct Joined {
+    pub weight: Tensor,
+    pub bias: Tensor,
+    pub start: usize,
+    of: [TensorId; 2],
+}
 
 impl Packed {
     /// Packs frozen f32 layers that read the same input, so that one product computes them all. Layers on another device or of
@@ -37,12 +51,39 @@ impl Packed {
     /// If a weight is not a matrix (Candle's).
     pub fn stack<const N: usize>(layers: [Layer; N], precision: Precision, isa: Isa) -> Result<[Self; N]> {
         let mut parts = PackedLinear::stack(&layers, precision, isa)?.into_iter().flatten();
-        Ok(layers.map(|_| Self(parts.next())))
+        Ok(layers.map(|_| Self { part: parts.next(), joined: None }))
+    }
+
+    /// Puts frozen layers on a GPU that read the same input into one matrix, so that one product computes them all: the weight and
+    /// the bias of each as a part of it, to take the place of those that were given, so that nothing is kept twice. `None` for layers
+    /// on the CPU, of several types or widths, without a bias, or that learn.
+    ///
+    /// # Errors
+    /// If the device has no memory left (Candle's).
+    pub fn join<const N: usize>(layers: [Layer; N]) -> Result<Option<Vec<(Tensor, Tensor, Self)>>> {
+        let fits = |tensor: &Tensor| tensor.device().is_cuda() && !tensor.track_op() && tensor.dtype() == layers[0].weight.dtype();
+        let one_input = |weight: &Tensor| weight.rank() == 2 && weight.dims()[1] == layers[0].weight.dims()[1];
+        let (mut weights, mut biases) = (Vec::new(), Vec::new());
+        for Layer { weight, bias, .. } in layers {
+            let Some(bias) = bias.filter(|bias| fits(bias) && fits(weight) && one_input(weight)) else { return Ok(None) };
+            weights.push(weight);
+            biases.push(bias);
+        }
+        let (weight, bias) = (Tensor::cat(&weights, 0)?.detach(), Tensor::cat(&biases, 0)?.detach());
+        let (mut start, mut parts) = (0, Vec::with_capacity(N));
+        for like in weights {
+            let outputs = like.dims()[0];
+            let (own, own_bias) = (weight.narrow(0, start, outputs)?.detach(), bias.narrow(0, start, outputs)?.detach());
+            let joined = Joined { weight: weight.clone(), bias: bias.clone(), start, of: [own.id(), own_bias.id()] };
+            parts.push((own, own_bias, Self { part: None, joined: Some(joined) }));
+            start += outputs;
+        }
+        Ok(Some(parts))
     }
 
     /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
     pub fn bytes(&self) -> usize {
-        self.0.as_ref().map_or(0, |part| part.stack.bytes())
+        self.part.as_ref().map_or(0, |part| part.stack.bytes())
     }
 }
 
@@ -60,7 +101,13 @@ pub struct Layer<'a> {
 impl<'a> Layer<'a> {
     /// Its part of a packed stack, if it is packed and has the weight and bias that it was packed from.
     pub(crate) fn part(&self) -> Option<&'a Part> {
-        self.packed.0.as_ref().filter(|part| part.is_of(self.weight, self.bias))
+        self.packed.part.as_ref().filter(|part| part.is_of(self.weight, self.bias))
+    }
+
+    /// The matrix that it lies in with other layers, if it still is what was put there.
+    #[cfg(feature = "cuda")]
+    pub(crate) fn joined(&self) -> Option<&'a Joined> {
+        self.packed.joined.as_ref().filter(|joined| self.bias.is_some_and(|bias| joined.of == [self.weight.id(), bias.id()]))
     }
 
     /// The number format in which it really multiplies: [`Precision::F32`] also if it was packed in [`Precision::Bf16`] for a

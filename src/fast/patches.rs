@@ -1,12 +1,14 @@
 //! Images cut into patches, in one copy.
 
-use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
+#[cfg(feature = "cuda")]
+use candle_core::CudaStorage;
+use candle_core::{CpuStorage, CustomOp1, DType, Layout, Result, Shape, Tensor};
 
-use super::{f32_slice, on_cpu_f32, parallel};
+use super::{cuda, f32_slice, on_cpu_f32, parallel};
 
 /// Pixels `[batch, channels, grid · side, grid · side]` → patches `[batch, grid², channels · side²]`, row by row from the top left,
-/// the values of each in the order of a convolution's weight: one copy on all threads, instead of two strided ones on one. For f32
-/// on the CPU, if the pixels do not learn.
+/// the values of each in the order of a convolution's weight: one copy on all threads, instead of two strided ones on one; one
+/// kernel on a GPU. For f32, if the pixels do not learn.
 ///
 /// # Errors
 /// If the images are not square, or patches do not tile them.
@@ -15,7 +17,7 @@ pub fn patches(pixels: &Tensor, side: usize) -> Result<Option<Tensor>> {
     if side == 0 || height != width || !height.is_multiple_of(side) {
         candle_core::bail!("images of {height} × {width} pixels cannot be cut into patches of {side}");
     }
-    if on_cpu_f32(pixels) && !pixels.track_op() {
+    if (on_cpu_f32(pixels) || cuda::takes(pixels, &[DType::F32])) && !pixels.track_op() {
         return Ok(Some(pixels.contiguous()?.apply_op1_no_bwd(&Cut { side })?));
     }
     Ok(None)
@@ -47,5 +49,10 @@ impl CustomOp1 for Cut {
             }
         });
         Ok((CpuStorage::F32(y), Shape::from((batch, grid * grid, row))))
+    }
+
+    #[cfg(feature = "cuda")]
+    fn cuda_fwd(&self, pixels: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
+        cuda::patches(pixels, layout, self.side)
     }
 }

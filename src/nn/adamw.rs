@@ -85,34 +85,32 @@ impl ParamGroup {
 /// ```
 #[derive(Clone, Debug)]
 pub struct AdamW {
-    config: AdamWConfig,
-    slots: Vec<Slot>,
+    pub(super) config: AdamWConfig,
+    pub(super) slots: Vec<Slot>,
     steps: usize,
+    pub(super) kept: fast::Moments,
 }
 
 #[derive(Clone, Debug)]
-struct Slot {
+pub(super) struct Slot {
     name: String,
-    var: Var,
-    weight_decay: f64,
-    rate: f64,
-    first: Tensor,
-    second: Tensor,
-    kept: fast::Moments,
+    pub(super) var: Var,
+    pub(super) weight_decay: f64,
+    pub(super) rate: f64,
+    pub(super) first: Tensor,
+    pub(super) second: Tensor,
 }
 
 impl Slot {
     /// One update at the rate η, with `correct` = 1 − β₁ᵗ, 1 − β₂ᵗ.
     fn update(&mut self, grad: &Tensor, config: AdamWConfig, rate: f64, correct: (f64, f64)) -> Result<()> {
         let AdamWConfig { beta1, beta2, eps, .. } = config;
-        let (keep, rate, correct2) = (1.0 - rate * self.weight_decay, rate / correct.0, correct.1);
         let (var, first, second) = (&self.var, &mut self.first, &mut self.second);
-        fast::prefer!(fast::adamw(var, grad, [first, second], &mut self.kept, [keep, beta1, beta2, correct2, eps, rate]));
         *first = ((&*first * beta1)? + (grad * (1.0 - beta1))?)?.detach();
         *second = ((&*second * beta2)? + (grad.sqr()? * (1.0 - beta2))?)?.detach();
-        let denominator = ((second.sqrt()? / correct2.sqrt())? + eps)?;
-        let update = ((&*first / denominator)? * rate)?;
-        let decayed = (var.as_detached_tensor() * keep)?;
+        let denominator = ((second.sqrt()? / correct.1.sqrt())? + eps)?;
+        let update = ((&*first / denominator)? * (rate / correct.0))?;
+        let decayed = (var.as_detached_tensor() * (1.0 - rate * self.weight_decay))?;
         var.set(&(decayed - update)?)
     }
 }
@@ -127,18 +125,15 @@ impl AdamW {
         for ParamGroup { params, weight_decay, rate } in groups {
             for (name, var) in params {
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-                slots.push(Slot {
-                    first: zeros()?,
-                    second: zeros()?,
-                    kept: fast::Moments::default(), // nothing
-                    name,
-                    var,
-                    weight_decay,
-                    rate,
-                });
+                slots.push(Slot { first: zeros()?, second: zeros()?, name, var, weight_decay, rate });
             }
         }
-        Ok(Self { config, slots, steps: 0 })
+        Ok(Self {
+            config,
+            slots,
+            steps: 0,
+            kept: fast::Moments::default(), // nothing
+        })
     }
 
     /// One update with the gradients of a loss; `factor` is the schedule's factor on the learning rate.
@@ -147,13 +142,15 @@ impl AdamW {
     /// If a parameter has no gradient: it would silently not learn.
     pub fn step(&mut self, grads: &GradStore, factor: f64) -> Result<()> {
         self.steps += 1;
-        let AdamWConfig { beta1, beta2, .. } = self.config;
+        let AdamWConfig { learning_rate, beta1, beta2, .. } = self.config;
         let correct = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
+        if let Some(slot) = self.slots.iter().find(|slot| grads.get(&slot.var).is_none()) {
+            candle_core::bail!("{} has no gradient: an operation between it and the loss drops it", slot.name);
+        }
+        fast::prefer!(self.fused(grads, factor, correct)); // fast::
         for slot in &mut self.slots {
-            let Some(grad) = grads.get(&slot.var) else {
-                candle_core::bail!("{} has no gradient: an operation between it and the loss drops it", slot.name);
-            };
-            slot.update(grad, self.config, self.config.learning_rate * slot.rate * factor, correct)?;
+            let rate = learning_rate * slot.rate * factor;
+            grads.get(&slot.var).map_or(Ok(()), |grad| slot.update(grad, self.config, rate, correct))?;
         }
         Ok(())
     }
@@ -163,7 +160,8 @@ impl AdamW {
         self.steps
     }
 
-    /// The moments as named tensors (`first.<name>`, `second.<name>`), to be saved with [`steps`](Self::steps).
+    /// The moments as named tensors (`first.<name>`, `second.<name>`), to be saved with [`steps`](Self::steps) before the next step,
+    /// which changes them on a GPU.
     pub fn state(&self) -> Vec<(String, Tensor)> {
         let both =
             |slot: &Slot| [(format!("first.{}", slot.name), slot.first.clone()), (format!("second.{}", slot.name), slot.second.clone())];
@@ -175,8 +173,8 @@ impl AdamW {
     /// # Errors
     /// If a moment is missing or has another shape.
     pub fn restore(&mut self, steps: usize, state: &std::collections::HashMap<String, Tensor>) -> Result<()> {
+        self.kept = fast::Moments::default(); // fast::
         for slot in &mut self.slots {
-            slot.kept = fast::Moments::default();
             for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
                 let name = format!("{kind}.{}", slot.name);
                 match state.get(&name) {

@@ -67,11 +67,16 @@ impl Block {
     /// # Errors
     /// If `x` has another width or rank.
     pub fn forward_class(&self, x: &Tensor) -> Result<Tensor> {
+        self.mlp(&self.attend_class(x)?)
+    }
+
+    /// The first token of x + attention(norm₁(x)), `[batch, 1, width]`.
+    fn attend_class(&self, x: &Tensor) -> Result<Tensor> {
+        fast::prefer!(self.fused_first_attention(x)); // fast::
         let normed = self.before_attention(x)?;
         let class = normed.narrow(1, 0, 1)?;
         let mixed = self.attention.attend(&class.contiguous()?, &normed)?; // [batch, 1, width]
-        let x = (x.narrow(1, 0, 1)? + mixed.to_dtype(x.dtype())?)?;
-        self.mlp(&x)
+        x.narrow(1, 0, 1)? + mixed.to_dtype(x.dtype())?
     }
 
     /// The attention weights of this block on its input, softmax(q kᵀ / √d) of norm₁(x): `[batch, tokens, width]` →

@@ -12,6 +12,7 @@ mod activation;
 mod adamw;
 mod attention;
 mod block;
+mod fused_adamw;
 mod layer_norm;
 mod linear;
 mod packed;

@@ -18,7 +18,8 @@ impl Linear {
     }
 
     /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
-    /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing.
+    /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing, and
+    /// layers that read the same input become parts of one matrix.
     /// A layer that learns stays as it is.
     ///
     /// # Errors
@@ -30,9 +31,16 @@ impl Linear {
 
     /// [`packed`](Self::packed) for layers that read the same input: one product computes them all.
     fn stacked<const N: usize>(layers: [&Self; N], precision: Precision, isa: Isa) -> Result<[Self; N]> {
-        if precision == Precision::Bf16 && layers.iter().all(|layer| layer.weight.device().is_cuda()) {
-            let mut rounded = layers.into_iter().map(Self::rounded).collect::<Result<Vec<_>>>()?.into_iter();
-            return Ok(layers.map(|layer| rounded.next().unwrap_or_else(|| layer.clone())));
+        if layers.iter().all(|layer| layer.weight.device().is_cuda()) {
+            let rounded = |layer: &Self| if precision == Precision::Bf16 { layer.rounded() } else { Ok(layer.clone()) };
+            let own = layers.into_iter().map(rounded).collect::<Result<Vec<_>>>()?;
+            let joined = if N > 1 { Packed::join(std::array::from_fn::<_, N, _>(|i| own[i].layer()))? } else { None };
+            let mut own = match joined {
+                Some(parts) => parts.into_iter().map(|(weight, bias, packed)| Self { weight, bias: Some(bias), packed }).collect(),
+                None => own,
+            }
+            .into_iter();
+            return Ok(layers.map(|layer| own.next().unwrap_or_else(|| layer.clone())));
         }
         let mut packed = Packed::stack(layers.map(Self::layer), precision, isa)?.into_iter();
         Ok(layers.map(|layer| Self { packed: packed.next().unwrap_or_default(), ..layer.clone() }))
@@ -104,6 +112,12 @@ impl Block {
             return Ok(None); // the branch knows nothing of it
         }
         fast::attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads, *causal)
+    }
+
+    /// The same for the first token alone, on a GPU.
+    pub(super) fn fused_first_attention(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        let Attention { query, key, value, output, heads, .. } = &self.attention;
+        fast::first_attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads)
     }
 
     /// x + fc2(act(fc1(norm₂(x)))) in one operation, if the layers are packed.

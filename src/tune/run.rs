@@ -2,12 +2,10 @@
 
 use std::time::Instant;
 
-use candle_core::Tensor;
-
 use super::finetuner::Finetuner;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
 use super::targets::Views;
-use crate::augment::{Preprocess, StrongAugment};
+use crate::augment::{Form, Preprocess, StrongAugment, Transfer, View};
 use crate::checkpoint::Autosave;
 use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
@@ -110,7 +108,8 @@ impl Run {
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
         let mut views = self.views(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), rng).log(&skipped);
-        let (device, side) = (self.tuner.clip.device().clone(), self.tuner.clip.config().vision.image_size);
+        let device = self.tuner.clip.device().clone();
+        let mut pixels = Transfer::new(&self.weak, &device)?;
         let mut pending = Vec::new();
         loop {
             let started = Instant::now(); // waiting for the views counts
@@ -127,9 +126,9 @@ impl Run {
                 continue; // not one picture of the batch could be read
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
-            let pixels = |views: Vec<Vec<f32>>| Tensor::from_vec(views.concat(), (n, 3, side, side), &device);
             let indices = batch.indices.iter().map(|index| *index as u32).collect();
-            let views = Views { indices, step: self.tuner.optimiser.steps(), epoch, ..Views::new(pixels(weak)?, pixels(strong)?) };
+            let views =
+                Views { indices, step: self.tuner.optimiser.steps(), epoch, ..Views::new(pixels.batch(weak)?, pixels.batch(strong)?) };
             pending.push((batch.indices, self.tuner.step_at(&views, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
@@ -161,14 +160,15 @@ impl Run {
         Ok(record)
     }
 
-    /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background: planes `3 · side²`. A strong view draws
+    /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background. A strong view draws
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
-    fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(Vec<f32>, Vec<f32>)> {
+    fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
         let (weak, strong) = (self.weak.clone(), self.strong.clone());
+        let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalised alike
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
             let view = pictures.view(index, weak.geometry_key(), Some(&picture), &|picture| weak.image(picture))?;
-            Ok((weak.planes(&view), strong.apply(&picture, &mut rng.fork(index as u64))))
+            Ok((form.view(view), form.view(strong.image(&picture, &mut rng.fork(index as u64)))))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)
     }

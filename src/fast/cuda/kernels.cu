@@ -1,4 +1,5 @@
-// The GPU's own kernels: layer norm, softmax, activations, noise on unit features, smoothed cross entropy, AdamW.
+// The GPU's own kernels: layer norm, softmax, activations, noise on unit features, smoothed cross entropy, AdamW. Those of a
+// block's branches are in branches.cu, those of the views in views.cu.
 //
 // `kernels.ptx` is made of this by `make_ptx.sh`; the PTX is committed, so that building needs no nvcc for it. Products
 // and sums are never fused (-fmad=false), so the noise has the bits of the host's generator (rng.rs of the crate lafter).
@@ -6,50 +7,9 @@
 // Where rows are handled, one warp takes one row; sums over a row end with the same bits in all of its lanes, and no
 // kernel uses atomics: the same inputs give the same bits.
 
-typedef unsigned long long u64;
-
-struct bf16 {
-    unsigned short bits;
-};
-
-__device__ inline float get(float v) { return v; }
-__device__ inline float get(bf16 v) { return __uint_as_float((unsigned)v.bits << 16); }
-__device__ inline void put(float *to, float v) { *to = v; }
-__device__ inline void put(bf16 *to, float v) {
-    unsigned bits = __float_as_uint(v);
-    // to the nearest, ties to even; a NaN stays one
-    to->bits = v == v ? (unsigned short)((bits + 0x7fffu + ((bits >> 16) & 1u)) >> 16) : (unsigned short)0x7fffu;
-}
-
-__device__ inline float warp_sum(float v) {
-    for (int offset = 16; offset > 0; offset /= 2) v += __shfl_xor_sync(0xffffffffu, v, offset);
-    return v;
-}
-
-__device__ inline float warp_max(float v) {
-    for (int offset = 16; offset > 0; offset /= 2) v = fmaxf(v, __shfl_xor_sync(0xffffffffu, v, offset));
-    return v;
-}
-
-__device__ inline unsigned warp_min(unsigned v) {
-    for (int offset = 16; offset > 0; offset /= 2) v = min(v, __shfl_xor_sync(0xffffffffu, v, offset));
-    return v;
-}
-
-__device__ inline unsigned warp_row() { return blockIdx.x * (blockDim.x / 32) + threadIdx.x / 32; }
-__device__ inline unsigned lane() { return threadIdx.x % 32; }
-__device__ inline u64 element() { return (u64)blockIdx.x * blockDim.x + threadIdx.x; }
+#include "common.cuh"
 
 // ---- layer norm: y = (x - mean) / sqrt(variance + eps) * weight + bias
-
-__device__ inline void row_moments(const float *x, unsigned width, float eps, float *mean, float *scale) {
-    float sum = 0.0f;
-    for (unsigned j = lane(); j < width; j += 32) sum += x[j];
-    *mean = warp_sum(sum) / width;
-    float square = 0.0f;
-    for (unsigned j = lane(); j < width; j += 32) square += (x[j] - *mean) * (x[j] - *mean);
-    *scale = 1.0f / sqrtf(warp_sum(square) / width + eps);
-}
 
 extern "C" __global__ void layer_norm(const float *x, const float *weight, const float *bias, float eps, unsigned rows,
                                       unsigned width, float *y) {
@@ -91,7 +51,7 @@ extern "C" __global__ void layer_norm_backward(const float *x, const float *weig
 // partial[0, strip, j] = sum of g * (x - mean) * scale, partial[1, strip, j] = sum of g, over the rows of a strip
 extern "C" __global__ void layer_norm_sums(const float *x, const float *g, const float *stats, unsigned rows, unsigned width,
                                            unsigned strip_rows, float *partial) {
-    unsigned j = blockIdx.x * blockDim.x + threadIdx.x, strip = blockIdx.y, strips = gridDim.y;
+    unsigned j = blockIdx.y * blockDim.x + threadIdx.x, strip = blockIdx.x, strips = gridDim.x;
     if (j >= width) return;
     unsigned from = strip * strip_rows, to = min(rows, from + strip_rows);
     float of_gx = 0.0f, of_g = 0.0f;
@@ -144,27 +104,17 @@ extern "C" __global__ void softmax_backward_bf16(const bf16 *p, const bf16 *g, u
 
 // ---- activations: x * sigmoid(1.702 x) where quick, x * Phi(x) where not
 
-__device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
-__device__ inline float normal_cdf(float x) { return 0.5f * (1.0f + erff(x * 0.70710678118654752f)); }
-
 template <typename T> __device__ inline void activate(const T *x, unsigned quick, u64 count, T *y) {
     u64 i = element();
     if (i >= count) return;
     float v = get(x[i]);
-    put(y + i, quick ? v * sigmoid(1.702f * v) : v * normal_cdf(v));
+    put(y + i, activation(v, quick));
 }
 
 template <typename T> __device__ inline void activate_backward(const T *x, const T *g, unsigned quick, u64 count, T *dx) {
     u64 i = element();
     if (i >= count) return;
-    float v = get(x[i]), slope;
-    if (quick) {
-        float s = sigmoid(1.702f * v);
-        slope = s + 1.702f * v * s * (1.0f - s);
-    } else {
-        slope = normal_cdf(v) + v * 0.39894228040143268f * expf(-0.5f * v * v);
-    }
-    put(dx + i, get(g[i]) * slope);
+    put(dx + i, get(g[i]) * activation_slope(get(x[i]), quick));
 }
 
 extern "C" __global__ void activation_f32(const float *x, unsigned quick, u64 count, float *y) { activate(x, quick, count, y); }
@@ -247,8 +197,26 @@ extern "C" __global__ void noisy_unit(const float *x, unsigned rows, unsigned wi
     }
 }
 
+// dx of y = x / |x|: (g - y * sum of g * y) / |x|
+extern "C" __global__ void unit_backward(const float *x, const float *g, unsigned rows, unsigned width, float *dx) {
+    unsigned row = warp_row();
+    if (row >= rows) return;
+    x += (u64)row * width;
+    g += (u64)row * width;
+    dx += (u64)row * width;
+    float square = 0.0f, along = 0.0f;
+    for (unsigned j = lane(); j < width; j += 32) {
+        square += x[j] * x[j];
+        along += g[j] * x[j];
+    }
+    float length = sqrtf(warp_sum(square));
+    along = warp_sum(along) / length;
+    for (unsigned j = lane(); j < width; j += 32) dx[j] = (g[j] - x[j] / length * along) / length;
+}
+
 // ---- smoothed cross entropy of rows of logits: the gradient times `scale`, each row's loss, and whether its label has the
-// greatest logit (the first of several)
+// greatest logit (the first of several); a label that is no class reads nothing and makes the loss NaN. The
+// gradient may take the logits' place
 extern "C" __global__ void smoothed_rows(const float *logits, const unsigned *labels, unsigned rows, unsigned classes,
                                          float smoothing, float scale, float *gradient, float *losses, float *right) {
     unsigned row = warp_row();
@@ -266,29 +234,41 @@ extern "C" __global__ void smoothed_rows(const float *logits, const unsigned *la
         centred += v;
         if (v == 0.0f) first = min(first, j);
     }
+    unsigned label = labels[row];
+    float own = label < classes ? logits[label] - most : NAN; // read before the lanes meet, and so before it is written over
     total = warp_sum(total);
     centred = warp_sum(centred) / classes;
     first = warp_min(first);
-    unsigned label = labels[row];
     float factor = scale / total, share = scale * smoothing / classes;
     for (unsigned j = lane(); j < classes; j += 32) {
         float g = expf(logits[j] - most) * factor - share;
         gradient[j] = j == label ? g - scale * (1.0f - smoothing) : g;
     }
     if (lane() == 0) {
-        losses[row] = logf(total) - (1.0f - smoothing) * (logits[label] - most) - smoothing * centred;
+        losses[row] = logf(total) - (1.0f - smoothing) * own - smoothing * centred;
         right[row] = first == label ? 1.0f : 0.0f;
     }
 }
 
-// ---- AdamW: parameter and both moments after one step, one behind the other (adamw.rs has the formula)
-extern "C" __global__ void adamw(const float *parameter, const float *g, const float *moments, u64 count, float keep, float beta1,
-                                 float rest1, float beta2, float rest2, float correct2, float eps, float rate, float *out) {
+// ---- AdamW: all parameters and both moments [2, count] in one pass (adamw.rs has the formula). Of each parameter, `table` has five
+// numbers: its place among the moments, where its values and its gradient lie, and keep and rate as bits. The places ascend.
+extern "C" __global__ void adamw(const u64 *table, unsigned parameters, u64 count, float beta1, float rest1, float beta2, float rest2,
+                                 float correct2, float eps, float *moments) {
     u64 i = element();
     if (i >= count) return;
-    float first = moments[i] * beta1 + g[i] * rest1;
-    float second = moments[count + i] * beta2 + g[i] * g[i] * rest2;
-    out[i] = parameter[i] * keep - first / (sqrtf(second) * correct2 + eps) * rate;
-    out[count + i] = first;
-    out[2 * count + i] = second;
+    unsigned from = 0, to = parameters; // the parameter of value i is the last that begins at or before it
+    while (to - from > 1) {
+        unsigned middle = (from + to) / 2;
+        if (table[5 * middle] <= i) from = middle;
+        else to = middle;
+    }
+    table += 5 * from;
+    u64 at = i - table[0];
+    float *parameter = (float *)table[1] + at;
+    float g = ((const float *)table[2])[at], keep = __uint_as_float((unsigned)table[3]), rate = __uint_as_float((unsigned)table[4]);
+    float first = moments[i] * beta1 + g * rest1;
+    float second = moments[count + i] * beta2 + g * g * rest2;
+    *parameter = *parameter * keep - first / (sqrtf(second) * correct2 + eps) * rate;
+    moments[i] = first;
+    moments[count + i] = second;
 }

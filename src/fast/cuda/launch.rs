@@ -6,7 +6,7 @@ use candle_core::cuda::CudaDType;
 use candle_core::cuda::cudarc::driver::{CudaFunction, CudaSlice, CudaStream, CudaView, LaunchArgs, LaunchConfig};
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape};
 
-use super::{KERNELS, PTX};
+use super::MODULES;
 
 /// A kernel on the stream of its device.
 pub(super) struct Function {
@@ -20,12 +20,27 @@ impl Function {
     }
 }
 
-/// The kernel `name`, compiled by the driver when the first of them is used.
+/// The kernel `name`; the driver compiles its module when the first of them is used.
 pub(super) fn kernel(device: &CudaDevice, name: &str) -> Result<Function> {
-    debug_assert!(KERNELS.iter().any(|(known, _)| *known == name), "{name} is not in the table");
-    let function = device.get_or_load_custom_func(name, "lafter", PTX)?.into_cuda_function();
+    let Some(module) = MODULES.iter().find(|module| module.kernels.iter().any(|(known, _)| *known == name)) else {
+        candle_core::bail!("no GPU kernel {name}")
+    };
+    let function = device.get_or_load_custom_func(name, module.name, module.ptx)?.into_cuda_function();
     Ok(Function { function, stream: device.cuda_stream() })
 }
+
+/// Launches a kernel on its device: name, shape of the grid, references to its arguments. Unsafe, as every launch is: the arguments
+/// must be those of the kernel, in type and order, and the memory behind them as long as it reads and writes.
+macro_rules! launch {
+    ($device:expr, $name:expr, $grid:expr, $($argument:expr),+ $(,)?) => {{
+        use candle_core::cuda::{WrapErr, cudarc::driver::PushKernelArg};
+        let function = $crate::cuda::launch::kernel($device, $name)?;
+        let mut launch = function.builder();
+        $(launch.arg($argument);)+
+        launch.launch($grid).w()?;
+    }};
+}
+pub(super) use launch;
 
 /// The values of a contiguous storage.
 pub(super) fn values<'a, T: CudaDType>(storage: &'a CudaStorage, layout: &Layout) -> Result<CudaView<'a, T>> {
@@ -52,9 +67,14 @@ pub(super) fn by_elements(count: u64) -> LaunchConfig {
     LaunchConfig { grid_dim: (count.div_ceil(u64::from(BLOCK)) as u32, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }
 
-/// Threads over the columns, blocks over strips of rows.
+/// Threads over the columns, blocks over strips of rows: strips along x, which takes 2³¹ − 1 of them, y no more than 65,535.
 pub(super) fn by_columns(width: u32, strips: u32) -> LaunchConfig {
-    LaunchConfig { grid_dim: (width.div_ceil(BLOCK), strips, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
+    LaunchConfig { grid_dim: (strips, width.div_ceil(BLOCK), 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
+}
+
+/// One block per strip of rows, or of columns.
+pub(super) fn by_strips(strips: u32) -> LaunchConfig {
+    LaunchConfig { grid_dim: (strips, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }
 
 /// Rows and width of `[.., width]`, as kernels count them.

@@ -1,52 +1,105 @@
-//! The crate's own GPU kernels: CUDA source and the PTX made of it are next to this file.
+//! The crate's own GPU kernels: CUDA sources and the PTX made of them are next to this file.
 //!
 //! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
 //! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
 //! entropy, AdamW. The operations that use them are those of the CPU, one file each.
 
+/// A source file's kernels: its name, its PTX, and every kernel with the number of its parameters.
 #[cfg(any(test, feature = "cuda"))]
-const PTX: &str = include_str!("kernels.ptx");
+struct Module {
+    name: &'static str,
+    ptx: &'static str,
+    kernels: &'static [(&'static str, usize)],
+}
 
-/// Every kernel with the number of its parameters.
 #[cfg(any(test, feature = "cuda"))]
-const KERNELS: [(&str, usize); 14] = [
-    ("layer_norm", 7),
-    ("layer_norm_backward", 8),
-    ("layer_norm_sums", 7),
-    ("softmax_f32", 4),
-    ("softmax_bf16", 4),
-    ("softmax_backward_f32", 5),
-    ("softmax_backward_bf16", 5),
-    ("activation_f32", 4),
-    ("activation_bf16", 4),
-    ("activation_backward_f32", 5),
-    ("activation_backward_bf16", 5),
-    ("noisy_unit", 8),
-    ("smoothed_rows", 9),
-    ("adamw", 13),
+const MODULES: [Module; 3] = [
+    Module {
+        name: "kernels",
+        ptx: include_str!("kernels.ptx"),
+        kernels: &[
+            ("layer_norm", 7),
+            ("layer_norm_backward", 8),
+            ("layer_norm_sums", 7),
+            ("softmax_f32", 4),
+            ("softmax_bf16", 4),
+            ("softmax_backward_f32", 5),
+            ("softmax_backward_bf16", 5),
+            ("activation_f32", 4),
+            ("activation_bf16", 4),
+            ("activation_backward_f32", 5),
+            ("activation_backward_bf16", 5),
+            ("noisy_unit", 8),
+            ("unit_backward", 5),
+            ("smoothed_rows", 9),
+            ("adamw", 10),
+        ],
+    },
+    Module {
+        name: "branches",
+        ptx: include_str!("branches.ptx"),
+        kernels: &[
+            ("begin_f32", 11),
+            ("begin_bf16", 11),
+            ("split_f32", 8),
+            ("split_bf16", 8),
+            ("from_heads_f32", 6),
+            ("from_heads_bf16", 6),
+            ("join_f32", 7),
+            ("join_bf16", 7),
+            ("probabilities_f32", 5),
+            ("probabilities_bf16", 5),
+            ("probabilities_backward_f32", 4),
+            ("probabilities_backward_bf16", 4),
+            ("hidden_f32", 6),
+            ("hidden_bf16", 6),
+            ("hidden_backward_f32", 4),
+            ("hidden_backward_bf16", 4),
+            ("round_bf16", 3),
+            ("begin_backward", 11),
+            ("strip_sums", 4),
+        ],
+    },
+    Module { name: "views", ptx: include_str!("views.ptx"), kernels: &[("planes", 5), ("patches", 6)] },
 ];
 
 #[cfg(feature = "cuda")]
 mod adamw;
 #[cfg(feature = "cuda")]
+mod attention_branch;
+#[cfg(feature = "cuda")]
+mod branch;
+#[cfg(feature = "cuda")]
 mod elementwise;
 #[cfg(feature = "cuda")]
 mod launch;
 #[cfg(feature = "cuda")]
+mod mlp_branch;
+#[cfg(feature = "cuda")]
 mod norm;
+#[cfg(feature = "cuda")]
+mod product;
 #[cfg(feature = "cuda")]
 mod rows;
 #[cfg(feature = "cuda")]
 mod text;
+#[cfg(feature = "cuda")]
+mod views;
 
 #[cfg(feature = "cuda")]
 pub(super) use {
-    adamw::{Update, adamw},
+    adamw::{Parameter, Update, adamw},
+    attention_branch::attention_branch,
     elementwise::{gelu, gelu_backward},
+    mlp_branch::mlp_branch,
     norm::{layer_norm, layer_norm_backward},
     rows::{softmax, softmax_backward},
-    text::{noisy_unit, smoothed_rows},
+    text::{Stream, linear_loss, noisy_unit, smoothed_rows, unit_backward},
+    views::patches,
 };
+
+#[cfg(feature = "cuda")]
+pub use views::Upload;
 
 use candle_core::{DType, Tensor};
 
@@ -60,22 +113,27 @@ mod tests {
     use super::*;
     use sha2::{Digest, Sha256};
 
-    const SOURCE: &str = include_str!("kernels.cu");
+    const COMMON: &str = include_str!("common.cuh");
+    const SOURCES: [&str; 3] = [include_str!("kernels.cu"), include_str!("branches.cu"), include_str!("views.cu")];
 
     #[test]
     fn the_ptx_is_made_of_the_source_and_fits_old_cards() {
-        let sum: String = Sha256::digest(SOURCE).iter().map(|byte| format!("{byte:02x}")).collect();
-        assert!(PTX.starts_with(&format!("// kernels.cu {sum}\n")), "kernels.cu has changed: sh src/fast/cuda/make_ptx.sh");
-        assert!(PTX.contains(".target sm_75\n") && PTX.contains(".version 6.5\n"));
+        for (Module { name, ptx, .. }, source) in MODULES.iter().zip(SOURCES) {
+            let sum: String = Sha256::digest([COMMON, source].concat()).iter().map(|byte| format!("{byte:02x}")).collect();
+            assert!(ptx.starts_with(&format!("// {name}.cu {sum}\n")), "{name}.cu has changed: sh src/fast/cuda/make_ptx.sh");
+            assert!(ptx.contains(".target sm_75\n") && ptx.contains(".version 6.5\n"));
+        }
     }
 
     #[test]
     fn the_ptx_has_every_kernel_with_its_parameters() {
-        for (name, parameters) in KERNELS {
-            let (_, rest) = PTX.split_once(&format!(".visible .entry {name}(")).unwrap_or_else(|| panic!("no kernel {name}"));
-            let (list, _) = rest.split_once(')').unwrap();
-            assert_eq!(list.matches(".param ").count(), parameters, "parameters of {name}");
+        for Module { ptx, kernels, .. } in &MODULES {
+            for (name, parameters) in *kernels {
+                let (_, rest) = ptx.split_once(&format!(".visible .entry {name}(")).unwrap_or_else(|| panic!("no kernel {name}"));
+                let (list, _) = rest.split_once(')').unwrap();
+                assert_eq!(list.matches(".param ").count(), *parameters, "parameters of {name}");
+            }
+            assert_eq!(ptx.matches(".entry ").count(), kernels.len());
         }
-        assert_eq!(PTX.matches(".entry ").count(), KERNELS.len());
     }
 }

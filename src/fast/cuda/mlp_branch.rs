@@ -1,0 +1,148 @@
+//! The MLP branch of a block on the GPU, frozen but for its norm: one operation, two products by cuBLAS, one pass between them.
+
+use std::sync::OnceLock;
+
+use candle_core::backend::BackendStorage;
+use candle_core::cuda::cudarc::driver::CudaView;
+use candle_core::{CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
+use half::bf16;
+
+use super::branch::{Frozen, Room, Rows, begin, begin_backward, gradients, takes_rows, with};
+use super::launch::{Kernel, by_elements, launch, values, wrap};
+use super::product::{Matrix, Number, product};
+use crate::{Gelu, Layer, Norm};
+
+/// x + fc2(act(fc1(norm(x)))); `None` if x, norm and layers are not of the kind that the kernels take.
+pub fn mlp_branch(x: &Tensor, norm: Norm, [fc1, fc2]: [Layer; 2], quick: bool) -> Result<Option<Tensor>> {
+    let (Some(fc1), Some(fc2)) = (Frozen::of(fc1), Frozen::of(fc2)) else { return Ok(None) };
+    let [hidden, width] = fc1.sizes();
+    if fc2.sizes() != [width, hidden] || fc1.weight.dtype() != fc2.weight.dtype() || !takes_rows(x, norm) {
+        return Ok(None);
+    }
+    let kept = norm.learns(x).then(OnceLock::new);
+    let branch = MlpBranch { fc1, fc2, gelu: Gelu::new(quick), eps: norm.eps as f32, kept };
+    Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+}
+
+struct MlpBranch {
+    fc1: Frozen,
+    fc2: Frozen,
+    gelu: Gelu,
+    eps: f32,
+    /// fc1's output with its bias, kept from forward to backward; `None` if nothing learns.
+    kept: Option<OnceLock<CudaStorage>>,
+}
+
+impl MlpBranch {
+    fn rows(&self, dims: &[usize]) -> Result<Rows> {
+        let ([hidden, width], count) = (self.fc1.sizes(), dims.iter().product::<usize>());
+        if dims.last() != Some(&width) || self.fc2.sizes() != [width, hidden] || count == 0 {
+            candle_core::bail!("an MLP branch of width {width} on an input of shape {dims:?}");
+        }
+        Ok(Rows { rows: count / width, width, tokens: 1, queries: 1 })
+    }
+
+    fn quick(&self) -> u32 {
+        u32::from(self.gelu == Gelu::Quick)
+    }
+
+    fn forward<T: Number>(&self, device: &CudaDevice, rows: Rows, [x, weight, bias]: [CudaView<f32>; 3]) -> Result<CudaStorage> {
+        let (Rows { rows: count, width, .. }, hidden) = (rows, self.fc1.sizes()[0]);
+        // SAFETY: `begin` writes every value.
+        let y = unsafe { device.alloc::<f32>(count * width)? };
+        let room = Room::<T, 2>::new(device, [count * width, if self.kept.is_some() { count * hidden } else { 0 }])?;
+        let kept = Room::<T, 1>::new(device, [count * hidden])?;
+        let (past, [normed, active], [z]) = (y.slice(..), room.parts(), kept.parts());
+        let active = if self.kept.is_some() { &active } else { &z }; // activated where it lies if nobody needs it later
+        with::<T, _, 4>([&self.fc1.weight, &self.fc1.bias, &self.fc2.weight, &self.fc2.bias], |[w1, b1, w2, b2]| {
+            begin(device, rows, [&x, &weight, &bias], self.eps, &b2, &normed, &past)?;
+            let layer = [Matrix::one(&normed, width), Matrix::one(&w1, width).t()];
+            product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&z, hidden))?;
+            let (name, quick, n, columns) = (format!("hidden_{}", T::NAME), self.quick(), z.len() as u64, hidden as u32);
+            // SAFETY: n values stand behind z and active, `hidden` behind the bias.
+            unsafe { launch!(device, &name, by_elements(n), &z, &b1, &quick, &n, &columns, active) };
+            let layer = [Matrix::one(active, hidden), Matrix::one(&w2, hidden).t()];
+            product(device, 1, [count, width, hidden], 1.0, layer, 1.0, Matrix::one(&past, width))
+        })?;
+        if let Some(cell) = &self.kept {
+            let _ = cell.set(kept.wrapped(device).0);
+        }
+        Ok(wrap(y, device))
+    }
+
+    /// dz = (g W₂)·act′(z); the norm's output has the gradient dz W₁.
+    fn backward<T: Number>(&self, device: &CudaDevice, rows: Rows, [x, weight, g]: [CudaView<f32>; 3]) -> Result<(CudaStorage, Shape)> {
+        let (Rows { rows: count, width, .. }, hidden) = (rows, self.fc1.sizes()[0]);
+        let Some(kept) = self.kept.as_ref().and_then(OnceLock::get) else {
+            candle_core::bail!("the MLP branch was run without a graph");
+        };
+        let z = kept.as_cuda_slice::<T>()?.slice(..count * hidden);
+        let out = Room::<f32, 2>::new(device, [count * width, 2 * width])?;
+        let normed = Room::<f32, 1>::new(device, [count * width])?;
+        let typed = if T::NAME == f32::NAME { 0 } else { count * width };
+        let room = Room::<T, 2>::new(device, [typed, count * hidden])?;
+        let ([dx, sums], [dn], [typed, dz]) = (out.parts(), normed.parts(), room.parts());
+        with::<T, _, 2>([&self.fc1.weight, &self.fc2.weight], |[w1, w2]| {
+            let layer = [Matrix::one(T::of(device, &g, &typed)?, width), Matrix::one(&w2, hidden)];
+            product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&dz, hidden))?;
+            let (name, quick, n) = (format!("hidden_backward_{}", T::NAME), self.quick(), z.len() as u64);
+            // SAFETY: n values stand behind z and dz.
+            unsafe { launch!(device, &name, by_elements(n), &z, &quick, &n, &dz) };
+            let layer = [Matrix::one(&dz, hidden), Matrix::one(&w1, width)];
+            product(device, 1, [count, width, hidden], 1.0, layer, 0.0, Matrix::one(&dn, width))?;
+            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], [&dx, &sums])
+        })?;
+        Ok(out.wrapped(device))
+    }
+}
+
+impl CustomOp3 for MlpBranch {
+    fn name(&self) -> &'static str {
+        "mlp-branch"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        candle_core::bail!("an MLP branch on the GPU, its input is on the CPU")
+    }
+
+    fn cuda_fwd(
+        &self,
+        x: &CudaStorage,
+        layout: &Layout,
+        weight: &CudaStorage,
+        weight_layout: &Layout,
+        bias: &CudaStorage,
+        bias_layout: &Layout,
+    ) -> Result<(CudaStorage, Shape)> {
+        let (device, rows) = (x.device(), self.rows(layout.dims())?);
+        let inputs = [values::<f32>(x, layout)?, values::<f32>(weight, weight_layout)?, values::<f32>(bias, bias_layout)?];
+        if inputs[1..].iter().any(|norm| norm.len() != rows.width) {
+            candle_core::bail!("a layer norm of width {} before an MLP of width {}", inputs[1].len(), rows.width);
+        }
+        let y = match self.fc1.weight.dtype() {
+            DType::BF16 => self.forward::<bf16>(device, rows, inputs)?,
+            _ => self.forward::<f32>(device, rows, inputs)?,
+        };
+        Ok((y, layout.shape().clone()))
+    }
+
+    fn bwd(
+        &self,
+        x: &Tensor,
+        weight: &Tensor,
+        _bias: &Tensor,
+        _y: &Tensor,
+        grad: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let rows = self.rows(x.dims())?;
+        let launch = |x: &CudaStorage, xl: &Layout, weight: &CudaStorage, wl: &Layout, g: &CudaStorage, gl: &Layout| {
+            let (device, inputs) = (x.device(), [values::<f32>(x, xl)?, values::<f32>(weight, wl)?, values::<f32>(g, gl)?]);
+            match self.fc1.weight.dtype() {
+                DType::BF16 => self.backward::<bf16>(device, rows, inputs),
+                _ => self.backward::<f32>(device, rows, inputs),
+            }
+        };
+        let all = x.contiguous()?.apply_op3_no_bwd(&weight.contiguous()?, &grad.contiguous()?, &Kernel("mlp-branch", launch))?;
+        gradients(&all, x, weight)
+    }
+}
