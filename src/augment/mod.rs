@@ -24,13 +24,13 @@ mod preprocess;
 mod preprocessor_config;
 mod rand_augment;
 mod strong;
-mod warp;
 mod transfer;
+mod warp;
 
 pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
 pub use preprocess::{CropRule, Preprocess, ResizeTo};
 pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};
 pub use strong::{JitterStep, StrongAugment, StrongParams};
-pub use warp::Sampling;
 pub(crate) use transfer::{Form, Transfer, View};
+pub use warp::Sampling;

@@ -87,11 +87,11 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         );
         // a handful of features has no neighbourhoods and no spread of cosines to show
         if rows.texts.len() >= 4 && rows.images.len() >= 4 {
-            add(
-                "neighbours",
-                "The same features by t-SNE: who is whose neighbour.",
-                plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0)?,
-            );
+            // features that are all alike, as of a damaged tower, have no neighbours; the run is over, and its other figures say so
+            let neighbours = plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0);
+            if let Ok(figure) = neighbours {
+                add("neighbours", "The same features by t-SNE: who is whose neighbour.", figure);
+            }
             add(
                 "modality-gap",
                 "Cosines within and across the modalities. The further the text–image cosines lie to the left of the other two, the wider the gap.",
