@@ -36,7 +36,10 @@ impl Linear {
             let own = layers.into_iter().map(rounded).collect::<Result<Vec<_>>>()?;
             let joined = if N > 1 { Packed::join(std::array::from_fn::<_, N, _>(|i| own[i].layer()))? } else { None };
             let mut own = match joined {
-                Some(parts) => parts.into_iter().map(|(weight, bias, packed)| Self { weight, bias: Some(bias), packed }).collect(),
+                Some(parts) => {
+                    let joined = parts.into_iter().zip(own);
+                    joined.map(|((weight, bias, packed), own)| Self { weight, bias: Some(bias), packed, ..own }).collect()
+                }
                 None => own,
             }
             .into_iter();
@@ -117,6 +120,9 @@ impl Block {
     /// The same for the first token alone, on a GPU.
     pub(super) fn fused_first_attention(&self, x: &Tensor) -> Result<Option<Tensor>> {
         let Attention { query, key, value, output, heads, .. } = &self.attention;
+        if [query, key, value, output].iter().any(|layer| layer.change().is_some()) {
+            return Ok(None);
+        }
         fast::first_attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads)
     }
 
