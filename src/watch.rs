@@ -57,7 +57,7 @@ impl Watch {
         max_unreadable: f64,
         events: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
-        let size = (train.len() / ONE_IN).max(FEWEST).min(MOST).min(train.len());
+        let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
         let sample = train.spread(size).unlabeled();
         let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
         let features = pass.run(events, |pixels| clip.encode_image(pixels))?.rows;
