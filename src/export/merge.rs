@@ -5,6 +5,7 @@ use std::path::Path;
 use crate::clip::SavedClip;
 use crate::error::{Error, Result};
 use crate::lafter::LaFTer;
+use crate::nn::Linear;
 use crate::tune::WeightsInfo;
 
 /// The head in a merged folder: LaFTer weights over its CLIP.
@@ -15,7 +16,8 @@ const HEAD: &str = "lafter.safetensors";
 /// that `lafter predict --model DIR --weights DIR/lafter.safetensors` answers as the run did.
 ///
 /// # Errors
-/// [`Error::Usage`] before stage two and for a run with visual prompts, which no CLIP has a place for; [`Error::Io`] with the path.
+/// [`Error::Usage`] before stage two and for a run with visual prompts, which no CLIP has a place for, or
+/// with low-rank updates or biases; [`Error::Io`] with the path.
 pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> {
     let directory = directory.as_ref();
     let missing = || Error::Usage("there is nothing to merge: only a tuned tower changes a CLIP (--weights)".into());
@@ -24,6 +26,11 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     if prompts > 0 {
         let remedy = "tune with --prompts 0, or export an ONNX file (--out)";
         return Err(Error::Usage(format!("the weights hold {prompts} visual prompts, for which an ordinary CLIP has no place: {remedy}")));
+    }
+    let more = |layer: &Linear| layer.low_rank.is_some() || layer.tuned_bias;
+    if tuned.vision.blocks.iter().flat_map(|block| block.layers()).any(more) {
+        let remedy = "export an ONNX file (--out), which holds them";
+        return Err(Error::Usage(format!("the weights hold low-rank updates or biases, which are not merged: {remedy}")));
     }
     let mut saved = lafter.clip().save_with(&tuned.vision, directory)?;
     let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
