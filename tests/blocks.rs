@@ -220,7 +220,7 @@ fn the_preset_dpa_is_killed_and_resumed() {
     let start = |out: &str, resume: bool| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
         command.args(["run", "--model", "demo", "--train", "photos", "--preset", "dpa", "--epochs", "6", "--batch-size", "8"]);
-        command.args(["--set", "tune.learning_rate=1e-3", "--checkpoint-every", "0", "--cache", "cache", "--out", out]);
+        command.args(["--set", "tune.learning_rate=1e-3", "--checkpoint-every", "0", "--select", "last", "--cache", "cache", "--out", out]);
         command.args(resume.then_some("--resume"));
         command.current_dir(data).stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped()).spawn().unwrap()
     };
