@@ -65,7 +65,7 @@ pub trait Adapt {
     /// pixels `[n · views, 3, side, side]` → logits `[n, C]`.
     ///
     /// # Errors
-    /// If the pixels do not fit the tower (Candle's); [`Error::Interrupted`](crate::Error::Interrupted) between two steps.
+    /// If the pixels do not fit the tower (Candle's); [`Error::Interrupted`] between two steps.
     fn answer(&mut self, pixels: &Tensor) -> Result<Tensor>;
 }
 

@@ -40,7 +40,7 @@ impl Default for WattConfig {
     }
 }
 
-/// For each batch, from the untuned tower: rounds over the templates, steps of Adam on [`loss`] for each, going on from the weights of the
+/// For each batch, from the untuned tower: rounds over the templates, steps of Adam on its loss for each, going on from the weights of the
 /// template before; at the end of a round the mean of the templates' weights. The answer is zero-shot's with the mean of all
 /// templates' texts. Only scale and shift of the vision tower's layer norms learn.
 ///

@@ -27,7 +27,7 @@
 //! | [`patches`], [`Upload`] | one copy on all threads | one kernel; 8-bit pictures from page-locked memory |
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
 //! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbours | |
-//! | [`smoothed_cross_entropy`], [`unit`] | | one kernel in each direction |
+//! | [`smoothed_cross_entropy`], [`unit()`] | | one kernel in each direction |
 //! | [`adamw`] | | one kernel for all parameters |
 //!
 //! Results do not depend on the number of threads. Times in the documentation are of forward and backward together for 32

@@ -31,7 +31,7 @@ pub struct Predicting<'a> {
     pub device: &'a Device,
     /// Pictures per batch.
     pub batch_size: usize,
-    /// The least probability, 0 to 1, of an answer that is not [`UNKNOWN`]; 0 takes every answer.
+    /// The least probability, 0 to 1, of an answer that is not [`UNKNOWN`](super::UNKNOWN); 0 takes every answer.
     pub threshold: f64,
     /// Classes to list for each picture; 0 lists none.
     pub top: usize,
@@ -45,7 +45,7 @@ pub struct Predicting<'a> {
 /// What a pass came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Predicted {
-    /// How many pictures got each class, in the order of the class names, and last those that are [`UNKNOWN`].
+    /// How many pictures got each class, in the order of the class names, and last those that are [`UNKNOWN`](super::UNKNOWN).
     pub counts: Vec<usize>,
     /// Pictures that could not be read, name and reason.
     pub skipped: Vec<(String, String)>,
