@@ -33,7 +33,7 @@ const OPSET_OF_PICTURES: i64 = 18;
 /// let zero_shot = ZeroShotClassifier::fit(&clip, &classes, &Templates::single())?;
 /// let folder = tempfile::tempdir().unwrap();
 /// let written = Onnx::new(clip, Answering::ZeroShot(zero_shot), &classes).save(folder.path().join("model.onnx"))?;
-/// assert_eq!((written.input.as_str(), written.opset), ("pixels [n, 3, 64, 64] f32", 17));
+/// assert_eq!((written.input.as_str(), written.opset), ("pixels [n, 3, 40, 40] f32", 17));
 /// # Ok::<(), lafter::Error>(())
 /// ```
 #[derive(Clone, Debug)]
