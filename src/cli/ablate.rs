@@ -48,13 +48,19 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
+/// What --methods sets.
+const METHODS_VARY: [&str; 4] = ["tune.refine", "tune.objective", "tune.temperature", "text.start"];
+
 /// The user's factors, each a field with its values.
 fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
-    if args.vary.is_empty() && !args.paper {
-        return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,… or --paper".into()));
+    if args.vary.is_empty() && !args.paper && !args.methods {
+        return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,…, --paper or --methods".into()));
     }
     const PAPER_VARIES_NOISE: &str = "--paper varies text.noise itself: give its levels by --noises";
     let set = settings::from_set(&args.setup.set)?;
+    if let Some(field) = METHODS_VARY.iter().find(|field| args.methods && set.holds(field)) {
+        return Err(Error::Usage(format!("--methods varies {field} itself: leave it out")));
+    }
     if args.paper && (args.setup.noise.is_some() || set.holds("text.noise")) {
         return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
     }
@@ -70,8 +76,12 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
         if args.paper && field == "text.noise" {
             return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
         }
-        if args.paper && field == "preset" {
-            return Err(Error::Usage("a preset would undo what --paper varies: give --preset, one study each".into()));
+        if (args.paper || args.methods) && field == "preset" {
+            let varies = if args.paper { "--paper" } else { "--methods" };
+            return Err(Error::Usage(format!("a preset would undo what {varies} varies: give --preset, one study each")));
+        }
+        if args.methods && METHODS_VARY.contains(&field.as_str()) {
+            return Err(Error::Usage(format!("--methods varies {field} itself: leave it out")));
         }
         let values = values_of(values);
         for value in &values {
@@ -89,7 +99,11 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
 /// The paper's grid, the user's factors, or both.
 fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes, base: Experiment) -> Ablation {
     let changes = Arc::new(changes);
-    let mut grid = if args.paper { ablate::paper(base, &args.noises) } else { Ablation::new(base) };
+    let mut grid = match (args.paper, args.methods) {
+        (true, _) => ablate::paper(base, &args.noises),
+        (_, true) => ablate::methods(base),
+        _ => Ablation::new(base),
+    };
     for (field, values) in factors {
         let (name, changes) = (field.clone(), changes.clone());
         grid = grid.vary_experiment(&field, values, move |experiment, value| {

@@ -376,6 +376,9 @@ pub struct AblateArgs {
     /// The paper's grid: text source × image stage × noise
     #[arg(long)]
     pub paper: bool,
+    /// LaFTer next to the methods after it, block by block: fairness, alignment, prototypes, DPA's blocks, class means
+    #[arg(long, conflicts_with = "paper")]
+    pub methods: bool,
     /// σ of the noise in the grid of --paper (text.noise)
     #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0])]
     pub noises: Vec<f32>,
