@@ -16,6 +16,7 @@ use hooks::{HOOKS_VARIABLE, Hooks};
 
 /// The library's own file, by a link that makes it part of the package: `lafter::notebook::start()`, which the prelude calls,
 /// fills the hooks.
+#[path = "hooks.rs"]
 mod hooks;
 
 /// Where the kernel listens for the cell's output.
