@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lafter::clip::Clip;
-use lafter::describe::{Templates, read_class_names};
 use lafter::export::{Answering, Onnx, license_of, merge};
-use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
+use lafter::{Error, LaFTer, Result};
 use serde_json::json;
 
-use super::args::{ClassArgs, Common, ModelArgs};
+use super::answers::AnswerArgs;
+use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
 use super::say::{note, say};
@@ -28,17 +28,8 @@ Examples:
 pub struct ExportArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The lafter.safetensors of an earlier run with this model
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["classes", "descriptions", "templates"])]
-    pub weights: Option<PathBuf>,
     #[command(flatten)]
-    pub classes: ClassArgs,
-    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
-    #[arg(long, value_name = "FILE", requires = "classes")]
-    pub descriptions: Option<PathBuf>,
-    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
-    #[arg(long, value_name = "FILE", requires = "classes")]
-    pub templates: Option<PathBuf>,
+    pub who: AnswerArgs,
     #[command(flatten)]
     pub form: FormArgs,
     /// The ONNX file takes 8-bit pictures of any size and prepares them itself
@@ -64,9 +55,10 @@ pub struct FormArgs {
 }
 
 pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
+    args.who.check()?;
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
-    if let (Some(directory), Some(weights)) = (&args.form.merge, &args.weights) {
+    if let (Some(directory), Some(weights)) = (&args.form.merge, &args.who.weights) {
         return merged(weights, clip, directory, common);
     }
     let (answering, classes) = answering(&args, &clip, common, &mut bars)?;
@@ -97,21 +89,13 @@ fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Resu
 
 /// The classifier that was asked for, and its class names.
 fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Answering, Vec<String>)> {
-    if let Some(weights) = &args.weights {
+    if let Some(weights) = &args.who.weights {
         let lafter = LaFTer::load(weights, clip.clone())?;
         return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
     }
-    let Some(file) = &args.classes.classes else {
-        return Err(Error::Usage("give --weights of an earlier run, or --classes with the class names".into()));
-    };
-    let classes = read_class_names(file)?.names().to_vec();
-    if let Some(descriptions) = &args.descriptions {
-        let texts = super::run::text_set(&classes, args.templates.as_deref(), Some(descriptions))?;
-        let mut lafter = LaFTer::new(clip.clone(), &classes);
-        lafter.config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
-        lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
-        return Ok((Answering::of(&lafter)?, classes));
+    let names = args.who.names()?;
+    if let Some(lafter) = args.who.trained(clip, &names, common, bars)? {
+        return Ok((Answering::of(&lafter)?, names));
     }
-    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-    Ok((Answering::ZeroShot(ZeroShotClassifier::fit(clip, &classes, &templates)?), classes))
+    Ok((Answering::ZeroShot(args.who.prototypes(clip, &names)?), names))
 }

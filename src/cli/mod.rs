@@ -1,6 +1,7 @@
 //! Commands, options, progress bars; every command is a thin call into the library.
 
 mod ablate;
+mod answers;
 mod args;
 mod bars;
 mod card;

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use lafter::adapt::{self, Adapt, ManyViews};
 use lafter::clip::Clip;
-use lafter::describe::{Templates, read_class_names};
+use lafter::describe::Templates;
 use lafter::embed::Keep;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
 use lafter::progress::Event;
-use lafter::{Error, LaFTer, LafterConfig, Result, TextClassifier, ZeroShotClassifier};
+use lafter::{Error, LaFTer, Result, TextClassifier, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
@@ -57,7 +57,7 @@ impl Classifier {
 
     /// What it is, for whoever goes on with its answers.
     fn fingerprint(&self, args: &PredictArgs, common: &Common) -> Result<String> {
-        match (self, &args.weights) {
+        match (self, &args.who.weights) {
             (Self::Adapting(adapt, texts), _) => Ok(format!("{} {texts} {}", adapt.name(), common.seed)),
             (Self::ZeroShot(zero_shot), _) => Ok(format!("zero-shot {}", Keep::fingerprint([&zero_shot.weights])?)),
             (Self::Text(text), _) => {
@@ -74,11 +74,9 @@ impl Classifier {
 }
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
-    transduct::check_threshold(args.threshold)?;
-    if args.weights.is_none() && args.classes.classes.is_none() {
-        return Err(Error::Usage("give --weights FILE of an earlier run, or --classes FILE with the class names".into()));
-    }
-    args.out.as_deref().map(TableFormat::of).transpose()?; // a wrong ending is known before anything is computed
+    transduct::check_threshold(args.rows.threshold)?;
+    args.who.check()?;
+    args.rows.out.as_deref().map(TableFormat::of).transpose()?; // a wrong ending is known before anything is computed
     let mut folders =
         args.link_into.as_ref().map(|root| ClassFolders::new(root, if args.copy { How::Copy } else { How::Link })).transpose()?;
     let mut bars = Bars::new(common.json);
@@ -94,8 +92,12 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     let (mut classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
     check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
 
-    let mut predicting =
-        Predicting { threshold: args.threshold, top: args.top.max(1), batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
+    let mut predicting = Predicting {
+        threshold: args.rows.threshold,
+        top: args.rows.top.max(1),
+        batch_size: BATCH,
+        ..Predicting::new(&dataset, &classes, &clip)
+    };
     let (mut views, mut remembers) = (None, false);
     if let Classifier::Adapting(adapt, _) = &classifier {
         remembers = adapt.remembers();
@@ -104,7 +106,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     }
     predicting.views = views.as_ref();
     let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args, common)?, args.compare)?;
-    let path = partial_file(args.out.as_deref(), &decisive)?;
+    let path = partial_file(args.rows.out.as_deref(), &decisive)?;
     let mut partial = Partial::open(&path, &decisive)?;
     if remembers && partial.batches > 0 {
         // what it had learned of the pictures that are done is gone
@@ -112,15 +114,15 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         partial.remove();
         partial = Partial::open(&path, &decisive)?;
     }
-    let mut out = Output::new(&args.out, args.threshold, common, &mut folders);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders);
     out.begin();
     let result = predicting.run(&mut partial, |event| bars.show(event), |pixels| classifier.answers(&clip, pixels), |row| out.row(row));
     let predicted = result.map_err(keep::go_on)?;
     out.end();
-    if let Some(path) = &args.out {
+    if let Some(path) = &args.rows.out {
         save_table(path, &partial)?;
     }
-    finish(args.out.as_deref(), &predicted, &classes, None, common);
+    finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
     partial.remove();
     all_read(&predicted, dataset.len())
 }
@@ -135,43 +137,25 @@ pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
 
 /// The classifier that was asked for, and its class names.
 fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
-    if let Some(weights) = &args.weights {
+    if let Some(weights) = &args.who.weights {
         let lafter = LaFTer::load(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
         let zero_shot = args.compare.then(|| ZeroShotClassifier::fit(clip, &classes, &Templates::single())).transpose()?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }
-    let Some(file) = &args.classes.classes else {
-        return Err(Error::Usage("give --weights of an earlier run, or --classes with the class names".into()));
-    };
-    let classes = read_class_names(file)?.names().to_vec();
+    let classes = args.who.names()?;
     if let Some(method) = &args.adapt {
-        if method == "watt" && (args.templates.is_some() || args.descriptions.is_some()) {
+        if method == "watt" && (args.who.templates.is_some() || args.who.descriptions.is_some()) {
             return Err(Error::Usage("--adapt watt has eight templates of its own: leave --templates and --descriptions out".into()));
         }
-        let zero_shot = prototypes(args, clip, &classes)?;
+        let zero_shot = args.who.prototypes(clip, &classes)?;
         let texts = Keep::fingerprint([&zero_shot.weights])?;
         return Ok((Classifier::Adapting(adapt::named(method, clip, &zero_shot, &classes)?, texts), classes));
     }
-    if let Some(descriptions) = &args.descriptions {
-        let texts = super::run::text_set(&classes, args.templates.as_deref(), Some(descriptions))?;
-        let mut lafter = LaFTer::new(clip.clone(), &classes);
-        lafter.config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
-        lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
+    if let Some(lafter) = args.who.trained(clip, &classes, common, bars)? {
         return Ok((Classifier::Text(lafter.text_classifier()?.clone()), classes));
     }
-    let zero_shot = prototypes(args, clip, &classes)?;
-    Ok((Classifier::ZeroShot(zero_shot), classes))
-}
-
-/// One text prototype a class: of its name in templates, or of templates and descriptions together.
-pub fn prototypes(args: &PredictArgs, clip: &Clip, classes: &[String]) -> Result<ZeroShotClassifier> {
-    if let Some(descriptions) = &args.descriptions {
-        let texts = super::run::text_set(classes, args.templates.as_deref(), Some(descriptions))?;
-        return Ok(ZeroShotClassifier::from_features(&texts.embed(clip)?, texts.labels(), clip.logit_scale())?);
-    }
-    let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-    ZeroShotClassifier::fit(clip, classes, &templates)
+    Ok((Classifier::ZeroShot(args.who.prototypes(clip, &classes)?), classes))
 }
 
 /// Everything that decides the rows: model, classifier, names, pictures as they are.

@@ -7,7 +7,8 @@ use clap::builder::PossibleValuesParser;
 use lafter::adapt;
 use lafter::transduct::Transduct;
 
-use super::args::{ClassArgs, KeepArgs, ModelArgs, SplitArgs};
+use super::answers::{AnswerArgs, RowArgs};
+use super::args::{KeepArgs, ModelArgs, SplitArgs};
 
 pub const EXAMPLES: &str = "\
 Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a
@@ -30,17 +31,8 @@ Examples:
 pub struct PredictArgs {
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The lafter.safetensors of an earlier run with this model
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["classes", "descriptions", "templates"])]
-    pub weights: Option<PathBuf>,
     #[command(flatten)]
-    pub classes: ClassArgs,
-    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
-    #[arg(long, value_name = "FILE", requires = "classes")]
-    pub descriptions: Option<PathBuf>,
-    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
-    #[arg(long, value_name = "FILE", requires = "classes")]
-    pub templates: Option<PathBuf>,
+    pub who: AnswerArgs,
     /// Answer all pictures together, without training: stata (holds where classes are absent), transclip, zlap, neighbours
     #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with = "weights",
           value_parser = PossibleValuesParser::new(Transduct::NAMES))]
@@ -52,15 +44,8 @@ pub struct PredictArgs {
     /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tent and watt]
     #[arg(long, value_name = "N", requires = "adapt")]
     pub adapt_batch: Option<usize>,
-    /// Classes to list for each picture, on standard output and in JSON lines
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub top: usize,
-    /// Answers with a lower probability are "unknown", 0 to 1
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    pub threshold: f64,
-    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// A folder that gets one folder a class, with links to the pictures; the originals stay where they are
     #[arg(long, value_name = "DIR")]
     pub link_into: Option<PathBuf>,

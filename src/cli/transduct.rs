@@ -16,9 +16,10 @@ use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionR
 use lafter::transduct::{Features, Transduct};
 use lafter::{Error, Result, ZeroShotClassifier};
 
+use super::answers::RowArgs;
 use super::args::Common;
 use super::bars::Bars;
-use super::predict::{Output, all_read, finish, partial_file, prototypes};
+use super::predict::{Output, all_read, finish, partial_file};
 use super::predict_args::PredictArgs;
 use super::say::note;
 use super::{check, keep};
@@ -53,15 +54,8 @@ pub struct TransductArgs {
     /// What cosines are multiplied with before the softmax [default: the CLIP's logit scale as --features has it, else 100]
     #[arg(long, value_name = "S", allow_negative_numbers = true)]
     pub scale: Option<f64>,
-    /// Classes to list for each picture, on standard output and in JSON lines
-    #[arg(long, value_name = "N", default_value_t = 3)]
-    pub top: usize,
-    /// Answers with a lower probability are "unknown", 0 to 1
-    #[arg(long, value_name = "P", default_value_t = 0.0)]
-    pub threshold: f64,
-    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
-    #[arg(long, value_name = "FILE")]
-    pub out: Option<PathBuf>,
+    #[command(flatten)]
+    pub rows: RowArgs,
     /// The answers as a safetensors file that a run can take as its teacher: tensor `probabilities` [n, C], and in the metadata the
     /// pictures (`names`) and `classes` as JSON lists
     #[arg(long, value_name = "FILE")]
@@ -70,11 +64,11 @@ pub struct TransductArgs {
 
 /// From files of features.
 pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
-    check_threshold(args.threshold)?;
+    check_threshold(args.rows.threshold)?;
     if let Some(scale) = args.scale.filter(|scale| !(scale.is_finite() && *scale > 0.0)) {
         return Err(Error::Usage(format!("--scale is a number above 0, got {scale}")));
     }
-    args.out.as_deref().map(TableFormat::of).transpose()?;
+    args.rows.out.as_deref().map(TableFormat::of).transpose()?;
     let mut bars = Bars::new(common.json);
     let (images, about) = read(&args.features)?;
     let (texts, of_texts) = read(&args.texts)?;
@@ -93,9 +87,9 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
     let mut folders = None;
-    let mut out = Output::new(&args.out, args.threshold, common, &mut folders);
-    let form = Rows { classes: &names, threshold: args.threshold, top: args.top.max(1) };
-    let wanted = Wanted { method: &args.method, table: args.out.as_deref(), answers: args.answers.as_deref() };
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders);
+    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
+    let wanted = Wanted { method: &args.method, table: args.rows.out.as_deref(), answers: args.answers.as_deref() };
     let indices: Vec<usize> = (0..features.pictures()).collect();
     wanted.answer(&features, &indices, &|index| pictures[index].clone(), Vec::new(), form, &mut out, common, &mut bars)?;
     Ok(())
@@ -111,19 +105,16 @@ pub fn pictures(
     common: &Common,
     bars: &mut Bars,
 ) -> Result<()> {
-    let Some(file) = &args.classes.classes else {
-        return Err(Error::Usage("--transduct needs --classes FILE with the class names".into()));
-    };
-    let names = read_class_names(file)?.names().to_vec();
-    let ZeroShotClassifier { weights, scale } = prototypes(args, clip, &names)?;
+    let names = args.who.names()?;
+    let ZeroShotClassifier { weights, scale } = args.who.prototypes(clip, &names)?;
     check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(clip, dataset, "features"));
     let pass = Pass { keep: keep.as_ref(), max_unreadable: 1.0, ..Pass::new(dataset, clip, "embedding pictures") };
     let encoded = keep::or_go_on(pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)), keep.is_some())?;
     let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
-    let form = Rows { classes: &names, threshold: args.threshold, top: args.top.max(1) };
-    let mut out = Output::new(&args.out, args.threshold, common, folders);
-    let wanted = Wanted { method, table: args.out.as_deref(), answers: None };
+    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders);
+    let wanted = Wanted { method, table: args.rows.out.as_deref(), answers: None };
     let name = |index: usize| dataset.name(index);
     let predicted = wanted.answer(&features, &encoded.indices, &name, encoded.skipped, form, &mut out, common, bars)?;
     keep.iter().for_each(Keep::remove);

@@ -1,0 +1,80 @@
+//! Who answers: the options that `predict` and `export` share, and the classifiers that they name.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use lafter::clip::Clip;
+use lafter::describe::{Templates, TextSet, read_class_names};
+use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
+
+use super::args::{ClassArgs, Common};
+use super::bars::Bars;
+
+#[derive(Args)]
+pub struct AnswerArgs {
+    /// The lafter.safetensors of an earlier run with this model
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["classes", "descriptions", "templates"])]
+    pub weights: Option<PathBuf>,
+    #[command(flatten)]
+    pub classes: ClassArgs,
+    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub descriptions: Option<PathBuf>,
+    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
+    #[arg(long, value_name = "FILE", requires = "classes")]
+    pub templates: Option<PathBuf>,
+}
+
+impl AnswerArgs {
+    /// Says what is missing before a model is loaded.
+    pub fn check(&self) -> Result<()> {
+        if self.weights.is_some() { Ok(()) } else { self.file().map(|_| ()) }
+    }
+
+    /// The names in --classes.
+    pub fn names(&self) -> Result<Vec<String>> {
+        Ok(read_class_names(self.file()?)?.names().to_vec())
+    }
+
+    fn file(&self) -> Result<&PathBuf> {
+        let missing = || Error::Usage("give --weights FILE of an earlier run, or --classes FILE with the class names".into());
+        self.classes.classes.as_ref().ok_or_else(missing)
+    }
+
+    fn described(&self, names: &[String]) -> Result<Option<TextSet>> {
+        let texts = |file: &PathBuf| super::run::text_set(names, self.templates.as_deref(), Some(file));
+        self.descriptions.as_ref().map(texts).transpose()
+    }
+
+    /// Stage one on --descriptions.
+    pub fn trained(&self, clip: &Clip, names: &[String], common: &Common, bars: &mut Bars) -> Result<Option<LaFTer>> {
+        let Some(texts) = self.described(names)? else { return Ok(None) };
+        let mut lafter = LaFTer::new(clip.clone(), names);
+        lafter.config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
+        lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
+        Ok(Some(lafter))
+    }
+
+    /// One text prototype a class: of its name in templates, or of templates and descriptions together.
+    pub fn prototypes(&self, clip: &Clip, names: &[String]) -> Result<ZeroShotClassifier> {
+        if let Some(texts) = self.described(names)? {
+            return Ok(ZeroShotClassifier::from_features(&texts.embed(clip)?, texts.labels(), clip.logit_scale())?);
+        }
+        let templates = self.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
+        ZeroShotClassifier::fit(clip, names, &templates)
+    }
+}
+
+/// The table of answers: shared by `predict` and `transduct`.
+#[derive(Args)]
+pub struct RowArgs {
+    /// Classes to list for each picture, on standard output and in JSON lines
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    pub top: usize,
+    /// Answers with a lower probability are "unknown", 0 to 1
+    #[arg(long, value_name = "P", default_value_t = 0.0)]
+    pub threshold: f64,
+    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
