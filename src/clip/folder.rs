@@ -16,6 +16,9 @@ pub(super) const OPEN_CLIP: &str = "open_clip_config.json";
 /// transformers' image settings, and since its version 5 the settings of all it prepares.
 pub(super) const IMAGES: &str = "preprocessor_config.json";
 pub(super) const PROCESSOR: &str = "processor_config.json";
+/// What a tokenizer is made of, in either library's layout.
+pub(super) const TOKENIZER: [&str; 6] =
+    ["tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.json", "merges.txt", "bpe_simple_vocab_16e6.txt.gz"];
 
 /// Unknown keys that one notice names.
 const SHOWN: usize = 5;

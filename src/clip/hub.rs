@@ -9,19 +9,8 @@ use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Listing, Repository, is_id, is_revision};
 use crate::progress::Event;
 
-/// Optional files, downloaded before the weights: a snapshot that has weights has everything.
-const SMALL: [&str; 10] = [
-    folder::CONFIG,
-    folder::OPEN_CLIP,
-    folder::IMAGES,
-    folder::PROCESSOR,
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "bpe_simple_vocab_16e6.txt.gz",
-];
+/// Optional files, with the tokenizer's downloaded before the weights: a snapshot that has weights has everything.
+const SMALL: [&str; 4] = [folder::CONFIG, folder::OPEN_CLIP, folder::IMAGES, folder::PROCESSOR];
 
 /// The local folder of a hub model ("openai/clip-vit-base-patch32", revision "main" if `None`): configuration, weights
 /// (safetensors before pickles, transformers' layout before open_clip's), tokenizer and preprocessing. What is in the
@@ -62,7 +51,7 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
 /// Downloads what is missing and returns the snapshot's folder.
 fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
     let has = |name: &str| files.has(name);
-    for name in SMALL.into_iter().filter(|name| has(name)) {
+    for name in SMALL.into_iter().chain(folder::TOKENIZER).filter(|name| has(name)) {
         files.get(name, events)?;
     }
     // before the weights: another kind of model is refused by its configuration

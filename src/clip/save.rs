@@ -14,16 +14,6 @@ use crate::eval::as_written;
 use crate::files::save_atomically;
 use crate::nn::{Activation, Block, LayerNorm, Linear};
 
-/// What a tokenizer and an image processor are made of: copied from the folder that a CLIP came from.
-const COPIED: [&str; 7] = [
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.json",
-    "merges.txt",
-    "bpe_simple_vocab_16e6.txt.gz",
-    folder::IMAGES,
-];
 /// The ε of open_clip's layer norms.
 const OPEN_CLIP_EPS: f64 = 1e-5;
 
@@ -80,7 +70,8 @@ impl Clip {
         config["text_config"]["bos_token_id"] = json!(self.tokenizer.start()); // its default is OpenAI's vocabulary's
         put(folder::CONFIG, &text(&config))?;
         let source = Path::new(self.tokenizer.source()).parent().unwrap_or(Path::new(""));
-        for name in COPIED {
+        // a tokenizer and an image processor are copied from the folder that a CLIP came from
+        for name in folder::TOKENIZER.into_iter().chain([folder::IMAGES]) {
             match std::fs::read(source.join(name)) {
                 Ok(bytes) if self.tokenizer.source() != "embedded" => put(name, &bytes)?,
                 _ if name == "tokenizer.json" && self.tokenizer.source() == "embedded" => put(name, demo::files().tokenizer)?,
