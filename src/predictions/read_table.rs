@@ -17,6 +17,13 @@ pub struct TwoBest {
     pub margin: f64,
 }
 
+const NO_ANSWER: &str = "no class, or a margin that is not between 0 and 1";
+
+/// `None` if no softmax can have answered so.
+fn two_best(class: String, runner_up: String, margin: f64) -> Option<TwoBest> {
+    (!class.is_empty() && (0.0..=1.0).contains(&margin)).then_some(TwoBest { class, runner_up, margin })
+}
+
 /// The two best classes of each picture of a table that [`save_table`](super::save_table) wrote as CSV or JSON lines.
 ///
 /// # Errors
@@ -31,7 +38,7 @@ pub fn read_two_best(path: impl AsRef<Path>) -> Result<Vec<TwoBest>> {
             let text = read_text(path)?;
             let read = |(at, line): (usize, &str)| {
                 let row: PredictionRow = serde_json::from_str(line).map_err(|e| fault(at + 1, &e.to_string()))?;
-                Ok(TwoBest { class: row.class, runner_up: row.runner_up, margin: row.margin })
+                two_best(row.class, row.runner_up, row.margin).ok_or_else(|| fault(at + 1, NO_ANSWER))
             };
             text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(read).collect()
         }
@@ -43,7 +50,7 @@ pub fn read_two_best(path: impl AsRef<Path>) -> Result<Vec<TwoBest>> {
             let (class, runner_up, margin) = (column("class")?, column("runner_up")?, column("margin")?);
             let read = |(at, row): (usize, Vec<String>)| match (row.get(class), row.get(runner_up), row.get(margin).map(|m| m.parse())) {
                 (Some(class), Some(runner_up), Some(Ok(margin))) => {
-                    Ok(TwoBest { class: class.clone(), runner_up: runner_up.clone(), margin })
+                    two_best(class.clone(), runner_up.clone(), margin).ok_or_else(|| fault(at + 1, NO_ANSWER))
                 }
                 _ => Err(fault(at + 1, "not as many fields as columns, or a margin that is no number")),
             };

@@ -1,24 +1,29 @@
 //! What runs leave behind: LaFTer weights, checkpoints, cached text features, the folder of a run.
 
+use std::collections::HashMap;
 use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use lafter::classify::{TextClassifierConfig, TextTrainer};
+use lafter::clip::{Clip, save_tensors};
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes};
 use lafter::describe::{Templates, TextSet};
 use lafter::embed::{self, FeatureCache, Keep, Pass};
 use lafter::experiment::Experiment;
-use lafter::predictions::{Partial, PredictionRow};
+use lafter::export::from_released;
+use lafter::predictions::{Partial, PredictionRow, read_two_best};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Run};
-use lafter::{LaFTer, Result};
+use lafter::tune::{Bank, FinetuneConfig, Run};
+use lafter::{LaFTer, LafterConfig, Preset, Result};
 
-use crate::models::{clip, picture};
-use crate::{Form, Loader, root};
+use crate::models::{assert_finite, clip, picture};
+use crate::{Form, Loader, fixture, root};
 
 const CLASSES: [&str; 3] = ["house", "fish", "boat"];
+/// Those of the released code's state.
+const RELEASED: [&str; 5] = ["fish", "house", "boat", "tree", "cup"];
 
 fn pictures() -> Dataset {
     Dataset::new(Scenes::new(Domain::Target, 6, 1))
@@ -93,19 +98,15 @@ fn text_checkpoint() {
 
 #[test]
 fn tuning_checkpoint() {
-    let lafter = begun();
+    tuning("tuning_checkpoint", &begun(), 200);
+}
+
+fn tuning(name: &'static str, lafter: &LaFTer, inputs: usize) {
     let run = || Run::new(lafter.finetuner().expect("a tuner"));
     let mut first = run();
     first.fit_epoch(&pictures(), |_| {}).expect("an epoch");
-    let seed = bytes("checkpoint-seed.safetensors", |path| first.checkpoint(path));
-    let loader = Loader {
-        name: "tuning_checkpoint",
-        inputs: 200,
-        file: "checkpoint.safetensors",
-        form: Form::Safetensors,
-        seeds: vec![seed],
-        beside: vec![],
-    };
+    let seed = bytes(&format!("{name}-seed.safetensors"), |path| first.checkpoint(path));
+    let loader = Loader { name, inputs, file: "checkpoint.safetensors", form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
     loader.check(|folder| {
         let mut run = run();
         run.resume(folder.join("checkpoint.safetensors"))?;
@@ -119,6 +120,72 @@ fn tuning_checkpoint() {
             assert!(epoch.loss.is_finite() && epoch.steps == 2 && epoch.images == 6, "no epoch of six pictures");
         }
         Ok(())
+    });
+}
+
+/// A run of DPA: the blocks' memory is part of the checkpoint.
+#[test]
+fn blocks_checkpoint() {
+    let mut lafter = begun();
+    let dpa = LafterConfig::new(Preset::Dpa(None)).tune;
+    lafter.config.tune = FinetuneConfig { epochs: 2, batch_size: 3, prompts: 2, ..dpa };
+    tuning("blocks_checkpoint", &lafter, 100);
+}
+
+/// Answers of another encoder.
+#[test]
+fn stored_answers() {
+    let names: Vec<String> = (0..4).map(|picture| format!("photos/{picture}.png")).collect();
+    let classes: Vec<String> = CLASSES.map(String::from).to_vec();
+    let rows = Tensor::from_vec(Rng::new(3).normals(4 * 3, 1.0), (4, 3), &Device::Cpu).expect("rows");
+    let seed = |tensor: &'static str| {
+        let metadata = HashMap::from([
+            ("names".to_string(), serde_json::json!(names).to_string()),
+            ("classes".to_string(), serde_json::json!(classes).to_string()),
+        ]);
+        bytes(tensor, |path| save_tensors(path, &[(tensor.to_string(), rows.clone())], metadata.clone()))
+    };
+    let seeds = vec![seed("logits"), seed("features")];
+    let loader = Loader { name: "stored_answers", inputs: 400, file: "bank.safetensors", form: Form::Safetensors, seeds, beside: vec![] };
+    loader.check(|folder| {
+        let bank = Bank::read(folder.join("bank.safetensors"))?;
+        let pictures = pictures();
+        for answers in [bank.answers(&pictures, 3), bank.features(&pictures)].into_iter().flatten() {
+            assert_finite(&answers.0, "answers")?;
+        }
+        Ok(())
+    });
+}
+
+/// The two best classes of a table of answers.
+#[test]
+fn prediction_table() {
+    let csv = "picture,class,probability,runner_up,margin,zero_shot,text_classifier,changed\n\
+               a.png,house,0.9,fish,0.8,house,,\n\"b,\"\"c.png\",fish,0.5,\"boat, red\",0.1,,fish,false\n";
+    let json = r#"{"index":0,"picture":"a.png","class":"house","probability":0.9,"runner_up":"fish","margin":0.8,"zero_shot":null,"text_classifier":null,"changed":null}"#;
+    for (name, file, form, seed) in
+        [("prediction_csv", "table.csv", Form::Lines, csv), ("prediction_jsonl", "table.jsonl", Form::JsonLines, json)]
+    {
+        let loader = Loader { name, inputs: 400, file, form, seeds: vec![seed.as_bytes().to_vec()], beside: vec![] };
+        loader.check(|folder| {
+            for row in read_two_best(folder.join(file))? {
+                assert!(!row.class.is_empty() && (0.0..=1.0).contains(&row.margin), "no answer");
+            }
+            Ok(())
+        });
+    }
+}
+
+/// What LaFTer's released code trained.
+#[test]
+fn released_state() {
+    let clip = Clip::from_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/quick")).expect("a fixture");
+    let seeds = vec![fixture("pytorch/released.pth")];
+    let loader = Loader { name: "released_state", inputs: 200, file: "state.pth", form: Form::Zip, seeds, beside: vec![] };
+    loader.check(|folder| {
+        let lafter = from_released(folder.join("state.pth"), clip.clone(), &RELEASED)?;
+        let tuned = lafter.tuned().expect("tuned weights");
+        tuned.head.tensors().iter().try_for_each(|(_, tensor)| assert_finite(tensor, "the head"))
     });
 }
 
