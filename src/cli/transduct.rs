@@ -25,7 +25,7 @@ use super::say::note;
 use super::{check, keep};
 
 pub const EXAMPLES: &str = "\
-Answers in seconds, from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
+Answers from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
 on the other pictures. stata holds where classes are absent; transclip and zlap do not, and say so if texts name too few;
 neighbours is the plainest.
 
