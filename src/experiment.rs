@@ -200,7 +200,7 @@ impl Experiment {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
-            let watch = Watch::new(&self.clip, &start, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
+            let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
             let evaluation = self.tune(&mut run, &watch, folder, &mut events)?;
             history = run.history().to_vec();
             match &evaluation {

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use candle_core::{DType, Tensor};
 
-use crate::classify::{HeldOut, TextClassifier};
+use crate::classify::{HeldOut, TextClassifier, ZeroShotClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::embed::Pass;
@@ -20,11 +20,15 @@ use crate::tune::{Finetuner, Tuned, known};
 
 /// Pictures of the sample at most: enough for a percent or two.
 const MOST: usize = 2000;
-/// One picture in so many. A step of an epoch passes each picture through teacher and student, with and without prompts, and back
-/// through the student; the signals need the first two of these. So they take less than 5 % of an epoch.
-const ONE_IN: usize = 16;
-/// Fewer pictures than this say little; on a set of less than 3,200 they take a larger share of an epoch.
-const FEWEST: usize = 200;
+/// One picture in so many. A step passes each picture through the teacher, through the student and back, about four passes; the
+/// signals take one, and one in [`TAUGHT`] of the teacher. With reading the pictures that stays below 5 % of an epoch.
+const ONE_IN: usize = 8;
+/// Fewer pictures than this say little. They are a larger share of an epoch on a set of less than 512, where an epoch is short.
+const FEWEST: usize = 64;
+/// The teacher answers one picture of the sample in so many.
+const TAUGHT: usize = 4;
+/// In the place of the teacher's answer where it was not asked.
+const UNASKED: f32 = -1.0;
 /// What a file of kept weights says next to them.
 const EPOCH: &str = "epoch";
 
@@ -37,6 +41,8 @@ pub(crate) struct Watch {
     before: Vec<usize>,
     /// The signals before tuning.
     pub start: Signals,
+    /// The signals of the zero-shot classifier on the same pictures.
+    pub zero_shot: Signals,
     /// Time that the signals of the epochs took, in seconds.
     pub seconds: Cell<f64>,
     kept: RefCell<Option<Kept>>,
@@ -52,6 +58,7 @@ impl Watch {
     pub fn new(
         clip: &Clip,
         classifier: &TextClassifier,
+        zero_shot: &ZeroShotClassifier,
         train: &Dataset,
         held_out: Option<HeldOut>,
         max_unreadable: f64,
@@ -61,45 +68,52 @@ impl Watch {
         let sample = train.spread(size).unlabeled();
         let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
         let features = pass.run(events, |pixels| clip.encode_image(pixels))?.rows;
-        let logits = classifier.logits(&features)?;
-        let before = logits.flatten_all()?.to_vec1::<f32>()?;
-        let mut start = Signals::of(&before, logits.dim(1)?)?;
-        let before = answers(&before, logits.dim(1)?);
+        let rows = features.flatten_all()?.to_vec1::<f32>()?;
+        let of = |logits: Tensor| -> Result<(Signals, Vec<usize>)> {
+            let classes = logits.dim(1)?;
+            let logits = logits.flatten_all()?.to_vec1::<f32>()?;
+            let answers = answers(&logits, classes);
+            let as_class_means = Some(with_class_means(&rows, &answers, classes));
+            Ok((Signals { as_class_means, ..Signals::of(&logits, classes)? }, answers))
+        };
+        let (mut start, before) = of(classifier.logits(&features)?)?;
         start.as_before = Some(1.0);
-        start.as_class_means = Some(with_class_means(&features.flatten_all()?.to_vec1::<f32>()?, &before, logits.dim(1)?));
         start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
-        Ok(Self { sample, max_unreadable, held_out, before, start, seconds: Cell::new(0.0), kept: RefCell::default() })
+        let (mut zero_shot, first) = of(zero_shot.logits(&features)?)?;
+        zero_shot.as_before = Some(equal(&first, &before));
+        Ok(Self { sample, max_unreadable, held_out, before, start, zero_shot, seconds: Cell::new(0.0), kept: RefCell::default() })
     }
 
     /// The signals of the student on the sample, next to its teacher.
     pub fn signals(&self, clip: &Clip, tuner: &Finetuner) -> Result<Signals> {
-        let (student, started) = (tuner.tuned(), Instant::now());
+        let (tuned, started) = (tuner.tuned(), Instant::now());
         let mut teacher = true;
         // features, logits and the teacher's answer in one row, so that a picture that cannot be read is missing in all
         let row = |pixels: &Tensor| {
-            let features = student.features(pixels)?;
-            let logits = student.head.forward(&features)?;
-            let answers = match tuner.pseudo_labels(pixels) {
-                Ok((labels, _)) => labels.to_dtype(DType::F32)?.unsqueeze(1)?,
-                Err(_) => {
-                    teacher = false; // one that knows pictures by their place in the training set answers for no others
-                    Tensor::zeros((pixels.dim(0)?, 1), DType::F32, pixels.device())?
-                }
-            };
+            let features = tuned.features(pixels)?;
+            let logits = tuned.head.forward(&features)?;
+            let taught = pixels.dim(0)?.div_ceil(TAUGHT);
+            let mut answers = vec![UNASKED; pixels.dim(0)?];
+            match tuner.pseudo_labels(&pixels.narrow(0, 0, taught)?) {
+                Ok((labels, _)) => answers[..taught].copy_from_slice(&labels.to_dtype(DType::F32)?.to_vec1()?),
+                Err(_) => teacher = false, // one that knows pictures by their place in the training set answers for no others
+            }
+            let answers = Tensor::from_vec(answers, (pixels.dim(0)?, 1), pixels.device())?;
             Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?, answers], 1)?)
         };
         let rows = Pass { max_unreadable: self.max_unreadable, ..Pass::new(&self.sample, clip, "signals") }.run(&mut silent, row)?.rows;
-        let classes = student.head.classes();
+        let classes = tuned.head.classes();
         let width = rows.dim(1)? - classes - 1;
         let part = |from: usize, len: usize| rows.narrow(1, from, len)?.flatten_all()?.to_vec1::<f32>();
         let (features, logits, taught) = (part(0, width)?, part(width, classes)?, part(width + classes, 1)?);
         let now = answers(&logits, classes);
-        let taught: Vec<usize> = taught.into_iter().map(|class| class as usize).collect();
+        let (taught, student): (Vec<usize>, Vec<usize>) =
+            taught.into_iter().zip(&now).filter(|(class, _)| *class != UNASKED).map(|(class, now)| (class as usize, *now)).unzip();
         let signals = Signals {
             as_before: (now.len() == self.before.len()).then(|| equal(&now, &self.before)),
-            as_teacher: teacher.then(|| equal(&now, &taught)),
+            as_teacher: teacher.then(|| equal(&student, &taught)),
             as_class_means: Some(with_class_means(&features, &now, classes)),
-            texts_right: self.held_out.as_ref().map(|texts| texts.right(&student.head)).transpose()?,
+            texts_right: self.held_out.as_ref().map(|texts| texts.right(&tuned.head)).transpose()?,
             ..Signals::of(&logits, classes)?
         };
         self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());

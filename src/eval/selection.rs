@@ -33,6 +33,9 @@ pub struct Selection {
     pub result: Select,
     /// The signals before tuning, of the text classifier.
     pub start: Signals,
+    /// Those of the zero-shot classifier on the same pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_shot: Option<Signals>,
     /// The epoch that the signals choose, from 1; 0 is the state before tuning.
     pub selected: usize,
     /// Top-1 of that epoch on the test set in percent, if it was evaluated.
@@ -195,7 +198,8 @@ mod tests {
     fn the_table_marks_the_result() {
         let history = [record(1, 50.0, signals(0.9, 20, 0.4)), record(2, 50.0, signals(0.9, 20, 0.35))];
         let start = signals(0.9, 20, 0.3);
-        let chosen = Selection { result: Select::Signals, start, selected: 1, selected_top1: None, last: 2, last_top1: None };
+        let chosen =
+            Selection { result: Select::Signals, start, zero_shot: None, selected: 1, selected_top1: None, last: 2, last_top1: None };
         let text = chosen.table(&history).to_string();
         assert!(
             text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),

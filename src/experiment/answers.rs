@@ -27,7 +27,15 @@ impl Experiment {
         };
         let last = history.len();
         let (selected_top1, last_top1) = (top1(chosen), top1(last));
-        Selection { result: self.select, start: watch.start, selected: chosen, selected_top1, last, last_top1 }
+        Selection {
+            result: self.select,
+            start: watch.start,
+            zero_shot: Some(watch.zero_shot),
+            selected: chosen,
+            selected_top1,
+            last,
+            last_top1,
+        }
     }
 
     /// What the training images are answered; as a table in the run's folder, if there is one.
