@@ -22,8 +22,8 @@ use crate::tune::{Finetuner, Tuned, known};
 const MOST: usize = 2000;
 /// One picture in so many. A step passes each picture through the teacher, through the student and back, about four passes; the
 /// signals take one, and one in [`TAUGHT`] of the teacher. With reading the pictures that stays below 5 % of an epoch.
-const ONE_IN: usize = 8;
-/// Fewer pictures than this say little. They are a larger share of an epoch on a set of less than 512, where an epoch is short.
+const ONE_IN: usize = 10;
+/// Fewer pictures than this say little. They are a larger share of an epoch on a set of less than 640, where an epoch is short.
 const FEWEST: usize = 64;
 /// The teacher answers one picture of the sample in so many.
 const TAUGHT: usize = 4;
