@@ -9,7 +9,7 @@
 use std::time::Instant;
 
 use candle_core::Tensor;
-use lafter::classify::{Head, TextClassifier, normalise};
+use lafter::classify::{Head, TextClassifier, normalize};
 use lafter::clip::Clip;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, Pass, Views};
@@ -50,7 +50,7 @@ fn measure(row: &str, classes: usize, repetitions: usize) -> Result<()> {
     let tuner = |config| Finetuner::new(&clip, &TextClassifier { head: head.clone() }, config, &mut Rng::new(4));
     let mut tuners = [tuner(plain)?, tuner(blocks)?];
     let pass = || {
-        let features = normalise(&Rng::new(8).normal_tensor((PICTURES, clip.config().projection), 1.0, clip.device())?)?;
+        let features = normalize(&Rng::new(8).normal_tensor((PICTURES, clip.config().projection), 1.0, clip.device())?)?;
         let probabilities = candle_nn::ops::softmax(&head.forward(&features)?, 1)?;
         Ok(Pass { indices: (0..PICTURES as u32).collect(), features, probabilities })
     };

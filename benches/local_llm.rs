@@ -1,7 +1,7 @@
 //! Tokens a second of a local language model, by the number of requests in flight:
 //! `cargo bench --features llm --bench local_llm`.
 //!
-//! The models are random, in the shapes and quantisations of Qwen2.5 (0.5B and 1.5B, Q4_K_M); an answer has 40 tokens, each
+//! The models are random, in the shapes and quantizations of Qwen2.5 (0.5B and 1.5B, Q4_K_M); an answer has 40 tokens, each
 //! query is asked five times, as `lafter describe` does. The first row of each model is candle-transformers' own model,
 //! which takes one text at a time. `-- small` measures 0.5B alone, `-- large` 1.5B alone (1.1 GB on disk, 3 GB in memory).
 

@@ -30,9 +30,9 @@ fn main() -> lafter::Result<()> {
     }
     if bench.named("text_epoch_candle") {
         let (head, params) = Head::linear(width, classes, &mut Rng::new(2), &bench.device)?.trainable()?;
-        let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
+        let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
         let (loss, mut rng) = (NoisyTexts::new(features.clone(), &labels, 0.1, 0.1)?, Rng::new(3));
-        bench.row("text_epoch_candle", texts, || Ok(optimiser.step(&loss.loss_plain(&head, None, &mut rng)?.0.backward()?, 1.0)?))?;
+        bench.row("text_epoch_candle", texts, || Ok(optimizer.step(&loss.loss_plain(&head, None, &mut rng)?.0.backward()?, 1.0)?))?;
     }
     for row in ["text_epochs_f32", "text_epochs_tf32"].into_iter().filter(|row| bench.named(row)) {
         let mut trainer = TextTrainer::new(&features, &labels, TextClassifierConfig::official(), &mut Rng::new(2))?;

@@ -22,7 +22,7 @@ use std::process::Command;
 use std::time::Instant;
 
 use candle_core::{D, Device, Tensor};
-use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
+use lafter::classify::{Head, TextClassifier, normalize, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, VisionTower, save_tensors};
 use lafter::eval::peak_rss_bytes;
 use lafter::nn::{Activation, AdamW, AdamWConfig, Isa, ParamGroup, Precision};
@@ -163,14 +163,14 @@ fn plain_step(clip: &Clip, weak: Tensor, strong: Tensor) -> Result<Box<dyn FnMut
     let frozen = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), clip.device())?;
     let (head, last) = frozen.trainable()?;
     params.extend(more.into_iter().chain(last));
-    let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
-    let teacher = tower.frozen();
+    let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
+    let teacher = tower.detached();
     let encode = |tower: &VisionTower, tokens: Tensor| -> candle_core::Result<Tensor> {
         tower.project(&tower.blocks.iter().try_fold(tokens, |x, block| block.forward_plain(&x))?)
     };
     Ok(Box::new(move || {
-        let pseudo = frozen.forward(&normalise(&encode(&teacher, teacher.embed(&weak)?)?)?)?.argmax(D::Minus1)?;
+        let pseudo = frozen.forward(&normalize(&encode(&teacher, teacher.embed(&weak)?)?)?)?.argmax(D::Minus1)?;
         let logits = head.forward(&encode(&tower, prompts.insert(&tower.embed(&strong)?)?)?)?;
-        Ok(optimiser.step(&smoothed_cross_entropy(&logits, &pseudo, 0.1)?.backward()?, 1.0)?)
+        Ok(optimizer.step(&smoothed_cross_entropy(&logits, &pseudo, 0.1)?.backward()?, 1.0)?)
     }))
 }

@@ -12,7 +12,7 @@ import time
 
 import torch
 
-UPDATES, ROUNDS, NEIGHBOURS, PIECE = 10, 5, 3, 250
+UPDATES, ROUNDS, NEIGHBORS, PIECE = 10, 5, 3, 250
 
 
 def unit(x):
@@ -21,8 +21,8 @@ def unit(x):
 
 def graph(x):
     cosines = x @ x.T
-    nearest = cosines.topk(NEIGHBOURS + 1, dim=1).indices[:, 1:]
-    rows = torch.arange(len(x)).repeat_interleave(NEIGHBOURS)
+    nearest = cosines.topk(NEIGHBORS + 1, dim=1).indices[:, 1:]
+    rows = torch.arange(len(x)).repeat_interleave(NEIGHBORS)
     columns = nearest.flatten()
     a = torch.sparse_coo_tensor(torch.stack([rows, columns]), cosines[rows, columns], (len(x), len(x)))
     return (a + a.T).coalesce()
@@ -41,7 +41,7 @@ def spreads(x, mu, z):
 
 def assign(y, likelihood, affinity, z):
     for _ in range(ROUNDS):
-        z = torch.softmax(y.log() + likelihood / 50 + torch.sparse.mm(affinity, z) / (2 * NEIGHBOURS), 1)
+        z = torch.softmax(y.log() + likelihood / 50 + torch.sparse.mm(affinity, z) / (2 * NEIGHBORS), 1)
     return z
 
 

@@ -49,7 +49,7 @@ fn main() -> lafter::Result<()> {
     let bench = common::Bench::from_args(3)?;
     for (size, n) in [("_small", 5_000), ("", 50_000)] {
         let rows =
-            ["stata", "transclip", "zlap", "neighbours"].map(|name| (name, format!("{name}{size}"), format!("{name}_products{size}")));
+            ["stata", "transclip", "zlap", "neighbors"].map(|name| (name, format!("{name}{size}"), format!("{name}_products{size}")));
         if size.is_empty() && !rows.iter().any(|(_, row, products)| bench.named(row) || bench.named(products)) {
             continue;
         }

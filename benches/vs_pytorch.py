@@ -143,7 +143,7 @@ def tuning_step(bf16, images=32):
     import torch.nn.functional as F
 
     tower, weak, strong = vision_tower(), torch.randn(images, 3, 224, 224), torch.randn(images, 3, 224, 224)
-    optimiser = torch.optim.AdamW(tower.trainable(), lr=5e-4)
+    optimizer = torch.optim.AdamW(tower.trainable(), lr=5e-4)
 
     def run():
         with precision(bf16, weak):
@@ -151,9 +151,9 @@ def tuning_step(bf16, images=32):
                 labels = (F.normalize(tower(weak, False), dim=-1) @ tower.head.t()).argmax(1)
             logits = tower(strong, True) @ tower.head.t()
         loss = F.cross_entropy(logits.float(), labels, label_smoothing=0.1)
-        optimiser.zero_grad(set_to_none=True)
+        optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        optimiser.step()
+        optimizer.step()
 
     return run
 
@@ -166,16 +166,16 @@ def text_epoch(batch, epochs=1):
     features = F.normalize(torch.randn(texts, 512), dim=-1)
     labels = torch.arange(texts) % 1000
     weight = ((torch.rand(1000, 512) * 2 - 1) / 512**0.5).requires_grad_()
-    optimiser = torch.optim.AdamW([weight], lr=5e-4, weight_decay=0.01)
+    optimizer = torch.optim.AdamW([weight], lr=5e-4, weight_decay=0.01)
 
     def run():
         for start in list(range(0, texts, batch)) * epochs:
             x = features[start : start + batch]
             x = x + torch.randn_like(x) * 0.1
             loss = F.cross_entropy(F.linear(x, weight), labels[start : start + batch], label_smoothing=0.1)
-            optimiser.zero_grad(set_to_none=True)
+            optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            optimiser.step()
+            optimizer.step()
 
     return run
 
@@ -189,13 +189,13 @@ def two_views():
 
     torch.set_num_threads(1)
     jpegs = [path.read_bytes() for path in sorted(Path(os.environ["LAFTER_BENCH_PHOTOS"]).iterdir())]
-    normalise = T.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
+    normalize = T.Normalize((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
     blur = T.Lambda(lambda picture: picture.filter(ImageFilter.GaussianBlur(random.uniform(0.1, 2.0))))
     jitter = T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8)
     crop = T.RandomResizedCrop(224, scale=(0.2, 1.0))
     resize = T.Resize(224, interpolation=T.InterpolationMode.BICUBIC)
-    weak = T.Compose([resize, T.CenterCrop(224), T.ToTensor(), normalise])
-    strong = T.Compose([crop, jitter, T.RandomGrayscale(0.2), blur, T.RandomHorizontalFlip(), T.ToTensor(), normalise])
+    weak = T.Compose([resize, T.CenterCrop(224), T.ToTensor(), normalize])
+    strong = T.Compose([crop, jitter, T.RandomGrayscale(0.2), blur, T.RandomHorizontalFlip(), T.ToTensor(), normalize])
 
     def run():
         for jpeg in jpegs:

@@ -94,9 +94,9 @@ impl LayerNorm {
     }
 
     fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let deviation = (centred.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
-        centred.broadcast_div(&deviation)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
+        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let deviation = (centered.sqr()?.mean_keepdim(D::Minus1)? + 1e-5)?.sqrt()?;
+        centered.broadcast_div(&deviation)?.broadcast_mul(&self.weight)?.broadcast_add(&self.bias)
     }
 }
 
@@ -334,10 +334,10 @@ pub fn text_loss(features: &Tensor, noise: &Tensor, labels: &Tensor, head: &Tens
 pub fn train_text_classifier(features: &Tensor, labels: &Tensor, classes: usize, settings: &Settings) -> Result<Tensor> {
     let ((n, d), mut rng) = (features.dims2()?, Rng::new(SEED, 1));
     let head = rng.uniform((classes, d), 1.0 / (d as f32).sqrt())?;
-    let mut optimiser = AdamW::new(vec![("head.0.weight".to_string(), head.clone())], settings)?;
+    let mut optimizer = AdamW::new(vec![("head.0.weight".to_string(), head.clone())], settings)?;
     for _ in 0..settings.text_steps {
         let loss = text_loss(features, &rng.normal((n, d), NOISE)?, labels, &head)?;
-        optimiser.step(&loss.backward()?)?;
+        optimizer.step(&loss.backward()?)?;
     }
     Ok(head.as_detached_tensor())
 }
@@ -372,7 +372,7 @@ impl AdamW {
 
 // ---- Two views of a picture: α_w, which CLIP was trained on, and α_h, SimSiam's -------------------------------------------------
 
-/// α_w: shorter edge to `side` (bicubic), centre crop.
+/// α_w: shorter edge to `side` (bicubic), center crop.
 pub fn weak_view(picture: &RgbImage, side: u32) -> RgbImage {
     let ((w, h), short) = (picture.dimensions(), picture.width().min(picture.height()));
     let (w, h) = (side * w / short, side * h / short);
@@ -380,7 +380,7 @@ pub fn weak_view(picture: &RgbImage, side: u32) -> RgbImage {
     imageops::crop_imm(&resized, (w - side) / 2, (h - side) / 2, side, side).to_image()
 }
 
-/// α_h: random resized crop, colour jitter in random order, grey, blur, flip.
+/// α_h: random resized crop, color jitter in random order, gray, blur, flip.
 pub fn strong_view(picture: &RgbImage, side: u32, rng: &mut Rng) -> RgbImage {
     let (x, y, w, h) = random_crop(picture.dimensions(), rng);
     let crop = imageops::crop_imm(picture, x, y, w, h).to_image();
@@ -389,16 +389,16 @@ pub fn strong_view(picture: &RgbImage, side: u32, rng: &mut Rng) -> RgbImage {
     rng.shuffle(&mut steps);
     for step in steps {
         let (factor, turn) = (rng.range(0.6, 1.4), rng.range(-0.1, 0.1));
-        let mean = view.pixels().map(|pixel| grey(pixel.0)).sum::<f32>() / (side * side) as f32;
+        let mean = view.pixels().map(|pixel| gray(pixel.0)).sum::<f32>() / (side * side) as f32;
         match step {
             0 => blend(&mut view, factor, |_| 0.0),  // brightness
             1 => blend(&mut view, factor, |_| mean), // contrast
-            2 => blend(&mut view, factor, grey),     // saturation
+            2 => blend(&mut view, factor, gray),     // saturation
             _ => view.pixels_mut().for_each(|pixel| pixel.0 = turn_hue(pixel.0, turn)),
         }
     }
     if rng.range(0.0, 1.0) < 0.2 {
-        blend(&mut view, 0.0, grey);
+        blend(&mut view, 0.0, gray);
     }
     view = imageops::blur(&view, rng.range(0.1, 2.0) * side as f32 / 224.0); // σ as for views of 224 pixels
     if rng.range(0.0, 1.0) < 0.5 { imageops::flip_horizontal(&view) } else { view }
@@ -426,7 +426,7 @@ fn blend(view: &mut RgbImage, factor: f32, simple: impl Fn([u8; 3]) -> f32) {
     }
 }
 
-fn grey([r, g, b]: [u8; 3]) -> f32 {
+fn gray([r, g, b]: [u8; 3]) -> f32 {
     (0.299 * f32::from(r) + 0.587 * f32::from(g) + 0.114 * f32::from(b)).round()
 }
 
@@ -477,7 +477,7 @@ impl Student {
         Ok(Self { tower, prompts, head, teacher_head: text_classifier.clone(), params })
     }
 
-    /// f_θ(v^p_η(x)): prompts come after the class token, features are not normalised. `[batch, 3, side, side]` → `[batch, C]`
+    /// f_θ(v^p_η(x)): prompts come after the class token, features are not normalized. `[batch, 3, side, side]` → `[batch, C]`
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         let tokens = self.tower.embed(pixels)?; // [batch, 1 + patches, width]
         let (batch, n, width) = tokens.dims3()?;
@@ -492,7 +492,7 @@ impl Student {
     }
 
     /// min_{θ,η} Σ_x L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ): one pass; the mean loss. (eq. 4)
-    fn epoch(&self, files: &[PathBuf], epoch: usize, optimiser: &mut AdamW) -> Fallible<f32> {
+    fn epoch(&self, files: &[PathBuf], epoch: usize, optimizer: &mut AdamW) -> Fallible<f32> {
         let (side, batch) = (self.tower.side, BATCH.min(files.len()));
         let (mut order, mut losses) = ((0..files.len()).collect::<Vec<_>>(), Vec::new());
         Rng::new(SEED, 1000 + epoch as u64).shuffle(&mut order);
@@ -504,7 +504,7 @@ impl Student {
             let (weak, strong): (Vec<_>, Vec<_>) = views.collect::<Fallible<Vec<_>>>()?.into_iter().unzip();
             let (weak, strong) = (pixels(&weak, side)?, pixels(&strong, side)?);
             let loss = smoothed_cross_entropy(&self.logits(&strong)?, &self.pseudo_labels(&weak)?)?;
-            optimiser.step(&loss.backward()?)?;
+            optimizer.step(&loss.backward()?)?;
             losses.push(loss.to_scalar::<f32>()?);
         }
         Ok(losses.iter().sum::<f32>() / losses.len() as f32)
@@ -581,9 +581,9 @@ pub fn run(model: &Path, train: &Path, test: &Path, descriptions: Option<&Path>,
 
     // eq. 3 and 4
     let student = Student::new(clip.vision, &classifier, settings)?;
-    let mut optimiser = AdamW::new(student.params.clone(), settings)?;
+    let mut optimizer = AdamW::new(student.params.clone(), settings)?;
     for epoch in 0..settings.epochs {
-        let loss = student.epoch(&unlabeled, epoch, &mut optimiser)?;
+        let loss = student.epoch(&unlabeled, epoch, &mut optimizer)?;
         top1.push(accuracy(&test, side, |pixels| student.logits(pixels))?);
         println!("epoch {:>3}        {:.2} %, loss {loss:.4}", epoch + 1, top1[epoch + 2]);
     }

@@ -1,4 +1,4 @@
-//! A training loop's whole state on disk: parameters, optimiser moments and, as JSON, everything else.
+//! A training loop's whole state on disk: parameters, optimizer moments and, as JSON, everything else.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -76,30 +76,31 @@ pub(crate) fn all(tensor: &Tensor, valid: impl Fn(f32) -> bool) -> Result<bool> 
 /// The part that is not a tensor; `state` is the loop's own.
 #[derive(Serialize, Deserialize)]
 struct Header<S> {
-    optimiser_steps: usize,
+    #[serde(alias = "optimiser_steps")] // as earlier versions wrote it
+    optimizer_steps: usize,
     state: S,
 }
 
-/// Writes parameters, optimiser moments, `more` tensors and `state` under the name of the loop, `kind` (atomically).
+/// Writes parameters, optimizer moments, `more` tensors and `state` under the name of the loop, `kind` (atomically).
 pub(crate) fn save(
     path: &Path,
     kind: &str,
     state: impl Serialize,
     params: &[Param],
-    optimiser: &AdamW,
+    optimizer: &AdamW,
     more: Vec<(String, Tensor)>,
 ) -> Result<()> {
-    let header = Header { optimiser_steps: optimiser.steps(), state };
+    let header = Header { optimizer_steps: optimizer.steps(), state };
     let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
     let params = params.iter().map(|param| (param.name.clone(), param.var.as_detached_tensor()));
-    let tensors: Vec<(String, Tensor)> = params.chain(optimiser.state()).chain(more).collect();
+    let tensors: Vec<(String, Tensor)> = params.chain(optimizer.state()).chain(more).collect();
     save_tensors(path, &tensors, HashMap::from([(kind.to_string(), json)]))
 }
 
 /// A checkpoint that was read, not yet applied: the loop compares its state with its own settings first.
 pub(crate) struct Saved<S> {
     pub state: S,
-    optimiser_steps: usize,
+    optimizer_steps: usize,
     pub tensors: HashMap<String, Tensor>,
     path: PathBuf,
 }
@@ -120,16 +121,16 @@ impl<S: DeserializeOwned> Saved<S> {
             .ok_or_else(|| Error::Checkpoint(format!("{shown} is not a checkpoint of this stage ({kind}): start without --resume")))?;
         let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
-        let saved = Self { state: header.state, optimiser_steps: header.optimiser_steps, tensors, path: path.into() };
-        match i32::try_from(saved.optimiser_steps) {
+        let saved = Self { state: header.state, optimizer_steps: header.optimizer_steps, tensors, path: path.into() };
+        match i32::try_from(saved.optimizer_steps) {
             Ok(_) => Ok(saved),
-            Err(_) => Err(saved.broken(format!("{} optimiser steps cannot be", saved.optimiser_steps))),
+            Err(_) => Err(saved.broken(format!("{} optimizer steps cannot be", saved.optimizer_steps))),
         }
     }
 
-    /// Refuses a file that lacks a value of the parameters or the optimiser, or holds one that is not finite.
-    pub fn check(&self, params: &[Param], optimiser: &AdamW) -> Result<()> {
-        let moments = optimiser.state();
+    /// Refuses a file that lacks a value of the parameters or the optimizer, or holds one that is not finite.
+    pub fn check(&self, params: &[Param], optimizer: &AdamW) -> Result<()> {
+        let moments = optimizer.state();
         let wanted =
             params.iter().map(|param| (&param.name, param.var.as_tensor())).chain(moments.iter().map(|(name, moment)| (name, moment)));
         for (name, like) in wanted {
@@ -147,22 +148,22 @@ impl<S: DeserializeOwned> Saved<S> {
         Ok(())
     }
 
-    /// Puts the saved values into the parameters and the optimiser, and gives the loop its state back. Nothing is changed by a
+    /// Puts the saved values into the parameters and the optimizer, and gives the loop its state back. Nothing is changed by a
     /// file that [`check`](Self::check) refuses.
-    pub fn restore(self, params: &[Param], optimiser: &mut AdamW) -> Result<S> {
-        self.check(params, optimiser)?;
+    pub fn restore(self, params: &[Param], optimizer: &mut AdamW) -> Result<S> {
+        self.check(params, optimizer)?;
         for Param { name, var, .. } in params {
             if let Some(saved) = self.tensors.get(name) {
                 var.set(saved)?;
             }
         }
-        optimiser.restore(self.optimiser_steps, &self.tensors)?;
+        optimizer.restore(self.optimizer_steps, &self.tensors)?;
         Ok(self.state)
     }
 
-    /// Optimiser steps up to the checkpoint.
-    pub fn optimiser_steps(&self) -> usize {
-        self.optimiser_steps
+    /// Optimizer steps up to the checkpoint.
+    pub fn optimizer_steps(&self) -> usize {
+        self.optimizer_steps
     }
 
     /// The error for a checkpoint that no run has written so.

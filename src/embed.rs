@@ -115,7 +115,7 @@ pub fn images(
     Pass { dataset, preprocess, device, batch_size, stage, max_unreadable: 0.05, keep: None }.run(events, f)
 }
 
-/// Features of sentences, `[n, d]` f32, not normalised, in input order; only what the cache does not hold is computed. What is
+/// Features of sentences, `[n, d]` f32, not normalized, in input order; only what the cache does not hold is computed. What is
 /// computed goes to the cache once a minute (see [`FeatureCache::every`]), so a kill loses little, and an interrupt nothing.
 ///
 /// # Errors
@@ -154,7 +154,7 @@ pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mu
 }
 
 impl Dataset {
-    /// Features of every picture's weak view, not normalised: `[n, d]` f32 in input order. [`images`] also takes
+    /// Features of every picture's weak view, not normalized: `[n, d]` f32 in input order. [`images`] also takes
     /// progress events, another batch size or another function.
     ///
     /// # Errors
@@ -165,7 +165,7 @@ impl Dataset {
 }
 
 impl TextSet {
-    /// Features of every sentence, `[n, d]` f32, not normalised, in the order of [`labels`](TextSet::labels).
+    /// Features of every sentence, `[n, d]` f32, not normalized, in the order of [`labels`](TextSet::labels).
     ///
     /// # Errors
     /// As [`texts`].

@@ -211,7 +211,7 @@ impl LaFTer {
             classes: self.classes.clone(),
             preset: self.config.preset.name().to_string(),
             seed: self.config.seed,
-            normalise: self.tuned.as_ref().map_or(self.config.tune.normalise_student, |tuned| tuned.normalise),
+            normalize: self.tuned.as_ref().map_or(self.config.tune.normalize_student, |tuned| tuned.normalize),
             scale: self.tuned.as_ref().map_or(self.config.tune.head_form.scale(), |tuned| tuned.head.scale),
             precision: self.tuned.as_ref().and_then(|tuned| tuned.vision.precision()),
             vision: Some(self.clip.config().vision.clone()),
@@ -221,7 +221,7 @@ impl LaFTer {
     }
 
     /// Reads LaFTer weights over the CLIP that they were trained on. Of the settings, the file knows preset, seed, precision and
-    /// whether features are normalised.
+    /// whether features are normalized.
     ///
     /// # Errors
     /// [`Error::LafterWeights`] if it holds no LaFTer weights, or those of another CLIP.
@@ -229,7 +229,7 @@ impl LaFTer {
         let (tuned, info) = Tuned::load(path, &clip)?;
         let mut lafter = Self::new(clip, &info.classes).preset(Preset::from_name(&info.preset).unwrap_or_default());
         lafter.config.seed = info.seed;
-        lafter.config.tune.normalise_student = tuned.normalise;
+        lafter.config.tune.normalize_student = tuned.normalize;
         lafter.config.tune.head_form = tuned.head.scale.map_or(HeadForm::Plain, |scale| HeadForm::Cosine { scale });
         lafter.config.tune.precision = info.precision.unwrap_or_default();
         lafter.tuned = Some(tuned);

@@ -116,7 +116,7 @@ pub mod for_pytorch_users {}
 pub mod prelude {
     pub use crate::augment::{Preprocess, StrongAugment};
     pub use crate::classify::{
-        Head, TextClassifier, TextClassifierConfig, TextTrainer, ZeroShotClassifier, normalise, smoothed_cross_entropy,
+        Head, TextClassifier, TextClassifierConfig, TextTrainer, ZeroShotClassifier, normalize, smoothed_cross_entropy,
     };
     pub use crate::clip::{Clip, ClipLoader};
     pub use crate::data::{self, Dataset};

@@ -36,7 +36,7 @@ impl Fixture {
         Self { bytes, cases }
     }
 
-    /// Shape and values in levels; f32 tensors are normalised planes.
+    /// Shape and values in levels; f32 tensors are normalized planes.
     fn values(&self, name: &str) -> (Vec<usize>, Vec<f64>) {
         let tensors = SafeTensors::deserialize(&self.bytes).unwrap();
         let tensor = tensors.tensor(name).unwrap();
@@ -119,13 +119,13 @@ fn cropping_and_flipping() {
 }
 
 #[test]
-fn colours() {
+fn colors() {
     let fixture = Fixture::read();
     fixture.check_images("brightness", EXACT, |image, a| ops::brightness(image, float(&a[0])));
     fixture.check_images("contrast", EXACT, |image, a| ops::contrast(image, float(&a[0])));
     fixture.check_images("saturation", EXACT, |image, a| ops::saturation(image, float(&a[0])));
     fixture.check_images("hue", EXACT, |image, a| ops::hue(image, float(&a[0])));
-    fixture.check_images("grey", EXACT, |image, _| ops::grey(image));
+    fixture.check_images("grey", EXACT, |image, _| ops::gray(image));
 }
 
 #[test]
@@ -141,7 +141,7 @@ fn the_weak_view() {
     });
 }
 
-/// Normalised planes [3, side, side] in levels of 0..=255, not rounded.
+/// Normalized planes [3, side, side] in levels of 0..=255, not rounded.
 fn in_levels(planes: &[f64]) -> Vec<f64> {
     let plane = planes.len() / 3;
     let level = |(i, v): (usize, &f64)| 255.0 * (v * f64::from(CLIP_STD[i / plane]) + f64::from(CLIP_MEAN[i / plane]));
@@ -165,7 +165,7 @@ fn cropped(p: &Value) -> StrongParams {
         crop,
         flip,
         jitter: Vec::new(),
-        grey: false,
+        gray: false,
         blur: None,
         rand_augment: Vec::new(),
         perspective: None,
@@ -182,7 +182,7 @@ fn the_strong_view_at_given_parameters() {
     Fixture::read().check_images("strong", EXACT, |image, a| {
         let p = &a[1];
         let blur = p["blur"].as_f64().map(|sigma| sigma as f32);
-        let params = StrongParams { jitter: jitter(&p["jitter"]), grey: p["grey"].as_bool().unwrap(), blur, ..cropped(p) };
+        let params = StrongParams { jitter: jitter(&p["jitter"]), gray: p["grey"].as_bool().unwrap(), blur, ..cropped(p) };
         StrongAugment::simsiam(int(&a[0]) as usize).apply_with(image, &params)
     });
 }

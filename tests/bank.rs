@@ -1,4 +1,4 @@
-//! Stored answers of another encoder: as the teacher, as a term, as features of a labeller; from the command line to a resumed run.
+//! Stored answers of another encoder: as the teacher, as a term, as features of a labeler; from the command line to a resumed run.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -110,7 +110,7 @@ fn what_a_bank_lacks_is_said_before_any_step() {
 }
 
 #[test]
-fn a_labeller_learns_once_and_a_stopped_run_ends_the_same() {
+fn a_labeler_learns_once_and_a_stopped_run_ends_the_same() {
     let (clip, set, folder) = (Clip::demo().unwrap(), pictures(), tempfile::tempdir().unwrap());
     let (file, checkpoint) = (folder.path().join("features.safetensors"), folder.path().join("checkpoint.safetensors"));
     stored(&file, &set);

@@ -146,7 +146,7 @@ fn blocks_agree_with_the_cpu_and_repeat() {
                     let grads = (&y * weights).unwrap().sum_all().unwrap().backward().unwrap();
                     let mut all = vec![("y".to_string(), y.detach()), ("x".to_string(), grads.get(&x).unwrap().clone())];
                     all.extend(vars.iter().enumerate().map(|(i, var)| (format!("norm {i}"), grads.get(var).unwrap().clone())));
-                    let frozen = if first { block.frozen().forward_class(&x.detach()) } else { block.frozen().forward(&x.detach()) };
+                    let frozen = if first { block.detached().forward_class(&x.detach()) } else { block.detached().forward(&x.detach()) };
                     all.push(("y without a graph".to_string(), frozen.unwrap()));
                     all
                 };
@@ -172,7 +172,7 @@ fn views_have_the_bits_of_the_cpu() {
         .collect();
     let cpu = weak.batch(&pictures, &Device::Cpu).unwrap();
     let levels = RgbImage::from_fn(256, 1, |level, _| image::Rgb([level as u8; 3]));
-    let table = lafter::augment::ops::normalise(&levels, weak.mean, weak.std, weak.rescale);
+    let table = lafter::augment::ops::normalize(&levels, weak.mean, weak.std, weak.rescale);
     let mut upload = lafter_fast::Upload::new(&device, &table).unwrap().unwrap();
     let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     for few in [7, 7, 3, 7, 7, 1, 7] {
@@ -322,7 +322,7 @@ fn adamw_agrees_with_the_cpu() {
     let run = |device: &Device| {
         let var = |shape: &[usize], seed| Var::from_tensor(&normal(shape, seed).to_device(device).unwrap()).unwrap();
         let all = [var(&[8, 9], 4), var(&[1], 5), var(&[7], 6), var(&[3, 5, 11], 7), var(&[300], 8)];
-        let optimiser = || {
+        let optimizer = || {
             let group = |part: &[Var], weight_decay, rate| {
                 let params = part.iter().enumerate().map(|(i, var)| (format!("{rate} {i}"), var.clone())).collect();
                 ParamGroup { params, weight_decay, rate }
@@ -330,14 +330,14 @@ fn adamw_agrees_with_the_cpu() {
             let config = AdamWConfig { learning_rate: 0.01, ..Default::default() };
             AdamW::new(vec![group(&all[..2], 0.01, 1.0), group(&all[2..], 0.0, 0.5)], config).unwrap()
         };
-        let mut first = optimiser();
-        let step = |optimiser: &mut AdamW| {
+        let mut first = optimizer();
+        let step = |optimizer: &mut AdamW| {
             let squares = all.iter().map(|var| var.sqr().unwrap().sum_all().unwrap());
             let loss = squares.reduce(|a, b| (a + b).unwrap()).unwrap();
-            optimiser.step(&loss.backward().unwrap(), 1.0).unwrap();
+            optimizer.step(&loss.backward().unwrap(), 1.0).unwrap();
         };
         (0..50).for_each(|_| step(&mut first));
-        let mut second = optimiser();
+        let mut second = optimizer();
         second.restore(first.steps(), &first.state().into_iter().collect()).unwrap();
         (0..50).for_each(|_| step(&mut second));
         let moments = second.state();

@@ -80,8 +80,8 @@ fn text_checkpoints() {
     spoiled(&["sums"], &|_, state| state["state"]["sums"]["correct"] = 100.into());
     spoiled(&["sums"], &|_, state| state["state"]["sums"]["steps"] = 90.into());
     spoiled(&["sums"], &|_, state| state["state"]["sums"]["loss"] = 1e300.into());
-    spoiled(&["steps"], &|_, state| state["optimiser_steps"] = 3.into());
-    spoiled(&["steps"], &|_, state| state["optimiser_steps"] = u64::MAX.into());
+    spoiled(&["steps"], &|_, state| state["optimizer_steps"] = 3.into());
+    spoiled(&["steps"], &|_, state| state["optimizer_steps"] = u64::MAX.into());
     spoiled(&["unreadable state"], &|_, state| drop(state["state"].as_object_mut().unwrap().remove("sums")));
 }
 

@@ -17,7 +17,7 @@ fn bytes(name: &str) -> Vec<u8> {
 }
 
 /// Greatest difference allowed in levels, and the mean one: lossy formats leave the last bit of the inverse transform,
-/// the colour conversion and the chroma upsampling to the decoder.
+/// the color conversion and the chroma upsampling to the decoder.
 fn tolerance(name: &str) -> (u8, f64) {
     match name {
         "rgb420.jpg" | "progressive.jpg" => (4, 0.5), // chroma at half resolution
@@ -196,8 +196,8 @@ fn kinds_of_tiff_are_read_as_pillow_does_or_refused_with_a_remedy() {
     let palette = of(&[(258, &[8]), (262, &[3]), (320, &colors)], &[5, 9]).unwrap();
     assert_eq!(palette.as_raw(), &[0x11, 0x22, 0x33, 0x44, 0x55, 0x66]);
     // alpha is dropped
-    let grey = of(&[(258, &[8, 8]), (262, &[1]), (277, &[2]), (338, &[2])], &[7, 0, 200, 255]).unwrap();
-    assert_eq!(grey.as_raw(), &[7, 7, 7, 200, 200, 200]);
+    let gray = of(&[(258, &[8, 8]), (262, &[1]), (277, &[2]), (338, &[2])], &[7, 0, 200, 255]).unwrap();
+    assert_eq!(gray.as_raw(), &[7, 7, 7, 200, 200, 200]);
     let float = of(&[(258, &[32]), (262, &[1]), (339, &[3])], &[0; 8]).unwrap_err().to_string();
     let ycbcr = of(&[(258, &[8, 8, 8]), (262, &[6]), (277, &[3])], &[0; 6]).unwrap_err().to_string();
     let lzma = tiff(&[(256, &[2]), (257, &[1]), (259, &[34925]), (258, &[8]), (262, &[1])], &[0; 6]);

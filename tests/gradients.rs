@@ -85,7 +85,7 @@ fn a_frozen_block_records_no_graph_and_sees_updates() {
     let x = rng.normal_tensor((1, 3, 8), 1.0, &Device::Cpu).unwrap();
     let vars: Vec<Var> = parameters(&mut rng, 8).iter().map(|tensor| Var::from_tensor(tensor).unwrap()).collect();
     let block = block(&vars.iter().map(|var| var.as_tensor().clone()).collect::<Vec<_>>(), Activation::QuickGelu);
-    let frozen = block.frozen();
+    let frozen = block.detached();
     let before = frozen.forward(&x).unwrap();
     assert!(!before.track_op());
     vars[0].set(&(vars[0].as_tensor() * 2.0).unwrap()).unwrap();
@@ -99,6 +99,6 @@ fn a_frozen_weight_gets_no_gradient() {
     let mut random = |shape: [usize; 2]| Var::from_tensor(&rng.normal_tensor(&shape, 1.0, &Device::Cpu).unwrap()).unwrap();
     let (x, weight) = (random([4, 6]), random([3, 6]));
     let layer = Linear::new(weight.as_tensor().clone(), None);
-    let grads = layer.frozen().forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
+    let grads = layer.detached().forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(grads.get(&x).is_some() && grads.get(&weight).is_none());
 }

@@ -106,12 +106,12 @@ fn pseudo_labels_loss_gradients_and_steps_are_the_librarys() {
         assert!(apart < 1e-5, "{name}: gradients {apart} apart");
     }
 
-    let mut optimiser = one_file::AdamW::new(student.params.clone(), &one_file::OFFICIAL).unwrap();
+    let mut optimizer = one_file::AdamW::new(student.params.clone(), &one_file::OFFICIAL).unwrap();
     for _ in 0..3 {
         tuner.step(&weak, &strong).unwrap();
         let labels = student.pseudo_labels(&weak).unwrap();
         let loss = one_file::smoothed_cross_entropy(&student.logits(&strong).unwrap(), &labels).unwrap();
-        optimiser.step(&loss.backward().unwrap()).unwrap();
+        optimizer.step(&loss.backward().unwrap()).unwrap();
     }
     for Param { name, var, .. } in &params {
         let apart = distance(&pair(name), var);

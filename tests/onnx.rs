@@ -78,7 +78,7 @@ fn agrees(onnx: &Onnx, within: f32) -> Model {
 fn nodes_give_the_logits_of_every_classifier() {
     let deep = FinetuneConfig { prompts: 2, deep_prompts: true, ..FinetuneConfig::official() };
     let shallow = FinetuneConfig { prompts: 3, ..FinetuneConfig::official() };
-    let without = FinetuneConfig { prompts: 0, normalise_student: true, ..FinetuneConfig::official() };
+    let without = FinetuneConfig { prompts: 0, normalize_student: true, ..FinetuneConfig::official() };
     for name in ["quick", "gelu"] {
         let clip = clip(name);
         for (config, mlp) in [(&shallow, false), (&deep, true), (&without, false)] {

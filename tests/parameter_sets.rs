@@ -58,7 +58,7 @@ fn info(clip: &Clip) -> WeightsInfo {
         preset: "official".into(),
         seed: 4,
         scale: None,
-        normalise: false,
+        normalize: false,
         precision: None,
         vision: None,
         preprocess: None,

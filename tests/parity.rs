@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device, Tensor, Var};
 use image::RgbImage;
-use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer, normalise, smoothed_cross_entropy};
+use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer, normalize, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
 use lafter::data::{Dataset, ImageSource};
 use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup, Schedule};
@@ -145,9 +145,9 @@ fn text_classifier_steps_agree() {
     let expected = Fixture::read("text_classifier.safetensors");
     let labels = expected.get("labels").to_dtype(DType::U32).unwrap();
     let weight = Var::from_tensor(expected.get("weight")).unwrap();
-    let group = ParamGroup { params: vec![("head".into(), weight.clone())], weight_decay: 0.01, rate: 1.0 };
-    let mut optimiser = AdamW::new(vec![group], AdamWConfig::default()).unwrap();
-    let unit = normalise(expected.get("features")).unwrap();
+    let group = ParamGroup { params: vec![("head".into(), weight.clone())], weight_decay: 0.01, lr_factor: 1.0 };
+    let mut optimizer = AdamW::new(vec![group], AdamWConfig::default()).unwrap();
+    let unit = normalize(expected.get("features")).unwrap();
     for step in 1..=2 {
         let noisy = (&unit + expected.get(&format!("noise{step}"))).unwrap();
         let logits = noisy.matmul(&weight.t().unwrap()).unwrap();
@@ -155,7 +155,7 @@ fn text_classifier_steps_agree() {
         expected.check(&format!("loss{step}"), &loss);
         let grads = loss.backward().unwrap();
         expected.check(&format!("grad{step}"), grads.get(&weight).unwrap());
-        optimiser.step(&grads, 1.0).unwrap();
+        optimizer.step(&grads, 1.0).unwrap();
         expected.check(&format!("weight{step}"), &weight);
     }
 }
@@ -271,7 +271,7 @@ fn block_steps_agree(expected: &Fixture, tuner: &mut Finetuner, mut between: imp
 
 /// Settings as the command line writes them.
 fn settings(json: serde_json::Value) -> FinetuneConfig {
-    let mut all = serde_json::to_value(FinetuneConfig { prompts: 3, smoothing: 0.0, ..FinetuneConfig::official() }).unwrap();
+    let mut all = serde_json::to_value(FinetuneConfig { prompts: 3, label_smoothing: 0.0, ..FinetuneConfig::official() }).unwrap();
     all.as_object_mut().unwrap().extend(json.as_object().unwrap().clone());
     serde_json::from_value(all).unwrap()
 }
@@ -375,7 +375,7 @@ fn a_text_trainer_takes_each_step_at_torch_s_learning_rate() {
     let (data, expected) = (Fixture::read("text_classifier.safetensors"), Fixture::read("schedules.safetensors"));
     let labels = data.get("labels").to_dtype(DType::U32).unwrap();
     let classes: Vec<usize> = labels.to_vec1::<u32>().unwrap().into_iter().map(|label| label as usize).collect();
-    let unit = normalise(data.get("features")).unwrap();
+    let unit = normalize(data.get("features")).unwrap();
     for (kind, schedule, factors) in schedules(&expected) {
         let config = TextClassifierConfig { epochs: 6, noise: 0.0, batch_size: None, schedule, ..TextClassifierConfig::official() };
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
@@ -384,12 +384,12 @@ fn a_text_trainer_takes_each_step_at_torch_s_learning_rate() {
         let weight = |trainer: &TextTrainer| trainer.classifier().unwrap().head.tensors()[0].1.clone();
         let start = weight(&trainer);
         let var = Var::from_tensor(&start).unwrap();
-        let group = ParamGroup { params: vec![("head".into(), var.clone())], weight_decay, rate: 1.0 };
-        let mut optimiser = AdamW::new(vec![group], adamw).unwrap();
+        let group = ParamGroup { params: vec![("head".into(), var.clone())], weight_decay, lr_factor: 1.0 };
+        let mut optimizer = AdamW::new(vec![group], adamw).unwrap();
         for (step, factor) in factors.into_iter().enumerate() {
             trainer.epoch().unwrap();
-            let loss = smoothed_cross_entropy(&unit.matmul(&var.t().unwrap()).unwrap(), &labels, config.smoothing).unwrap();
-            optimiser.step(&loss.backward().unwrap(), factor).unwrap();
+            let loss = smoothed_cross_entropy(&unit.matmul(&var.t().unwrap()).unwrap(), &labels, config.label_smoothing).unwrap();
+            optimizer.step(&loss.backward().unwrap(), factor).unwrap();
             let ours = (weight(&trainer) - &start).unwrap();
             close(&format!("{kind}, step {step}"), &ours, &(var.as_tensor() - &start).unwrap(), CHANGE);
         }

@@ -120,7 +120,7 @@ impl<'a> Sheet<'a> {
     }
 }
 
-/// A PNG of one colour.
+/// A PNG of one color.
 fn png(value: usize) -> Vec<u8> {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::from_pixel(3, 2, Rgb([value as u8, (value >> 8) as u8, 7])).write_to(&mut bytes, image::ImageFormat::Png).unwrap();

@@ -63,7 +63,7 @@ fn a_run_leaves_a_report_figures_and_a_page() {
     assert!(card().contains("# My "));
     let page = std::fs::read_to_string(folder.path().join("index.html")).unwrap();
     assert!(page.contains("<svg") && page.contains("zero-shot"));
-    let first = ["views", "words", "text-classifier", "features", "neighbours", "modality-gap"];
+    let first = ["views", "words", "text-classifier", "features", "neighbors", "modality-gap"];
     let second = ["tuning", "confidence", "attention", "prompts", "confusion", "classes", "reliability"];
     for figure in first.into_iter().chain(second) {
         assert!(folder.path().join("figures").join(figure).with_extension("svg").exists(), "{figure}");

@@ -251,13 +251,13 @@ fn grids_of_views() {
     assert!(views("t", &[vec![("none".into(), RgbImage::new(0, 5))]]).is_err());
 }
 
-/// Features around class centres, the two modalities shifted apart: (features, labels).
+/// Features around class centers, the two modalities shifted apart: (features, labels).
 fn features(classes: usize, each: usize, d: usize, shift: f32, rng: &mut Rng) -> (Vec<Vec<f32>>, Vec<usize>) {
-    let centres: Vec<Vec<f32>> = (0..classes).map(|c| Rng::new(c as u64).normals(d, 1.0)).collect();
+    let centers: Vec<Vec<f32>> = (0..classes).map(|c| Rng::new(c as u64).normals(d, 1.0)).collect();
     let labels: Vec<usize> = (0..classes * each).map(|i| i % classes).collect();
     let feature = |c: &usize| {
         let noise = rng.normals(d, 0.5);
-        centres[*c].iter().zip(noise).enumerate().map(|(j, (a, n))| a + n + if j == 0 { shift } else { 0.0 }).collect()
+        centers[*c].iter().zip(noise).enumerate().map(|(j, (a, n))| a + n + if j == 0 { shift } else { 0.0 }).collect()
     };
     (labels.iter().map(feature).collect(), labels)
 }
@@ -385,7 +385,7 @@ fn histograms_hold_every_value_once() {
 #[test]
 fn attention_lies_over_the_picture() {
     let picture = RgbImage::from_fn(40, 40, |x, y| Rgb([6 * x as u8, 6 * y as u8, 120]));
-    let map = |centre: i32| (0..25).map(|i: i32| 1.0 / (1.0 + (i - centre).pow(2) as f32)).collect::<Vec<f32>>();
+    let map = |center: i32| (0..25).map(|i: i32| 1.0 / (1.0 + (i - center).pow(2) as f32)).collect::<Vec<f32>>();
     let maps = [("block 1".to_string(), map(3)), ("block 4".to_string(), map(12))];
     let figure = attention("Class token", &picture, 5, &maps).unwrap();
     assert_eq!((check("attention", &figure, "view"), check("attention", &figure, "scale")), (3, 50));

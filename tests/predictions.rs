@@ -57,7 +57,7 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
     assert!(said.contains("40 answers written to out/table.csv"), "{said}");
     let table = answers(&at("out/table.csv"));
     assert_eq!(table.len(), 40);
-    // most scenes of the source domain are recognised
+    // most scenes of the source domain are recognized
     let scenes = Dataset::new(Scenes::new(Domain::Source, 40, 3));
     let right = (0..40).filter(|i| table[&format!("{i:03}.png")] == class_names()[scenes.label(*i).unwrap()]).count();
     assert!(right >= 28, "{right} of 40");

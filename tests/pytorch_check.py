@@ -103,7 +103,7 @@ def main():
         forms = {
             "shallow prompts": [],
             "deep prompts, an MLP": ["--set", "tune.deep_prompts=true", "--set", "text.hidden=16"],
-            "no prompts, unit features": ["--set", "tune.prompts=0", "--set", "tune.normalise_student=true"],
+            "no prompts, unit features": ["--set", "tune.prompts=0", "--set", "tune.normalize_student=true"],
         }
         for name, options in forms.items():
             run = out / name.replace(" ", "-")

@@ -117,7 +117,7 @@ fn every_field_of_a_packed_tower_takes_effect() {
     for (name, change) in changes {
         let mut changed = tower.clone();
         change(&mut changed);
-        let (ours, frozen) = (changed.forward(&pixels).unwrap(), changed.frozen().forward(&pixels).unwrap());
+        let (ours, frozen) = (changed.forward(&pixels).unwrap(), changed.detached().forward(&pixels).unwrap());
         assert!(!close(&ours, &before), "{name} is without effect");
         assert_eq!(distance(&ours, &frozen), 0.0, "{name}");
         assert!(close(&ours, &changed.packed(Precision::F32).unwrap().forward(&pixels).unwrap()), "{name}, packed again");

@@ -2,7 +2,7 @@
 //! stand where the settings put them, and what they remember is saved.
 
 use candle_core::Tensor;
-use lafter::classify::{Head, TextClassifier, normalise, smoothed_cross_entropy};
+use lafter::classify::{Head, TextClassifier, normalize, smoothed_cross_entropy};
 use lafter::clip::Clip;
 use lafter::data::scenes::{Domain, Scenes};
 use lafter::data::{Dataset, epoch_batches};
@@ -33,13 +33,13 @@ fn by_hand(clip: &Clip, config: &FinetuneConfig, seed: u64) -> candle_core::Resu
     let start = VisualPrompts::shallow(config.prompts, clip.config().vision.width, &mut rng, clip.device())?;
     let order = rng.fork(0x7475_6e65);
     let (prompts, mut params) = start.trainable()?;
-    let (student, norms) = clip.vision().frozen().trainable_norms()?;
+    let (student, norms) = clip.vision().detached().trainable_norms()?;
     let (head, last) = classifier.head.trainable()?;
     params.extend(norms.into_iter().chain(last));
     let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
-    let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
-    let teacher = student.frozen();
-    let teacher_head = if config.teacher_head == TeacherHead::Shared { head.frozen() } else { classifier.head.copy()? };
+    let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
+    let teacher = student.detached();
+    let teacher_head = if config.teacher_head == TeacherHead::Shared { head.detached() } else { classifier.head.copy()? };
     let strong_view = config.strong_view(clip.preprocess());
     let side = clip.config().vision.image_size;
     let mut epochs = Vec::new();
@@ -52,11 +52,11 @@ fn by_hand(clip: &Clip, config: &FinetuneConfig, seed: u64) -> candle_core::Resu
             let views = pictures.iter().zip(&batch).flat_map(|(picture, i)| strong_view.apply(picture, &mut rng.fork(*i as u64)));
             let strong = Tensor::from_vec(views.collect(), (batch.len(), 3, side, side), clip.device())?;
 
-            let answers = candle_nn::ops::softmax(&teacher_head.forward(&normalise(&teacher.forward(&weak)?)?)?, 1)?; // eq. 3
+            let answers = candle_nn::ops::softmax(&teacher_head.forward(&normalize(&teacher.forward(&weak)?)?)?, 1)?; // eq. 3
             let pseudo_labels = answers.argmax(1)?;
             let logits = head.forward(&prompts.forward(&student, &strong)?)?;
-            let loss = smoothed_cross_entropy(&logits, &pseudo_labels, config.smoothing)?; // eq. 4
-            optimiser.step(&loss.backward()?, 1.0)?;
+            let loss = smoothed_cross_entropy(&logits, &pseudo_labels, config.label_smoothing)?; // eq. 4
+            optimizer.step(&loss.backward()?, 1.0)?;
 
             let n = batch.len();
             images += n;
@@ -111,11 +111,14 @@ fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
 
 #[test]
 fn settings_of_earlier_versions_are_the_method() {
-    let mut older = serde_json::to_value(FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() }).unwrap();
+    let mut older = serde_json::to_value(FinetuneConfig { label_smoothing: 0.2, ..FinetuneConfig::paper() }).unwrap();
     for name in ["teacher", "temperature", "refine", "objective", "keep_last", "tune_head", "head_form"] {
         older.as_object_mut().unwrap().remove(name).unwrap();
     }
-    assert_eq!(serde_json::from_value::<FinetuneConfig>(older).unwrap(), FinetuneConfig { smoothing: 0.2, ..FinetuneConfig::paper() });
+    assert_eq!(
+        serde_json::from_value::<FinetuneConfig>(older).unwrap(),
+        FinetuneConfig { label_smoothing: 0.2, ..FinetuneConfig::paper() }
+    );
     // the name alone is a block with its defaults
     let objective = serde_json::json!({"objective": [[1, "cross_entropy"], [0.5, "fairness"], [1, {"fairness": {"averaged": true}}]]});
     let whole = serde_json::json!([[1.0, {"cross_entropy": {}}], [0.5, {"fairness": {"averaged": false}}], [1.0, {"fairness": {"averaged": true}}]]);
@@ -426,8 +429,8 @@ fn a_cosine_head_learns_and_comes_back_from_its_file() {
     let weak = clip.preprocess().batch(&[pictures().image(0).unwrap()], clip.device()).unwrap();
     let (logits, head) = (lafter.logits(&weak).unwrap(), &lafter.tuned().unwrap().head);
     assert_ne!(bits(&head.layers[0].weight), bits(&classifier(&clip).head.layers[0].weight));
-    let cosines = normalise(&lafter.tuned().unwrap().features(&weak).unwrap()).unwrap();
-    let cosines = cosines.matmul(&normalise(&head.layers[0].weight).unwrap().t().unwrap()).unwrap();
+    let cosines = normalize(&lafter.tuned().unwrap().features(&weak).unwrap()).unwrap();
+    let cosines = cosines.matmul(&normalize(&head.layers[0].weight).unwrap().t().unwrap()).unwrap();
     assert_eq!(bits(&logits), bits(&(cosines * 20.0).unwrap()));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lafter.safetensors");

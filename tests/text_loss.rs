@@ -1,7 +1,7 @@
 //! The fused loss of the text classifier against its plain form in f64, on random shapes and for any number of threads.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
-use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, normalise, smoothed_cross_entropy};
+use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, normalize, smoothed_cross_entropy};
 use lafter::rng::Rng;
 use proptest::prelude::*;
 
@@ -19,7 +19,7 @@ fn length(tensor: &Tensor) -> f64 {
 
 /// One step of eq. 2 by the definition, in f64: the noisy features, and the loss with its graph to `weight` [C, d].
 fn reference(features: &Tensor, labels: &[usize], noise: &Tensor, smoothing: f64, weight: &Var) -> Result<(Tensor, Tensor)> {
-    let x = (normalise(&f64s(features))? + f64s(noise))?;
+    let x = (normalize(&f64s(features))? + f64s(noise))?;
     let logits = x.matmul(&f64s(weight).t()?)?;
     let labels = Tensor::from_iter(labels.iter().map(|label| *label as u32), &Device::Cpu)?;
     Ok((x, smoothed_cross_entropy(&logits, &labels, smoothing)?))

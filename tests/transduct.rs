@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use candle_core::{D, Device, Tensor};
 use lafter::rng::Rng;
-use lafter::transduct::{Features, Neighbours, Stata, Transclip, Transduct, Zlap};
+use lafter::transduct::{Features, Neighbors, Stata, Transclip, Transduct, Zlap};
 
 fn silent() -> impl FnMut(&lafter::progress::Event) {
     |_| {}
@@ -25,10 +25,10 @@ fn quarter(scale: f64) -> Features {
 /// Numbers of a reference in float64 that agrees with the authors' code.
 #[test]
 fn transclip_and_zlap_have_their_numbers() {
-    let method = Transclip { updates: 2, neighbours: 1, surest: 2, softness: Some(50.0), ..Transclip::default() };
+    let method = Transclip { updates: 2, neighbors: 1, surest: 2, softness: Some(50.0), ..Transclip::default() };
     let z = method.probabilities(&quarter(5.0), &mut silent()).unwrap();
     close(&z.narrow(1, 0, 1).unwrap().flatten_all().unwrap(), &tensor(&[0.975563, 0.491645, 0.145176, 0.008610]), 1e-6);
-    let scores = Zlap { neighbours: 2, ..Zlap::default() }.scores(&quarter(5.0), &mut silent()).unwrap();
+    let scores = Zlap { neighbors: 2, ..Zlap::default() }.scores(&quarter(5.0), &mut silent()).unwrap();
     let expected = [0.189731, 0.007287, 0.084622, 0.060055, 0.033296, 0.112481, 0.004277, 0.155313];
     close(&scores.flatten_all().unwrap(), &tensor(&expected), 1e-6);
 }
@@ -43,7 +43,7 @@ fn closed_forms_agree_with_the_formulas_as_they_stand() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transduct.safetensors");
     let saved: HashMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let features = Features::new(&saved["images"], &saved["texts"], 20.0).unwrap();
-    for name in ["stata", "transclip", "neighbours"] {
+    for name in ["stata", "transclip", "neighbors"] {
         let z = Transduct::named(name).unwrap().probabilities(&features, silent()).unwrap();
         close(&z, &saved[name], 1e-4);
         close(&z.sum(D::Minus1).unwrap(), &Tensor::ones(60, candle_core::DType::F32, &Device::Cpu).unwrap(), 1e-5);
@@ -57,7 +57,7 @@ fn cone(labels: &[usize], classes: usize, seed: u64) -> Features {
     let (d, mut rng) = (512, Rng::new(seed));
     let mut unit = |n: usize| {
         let rows = rng.normal_tensor((n, d), 1.0, &Device::Cpu).unwrap();
-        lafter::classify::normalise(&rows).unwrap()
+        lafter::classify::normalize(&rows).unwrap()
     };
     let (common, gap, means) = (unit(1), unit(1), unit(classes));
     let labels = Tensor::new(labels.iter().map(|label| *label as u32).collect::<Vec<_>>(), &Device::Cpu).unwrap();
@@ -73,7 +73,7 @@ fn right(p: &Tensor, labels: &[usize]) -> f64 {
     100.0 * answers.iter().zip(labels).filter(|(answer, label)| **answer as usize == **label).count() as f64 / labels.len() as f64
 }
 
-/// Mean and least over six seeds, of text, neighbours, TransCLIP, StatA, ZLaP; and by how much StatA fell below text at most.
+/// Mean and least over six seeds, of text, neighbors, TransCLIP, StatA, ZLaP; and by how much StatA fell below text at most.
 fn study(labels: impl Fn(u64) -> Vec<usize>) -> ([f64; 5], f64) {
     let (seeds, mut means, mut fall) = (6, [0.0; 5], 0f64);
     for seed in 0..seeds {
@@ -81,20 +81,20 @@ fn study(labels: impl Fn(u64) -> Vec<usize>) -> ([f64; 5], f64) {
         let features = cone(&labels, 12, seed);
         let of = |name: &str| right(&Transduct::named(name).unwrap().probabilities(&features, silent()).unwrap(), &labels);
         let text = right(&features.text_logits().unwrap(), &labels);
-        let found = [text, of("neighbours"), of("transclip"), of("stata"), of("zlap")];
+        let found = [text, of("neighbors"), of("transclip"), of("stata"), of("zlap")];
         means.iter_mut().zip(found).for_each(|(mean, found)| *mean += found / seeds as f64);
         fall = fall.max(text - found[3]);
     }
-    println!("text, neighbours, TransCLIP, StatA, ZLaP: {means:.1?}; StatA below text by {fall:.1} at most");
+    println!("text, neighbors, TransCLIP, StatA, ZLaP: {means:.1?}; StatA below text by {fall:.1} at most");
     (means, fall)
 }
 
 #[test]
 fn with_all_classes_every_method_betters_texts_and_with_one_class_only_two_do() {
-    let ([text, neighbours, transclip, stata, zlap], fall) = study(|_| (0..360).map(|i| i % 12).collect());
-    assert!([neighbours, transclip, stata, zlap].iter().all(|found| *found > text + 5.0) && fall <= 1.0);
-    let ([text, neighbours, transclip, stata, zlap], fall) = study(|seed| vec![seed as usize; 100]);
-    assert!(neighbours > text + 5.0 && stata > text && fall <= 1.0, "StatA never falls more than a point below text");
+    let ([text, neighbors, transclip, stata, zlap], fall) = study(|_| (0..360).map(|i| i % 12).collect());
+    assert!([neighbors, transclip, stata, zlap].iter().all(|found| *found > text + 5.0) && fall <= 1.0);
+    let ([text, neighbors, transclip, stata, zlap], fall) = study(|seed| vec![seed as usize; 100]);
+    assert!(neighbors > text + 5.0 && stata > text && fall <= 1.0, "StatA never falls more than a point below text");
     assert!(transclip < text && zlap < text - 30.0, "these break");
 }
 
@@ -117,13 +117,13 @@ fn few_pictures_and_odd_ones_are_no_fault() {
     }
     assert!(Transduct::named("tip").unwrap_err().is_usage());
     assert_eq!(Transduct::default(), Transduct::Stata(Stata::default()));
-    assert_eq!(serde_json::to_value(Transduct::Neighbours(Neighbours::default())).unwrap()["neighbours"]["neighbours"], 10);
+    assert_eq!(serde_json::to_value(Transduct::Neighbors(Neighbors::default())).unwrap()["neighbors"]["neighbors"], 10);
 }
 
 #[test]
 fn what_breaks_says_so_and_stata_need_not() {
     let (all, few) = (cone(&(0..240).map(|i| i % 12).collect::<Vec<_>>(), 12, 3), cone(&[3; 60], 12, 3));
-    for (name, warns) in [("stata", false), ("neighbours", false), ("transclip", true), ("zlap", true)] {
+    for (name, warns) in [("stata", false), ("neighbors", false), ("transclip", true), ("zlap", true)] {
         let method = Transduct::named(name).unwrap();
         let mut said = Vec::new();
         let listener = |event: &lafter::progress::Event| {

@@ -26,7 +26,7 @@ fn what_is_declared_trainable_moves_and_nothing_else() {
     let variants = [
         FinetuneConfig::official(),
         FinetuneConfig { deep_prompts: true, ..FinetuneConfig::official() },
-        FinetuneConfig { prompts: 0, normalise_student: true, ..FinetuneConfig::official() },
+        FinetuneConfig { prompts: 0, normalize_student: true, ..FinetuneConfig::official() },
         FinetuneConfig { tune_norms: false, ..FinetuneConfig::paper() },
     ];
     for config in variants {

@@ -69,7 +69,7 @@ fn narrow_files_widen_and_wide_files_narrow() {
         assert!(wide.names().all(|tensor| wide.get(tensor).unwrap().dtype() == DType::F32));
         let exact = load("micro");
         assert_ne!(wide.hash().unwrap(), exact.hash().unwrap(), "rounded values are other weights");
-        // the same base model is recognised whatever dtype it is asked for in
+        // the same base model is recognized whatever dtype it is asked for in
         let narrow = Weights::load(fixture("micro"), dtype, &Device::Cpu).unwrap();
         assert_eq!(narrow.hash().unwrap(), exact.hash().unwrap());
         let key = "visual_projection.weight";
@@ -107,7 +107,7 @@ fn missing_files_are_named() {
 }
 
 #[test]
-fn broken_files_are_recognised() {
+fn broken_files_are_recognized() {
     let folder = copy(&["model.safetensors"]);
     let path = folder.path().join("model.safetensors");
     let whole = std::fs::read(&path).unwrap();

@@ -61,7 +61,7 @@ impl Study {
 pub fn shifts() -> Vec<(&'static str, Shift)> {
     let fair = Shift::fair;
     vec![
-        ("coloured light", Shift { clutter: 0, ..fair() }),
+        ("colored light", Shift { clutter: 0, ..fair() }),
         ("the demo's", fair()),
         ("low contrast", Shift { contrast: (0.35, 0.6), ..Shift::none() }),
         ("noise", Shift { noise: 0.15, ..Shift::none() }),

@@ -48,8 +48,8 @@ fn render(message: &str, code: Option<&str>, marks: &[Mark], notes: &[String], c
     }
     for mark in marks {
         let (from, to) = (offset(mark.from), offset(mark.to));
-        let colour = if mark.primary { Color::Red } else { Color::Blue };
-        report = report.with_label(Label::new(("cell", from..to.max(from))).with_message(&mark.label).with_color(colour));
+        let color = if mark.primary { Color::Red } else { Color::Blue };
+        report = report.with_label(Label::new(("cell", from..to.max(from))).with_message(&mark.label).with_color(color));
     }
     let mut text = Vec::new();
     let report = report.with_config(Config::default().with_index_type(IndexType::Char)).finish();
@@ -60,26 +60,26 @@ fn render(message: &str, code: Option<&str>, marks: &[Mark], notes: &[String], c
     String::from_utf8_lossy(&text).lines().map(merge).chain(notes).collect()
 }
 
-/// ariadne colours each character by itself: neighbours of one colour are joined, so that words stay words.
+/// ariadne colors each character by itself: neighbors of one color are joined, so that words stay words.
 fn merge(line: &str) -> String {
     const OFF: &str = "\u{1b}[0m";
     let (mut out, mut now) = (String::new(), "");
     let mut rest = line;
     while !rest.is_empty() {
-        let (colour, text, behind) = match rest.strip_prefix('\u{1b}').and_then(|_| rest.find('m')).map(|at| rest.split_at(at + 1)) {
-            Some((colour, tail)) => {
+        let (color, text, behind) = match rest.strip_prefix('\u{1b}').and_then(|_| rest.find('m')).map(|at| rest.split_at(at + 1)) {
+            Some((color, tail)) => {
                 let (text, behind) = tail.split_once(OFF).unwrap_or((tail, ""));
-                (colour, text, behind)
+                (color, text, behind)
             }
             None => {
                 let (text, behind) = rest.split_at(rest.find('\u{1b}').unwrap_or(rest.len()));
                 ("", text, behind)
             }
         };
-        if colour != now {
+        if color != now {
             out += if now.is_empty() { "" } else { OFF };
-            out += colour;
-            now = colour;
+            out += color;
+            now = color;
         }
         out += text;
         rest = behind;
@@ -125,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_one_colour_are_joined() {
+    fn neighbors_of_one_color_are_joined() {
         let (red, off) = ("\u{1b}[31m", "\u{1b}[0m");
         assert_eq!(merge(&format!("a{red}b{off}{red}c{off} {red}d{off}")), format!("a{red}bc{off} {red}d{off}"));
         assert_eq!(merge("plain"), "plain");

@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! DATA/bin/lafter-kernel    this binary
-//! DATA/.cargo/config.toml   profile of all builds below: dependencies optimised, without assertions
+//! DATA/.cargo/config.toml   profile of all builds below: dependencies optimized, without assertions
 //! DATA/evcxr/evcxr.toml     how evcxr starts
 //! DATA/wrapper/             the dylib over lafter that all cells share
 //! DATA/seed/                a build folder with everything compiled
-//! DATA/rust-src/            the standard library's source for the analyser
+//! DATA/rust-src/            the standard library's source for the analyzer
 //! DATA/compiled/            the cache of compiled cells
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
@@ -74,7 +74,7 @@ impl Layout {
         self.data.join("shims")
     }
 
-    /// The standard library's source for the analyser.
+    /// The standard library's source for the analyzer.
     pub fn rust_src(&self) -> PathBuf {
         self.data.join("rust-src")
     }

@@ -26,7 +26,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("%%sh", "runs the cell in the shell; %sh COMMAND or !COMMAND for one line"),
     ("%help", "this list"),
     (":dep NAME = \"1.2\"", "adds a crate (lafter, candle_core, candle_nn and image are there already)"),
-    (":opt 0|1|2|3", "optimisation of the cells (the library is always optimised)"),
+    (":opt 0|1|2|3", "optimization of the cells (the library is always optimized)"),
     ("?ITEM", "documentation in a pane of its own (also Shift-Tab, or :doc ITEM)"),
     (":type NAME", "the type of a variable"),
     (":explain", "rustc's explanation of the last compile error"),

@@ -1,15 +1,15 @@
 //! The standard library's source as rust-analyzer is to see it: `core`, `alloc` and `std`, with few of the processors' intrinsics.
 //!
-//! The analyser reads all of it before the first cell of every session. Intrinsics are the larger half of the whole, most of them
+//! The analyzer reads all of it before the first cell of every session. Intrinsics are the larger half of the whole, most of them
 //! other processors' or AVX-512; the crates that `std` is made of (allocators, backtraces, hash tables) show in no type that a
-//! cell meets. Without the workspace's Cargo.toml the analyser puts the crates together by itself and need not ask Cargo.
+//! cell meets. Without the workspace's Cargo.toml the analyzer puts the crates together by itself and need not ask Cargo.
 
 use std::fs;
 use std::io::Result;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-/// Where they are, and where the analyser looks for them. `std_detect` has the macros that ask for a processor's features.
+/// Where they are, and where the analyzer looks for them. `std_detect` has the macros that ask for a processor's features.
 const CRATES: [(&str, &str); 4] = [("core", "core"), ("alloc", "alloc"), ("std", "std"), ("std_detect", "stdarch/crates/std_detect")];
 /// A part of `core`: files for all processors, and folders for some.
 const INTRINSICS: &str = "stdarch/crates/core_arch/src";

@@ -17,7 +17,7 @@ pub const PRELUDE: &str =
     "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\nlafter::notebook::start();\nOk::<(), lafter::Error>(())?;";
 /// Run again where the cell's process had to be restarted.
 pub const RESTART: &str = "lafter::notebook::start();";
-/// How much a cell itself is optimised: loops over tensors spend their time in the library.
+/// How much a cell itself is optimized: loops over tensors spend their time in the library.
 pub const OPT: &str = "1";
 
 /// The checkout that this program was built in.
@@ -37,7 +37,7 @@ pub fn build(layout: &Layout, checkout: &Path) -> Result<()> {
     ensure!(lock.is_file(), "{} is not there: name a checkout of lafter with --checkout DIR", lock.display());
     write(&layout.data.join("checkout"), &format!("{}\n", checkout.display()))?;
     write(&layout.data.join(".cargo/config.toml"), CONFIG)?;
-    // set from the start: the analyser reads everything again when the manifest changes
+    // set from the start: the analyzer reads everything again when the manifest changes
     write(&layout.settings().join("evcxr.toml"), &format!("[evcxr]\nopt_level = \"{OPT}\"\n"))?;
     write(&layout.wrapper().join("Cargo.toml"), &wrapper_manifest(checkout))?;
     write(&layout.wrapper().join("lib.rs"), WRAPPER)?;

@@ -30,7 +30,7 @@ use crate::session::Session;
 
 /// After a socket's error, before it is read again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// When the analyser is made ready for the first question, unless a cell runs.
+/// When the analyzer is made ready for the first question, unless a cell runs.
 const WARM_AFTER: Duration = Duration::from_secs(2);
 
 /// Serves one front end until it says shutdown.

@@ -3,7 +3,7 @@
 //! The lafter library is not a dependency in the sessions' Cargo.toml: Cargo would check some 300 packages at every cell.
 //! Instead `cargo build` goes on with flags that name the library built at installation, and `cargo metadata` answers with
 //! a description that has it among the packages, kept from the installation: only crates whose types cells meet are in it,
-//! so that the analyser starts in a second. Everything else goes to the real Cargo as it is.
+//! so that the analyzer starts in a second. Everything else goes to the real Cargo as it is.
 
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;

@@ -153,7 +153,7 @@ fn message(line: &str) -> Option<(usize, Value)> {
     Some((at, serde_json::from_str(&line[at + MARK.len()..]).ok()?))
 }
 
-/// Neighbouring texts become one.
+/// Neighboring texts become one.
 fn text(text: &str, pieces: &mut Vec<Piece>) {
     match pieces.last_mut() {
         _ if text.is_empty() => {}

@@ -2,15 +2,15 @@
 
 use candle_core::{Result, Tensor};
 
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::clip::VisionTower;
 use crate::nn::{AdamW, AdamWConfig, Param, ParamGroup};
 
-/// The tower, its variables and their optimiser: Adam, since nothing decays.
+/// The tower, its variables and their optimizer: Adam, since nothing decays.
 pub(super) struct TunedNorms {
     tower: VisionTower,
     params: Vec<Param>,
-    optimiser: AdamW,
+    optimizer: AdamW,
 }
 
 impl TunedNorms {
@@ -18,17 +18,17 @@ impl TunedNorms {
     pub fn new(tower: &VisionTower, learning_rate: f64) -> Result<Self> {
         let (tower, params) = tower.trainable_norms()?;
         let config = AdamWConfig { learning_rate, ..AdamWConfig::default() };
-        let optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.0), config)?;
-        Ok(Self { tower, params, optimiser })
+        let optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.0), config)?;
+        Ok(Self { tower, params, optimizer })
     }
 
     /// Unit features with a graph: pixels `[n, 3, side, side]` → `[n, d]`.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        normalise(&self.tower.forward(pixels)?)
+        normalize(&self.tower.forward(pixels)?)
     }
 
     pub fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.optimiser.step(&loss.backward()?, 1.0)
+        self.optimizer.step(&loss.backward()?, 1.0)
     }
 
     /// The values that scale and shift have now.
@@ -36,7 +36,7 @@ impl TunedNorms {
         self.params.iter().map(|param| param.var.as_detached_tensor().copy()).collect()
     }
 
-    /// Takes the mean of snapshots; the optimiser's moments stay.
+    /// Takes the mean of snapshots; the optimizer's moments stay.
     pub fn set_mean(&self, snapshots: &[Vec<Tensor>]) -> Result<()> {
         for (at, param) in self.params.iter().enumerate() {
             let values: Vec<&Tensor> = snapshots.iter().filter_map(|snapshot| snapshot.get(at)).collect();

@@ -4,7 +4,7 @@ use candle_core::{Device, Tensor};
 
 use super::Adapt;
 use crate::ZeroShotClassifier;
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::clip::Clip;
 use crate::error::Result;
 use crate::eval::argmax_rows;
@@ -125,7 +125,7 @@ impl Adapt for Tda {
         let features = self.clip.encode_image(pixels)?;
         let logits = self.zero_shot.logits(&features)?;
         let (shape, device) = (logits.dims2()?, logits.device().clone());
-        let unit = normalise(&features.to_dtype(candle_core::DType::F32)?)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
+        let unit = normalize(&features.to_dtype(candle_core::DType::F32)?)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         let mut rows = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         unit.iter().zip(&mut rows).for_each(|(feature, logits)| self.one(feature, logits));
         Ok(Tensor::from_vec(rows.concat(), shape, &device)?)

@@ -19,8 +19,8 @@ pub struct ManyViews {
 impl ManyViews {
     /// `count` views as the tower of this weak view reads them.
     pub fn new(count: usize, weak: &Preprocess, seed: u64) -> Self {
-        let crops = StrongAugment { scale: (0.08, 1.0), jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, ..StrongAugment::simsiam(weak.side()) };
-        Self { count, augment: crops.normalised_like(weak), seed }
+        let crops = StrongAugment { scale: (0.08, 1.0), jitter_p: 0.0, gray_p: 0.0, blur_p: 0.0, ..StrongAugment::simsiam(weak.side()) };
+        Self { count, augment: crops.normalized_like(weak), seed }
     }
 
     /// The views after the weak one of picture `index`: planes `[count − 1, 3, side, side]`.

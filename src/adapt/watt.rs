@@ -5,7 +5,7 @@ use candle_core::{D, DType, Tensor};
 use super::Adapt;
 use super::norms::TunedNorms;
 use crate::ZeroShotClassifier;
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::clip::Clip;
 use crate::describe::Templates;
 use crate::error::Result;
@@ -67,7 +67,7 @@ impl Watt {
             let filled: Vec<String> = classes.iter().flat_map(|class| one.fill(class.as_ref())).collect();
             let features = clip.encode_text(&filled)?.to_dtype(DType::F32)?;
             labels.extend(0..classes.len());
-            texts.push(normalise(&features)?);
+            texts.push(normalize(&features)?);
             all.push(features);
         }
         let answers = ZeroShotClassifier::from_features(&Tensor::cat(&all, 0)?, &labels, clip.logit_scale())?;
@@ -101,7 +101,7 @@ impl Adapt for Watt {
     }
 }
 
-/// What WATT and CLIPArTT minimise: pictures and their own texts should be as near each other as both are among themselves.
+/// What WATT and CLIPArTT minimize: pictures and their own texts should be as near each other as both are among themselves.
 ///
 /// Q = softmax over rows of (X Xᵀ + U Uᵀ)/(2 · 0.01), L = −(1/n) Σ_ij Q_ji log softmax_j(scale · x_i·u_j). As in the released code the
 /// gradient goes through Q, too.
@@ -125,7 +125,7 @@ mod tests {
     use super::*;
 
     fn unit(rows: &[[f32; 2]]) -> Tensor {
-        normalise(&Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu).unwrap()).unwrap()
+        normalize(&Tensor::from_slice(rows.as_flattened(), (rows.len(), 2), &Device::Cpu).unwrap()).unwrap()
     }
 
     /// The formula entry by entry, in f64.

@@ -1,4 +1,4 @@
-//! What ties the views to the rest of the crate: batches as tensors, both views normalised alike, errors.
+//! What ties the views to the rest of the crate: batches as tensors, both views normalized alike, errors.
 
 use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
@@ -36,7 +36,7 @@ impl Preprocess {
 
 impl StrongAugment {
     /// The same with the mean, std and rescale of the weak view, so that both views reach the tower alike.
-    pub fn normalised_like(self, weak: &Preprocess) -> Self {
+    pub fn normalized_like(self, weak: &Preprocess) -> Self {
         Self { rescale: weak.rescale, mean: weak.mean, std: weak.std, ..self }
     }
 
@@ -111,7 +111,7 @@ mod tests {
     #[test]
     fn none_is_the_weak_view_of_a_square() {
         let weak = Preprocess { mean: [0.1; 3], std: [0.7; 3], ..Preprocess::clip(24) };
-        let none = StrongAugment::none(24).normalised_like(&weak);
+        let none = StrongAugment::none(24).normalized_like(&weak);
         for side in [24, 31, 80] {
             assert_eq!(none.apply(&texture(side, side), &mut Rng::new(1)), weak.apply(&texture(side, side)));
         }

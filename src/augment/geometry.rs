@@ -98,7 +98,7 @@ impl Resample {
         }
     }
 
-    /// The filter at `x` pixels from its centre.
+    /// The filter at `x` pixels from its center.
     fn value(self, x: f64) -> f64 {
         let x = x.abs();
         let sinc = |x: f64| if x == 0.0 { 1.0 } else { (x * PI).sin() / (x * PI) };
@@ -139,7 +139,7 @@ pub fn crop_resize(image: &RgbImage, region: Region, width: u32, height: u32, fi
 
 /// `window` of the picture that `region` of `image` gives when resized to `size`.
 ///
-/// Only the window is computed, so a centre crop of a very long picture costs no more than the crop. An empty region
+/// Only the window is computed, so a center crop of a very long picture costs no more than the crop. An empty region
 /// gives a black window.
 pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), window: Region, filter: Resample) -> RgbImage {
     let (region, window) = (region.within(image.dimensions()), window.within(size));
@@ -195,7 +195,7 @@ struct Taps {
 impl Taps {
     /// The taps for `count` output pixels from `first` on, of a line of `source` pixels resized to `target` pixels.
     ///
-    /// The filter is centred on the output pixel and widened by the scale when shrinking.
+    /// The filter is centered on the output pixel and widened by the scale when shrinking.
     fn new(source: u32, target: u32, first: u32, count: u32, filter: Resample) -> Self {
         let scale = f64::from(source) / f64::from(target);
         let widen = scale.max(1.0);
@@ -204,10 +204,10 @@ impl Taps {
         let (mut starts, mut lengths, mut weights) = (Vec::new(), Vec::new(), Vec::new());
         let mut run = Vec::with_capacity(width);
         for pixel in first..first + count {
-            let centre = (f64::from(pixel) + 0.5) * scale;
-            let start = (centre - reach + 0.5) as u32; // `as` stops at 0
-            let end = ((centre + reach + 0.5) as u32).min(source);
-            let value = |x| filter.value((f64::from(x) - centre + 0.5) * (1.0 / widen));
+            let center = (f64::from(pixel) + 0.5) * scale;
+            let start = (center - reach + 0.5) as u32; // `as` stops at 0
+            let end = ((center + reach + 0.5) as u32).min(source);
+            let value = |x| filter.value((f64::from(x) - center + 0.5) * (1.0 / widen));
             run.clear();
             run.extend((start..end).map(value));
             let total: f64 = run.iter().sum();
@@ -250,7 +250,7 @@ const LANES: usize = 4 * ROWS;
 /// Resizes rows of RGB pixels that begin `stride` bytes apart, the first pixel of which is pixel `first` of the source's
 /// rows, to rows of `narrow` bytes. `wide` bytes of each row are read.
 ///
-/// Neighbours in a row share a weight only with pixels of other rows, so eight rows are turned into columns first.
+/// Neighbors in a row share a weight only with pixels of other rows, so eight rows are turned into columns first.
 fn across(rows: &[u8], stride: usize, wide: usize, first: usize, taps: &Taps, out: &mut [u8], narrow: usize) {
     let mut columns = vec![[0u8; LANES]; wide / 3];
     for (rows, out) in rows.chunks(ROWS * stride).zip(out.chunks_mut(ROWS * narrow)) {
@@ -325,7 +325,7 @@ pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 /// (rescale·value − mean)/std by channel, as planes: `[3, height, width]` f32, row by row.
 ///
 /// A `rescale` of 1/255 is torchvision's `ToTensor`.
-pub fn normalise(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) -> Vec<f32> {
+pub fn normalize(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) -> Vec<f32> {
     let plane = image.width() as usize * image.height() as usize;
     let mut out = vec![0f32; 3 * plane];
     for (channel, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
@@ -343,15 +343,15 @@ fn scaled(value: f32, rescale: f32) -> f32 {
     if rescale == 1.0 / 255.0 { value / 255.0 } else { value * rescale }
 }
 
-/// The picture that planes `[3, height, width]` were made from, for figures: the inverse of [`normalise`], rounded and cut
+/// The picture that planes `[3, height, width]` were made from, for figures: the inverse of [`normalize`], rounded and cut
 /// to 0..=255. Missing values are black.
 pub fn picture(pixels: &[f32], width: u32, height: u32, mean: [f32; 3], std: [f32; 3], rescale: f32) -> RgbImage {
     let plane = width as usize * height as usize;
     let mut out = RgbImage::new(width, height);
     for (index, pixel) in out.chunks_exact_mut(3).enumerate() {
         for (channel, value) in pixel.iter_mut().enumerate() {
-            let normalised = pixels.get(channel * plane + index).copied().unwrap_or(f32::NAN);
-            *value = ((normalised * std[channel] + mean[channel]) / rescale).round() as u8; // NaN is 0
+            let normalized = pixels.get(channel * plane + index).copied().unwrap_or(f32::NAN);
+            *value = ((normalized * std[channel] + mean[channel]) / rescale).round() as u8; // NaN is 0
         }
     }
     out
@@ -452,7 +452,7 @@ mod tests {
     fn a_picture_comes_back_from_its_planes() {
         let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([(16 * y + x) as u8, (x * 15) as u8, (y * 15) as u8]));
         let (mean, std) = ([0.48, 0.45, 0.40], [0.26, 0.27, 0.28]);
-        let planes = normalise(&image, mean, std, 1.0 / 255.0);
+        let planes = normalize(&image, mean, std, 1.0 / 255.0);
         assert_eq!(planes[1], (1.0 / 255.0 - 0.48) / 0.26);
         assert_eq!(planes[256 + 1], (15.0 / 255.0 - 0.45) / 0.27);
         assert_eq!(picture(&planes, 16, 16, mean, std, 1.0 / 255.0), image);

@@ -1,9 +1,9 @@
-//! Operations on the levels of 8-bit RGB that RandAugment knows next to those of [`colour`](super::ops), bit for bit as
+//! Operations on the levels of 8-bit RGB that RandAugment knows next to those of [`color`](super::ops), bit for bit as
 //! Pillow's `ImageOps` and `ImageEnhance.Sharpness` do them.
 
 use image::RgbImage;
 
-use super::colour::blend;
+use super::color::blend;
 
 /// Each level by its channel's table.
 fn mapped(image: &RgbImage, tables: [[u8; 256]; 3]) -> RgbImage {
@@ -91,7 +91,7 @@ pub fn solarize_add(image: &RgbImage, add: u8) -> RgbImage {
     each(image, |level| if level < 128 { level.saturating_add(add) } else { level })
 }
 
-/// Blends with a smoothed image: 0 is smooth, 1 the image, above 1 sharper. Smooth is a pixel's mean with its eight neighbours, in
+/// Blends with a smoothed image: 0 is smooth, 1 the image, above 1 sharper. Smooth is a pixel's mean with its eight neighbors, in
 /// which it counts fivefold; the outermost pixels stay.
 pub fn sharpness(image: &RgbImage, factor: f32) -> RgbImage {
     let (width, height) = (image.width() as usize, image.height() as usize);

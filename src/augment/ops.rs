@@ -9,13 +9,13 @@
 //! let image = RgbImage::from_pixel(40, 30, image::Rgb([200, 100, 50]));
 //! let crop = ops::crop_resize(&image, Region { left: 4, top: 2, width: 20, height: 25 }, 16, 16, Resample::Bilinear);
 //! let jittered = ops::hue(&ops::brightness(&crop, 1.3), 0.05);
-//! let blurred = ops::gaussian_blur(&ops::grey(&jittered), 1.5);
+//! let blurred = ops::gaussian_blur(&ops::gray(&jittered), 1.5);
 //! assert_eq!(blurred.dimensions(), (16, 16));
 //! ```
 
-pub use super::colour::{brightness, contrast, gaussian_blur, grey, hue, luma, saturation};
+pub use super::color::{brightness, contrast, gaussian_blur, gray, hue, luma, saturation};
 pub use super::geometry::{
-    Region, Resample, crop, crop_resize, flip_horizontal, normalise, picture, resize, resize_shortest, shortest_edge_size,
+    Region, Resample, crop, crop_resize, flip_horizontal, normalize, picture, resize, resize_shortest, shortest_edge_size,
 };
 pub use super::levels::{autocontrast, equalize, invert, posterize, sharpness, solarize, solarize_add};
 pub use super::preprocess::{CropRule, center_crop};

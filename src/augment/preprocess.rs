@@ -1,4 +1,4 @@
-//! The weak view α_w (eq. 3): resize, centre crop, normalise, as this CLIP was trained with.
+//! The weak view α_w (eq. 3): resize, center crop, normalize, as this CLIP was trained with.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use super::geometry::{self, Region, Resample, paste};
 
-/// What the resize before the centre crop aims at, in pixels.
+/// What the resize before the center crop aims at, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -43,9 +43,9 @@ pub struct Preprocess {
     pub resize: ResizeTo,
     /// Filter of that resize: bicubic for CLIP.
     pub resample: Resample,
-    /// Side of the centre crop, and so of the view, in pixels.
+    /// Side of the center crop, and so of the view, in pixels.
     pub crop: u32,
-    /// Whose centre crop that is: transformers' and torchvision's differ where a margin is odd.
+    /// Whose center crop that is: transformers' and torchvision's differ where a margin is odd.
     #[serde(default)]
     pub crop_rule: CropRule,
     /// What 8-bit values are multiplied by before `mean` and `std`: 1/255.
@@ -57,7 +57,7 @@ pub struct Preprocess {
 }
 
 impl Preprocess {
-    /// OpenAI CLIP's: shorter edge to `size` (bicubic), centre crop as torchvision cuts it, CLIP's mean and std.
+    /// OpenAI CLIP's: shorter edge to `size` (bicubic), center crop as torchvision cuts it, CLIP's mean and std.
     pub fn clip(size: usize) -> Self {
         let size = u32::try_from(size).unwrap_or(u32::MAX);
         Self {
@@ -81,10 +81,10 @@ impl Preprocess {
         self.crop as usize
     }
 
-    /// The picture the tower sees, before normalisation: side × side. An image without pixels gives a black one.
+    /// The picture the tower sees, before normalization: side × side. An image without pixels gives a black one.
     pub fn image(&self, image: &RgbImage) -> RgbImage {
         let (width, height) = self.target_size(image.dimensions());
-        let axis = |size| CentreAxis::new(size, self.crop, self.crop_rule);
+        let axis = |size| CenterAxis::new(size, self.crop, self.crop_rule);
         let (x, y) = (axis(width), axis(height));
         let window = Region { left: x.start, top: y.start, width: x.length, height: y.length };
         let middle = geometry::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
@@ -103,7 +103,7 @@ impl Preprocess {
 
     /// The tower's input from the picture that the tower sees, which [`image`](Self::image) gives.
     pub fn planes(&self, view: &RgbImage) -> Vec<f32> {
-        geometry::normalise(view, self.mean, self.std, self.rescale)
+        geometry::normalize(view, self.mean, self.std, self.rescale)
     }
 
     /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
@@ -148,7 +148,7 @@ impl Preprocess {
     }
 }
 
-/// Whose centre crop: where a margin is odd, two libraries cut (or pad) a pixel apart.
+/// Whose center crop: where a margin is odd, two libraries cut (or pad) a pixel apart.
 ///
 /// | | first row kept of a picture that is `margin` rows taller | rows of black above one that lacks `margin` rows |
 /// |---|---|---|
@@ -172,22 +172,22 @@ pub enum CropRule {
 
 /// The middle of an image as torchvision cuts it; if the image is smaller than the crop, black is added around it.
 pub fn center_crop(image: &RgbImage, width: u32, height: u32) -> RgbImage {
-    let axis = |image, crop| CentreAxis::new(image, crop, CropRule::Torchvision);
+    let axis = |image, crop| CenterAxis::new(image, crop, CropRule::Torchvision);
     let (x, y) = (axis(image.width(), width), axis(image.height(), height));
     let mut out = RgbImage::new(width, height);
     paste(image, Region { left: x.start, top: y.start, width: x.length, height: y.length }, &mut out, (x.offset, y.offset));
     out
 }
 
-/// A centre crop along one axis: `length` pixels from `start` of the image go to `offset` of the crop.
+/// A center crop along one axis: `length` pixels from `start` of the image go to `offset` of the crop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CentreAxis {
+struct CenterAxis {
     start: u32,
     length: u32,
     offset: u32,
 }
 
-impl CentreAxis {
+impl CenterAxis {
     fn new(image: u32, crop: u32, rule: CropRule) -> Self {
         let margin = image.abs_diff(crop);
         match (rule, image < crop) {
@@ -241,7 +241,7 @@ mod tests {
 
     #[test]
     fn the_middle_of_an_odd_margin_is_the_even_one_or_the_first() {
-        let starts = |rule| (4..12).map(|n| CentreAxis::new(n, 4, rule).start).collect::<Vec<u32>>();
+        let starts = |rule| (4..12).map(|n| CenterAxis::new(n, 4, rule).start).collect::<Vec<u32>>();
         assert_eq!(starts(CropRule::Torchvision), [0, 0, 1, 2, 2, 2, 3, 4]);
         assert_eq!(starts(CropRule::Transformers), [0, 0, 1, 1, 2, 2, 3, 3]);
         assert_eq!(center_crop(&numbered(7, 9), 4, 4).get_pixel(0, 0).0, [2, 2, 1]);

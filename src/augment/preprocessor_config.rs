@@ -35,7 +35,7 @@ impl Preprocess {
     }
 
     /// From the object in a transformers `preprocessor_config.json`, in its old form (sizes as numbers) and its new one
-    /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`. The centre is cut as transformers
+    /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`. The center is cut as transformers
     /// cuts it ([`CropRule`](super::CropRule)).
     ///
     /// # Errors
@@ -70,7 +70,7 @@ impl Preprocess {
                 ResizeTo::Exact { width, height } => (width, height),
                 other => {
                     return Err(Error::Config(format!(
-                        "no centre crop after the resize {other:?}, so views would differ in size: set do_center_crop"
+                        "no center crop after the resize {other:?}, so views would differ in size: set do_center_crop"
                     )));
                 }
             },
@@ -102,7 +102,7 @@ impl Preprocess {
         Ok(weak)
     }
 
-    /// From the `preprocess_cfg` object of an `open_clip_config.json`. What is missing is OpenAI CLIP's at `size`. The centre is cut
+    /// From the `preprocess_cfg` object of an `open_clip_config.json`. What is missing is OpenAI CLIP's at `size`. The center is cut
     /// as torchvision cuts it ([`CropRule`](super::CropRule)).
     ///
     /// # Errors
@@ -127,9 +127,9 @@ impl Preprocess {
                 return Err(Error::Config(format!("resize_mode is \"{other}\"; this crate has shortest, longest and squash")));
             }
         };
-        let filled = value.get("fill_color").filter(|colour| !colour.is_null() && **colour != 0);
-        if let (ResizeTo::LongestEdge(_), Some(colour)) = (weak.resize, filled) {
-            return Err(expected("fill_color", "0: this crate pads with black", colour));
+        let filled = value.get("fill_color").filter(|color| !color.is_null() && **color != 0);
+        if let (ResizeTo::LongestEdge(_), Some(color)) = (weak.resize, filled) {
+            return Err(expected("fill_color", "0: this crate pads with black", color));
         }
         weak.resample = match word(value, "interpolation")?.unwrap_or("bicubic") {
             // open_clip trains with either if it says random, and evaluates with bicubic

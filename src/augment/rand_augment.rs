@@ -6,7 +6,7 @@
 use image::RgbImage;
 use rand::RngCore;
 
-use super::colour;
+use super::color;
 use super::levels;
 use super::warp::{self, Sampling};
 
@@ -149,7 +149,7 @@ impl RandAugment {
         }
     }
 
-    /// The colour of what a warp brings in from outside: timm's is the mean colour, torchvision's black.
+    /// The color of what a warp brings in from outside: timm's is the mean color, torchvision's black.
     pub fn fill(&self, mean: [u8; 3]) -> [u8; 3] {
         match self {
             Self::Timm(_) => mean,
@@ -243,9 +243,9 @@ impl AugmentStep {
             Self::Posterize(bits) => levels::posterize(image, bits),
             Self::Solarize(threshold) => levels::solarize(image, threshold),
             Self::SolarizeAdd(add) => levels::solarize_add(image, add),
-            Self::Color(factor) => colour::saturation(image, factor),
-            Self::Contrast(factor) => colour::contrast(image, factor),
-            Self::Brightness(factor) => colour::brightness(image, factor),
+            Self::Color(factor) => color::saturation(image, factor),
+            Self::Contrast(factor) => color::contrast(image, factor),
+            Self::Brightness(factor) => color::brightness(image, factor),
             Self::Sharpness(factor) => levels::sharpness(image, factor),
             Self::ShearX(shear) => affine([1.0, shear, 0.0, 0.0, 1.0, 0.0]),
             Self::ShearY(shear) => affine([1.0, 0.0, 0.0, shear, 1.0, 0.0]),

@@ -3,12 +3,12 @@
 use image::RgbImage;
 use rand::RngCore;
 
-use super::colour;
+use super::color;
 use super::geometry::{self, CLIP_MEAN, CLIP_STD, Region, Resample};
 use super::rand_augment::{AugmentStep, RandAugment, below, chance, range};
 use super::warp;
 
-/// Random resized crop → flip → RandAugment → colour jitter → grey → tilt → second jitter → blur → normalise. SimSiam has no
+/// Random resized crop → flip → RandAugment → color jitter → gray → tilt → second jitter → blur → normalize. SimSiam has no
 /// RandAugment, no tilt and no second jitter.
 ///
 /// ```
@@ -34,7 +34,7 @@ pub struct StrongAugment {
     pub resample: Resample,
     /// Probability of a mirrored view.
     pub flip_p: f32,
-    /// Probability of colour jitter; the next four are its strengths.
+    /// Probability of color jitter; the next four are its strengths.
     pub jitter_p: f32,
     /// Factor in 1 ± this.
     pub brightness: f32,
@@ -44,8 +44,8 @@ pub struct StrongAugment {
     pub saturation: f32,
     /// Turn of the hue circle in ± this, at most 0.5.
     pub hue: f32,
-    /// Probability of a grey view.
-    pub grey_p: f32,
+    /// Probability of a gray view.
+    pub gray_p: f32,
     /// Probability of a blurred view.
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur, in pixels of the view.
@@ -56,9 +56,9 @@ pub struct StrongAugment {
     pub perspective_p: f32,
     /// How far a tilt moves each corner at most, as a share of half the view.
     pub perspective: f32,
-    /// Probability of a second colour jitter, with the strengths of the first.
+    /// Probability of a second color jitter, with the strengths of the first.
     pub second_jitter_p: f32,
-    /// What 8-bit values are multiplied by, as in the weak view: see [`normalised_like`](Self::normalised_like).
+    /// What 8-bit values are multiplied by, as in the weak view: see [`normalized_like`](Self::normalized_like).
     pub rescale: f32,
     /// Subtracted from the rescaled values, per channel (R, G, B).
     pub mean: [f32; 3],
@@ -80,7 +80,7 @@ impl StrongAugment {
             contrast: 0.4,
             saturation: 0.4,
             hue: 0.1,
-            grey_p: 0.2,
+            gray_p: 0.2,
             blur_p: 1.0,
             blur_sigma: (0.1, 2.0),
             rand_augment: None,
@@ -98,15 +98,15 @@ impl StrongAugment {
         Self { blur_p: 0.5, ..Self::simsiam(size) }
     }
 
-    /// DPA's (`utils/build_dataset.py` there): crop of 0.3 to 1, bicubic, flip, timm's RandAugment; no jitter, grey or blur.
+    /// DPA's (`utils/build_dataset.py` there): crop of 0.3 to 1, bicubic, flip, timm's RandAugment; no jitter, gray or blur.
     pub fn dpa(size: usize) -> Self {
         let (scale, resample, rand_augment) = ((0.3, 1.0), Resample::Bicubic, Some(RandAugment::default()));
-        Self { scale, resample, rand_augment, jitter_p: 0.0, grey_p: 0.0, blur_p: 0.0, ..Self::simsiam(size) }
+        Self { scale, resample, rand_augment, jitter_p: 0.0, gray_p: 0.0, blur_p: 0.0, ..Self::simsiam(size) }
     }
 
-    /// NoLA's (`utils/model_utils.py` there): no grey, every second view tilted by up to 0.2, then a second jitter on every view.
+    /// NoLA's (`utils/model_utils.py` there): no gray, every second view tilted by up to 0.2, then a second jitter on every view.
     pub fn nola(size: usize) -> Self {
-        Self { grey_p: 0.0, perspective_p: 0.5, perspective: 0.2, second_jitter_p: 1.0, ..Self::simsiam(size) }
+        Self { gray_p: 0.0, perspective_p: 0.5, perspective: 0.2, second_jitter_p: 1.0, ..Self::simsiam(size) }
     }
 
     /// Nothing random, for ablations: the largest square of the image's middle, resized as the weak view is.
@@ -115,7 +115,7 @@ impl StrongAugment {
     /// takes from a slightly larger picture.
     pub fn none(size: usize) -> Self {
         let (scale, ratio, blur_p) = ((1.0, 1.0), (1.0, 1.0), 0.0);
-        Self { scale, ratio, blur_p, resample: Resample::Bicubic, flip_p: 0.0, jitter_p: 0.0, grey_p: 0.0, ..Self::simsiam(size) }
+        Self { scale, ratio, blur_p, resample: Resample::Bicubic, flip_p: 0.0, jitter_p: 0.0, gray_p: 0.0, ..Self::simsiam(size) }
     }
 
     /// The first field that cannot work, its value and what it may be, in one line.
@@ -138,7 +138,7 @@ impl StrongAugment {
         let probabilities = [
             ("flip_p", self.flip_p),
             ("jitter_p", self.jitter_p),
-            ("grey_p", self.grey_p),
+            ("gray_p", self.gray_p),
             ("blur_p", self.blur_p),
             ("perspective_p", self.perspective_p),
             ("second_jitter_p", self.second_jitter_p),
@@ -176,7 +176,7 @@ impl StrongAugment {
         let mut params = StrongParams {
             crop: self.sample_crop(width, height, rng),
             jitter: if chance(rng, self.jitter_p) { self.sample_jitter(rng) } else { Vec::new() },
-            grey: chance(rng, self.grey_p),
+            gray: chance(rng, self.gray_p),
             blur: chance(rng, self.blur_p).then(|| range(rng, self.blur_sigma.0, self.blur_sigma.1)),
             flip: chance(rng, self.flip_p),
             rand_augment: Vec::new(),
@@ -257,56 +257,56 @@ impl StrongAugment {
         order.iter().map(|i| steps[*i]).filter(|(strength, _)| *strength > 0.0).map(|(_, step)| step).collect()
     }
 
-    /// The view with given parameters, before normalisation: size × size.
+    /// The view with given parameters, before normalization: size × size.
     pub fn apply_with(&self, image: &RgbImage, params: &StrongParams) -> RgbImage {
         let mut view = geometry::crop_resize(image, params.crop, self.side(), self.side(), self.resample);
         if params.flip {
             view = geometry::flip_horizontal(&view);
         }
         if let Some(policy) = &self.rand_augment {
-            let fill = policy.fill(self.mean_colour());
+            let fill = policy.fill(self.mean_color());
             view = params.rand_augment.iter().fold(view, |view, step| step.apply(&view, policy.sampling(), fill));
         }
         view = params.jitter.iter().fold(view, |view, step| step.apply(&view));
-        if params.grey {
-            view = colour::grey(&view);
+        if params.gray {
+            view = color::gray(&view);
         }
         if let Some(corners) = params.perspective {
             view = warp::perspective(&view, corners, [0; 3]);
         }
         view = params.second_jitter.iter().fold(view, |view, step| step.apply(&view));
         match params.blur {
-            Some(sigma) => colour::gaussian_blur(&view, sigma),
+            Some(sigma) => color::gaussian_blur(&view, sigma),
             None => view,
         }
     }
 
-    /// The colour that the tower reads as 0.
-    fn mean_colour(&self) -> [u8; 3] {
+    /// The color that the tower reads as 0.
+    fn mean_color(&self) -> [u8; 3] {
         self.mean.map(|mean| (f64::from(mean) / f64::from(self.rescale)).round_ties_even() as u8)
     }
 
-    /// One random view before normalisation, for figures: size × size.
+    /// One random view before normalization, for figures: size × size.
     pub fn image(&self, image: &RgbImage, rng: &mut impl RngCore) -> RgbImage {
         self.apply_with(image, &self.sample(image.width(), image.height(), rng))
     }
 
     /// One random view as the tower's input: planes `[3, size, size]` f32, row by row.
     pub fn apply(&self, image: &RgbImage, rng: &mut impl RngCore) -> Vec<f32> {
-        geometry::normalise(&self.image(image, rng), self.mean, self.std, self.rescale)
+        geometry::normalize(&self.image(image, rng), self.mean, self.std, self.rescale)
     }
 }
 
-/// One step of the colour jitter, with its factor.
+/// One step of the color jitter, with its factor.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum JitterStep {
     /// Blend with black: 0 is black, 1 the image.
     Brightness(f32),
-    /// Blend with the image's mean grey: 0 is grey, 1 the image.
+    /// Blend with the image's mean gray: 0 is gray, 1 the image.
     Contrast(f32),
-    /// Blend with the grey image: 0 is grey, 1 the image.
+    /// Blend with the gray image: 0 is gray, 1 the image.
     Saturation(f32),
     /// Turn of the hue circle, −0.5..=0.5.
     Hue(f32),
@@ -316,10 +316,10 @@ impl JitterStep {
     /// The image after this step.
     pub fn apply(self, image: &RgbImage) -> RgbImage {
         match self {
-            Self::Brightness(factor) => colour::brightness(image, factor),
-            Self::Contrast(factor) => colour::contrast(image, factor),
-            Self::Saturation(factor) => colour::saturation(image, factor),
-            Self::Hue(turn) => colour::hue(image, turn),
+            Self::Brightness(factor) => color::brightness(image, factor),
+            Self::Contrast(factor) => color::contrast(image, factor),
+            Self::Saturation(factor) => color::saturation(image, factor),
+            Self::Hue(turn) => color::hue(image, turn),
         }
     }
 }
@@ -335,8 +335,8 @@ pub struct StrongParams {
     pub flip: bool,
     /// In the order they are applied; empty for no jitter.
     pub jitter: Vec<JitterStep>,
-    /// Whether the view is turned to grey.
-    pub grey: bool,
+    /// Whether the view is turned to gray.
+    pub gray: bool,
     /// Standard deviation of the blur in pixels of the view; `None` for no blur.
     pub blur: Option<f32>,
     /// RandAugment's operations, in their order.
@@ -430,7 +430,7 @@ mod tests {
         let drawn: Vec<StrongParams> = (0..4000).map(|i| strong.sample(40, 40, &mut root.fork(i))).collect();
         let share = |f: &dyn Fn(&StrongParams) -> bool| drawn.iter().filter(|p| f(p)).count() as f64 / 4000.0;
         assert!((share(&|p| p.flip) - 0.5).abs() < 0.03);
-        assert!((share(&|p| p.grey) - 0.2).abs() < 0.03);
+        assert!((share(&|p| p.gray) - 0.2).abs() < 0.03);
         assert!((share(&|p| p.blur.is_some()) - 0.5).abs() < 0.03);
         assert!((share(&|p| !p.jitter.is_empty()) - 0.8).abs() < 0.03);
         assert!((share(&|p| matches!(p.jitter.first(), Some(JitterStep::Hue(_)))) - 0.2).abs() < 0.03);

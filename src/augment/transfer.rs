@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 
 /// A view as its tower's device takes it.
 pub(crate) enum View {
-    /// `[3, side, side]`, normalised.
+    /// `[3, side, side]`, normalized.
     Planes(Vec<f32>),
     /// `[side, side, 3]`, a quarter of the size.
     Bytes(Vec<u8>),
@@ -23,7 +23,7 @@ pub(crate) struct Form {
 }
 
 impl Form {
-    /// For views that are normalised as this CLIP's weak ones are, on this device.
+    /// For views that are normalized as this CLIP's weak ones are, on this device.
     pub fn new(weak: &Preprocess, device: &Device) -> Self {
         Self { weak: weak.clone(), bytes: device.is_cuda() }
     }
@@ -48,7 +48,7 @@ impl Transfer {
     /// If the device has no memory left (Candle's).
     pub fn new(weak: &Preprocess, device: &Device) -> Result<Self> {
         let levels = RgbImage::from_fn(256, 1, |level, _| image::Rgb([level as u8; 3]));
-        let table = geometry::normalise(&levels, weak.mean, weak.std, weak.rescale); // [3, 256]
+        let table = geometry::normalize(&levels, weak.mean, weak.std, weak.rescale); // [3, 256]
         Ok(Self { side: weak.side(), device: device.clone(), upload: Upload::new(device, &table)? })
     }
 

@@ -1,6 +1,6 @@
 //! Turning, shearing, shifting and tilting 8-bit RGB, bit for bit as Pillow's `Image.transform` does it.
 //!
-//! A warp says for each pixel of the result where in the picture it comes from. What comes from outside has the colour `fill`.
+//! A warp says for each pixel of the result where in the picture it comes from. What comes from outside has the color `fill`.
 
 use image::RgbImage;
 
@@ -110,7 +110,7 @@ fn bicubic(image: &RgbImage, fill: [u8; 3], from: impl Fn(f64, f64) -> (f64, f64
     })
 }
 
-/// The cubic through the middle two of four values in a row, whose slopes there are those of their neighbours, at 0 to 1 between them.
+/// The cubic through the middle two of four values in a row, whose slopes there are those of their neighbors, at 0 to 1 between them.
 #[inline(always)]
 fn cubic([a, b, c, d]: [f64; 4], at: f64) -> f64 {
     let (p2, p3, p4) = (-a + c, 2.0 * (a - b) + c - d, -a + b - c + d);

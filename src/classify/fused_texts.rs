@@ -78,7 +78,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::classify::{normalise, smoothed_cross_entropy};
+    use crate::classify::{normalize, smoothed_cross_entropy};
     use crate::rng::Rng;
 
     fn f64s(tensor: &Tensor) -> Tensor {
@@ -102,9 +102,9 @@ mod tests {
     struct Reference {
         loss: Tensor,
         /// For each parameter, in the order of `Head::trainable`: how long its gradient would be if none of its terms
-        /// cancelled. It comes from the same backward pass over absolute values, and it is what rounding in f32 is relative to:
+        /// canceled. It comes from the same backward pass over absolute values, and it is what rounding in f32 is relative to:
         /// p − q of a text keeps the rounding of p and q, and so on through every sum.
-        uncancelled: Vec<f64>,
+        uncanceled: Vec<f64>,
         /// The least |x| before a ReLU: nearer to 0 than rounding, the two forms may differ in whether a unit is on.
         nearest: f64,
     }
@@ -112,9 +112,9 @@ mod tests {
     fn reference(step: &ChunkedLoss, rng: &Rng, labels: &[usize], head: &Head) -> Result<Reference> {
         let (n, classes, epsilon) = (labels.len(), head.classes(), f64::from(step.smoothing));
         let noise = rng.clone().normal_tensor(step.features.shape(), step.noise.std, &Device::Cpu)?;
-        let mut x = (normalise(&f64s(step.features))? + f64s(&noise))?;
+        let mut x = (normalize(&f64s(step.features))? + f64s(&noise))?;
         let (mut inputs, mut nearest) = (Vec::new(), f64::INFINITY);
-        let mut size = x.abs()?; // of an input, if none of the terms it is summed of cancelled
+        let mut size = x.abs()?; // of an input, if none of the terms it is summed of canceled
         for (i, layer) in head.layers.iter().enumerate() {
             if i > 0 {
                 nearest = x.abs()?.flatten_all()?.min(0)?.to_scalar::<f64>()?;
@@ -128,14 +128,14 @@ mod tests {
         let smooth = |i: usize| epsilon / classes as f64 + if i % classes == labels[i / classes] { 1.0 - epsilon } else { 0.0 };
         let q = Tensor::from_iter((0..n * classes).map(smooth), &Device::Cpu)?.reshape((n, classes))?;
         let mut g = ((candle_nn::ops::softmax(&x.detach(), D::Minus1)? + q)? / n as f64)?;
-        let mut uncancelled = Vec::new();
+        let mut uncanceled = Vec::new();
         for (layer, (input, size)) in head.layers.iter().zip(&inputs).rev() {
-            uncancelled.extend(layer.bias.as_ref().map(|_| length(&g.sum(0).unwrap())));
-            uncancelled.push(length(&g.t()?.matmul(size)?));
+            uncanceled.extend(layer.bias.as_ref().map(|_| length(&g.sum(0).unwrap())));
+            uncanceled.push(length(&g.t()?.matmul(size)?));
             g = (g.matmul(&f64s(&layer.weight.detach()).abs()?)? * f64s(&input.gt(0f64)?))?;
         }
-        uncancelled.reverse();
-        Ok(Reference { loss: smoothed_cross_entropy(&x, step.labels, epsilon)?, uncancelled, nearest })
+        uncanceled.reverse();
+        Ok(Reference { loss: smoothed_cross_entropy(&x, step.labels, epsilon)?, uncanceled, nearest })
     }
 
     proptest! {
@@ -168,12 +168,12 @@ mod tests {
             prop_assert!((right[0] - right[1]).abs() <= 1.0, "{right:?} right"); // a tie within rounding
             let grads = |loss: &Tensor| (loss * 3.0).unwrap().backward().unwrap();
             let (ours, plain) = (grads(&loss), grads(&exact.loss));
-            for (crate::nn::Param { name, var, .. }, uncancelled) in params.iter().zip(exact.uncancelled) {
+            for (crate::nn::Param { name, var, .. }, uncanceled) in params.iter().zip(exact.uncanceled) {
                 let (ours, plain) = (ours.get(var).unwrap(), plain.get(var).unwrap());
                 let (off, long) = (length(&(f64s(ours) - f64s(plain)).unwrap()), length(plain));
-                // four roundings of the terms are the greater only where less than a fortieth of them is left uncancelled
-                let rounding = 2.0 * f64::from(f32::EPSILON) * 3.0 * uncancelled;
-                prop_assert!(off <= (1e-5 * long).max(rounding), "{name} off by {off:.2e} of {long:.2e}, uncancelled {uncancelled:.2e}");
+                // four roundings of the terms are the greater only where less than a fortieth of them is left uncanceled
+                let rounding = 2.0 * f64::from(f32::EPSILON) * 3.0 * uncanceled;
+                prop_assert!(off <= (1e-5 * long).max(rounding), "{name} off by {off:.2e} of {long:.2e}, uncanceled {uncanceled:.2e}");
             }
         }
     }

@@ -35,7 +35,7 @@ impl Head {
         Self { layers, scale: None }
     }
 
-    /// d → C without bias, PyTorch's default initialisation: uniform within ±1/√d (Kaiming with a = √5).
+    /// d → C without bias, PyTorch's default initialization: uniform within ±1/√d (Kaiming with a = √5).
     ///
     /// # Errors
     /// If the device has no memory left (Candle's).
@@ -161,8 +161,8 @@ impl Head {
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn frozen(&self) -> Self {
-        Self { layers: self.layers.iter().map(Linear::frozen).collect(), scale: self.scale }
+    pub fn detached(&self) -> Self {
+        Self { layers: self.layers.iter().map(Linear::detached).collect(), scale: self.scale }
     }
 
     /// A copy that later updates do not reach.

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::head::Head;
-use super::normalise::normalise;
+use super::normalize::normalize;
 
 /// A head trained on text features that classifies image features of the same CLIP: cross-modal transfer.
 ///
@@ -24,7 +24,7 @@ pub struct TextClassifier {
 }
 
 impl TextClassifier {
-    /// Logits of image features of any device, on the head's: unit-normalised first, since the head saw unit text features.
+    /// Logits of image features of any device, on the head's: unit-normalized first, since the head saw unit text features.
     ///
     /// # Shapes
     /// `[n, d]` → `[n, C]`.
@@ -41,7 +41,7 @@ impl TextClassifier {
             Some(layer) => features.to_device(layer.weight.device())?,
             None => features.clone(),
         };
-        self.head.forward(&normalise(&features.to_dtype(DType::F32)?)?)
+        self.head.forward(&normalize(&features.to_dtype(DType::F32)?)?)
     }
 
     /// The class index of each feature.

@@ -35,7 +35,8 @@ pub struct TextClassifierConfig {
     /// σ of the Gaussian noise on the unit features, 0 to a million; default 0.1.
     pub noise: f32,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
-    pub smoothing: f64,
+    #[serde(alias = "smoothing")] // as earlier versions wrote it
+    pub label_smoothing: f64,
     /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
     pub learning_rate: f64,
     /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on weights only; biases are exempt. Default 0.01.
@@ -59,7 +60,7 @@ impl TextClassifierConfig {
             epochs: 400,
             batch_size: None,
             noise: 0.1,
-            smoothing: 0.1,
+            label_smoothing: 0.1,
             learning_rate: 5e-4,
             weight_decay: 0.01,
             schedule: Schedule::Constant,
@@ -97,7 +98,7 @@ impl TextClassifierConfig {
         if !(0.0..=0.5).contains(&self.hold_out) {
             return wrong(format!("the share of texts kept out must lie in [0, 0.5], got {}", self.hold_out));
         }
-        match optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
+        match optimizer_fault(self.learning_rate, self.weight_decay, self.label_smoothing, &self.schedule) {
             Some(fault) => wrong(fault),
             None => Ok(()),
         }
@@ -105,7 +106,7 @@ impl TextClassifierConfig {
 }
 
 /// What cannot work about the settings that both stages have.
-pub(crate) fn optimiser_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &Schedule) -> Option<String> {
+pub(crate) fn optimizer_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &Schedule) -> Option<String> {
     if !(learning_rate > 0.0 && learning_rate <= MOST_RATE) {
         return Some(format!("learning rate must be above 0 and up to {MOST_RATE}, got {learning_rate}"));
     }
@@ -114,7 +115,7 @@ pub(crate) fn optimiser_fault(learning_rate: f64, weight_decay: f64, smoothing: 
         return Some(format!("weight decay must lie in [0, 1 / learning rate], got {weight_decay}"));
     }
     if !(0.0..1.0).contains(&smoothing) {
-        return Some(format!("smoothing must lie in [0, 1), got {smoothing}"));
+        return Some(format!("label smoothing must lie in [0, 1), got {smoothing}"));
     }
     schedule.fault()
 }

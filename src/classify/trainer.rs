@@ -48,7 +48,7 @@ pub struct TextTrainer {
     fingerprint: OnceLock<String>,
     head: Head,
     params: Vec<Param>,
-    optimiser: AdamW,
+    optimizer: AdamW,
     /// The stream of order and noise; forked by epoch and step, so it never moves.
     rng: Rng,
     /// Steps taken, also those that were not read yet.
@@ -94,10 +94,10 @@ impl TextTrainer {
         let (head, params) = head.trainable()?;
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
         Ok(Self {
-            optimiser: AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?,
+            optimizer: AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?,
             fingerprint: OnceLock::new(),
             held_out,
-            texts: NoisyTexts::new(features.clone(), labels, config.noise, config.smoothing)?,
+            texts: NoisyTexts::new(features.clone(), labels, config.noise, config.label_smoothing)?,
             rng: rng.fork(0x7465_7874),
             done: 0,
             sums: EpochSums::default(),
@@ -186,7 +186,7 @@ impl TextTrainer {
     /// One step on the given rows, or on all; `step` of `total` places it in the schedule.
     fn step(&mut self, rows: Option<&[u32]>, step: usize, total: usize, rng: &mut Rng) -> Result<()> {
         let (loss, right) = self.texts.loss(&self.head, rows, rng)?;
-        self.optimiser.step(&loss.backward()?, self.config.schedule.factor(step, total))?;
+        self.optimizer.step(&loss.backward()?, self.config.schedule.factor(step, total))?;
         self.unread.push((loss.detach(), right, rows.map_or(self.texts.len(), <[u32]>::len)));
         Ok(())
     }
@@ -254,7 +254,7 @@ impl TextTrainer {
             sums: self.sums.clone(),
             history: self.history.clone(),
         };
-        checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimiser, Vec::new())
+        checkpoint::save(path.as_ref(), KIND, state, &self.params, &self.optimizer, Vec::new())
     }
 
     fn fingerprint(&self) -> Result<&str> {
@@ -277,15 +277,16 @@ impl TextTrainer {
         let State { config, texts, rng, sums, history } = &saved.state;
         // the number of epochs changes nothing if the schedule is constant, unless more were begun already
         let (epochs, begun) = (self.config.epochs, history.len() + usize::from(sums.steps > 0));
-        let other_length =
-            TextClassifierConfig { epochs, ..config.clone() } == self.config && self.config.schedule.is_constant() && epochs >= begun;
+        let other_length = TextClassifierConfig { epochs, ..config.clone() } == self.config
+            && !self.config.schedule.depends_on_length()
+            && epochs >= begun;
         if !(*config == self.config || other_length) || *rng != self.rng || *texts != self.fingerprint()? {
             return Err(saved.foreign());
         }
-        if let Some(what) = self.impossible(&saved.state, saved.optimiser_steps()) {
+        if let Some(what) = self.impossible(&saved.state, saved.optimizer_steps()) {
             return Err(saved.broken(what));
         }
-        let state = saved.restore(&self.params, &mut self.optimiser)?;
+        let state = saved.restore(&self.params, &mut self.optimizer)?;
         self.done = state.history.len() * self.steps() + state.sums.steps;
         (self.sums, self.history) = (state.sums, state.history);
         self.unread.clear();
@@ -325,7 +326,7 @@ impl TextClassifier {
 
 impl TextTrainer {
     /// What no training can have left behind.
-    fn impossible(&self, State { sums, history, .. }: &State, optimiser_steps: usize) -> Option<String> {
+    fn impossible(&self, State { sums, history, .. }: &State, optimizer_steps: usize) -> Option<String> {
         let (n, (batch_size, steps)) = (self.texts.len(), self.sizes());
         let seen = sums.steps.saturating_mul(batch_size).min(n);
         let done = history.len().checked_mul(steps).and_then(|done| done.checked_add(sums.steps));
@@ -336,9 +337,9 @@ impl TextTrainer {
             }
         }
         let fits = sums.steps <= steps && sums.correct <= seen && is_loss(sums.loss);
-        if !fits || done != Some(optimiser_steps) {
+        if !fits || done != Some(optimizer_steps) {
             return Some(format!(
-                "its sums cannot be: {} epochs, then {} of {steps} steps, {} of {seen} texts right, loss {}, {optimiser_steps} steps in all",
+                "its sums cannot be: {} epochs, then {} of {steps} steps, {} of {seen} texts right, loss {}, {optimizer_steps} steps in all",
                 history.len(),
                 sums.steps,
                 sums.correct,

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::normalise::normalise;
+use super::normalize::normalize;
 
 /// p(c|x) = softmax_c( cos(u_c, v(x)) / τ ), u_c the unit mean of the unit features of the class's texts. (eq. 1)
 ///
@@ -31,7 +31,7 @@ impl ZeroShotClassifier {
         if n != labels.len() || n == 0 {
             candle_core::bail!("{n} text features but {} labels: one label per text, and at least one text", labels.len());
         }
-        let unit = normalise(&features.to_dtype(DType::F32)?)?;
+        let unit = normalize(&features.to_dtype(DType::F32)?)?;
         let classes = labels.iter().max().map_or(0, |max| max + 1);
         let mut members = vec![Vec::new(); classes];
         labels.iter().zip(0u32..).for_each(|(class, text)| members[*class].push(text));
@@ -43,7 +43,7 @@ impl ZeroShotClassifier {
             let members = Tensor::new(members, unit.device())?;
             rows.push(unit.index_select(&members, 0)?.mean_keepdim(0)?); // [1, d]
         }
-        Ok(Self { weights: normalise(&Tensor::cat(&rows, 0)?)?, scale })
+        Ok(Self { weights: normalize(&Tensor::cat(&rows, 0)?)?, scale })
     }
 
     /// Image features `[n, d]` of any device → logits `[n, C]` on the classifier's; their softmax is eq. 1.
@@ -56,6 +56,6 @@ impl ZeroShotClassifier {
             candle_core::bail!("expected features [n, {expected}], got [n, {width}]: encode images and texts with the same CLIP");
         }
         let features = features.to_device(self.weights.device())?.to_dtype(DType::F32)?;
-        normalise(&features)?.matmul(&self.weights.t()?)? * self.scale
+        normalize(&features)?.matmul(&self.weights.t()?)? * self.scale
     }
 }

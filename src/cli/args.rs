@@ -75,7 +75,7 @@ pub enum Command {
     /// README.md of a run's folder in the hub's format
     #[command(after_help = super::card::EXAMPLES)]
     Card(super::card::CardArgs),
-    /// CLIP features of images or texts, not normalised, in input order: tensor `features` [n, d] f32
+    /// CLIP features of images or texts, not normalized, in input order: tensor `features` [n, d] f32
     #[command(
         after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
     )]

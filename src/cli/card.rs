@@ -13,7 +13,7 @@ use super::commands::{print, shown};
 use super::say::say;
 
 pub const EXAMPLES: &str = "\
-`lafter run` writes a card, too; this command writes it anew, with a name and a licence. Names of folders on this machine are left out.
+`lafter run` writes a card, too; this command writes it anew, with a name and a license. Names of folders on this machine are left out.
 
 Example:
   lafter card --run lafter-out --name birds-of-my-garden --license cc-by-4.0";
@@ -26,7 +26,7 @@ pub struct CardArgs {
     /// The title [default: the folder's name]
     #[arg(long, value_name = "NAME")]
     pub name: Option<String>,
-    /// The licence of these weights, as the hub names it [default: left for you to fill in]
+    /// The license of these weights, as the hub names it [default: left for you to fill in]
     #[arg(long, value_name = "NAME")]
     pub license: Option<String>,
     /// Replace a README.md that was edited, or is no card

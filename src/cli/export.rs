@@ -15,7 +15,7 @@ use super::commands::{load, print, shown};
 use super::say::{note, say};
 
 pub const EXAMPLES: &str = "\
-An ONNX file takes pixels [n, 3, side, side] (f32, normalised) or with --pictures 8-bit pictures [n, height, width, 3], and gives
+An ONNX file takes pixels [n, 3, side, side] (f32, normalized) or with --pictures 8-bit pictures [n, height, width, 3], and gives
 logits and probabilities. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
 Examples:
@@ -38,7 +38,7 @@ pub struct ExportArgs {
     /// Store the ONNX file's matrices in f16: half the size, answers that differ in the third digit
     #[arg(long, requires = "out")]
     pub half: bool,
-    /// Licence of the base model, written into the file [default: what README.md in the model's folder says]
+    /// License of the base model, written into the file [default: what README.md in the model's folder says]
     #[arg(long, value_name = "NAME")]
     pub license: Option<String>,
 }

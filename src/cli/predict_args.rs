@@ -33,7 +33,7 @@ pub struct PredictArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub who: AnswerArgs,
-    /// Answer all pictures together, without training: stata (holds where classes are absent), transclip, zlap, neighbours
+    /// Answer all pictures together, without training: stata (holds where classes are absent), transclip, zlap, neighbors
     #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with = "weights",
           value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub transduct: Option<String>,

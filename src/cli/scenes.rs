@@ -15,7 +15,7 @@ use super::commands::print;
 use super::say::say;
 
 pub const EXAMPLES: &str = "\
-Shifts, each with the target domain's value: clutter=4 (shapes behind the object), cast=[1,1,1] (the light's colour), cast_spread=0.45,
+Shifts, each with the target domain's value: clutter=4 (shapes behind the object), cast=[1,1,1] (the light's color), cast_spread=0.45,
 contrast=[1,1], haze=0.43, texture=0, noise=0, blur=0.
 
 Examples:
@@ -46,7 +46,7 @@ pub struct ScenesArgs {
 pub enum DomainArg {
     /// Clean pictures: what the demo CLIP saw
     Source,
-    /// The same classes at a fair, under coloured light, with clutter
+    /// The same classes at a fair, under colored light, with clutter
     Target,
 }
 

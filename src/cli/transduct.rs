@@ -27,7 +27,7 @@ use super::{check, keep};
 pub const EXAMPLES: &str = "\
 Answers from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
 on the other pictures. stata holds where classes are absent; transclip and zlap do not, and say so if texts name too few;
-neighbours is the plainest.
+neighbors is the plainest.
 
 The texts are one line a class in the order of --classes, or as many lines a class for each, class after class.
 
@@ -48,7 +48,7 @@ pub struct TransductArgs {
     /// Class names, one per line, in the order of the texts [default: the numbers of the texts]
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// How to answer: stata (holds where classes are absent), transclip, zlap, neighbours
+    /// How to answer: stata (holds where classes are absent), transclip, zlap, neighbors
     #[arg(long, value_name = "METHOD", default_value = "stata", value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub method: String,
     /// What cosines are multiplied with before the softmax [default: the CLIP's logit scale as --features has it, else 100]

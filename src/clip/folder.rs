@@ -153,7 +153,7 @@ fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, n
         }
     }
     let (black, white) = settings.range();
-    // CLIP's own values span 3.9, those of mean and std 0.5 span 2, those of no normalisation 1
+    // CLIP's own values span 3.9, those of mean and std 0.5 span 2, those of no normalization 1
     if !(0.9..12.0).contains(&(white - black)) || black > 0.5 || white < 0.0 {
         notices.push(format!(
             "{source}: pictures reach the tower with values from {black:.3} (black) to {white:.3} (white), a CLIP's are about -2 to 2: compare \
@@ -166,13 +166,13 @@ fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, n
 /// What to say of a file of transformers' image settings.
 fn of_processor(file: &str, json: &Value) -> Vec<String> {
     let lacks = |key: &&str| json.get(*key).is_none_or(Value::is_null);
-    let normalised = json.get("do_normalize").is_none_or(|on| on != false);
-    let missing: Vec<&str> = ["image_mean", "image_std"].into_iter().filter(|_| normalised).chain(["resample"]).filter(lacks).collect();
+    let normalized = json.get("do_normalize").is_none_or(|on| on != false);
+    let missing: Vec<&str> = ["image_mean", "image_std"].into_iter().filter(|_| normalized).chain(["resample"]).filter(lacks).collect();
     let defaults = (!missing.is_empty()).then(|| format!("{file} lacks {}: OpenAI's are used", missing.join(", ")));
     let class = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| json.get(key)?.as_str());
     let foreign = class.filter(|class| !class.starts_with("CLIP")).map(|class| {
         format!(
-            "{file} is of {}: its settings are read as CLIPImageProcessor would read them (shorter edge, then a centre crop, unless size \
+            "{file} is of {}: its settings are read as CLIPImageProcessor would read them (shorter edge, then a center crop, unless size \
              has height and width)",
             cut(class)
         )

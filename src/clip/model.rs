@@ -68,7 +68,7 @@ impl Clip {
         ClipLoader::new("demo").load(silent)
     }
 
-    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
     /// [`Error::Candle`](crate::Error::Candle) where the pixels do not fit the tower.
@@ -76,7 +76,7 @@ impl Clip {
         Ok(self.vision.forward(&pixels.to_device(&self.device)?.to_dtype(self.dtype)?)?)
     }
 
-    /// n texts → features `[n, d]`, not normalised, in input order. Texts longer than the context are cut.
+    /// n texts → features `[n, d]`, not normalized, in input order. Texts longer than the context are cut.
     ///
     /// # Errors
     /// [`Error::Tokenizer`](crate::Error::Tokenizer) for a text that cannot be tokenized,

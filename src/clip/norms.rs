@@ -15,12 +15,12 @@ impl VisionTower {
     /// ```
     /// let clip = lafter::clip::Clip::demo()?;
     /// let (student, params) = clip.vision().trainable_norms()?;
-    /// let teacher = student.frozen(); // sees what the student learns, records no graph
+    /// let teacher = student.detached(); // sees what the student learns, records no graph
     /// assert_eq!(params.len(), 2 * (2 * teacher.blocks.len() + 2)); // scale and shift: two norms per block, pre-norm, post-norm
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn trainable_norms(&self) -> Result<(Self, Vec<Param>)> {
-        let (mut tower, mut params) = (self.frozen(), Vec::new());
+        let (mut tower, mut params) = (self.detached(), Vec::new());
         for (name, norm) in tower.norms_mut() {
             let fresh = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?);
             let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);

@@ -114,7 +114,7 @@ impl TextTower {
         self.blocks.iter().try_fold(tokens.clone(), |x, block| block.forward(&x))
     }
 
-    /// Final norm and projection at each text's end: `[batch, n, width]` → features `[batch, d]`, not normalised.
+    /// Final norm and projection at each text's end: `[batch, n, width]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
     /// If there is not one end per text, or it lies behind the last token.
@@ -129,7 +129,7 @@ impl TextTower {
         self.projection.forward(&self.final_norm.forward(&pooled)?)
     }
 
-    /// ids `[batch, n]` (u32) and each text's end → features `[batch, d]`, not normalised. What follows an end is
+    /// ids `[batch, n]` (u32) and each text's end → features `[batch, d]`, not normalized. What follows an end is
     /// padding: under the causal mask it changes nothing.
     ///
     /// # Errors
@@ -139,13 +139,13 @@ impl TextTower {
     }
 
     /// The same tower without a graph.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self {
             token_embedding: self.token_embedding.detach(),
             position_embedding: self.position_embedding.detach(),
-            blocks: self.blocks.iter().map(Block::frozen).collect(),
-            final_norm: self.final_norm.frozen(),
-            projection: self.projection.frozen(),
+            blocks: self.blocks.iter().map(Block::detached).collect(),
+            final_norm: self.final_norm.detached(),
+            projection: self.projection.detached(),
             config: self.config.clone(),
         }
     }

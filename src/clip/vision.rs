@@ -202,7 +202,7 @@ impl VisionTower {
         block.attention_weights(&before(layer, x)?)
     }
 
-    /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalised.
+    /// Post-norm and projection of the class token: `[batch, n ≥ 1, width]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
     /// If the tokens have another width or there are none (Candle's).
@@ -211,7 +211,7 @@ impl VisionTower {
         self.projection.forward(&self.post_norm.forward(&class)?)
     }
 
-    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
     /// As [`embed`](Self::embed).
@@ -232,17 +232,17 @@ impl VisionTower {
 
     /// The same tower without a graph. It shares storage, so it sees later updates of tuned norms: this is the tower of
     /// the pseudo-labels (eq. 3).
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self {
             patch_embedding: self.patch_embedding.detach(),
             class_embedding: self.class_embedding.detach(),
             position_embedding: self.position_embedding.detach(),
-            pre_norm: self.pre_norm.frozen(),
-            blocks: self.blocks.iter().map(Block::frozen).collect(),
-            post_norm: self.post_norm.frozen(),
-            projection: self.projection.frozen(),
+            pre_norm: self.pre_norm.detached(),
+            blocks: self.blocks.iter().map(Block::detached).collect(),
+            post_norm: self.post_norm.detached(),
+            projection: self.projection.detached(),
             config: self.config.clone(),
-            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.frozen())), // fast::
+            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.detached())), // fast::
         }
     }
 }

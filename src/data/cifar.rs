@@ -1,6 +1,6 @@
 //! CIFAR-10 and CIFAR-100 in their binary form.
 //!
-//! A record is one label byte (CIFAR-100: coarse, then fine) and 3 × 32 × 32 bytes, colour plane by colour plane
+//! A record is one label byte (CIFAR-100: coarse, then fine) and 3 × 32 × 32 bytes, color plane by color plane
 //! (cs.toronto.edu/~kriz/cifar.html). Fine labels are read.
 
 use std::path::{Path, PathBuf};

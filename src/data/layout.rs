@@ -102,7 +102,7 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
 fn open_classes(path: &Path, listing: Listing, parts: &[Part], options: &OpenOptions, found: &mut Findings) -> Result<Dataset> {
     let holding = parts.iter().filter(|part| part.holds != Holds::Nothing).count();
     match listing.pictures.first() {
-        None if holding == 0 => return Err(nothing_recognised(path, &listing)),
+        None if holding == 0 => return Err(nothing_recognized(path, &listing)),
         None => {}
         Some(_) if holding == 0 => return Ok(Dataset::new(folder::unlabeled(path, listing, false, found)?)),
         Some(_) if !options.labeled => {
@@ -318,7 +318,7 @@ fn cut(names: &[&str]) -> String {
     format!("{}{more}", names.iter().take(SHOWN).copied().collect::<Vec<_>>().join(", "))
 }
 
-fn nothing_recognised(path: &Path, listing: &Listing) -> Error {
+fn nothing_recognized(path: &Path, listing: &Listing) -> Error {
     let Listing { folders, others, .. } = listing;
     let below = folders.iter().filter_map(|folder| folder::list(folder).ok()).flat_map(|listing| listing.others);
     if let Some(file) = others.iter().cloned().chain(below).find(|file| ending(file) == "arrow") {
@@ -339,7 +339,7 @@ fn nothing_recognised(path: &Path, listing: &Listing) -> Error {
         all => format!("found {}", all.join(", ")),
     };
     Error::Data(format!(
-        "{}: no data set recognised: {found}{hint}; looked for class folders with pictures, pictures, *.parquet, CIFAR's *.bin",
+        "{}: no data set recognized: {found}{hint}; looked for class folders with pictures, pictures, *.parquet, CIFAR's *.bin",
         path.display()
     ))
 }

@@ -32,7 +32,7 @@ use crate::progress::{Event, silent};
 /// the validation split is used. A data set without splits is opened whole. See the [module](crate::data) for an example.
 ///
 /// # Errors
-/// [`Error::Data`] if nothing is recognised (saying what was looked for), a class folder is empty, a Parquet file holds no
+/// [`Error::Data`] if nothing is recognized (saying what was looked for), a class folder is empty, a Parquet file holds no
 /// pictures or is cut off, or the split is not there; [`Error::Hub`] if the hub cannot be reached; [`Error::Usage`] for a
 /// split file of a hub data set.
 pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {

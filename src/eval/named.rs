@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde::ser::{Serialize, Serializer};
 
-/// Names and values in order, a JSON object when serialised. A name given twice keeps its place and takes the new value.
+/// Names and values in order, a JSON object when serialized. A name given twice keeps its place and takes the new value.
 ///
 /// ```
 /// let mut map = lafter::eval::Named::new();

@@ -152,7 +152,7 @@ mod tests {
             classes_named,
             mutual_information,
             nuclear_norm: 0.5,
-            neighbourhood_density: 1.0,
+            neighborhood_density: 1.0,
             mano: 0.5,
             as_before: None,
             as_teacher: None,

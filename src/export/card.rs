@@ -44,9 +44,9 @@ const SHOWN: [&str; 11] = [
 pub struct Card {
     /// The title; the folder's name if it is not given.
     pub name: Option<String>,
-    /// The licence of these weights. Without one the field stays empty, for you to fill in.
+    /// The license of these weights. Without one the field stays empty, for you to fill in.
     pub license: Option<String>,
-    /// The licence of the base model, which the card names as a thing to look at.
+    /// The license of the base model, which the card names as a thing to look at.
     pub base_license: Option<String>,
 }
 
@@ -110,7 +110,7 @@ impl Card {
 
     fn loading(&self, info: &WeightsInfo) -> String {
         let base = base(info);
-        let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (licence: {})", plain(license)));
+        let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
         format!(
             "## How to load\n\nThe file `lafter.safetensors` holds visual prompts, the scale and shift of layer norms, and the head. It works over \
              its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {base} \
@@ -226,7 +226,7 @@ mod tests {
     fn info() -> WeightsInfo {
         let json = serde_json::json!({
             "base_model": "/home/someone/my_clip", "weights_hash": "ab", "classes": ["a|b", "<c>"], "preset": "official", "seed": 7,
-            "normalise": false, "version": "0.1.0",
+            "normalize": false, "version": "0.1.0",
         });
         serde_json::from_value(json).unwrap()
     }

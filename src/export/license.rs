@@ -1,4 +1,4 @@
-//! The licence of a base model, as far as its folder says it.
+//! The license of a base model, as far as its folder says it.
 
 use std::path::Path;
 

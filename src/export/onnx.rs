@@ -51,7 +51,7 @@ pub struct Onnx {
     /// Whether matrices are stored in f16, at half the size. They are widened when the file is loaded: products stay f32. Default
     /// false.
     pub half: bool,
-    /// The licence of the base model, which the file's contents are under; `None` is written as "not stated".
+    /// The license of the base model, which the file's contents are under; `None` is written as "not stated".
     pub license: Option<String>,
 }
 
@@ -71,7 +71,7 @@ pub struct OnnxSummary {
 }
 
 impl Onnx {
-    /// A file that takes pixels, in f32, with no licence stated.
+    /// A file that takes pixels, in f32, with no license stated.
     pub fn new(clip: Clip, answering: Answering, classes: &[impl AsRef<str>]) -> Self {
         let classes = classes.iter().map(|class| class.as_ref().to_string()).collect();
         Self { clip, answering, classes, pictures: false, half: false, license: None }
@@ -116,7 +116,7 @@ impl Onnx {
         let logits = match &self.answering {
             Answering::Tuned(tuned) => {
                 let features = tower(graph, &tuned.vision, &tuned.prompts, pixels)?;
-                let features = if tuned.normalise { unit(graph, &features) } else { features };
+                let features = if tuned.normalize { unit(graph, &features) } else { features };
                 head(graph, &tuned.head, &features)?
             }
             Answering::Text(classifier) => {
@@ -157,7 +157,7 @@ impl Onnx {
     }
 
     fn notices(&self) -> Vec<String> {
-        let license = self.license.is_none().then(|| "the licence of the base model is not stated in the file: --license says it".into());
+        let license = self.license.is_none().then(|| "the license of the base model is not stated in the file: --license says it".into());
         let tower = match &self.answering {
             Answering::Tuned(tuned) => &tuned.vision,
             _ => self.clip.vision(),

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// Adds the weak view: pictures `[n, height, width, 3]` u8, all of one size → pixels `[n, 3, side, side]` f32.
 ///
 /// The resize is ONNX's with antialiasing (operator set 18), on 8-bit values, with the filter of Keys' cubic at a = −1/2 that is
-/// renormalised at the edges, as Pillow's is. The crop is cut where this CLIP's own library cuts it.
+/// renormalized at the edges, as Pillow's is. The crop is cut where this CLIP's own library cuts it.
 ///
 /// # Errors
 /// [`Error::Usage`] for a filter or a crop that these operators do not know.
@@ -71,8 +71,8 @@ pub(super) fn weak_view(graph: &mut Graph, weak: &Preprocess, pictures: &str) ->
         Ok(graph.node("Reshape", &[&name, &shape], &[]))
     };
     let (mean, std) = (channels("mean", mean)?, channels("std", std)?);
-    let centred = graph.node("Sub", &[&values, &mean], &[]);
-    Ok(graph.node("Div", &[&centred, &std], &[]))
+    let centered = graph.node("Sub", &[&values, &mean], &[]);
+    Ok(graph.node("Div", &[&centered, &std], &[]))
 }
 
 fn unknown(what: &str) -> Error {

@@ -25,7 +25,7 @@ const SAME: f32 = 2e-3;
 /// | `adapter_pl.…` | | the teacher's head of stage two: not needed |
 /// | all other names of `model.` | | the frozen CLIP: compared with the base model's, not kept |
 ///
-/// Features are not normalised before the head, as that code has it. The result can be saved as any run's.
+/// Features are not normalized before the head, as that code has it. The result can be saved as any run's.
 ///
 /// ```no_run
 /// use lafter::{clip::Clip, export::from_released};
@@ -52,7 +52,7 @@ pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<s
         tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor))).collect();
 
     let mut tuned =
-        Tuned { vision: clip.vision().frozen(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalise: false };
+        Tuned { vision: clip.vision().detached(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalize: false };
     tuned.prompts = prompts(&own, tuned.vision.config().width).map_err(&wrong)?;
     let tower = own.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("model.")?.to_string(), tensor.clone())));
     let tower = Weights::from_tensors(tower, &path.display().to_string(), candle_core::DType::F32, &Device::Cpu)?;

@@ -8,7 +8,7 @@ use crate::error::Result;
 use crate::nn::{Activation, Attention, Block};
 use crate::tune::VisualPrompts;
 
-/// Adds the tower: pixels `[n, 3, side, side]` → features `[n, d]`, not normalised. What no picture changes (class token,
+/// Adds the tower: pixels `[n, 3, side, side]` → features `[n, d]`, not normalized. What no picture changes (class token,
 /// position, pre-norm, prompts) is one constant.
 pub(super) fn tower(graph: &mut Graph, tower: &VisionTower, prompts: &VisualPrompts, pixels: &str) -> Result<String> {
     let (width, patch) = (tower.config().width, tower.config().patch_size as i64);

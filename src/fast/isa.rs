@@ -160,7 +160,7 @@ pub(crate) fn madd<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
 /// Defines `fn name(isa, ..)` whose body, plain Rust on slices, is compiled once for each level, so that the compiler
 /// turns its loops into that level's vectors. Inside the body `FMA` says whether a product and a sum are one instruction.
 #[macro_export]
-macro_rules! vectorised {
+macro_rules! vectorized {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
         #[allow(clippy::too_many_arguments)]
@@ -196,14 +196,14 @@ macro_rules! vectorised {
     };
 }
 
-/// Defines `fn name(..)` whose body is compiled as by [`vectorised!`], for the widest level here, in arithmetic that never
+/// Defines `fn name(..)` whose body is compiled as by [`vectorized!`], for the widest level here, in arithmetic that never
 /// fuses a product with a sum (Rust never does so by itself): every level gives the same bits.
 #[macro_export]
 macro_rules! wide {
     ($(#[$doc:meta])* $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block) => {
         $(#[$doc])*
         $vis fn $name($($arg: $type),*) $(-> $result)? {
-            $crate::vectorised! { fn on($($arg: $type),*) $(-> $result)? $body }
+            $crate::vectorized! { fn on($($arg: $type),*) $(-> $result)? $body }
             on($crate::Isa::best(), $($arg),*)
         }
     };

@@ -1,4 +1,4 @@
-//! Layer normalisation in one pass, both directions.
+//! Layer normalization in one pass, both directions.
 
 #[cfg(feature = "cuda")]
 use candle_core::CudaStorage;

@@ -26,7 +26,7 @@
 //! | [`first_attention_branch`] | | the first token's alone |
 //! | [`patches`], [`Upload`] | one copy on all threads | one kernel; 8-bit pictures from page-locked memory |
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
-//! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbours | |
+//! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbors | |
 //! | [`smoothed_cross_entropy`], [`unit()`] | | one kernel in each direction |
 //! | [`adamw`] | | one kernel for all parameters |
 //!
@@ -48,7 +48,7 @@ mod layer_norm;
 mod linear;
 mod math;
 mod mlp_branch;
-mod neighbours;
+mod neighbors;
 mod noise;
 mod noisy_loss;
 mod norm_rows;
@@ -76,7 +76,7 @@ pub use isa::Level;
 pub use layer_norm::{Norm, layer_norm};
 pub use linear::linear;
 pub use mlp_branch::mlp_branch;
-pub use neighbours::{SparseRows, sparse_product, sparse_softmax};
+pub use neighbors::{SparseRows, sparse_product, sparse_softmax};
 pub use noise::{Noise, NoisyUnit};
 pub use noisy_loss::NoisyLoss;
 pub use packed::{Layer, Packed, Precision};

@@ -2,7 +2,7 @@
 
 use crate::Gelu;
 use crate::isa::madd;
-use crate::vectorised;
+use crate::vectorized;
 
 /// eˣ to 2 units in the last place, without a branch (Cephes' polynomial).
 #[inline(always)]
@@ -73,7 +73,7 @@ fn moments(x: &[f32], eps: f32) -> (f32, f32) {
     (mean, 1.0 / (variance + eps).sqrt())
 }
 
-vectorised! {
+vectorized! {
     /// y = (x − mean) / √(var + ε) · w + b over one row.
     pub(super) fn layer_norm(x: &[f32], w: &[f32], b: &[f32], eps: f32, y: &mut [f32]) {
         let (mean, scale) = moments(x, eps);
@@ -83,7 +83,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// The gradients of one row, from that of its output, `g`: dx is *added* to, and so are the sums dw and db.
     ///
     /// x̂ = (x − mean)·s;  dx = s·(g·w − mean(g·w) − x̂·mean(g·w·x̂));  dw = Σ g·x̂;  db = Σ g
@@ -113,7 +113,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// p = exp(p) / Σ exp(p) over one row, in place.
     pub(super) fn softmax(p: &mut [f32]) {
         let mut most = [f32::NEG_INFINITY; LANES];
@@ -133,7 +133,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// The gradient at the input of a softmax, written over that at its output: dᵢ = pᵢ (dᵢ − Σ d·p).
     pub(super) fn softmax_backward(p: &[f32], d: &mut [f32]) {
         let dot = sum2(p, d, |p, d| p * d);
@@ -155,7 +155,7 @@ fn normal<const FMA: bool>(x: f32) -> f32 {
     0.5 * (1.0 + erf::<FMA>(x * std::f32::consts::FRAC_1_SQRT_2))
 }
 
-vectorised! {
+vectorized! {
     /// y = act(x)
     pub(super) fn activate(gelu: Gelu, x: &[f32], y: &mut [f32]) {
         match gelu {
@@ -165,7 +165,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// g ← g · act′(x): x·s has s·(1 + 1.702 x (1 − s)) with s = σ(1.702 x); x·Φ has Φ + x·φ.
     pub(super) fn activate_backward(gelu: Gelu, x: &[f32], g: &mut [f32]) {
         const DENSITY: f32 = 0.398_942_3; // 1/√(2π)
@@ -181,7 +181,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// c = scale · tile (+ bias) (+ c) over one row; `add` keeps what was in c.
     pub(super) fn store(tile: &[f32], scale: f32, bias: Option<&[f32]>, add: bool, c: &mut [f32]) {
         match (bias, add) {

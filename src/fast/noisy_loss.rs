@@ -10,7 +10,7 @@ use super::gemm::{Kernel, Panels, Rows, Target, View, library};
 use super::math::{exp, sum};
 use super::{Isa, Precision, f32_slice, parallel, with_f32};
 use crate::noise::Noise;
-use crate::vectorised;
+use crate::vectorized;
 
 /// Features per tile: its noisy features and logits stay in a core's own cache.
 const TILE: usize = 128;
@@ -182,7 +182,7 @@ impl CustomOp1 for Fused {
     }
 }
 
-vectorised! {
+vectorized! {
     /// out += x/‖x‖
     fn add_unit(x: &[f32], out: &mut [f32]) {
         let length = sum(x, |v| v * v).sqrt();
@@ -192,7 +192,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     fn add(part: &[f32], total: &mut [f32]) {
         for (total, part) in total.iter_mut().zip(part) {
             *total += part;
@@ -200,7 +200,7 @@ vectorised! {
     }
 }
 
-vectorised! {
+vectorized! {
     /// The smoothed cross entropy of one row of logits, and whether its label has the greatest; the logits become the
     /// gradient, times `scale`: (p − (1 − ε)·[c = label] − ε/C)·scale.
     fn smoothed_row(logits: &mut [f32], label: usize, smoothing: f32, scale: f32) -> (f32, bool) {

@@ -14,7 +14,7 @@ pub(super) struct Affine<'a> {
 }
 
 impl<'a> Affine<'a> {
-    /// Checked against the input that it is to normalise.
+    /// Checked against the input that it is to normalize.
     pub fn new(weight: &'a [f32], bias: &'a [f32], eps: f32, dims: &[usize]) -> Result<Self> {
         let width = weight.len();
         if width == 0 || bias.len() != width || dims.last() != Some(&width) {
@@ -27,7 +27,7 @@ impl<'a> Affine<'a> {
         self.weight.len()
     }
 
-    /// Normalises rows straight into a product's left factor.
+    /// Normalizes rows straight into a product's left factor.
     pub fn rows(&self, isa: Isa, x: &[f32], to: &mut Rows) {
         let mut row = vec![0f32; self.width()];
         to.resize(x.len() / self.width(), self.width());

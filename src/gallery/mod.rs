@@ -85,12 +85,12 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
             rows.scatter(texts.classes())?,
         );
-        // a handful of features has no neighbourhoods and no spread of cosines to show
+        // a handful of features has no neighborhoods and no spread of cosines to show
         if rows.texts.len() >= 4 && rows.images.len() >= 4 {
-            // features that are all alike, as of a damaged tower, have no neighbours; the run is over, and its other figures say so
-            let neighbours = plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0);
-            if let Ok(figure) = neighbours {
-                add("neighbours", "The same features by t-SNE: who is whose neighbour.", figure);
+            // features that are all alike, as of a damaged tower, have no neighbors; the run is over, and its other figures say so
+            let neighbors = plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0);
+            if let Ok(figure) = neighbors {
+                add("neighbors", "The same features by t-SNE: who is whose neighbor.", figure);
             }
             add(
                 "modality-gap",

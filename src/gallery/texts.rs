@@ -3,7 +3,7 @@
 use candle_core::{Device, Tensor};
 
 use super::contact::most_changed;
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::embed;
 use crate::error::Result;
 use crate::eval::Table;
@@ -27,7 +27,7 @@ pub fn nearest_texts(experiment: &Experiment, picks: &Picks) -> Result<Table> {
     let step = texts.len().div_ceil(MOST_TEXTS).max(1);
     let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
     let sentences: Vec<String> = chosen.iter().map(|text| texts.sentences()[*text].clone()).collect();
-    let features = normalise(&embed::texts(clip, &sentences, experiment.cache.as_ref(), silent)?)?; // [t, d]
+    let features = normalize(&embed::texts(clip, &sentences, experiment.cache.as_ref(), silent)?)?; // [t, d]
     let mut table = Table::new(&["pictures called", "nearest texts", "cosine"]);
     for (class, picked) in most_changed(picks) {
         let views: Vec<f32> = picked
@@ -42,7 +42,7 @@ pub fn nearest_texts(experiment: &Experiment, picks: &Picks) -> Result<Table> {
             continue;
         }
         let pixels = Tensor::from_vec(views, (n, 3, side, side), clip.device())?;
-        let mean = normalise(&normalise(&clip.encode_image(&pixels)?)?.mean_keepdim(0)?)?; // [1, d]
+        let mean = normalize(&normalize(&clip.encode_image(&pixels)?)?.mean_keepdim(0)?)?; // [1, d]
         let cosines = mean.matmul(&features.t()?)?.squeeze(0)?.to_device(&Device::Cpu)?.to_vec1::<f32>()?;
         let mut order: Vec<usize> = (0..cosines.len()).collect();
         order.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]));

@@ -41,7 +41,7 @@ pub struct ParamGroup {
     /// λ, decoupled from the gradient; 0 for none.
     pub weight_decay: f64,
     /// Factor on the base learning rate.
-    pub rate: f64,
+    pub lr_factor: f64,
 }
 
 impl ParamGroup {
@@ -59,7 +59,7 @@ impl ParamGroup {
     pub fn decay_weights(params: &[Param], weight_decay: f64) -> Vec<Self> {
         let group = |decay: bool, weight_decay: f64| {
             let members = params.iter().filter(|param| param.decay == decay);
-            Self { params: members.map(|param| (param.name.clone(), param.var.clone())).collect(), weight_decay, rate: 1.0 }
+            Self { params: members.map(|param| (param.name.clone(), param.var.clone())).collect(), weight_decay, lr_factor: 1.0 }
         };
         vec![group(true, weight_decay), group(false, 0.0)]
     }
@@ -75,10 +75,10 @@ impl ParamGroup {
 /// use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
 /// let x = Var::new(&[3f32], &Device::Cpu)?;
 /// let group = ParamGroup { params: vec![("x".into(), x.clone())], weight_decay: 0.0, rate: 1.0 };
-/// let mut optimiser = AdamW::new(vec![group], AdamWConfig { learning_rate: 0.1, ..Default::default() })?;
+/// let mut optimizer = AdamW::new(vec![group], AdamWConfig { learning_rate: 0.1, ..Default::default() })?;
 /// for _ in 0..200 {
 ///     let loss = x.sqr()?.sum_all()?;
-///     optimiser.step(&loss.backward()?, 1.0)?;
+///     optimizer.step(&loss.backward()?, 1.0)?;
 /// }
 /// assert!(x.to_vec1::<f32>()?[0].abs() < 0.05);
 /// # Ok::<(), candle_core::Error>(())
@@ -96,7 +96,7 @@ pub(super) struct Slot {
     name: String,
     pub(super) var: Var,
     pub(super) weight_decay: f64,
-    pub(super) rate: f64,
+    pub(super) lr_factor: f64,
     pub(super) first: Tensor,
     pub(super) second: Tensor,
 }
@@ -116,16 +116,16 @@ impl Slot {
 }
 
 impl AdamW {
-    /// An optimiser that has taken no step, with both moments 0.
+    /// An optimizer that has taken no step, with both moments 0.
     ///
     /// # Errors
     /// If the device has no memory left (Candle's).
     pub fn new(groups: Vec<ParamGroup>, config: AdamWConfig) -> Result<Self> {
         let mut slots = Vec::new();
-        for ParamGroup { params, weight_decay, rate } in groups {
+        for ParamGroup { params, weight_decay, lr_factor } in groups {
             for (name, var) in params {
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
-                slots.push(Slot { first: zeros()?, second: zeros()?, name, var, weight_decay, rate });
+                slots.push(Slot { first: zeros()?, second: zeros()?, name, var, weight_decay, lr_factor });
             }
         }
         Ok(Self {
@@ -149,7 +149,7 @@ impl AdamW {
         }
         fast::prefer!(self.fused(grads, factor, correct)); // fast::
         for slot in &mut self.slots {
-            let rate = learning_rate * slot.rate * factor;
+            let rate = learning_rate * slot.lr_factor * factor;
             grads.get(&slot.var).map_or(Ok(()), |grad| slot.update(grad, self.config, rate, correct))?;
         }
         Ok(())
@@ -180,7 +180,7 @@ impl AdamW {
                 match state.get(&name) {
                     Some(saved) if saved.shape() == moment.shape() => *moment = saved.to_device(moment.device())?,
                     Some(saved) => candle_core::bail!("{name} has shape {:?}, expected {:?}", saved.dims(), moment.dims()),
-                    None => candle_core::bail!("{name} is not in the saved optimiser state"),
+                    None => candle_core::bail!("{name} is not in the saved optimizer state"),
                 }
             }
         }

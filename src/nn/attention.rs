@@ -106,12 +106,12 @@ impl Attention {
     }
 
     /// The same values without a graph.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self {
-            query: self.query.frozen(),
-            key: self.key.frozen(),
-            value: self.value.frozen(),
-            output: self.output.frozen(),
+            query: self.query.detached(),
+            key: self.key.detached(),
+            value: self.value.detached(),
+            output: self.output.detached(),
             heads: self.heads,
             causal: self.causal,
         }

@@ -109,13 +109,13 @@ impl Block {
     }
 
     /// The same values without a graph.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self {
-            norm1: self.norm1.frozen(),
-            attention: self.attention.frozen(),
-            norm2: self.norm2.frozen(),
-            fc1: self.fc1.frozen(),
-            fc2: self.fc2.frozen(),
+            norm1: self.norm1.detached(),
+            attention: self.attention.detached(),
+            norm2: self.norm2.detached(),
+            fc1: self.fc1.detached(),
+            fc2: self.fc2.detached(),
             activation: self.activation,
         }
     }

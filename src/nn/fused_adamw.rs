@@ -10,7 +10,7 @@ impl AdamW {
     pub(super) fn fused(&mut self, grads: &GradStore, factor: f64, correct: (f64, f64)) -> Result<Option<()>> {
         let AdamWConfig { learning_rate, beta1, beta2, eps } = self.config;
         let steps = self.slots.iter_mut().filter_map(|slot| {
-            let (grad, rate) = (grads.get(&slot.var)?, learning_rate * slot.rate * factor);
+            let (grad, rate) = (grads.get(&slot.var)?, learning_rate * slot.lr_factor * factor);
             let moments = [&mut slot.first, &mut slot.second];
             Some(fast::Step { var: &slot.var, grad, moments, keep: 1.0 - rate * slot.weight_decay, rate: rate / correct.0 })
         });

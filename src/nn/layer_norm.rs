@@ -1,4 +1,4 @@
-//! Layer normalisation whose scale and shift learn.
+//! Layer normalization whose scale and shift learn.
 
 use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
@@ -63,14 +63,14 @@ impl LayerNorm {
         let dtype = x.dtype();
         let kind = if dtype == DType::F64 { DType::F64 } else { DType::F32 };
         let x = x.to_dtype(kind)?;
-        let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-        let variance = centred.sqr()?.mean_keepdim(D::Minus1)?;
-        let normalised = centred.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
-        normalised.broadcast_mul(&self.weight.to_dtype(kind)?)?.broadcast_add(&self.bias.to_dtype(kind)?)?.to_dtype(dtype)
+        let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+        let variance = centered.sqr()?.mean_keepdim(D::Minus1)?;
+        let normalized = centered.broadcast_div(&(variance + self.eps)?.sqrt()?)?;
+        normalized.broadcast_mul(&self.weight.to_dtype(kind)?)?.broadcast_add(&self.bias.to_dtype(kind)?)?.to_dtype(dtype)
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self { weight: self.weight.detach(), bias: self.bias.detach(), eps: self.eps }
     }
 }

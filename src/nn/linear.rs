@@ -130,8 +130,8 @@ impl Linear {
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn frozen(&self) -> Self {
-        let low_rank = self.low_rank.as_ref().map(LowRank::frozen);
+    pub fn detached(&self) -> Self {
+        let low_rank = self.low_rank.as_ref().map(LowRank::detached);
         Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), low_rank, ..self.clone() }
     }
 }
@@ -191,7 +191,7 @@ impl LowRank {
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self { down: self.down.detach(), up: self.up.detach(), ..self.clone() }
     }
 }

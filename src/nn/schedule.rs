@@ -32,9 +32,9 @@ pub enum Schedule {
 }
 
 impl Schedule {
-    /// True if the factor does not depend on the number of steps to come.
-    pub fn is_constant(&self) -> bool {
-        !matches!(self, Self::Cosine { .. })
+    /// True if the factor depends on the number of steps to come.
+    pub fn depends_on_length(&self) -> bool {
+        matches!(self, Self::Cosine { .. })
     }
 
     /// What cannot work about it, with the remedy.

@@ -9,10 +9,10 @@ use super::views::grid;
 use crate::error::{Error, Result};
 
 /// The picture, and next to it one copy per map: class token to patches, a visual prompt to patches, block by block or head by
-/// head. The copies are grey, with the map's colours over them: yellow where the token looks more than evenly, blue where less.
+/// head. The copies are gray, with the map's colors over them: yellow where the token looks more than evenly, blue where less.
 ///
 /// Attention is peaked: a few patches often take more than all others together, and on a scale up to the greatest weight
-/// nothing else is seen. So the colour of patch i shows, on a logarithmic scale, how many times its even share it gets,
+/// nothing else is seen. So the color of patch i shows, on a logarithmic scale, how many times its even share it gets,
 ///
 /// r_i = w_i / mean(w).
 ///
@@ -100,25 +100,25 @@ fn enlarged(picture: &RgbImage) -> RgbImage {
     image::imageops::resize(picture, width * times, height * times, image::imageops::FilterType::Nearest)
 }
 
-/// Cividis (Nuñez et al. 2018) in five steps: blue, grey in the middle, yellow, rising evenly in lightness, and the same to
-/// colour-blind readers.
-const COLOURS: [[f32; 3]; 5] = [[0.0, 34.0, 78.0], [59.0, 73.0, 108.0], [112.0, 113.0, 115.0], [165.0, 156.0, 116.0], [254.0, 232.0, 56.0]];
+/// Cividis (Nuñez et al. 2018) in five steps: blue, gray in the middle, yellow, rising evenly in lightness, and the same to
+/// color-blind readers.
+const COLORS: [[f32; 3]; 5] = [[0.0, 34.0, 78.0], [59.0, 73.0, 108.0], [112.0, 113.0, 115.0], [165.0, 156.0, 116.0], [254.0, 232.0, 56.0]];
 
-fn colour(place: f32) -> [f32; 3] {
+fn color(place: f32) -> [f32; 3] {
     let at = place.clamp(0.0, 1.0) * 4.0;
     let from = (at as usize).min(3);
-    std::array::from_fn(|channel| COLOURS[from][channel] + (COLOURS[from + 1][channel] - COLOURS[from][channel]) * (at - from as f32))
+    std::array::from_fn(|channel| COLORS[from][channel] + (COLORS[from + 1][channel] - COLORS[from][channel]) * (at - from as f32))
 }
 
-/// The share of the map's colour in a pixel; the rest is the picture's grey.
+/// The share of the map's color in a pixel; the rest is the picture's gray.
 const STRENGTH: f32 = 0.65;
 
-/// The picture in grey below the colours of its places on the scale.
+/// The picture in gray below the colors of its places on the scale.
 fn overlay(picture: &RgbImage, columns: usize, places: &[f32]) -> RgbImage {
     let rows = places.len() / columns;
     let (width, height) = (picture.width() as f32, picture.height() as f32);
     let at_pixel = |x: u32, y: u32| {
-        // between the centres of patches the colour changes linearly
+        // between the centers of patches the color changes linearly
         let at = |pixel: u32, size: f32, count: usize| ((pixel as f32 + 0.5) / size * count as f32 - 0.5).clamp(0.0, count as f32 - 1.0);
         let (u, v) = (at(x, width, columns), at(y, height, rows));
         let (left, upper) = (u as usize, v as usize);
@@ -129,8 +129,8 @@ fn overlay(picture: &RgbImage, columns: usize, places: &[f32]) -> RgbImage {
     };
     RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
         let Rgb(pixel) = *picture.get_pixel(x, y);
-        let grey = pixel.iter().map(|v| f32::from(*v)).sum::<f32>() / 3.0;
-        Rgb(colour(at_pixel(x, y)).map(|v| (grey + STRENGTH * (v - grey)).round() as u8))
+        let gray = pixel.iter().map(|v| f32::from(*v)).sum::<f32>() / 3.0;
+        Rgb(color(at_pixel(x, y)).map(|v| (gray + STRENGTH * (v - gray)).round() as u8))
     })
 }
 
@@ -143,7 +143,7 @@ fn short(ratio: f32) -> String {
     }
 }
 
-/// The colours with their meaning. Returns the y below.
+/// The colors with their meaning. Returns the y below.
 fn scale(canvas: &mut Canvas, top: f64, doublings: f32) -> f64 {
     const SIZE: f64 = 10.0;
     let style = Type::new(SIZE, Anchor::Start).muted();
@@ -156,15 +156,15 @@ fn scale(canvas: &mut Canvas, top: f64, doublings: f32) -> f64 {
     let left = EDGE + text_width(low, SIZE) + 4.0;
     canvas.text(EDGE, top + 9.0, low, style);
     for step in 0..50u8 {
-        let [r, g, b] = colour((f32::from(step) + 0.5) / 50.0).map(|v| (128.0 + STRENGTH * (v - 128.0)).round() as u8);
+        let [r, g, b] = color((f32::from(step) + 0.5) / 50.0).map(|v| (128.0 + STRENGTH * (v - 128.0)).round() as u8);
         let fill = format!("class=\"scale\" fill=\"#{r:02x}{g:02x}{b:02x}\"");
         canvas.rect((left + 2.4 * f64::from(step), top), (2.6, 10.0), &fill, None);
     }
     canvas.text(left + 124.0, top + 9.0, high, style);
     let text = left + 124.0 + text_width(high, SIZE) + 12.0;
-    let meaning = "a patch's attention over the mean of all patches, grey: 1× (logarithmic; cut off at the ends)";
+    let meaning = "a patch's attention over the mean of all patches, gray: 1× (logarithmic; cut off at the ends)";
     let room = canvas.width - EDGE - text;
-    // on a narrow sheet the words stand below the colours
+    // on a narrow sheet the words stand below the colors
     let (x, mut y, room) = if room >= 200.0 { (text, top + 9.0, room) } else { (EDGE, top + 24.0, canvas.width - 2.0 * EDGE) };
     for line in wrap(meaning, SIZE, room) {
         canvas.text(x, y, &line, style);
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn colours_tell_how_many_times_the_even_share() {
+    fn colors_tell_how_many_times_the_even_share() {
         assert_eq!(to_even_share(&[1.0, 2.0, 3.0, 2.0], 2).unwrap(), [0.5, 1.0, 1.5, 1.0]);
         assert_eq!(to_even_share(&[0.0, 0.0], 1).unwrap(), [1.0, 1.0]);
         assert_eq!([0.0, 0.25, 1.0, 2.0, 99.0].map(|ratio| place(ratio, 2.0)), [0.0, 0.0, 0.5, 0.75, 1.0]);
@@ -199,11 +199,11 @@ mod tests {
     }
 
     #[test]
-    fn the_picture_shows_through_grey() {
+    fn the_picture_shows_through_gray() {
         let picture = RgbImage::from_pixel(4, 2, Rgb([200, 100, 0]));
         let over = overlay(&picture, 2, &[0.0, 1.0]);
-        let mixed = |place| colour(place).map(|v| (100.0 + STRENGTH * (v - 100.0)).round() as u8);
+        let mixed = |place| color(place).map(|v| (100.0 + STRENGTH * (v - 100.0)).round() as u8);
         assert_eq!((over.get_pixel(0, 1).0, over.get_pixel(3, 0).0), (mixed(0.0), mixed(1.0)));
-        assert_eq!((colour(0.5), colour(1.0)), (COLOURS[2], COLOURS[4]));
+        assert_eq!((color(0.5), color(1.0)), (COLORS[2], COLORS[4]));
     }
 }

@@ -3,7 +3,7 @@
 use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, LINE, Type, WIDTH};
 use super::figure::Figure;
-use super::palette::{Key, colour, legend};
+use super::palette::{Key, color, legend};
 use super::series::{Series, check};
 use super::text::{number, text_width, widest, wrap};
 use crate::error::{Error, Result};
@@ -103,7 +103,7 @@ pub fn bars(title: &str, value_label: &str, classes: &[String], series: &[Series
             let tip = format!("{name}, {}: {}", s.name, number(v, step));
             // A bar of zero is a hair, so that it is seen to be there.
             let size = ((to - from).max(0.8), thick - 1.0);
-            canvas.rect((from, bar), size, &format!("class=\"bar\" fill=\"{}\"", colour(index)), Some(&tip));
+            canvas.rect((from, bar), size, &format!("class=\"bar\" fill=\"{}\"", color(index)), Some(&tip));
             if thick >= 9.0 {
                 let style = Type::new(9.0, Anchor::Start).muted();
                 canvas.text(to + 3.0, bar + thick - 1.5, &number(v, step * 10.0), style);
@@ -112,8 +112,8 @@ pub fn bars(title: &str, value_label: &str, classes: &[String], series: &[Series
         y += tall;
     }
     let lines = wrap(value_label, SIZE, WIDTH - 2.0 * EDGE);
-    let centre = if widest(&lines, SIZE) < axes.plane.2 - axes.plane.0 { (axes.plane.0 + axes.plane.2) / 2.0 } else { WIDTH / 2.0 };
+    let center = if widest(&lines, SIZE) < axes.plane.2 - axes.plane.0 { (axes.plane.0 + axes.plane.2) / 2.0 } else { WIDTH / 2.0 };
     let below = bottom + 22.0 + lines.len() as f64 * SIZE * LINE;
-    canvas.lines(centre, bottom + 24.0 + lines.len() as f64 * SIZE * LINE / 2.0, &lines, Type::new(SIZE, Anchor::Middle).muted());
+    canvas.lines(center, bottom + 24.0 + lines.len() as f64 * SIZE * LINE / 2.0, &lines, Type::new(SIZE, Anchor::Middle).muted());
     Ok(canvas.finish(below + 10.0))
 }

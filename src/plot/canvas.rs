@@ -9,11 +9,11 @@ use super::text::{bold_width, text_width, wrap};
 pub(super) const WIDTH: f64 = 720.0;
 /// Room at the edges.
 pub(super) const EDGE: f64 = 14.0;
-/// Colour of texts.
+/// Color of texts.
 pub(super) const INK: &str = "#222222";
-/// Colour of axis labels and captions.
+/// Color of axis labels and captions.
 pub(super) const MUTED: &str = "#555555";
-/// Colour of grids and frames.
+/// Color of grids and frames.
 pub(super) const GRID: &str = "#dddddd";
 
 /// Which point of a text stands at its x.

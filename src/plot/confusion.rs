@@ -11,7 +11,7 @@ const SIZE: f64 = 10.5;
 /// Names up to this width stay on one line.
 const WANTED: f64 = 110.0;
 
-/// More classes than this are drawn in groups of neighbours.
+/// More classes than this are drawn in groups of neighbors.
 const MOST: usize = 1000;
 /// Groups then, about.
 const GROUPS: usize = 250;
@@ -47,7 +47,7 @@ impl Counts for Confusion {
 
 /// A heat map of `counts[true class][predicted class]`. The shade of a cell is its share of its row, that is of the images
 /// of the true class; counts stand in the cells if they fit, and in every cell's tip. Of more than 1,000 classes a cell
-/// stands for several neighbours.
+/// stands for several neighbors.
 ///
 /// # Errors
 /// [`Error::Usage`] if the matrix is empty, not square, or does not fit the class names.
@@ -85,7 +85,7 @@ pub fn confusion(counts: &(impl Counts + ?Sized), classes: &[String]) -> Result<
 /// What is not zero, row by row: column and count.
 type Rows = Vec<Vec<(usize, usize)>>;
 
-/// Rows of neighbours as one, their columns likewise.
+/// Rows of neighbors as one, their columns likewise.
 fn grouped(rows: &[Vec<(usize, usize)>], size: usize) -> Vec<(usize, usize)> {
     let mut sums = std::collections::BTreeMap::new();
     for (column, count) in rows.iter().flatten() {
@@ -120,7 +120,7 @@ fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes:
     let top = canvas.heading() + axis + margin;
 
     let label = Type::new(11.0, Anchor::Middle).muted();
-    canvas.text(left + side / 2.0, top - margin - 6.0, "predicted class", centred(label, left + side / 2.0, canvas.width));
+    canvas.text(left + side / 2.0, top - margin - 6.0, "predicted class", centered(label, left + side / 2.0, canvas.width));
     // The turned label needs as much height as it is long.
     let tall = text_width("true class", 11.0);
     canvas.text(EDGE + 9.0, top + (side / 2.0).max(tall / 2.0), "true class", Type { turned: true, ..label });
@@ -163,7 +163,7 @@ fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes:
     below += 20.0;
     if size > 1 {
         below += 14.0;
-        let text = format!("{} classes: a cell stands for {size} × {size} neighbours in the list.", all_classes.len());
+        let text = format!("{} classes: a cell stands for {size} × {size} neighbors in the list.", all_classes.len());
         canvas.text(EDGE, below, &text, Type::new(11.0, Anchor::Start).muted());
     }
     if many {
@@ -201,7 +201,7 @@ fn told(canvas: &mut Canvas, mut y: f64, counts: &Rows, classes: &[String]) -> f
 }
 
 /// A text around `x`, or one that starts where the sheet does, if it would reach over the edge.
-fn centred(style: Type, x: f64, width: f64) -> Type {
+fn centered(style: Type, x: f64, width: f64) -> Type {
     let half = text_width("predicted class", style.size) / 2.0;
     if x + half > width - 4.0 { Type { anchor: Anchor::End, ..style } } else { style }
 }

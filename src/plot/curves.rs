@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, Type, WIDTH, escape};
 use super::figure::Figure;
-use super::palette::{Key, colour, dash, legend};
+use super::palette::{Key, color, dash, legend};
 use super::series::{Series, check};
 use super::text::{number, wrap};
 use crate::error::{Error, Result};
@@ -102,13 +102,13 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel) -> Resul
     let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), if whole { Ticks::Whole } else { Ticks::Both })?;
     let across = axes.plane.2 - axes.plane.0;
     for (index, series) in panel.series.iter().enumerate() {
-        let colour = colour(index);
+        let color = color(index);
         let shown = thin(&series.points, across as usize);
         let pixels: Vec<(f64, f64)> = shown.iter().map(|&(x, y)| axes.at(x, y)).collect();
         if pixels.len() > 1 {
             let path: Vec<String> = pixels.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             canvas.raw(&format!(
-                "<polyline class=\"curve\" points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.8\" stroke-linejoin=\"round\"{}>\
+                "<polyline class=\"curve\" points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.8\" stroke-linejoin=\"round\"{}>\
                  <title>{}</title></polyline>",
                 path.join(" "),
                 dash(index),
@@ -123,7 +123,7 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel) -> Resul
                 // Writing to a String cannot fail.
                 let _ = write!(dots, "<circle class=\"point\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"2.6\"><title>{tip}</title></circle>");
             }
-            canvas.raw(&format!("<g fill=\"{colour}\">{dots}</g>"));
+            canvas.raw(&format!("<g fill=\"{color}\">{dots}</g>"));
         }
     }
     Ok(())

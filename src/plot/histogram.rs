@@ -3,7 +3,7 @@
 use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, LINE, Type, WIDTH};
 use super::figure::Figure;
-use super::palette::{Key, colour, legend};
+use super::palette::{Key, color, legend};
 use super::series::drawable;
 use super::text::{number, wrap};
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
         for (bin, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let from = low + bin as f64 * width;
             let ((left, upper), (right, lower)) = (axes.at(from, *share), axes.at(from + width, 0.0));
-            let look = format!("class=\"bin\" fill=\"{0}\" fill-opacity=\"0.45\" stroke=\"{0}\"", colour(index));
+            let look = format!("class=\"bin\" fill=\"{0}\" fill-opacity=\"0.45\" stroke=\"{0}\"", color(index));
             let tip = format!("{name}, {} to {}: {share:.1} %", number(from, width), number(from + width, width));
             canvas.rect((left, upper), (right - left, lower - upper), &look, Some(&tip));
         }

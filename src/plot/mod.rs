@@ -4,7 +4,7 @@
 //! Inputs are plain numbers, names and pictures; the result is a [`Figure`], which a notebook shows and
 //! [`Figure::save`] writes. Axes come from plotters; no system font or library is used: texts name the generic
 //! sans-serif family, and margins are computed from text widths measured by [`text_width`], so that no label is cut.
-//! Every picture stands on a white panel of its own, readable on light and dark pages, in colours that colour-blind
+//! Every picture stands on a white panel of its own, readable on light and dark pages, in colors that color-blind
 //! readers can tell apart (Okabe & Ito 2008).
 
 mod attention;

@@ -1,4 +1,4 @@
-//! Colours that colour-blind readers can tell apart, marks for when there are more classes than colours, legends.
+//! Colors that color-blind readers can tell apart, marks for when there are more classes than colors, legends.
 
 use std::fmt::Write;
 
@@ -6,25 +6,25 @@ use super::canvas::{Anchor, Canvas, LINE, Type};
 use super::text::{widest, wrap};
 
 /// Okabe & Ito 2008, the darkest first, black softened; yellow last because it is weak on white.
-const COLOURS: [&str; 8] = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#444444", "#F0E442"];
+const COLORS: [&str; 8] = ["#0072B2", "#D55E00", "#009E73", "#E69F00", "#56B4E9", "#CC79A7", "#444444", "#F0E442"];
 /// Dashes of the lines beyond the eighth.
 const DASHES: [&str; 3] = ["", " stroke-dasharray=\"6 3\"", " stroke-dasharray=\"2 2\""];
 
-pub(super) fn colour(index: usize) -> &'static str {
-    COLOURS.get(index % COLOURS.len()).copied().unwrap_or("#444444")
+pub(super) fn color(index: usize) -> &'static str {
+    COLORS.get(index % COLORS.len()).copied().unwrap_or("#444444")
 }
 
 pub(super) fn dash(index: usize) -> &'static str {
-    DASHES.get(index / COLOURS.len() % DASHES.len()).copied().unwrap_or("")
+    DASHES.get(index / COLORS.len() % DASHES.len()).copied().unwrap_or("")
 }
 
-/// How many classes can be told apart by colour and shape.
-pub(super) const DISTINCT: usize = 4 * COLOURS.len();
+/// How many classes can be told apart by color and shape.
+pub(super) const DISTINCT: usize = 4 * COLORS.len();
 
 /// The outline of the mark of class `index` as an SVG path: circle, square, diamond, triangle, one shape for every eight
 /// classes, about `r` pixels in radius.
 pub(super) fn mark(index: usize, x: f64, y: f64, r: f64) -> String {
-    match index / COLOURS.len() % 4 {
+    match index / COLORS.len() % 4 {
         0 => format!("M{:.1} {y:.1}a{r} {r} 0 1 0 {} 0a{r} {r} 0 1 0 {} 0z", x - r, 2.0 * r, -2.0 * r),
         1 => polygon(&[(x - r, y - r), (x + r, y - r), (x + r, y + r), (x - r, y + r)], 0.88, x, y),
         2 => polygon(&[(x, y - r), (x + r, y), (x, y + r), (x - r, y)], 1.25, x, y),
@@ -67,14 +67,14 @@ pub(super) fn legend(canvas: &mut Canvas, (x, y): (f64, f64), width: f64, names:
             row = 0.0;
         }
         let middle = top + size * LINE / 2.0 + 1.0;
-        let colour = colour(index);
+        let color = color(index);
         match key {
             Key::Line => {
-                canvas.line((left, middle), (left + 17.0, middle), &format!("stroke=\"{colour}\" stroke-width=\"2.5\"{}", dash(index)))
+                canvas.line((left, middle), (left + 17.0, middle), &format!("stroke=\"{color}\" stroke-width=\"2.5\"{}", dash(index)))
             }
-            Key::Box => canvas.rect((left + 3.0, middle - 5.0), (12.0, 10.0), &format!("fill=\"{colour}\""), None),
+            Key::Box => canvas.rect((left + 3.0, middle - 5.0), (12.0, 10.0), &format!("fill=\"{color}\""), None),
             Key::Mark => canvas.raw(&format!(
-                "<path d=\"{}\" fill=\"{colour}\" stroke=\"#222222\" stroke-width=\"0.8\"/>",
+                "<path d=\"{}\" fill=\"{color}\" stroke=\"#222222\" stroke-width=\"0.8\"/>",
                 mark(index, left + 10.0, middle, 5.0)
             )),
         }

@@ -17,8 +17,8 @@ pub struct Pca {
 impl Pca {
     /// The coordinates `[components]` of a feature `[d]`.
     pub fn project(&self, feature: &[f64]) -> Vec<f64> {
-        let centred: Vec<f64> = feature.iter().zip(&self.mean).map(|(v, m)| v - m).collect();
-        self.components.iter().map(|component| dot(component, &centred)).collect()
+        let centered: Vec<f64> = feature.iter().zip(&self.mean).map(|(v, m)| v - m).collect();
+        self.components.iter().map(|component| dot(component, &centered)).collect()
     }
 }
 
@@ -59,9 +59,9 @@ pub fn pca(rows: &[Vec<f64>], k: usize) -> Result<Pca> {
     rows.iter().for_each(|row| mean.iter_mut().zip(row).for_each(|(m, v)| *m += v / n));
     let mut covariance = vec![vec![0.0; d]; d]; // [d][d]
     for row in rows {
-        let centred: Vec<f64> = row.iter().zip(&mean).map(|(v, m)| v - m).collect();
-        for (line, &a) in covariance.iter_mut().zip(&centred) {
-            line.iter_mut().zip(&centred).for_each(|(c, b)| *c += a * b / n);
+        let centered: Vec<f64> = row.iter().zip(&mean).map(|(v, m)| v - m).collect();
+        for (line, &a) in covariance.iter_mut().zip(&centered) {
+            line.iter_mut().zip(&centered).for_each(|(c, b)| *c += a * b / n);
         }
     }
     let total: f64 = covariance.iter().enumerate().filter_map(|(i, line)| line.get(i)).sum();
@@ -70,10 +70,10 @@ pub fn pca(rows: &[Vec<f64>], k: usize) -> Result<Pca> {
     let width = (k + 6).min(d);
     let mut rng = Rng::new(0);
     let mut basis: Vec<Vec<f64>> = (0..width).map(|_| (0..d).map(|_| f64::from(rng.normal())).collect()).collect();
-    orthonormalise(&mut basis);
+    orthonormalize(&mut basis);
     for _ in 0..60 {
         basis = basis.iter().map(|v| times(&covariance, v)).collect();
-        orthonormalise(&mut basis);
+        orthonormalize(&mut basis);
     }
     // Inside the found subspace the components are the eigenvectors of the small matrix Bᵀ C B.
     let images: Vec<Vec<f64>> = basis.iter().map(|v| times(&covariance, v)).collect();
@@ -104,14 +104,14 @@ fn times(matrix: &[Vec<f64>], v: &[f64]) -> Vec<f64> {
 }
 
 /// Gram–Schmidt, twice for accuracy; a vector that vanishes is replaced by the first axis that is still free.
-fn orthonormalise(vectors: &mut [Vec<f64>]) {
+fn orthonormalize(vectors: &mut [Vec<f64>]) {
     for i in 0..vectors.len() {
         let (done, rest) = vectors.split_at_mut(i);
         let Some(v) = rest.first_mut() else { return };
-        if !normalise_against(done, v) {
+        if !normalize_against(done, v) {
             for axis in 0..v.len() {
                 v.iter_mut().enumerate().for_each(|(j, value)| *value = if j == axis { 1.0 } else { 0.0 });
-                if normalise_against(done, v) {
+                if normalize_against(done, v) {
                     break;
                 }
             }
@@ -120,7 +120,7 @@ fn orthonormalise(vectors: &mut [Vec<f64>]) {
 }
 
 /// False if nothing is left of `v` without its parts along `done`.
-fn normalise_against(done: &[Vec<f64>], v: &mut [f64]) -> bool {
+fn normalize_against(done: &[Vec<f64>], v: &mut [f64]) -> bool {
     let length = dot(v, v).sqrt();
     if length < 1e-150 {
         return false;

@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 use crate::eval::Bin;
 
 /// One bar per bin: how many predictions of that confidence were right. A calibrated classifier's bars end on the dashed
-/// diagonal; bars below it are over-confident. The strength of a bar's colour grows with its number of images.
+/// diagonal; bars below it are over-confident. The strength of a bar's color grows with its number of images.
 ///
 /// # Errors
 /// [`Error::Usage`] if no bin holds an image or a value lies outside of 0 to 100.

@@ -4,7 +4,7 @@ use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, LINE, Type, WIDTH, escape};
 use super::features::Features;
 use super::figure::Figure;
-use super::palette::{DISTINCT, Key, colour, legend, mark};
+use super::palette::{DISTINCT, Key, color, legend, mark};
 use super::pca::pca;
 use super::text::{text_width, wrap};
 use super::tsne::tsne;
@@ -12,10 +12,10 @@ use crate::error::Result;
 
 /// A scatter plot of text and image features along the first two principal components of both together.
 ///
-/// Features are scaled to unit length first, as CLIP compares them. Colour and shape name the class, large outlined marks
+/// Features are scaled to unit length first, as CLIP compares them. Color and shape name the class, large outlined marks
 /// are texts, small ones images. The dashed line joins the means of the two modalities: its true length (not the one seen
 /// in the plane), the modality gap ‖mean(text) − mean(image)‖ of Liang et al. 2022, stands below the title. Of more classes
-/// than colours and shapes can tell apart, as many as there is room for are named in the plane.
+/// than colors and shapes can tell apart, as many as there is room for are named in the plane.
 ///
 /// # Shapes
 /// `texts` `[n][d]` with `text_labels` `[n]`, `images` `[m][d]` with `image_labels` `[m]`; either may be empty.
@@ -51,7 +51,7 @@ pub fn scatter(
     draw(&features, &places, gap, &caption, classes)
 }
 
-/// The same by t-SNE ([`tsne()`]): near neighbours stay near, so classes show where PCA's plane hides them; distances between
+/// The same by t-SNE ([`tsne()`]): near neighbors stay near, so classes show where PCA's plane hides them; distances between
 /// groups mean little, so the modality gap is only told as a number.
 ///
 /// # Errors
@@ -66,7 +66,7 @@ pub fn scatter_tsne(
 ) -> Result<Figure> {
     let features = Features::new(texts, text_labels, images, image_labels, classes.len())?;
     let places = tsne(&features.all(), perplexity)?;
-    let caption = format!("t-SNE, perplexity {perplexity}: near neighbours stay near, distances between groups mean little");
+    let caption = format!("t-SNE, perplexity {perplexity}: near neighbors stay near, distances between groups mean little");
     draw(&features, &places, None, &caption, classes)
 }
 
@@ -89,7 +89,7 @@ fn draw(
     }
     let named = classes.len() > DISTINCT;
     if named {
-        notes.push(format!("{} classes: colours and shapes repeat after {DISTINCT}; tips name the class of every mark.", classes.len()));
+        notes.push(format!("{} classes: colors and shapes repeat after {DISTINCT}; tips name the class of every mark.", classes.len()));
     }
     let style = Type::new(11.0, Anchor::Start).muted();
     for line in wrap(&notes.join(" "), 11.0, WIDTH - 2.0 * EDGE) {
@@ -117,7 +117,7 @@ fn draw(
                 .collect();
             if !marks.is_empty() {
                 let tip = escape(&format!("{kind}: {name}"));
-                canvas.raw(&format!("<g fill=\"{}\" {look}><title>{tip}</title>{marks}</g>", colour(class)));
+                canvas.raw(&format!("<g fill=\"{}\" {look}><title>{tip}</title>{marks}</g>", color(class)));
             }
         }
     }
@@ -126,7 +126,7 @@ fn draw(
     }
     if let Some((a, b)) = gap {
         let (a, b) = (axes.at(a.0, a.1), axes.at(b.0, b.1));
-        // White below black: visible over marks of any colour.
+        // White below black: visible over marks of any color.
         canvas.line(a, b, "class=\"halo\" stroke=\"#ffffff\" stroke-width=\"4\" stroke-opacity=\"0.8\"");
         canvas.line(a, b, "class=\"gap\" stroke=\"#222222\" stroke-width=\"1.6\" stroke-dasharray=\"5 4\"");
     }

@@ -3,7 +3,7 @@
 use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, Type, WIDTH};
 use super::figure::Figure;
-use super::palette::colour;
+use super::palette::color;
 use super::series::drawable;
 use super::text::{number, text_width, widest, wrap};
 use crate::error::{Error, Result};
@@ -54,7 +54,7 @@ pub fn spread_bars(title: &str, value_label: &str, rows: &[(String, f64, Option<
         let middle = y + tall(lines) / 2.0;
         canvas.lines(axes.plane.0 - 6.0, middle, lines, Type::new(SIZE, Anchor::End));
         let (left, right) = (axes.at(mean.min(0.0), 0.0).0, axes.at(mean.max(0.0), 0.0).0);
-        let look = format!("class=\"bar\" fill=\"{}\"", colour(0));
+        let look = format!("class=\"bar\" fill=\"{}\"", color(0));
         canvas.rect((left, middle - BAR / 2.0), ((right - left).max(0.8), BAR), &look, Some(&format!("{name}: {}", value(*mean, *std))));
         let mut end = right;
         if let Some(std) = std {

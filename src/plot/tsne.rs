@@ -1,4 +1,4 @@
-//! t-SNE (van der Maaten & Hinton 2008): a plane in which near neighbours stay near.
+//! t-SNE (van der Maaten & Hinton 2008): a plane in which near neighbors stay near.
 
 use super::pca::pca;
 use crate::catch_panic::catch_panic;
@@ -7,11 +7,11 @@ use crate::error::{Error, Result};
 /// Steps of the descent; groups no longer change after these for the few thousand points that a figure shows.
 const STEPS: usize = 750;
 
-/// Places of `rows` `[n][d]` in the plane, by the Barnes–Hut form (van der Maaten 2014). Neighbourhoods are kept, distances
+/// Places of `rows` `[n][d]` in the plane, by the Barnes–Hut form (van der Maaten 2014). Neighborhoods are kept, distances
 /// between groups mean little.
 ///
 /// The descent starts from the first two principal components and not from random numbers (Kobak & Berens 2019), and runs
-/// on one thread: the same rows give the same places, bit for bit. `perplexity` is about the number of neighbours that
+/// on one thread: the same rows give the same places, bit for bit. `perplexity` is about the number of neighbors that
 /// count; it is lowered if there are fewer than three times as many rows.
 ///
 /// # Errors
@@ -44,7 +44,7 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
         descent.initial_embedding(start).perplexity(perplexity).epochs(STEPS).barnes_hut(0.5, distance);
         descent.embedding()
     };
-    // rows that are all the same have no neighbours, and bhtsne panics
+    // rows that are all the same have no neighbors, and bhtsne panics
     let places = pool.install(|| catch_panic(descend)).filter(|places| places.iter().all(|v| v.is_finite()));
     let places = places.ok_or_else(|| Error::Usage("t-SNE found no places: most of these features are the same; use PCA".into()))?;
     Ok(places.chunks_exact(2).map(|place| (place[0], place[1])).collect())

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use super::axes::{Axes, Ticks, span};
 use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, Type, WIDTH};
 use super::figure::Figure;
-use super::palette::colour;
+use super::palette::color;
 use super::text::{number, text_width, widest, wrap};
 use crate::error::{Error, Result};
 
@@ -98,7 +98,7 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
         let (from, to) = (axes.at(0.0, 0.0).0, axes.at(row.mean, 0.0).0);
         let name = shown.get(i).map_or("", |name| name.as_str());
         let tip = format!("{name}: {} words per sentence, standard deviation {}", value(row), number(row.std, 1.0));
-        let look = format!("class=\"bar\" fill=\"{}\"", colour(0));
+        let look = format!("class=\"bar\" fill=\"{}\"", color(0));
         canvas.rect((from, middle - BAR / 2.0), ((to - from).max(0.8), BAR), &look, Some(&tip));
         let mut end = to;
         if row.std > 0.0 {

@@ -235,7 +235,7 @@ fn render(scenes: &Scenes, view: &Preprocess, stage: &str, events: &mut impl FnM
     Ok(images)
 }
 
-/// `[picks, 3, side, side]`, normalised.
+/// `[picks, 3, side, side]`, normalized.
 fn batch(images: &[RgbImage], picks: &[usize], view: &Preprocess, device: &Device) -> Result<Tensor> {
     let values: Vec<f32> = picks.iter().flat_map(|&i| view.planes(&images[i])).collect();
     Ok(Tensor::from_vec(values, (picks.len(), 3, view.side(), view.side()), device)?)

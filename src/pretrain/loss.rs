@@ -2,7 +2,7 @@
 
 use candle_core::{D, Result, Tensor};
 
-use crate::classify::normalise;
+use crate::classify::normalize;
 
 /// Symmetric InfoNCE (Radford et al. 2021, figure 3; Oord et al. 2018, eq. 4):
 ///
@@ -13,7 +13,7 @@ use crate::classify::normalise;
 /// positives (as in Khosla et al. 2020, eq. 2), so that no pair that fits is pushed apart.
 ///
 /// # Shapes
-/// images and texts `[n, d]`, not normalised; `log_scale` scalar; `positives` `[n, n]` of 0 and 1, symmetric → scalar.
+/// images and texts `[n, d]`, not normalized; `log_scale` scalar; `positives` `[n, n]` of 0 and 1, symmetric → scalar.
 ///
 /// # Errors
 /// Candle's, if the shapes are not these.
@@ -26,7 +26,7 @@ use crate::classify::normalise;
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn contrastive_loss(images: &Tensor, texts: &Tensor, log_scale: &Tensor, positives: &Tensor) -> Result<Tensor> {
-    let (images, texts) = (normalise(images)?, normalise(texts)?);
+    let (images, texts) = (normalize(images)?, normalize(texts)?);
     // 100 is CLIP's bound on the scale
     let scale = log_scale.exp()?.clamp(1.0, 100.0)?;
     let logits = images.matmul(&texts.t()?)?.broadcast_mul(&scale)?; // [images, texts]

@@ -17,7 +17,7 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 /// Learns byte-pair merges (Sennrich et al. 2016, algorithm 1) and returns a `tokenizer.json`.
 ///
 /// The vocabulary is CLIP's in small: 256 bytes, the same 256 at the end of a word (`</w>`), one entry per merge, start
-/// and end of text, so any text can be tokenised. Merging stops at `vocabulary` entries or when no pair occurs twice.
+/// and end of text, so any text can be tokenized. Merging stops at `vocabulary` entries or when no pair occurs twice.
 /// Ties go to the pair that comes first in order, so the same texts give the same file. (The trainer of `tokenizers` does not
 /// promise that: the ids of letters at the end of a word, which decide its ties, come in the order of a hash map.)
 ///
@@ -68,7 +68,7 @@ pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary:
     layout(ids, &merges)
 }
 
-/// Joins each neighbouring `left`, `right`.
+/// Joins each neighboring `left`, `right`.
 fn merge(symbols: &mut Vec<String>, left: &str, right: &str) {
     let mut i = 0;
     while i + 1 < symbols.len() {
@@ -178,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn any_text_is_tokenised_and_whole_words_become_one_token() {
+    fn any_text_is_tokenized_and_whole_words_become_one_token() {
         let json = train_tokenizer(["a red car, a red boat", "a red car"], 1024);
         let tokenizer: tokenizers::Tokenizer = json.to_string().parse().unwrap();
         let known = tokenizer.encode("A  red CAR", true).unwrap();

@@ -1,4 +1,4 @@
-//! Fresh towers: every parameter as a variable, under the checkpoint's names, with CLIP's initialisation.
+//! Fresh towers: every parameter as a variable, under the checkpoint's names, with CLIP's initialization.
 
 use std::collections::HashMap;
 

@@ -32,7 +32,7 @@ use crate::rng::Rng;
 /// ```
 pub struct Pretrainer {
     towers: Towers,
-    optimiser: AdamW,
+    optimizer: AdamW,
     device: Device,
 }
 
@@ -44,11 +44,11 @@ impl Pretrainer {
     pub fn new(config: &super::PretrainConfig, rng: &mut Rng, device: &Device) -> Result<Self> {
         let towers = Towers::new(&config.clip, rng, device)?;
         let (matrices, others) = towers.params.iter().cloned().partition(|(_, var)| var.rank() > 1);
-        let group = |params, weight_decay| ParamGroup { params, weight_decay, rate: 1.0 };
+        let group = |params, weight_decay| ParamGroup { params, weight_decay, lr_factor: 1.0 };
         // β₂ and ε of CLIP's ViT models (Radford et al. 2021, table 19)
         let adamw = AdamWConfig { learning_rate: config.learning_rate, beta1: 0.9, beta2: 0.98, eps: 1e-6 };
-        let optimiser = AdamW::new(vec![group(matrices, config.weight_decay), group(others, 0.0)], adamw)?;
-        Ok(Self { towers, optimiser, device: device.clone() })
+        let optimizer = AdamW::new(vec![group(matrices, config.weight_decay), group(others, 0.0)], adamw)?;
+        Ok(Self { towers, optimizer, device: device.clone() })
     }
 
     /// One step on a batch of pairs; `factor` is the schedule's. Returns the loss before the step.
@@ -64,18 +64,18 @@ impl Pretrainer {
         let captions = self.towers.text.forward(ids, ends)?; // [n, d]
         let fits = same_text(texts, &self.device)?;
         let loss = contrastive_loss(&images, &captions, self.towers.log_scale.as_tensor(), &fits)?;
-        self.optimiser.step(&loss.backward()?, factor)?;
+        self.optimizer.step(&loss.backward()?, factor)?;
         Ok(loss.to_scalar()?)
     }
 
     /// The vision tower as it stands, without a graph.
     pub fn vision(&self) -> VisionTower {
-        self.towers.vision.frozen()
+        self.towers.vision.detached()
     }
 
     /// The text tower as it stands, without a graph.
     pub fn text(&self) -> TextTower {
-        self.towers.text.frozen()
+        self.towers.text.detached()
     }
 
     /// Every parameter under its name in transformers' checkpoints.

@@ -1,4 +1,4 @@
-//! The list of all settings: path, default, what it means. Paths and defaults come from the structs as they are serialised,
+//! The list of all settings: path, default, what it means. Paths and defaults come from the structs as they are serialized,
 //! the meaning from the doc comments of their fields, which are read out of the source.
 
 use serde::Serialize;
@@ -112,7 +112,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_what_is_serialised_and_each_has_a_meaning() {
+    fn the_list_is_what_is_serialized_and_each_has_a_meaning() {
         for preset in [Preset::Official, Preset::Paper, Preset::Demo] {
             let config = LafterConfig::new(preset);
             let mut saved = Vec::new();

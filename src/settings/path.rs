@@ -76,6 +76,7 @@ fn renewed(path: &str) -> String {
             let moved = MOVED.iter().find(|(old, _)| *old == field);
             format!("{TUNE}.{}", moved.map_or(field, |(_, new)| new))
         }
+        _ if path == "text.smoothing" => "text.label_smoothing".into(),
         None if path == "image" => TUNE.into(),
         _ => path.into(),
     }
@@ -129,7 +130,7 @@ mod tests {
             assert!(error.contains(says) && error.lines().count() == 1, "{path}: {error}");
             assert_eq!(config, before);
         }
-        assert!(!config.set("colour", "3").unwrap_err().to_string().contains("did you mean"));
+        assert!(!config.set("color", "3").unwrap_err().to_string().contains("did you mean"));
     }
 
     #[test]

@@ -41,11 +41,11 @@ pub enum Preset {
     ///
     /// Its authors use SGD with this learning rate, here it is AdamW; batch size and the plain view for both are this crate's.
     Ueo,
-    /// NoLA (Imam et al., 2024): class means as a plain head, a feature labeller as the teacher, 16 visual prompts, a stronger view.
+    /// NoLA (Imam et al., 2024): class means as a plain head, a feature labeler as the teacher, 16 visual prompts, a stronger view.
     ///
-    /// What its authors do that this preset does not: the labeller reads DINO's ViT-B/16 (here the CLIP's own features, unless
+    /// What its authors do that this preset does not: the labeler reads DINO's ViT-B/16 (here the CLIP's own features, unless
     /// `tune.teacher` names a file of stored ones), batches of 512 at a learning rate of 0.004 (here 50 at the rate that their history
-    /// has for a picture, 7.8e-6), a choice of the epoch by labelled validation pictures. Their code chooses the surest
+    /// has for a picture, 7.8e-6), a choice of the epoch by labeled validation pictures. Their code chooses the surest
     /// pictures for the classes that occur among the *true* labels.
     Nola,
 }
@@ -165,7 +165,7 @@ impl Preset {
                     learning_rate: 1e-3,
                     prompts: 2,
                     strong: StrongConfig { scale: (0.85, 1.0), blur_p: 0.0, ..StrongConfig::simsiam() },
-                    normalise_student: true,
+                    normalize_student: true,
                     ..FinetuneConfig::official()
                 },
             ),
@@ -210,7 +210,7 @@ fn dpa(set: Option<TableSet>) -> FinetuneConfig {
         learning_rate,
         weight_decay: 0.1,
         schedule: Schedule::Cosine { warmup: 0, floor: 2e-6 / learning_rate }, // to 2e-6, which is more than some begin with
-        smoothing: 0.0,
+        label_smoothing: 0.0,
         prompts: 0,
         head_form: HeadForm::Cosine { scale: 100.0 },
         teacher_head: TeacherHead::Shared,
@@ -244,7 +244,7 @@ fn must_lite(set: Option<TableSet>) -> FinetuneConfig {
         epochs: 30,
         batch_size: 64,
         learning_rate: 5e-5,
-        smoothing: 0.0,
+        label_smoothing: 0.0,
         head_form: HeadForm::Cosine { scale: 100.0 },
         teacher: TeacherKind::Ema(Ema { start, warm, ..Ema::default() }),
         teacher_head: TeacherHead::Shared,

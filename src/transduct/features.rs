@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::graph::Graph;
 use super::nearest::nearest;
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::error;
 use crate::eval::argmax_rows;
 use crate::nn::{Isa, Linear, Precision};
@@ -25,7 +25,7 @@ pub struct Features {
 }
 
 impl Features {
-    /// From features of any length, which are normalised.
+    /// From features of any length, which are normalized.
     ///
     /// # Shapes
     /// images `[n, d]`, texts `[C, d]`.
@@ -51,7 +51,7 @@ impl Features {
                 return fault(format!("the features of {what} {row} are zero or not finite: embed it again, or leave it out"));
             }
         }
-        let unit = |features: &Tensor| normalise(&features.to_dtype(DType::F32)?)?.contiguous();
+        let unit = |features: &Tensor| normalize(&features.to_dtype(DType::F32)?)?.contiguous();
         Ok(Self { images: unit(images)?, texts: unit(texts)?.to_device(images.device())?, scale })
     }
 
@@ -103,7 +103,7 @@ pub(super) fn watched_nearest(
     itself: bool,
     events: &mut dyn FnMut(&Event),
 ) -> error::Result<super::Nearest> {
-    let (stage, total, started) = (Stage::from("neighbours"), queries.dim(0)?, std::time::Instant::now());
+    let (stage, total, started) = (Stage::from("neighbors"), queries.dim(0)?, std::time::Instant::now());
     events(&Event::Started { stage: stage.clone(), total, unit: "pictures".into() });
     let found = nearest(queries, keys, k, itself, |done| {
         events(&Event::Advanced { stage: stage.clone(), done, total, loss: None, accuracy: None });
@@ -145,7 +145,7 @@ pub(super) fn means(sums: &Tensor, counts: &Tensor, otherwise: &Tensor) -> Resul
     (sums + (otherwise * NONE)?)?.broadcast_div(&(counts + NONE)?)
 }
 
-/// The share that a picture's neighbours have in its answer, whatever their number: w / 2k of A + Aᵀ.
+/// The share that a picture's neighbors have in its answer, whatever their number: w / 2k of A + Aᵀ.
 pub(super) fn share(k: usize, pictures: usize) -> f32 {
     0.5 / k.min(pictures.saturating_sub(1)).max(1) as f32
 }

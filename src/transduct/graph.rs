@@ -1,4 +1,4 @@
-//! A sparse graph of pictures: sums over neighbours, and a softmax on top of them.
+//! A sparse graph of pictures: sums over neighbors, and a softmax on top of them.
 
 use candle_core::{D, Result, Tensor};
 use lafter_fast as fast; // fast::

@@ -9,7 +9,7 @@
 //! | [`Stata`] | Gaussians, each held to its text | better than texts | holds; the default |
 //! | [`Transclip`] | Gaussians with one spread | better | **breaks** |
 //! | [`Zlap`] | label propagation | better | **breaks** |
-//! | [`Neighbours`] | a mean over the nearest | better | holds |
+//! | [`Neighbors`] | a mean over the nearest | better | holds |
 //!
 //! StatA's authors measure on average over eleven data sets (ViT-B/16; CLIP 65.2 %), with 1–4 classes in batches of 64: ZLaP 27.5,
 //! TransCLIP 38.9, StatA 70.4; with all: 66.4, 70.3, 69.9. So choose by what you know of your pictures. Where pictures of a class
@@ -25,7 +25,7 @@
 //! let pictures = Tensor::new(&[[1f32, 0.], [0.8, 0.6], [0.6, 0.8], [0., 1.]], &Device::Cpu)?;
 //! let texts = Tensor::new(&[[1f32, 0.1], [0.3, 1.]], &Device::Cpu)?;
 //! let features = Features::new(&pictures, &texts, 100.0)?;
-//! let p = Transduct::named("neighbours")?.probabilities(&features, |_| {})?; // rows sum to 1
+//! let p = Transduct::named("neighbors")?.probabilities(&features, |_| {})?; // rows sum to 1
 //! assert_eq!(p.dims(), [4, 2]);
 //! # Ok::<(), lafter::Error>(())
 //! ```
@@ -33,7 +33,7 @@
 mod features;
 mod graph;
 mod nearest;
-mod neighbours;
+mod neighbors;
 mod rounds;
 mod stata;
 mod transclip;
@@ -45,7 +45,7 @@ use serde::{Deserialize, Serialize};
 pub use features::Features;
 pub use graph::Graph;
 pub use nearest::{Nearest, nearest};
-pub use neighbours::Neighbours;
+pub use neighbors::Neighbors;
 use rounds::Rounds;
 pub use stata::Stata;
 pub use transclip::Transclip;
@@ -64,8 +64,9 @@ pub enum Transduct {
     Transclip(Transclip),
     /// [`Zlap`], for sets that show all classes.
     Zlap(Zlap),
-    /// [`Neighbours`], the plainest.
-    Neighbours(Neighbours),
+    /// [`Neighbors`], the plainest.
+    #[serde(alias = "neighbours")] // as earlier versions wrote it
+    Neighbors(Neighbors),
 }
 
 impl Default for Transduct {
@@ -76,7 +77,7 @@ impl Default for Transduct {
 
 impl Transduct {
     /// The names that [`named`](Self::named) knows.
-    pub const NAMES: [&str; 4] = ["stata", "transclip", "zlap", "neighbours"];
+    pub const NAMES: [&str; 4] = ["stata", "transclip", "zlap", "neighbors"];
 
     /// A method by its name, with the published settings.
     ///
@@ -87,7 +88,7 @@ impl Transduct {
             "stata" => Self::Stata(Stata::default()),
             "transclip" => Self::Transclip(Transclip::default()),
             "zlap" => Self::Zlap(Zlap::default()),
-            "neighbours" => Self::Neighbours(Neighbours::default()),
+            "neighbors" | "neighbours" => Self::Neighbors(Neighbors::default()),
             _ => return Err(Error::Usage(format!("no transductive method is called {name}: choose one of {}", Self::NAMES.join(", ")))),
         })
     }
@@ -98,7 +99,7 @@ impl Transduct {
             Self::Stata(_) => "stata",
             Self::Transclip(_) => "transclip",
             Self::Zlap(_) => "zlap",
-            Self::Neighbours(_) => "neighbours",
+            Self::Neighbors(_) => "neighbors",
         }
     }
 
@@ -122,7 +123,7 @@ impl Transduct {
             Self::Stata(method) => method.probabilities(features, events),
             Self::Transclip(method) => method.probabilities(features, events),
             Self::Zlap(method) => method.probabilities(features, events),
-            Self::Neighbours(method) => method.probabilities(features, events),
+            Self::Neighbors(method) => method.probabilities(features, events),
         }
     }
 

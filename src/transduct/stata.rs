@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::features::{affine, means, named, share, softness, sums};
 use super::{Features, Rounds};
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::error;
 use crate::progress::Event;
 
@@ -34,7 +34,8 @@ pub struct Stata {
     /// Rounds of one assignment; default 5.
     pub rounds: usize,
     /// k; default 3.
-    pub neighbours: usize,
+    #[serde(alias = "neighbours")] // as earlier versions wrote it
+    pub neighbors: usize,
     /// α, the pictures that a class's text counts for; default 1.
     pub anchor: f64,
     /// λ; default d/10.24.
@@ -43,7 +44,7 @@ pub struct Stata {
 
 impl Default for Stata {
     fn default() -> Self {
-        Self { updates: 10, rounds: 5, neighbours: 3, anchor: 1.0, softness: None }
+        Self { updates: 10, rounds: 5, neighbors: 3, anchor: 1.0, softness: None }
     }
 }
 
@@ -54,7 +55,7 @@ impl Stata {
     /// [`Error::Interrupted`](error::Error::Interrupted) between two assignments; Candle's if the device has no memory left.
     pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
         let (x, w, d) = (&features.images, &features.texts, features.width());
-        let graph = features.graph(self.neighbours, share(self.neighbours, features.pictures()), events)?;
+        let graph = features.graph(self.neighbors, share(self.neighbors, features.pictures()), events)?;
         let all = Tensor::cat(&[x, &x.sqr()?], 1)?; // [n, 2d]: x and x²
         let softness = softness(self.softness, d);
         let mut z = features.text_probabilities()?;
@@ -82,7 +83,7 @@ impl Stata {
         let (totals, counts) = sums(z, all)?;
         let moments = means(&totals, &counts, &Tensor::cat(&[w, &w.sqr()?], 1)?)?; // [C, 2d]
         let (mean, square) = (moments.narrow(1, 0, d)?, moments.narrow(1, d, d)?);
-        let mu = normalise(&(normalise(&mean)?.broadcast_mul(&beta)? + w.broadcast_mul(&rest)?)?)?;
+        let mu = normalize(&(normalize(&mean)?.broadcast_mul(&beta)? + w.broadcast_mul(&rest)?)?)?;
         let spread = ((square - (&mean * &mu)? * 2.0)? + mu.sqr()?)?.relu()?; // below 0 by rounding only
         let anchor = (w - &mu)?.sqr()?.broadcast_add(start)?;
         let sigma = (spread.broadcast_mul(&beta)? + anchor.broadcast_mul(&rest)?)?;
@@ -106,7 +107,7 @@ fn spread_about(z: &Tensor, all: &Tensor, mu: &Tensor) -> Result<Tensor> {
     let ((n, _), d) = (z.dims2()?, mu.dim(1)?);
     let (totals, counts) = sums(z, all)?; // [C, 2d], [C, 1]
     let cross = (totals.narrow(1, 0, d)? * mu)?.sum_keepdim(0)?;
-    let centres = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
+    let centers = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
     let squares = totals.narrow(1, d, d)?.sum_keepdim(0)?;
-    (((squares - (cross * 2.0)?)? + centres)? / n as f64)?.maximum(LEAST)
+    (((squares - (cross * 2.0)?)? + centers)? / n as f64)?.maximum(LEAST)
 }

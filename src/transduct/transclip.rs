@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::features::{affine, means, share, softness, sums};
 use super::stata::LEAST;
 use super::{Features, Rounds};
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::error;
 use crate::progress::Event;
 
@@ -31,7 +31,8 @@ pub struct Transclip {
     /// Rounds of one assignment; default 5.
     pub rounds: usize,
     /// k; default 3.
-    pub neighbours: usize,
+    #[serde(alias = "neighbours")] // as earlier versions wrote it
+    pub neighbors: usize,
     /// Pictures that a class's first prototype is made of; default 8.
     pub surest: usize,
     /// λ; default d/10.24, 50 for d = 512.
@@ -40,7 +41,7 @@ pub struct Transclip {
 
 impl Default for Transclip {
     fn default() -> Self {
-        Self { updates: 10, rounds: 5, neighbours: 3, surest: 8, softness: None }
+        Self { updates: 10, rounds: 5, neighbors: 3, surest: 8, softness: None }
     }
 }
 
@@ -51,7 +52,7 @@ impl Transclip {
     /// [`Error::Interrupted`](error::Error::Interrupted) between two assignments; Candle's if the device has no memory left.
     pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
         let (x, d) = (&features.images, features.width());
-        let graph = features.graph(self.neighbours, share(self.neighbours, features.pictures()), events)?;
+        let graph = features.graph(self.neighbors, share(self.neighbors, features.pictures()), events)?;
         let softness = softness(self.softness, d);
         let mut z = features.text_probabilities()?;
         let mut mu = self.first(&z, x)?;
@@ -65,10 +66,10 @@ impl Transclip {
             rounds.done()?;
             if update < self.updates {
                 let (totals, counts) = sums(&z, x)?;
-                mu = normalise(&means(&totals, &counts, &mu)?)?;
+                mu = normalize(&means(&totals, &counts, &mu)?)?;
                 let cross = (totals * &mu)?.sum_keepdim(0)?;
-                let centres = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
-                sigma = (((&squares - (cross * 2.0)?)? + centres)? / features.pictures() as f64)?.maximum(LEAST)?;
+                let centers = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
+                sigma = (((&squares - (cross * 2.0)?)? + centers)? / features.pictures() as f64)?.maximum(LEAST)?;
             }
         }
         rounds.finish();

@@ -20,7 +20,8 @@ use crate::progress::Event;
 #[serde(default, deny_unknown_fields)]
 pub struct Zlap {
     /// k; default 5.
-    pub neighbours: usize,
+    #[serde(alias = "neighbours")] // as earlier versions wrote it
+    pub neighbors: usize,
     /// γ; default 5.
     pub power: f64,
     /// α, 0 to 1 without 1; default 0.3.
@@ -31,7 +32,7 @@ pub struct Zlap {
 
 impl Default for Zlap {
     fn default() -> Self {
-        Self { neighbours: 5, power: 5.0, spread: 0.3, tolerance: 1e-6 }
+        Self { neighbors: 5, power: 5.0, spread: 0.3, tolerance: 1e-6 }
     }
 }
 
@@ -77,8 +78,8 @@ impl Zlap {
     /// S `[C + n, C + n]`, texts first.
     fn nodes(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Graph> {
         let (x, classes, n) = (&features.images, features.classes(), features.pictures());
-        let near = watched_nearest(x, x, self.neighbours.saturating_sub(1), false, events)?;
-        let named = watched_nearest(x, &features.texts, self.neighbours, true, events)?;
+        let near = watched_nearest(x, x, self.neighbors.saturating_sub(1), false, events)?;
+        let named = watched_nearest(x, &features.texts, self.neighbors, true, events)?;
         let mut entries = Vec::with_capacity(n * (near.k + named.k));
         for i in 0..n {
             let node = (classes + i) as u32;

@@ -54,7 +54,7 @@ impl Run {
             prepared: self.prepared,
         };
         let blocks = state::save(&self.tuner.blocks());
-        checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimiser, blocks)
+        checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimizer, blocks)
     }
 
     /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings.
@@ -71,8 +71,9 @@ impl Run {
         let FinetuneConfig { epochs, eval_every, max_unreadable, .. } = self.tuner.config;
         let same = FinetuneConfig { eval_every, max_unreadable, ..config.clone() };
         let begun = history.len() + usize::from(sums.steps > 0);
-        let other_length =
-            FinetuneConfig { epochs, ..same.clone() } == self.tuner.config && self.tuner.config.schedule.is_constant() && epochs >= begun;
+        let other_length = FinetuneConfig { epochs, ..same.clone() } == self.tuner.config
+            && !self.tuner.config.schedule.depends_on_length()
+            && epochs >= begun;
         let settings = saved.state.settings_hash.as_ref().is_none_or(|hash| *hash == self.tuner.clip.settings_hash());
         let model = weights_hash == self.tuner.clip.weights_hash() && settings && *classifier == self.tuner.classifier;
         if !(same == self.tuner.config || other_length) || *rng != self.tuner.rng || !model {
@@ -81,9 +82,9 @@ impl Run {
         if let Some(what) = impossible(sums, history, config) {
             return Err(saved.broken(what));
         }
-        saved.check(&self.tuner.trainable.params, &self.tuner.optimiser)?;
+        saved.check(&self.tuner.trainable.params, &self.tuner.optimizer)?;
         state::restore(&mut self.tuner.blocks_mut(), &saved.tensors).map_err(|what| saved.broken(what))?;
-        let state = saved.restore(&self.tuner.trainable.params, &mut self.tuner.optimiser)?;
+        let state = saved.restore(&self.tuner.trainable.params, &mut self.tuner.optimizer)?;
         self.sums = state.sums;
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);

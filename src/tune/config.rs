@@ -15,7 +15,7 @@ use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
 use super::teacher::{Labeler, TeacherKind};
 use crate::augment::{Preprocess, StrongAugment};
-use crate::classify::{MOST_EPOCHS, optimiser_fault};
+use crate::classify::{MOST_EPOCHS, optimizer_fault};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::nn::{Precision, Schedule};
@@ -53,7 +53,7 @@ pub struct FinetuneConfig {
     /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
     pub schedule: Schedule,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
-    pub smoothing: f64,
+    pub label_smoothing: f64,
     /// N_P, the number of visual prompts, up to 10,000; 0 tunes without any. Default 50.
     pub prompts: usize,
     /// Whether every block gets new prompts (VPT-deep), instead of the first only; default false.
@@ -96,8 +96,8 @@ pub struct FinetuneConfig {
     /// distillation, each with its own settings in braces; default cross entropy alone.
     #[serde(default = "cross_entropy")]
     pub objective: Vec<(f64, TermKind)>,
-    /// Whether the student's features are unit-normalised before the head; default false.
-    pub normalise_student: bool,
+    /// Whether the student's features are unit-normalized before the head; default false.
+    pub normalize_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
     pub augment: bool,
     /// The strong view; default the released code's.
@@ -123,7 +123,7 @@ impl FinetuneConfig {
             learning_rate: 5e-4,
             weight_decay: 0.01,
             schedule: Schedule::Constant,
-            smoothing: 0.1,
+            label_smoothing: 0.1,
             prompts: 50,
             deep_prompts: false,
             tune_norms: true,
@@ -136,7 +136,7 @@ impl FinetuneConfig {
             temperature: one(),
             refine: Vec::new(),
             objective: cross_entropy(),
-            normalise_student: false,
+            normalize_student: false,
             augment: true,
             strong: StrongConfig::simsiam(),
             eval_every: 1,
@@ -154,7 +154,7 @@ impl FinetuneConfig {
     /// α_h: the strong view at the side, mean and standard deviation of the weak view; the weak view itself if
     /// [`augment`](Self::augment) is off.
     pub fn strong_view(&self, weak: &Preprocess) -> StrongAugment {
-        if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalised_like(weak) }
+        if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalized_like(weak) }
     }
 
     /// What learns: visual prompts, the norms and the head if they are tuned, and if asked for biases and low-rank updates.
@@ -190,7 +190,7 @@ impl FinetuneConfig {
         if self.prompts > MOST_PROMPTS {
             return wrong(format!("at most {MOST_PROMPTS} visual prompts, got {}", self.prompts));
         }
-        if let Some(fault) = optimiser_fault(self.learning_rate, self.weight_decay, self.smoothing, &self.schedule) {
+        if let Some(fault) = optimizer_fault(self.learning_rate, self.weight_decay, self.label_smoothing, &self.schedule) {
             return wrong(fault);
         }
         // the fields of the strong view count also if it is left out: they are in the report
@@ -311,7 +311,7 @@ mod tests {
             (FinetuneConfig { weight_decay: f64::NAN, ..official() }, "weight decay"),
             (FinetuneConfig { weight_decay: -1.0, ..official() }, "weight decay"),
             (FinetuneConfig { weight_decay: 1e6, ..official() }, "weight decay"),
-            (FinetuneConfig { smoothing: 1.0, ..official() }, "smoothing"),
+            (FinetuneConfig { label_smoothing: 1.0, ..official() }, "smoothing"),
             (FinetuneConfig { schedule: cosine(7.0), ..official() }, "floor"),
             (FinetuneConfig { schedule: cosine(f64::NAN), ..official() }, "floor"),
             (FinetuneConfig { strong: StrongConfig { scale: (0.5, 0.2), ..strong() }, ..official() }, "scale"),

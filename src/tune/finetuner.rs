@@ -57,13 +57,13 @@ pub struct Finetuner {
     /// What the student learns from (eq. 4).
     pub objective: Objective,
     pub(super) trainable: Trainable,
-    pub(super) optimiser: AdamW,
+    pub(super) optimizer: AdamW,
     /// The stream that orders and augments; forked by epoch and image, so it never moves.
     pub(super) rng: Rng,
 }
 
 impl Finetuner {
-    /// Sets up student, teacher and optimiser; `rng` draws the prompts and seeds order and augmentation.
+    /// Sets up student, teacher and optimizer; `rng` draws the prompts and seeds order and augmentation.
     ///
     /// # Errors
     /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where the classifier expects features of another width.
@@ -93,7 +93,7 @@ impl Finetuner {
             )));
         }
         let prompts = VisualPrompts::deep(config.prompts, width, if config.deep_prompts { blocks } else { 1 }, rng, clip.device())?;
-        let mut vision = clip.vision().frozen();
+        let mut vision = clip.vision().detached();
         if config.precision != clip.precision() {
             vision = vision.packed(config.precision)?;
         }
@@ -105,7 +105,7 @@ impl Finetuner {
             )));
         }
         let head = config.head_form.of(&classifier.head)?;
-        let mut student = Tuned { vision, prompts, head: head.clone(), normalise: config.normalise_student };
+        let mut student = Tuned { vision, prompts, head: head.clone(), normalize: config.normalize_student };
         if let Some(low_rank) = &config.low_rank {
             low_rank.begin(&mut student.vision, rng)?;
         }
@@ -116,7 +116,7 @@ impl Finetuner {
             params.extend(learns);
         }
         let adamw = AdamWConfig { learning_rate: config.learning_rate, ..AdamWConfig::default() };
-        let optimiser = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
+        let optimizer = AdamW::new(ParamGroup::decay_weights(&params, config.weight_decay), adamw)?;
         let setup = Setup { clip, head: &head, student: &student, config: &config, sets: &sets, params: &params, rng };
         let teacher = config.teacher.block(&setup)?;
         let refine = config.refine.iter().map(|kind| kind.block(&setup)).collect::<candle_core::Result<_>>()?;
@@ -129,7 +129,7 @@ impl Finetuner {
             refine,
             objective,
             trainable: Trainable { params, total },
-            optimiser,
+            optimizer,
             rng: rng.fork(0x7475_6e65),
             config,
         })
@@ -142,7 +142,7 @@ impl Finetuner {
 
     /// The tower, prompts and head as they stand, without a graph; later steps change them, too.
     pub fn tuned(&self) -> Tuned {
-        self.student.frozen()
+        self.student.detached()
     }
 
     /// ĉ(x) = argmax_c f(v(α_w(x))): no prompts, current norms, unit features, no gradient; before any refinement. (eq. 3)
@@ -192,8 +192,8 @@ impl Finetuner {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn apply_at(&mut self, loss: &Tensor, factor: f64) -> Result<()> {
-        let step = self.optimiser.steps();
-        self.optimiser.step(&loss.backward()?, factor)?;
+        let step = self.optimizer.steps();
+        self.optimizer.step(&loss.backward()?, factor)?;
         Ok(self.teacher.after_step(&self.student, step)?)
     }
 
@@ -202,7 +202,7 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] where the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
-        let views = Views { step: self.optimiser.steps(), ..Views::new(weak.clone(), strong.clone()) };
+        let views = Views { step: self.optimizer.steps(), ..Views::new(weak.clone(), strong.clone()) };
         self.step_at(&views, 1.0)?.read()
     }
 

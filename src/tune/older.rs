@@ -7,8 +7,14 @@ use serde_json::{Map, Value};
 use super::config::FinetuneConfig;
 
 /// Fields that stand elsewhere now: the old path within the stage's settings, and the new one.
-pub(crate) const MOVED: [(&str, &str); 3] =
-    [("crop_scale", "strong.scale"), ("blur_probability", "strong.blur_p"), ("blur_sigma", "strong.blur_sigma")];
+pub(crate) const MOVED: [(&str, &str); 6] = [
+    ("smoothing", "label_smoothing"),
+    ("crop_scale", "strong.scale"),
+    ("blur_probability", "strong.blur_p"),
+    ("blur_sigma", "strong.blur_sigma"),
+    ("strong.grey_p", "strong.gray_p"),
+    ("normalise_student", "normalize_student"),
+];
 
 /// Puts each moved field where it stands now.
 fn renewed(mut settings: Value) -> Value {
@@ -56,6 +62,8 @@ mod tests {
         older.as_object_mut().unwrap().remove("strong").unwrap();
         // also as 32 bits were once widened to 64
         let fields = serde_json::json!({ "crop_scale": [0.8500000238418579, 1.0], "blur_probability": 0.0, "blur_sigma": [0.1, 2.0] });
+        let normalize = older.as_object_mut().unwrap().remove("normalize_student").unwrap();
+        older["normalise_student"] = normalize;
         older.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
         assert_eq!(serde_json::from_value::<FinetuneConfig>(older).unwrap(), config);
         let error = serde_json::from_str::<FinetuneConfig>(r#"{"epochs": "many"}"#).unwrap_err().to_string();

@@ -102,7 +102,7 @@ impl Run {
             return Ok(());
         }
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
-        let at = (self.tuner.optimiser.steps(), self.history.len());
+        let at = (self.tuner.optimizer.steps(), self.history.len());
         let Finetuner { teacher, clip, config, .. } = &mut self.tuner;
         let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
         let pass = Pass::new(&Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at }, &**teacher, events)?;
@@ -123,7 +123,7 @@ impl Run {
         mut call: impl FnMut(&mut dyn super::Refine, &mut PassFn) -> Result<()>,
     ) -> Result<()> {
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
-        let at = (self.tuner.optimiser.steps(), self.history.len());
+        let at = (self.tuner.optimizer.steps(), self.history.len());
         let Finetuner { teacher, refine, clip, config, .. } = &mut self.tuner;
         let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
         let source = Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at };

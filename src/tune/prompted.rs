@@ -6,7 +6,7 @@ use super::prompts::VisualPrompts;
 use crate::clip::{AttentionMaps, VisionTower};
 
 impl VisualPrompts {
-    /// The prompted tower, v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalised.
+    /// The prompted tower, v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
     /// If pixels or prompts do not fit the tower.

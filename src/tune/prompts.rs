@@ -99,7 +99,7 @@ impl VisualPrompts {
     }
 
     /// The same values without a graph.
-    pub fn frozen(&self) -> Self {
+    pub fn detached(&self) -> Self {
         Self { layers: self.layers.iter().map(Tensor::detach).collect() }
     }
 

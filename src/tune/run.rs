@@ -128,7 +128,7 @@ impl Run {
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let indices = batch.indices.iter().map(|index| *index as u32).collect();
             let views =
-                Views { indices, step: self.tuner.optimiser.steps(), epoch, ..Views::new(pixels.batch(weak)?, pixels.batch(strong)?) };
+                Views { indices, step: self.tuner.optimizer.steps(), epoch, ..Views::new(pixels.batch(weak)?, pixels.batch(strong)?) };
             pending.push((batch.indices, self.tuner.step_at(&views, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
@@ -164,7 +164,7 @@ impl Run {
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
         let (weak, strong) = (self.weak.clone(), self.strong.clone());
-        let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalised alike
+        let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalized alike
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
             let view = pictures.view(index, weak.geometry_key(), Some(&picture), &|picture| weak.image(picture))?;

@@ -23,7 +23,7 @@ pub struct StrongConfig {
     pub resample: Resample,
     /// Probability of a mirrored view, 0 to 1; default 0.5.
     pub flip_p: f32,
-    /// Probability of colour jitter, 0 to 1; the next four are its strengths. Default 0.8.
+    /// Probability of color jitter, 0 to 1; the next four are its strengths. Default 0.8.
     pub jitter_p: f32,
     /// The jitter's brightness is multiplied by a factor in 1 ± this; default 0.4.
     pub brightness: f32,
@@ -33,8 +33,9 @@ pub struct StrongConfig {
     pub saturation: f32,
     /// The jitter turns the hue circle by ± this, at most 0.5; default 0.1.
     pub hue: f32,
-    /// Probability of a grey view, 0 to 1; default 0.2.
-    pub grey_p: f32,
+    /// Probability of a gray view, 0 to 1; default 0.2.
+    #[serde(alias = "grey_p")] // as earlier versions wrote it
+    pub gray_p: f32,
     /// Probability of a blurred view, 0 to 1: 1 in the released code, 0.5 in SimSiam, the paper's reference; default 1.
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur in pixels, meant for views of 224 pixels; default (0.1, 2).
@@ -42,11 +43,11 @@ pub struct StrongConfig {
     /// RandAugment after crop and flip, as JSON: {"timm": {"ops": 2, "magnitude": 9, "std": 0.5, "p": 0.5}} or
     /// {"torchvision": {"ops": 2, "magnitude": 9}}, each number optional; default null, none.
     pub rand_augment: Option<RandAugment>,
-    /// Probability of a view that is tilted in space after jitter and grey, 0 to 1; default 0.
+    /// Probability of a view that is tilted in space after jitter and gray, 0 to 1; default 0.
     pub perspective_p: f32,
     /// How far a tilt moves each corner at most, as a share of half the view, 0 to 1; default 0.2.
     pub perspective: f32,
-    /// Probability of a second colour jitter of the same strengths, after the tilt, 0 to 1; default 0.
+    /// Probability of a second color jitter of the same strengths, after the tilt, 0 to 1; default 0.
     pub second_jitter_p: f32,
 }
 
@@ -76,12 +77,12 @@ impl StrongConfig {
         #[rustfmt::skip] // all fields and no `..`: one more is an error here
         let StrongAugment {
             size: _, rescale: _, mean: _, std: _,
-            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma,
             rand_augment, perspective_p, perspective, second_jitter_p,
         } = *view;
         #[rustfmt::skip]
         let settings = Self {
-            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma,
             rand_augment, perspective_p, perspective, second_jitter_p,
         };
         settings
@@ -91,7 +92,7 @@ impl StrongConfig {
     pub fn view(&self, weak: &Preprocess) -> StrongAugment {
         #[rustfmt::skip]
         let Self {
-            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, grey_p, blur_p, blur_sigma,
+            scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma,
             rand_augment, perspective_p, perspective, second_jitter_p,
         } = *self;
         StrongAugment {
@@ -105,7 +106,7 @@ impl StrongConfig {
             contrast,
             saturation,
             hue,
-            grey_p,
+            gray_p,
             blur_p,
             blur_sigma,
             rand_augment,

@@ -3,7 +3,7 @@
 use candle_core::{D, Result, Tensor};
 
 use super::prompts::VisualPrompts;
-use crate::classify::{Head, normalise};
+use crate::classify::{Head, normalize};
 use crate::clip::{AttentionMaps, VisionTower};
 
 /// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
@@ -15,8 +15,8 @@ pub struct Tuned {
     pub prompts: VisualPrompts,
     /// The tuned head, f_θ.
     pub head: Head,
-    /// Whether features are unit-normalised before the head.
-    pub normalise: bool,
+    /// Whether features are unit-normalized before the head.
+    pub normalize: bool,
 }
 
 impl Tuned {
@@ -26,7 +26,7 @@ impl Tuned {
     /// Where the pixels do not fit the tower (Candle's).
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         let features = self.prompts.forward(&self.vision, pixels)?;
-        if self.normalise { normalise(&features) } else { Ok(features) }
+        if self.normalize { normalize(&features) } else { Ok(features) }
     }
 
     /// f(v^p(x)): pixels `[batch, 3, side, side]` → logits `[batch, C]`.
@@ -55,7 +55,7 @@ impl Tuned {
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn frozen(&self) -> Self {
-        Self { vision: self.vision.frozen(), prompts: self.prompts.frozen(), head: self.head.frozen(), normalise: self.normalise }
+    pub fn detached(&self) -> Self {
+        Self { vision: self.vision.detached(), prompts: self.prompts.detached(), head: self.head.detached(), normalize: self.normalize }
     }
 }

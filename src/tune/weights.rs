@@ -29,8 +29,9 @@ pub struct WeightsInfo {
     pub preset: String,
     /// The run's seed ([`LafterConfig::seed`](crate::LafterConfig::seed)).
     pub seed: u64,
-    /// Whether features are unit-normalised before the head.
-    pub normalise: bool,
+    /// Whether features are unit-normalized before the head.
+    #[serde(alias = "normalise")] // as earlier versions wrote it
+    pub normalize: bool,
     /// The scale of a cosine head; `None` for one whose logits are W v.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
@@ -67,8 +68,8 @@ impl Tuned {
     pub fn save_with(&self, path: impl AsRef<Path>, info: &WeightsInfo, sets: &[Box<dyn ParameterSet>]) -> Result<()> {
         let path = path.as_ref();
         let tensors: Vec<(String, Tensor)> = sets.iter().flat_map(|set| set.tensors(self)).collect();
-        // `self.normalise` wins: the settings may have been edited since
-        let info = WeightsInfo { normalise: self.normalise, scale: self.head.scale, precision: self.vision.precision(), ..info.clone() };
+        // `self.normalize` wins: the settings may have been edited since
+        let info = WeightsInfo { normalize: self.normalize, scale: self.head.scale, precision: self.vision.precision(), ..info.clone() };
         let json = serde_json::to_string(&info).map_err(|e| Error::LafterWeights(format!("{}: {e}", path.display())))?;
         let metadata = HashMap::from([(KEY.to_string(), json), (COUNT.to_string(), tensors.len().to_string())]);
         save_tensors(path, &tensors, metadata)
@@ -123,15 +124,15 @@ impl Tuned {
             tensors.into_iter().map(|(name, tensor)| Ok((name.clone(), checked(&name, tensor).map_err(&wrong)?))).collect::<Result<_>>()?;
 
         let vision = match (info.precision, clip.precision()) {
-            (Some(Precision::Bf16), Precision::F32) => clip.vision().frozen().packed(Precision::Bf16)?,
-            _ => clip.vision().frozen(),
+            (Some(Precision::Bf16), Precision::F32) => clip.vision().detached().packed(Precision::Bf16)?,
+            _ => clip.vision().detached(),
         };
         let (blocks, packed) = (vision.blocks.len(), vision.precision());
         if info.scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
             return Err(wrong(format!("the scale of its head is {:?}: {REMEDY}", info.scale)));
         }
         let head = Head { layers: Vec::new(), scale: info.scale };
-        let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalise: info.normalise };
+        let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalize: info.normalize };
         for set in sets {
             set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
         }

@@ -8,7 +8,7 @@ use super::adamw::{AdamW, AdamWConfig, Param, ParamGroup};
 use super::head::Head;
 use super::layer_norm::LayerNorm;
 use super::loss::smoothed_cross_entropy;
-use super::normalise::normalise;
+use super::normalize::normalize;
 use super::prompts::VisualPrompts;
 use super::targets::Targets;
 use super::vision::{VisionConfig, VisionTower};
@@ -25,7 +25,7 @@ pub fn check() -> Result<()> {
 
     // what learns: visual prompts, the norms' scale and shift, the head
     let (prompts, mut params) = VisualPrompts::shallow(2, 8, &mut rng, &Device::Cpu)?.trainable()?;
-    let mut tower = clip.frozen();
+    let mut tower = clip.detached();
     for (name, norm) in tower.norms_mut() {
         let (weight, bias) = (Var::from_tensor(&norm.weight.copy()?)?, Var::from_tensor(&norm.bias.copy()?)?);
         *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
@@ -34,19 +34,19 @@ pub fn check() -> Result<()> {
     }
     let (head, more) = classifier.trainable()?;
     params.extend(more);
-    let (teacher, teacher_head) = (tower.frozen(), classifier.copy()?);
+    let (teacher, teacher_head) = (tower.detached(), classifier.copy()?);
     let before: Vec<Tensor> = params.iter().map(|param| param.var.copy()).collect::<Result<_>>()?;
-    let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
+    let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.01), AdamWConfig::default())?;
 
     let weak = Tensor::randn(0f32, 1., (4, 3, 16, 16), &Device::Cpu)?;
     let strong = (&weak * 0.9)?;
     for _ in 0..3 {
-        let features = normalise(&teacher.forward(&weak)?)?;
+        let features = normalize(&teacher.forward(&weak)?)?;
         let targets = Targets::new(features.clone(), candle_nn::ops::softmax(&teacher_head.forward(&features)?, 1)?)?; // eq. 3
         let tokens = prompts.insert(&tower.embed(&strong)?)?;
         let features = tower.project(&tower.encode_class_with(&tokens, |i, x| prompts.renew(x, i))?)?;
         let loss = smoothed_cross_entropy(&head.forward(&features)?, &targets.labels, 0.1)?; // eq. 4
-        optimiser.step(&loss.backward()?, 1.0)?;
+        optimizer.step(&loss.backward()?, 1.0)?;
     }
     for (param, before) in params.iter().zip(before) {
         let moved = (param.var.as_tensor() - before)?.abs()?.max_all()?.to_scalar::<f32>()?;

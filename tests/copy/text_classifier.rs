@@ -12,10 +12,10 @@ pub fn check() -> Result<()> {
     let (head, params) = Head::linear(2, 2, &mut rng, &Device::Cpu)?.trainable()?;
     let texts = NoisyTexts::new(features.clone(), &labels, 0.1, 0.1)?;
     let config = AdamWConfig { learning_rate: 0.05, ..AdamWConfig::default() };
-    let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.01), config)?;
+    let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.01), config)?;
     for _ in 0..50 {
         let (loss, _) = texts.loss_plain(&head, None, &mut rng)?;
-        optimiser.step(&loss.backward()?, 1.0)?;
+        optimizer.step(&loss.backward()?, 1.0)?;
     }
     assert_eq!(TextClassifier { head }.predict(&features)?, labels);
     Ok(())

@@ -46,7 +46,7 @@ pub enum Act {
     Hang,
 }
 
-type Behaviour = dyn Fn(&Ask) -> Act + Send + Sync;
+type Behavior = dyn Fn(&Ask) -> Act + Send + Sync;
 
 #[derive(Default)]
 struct State {
@@ -66,29 +66,29 @@ impl Default for Stub {
 pub struct Stub {
     pub address: String,
     state: Arc<Mutex<State>>,
-    behaviour: Arc<Mutex<Arc<Behaviour>>>,
+    behavior: Arc<Mutex<Arc<Behavior>>>,
 }
 
 impl Stub {
-    pub fn start(behaviour: impl Fn(&Ask) -> Act + Send + Sync + 'static) -> Self {
+    pub fn start(behavior: impl Fn(&Ask) -> Act + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
-        let behaviour: Arc<Behaviour> = Arc::new(behaviour);
-        let stub = Self { address, state: Arc::default(), behaviour: Arc::new(Mutex::new(behaviour)) };
-        let (state, behaviour) = (stub.state.clone(), stub.behaviour.clone());
+        let behavior: Arc<Behavior> = Arc::new(behavior);
+        let stub = Self { address, state: Arc::default(), behavior: Arc::new(Mutex::new(behavior)) };
+        let (state, behavior) = (stub.state.clone(), stub.behavior.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
-                let (state, behaviour) = (state.clone(), behaviour.clone());
-                std::thread::spawn(move || while serve(&stream, &state, &behaviour).is_ok_and(|alive| alive) {});
+                let (state, behavior) = (state.clone(), behavior.clone());
+                std::thread::spawn(move || while serve(&stream, &state, &behavior).is_ok_and(|alive| alive) {});
             }
         });
         stub
     }
 
-    /// Another behaviour from now on.
+    /// Another behavior from now on.
     #[allow(dead_code)]
-    pub fn behave(&self, behaviour: impl Fn(&Ask) -> Act + Send + Sync + 'static) {
-        *self.behaviour.lock().unwrap() = Arc::new(behaviour);
+    pub fn behave(&self, behavior: impl Fn(&Ask) -> Act + Send + Sync + 'static) {
+        *self.behavior.lock().unwrap() = Arc::new(behavior);
     }
 
     /// How many requests came.
@@ -109,7 +109,7 @@ impl Stub {
 }
 
 /// One request of a connection; false if the connection is over.
-fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Behaviour>>) -> std::io::Result<bool> {
+fn serve(mut stream: &TcpStream, state: &Mutex<State>, behavior: &Mutex<Arc<Behavior>>) -> std::io::Result<bool> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     if reader.read_line(&mut line)? == 0 {
@@ -141,7 +141,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Beh
         state.number += 1;
         Ask { number: state.number - 1, before, query, path, authorization, body }
     };
-    let behaviour = behaviour.lock().unwrap().clone();
+    let behavior = behavior.lock().unwrap().clone();
     let mut send = |status: u16, header: &str, length: usize, body: &[u8]| {
         let header = if header.is_empty() { String::new() } else { format!("{header}\r\n") };
         let head = format!("HTTP/1.1 {status} Any\r\nContent-Type: application/json\r\n{header}Content-Length: {length}\r\n\r\n");
@@ -157,7 +157,7 @@ fn serve(mut stream: &TcpStream, state: &Mutex<State>, behaviour: &Mutex<Arc<Beh
         json!({ "choices": [choice] }).to_string().into_bytes()
     };
     let well = || *state.lock().unwrap().answered.entry(key.clone()).or_default() += 1;
-    match behaviour(&ask) {
+    match behavior(&ask) {
         Act::Say(text) => {
             well();
             let body = good(&text, "stop");

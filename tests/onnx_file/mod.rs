@@ -206,9 +206,9 @@ impl Node {
             }
             ("Identity", _) => Ok(x.clone()),
             ("LayerNormalization", [x, weight, bias]) => {
-                let centred = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
-                let variance = (centred.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.floats["epsilon"]))?;
-                centred.broadcast_div(&variance.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
+                let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
+                let variance = (centered.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.floats["epsilon"]))?;
+                centered.broadcast_div(&variance.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
             }
             ("ReduceSum", [x, axes]) => {
                 assert_eq!(whole(axes)?, [-1]);

@@ -8,7 +8,7 @@ use candle_core::quantized::gguf_file::{Value, write};
 use candle_core::quantized::{GgmlDType, QStorage, QTensor};
 use candle_core::{Device, Tensor};
 
-/// A shape, named as GGUF names it. The quantisation of each kind of weight is the one that llama.cpp's tools choose.
+/// A shape, named as GGUF names it. The quantization of each kind of weight is the one that llama.cpp's tools choose.
 #[derive(Clone, Debug)]
 pub struct Shape {
     pub family: &'static str,

@@ -21,7 +21,7 @@ const NAMES: [&str; 6] = [
 /// Endings of files with weights under other names.
 const ENDINGS: [&str; 6] = [".safetensors", ".pt", ".pth", ".bin", ".ckpt", ".pth.tar"];
 
-/// What training writes next to the weights: optimiser, schedule, loss scale, random generators, arguments.
+/// What training writes next to the weights: optimizer, schedule, loss scale, random generators, arguments.
 const BESIDE: [&str; 6] = ["optimizer", "scheduler", "scaler", "rng_state", "random_states", "training_args"];
 
 /// True for a name that a file with weights may have.

@@ -240,7 +240,7 @@ impl Builder {
     fn add(&mut self, shown: &str, name: &str, tensor: Tensor) -> Result<()> {
         let fault = |why: &str| Error::Weights(format!("{}: {shown} {why}", self.source));
         if !tensor.dtype().is_float() {
-            let why = format!("holds {:?}, as in a quantised checkpoint: use the weights in f32, f16 or bf16", tensor.dtype());
+            let why = format!("holds {:?}, as in a quantized checkpoint: use the weights in f32, f16 or bf16", tensor.dtype());
             return Err(fault(&why));
         }
         if !finite::is_finite(&tensor)? {

@@ -46,7 +46,7 @@ pub(super) struct Described<'a> {
     /// First element in the storage.
     pub(super) offset: usize,
     pub(super) shape: Vec<usize>,
-    /// Elements between neighbours, per axis.
+    /// Elements between neighbors, per axis.
     pub(super) strides: Vec<usize>,
 }
 

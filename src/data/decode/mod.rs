@@ -27,11 +27,11 @@ const SMALL_PIXELS: u64 = 1 << 22;
 /// Decodes JPEG, PNG, GIF (first frame), WebP, BMP, TIFF or PNM; `name` is only for messages.
 ///
 /// - The EXIF orientation is applied, so the picture is upright.
-/// - Alpha is dropped, not blended; grey and palette become RGB: as Pillow's `convert("RGB")`.
-/// - 16-bit values v become v/257 rounded, so that black and white stay so. (Pillow cuts 16-bit grey off at 255, which
-///   turns nearly everything white, and drops the low byte of 16-bit colour.)
+/// - Alpha is dropped, not blended; gray and palette become RGB: as Pillow's `convert("RGB")`.
+/// - 16-bit values v become v/257 rounded, so that black and white stay so. (Pillow cuts 16-bit gray off at 255, which
+///   turns nearly everything white, and drops the low byte of 16-bit color.)
 /// - A JPEG that lacks its end marker is read if none of its pixels is missing.
-/// - CMYK and YCCK JPEGs are read as inverted, as Adobe writes them, and multiplied out without a colour profile: as Pillow.
+/// - CMYK and YCCK JPEGs are read as inverted, as Adobe writes them, and multiplied out without a color profile: as Pillow.
 ///
 /// # Errors
 /// [`Error::Image`] for bytes in none of these formats, damaged or truncated ones, kinds that are not read (TIFF of floating-point

@@ -1,4 +1,4 @@
-//! The kinds of TIFF that `image` does not read, and Pillow does: palettes, grey with alpha.
+//! The kinds of TIFF that `image` does not read, and Pillow does: palettes, gray with alpha.
 
 use std::io::Cursor;
 
@@ -20,10 +20,10 @@ const SAMPLE_FORMAT: u16 = 339;
 
 /// What must be done with a TIFF.
 pub(super) enum Plan {
-    /// Palette indices of 8 bits: the picture's bytes with "grey" in place of "palette", and the colours.
-    Palette { as_grey: Vec<u8>, colors: Vec<[u8; 3]> },
-    /// Grey of 8 bits and further samples, alpha first among them.
-    GreyAnd { samples: usize },
+    /// Palette indices of 8 bits: the picture's bytes with "gray" in place of "palette", and the colors.
+    Palette { as_gray: Vec<u8>, colors: Vec<[u8; 3]> },
+    /// Gray of 8 bits and further samples, alpha first among them.
+    GrayAnd { samples: usize },
     /// What would come out wrong, and why. Of floating-point samples nobody knows which are black and white.
     Refused(&'static str),
 }
@@ -41,12 +41,12 @@ pub(super) fn plan(bytes: &[u8]) -> Option<Plan> {
     match photometric {
         3 if bits == 8 && samples == 1 => {
             let colors = directory.colors()?;
-            let mut as_grey = bytes.to_vec();
-            as_grey.get_mut(at..at + 2)?.copy_from_slice(&directory.endian.bytes(1));
-            Some(Plan::Palette { as_grey, colors })
+            let mut as_gray = bytes.to_vec();
+            as_gray.get_mut(at..at + 2)?.copy_from_slice(&directory.endian.bytes(1));
+            Some(Plan::Palette { as_gray, colors })
         }
-        1 if samples >= 2 && matches!(directory.value(COMPRESSION), Some((6 | 7, _))) => Some(Plan::Refused("grey with alpha in JPEG")),
-        1 if bits == 8 && samples >= 2 && chunky => Some(Plan::GreyAnd { samples: usize::from(samples) }),
+        1 if samples >= 2 && matches!(directory.value(COMPRESSION), Some((6 | 7, _))) => Some(Plan::Refused("gray with alpha in JPEG")),
+        1 if bits == 8 && samples >= 2 && chunky => Some(Plan::GrayAnd { samples: usize::from(samples) }),
         _ => None,
     }
 }
@@ -67,8 +67,8 @@ impl Plan {
     /// Decodes to RGB; the error is one line.
     pub(super) fn decode(self, bytes: &[u8], most_bytes: usize) -> Result<RgbImage, String> {
         let (bytes, colors, samples) = match &self {
-            Self::Palette { as_grey, colors } => (as_grey.as_slice(), colors.clone(), 1),
-            Self::GreyAnd { samples } => (bytes, (0..=255).map(|grey| [grey; 3]).collect(), *samples),
+            Self::Palette { as_gray, colors } => (as_gray.as_slice(), colors.clone(), 1),
+            Self::GrayAnd { samples } => (bytes, (0..=255).map(|gray| [gray; 3]).collect(), *samples),
             Self::Refused(why) => return Err((*why).to_string()),
         };
         let mut limits = Limits::default();
@@ -153,7 +153,7 @@ impl<'a> Directory<'a> {
         }
     }
 
-    /// 256 colours of 16 bits, all reds first; their high bytes, as Pillow takes them.
+    /// 256 colors of 16 bits, all reds first; their high bytes, as Pillow takes them.
     fn colors(&self) -> Option<Vec<[u8; 3]>> {
         let at = self.entry(COLOR_MAP)?;
         let (count, start) = (self.endian.u32(self.bytes, at + 4)?, self.endian.u32(self.bytes, at + 8)?);

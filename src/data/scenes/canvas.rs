@@ -7,7 +7,7 @@ pub(super) fn lerp(a: Rgb, b: Rgb, t: f32) -> Rgb {
     [a[0] + (b[0] - a[0]) * t, a[1] + (b[1] - a[1]) * t, a[2] + (b[2] - a[2]) * t]
 }
 
-/// A colour; each channel in [0, 1].
+/// A color; each channel in [0, 1].
 pub(super) type Rgb = [f32; 3];
 /// A point in an object's own coordinates: x to the right, y down, the object within about [-1, 1]².
 pub(super) type Point = (f32, f32);
@@ -24,12 +24,12 @@ impl Canvas {
         Self { side, pixels: vec![[1.0; 3]; side * side] }
     }
 
-    /// Sets every pixel from its centre in [0, 1]².
-    pub fn paint(&mut self, colour: impl Fn(f32, f32, Rgb) -> Rgb) {
+    /// Sets every pixel from its center in [0, 1]².
+    pub fn paint(&mut self, color: impl Fn(f32, f32, Rgb) -> Rgb) {
         let side = self.side;
         for (i, pixel) in self.pixels.iter_mut().enumerate() {
             let (x, y) = ((i % side) as f32 + 0.5, (i / side) as f32 + 0.5);
-            *pixel = colour(x / side as f32, y / side as f32, *pixel);
+            *pixel = color(x / side as f32, y / side as f32, *pixel);
         }
     }
 
@@ -45,8 +45,8 @@ impl Canvas {
 /// Draws in an object's coordinates: scaled, turned, mirrored and moved onto the canvas.
 pub(super) struct Pen<'a> {
     pub canvas: &'a mut Canvas,
-    /// Centre of the object, in [0, 1]² of the canvas.
-    pub centre: Point,
+    /// Center of the object, in [0, 1]² of the canvas.
+    pub center: Point,
     /// Half the object's extent, as a share of the canvas.
     pub scale: f32,
     /// Turn in radians, clockwise.
@@ -58,25 +58,25 @@ pub(super) struct Pen<'a> {
 
 impl Pen<'_> {
     /// Fills the points whose signed distance is negative, lit from the upper left, with the pen's outline.
-    pub fn fill(&mut self, colour: Rgb, distance: impl Fn(Point) -> f32) {
+    pub fn fill(&mut self, color: Rgb, distance: impl Fn(Point) -> f32) {
         let outline = self.outline;
         self.blend(1.0, &distance, |p, d| {
             let light = 1.0 - 0.11 * (p.0 * 0.5 + p.1);
-            if d > -outline * 0.5 { colour.map(|v| v * 0.45) } else { colour.map(|v| v * light) }
+            if d > -outline * 0.5 { color.map(|v| v * 0.45) } else { color.map(|v| v * light) }
         });
     }
 
     /// Fills without light or outline: details, glass, eyes, shadows.
-    pub fn flat(&mut self, colour: Rgb, alpha: f32, distance: impl Fn(Point) -> f32) {
-        self.blend(alpha, &distance, |_, _| colour);
+    pub fn flat(&mut self, color: Rgb, alpha: f32, distance: impl Fn(Point) -> f32) {
+        self.blend(alpha, &distance, |_, _| color);
     }
 
-    fn blend(&mut self, alpha: f32, distance: &impl Fn(Point) -> f32, colour: impl Fn(Point, f32) -> Rgb) {
+    fn blend(&mut self, alpha: f32, distance: &impl Fn(Point) -> f32, color: impl Fn(Point, f32) -> Rgb) {
         let side = self.canvas.side as f32;
         let (sin, cos) = self.angle.sin_cos();
         let unit = self.scale * side; // pixels in one object unit
         let reach = 1.5 * unit;
-        let (cx, cy) = (self.centre.0 * side, self.centre.1 * side);
+        let (cx, cy) = (self.center.0 * side, self.center.1 * side);
         let range = |c: f32| ((c - reach).max(0.0) as usize, (c + reach).clamp(0.0, side) as usize);
         let ((x0, x1), (y0, y1)) = (range(cx), range(cy));
         for y in y0..y1 {
@@ -89,7 +89,7 @@ impl Pen<'_> {
                 let cover = (0.5 - d * unit).clamp(0.0, 1.0) * alpha;
                 if cover > 0.0 {
                     let pixel = &mut self.canvas.pixels[y * self.canvas.side + x];
-                    *pixel = lerp(*pixel, colour(p, d), cover);
+                    *pixel = lerp(*pixel, color(p, d), cover);
                 }
             }
         }
@@ -97,28 +97,28 @@ impl Pen<'_> {
 }
 
 /// Distance to a circle.
-pub(super) fn circle(centre: Point, radius: f32) -> impl Fn(Point) -> f32 {
-    move |p| (p.0 - centre.0).hypot(p.1 - centre.1) - radius
+pub(super) fn circle(center: Point, radius: f32) -> impl Fn(Point) -> f32 {
+    move |p| (p.0 - center.0).hypot(p.1 - center.1) - radius
 }
 
 /// Distance to a ring of half-width `half`.
-pub(super) fn ring(centre: Point, radius: f32, half: f32) -> impl Fn(Point) -> f32 {
-    move |p| ((p.0 - centre.0).hypot(p.1 - centre.1) - radius).abs() - half
+pub(super) fn ring(center: Point, radius: f32, half: f32) -> impl Fn(Point) -> f32 {
+    move |p| ((p.0 - center.0).hypot(p.1 - center.1) - radius).abs() - half
 }
 
 /// Distance to an ellipse with axes along x and y (first order: exact on the edge).
-pub(super) fn ellipse(centre: Point, rx: f32, ry: f32) -> impl Fn(Point) -> f32 {
+pub(super) fn ellipse(center: Point, rx: f32, ry: f32) -> impl Fn(Point) -> f32 {
     move |p| {
-        let (x, y) = (p.0 - centre.0, p.1 - centre.1);
+        let (x, y) = (p.0 - center.0, p.1 - center.1);
         let (k1, k2) = ((x / rx).hypot(y / ry), (x / (rx * rx)).hypot(y / (ry * ry)));
         if k2 < 1e-6 { -rx.min(ry) } else { k1 * (k1 - 1.0) / k2 }
     }
 }
 
 /// Distance to a box with rounded corners; `half` is its half-size.
-pub(super) fn block(centre: Point, half: Point, round: f32) -> impl Fn(Point) -> f32 {
+pub(super) fn block(center: Point, half: Point, round: f32) -> impl Fn(Point) -> f32 {
     move |p| {
-        let (x, y) = ((p.0 - centre.0).abs() - half.0 + round, (p.1 - centre.1).abs() - half.1 + round);
+        let (x, y) = ((p.0 - center.0).abs() - half.0 + round, (p.1 - center.1).abs() - half.1 + round);
         x.max(0.0).hypot(y.max(0.0)) + x.max(y).min(0.0) - round
     }
 }
@@ -189,7 +189,7 @@ mod tests {
     #[test]
     fn a_disc_covers_its_area() {
         let mut canvas = Canvas::new(100);
-        let mut pen = Pen { canvas: &mut canvas, centre: (0.5, 0.5), scale: 0.4, angle: 0.3, mirrored: true, outline: 0.0 };
+        let mut pen = Pen { canvas: &mut canvas, center: (0.5, 0.5), scale: 0.4, angle: 0.3, mirrored: true, outline: 0.0 };
         pen.flat([0.0; 3], 1.0, circle((0.0, 0.0), 1.0));
         let dark: f32 = canvas.pixels.iter().map(|p| 1.0 - p[0]).sum();
         assert!((dark - std::f32::consts::PI * 1600.0).abs() < 5.0, "{dark}");

@@ -70,7 +70,7 @@ fn subject(scene: &Scene, rng: &mut Rng) -> String {
     match (rng.below(4), size(scene)) {
         (0, Some(size)) => format!("{size} {}", scene.name()),
         (1, _) => scene.name().to_string(),
-        _ => format!("{} {}", scene.look.colour.word, scene.name()),
+        _ => format!("{} {}", scene.look.color.word, scene.name()),
     }
 }
 
@@ -96,7 +96,7 @@ fn noun_phrase(scene: &Scene, rng: &mut Rng) -> String {
 /// The setting, or the side of the picture.
 fn place(scene: &Scene, rng: &mut Rng) -> String {
     if rng.chance(0.2) {
-        match scene.centre.0 {
+        match scene.center.0 {
             x if x < 0.46 => return "on the left".into(),
             x if x > 0.54 => return "on the right".into(),
             _ => return "in the middle".into(),
@@ -108,7 +108,7 @@ fn place(scene: &Scene, rng: &mut Rng) -> String {
 
 /// What the thing is made of, in other words than its name: "a round shape on a thin string".
 fn parts(scene: &Scene, rng: &mut Rng) -> String {
-    let colour = scene.look.colour.word;
+    let color = scene.look.color.word;
     let forms: &[&str] = match scene.name() {
         "balloon" => {
             &["a round {c} shape on a long string", "a light round thing that floats in the air", "a {c} oval with a string below"]
@@ -151,10 +151,10 @@ fn parts(scene: &Scene, rng: &mut Rng) -> String {
         "tree" => &["a brown trunk below a {c} crown", "a tall plant with a trunk and leaves", "{c} leaves over a wooden trunk"],
         _ => &["a {c} dome on a long thin handle", "a wide canopy that keeps off the rain", "a curved {c} roof with a hooked handle below"],
     };
-    pick(forms, rng).replace("{c}", colour)
+    pick(forms, rng).replace("{c}", color)
 }
 
-/// One visible detail, with its count or colour.
+/// One visible detail, with its count or color.
 fn detail(scene: &Scene, rng: &mut Rng) -> String {
     let (second, variant) = (scene.look.second.word, scene.look.variant);
     let number = |least: usize| ["two", "three", "four", "five", "six", "seven"][(least + scene.look.more - 2).min(5)];

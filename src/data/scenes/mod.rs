@@ -1,9 +1,9 @@
 //! Rendered scenes: twelve everyday objects in seven settings, drawn from a seed, with truthful captions.
 //!
-//! The demo needs pictures without a download. [`Scene::sample`] draws the parameters of a picture (object, colours,
+//! The demo needs pictures without a download. [`Scene::sample`] draws the parameters of a picture (object, colors,
 //! setting, place, size, turn); [`Scene::render`] paints the clean picture of the source domain, on which the demo CLIP
 //! was trained, and [`Scene::render_shifted`] the same scene as the target domain shows it ([`Shift::fair`]: confetti, and
-//! a lamp of another colour for each picture). [`captions`] tells what the parameters say. Pictures are
+//! a lamp of another color for each picture). [`captions`] tells what the parameters say. Pictures are
 //! vector graphics: any side length shows the same scene.
 //!
 //! ```
@@ -26,7 +26,7 @@ use image::RgbImage;
 
 pub use demo::{DESCRIPTIONS, TEMPLATES, TEST_IMAGES, TRAIN_IMAGES, demo_sets, descriptions, text_set};
 pub use objects::{CLASSES, Look};
-pub use palette::{COLOURS, Colour};
+pub use palette::{COLORS, Color};
 pub use scene::Scene;
 pub use setting::{SETTINGS, Setting};
 pub use shift::Shift;
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn no_shift_is_the_clean_picture_and_the_fair_colours_it() {
+    fn no_shift_is_the_clean_picture_and_the_fair_colors_it() {
         let scene = Scenes::new(Domain::Source, 1, 5).scene(0);
         let (clean, unshifted) = (scene.render(48), scene.render_shifted(48, &Shift::none()));
         assert!(clean.iter().zip(unshifted.iter()).all(|(a, b)| a.abs_diff(*b) <= 1));

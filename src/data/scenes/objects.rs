@@ -1,7 +1,7 @@
 //! The twelve objects, each drawn from a few shapes in its own coordinates ([-1, 1]², y down).
 
 use super::canvas::{Pen, Point, above, block, both, circle, ellipse, line, polygon, ring, turned};
-use super::palette::{Colour, GLASS, INK, LEAF, METAL, WHITE, WOOD};
+use super::palette::{Color, GLASS, INK, LEAF, METAL, WHITE, WOOD};
 
 /// The class names, in the order of the labels.
 pub const CLASSES: [&str; 12] = ["balloon", "boat", "car", "cup", "fish", "flower", "house", "key", "mushroom", "star", "tree", "umbrella"];
@@ -9,10 +9,10 @@ pub const CLASSES: [&str; 12] = ["balloon", "boat", "car", "cup", "fish", "flowe
 /// What varies from one picture of a class to the next.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Look {
-    /// The main colour: the hull, the petals, the walls.
-    pub colour: Colour,
-    /// The second colour: the sail, the roof, the dots.
-    pub second: Colour,
+    /// The main color: the hull, the petals, the walls.
+    pub color: Color,
+    /// The second color: the sail, the roof, the dots.
+    pub second: Color,
     /// One of two ways the object is built (a round or a pointed tree, a cup with or without steam).
     pub variant: bool,
     /// How many petals, dots, windows: 0, 1 or 2 more than the least.
@@ -46,7 +46,7 @@ fn balloon(pen: &mut Pen, look: &Look) {
         last = next;
     }
     pen.fill(look.second.rgb, polygon(vec![(0.0, 0.24), (0.12, 0.42), (-0.12, 0.42)]));
-    pen.fill(look.colour.rgb, ellipse((0.0, -0.34), 0.56, 0.64));
+    pen.fill(look.color.rgb, ellipse((0.0, -0.34), 0.56, 0.64));
     if look.variant {
         pen.flat(look.second.rgb, 0.9, both(ellipse((0.0, -0.34), 0.54, 0.62), block((0.0, -0.3), (1.0, 0.09), 0.0)));
     }
@@ -61,7 +61,7 @@ fn boat(pen: &mut Pen, look: &Look) {
     } else {
         pen.fill([0.87, 0.2, 0.2], polygon(vec![(-0.04, -0.92), (-0.04, -0.68), (-0.34, -0.8)]));
     }
-    pen.fill(look.colour.rgb, polygon(vec![(-0.95, 0.34), (0.95, 0.34), (0.62, 0.8), (-0.62, 0.8)]));
+    pen.fill(look.color.rgb, polygon(vec![(-0.95, 0.34), (0.95, 0.34), (0.62, 0.8), (-0.62, 0.8)]));
     pen.flat(WHITE, 0.85, block((0.0, 0.44), (0.8, 0.035), 0.0));
 }
 
@@ -71,10 +71,10 @@ fn car(pen: &mut Pen, look: &Look) {
     } else {
         vec![(-0.9, 0.02), (-0.86, -0.46), (0.3, -0.46), (0.58, 0.02)]
     };
-    pen.fill(look.colour.rgb, polygon(cabin));
+    pen.fill(look.color.rgb, polygon(cabin));
     pen.flat(GLASS, 1.0, polygon(vec![(-0.45, -0.04), (-0.33, -0.35), (-0.08, -0.35), (-0.08, -0.04)]));
     pen.flat(GLASS, 1.0, polygon(vec![(0.05, -0.04), (0.05, -0.35), (0.27, -0.35), (0.45, -0.04)]));
-    pen.fill(look.colour.rgb, block((0.0, 0.2), (0.97, 0.26), 0.14));
+    pen.fill(look.color.rgb, block((0.0, 0.2), (0.97, 0.26), 0.14));
     pen.flat([0.99, 0.93, 0.6], 1.0, circle((0.88, 0.14), 0.07));
     for x in [-0.52, 0.52] {
         pen.flat(INK, 1.0, circle((x, 0.46), 0.25));
@@ -83,13 +83,13 @@ fn car(pen: &mut Pen, look: &Look) {
 }
 
 fn cup(pen: &mut Pen, look: &Look) {
-    pen.fill(look.colour.rgb, ring((0.5, 0.08), 0.27, 0.075));
-    pen.fill(look.colour.rgb, polygon(vec![(-0.62, -0.42), (0.52, -0.42), (0.36, 0.72), (-0.46, 0.72)]));
+    pen.fill(look.color.rgb, ring((0.5, 0.08), 0.27, 0.075));
+    pen.fill(look.color.rgb, polygon(vec![(-0.62, -0.42), (0.52, -0.42), (0.36, 0.72), (-0.46, 0.72)]));
     if look.more > 0 {
         let side = |y: f32| 0.12 * (y + 0.42);
         pen.flat(look.second.rgb, 0.95, move |p: Point| ((p.1 - 0.2).abs() - 0.1).max((p.0 + 0.05).abs() - 0.55 + side(p.1)));
     }
-    pen.fill(look.colour.rgb, ellipse((-0.05, -0.42), 0.58, 0.14));
+    pen.fill(look.color.rgb, ellipse((-0.05, -0.42), 0.58, 0.14));
     pen.flat([0.33, 0.2, 0.13], 1.0, ellipse((-0.05, -0.41), 0.47, 0.09));
     if look.variant {
         for x in [-0.25, 0.12] {
@@ -107,7 +107,7 @@ fn fish(pen: &mut Pen, look: &Look) {
     pen.fill(look.second.rgb, polygon(vec![(-0.4, 0.0), (-0.98, -0.46), (-0.82, 0.0), (-0.98, 0.46)]));
     pen.fill(look.second.rgb, polygon(vec![(-0.2, -0.3), (0.0, -0.66), (0.4, -0.3)]));
     pen.fill(look.second.rgb, polygon(vec![(0.0, 0.3), (-0.1, 0.58), (0.25, 0.33)]));
-    pen.fill(look.colour.rgb, ellipse((0.15, 0.0), 0.75, 0.42));
+    pen.fill(look.color.rgb, ellipse((0.15, 0.0), 0.75, 0.42));
     if look.variant {
         for x in [-0.25, 0.02, 0.29] {
             pen.flat(look.second.rgb, 0.9, both(ellipse((0.15, 0.0), 0.72, 0.39), block((x, 0.0), (0.055, 1.0), 0.0)));
@@ -122,18 +122,18 @@ fn flower(pen: &mut Pen, look: &Look) {
     for (x, turn) in [(0.24, -0.5), (-0.24, 0.5)] {
         pen.fill(LEAF, turned((x, 0.62), turn, ellipse((x, 0.62), 0.24, 0.1)));
     }
-    let (petals, centre) = (5 + look.more, (0.0, -0.36));
+    let (petals, center) = (5 + look.more, (0.0, -0.36));
     for i in 0..petals {
         let angle = std::f32::consts::TAU * i as f32 / petals as f32;
         let (rx, ry) = if look.variant { (0.3, 0.15) } else { (0.26, 0.21) };
-        pen.fill(look.colour.rgb, turned(centre, angle, ellipse((0.34, -0.36), rx, ry)));
+        pen.fill(look.color.rgb, turned(center, angle, ellipse((0.34, -0.36), rx, ry)));
     }
-    pen.fill(look.second.rgb, circle(centre, 0.2));
+    pen.fill(look.second.rgb, circle(center, 0.2));
 }
 
 fn house(pen: &mut Pen, look: &Look) {
     pen.fill([0.6, 0.3, 0.25], block((0.42, -0.55), (0.1, 0.3), 0.0));
-    pen.fill(look.colour.rgb, block((0.0, 0.36), (0.68, 0.5), 0.0));
+    pen.fill(look.color.rgb, block((0.0, 0.36), (0.68, 0.5), 0.0));
     pen.fill(look.second.rgb, polygon(vec![(-0.92, -0.1), (0.0, -0.85), (0.92, -0.1)]));
     pen.fill(WOOD, block((if look.variant { -0.3 } else { 0.0 }, 0.55), (0.15, 0.3), 0.0));
     let windows: &[f32] = if look.variant { &[0.3] } else { &[-0.42, 0.42] };
@@ -146,21 +146,21 @@ fn house(pen: &mut Pen, look: &Look) {
 }
 
 fn key(pen: &mut Pen, look: &Look) {
-    pen.fill(look.colour.rgb, block((0.25, 0.0), (0.7, 0.085), 0.02));
+    pen.fill(look.color.rgb, block((0.25, 0.0), (0.7, 0.085), 0.02));
     for (x, length) in [(0.84, 0.22), (0.6, 0.17), (0.38, 0.13)].into_iter().take(2 + look.more.min(1)) {
-        pen.fill(look.colour.rgb, block((x, 0.05 + length / 2.0), (0.075, length), 0.0));
+        pen.fill(look.color.rgb, block((x, 0.05 + length / 2.0), (0.075, length), 0.0));
     }
     if look.variant {
-        pen.fill(look.colour.rgb, ring((-0.58, 0.0), 0.28, 0.1));
+        pen.fill(look.color.rgb, ring((-0.58, 0.0), 0.28, 0.1));
     } else {
-        pen.fill(look.colour.rgb, move |p: Point| (block((-0.58, 0.0), (0.27, 0.27), 0.08)(p)).abs() - 0.1);
+        pen.fill(look.color.rgb, move |p: Point| (block((-0.58, 0.0), (0.27, 0.27), 0.08)(p)).abs() - 0.1);
     }
 }
 
 fn mushroom(pen: &mut Pen, look: &Look) {
     pen.fill([0.95, 0.9, 0.8], block((0.0, 0.45), (0.23, 0.46), 0.14));
     let cap = || above(0.12, ellipse((0.0, 0.12), 0.86, 0.92));
-    pen.fill(look.colour.rgb, cap());
+    pen.fill(look.color.rgb, cap());
     pen.fill([0.9, 0.83, 0.72], ellipse((0.0, 0.12), 0.84, 0.1));
     let dots = [(-0.38, -0.18, 0.13), (0.08, -0.48, 0.14), (0.44, -0.14, 0.13), (-0.02, -0.12, 0.1), (-0.6, 0.0, 0.07)];
     for &(x, y, r) in dots.iter().take(3 + look.more) {
@@ -175,7 +175,7 @@ fn star(pen: &mut Pen, look: &Look) {
         (r * angle.sin(), -r * angle.cos())
     };
     let outer: Vec<Point> = (0..10).map(|i| corner(i, if i % 2 == 0 { 0.95 } else { inner })).collect();
-    pen.fill(look.colour.rgb, polygon(outer));
+    pen.fill(look.color.rgb, polygon(outer));
     if look.more == 2 {
         let small: Vec<Point> = (0..10).map(|i| corner(i, if i % 2 == 0 { 0.55 } else { inner * 0.58 })).collect();
         pen.flat(look.second.rgb, 0.9, polygon(small));
@@ -186,14 +186,14 @@ fn tree(pen: &mut Pen, look: &Look) {
     pen.fill(WOOD, block((0.0, 0.6), (0.12, 0.4), 0.03));
     if look.variant {
         for (top, bottom, half) in [(-0.15, 0.55, 0.7), (-0.55, 0.15, 0.58), (-0.95, -0.25, 0.44)] {
-            pen.fill(look.colour.rgb, polygon(vec![(0.0, top), (half, bottom), (-half, bottom)]));
+            pen.fill(look.color.rgb, polygon(vec![(0.0, top), (half, bottom), (-half, bottom)]));
         }
         return;
     }
     for (x, y, r) in [(-0.36, -0.05, 0.42), (0.36, -0.05, 0.42), (0.0, -0.45, 0.5)] {
-        pen.fill(look.colour.rgb, circle((x, y), r));
+        pen.fill(look.color.rgb, circle((x, y), r));
     }
-    pen.flat(look.colour.rgb, 1.0, circle((0.0, -0.15), 0.42));
+    pen.flat(look.color.rgb, 1.0, circle((0.0, -0.15), 0.42));
     for &(x, y) in [(-0.35, -0.05), (0.12, -0.5), (0.38, 0.0), (-0.12, -0.2)].iter().take(2 * look.more) {
         pen.flat(look.second.rgb, 1.0, circle((x, y), 0.085));
     }
@@ -208,7 +208,7 @@ fn umbrella(pen: &mut Pen, look: &Look) {
         let bites = |p: Point| [-0.63, 0.0, 0.63].into_iter().map(|x| ellipse((x, 0.1), 0.31, 0.13)(p)).fold(f32::MAX, f32::min);
         move |p: Point| dome(p).max(-bites(p))
     };
-    pen.fill(look.colour.rgb, canopy());
+    pen.fill(look.color.rgb, canopy());
     if look.variant {
         pen.flat(look.second.rgb, 0.95, both(canopy(), ellipse((0.0, 0.06), 0.33, 0.8)));
     }

@@ -4,7 +4,7 @@ use image::RgbImage;
 
 use super::canvas::{Canvas, Pen, ellipse};
 use super::objects::{CLASSES, Look, draw};
-use super::palette::Colour;
+use super::palette::Color;
 use super::setting::{SETTINGS, Setting};
 use super::shift::Shift;
 use crate::rng::Rng;
@@ -14,16 +14,16 @@ use crate::rng::Rng;
 pub struct Scene {
     /// Index into [`CLASSES`].
     pub class: usize,
-    /// Colours and build of the object.
+    /// Colors and build of the object.
     pub look: Look,
     /// Where the object stands.
     pub setting: Setting,
-    /// Colour of a plain background or of a room's wall.
-    pub tint: Colour,
+    /// Color of a plain background or of a room's wall.
+    pub tint: Color,
     /// Height of the horizon from the top, as a share of the picture.
     pub horizon: f32,
-    /// Centre of the object in [0, 1]², y down.
-    pub centre: (f32, f32),
+    /// Center of the object in [0, 1]², y down.
+    pub center: (f32, f32),
     /// Half the object's extent as a share of the picture.
     pub scale: f32,
     /// Turn in radians, clockwise.
@@ -41,18 +41,18 @@ impl Scene {
     pub fn sample(class: usize, rng: &mut Rng) -> Self {
         let class = class % CLASSES.len();
         let setting = SETTINGS[rng.below(SETTINGS.len())];
-        let colour = main_colour(class, rng);
-        let second = second_colour(class, colour.word, rng);
+        let color = main_color(class, rng);
+        let second = second_color(class, color.word, rng);
         let scale = rng.range(0.34, 0.46);
         // The object may touch the border, but not leave by more than a little.
         let room = (0.53 - scale).clamp(0.05, 0.12);
         Self {
             class,
-            look: Look { colour, second, variant: rng.chance(0.5), more: rng.below(3) },
+            look: Look { color, second, variant: rng.chance(0.5), more: rng.below(3) },
             setting,
-            tint: Colour::sample(&[colour.word, "brown"], rng),
+            tint: Color::sample(&[color.word, "brown"], rng),
             horizon: rng.range(0.5, 0.74),
-            centre: (0.5 + rng.range(-room, room), 0.5 + rng.range(-room, room)),
+            center: (0.5 + rng.range(-room, room), 0.5 + rng.range(-room, room)),
             scale,
             // A key lies slanted; the others stand nearly upright.
             angle: if CLASSES[class] == "key" { rng.range(-0.6, 0.6) } else { rng.range(-0.2, 0.2) },
@@ -92,20 +92,20 @@ impl Scene {
     }
 
     fn place(&self, canvas: &mut Canvas) {
-        let (centre, scale) = (self.centre, self.scale);
+        let (center, scale) = (self.center, self.scale);
         // A soft shadow on the ground ties the object to the picture.
-        let mut shadow = Pen { canvas, centre: (centre.0, centre.1 + scale), scale, angle: 0.0, mirrored: false, outline: 0.0 };
+        let mut shadow = Pen { canvas, center: (center.0, center.1 + scale), scale, angle: 0.0, mirrored: false, outline: 0.0 };
         for (i, alpha) in [0.10, 0.10, 0.12].into_iter().enumerate() {
             let grow = 1.0 - 0.22 * i as f32;
             shadow.flat([0.1, 0.1, 0.15], alpha, ellipse((0.0, 0.0), 0.75 * grow, 0.16 * grow));
         }
-        let mut pen = Pen { canvas, centre, scale, angle: self.angle, mirrored: self.mirrored, outline: self.outline };
+        let mut pen = Pen { canvas, center, scale, angle: self.angle, mirrored: self.mirrored, outline: self.outline };
         draw(self.class, &mut pen, &self.look);
     }
 }
 
-/// Often the colour one expects (green trees, yellow stars), else any: shape has to tell the class.
-fn main_colour(class: usize, rng: &mut Rng) -> Colour {
+/// Often the color one expects (green trees, yellow stars), else any: shape has to tell the class.
+fn main_color(class: usize, rng: &mut Rng) -> Color {
     let usual: &[&str] = match CLASSES[class] {
         "boat" => &["brown", "blue", "white", "red"],
         "fish" => &["orange", "blue", "yellow"],
@@ -117,10 +117,10 @@ fn main_colour(class: usize, rng: &mut Rng) -> Colour {
         "tree" => &["green"],
         _ => &[],
     };
-    if !usual.is_empty() && rng.chance(0.6) { Colour::named(usual[rng.below(usual.len())]).varied(rng) } else { Colour::sample(&[], rng) }
+    if !usual.is_empty() && rng.chance(0.6) { Color::named(usual[rng.below(usual.len())]).varied(rng) } else { Color::sample(&[], rng) }
 }
 
-fn second_colour(class: usize, main: &str, rng: &mut Rng) -> Colour {
+fn second_color(class: usize, main: &str, rng: &mut Rng) -> Color {
     let usual: &[&str] = match CLASSES[class] {
         "boat" | "mushroom" => &["white"],
         "flower" => &["yellow", "brown", "orange"],
@@ -130,7 +130,7 @@ fn second_colour(class: usize, main: &str, rng: &mut Rng) -> Colour {
     };
     let pick = if usual.is_empty() || rng.chance(0.3) { None } else { Some(usual[rng.below(usual.len())]) };
     match pick {
-        Some(word) if word != main => Colour::named(word).varied(rng),
-        _ => Colour::sample(&[main], rng),
+        Some(word) if word != main => Color::named(word).varied(rng),
+        _ => Color::sample(&[main], rng),
     }
 }

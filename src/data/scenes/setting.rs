@@ -1,7 +1,7 @@
 //! Where an object stands: seven settings, each a painted background and a phrase for captions.
 
 use super::canvas::{Canvas, Pen, Rgb, ellipse, lerp, line};
-use super::palette::Colour;
+use super::palette::Color;
 use crate::rng::Rng;
 
 /// A setting.
@@ -19,7 +19,7 @@ pub enum Setting {
     Room,
     /// White ground and falling flakes.
     Snow,
-    /// One colour, the scene's tint.
+    /// One color, the scene's tint.
     Plain,
 }
 
@@ -28,7 +28,7 @@ pub const SETTINGS: [Setting; 7] =
     [Setting::Meadow, Setting::Sea, Setting::Beach, Setting::Night, Setting::Room, Setting::Snow, Setting::Plain];
 
 impl Setting {
-    /// Phrases that end a caption: "a red car *on the grass*". For [`Setting::Plain`], `{}` is the background's colour.
+    /// Phrases that end a caption: "a red car *on the grass*". For [`Setting::Plain`], `{}` is the background's color.
     pub fn phrases(self) -> &'static [&'static str] {
         match self {
             Self::Meadow => &["on the grass", "in a green meadow", "under a blue sky"],
@@ -41,8 +41,8 @@ impl Setting {
         }
     }
 
-    /// Paints the whole canvas. `tint` colours [`Setting::Plain`] and the wall of [`Setting::Room`].
-    pub(super) fn paint(self, canvas: &mut Canvas, horizon: f32, tint: Colour, rng: &mut Rng) {
+    /// Paints the whole canvas. `tint` colors [`Setting::Plain`] and the wall of [`Setting::Room`].
+    pub(super) fn paint(self, canvas: &mut Canvas, horizon: f32, tint: Color, rng: &mut Rng) {
         let day: (Rgb, Rgb) = ([0.49, 0.74, 0.93], [0.86, 0.94, 0.98]);
         let pale = lerp(tint.rgb, [0.96, 0.95, 0.93], 0.45);
         let (sky, ground): ((Rgb, Rgb), (Rgb, Rgb)) = match self {
@@ -67,7 +67,7 @@ impl Setting {
 
     /// Small things that make the setting: clouds, waves, stars as dots, snow flakes, grain of the table.
     fn decorate(self, canvas: &mut Canvas, horizon: f32, rng: &mut Rng) {
-        let mut pen = Pen { canvas, centre: (0.5, 0.5), scale: 0.5, angle: 0.0, mirrored: false, outline: 0.0 };
+        let mut pen = Pen { canvas, center: (0.5, 0.5), scale: 0.5, angle: 0.0, mirrored: false, outline: 0.0 };
         // Canvas coordinates [0, 1] to the pen's [-1, 1].
         let mut spot = |low: f32, high: f32| (rng.range(-1.0, 1.0), rng.range(2.0 * low - 1.0, 2.0 * high - 1.0));
         match self {

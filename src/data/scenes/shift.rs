@@ -1,9 +1,9 @@
-//! The target domain's shift: clutter, a colour cast, low contrast, a woven texture, blur and noise over a scene.
+//! The target domain's shift: clutter, a color cast, low contrast, a woven texture, blur and noise over a scene.
 
 use serde::{Deserialize, Serialize};
 
 use super::canvas::{Canvas, Pen, Rgb, block, circle, lerp, line, polygon};
-use super::palette::Colour;
+use super::palette::Color;
 use crate::rng::Rng;
 
 /// How strongly each part of the shift acts. All strengths at zero (and contrast at one) leave the picture clean.
@@ -11,13 +11,13 @@ use crate::rng::Rng;
 pub struct Shift {
     /// Most random shapes behind the object, and half as many small ones before it.
     pub clutter: usize,
-    /// The light's colour: channels are multiplied by it.
+    /// The light's color: channels are multiplied by it.
     pub cast: [f32; 3],
     /// How much the cast varies from picture to picture: each channel by a factor of 1 ± this.
     pub cast_spread: f32,
     /// Range of the remaining contrast, 1 = unchanged.
     pub contrast: (f32, f32),
-    /// Grey value that low contrast tends to.
+    /// Gray value that low contrast tends to.
     pub haze: f32,
     /// Amplitude of the woven texture.
     pub texture: f32,
@@ -28,9 +28,9 @@ pub struct Shift {
 }
 
 impl Shift {
-    /// The demo's target domain: scenes at a fair, each under a lamp of its own colour, with confetti behind and before.
+    /// The demo's target domain: scenes at a fair, each under a lamp of its own color, with confetti behind and before.
     ///
-    /// The demo CLIP never saw coloured light, and the strong view's colour jitter varies just that: so tuning can learn
+    /// The demo CLIP never saw colored light, and the strong view's color jitter varies just that: so tuning can learn
     /// what the tower lacks from its own, mostly right, answers.
     pub fn fair() -> Self {
         Self { clutter: 4, cast: [1.0; 3], cast_spread: 0.45, contrast: (1.0, 1.0), haze: 0.43, texture: 0.0, noise: 0.0, blur: 0 }
@@ -88,20 +88,20 @@ impl Shift {
     }
 }
 
-/// One stray shape of a random kind, colour and place.
+/// One stray shape of a random kind, color and place.
 fn stray(canvas: &mut Canvas, scale: f32, rng: &mut Rng) {
-    let colour = Colour::sample(&[], rng).rgb;
-    let centre = (rng.uniform(), rng.uniform());
-    let mut pen = Pen { canvas, centre, scale, angle: rng.range(0.0, 6.3), mirrored: false, outline: 0.0 };
+    let color = Color::sample(&[], rng).rgb;
+    let center = (rng.uniform(), rng.uniform());
+    let mut pen = Pen { canvas, center, scale, angle: rng.range(0.0, 6.3), mirrored: false, outline: 0.0 };
     match rng.below(4) {
-        0 => pen.fill(colour, circle((0.0, 0.0), 0.8)),
-        1 => pen.fill(colour, block((0.0, 0.0), (0.9, 0.45), 0.05)),
-        2 => pen.fill(colour, polygon(vec![(-0.9, 0.7), (0.0, -0.9), (0.9, 0.7)])),
-        _ => pen.fill(colour, line((-1.0, 0.0), (1.0, 0.0), 0.18)),
+        0 => pen.fill(color, circle((0.0, 0.0), 0.8)),
+        1 => pen.fill(color, block((0.0, 0.0), (0.9, 0.45), 0.05)),
+        2 => pen.fill(color, polygon(vec![(-0.9, 0.7), (0.0, -0.9), (0.9, 0.7)])),
+        _ => pen.fill(color, line((-1.0, 0.0), (1.0, 0.0), 0.18)),
     }
 }
 
-/// Mean of each pixel's 3 × 3 neighbourhood, weighted 1–2–1 each way.
+/// Mean of each pixel's 3 × 3 neighborhood, weighted 1–2–1 each way.
 fn blur(canvas: &mut Canvas) {
     let (side, source) = (canvas.side, canvas.pixels.clone());
     let at = |x: usize, y: usize| source[y.min(side - 1) * side + x.min(side - 1)];

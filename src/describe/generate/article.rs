@@ -6,7 +6,7 @@ const SPOKEN_CONSONANT: [&str; 16] =
 /// Words among them that are vowels after all: "an unimportant …", "an uninvited …".
 const SPOKEN_VOWEL: [&str; 4] = ["unin", "unim", "unid", "usurp"];
 /// Beginnings with a silent h: "an hour".
-const SILENT_H: [&str; 5] = ["hour", "heir", "honest", "honor", "honour"];
+const SILENT_H: [&str; 5] = ["hour", "heir", "honest", "honor", "honor"];
 
 /// The indefinite article by the sound of the first word: "a university", "an hour", "an SUV". Empty if the name brings
 /// a determiner of its own ("the sea"). LaFTer's own rule, by letter, is [`article`](crate::describe::article).

@@ -7,7 +7,7 @@
 //! ```
 //! Three back ends stand behind one trait, [`Generator`]:
 //! - [`Endpoint`]: any server that speaks OpenAI's API, chat or completion;
-//! - `LocalModel`: a quantised GGUF model in this process (feature `llm`);
+//! - `LocalModel`: a quantized GGUF model in this process (feature `llm`);
 //! - [`PublishedFile`]: description files that others published.
 //!
 //! Each is usable by itself ([`Generator::generate`] on one [`Request`]), or under [`describe`] with everything around it.

@@ -1,4 +1,4 @@
-//! Soft neighbourhood density (Saito et al. 2021).
+//! Soft neighborhood density (Saito et al. 2021).
 
 use rayon::prelude::*;
 
@@ -6,7 +6,7 @@ use rayon::prelude::*;
 const TEMPERATURE: f64 = 0.05;
 
 /// The mean entropy of softmax_j( cos(p_i, p_j) / 0.05 ), with −1/0.05 in the place of i itself: p `[n, C]`.
-pub fn neighbourhood(p: &[f64], classes: usize) -> f64 {
+pub fn neighborhood(p: &[f64], classes: usize) -> f64 {
     let unit: Vec<f64> = p.chunks(classes).flat_map(unit).collect();
     let rows: Vec<&[f64]> = unit.chunks(classes).collect();
     let of_row = |i: usize| {

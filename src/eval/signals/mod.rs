@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 
-/// Signals of a classifier's answers on pictures without labels, all but counts and neighbourhood density between 0 and 1.
+/// Signals of a classifier's answers on pictures without labels, all but counts and neighborhood density between 0 and 1.
 ///
 /// With p_i the softmax of picture i's logits, p̄ their mean, C classes, n pictures and H the entropy. None of them is an accuracy: a
-/// classifier that names one class for every picture, surely, is confident, has low entropy and the greatest neighbourhood density.
+/// classifier that names one class for every picture, surely, is confident, has low entropy and the greatest neighborhood density.
 /// What falls in that case is what looks at p̄: balance, classes named, mutual information, nuclear norm. These in turn assume that
 /// the classes are about equally frequent.
 ///
@@ -40,10 +40,10 @@ pub struct Signals {
     pub mutual_information: f64,
     /// ‖P‖_* / √(n min(n, C)), the sum of the singular values of the matrix of probabilities: high for sure and diverse answers.
     pub nuclear_norm: f64,
-    /// Soft neighbourhood density (Saito et al. 2021): the mean entropy of the softmax over cosines between p_i and all others,
+    /// Soft neighborhood density (Saito et al. 2021): the mean entropy of the softmax over cosines between p_i and all others,
     /// over 0.05; up to log(n − 1). **Greatest for a collapsed classifier**: no choice may rest on it.
-    pub neighbourhood_density: f64,
-    /// MaNo (Xie et al. 2024), the matrix norm of normalised logits with exponent 4. It tells how far logits are from the
+    pub neighborhood_density: f64,
+    /// MaNo (Xie et al. 2024), the matrix norm of normalized logits with exponent 4. It tells how far logits are from the
     /// boundary, not whether they are right.
     pub mano: f64,
     /// The share of pictures that are answered as before tuning, 0 to 1. Where it falls far, tuning has found other classes, right
@@ -101,7 +101,7 @@ impl Signals {
             classes_named: named.into_iter().filter(|named| *named).count(),
             mutual_information: (whole - each).max(0.0), // below 0 by rounding only
             nuclear_norm: spectrum::nuclear_norm(&p, classes) / (n as f64 * n.min(classes) as f64).sqrt(),
-            neighbourhood_density: density::neighbourhood(&p, classes),
+            neighborhood_density: density::neighborhood(&p, classes),
             mano: mano(logits, &log_p, classes),
             as_before: None,
             as_teacher: None,
@@ -160,7 +160,7 @@ mod tests {
         };
         close(signals.map(|s| s.mutual_information), [0.8111, 0.0067, 0.0]);
         close(signals.map(|s| s.nuclear_norm), [0.9479, 0.3103, 0.4742]);
-        close(signals.map(|s| s.neighbourhood_density), [2f64.ln(), 2.3746, 2.3979]);
+        close(signals.map(|s| s.neighborhood_density), [2f64.ln(), 2.3746, 2.3979]);
         close(signals.map(|s| s.mano), [0.5f64.sqrt(); 3]);
         close(signals.map(|s| s.confidence), [0.9479, 0.3103, 0.9479]);
         close(signals.map(|s| s.classes_named as f64), [4.0, 4.0, 1.0]);

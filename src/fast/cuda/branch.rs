@@ -57,7 +57,7 @@ pub(super) struct Room<T, const N: usize> {
 }
 
 impl<T: Number, const N: usize> Room<T, N> {
-    /// Uninitialised memory for parts of these sizes, which whoever asks for it writes before they are read.
+    /// Uninitialized memory for parts of these sizes, which whoever asks for it writes before they are read.
     pub fn new(device: &CudaDevice, sizes: [usize; N]) -> Result<Self> {
         let size = sizes.map(|size| size.next_multiple_of(APART)).iter().sum();
         // SAFETY: numbers of any bits, written before they are read.

@@ -1,4 +1,4 @@
-//! Pictures on the GPU: bytes to normalised planes, planes to patches.
+//! Pictures on the GPU: bytes to normalized planes, planes to patches.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::WrapErr;

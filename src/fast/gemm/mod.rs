@@ -19,7 +19,7 @@ use kernel::TILE;
 pub(super) use rows::Rows;
 pub(super) use strided::{View, library, multiply};
 
-/// What the kernels read: one f32, or two bf16 that are neighbours along the inner dimension.
+/// What the kernels read: one f32, or two bf16 that are neighbors along the inner dimension.
 type Element = u32;
 
 /// Length of the inner dimension that one visit of a tile adds up. A panel of this height stays in the second-level cache.

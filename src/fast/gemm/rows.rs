@@ -1,7 +1,7 @@
 //! The left factor of one task: rows laid out for the micro-kernel.
 
 use super::{Element, Kernel, elements, pair};
-use crate::vectorised;
+use crate::vectorized;
 
 /// Up to a fixed number of rows, f32 or pairs of bf16 as the kernel reads them, each on cache lines of its own.
 pub(crate) struct Rows {
@@ -65,7 +65,7 @@ impl Rows {
     }
 }
 
-vectorised! {
+vectorized! {
     /// Each number rounded to the nearest bf16, ties to even; NaN stays NaN.
     fn round(pairs: &[[f32; 2]], to: &mut [Element]) {
         for (to, pair) in to.iter_mut().zip(pairs) {

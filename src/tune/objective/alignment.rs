@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Term;
-use crate::classify::{normalise, smoothed_cross_entropy};
+use crate::classify::{normalize, smoothed_cross_entropy};
 use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
@@ -45,7 +45,7 @@ impl Alignment {
 
 /// The loss of prototypes `[C, d]` and the head's weights `[C, d]`; `classes` are 0 to C − 1.
 fn alignment(prototypes: &Tensor, weights: &Tensor, classes: &Tensor, scale: f64) -> Result<Tensor> {
-    let logits = (prototypes.matmul(&normalise(&weights.to_dtype(DType::F32)?)?.t()?)? * scale)?; // [C, C]
+    let logits = (prototypes.matmul(&normalize(&weights.to_dtype(DType::F32)?)?.t()?)? * scale)?; // [C, C]
     smoothed_cross_entropy(&logits, classes, 0.0)
 }
 

@@ -26,7 +26,7 @@ impl CrossEntropy {
     }
 
     pub(super) fn block(&self, setup: &Setup) -> Result<Box<dyn Term>> {
-        Ok(Box::new(Smoothed { smoothing: setup.config.smoothing }))
+        Ok(Box::new(Smoothed { smoothing: setup.config.label_smoothing }))
     }
 }
 

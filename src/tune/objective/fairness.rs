@@ -105,7 +105,7 @@ mod tests {
     fn values_and_gradients_are_the_reference_s() {
         let (clip, z) = (crate::Clip::demo().unwrap(), Var::new(&[[2f32, 0., 0.], [0., 1., 0.]], &Device::Cpu).unwrap());
         let head = crate::classify::Head::new(Vec::new());
-        let student = Tuned { vision: clip.vision().clone(), prompts: crate::tune::VisualPrompts::none(), head, normalise: false };
+        let student = Tuned { vision: clip.vision().clone(), prompts: crate::tune::VisualPrompts::none(), head, normalize: false };
         let mut views = Views::new(z.as_tensor().clone(), z.as_tensor().clone());
         let targets = Targets::new(z.as_tensor().clone(), z.as_tensor().clone()).unwrap();
         let mut of = |term: &mut FairnessTerm, z: &Tensor, epoch| {

@@ -9,7 +9,7 @@ use super::Term;
 use crate::tune::role::Flow;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
-/// L = mean_i H(p_i) − λ H(p̄), p = softmax(z): SHOT's information maximisation, which needs no pseudo-label.
+/// L = mean_i H(p_i) − λ H(p̄), p = softmax(z): SHOT's information maximization, which needs no pseudo-label.
 ///
 /// With `weighted`, UEO: Σ_i w_i H(p_i) / Σ_i w_i − λ H(p̃), p̃ = Σ_i (p_i / w_i) / Σ_i (1 / w_i), where w_i is the teacher's own
 /// confidence (UEO's is the untuned CLIP): what it does not know counts less as an answer and more as a class.

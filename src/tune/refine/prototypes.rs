@@ -7,7 +7,7 @@ use candle_nn::ops::softmax;
 use serde::{Deserialize, Serialize};
 
 use super::{PassFn, Refine};
-use crate::classify::{Head, normalise};
+use crate::classify::{Head, normalize};
 use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
@@ -55,7 +55,7 @@ impl Prototypes {
             [layer] if layer.bias.is_none() => {}
             _ => candle_core::bail!("prototypes stand where the head has rows: leave text.hidden null"),
         }
-        Ok(Box::new(Memory { settings: self.clone(), head: setup.student.head.frozen(), known: None, empty: None }))
+        Ok(Box::new(Memory { settings: self.clone(), head: setup.student.head.detached(), known: None, empty: None }))
     }
 }
 
@@ -76,7 +76,7 @@ pub fn prototypes(features: &Tensor, labels: &Tensor, text: &Tensor) -> Result<(
     let named = Tensor::from_vec(named, (classes, 1), text.device())?;
     // the sum where there is one, the text's row elsewhere: both to unit length
     let rows = (sums.broadcast_mul(&named)? + text.broadcast_mul(&(1.0 - named)?)?)?;
-    Ok((normalise(&rows)?, empty))
+    Ok((normalize(&rows)?, empty))
 }
 
 /// The memory, and the prototypes of the last epoch's end.
@@ -185,7 +185,7 @@ mod tests {
     fn prototypes_are_the_reference_s() {
         let points = Tensor::new(&[[0.9f32, 0.3, 0.1], [0.7, 0.6, 0.1], [0.2, 0.9, 0.2], [0.8, 0.1, 0.3]], &Device::Cpu).unwrap();
         let (labels, text) = (Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu).unwrap(), Tensor::eye(3, DType::F32, &Device::Cpu).unwrap());
-        let (made, empty) = prototypes(&normalise(&points).unwrap(), &labels, &text).unwrap();
+        let (made, empty) = prototypes(&normalize(&points).unwrap(), &labels, &text).unwrap();
         close(&made, &[0.948527, 0.218081, 0.229645, 0.509547, 0.843771, 0.168561, 0.0, 0.0, 1.0]);
         assert_eq!(empty, 1);
         // a picture without a label is in none

@@ -60,7 +60,7 @@ mod tests {
     use candle_nn::ops::softmax;
 
     use super::*;
-    use crate::classify::normalise;
+    use crate::classify::normalize;
     use crate::tune::refine::prototypes;
     use crate::tune::refine::tests::{batch, close};
 
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_rules_of_dpa_in_a_row_are_the_reference_s() {
         let points = Tensor::new(&[[0.9f32, 0.3, 0.1], [0.7, 0.6, 0.1], [0.2, 0.9, 0.2], [0.8, 0.1, 0.3]], &Device::Cpu).unwrap();
-        let features = normalise(&points).unwrap();
+        let features = normalize(&points).unwrap();
         let (labels, text) = (Tensor::new(&[0u32, 1, 1, 0], &Device::Cpu).unwrap(), Tensor::eye(3, DType::F32, &Device::Cpu).unwrap());
         let (made, _) = prototypes(&features, &labels, &text).unwrap();
         let of = |rows: &Tensor| softmax(&(features.matmul(&rows.t().unwrap()).unwrap() * 5.0).unwrap(), 1).unwrap();

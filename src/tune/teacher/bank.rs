@@ -6,7 +6,7 @@ use candle_core::{D, DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Teacher;
-use crate::classify::normalise;
+use crate::classify::normalize;
 use crate::clip::VisionTower;
 use crate::data::Dataset;
 use crate::error;
@@ -29,7 +29,7 @@ impl BankTeacher {
     }
 
     pub(super) fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
-        let tower = (!setup.config.refine.is_empty()).then(|| setup.student.vision.frozen());
+        let tower = (!setup.config.refine.is_empty()).then(|| setup.student.vision.detached());
         let (classes, temperature) = (setup.head.classes(), setup.config.temperature);
         Ok(Box::new(FromBank { file: self.file.clone(), classes, temperature, tower, answers: None }))
     }
@@ -57,7 +57,7 @@ impl Teacher for FromBank {
         let logits = of_batch(answers, views)?; // [b, C]
         let probabilities = candle_nn::ops::softmax(&(logits / self.temperature)?, D::Minus1)?;
         let features = match &self.tower {
-            Some(tower) => normalise(&tower.forward(&views.weak)?)?, // [b, d]
+            Some(tower) => normalize(&tower.forward(&views.weak)?)?, // [b, d]
             None => Tensor::zeros((probabilities.dim(0)?, 1), DType::F32, views.weak.device())?,
         };
         Targets::new(features, probabilities)

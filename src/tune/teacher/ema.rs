@@ -8,7 +8,7 @@ use candle_nn::ops::softmax;
 use serde::{Deserialize, Serialize};
 
 use super::Teacher;
-use crate::classify::{Head, normalise};
+use crate::classify::{Head, normalize};
 use crate::tune::config::TeacherHead;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views, VisualPrompts, rows};
 
@@ -56,7 +56,7 @@ impl Ema {
             own.extend(set.trainable(&mut model)?); // fresh variables with the student's values
         }
         let averages = own.into_iter().zip(setup.params).map(|(own, student)| (own.name, own.var, student.var.clone())).collect();
-        let mut model = model.frozen();
+        let mut model = model.detached();
         if !self.prompts {
             model.prompts = VisualPrompts::none();
         }
@@ -86,7 +86,7 @@ struct Average {
 
 impl Teacher for Average {
     fn targets(&self, views: &Views) -> Result<Targets> {
-        let features = normalise(&self.model.prompts.forward(&self.model.vision, &views.weak)?)?; // [b, d]
+        let features = normalize(&self.model.prompts.forward(&self.model.vision, &views.weak)?)?; // [b, d]
         let logits = self.head.forward(&features)?; // [b, C]
         let logits = if self.temperature == 1.0 { logits } else { (logits / self.temperature)? };
         Targets::new(features, softmax(&logits, D::Minus1)?)

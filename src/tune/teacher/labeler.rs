@@ -1,4 +1,4 @@
-//! A feature labeller: a small classifier on another encoder's features, trained on the surest pictures of each class, answers for all
+//! A feature labeler: a small classifier on another encoder's features, trained on the surest pictures of each class, answers for all
 //! (NoLA, Imam et al. 2024).
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Teacher, TowerTeacher, check_file};
-use crate::classify::{Head, normalise, smoothed_cross_entropy};
+use crate::classify::{Head, normalize, smoothed_cross_entropy};
 use crate::data::Dataset;
 use crate::error;
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
@@ -71,9 +71,9 @@ impl Labeler {
 
     pub(super) fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
         let (head, temperature) = (setup.head.copy()?, setup.config.temperature);
-        let tower = TowerTeacher { tower: setup.clip.vision().frozen(), head, temperature };
+        let tower = TowerTeacher { tower: setup.clip.vision().detached(), head, temperature };
         let rng = setup.rng.fork(0x6c61_6265);
-        Ok(Box::new(Labelling {
+        Ok(Box::new(Labeling {
             settings: self.clone(),
             tower,
             rng,
@@ -91,7 +91,7 @@ impl Labeler {
         let ((rows, width), device) = (features.dims2()?, features.device().clone());
         let (head, params) = Head::mlp(width, self.hidden, classes, rng, &device)?.trainable()?;
         let config = AdamWConfig { learning_rate: self.learning_rate, ..AdamWConfig::default() };
-        let mut optimiser = AdamW::new(ParamGroup::decay_weights(&params, 0.0), config)?;
+        let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.0), config)?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
         for _ in 0..self.epochs {
             rng.shuffle(&mut order);
@@ -99,14 +99,14 @@ impl Labeler {
                 let batch = Tensor::new(batch, &device)?;
                 let logits = head.forward(&features.index_select(&batch, 0)?)?;
                 let loss = smoothed_cross_entropy(&logits, &labels.index_select(&batch, 0)?, 0.0)?;
-                optimiser.step(&loss.backward()?, 1.0)?;
+                optimizer.step(&loss.backward()?, 1.0)?;
             }
         }
         head.copy()
     }
 }
 
-struct Labelling {
+struct Labeling {
     settings: Labeler,
     /// Who answers until the layers are trained, and whose features are read without a file.
     tower: TowerTeacher,
@@ -118,11 +118,11 @@ struct Labelling {
     refined: bool,
 }
 
-impl Teacher for Labelling {
+impl Teacher for Labeling {
     fn targets(&self, views: &Views) -> Result<Targets> {
         let Some(layers) = &self.layers else { return self.tower.targets(views) };
         let device = views.weak.device();
-        let own = || normalise(&self.tower.tower.forward(&views.weak)?); // [b, d]
+        let own = || normalize(&self.tower.tower.forward(&views.weak)?); // [b, d]
         let (features, seen) = match &self.features {
             None => own().map(|own| (own.clone(), own))?,
             Some(stored) => {
@@ -164,7 +164,7 @@ impl Teacher for Labelling {
     }
 }
 
-impl Stateful for Labelling {
+impl Stateful for Labeling {
     fn kind(&self) -> &'static str {
         "labeler"
     }

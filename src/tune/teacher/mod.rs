@@ -99,15 +99,15 @@ impl TeacherKind {
     /// Where the device has no memory left (Candle's).
     pub fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
         let tower = match self {
-            Self::Tower => setup.student.vision.frozen(),
-            Self::Untuned => setup.clip.vision().frozen(),
+            Self::Tower => setup.student.vision.detached(),
+            Self::Untuned => setup.clip.vision().detached(),
             Self::Ema(settings) => return settings.block(setup),
             Self::Bank(settings) => return settings.block(setup),
             Self::Labeler(settings) => return settings.block(setup),
         };
         let head = match setup.config.teacher_head {
             TeacherHead::Frozen => setup.head.copy()?,
-            TeacherHead::Shared => setup.student.head.frozen(),
+            TeacherHead::Shared => setup.student.head.detached(),
         };
         Ok(Box::new(TowerTeacher { tower, head, temperature: setup.config.temperature }))
     }

@@ -3,7 +3,7 @@
 use candle_core::{D, Result};
 
 use super::Teacher;
-use crate::classify::{Head, normalise};
+use crate::classify::{Head, normalize};
 use crate::clip::VisionTower;
 use crate::tune::{Stateful, Targets, Views};
 
@@ -20,7 +20,7 @@ pub struct TowerTeacher {
 
 impl Teacher for TowerTeacher {
     fn targets(&self, views: &Views) -> Result<Targets> {
-        let features = normalise(&self.tower.forward(&views.weak)?)?; // [b, d]
+        let features = normalize(&self.tower.forward(&views.weak)?)?; // [b, d]
         let logits = self.head.forward(&features)?; // [b, C]
         let logits = if self.temperature == 1.0 { logits } else { (logits / self.temperature)? };
         Targets::new(features, candle_nn::ops::softmax(&logits, D::Minus1)?)

@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Repository, is_id, names_below};
 use crate::progress::Event;
 
-/// What is taken if the user names no quantisation.
+/// What is taken if the user names no quantization.
 const DEFAULT: &str = "q4_k_m";
 
 /// The local path of `owner/name[:part of a file name]`; what is in the cache already is used without asking the network.

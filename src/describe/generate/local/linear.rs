@@ -1,4 +1,4 @@
-//! A quantised linear layer whose rows are as wide as the processor's fast kernels want them.
+//! A quantized linear layer whose rows are as wide as the processor's fast kernels want them.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -87,9 +87,9 @@ mod tests {
     fn widened_weights_are_the_same_numbers() {
         for dtype in [GgmlDType::Q4_0, GgmlDType::Q5_0, GgmlDType::Q8_0] {
             let weight = Tensor::randn(0f32, 1., (16, 96), &Device::Cpu).unwrap();
-            let quantised = QTensor::quantize(&weight, dtype).unwrap();
-            let before = quantised.dequantize(&Device::Cpu).unwrap();
-            let after = widened(&quantised).unwrap().unwrap().dequantize(&Device::Cpu).unwrap();
+            let quantized = QTensor::quantize(&weight, dtype).unwrap();
+            let before = quantized.dequantize(&Device::Cpu).unwrap();
+            let after = widened(&quantized).unwrap().unwrap().dequantize(&Device::Cpu).unwrap();
             assert_eq!(after.dims(), [16, 256]);
             let kept = after.narrow(1, 0, 96).unwrap().to_vec2::<f32>().unwrap();
             assert_eq!(kept, before.to_vec2::<f32>().unwrap(), "{dtype:?}");

@@ -1,4 +1,4 @@
-//! A language model in this process: quantised GGUF through Candle (feature `llm`), no service needed.
+//! A language model in this process: quantized GGUF through Candle (feature `llm`), no service needed.
 
 mod chat;
 mod engine;

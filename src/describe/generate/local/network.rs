@@ -33,7 +33,7 @@ struct Block {
     query: Linear,
     key: Linear,
     value: Linear,
-    /// Qwen3 normalises every head.
+    /// Qwen3 normalizes every head.
     head_norms: Option<(RmsNorm, RmsNorm)>,
     out: Linear,
     mlp_norm: RmsNorm,
@@ -51,8 +51,8 @@ pub(super) struct Network {
     /// Rotations by position, `[positions, head width / 2]`.
     cos: Tensor,
     sin: Tensor,
-    /// Llama rotates neighbours (2i, 2i + 1), Qwen halves (i, i + width / 2).
-    neighbours: bool,
+    /// Llama rotates neighbors (2i, 2i + 1), Qwen halves (i, i + width / 2).
+    neighbors: bool,
     heads: usize,
     key_heads: usize,
     head_width: usize,
@@ -85,9 +85,9 @@ impl Network {
         let head = if file.has("output.weight") { Arc::new(file.tensor("output.weight", device)?) } else { embedding.clone() };
         let head = Linear::new(head, None)?;
         let blocks = (0..file.size("block_count")).map(|i| Block::read(file, i, epsilon, device)).collect::<Result<_>>()?;
-        let neighbours = file.family == "llama";
+        let neighbors = file.family == "llama";
         let device = device.clone();
-        Ok(Self { embedding, blocks, norm, head, cos, sin, neighbours, heads, key_heads, head_width, device })
+        Ok(Self { embedding, blocks, norm, head, cos, sin, neighbors, heads, key_heads, head_width, device })
     }
 
     /// For a text of this network.
@@ -123,7 +123,7 @@ impl Network {
         self.head.forward(&self.norm.forward(&x)?)?.narrow(0, 0, texts.len())
     }
 
-    /// Rows `[rows, width]`, normalised → what every token takes from its text, `[rows, heads · head width]`.
+    /// Rows `[rows, width]`, normalized → what every token takes from its text, `[rows, heads · head width]`.
     fn attention(&self, block: usize, x: &Tensor, rotation: &(Tensor, Tensor), texts: &mut [(&mut Memory, usize)]) -> Result<Tensor> {
         let layer = &self.blocks[block];
         let rows = x.dim(0)?;
@@ -134,7 +134,7 @@ impl Network {
         if let Some((query_norm, key_norm)) = &layer.head_norms {
             (query, key) = (query_norm.forward(&query)?, key_norm.forward(&key)?);
         }
-        let rotate = if self.neighbours { rope_i } else { rope };
+        let rotate = if self.neighbors { rope_i } else { rope };
         let query = rotate(&query, &rotation.0, &rotation.1)?.squeeze(2)?; // [rows, heads, head width]
         let key = rotate(&key, &rotation.0, &rotation.1)?.squeeze(2)?; // [rows, key heads, head width]
         let mut mixed = Vec::with_capacity(texts.len() + 1);

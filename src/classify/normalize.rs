@@ -10,11 +10,11 @@ use lafter_fast as fast; // fast::
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// let unit = lafter::classify::normalise(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
+/// let unit = lafter::classify::normalize(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
 /// assert_eq!(unit.to_vec2::<f32>()?, [[0.6, 0.8]]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
-pub fn normalise(features: &Tensor) -> Result<Tensor> {
+pub fn normalize(features: &Tensor) -> Result<Tensor> {
     fast::prefer!(fast::unit(features)); // fast::
     features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }

@@ -10,35 +10,36 @@ use crate::progress::Event;
 
 /// p_i ← (1 − r) p_i + r Σ_j w_ij p_j over the k nearest others, w_ij ∝ max(cos, 0), Σ_j w_ij = 1; p starts as the texts' answer.
 ///
-/// The plainest transduction, and it holds where classes are absent: nothing is fitted. A picture whose neighbours are all at an angle of more
+/// The plainest transduction, and it holds where classes are absent: nothing is fitted. A picture whose neighbors are all at an angle of more
 /// than 90° keeps its answer.
 ///
 /// # Sources
 /// None: this project's own, to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Neighbours {
+pub struct Neighbors {
     /// k; default 10.
-    pub neighbours: usize,
+    #[serde(alias = "neighbours")] // as earlier versions wrote it
+    pub neighbors: usize,
     /// r, 0 to 1; default 0.5.
     pub share: f64,
     /// How often; default once.
     pub rounds: usize,
 }
 
-impl Default for Neighbours {
+impl Default for Neighbors {
     fn default() -> Self {
-        Self { neighbours: 10, share: 0.5, rounds: 1 }
+        Self { neighbors: 10, share: 0.5, rounds: 1 }
     }
 }
 
-impl Neighbours {
+impl Neighbors {
     /// p `[n, C]`, rows that sum to 1.
     ///
     /// # Errors
     /// [`Error::Interrupted`](error::Error::Interrupted) between two rounds; Candle's if the device has no memory left.
     pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
-        let found = watched_nearest(&features.images, &features.images, self.neighbours, false, events)?;
+        let found = watched_nearest(&features.images, &features.images, self.neighbors, false, events)?;
         let share = self.share.clamp(0.0, 1.0) as f32;
         let mut entries = Vec::with_capacity((found.k + 1) * features.pictures());
         for i in 0..features.pictures() {

@@ -16,7 +16,7 @@ let pictures = Dataset::new(data::scenes::Scenes::new(data::scenes::Domain::Targ
 """
 
 
-class Behaviour(unittest.TestCase):
+class Behavior(unittest.TestCase):
     @classmethod
     def setUpClass(cls):
         cls.session = Session()
@@ -76,7 +76,7 @@ class Behaviour(unittest.TestCase):
         self.assertEqual(sum("<svg" in text for text in html), 2, "a curve for the text classifier, one for the tuning")
         self.assertGreater(len(result.data("update_display_data")), 3)
 
-    @unittest.skipUnless(platform.machine() == "x86_64", "the intrinsics that the analyser does not read are those of AVX-512")
+    @unittest.skipUnless(platform.machine() == "x86_64", "the intrinsics that the analyzer does not read are those of AVX-512")
     def test_a_type_that_is_not_found_is_asked_for(self):
         result = self.session.run("let v = unsafe { std::arch::x86_64::_mm512_setzero_ps() };")
         self.assertEqual(result.status, "error")

@@ -1,13 +1,13 @@
-//! Brightness, contrast, saturation, grey, hue and blur of 8-bit RGB, bit for bit as Pillow and torchvision do it.
+//! Brightness, contrast, saturation, gray, hue and blur of 8-bit RGB, bit for bit as Pillow and torchvision do it.
 //!
-//! Brightness, contrast, saturation and grey are blends of an image with a simpler one, as Pillow's `ImageEnhance`: each is
+//! Brightness, contrast, saturation and gray are blends of an image with a simpler one, as Pillow's `ImageEnhance`: each is
 //! simple + factor·(image − simple) in f32, cut to 0..255 and without its fraction. Factor 1 is the image, 0 the simple one, above 1
 //! goes beyond the image.
 
 use image::RgbImage;
 use lafter_fast as fast; // fast::
 
-/// The grey value of a pixel, ITU-R 601-2 in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶.
+/// The gray value of a pixel, ITU-R 601-2 in 16-bit fixed point: (19595 R + 38470 G + 7471 B + 2¹⁵) / 2¹⁶.
 #[inline(always)]
 pub fn luma([r, g, b]: [u8; 3]) -> u8 {
     ((19_595 * u32::from(r) + 38_470 * u32::from(g) + 7_471 * u32::from(b) + 0x8000) >> 16) as u8
@@ -18,7 +18,7 @@ pub fn brightness(image: &RgbImage, factor: f32) -> RgbImage {
     blend_with_constant(image, 0, factor)
 }
 
-/// Blends with the mean grey value of the image, rounded.
+/// Blends with the mean gray value of the image, rounded.
 pub fn contrast(image: &RgbImage, factor: f32) -> RgbImage {
     let sum: u64 = image.pixels().map(|pixel| u64::from(luma(pixel.0))).sum();
     let count = f64::from(image.width()) * f64::from(image.height());
@@ -26,7 +26,7 @@ pub fn contrast(image: &RgbImage, factor: f32) -> RgbImage {
     blend_with_constant(image, mean, factor)
 }
 
-/// Blends with the grey image.
+/// Blends with the gray image.
 pub fn saturation(image: &RgbImage, factor: f32) -> RgbImage {
     let mut out = image.clone();
     saturate(&mut out, factor);
@@ -37,19 +37,19 @@ fast::wide! { // fast::
     fn saturate(values: &mut [u8], factor: f32) {
         for_each_block(values, |r, g, b| {
             for ((r, g), b) in r.iter_mut().zip(g).zip(b) {
-                let grey = luma([*r, *g, *b]);
-                [*r, *g, *b] = [*r, *g, *b].map(|value| blend(grey, value, factor));
+                let gray = luma([*r, *g, *b]);
+                [*r, *g, *b] = [*r, *g, *b].map(|value| blend(gray, value, factor));
             }
         });
     }
 } // fast::
 
-/// The grey image, in three equal channels.
-pub fn grey(image: &RgbImage) -> RgbImage {
+/// The gray image, in three equal channels.
+pub fn gray(image: &RgbImage) -> RgbImage {
     let mut out = image.clone();
     for pixel in out.chunks_exact_mut(3) {
-        let grey = luma([pixel[0], pixel[1], pixel[2]]);
-        pixel.fill(grey);
+        let gray = luma([pixel[0], pixel[1], pixel[2]]);
+        pixel.fill(gray);
     }
     out
 }
@@ -106,7 +106,7 @@ fn whole(value: f64) -> u8 {
 #[inline(always)]
 fn to_hsv([r, g, b]: [u8; 3]) -> [u8; 3] {
     let (high, low) = (r.max(g).max(b), r.min(g).min(b));
-    let range = f32::from((high - low).max(1)); // greys: 1 in place of 0 gives hue 0 as well
+    let range = f32::from((high - low).max(1)); // grays: 1 in place of 0 gives hue 0 as well
     let saturation = f32::from(high - low) / f32::from(high.max(1));
     // how far each channel lies below the highest, as a share of the range
     let [rc, gc, bc] = [r, g, b].map(|channel| f32::from(high - channel) / range);
@@ -307,7 +307,7 @@ mod tests {
         for op in [brightness, contrast, saturation] {
             assert_eq!(op(&image(), 1.0), image());
         }
-        assert_eq!(saturation(&image(), 0.0), grey(&image()));
+        assert_eq!(saturation(&image(), 0.0), gray(&image()));
         assert_eq!(brightness(&image(), 0.0), RgbImage::new(16, 16));
         let flat = contrast(&image(), 0.0);
         assert!(flat.iter().all(|value| *value == flat.as_raw()[0]));
@@ -321,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn greys_have_no_hue_and_a_third_turn_moves_red_to_green() {
+    fn grays_have_no_hue_and_a_third_turn_moves_red_to_green() {
         assert_eq!(to_hsv([77, 77, 77]), [0, 0, 77]);
         assert_eq!(to_rgb([9, 0, 77]), [77, 77, 77]);
         let red = RgbImage::from_pixel(2, 2, image::Rgb([250, 0, 0]));

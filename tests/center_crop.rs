@@ -1,4 +1,4 @@
-//! The weak view's size and centre on odd margins, as transformers has it and as torchvision has it: fixtures by
+//! The weak view's size and center on odd margins, as transformers has it and as torchvision has it: fixtures by
 //! tests/fixtures/centre_crop.py.
 
 use std::collections::HashMap;

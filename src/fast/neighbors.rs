@@ -1,10 +1,10 @@
-//! Sums over the neighbours of a graph, and a softmax on top of them.
+//! Sums over the neighbors of a graph, and a softmax on top of them.
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, Layout, Result, Shape, Tensor};
 
 use super::isa::madd;
 use super::{Isa, f32_slice, math, on_cpu_f32, parallel};
-use crate::vectorised;
+use crate::vectorized;
 
 /// A sparse matrix `[n, m]`, row by row: the entries of row i stand at `starts[i] .. starts[i + 1]`.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,7 @@ impl SparseRows<'_> {
     }
 }
 
-vectorised! {
+vectorized! {
     /// y ← y + w x
     fn add_scaled(w: f32, x: &[f32], y: &mut [f32]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = madd::<FMA>(w, *x, *y));
@@ -59,7 +59,7 @@ pub fn sparse_product(graph: SparseRows, x: &Tensor) -> Result<Option<Tensor>> {
 
 /// z ← softmax(ℓ + G z), `rounds` times over; all rows change at once. f32 on the CPU; no gradient.
 ///
-/// One pass over a row takes its logits, adds the rows of its neighbours and normalises, so that nothing but z is written.
+/// One pass over a row takes its logits, adds the rows of its neighbors and normalizes, so that nothing but z is written.
 ///
 /// # Shapes
 /// logits ℓ `[n, C]`, z `[n, C]`, G `[n, n]` → `[n, C]`.
