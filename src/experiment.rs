@@ -221,9 +221,16 @@ impl Experiment {
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             report.precision = run.tuner.tuned().vision.precision();
-            let selection = self.selection(&watch, &history, text_classifier.as_ref());
+            let selection = self.selection(&watch, &history, zero_shot.as_ref(), text_classifier.as_ref());
             let last = run.tuner.tuned();
+            let watched = selection.zero_shot.and_then(|signals| signals.as_class_means).unwrap_or_default();
             match (self.select, selection.selected) {
+                (Select::Signals, _) if selection.zero_shot_selected => {
+                    events(&Event::Notice(format!(
+                        "the signals choose zero-shot: {:.0} % of its answers are those of the nearest class mean, more than of the text classifier and of tuning; it is the result, and no lafter.safetensors is written",
+                        100.0 * watched
+                    )));
+                }
                 (Select::Signals, 0) => {
                     events(&Event::Notice(
                         "the signals choose the text classifier before tuning: it is the result, and no lafter.safetensors is written"

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use lafter::clip::Clip;
 use lafter::data::Dataset;
 use lafter::data::scenes::{Scenes, Shift, text_set};
-use lafter::eval::{Report, Table, selected};
+use lafter::eval::{Report, Table, prefers_zero_shot, selected};
 use lafter::experiment::Experiment;
 use lafter::files::save_atomically;
 use lafter::plot::{Figure, Series, Sort, bars};
@@ -70,38 +70,43 @@ pub fn shifts() -> Vec<(&'static str, Shift)> {
     ]
 }
 
-/// One run's accuracies: zero-shot, the candidates (before tuning, then each epoch), and the place that each rule chooses.
+/// One run's accuracies: zero-shot, the text classifier and each epoch after it, and what the signals choose.
 struct Line {
     name: String,
     /// CLIP and shift.
     group: String,
     held_out: bool,
     zero_shot: f64,
-    candidates: Vec<f64>,
-    chosen: usize,
+    /// Before tuning, then each epoch.
+    epochs: Vec<f64>,
+    /// `None` for zero-shot.
+    chosen: Option<usize>,
 }
 
 impl Line {
     fn of(report: &Report, name: String, group: &str, held_out: bool) -> Option<Self> {
         let lafter = report.lafter.as_ref()?;
         let before = report.text_classifier.as_ref()?.evaluation.top1;
-        let candidates =
-            std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
+        let epochs = std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
         let signals: Vec<_> = lafter.history.iter().map(|record| record.signals).collect();
-        let chosen = selected(&report.selection.as_ref()?.start, &signals);
-        Some(Self { name, group: group.to_string(), held_out, zero_shot: report.zero_shot.as_ref()?.top1, candidates, chosen })
+        let selection = report.selection.as_ref()?;
+        let chosen = selected(&selection.start, &signals);
+        let of_chosen = if chosen == 0 { selection.start } else { signals[chosen - 1]? };
+        let chosen = (!prefers_zero_shot(&selection.zero_shot?, &of_chosen)).then_some(chosen);
+        Some(Self { name, group: group.to_string(), held_out, zero_shot: report.zero_shot.as_ref()?.top1, epochs, chosen })
     }
 
     fn best(&self) -> f64 {
-        self.candidates.iter().fold(f64::NEG_INFINITY, |best, top1| best.max(*top1))
+        self.epochs.iter().fold(self.zero_shot, |best, top1| best.max(*top1))
     }
 
     /// The accuracy that a rule ends with.
     fn of_rule(&self, rule: Rule) -> f64 {
         match rule {
-            Rule::Last => self.candidates[self.candidates.len() - 1],
-            Rule::Signals => self.candidates[self.chosen],
-            Rule::Never => self.candidates[0],
+            Rule::Last => self.epochs[self.epochs.len() - 1],
+            Rule::Signals => self.chosen.map_or(self.zero_shot, |epoch| self.epochs[epoch]),
+            Rule::Never => self.epochs[0],
+            Rule::ZeroShot => self.zero_shot,
         }
     }
 }
@@ -110,13 +115,16 @@ impl Line {
 enum Rule {
     /// The last epoch: what is published.
     Last,
-    /// [`selected`].
+    /// [`selected`] and [`prefers_zero_shot`].
     Signals,
-    /// Never tune.
+    /// Never tune: the text classifier.
     Never,
+    /// Always zero-shot.
+    ZeroShot,
 }
 
-const RULES: [(&str, Rule); 3] = [("last epoch", Rule::Last), ("signals", Rule::Signals), ("never tune", Rule::Never)];
+const RULES: [(&str, Rule); 4] =
+    [("last epoch", Rule::Last), ("signals", Rule::Signals), ("text classifier", Rule::Never), ("zero-shot", Rule::ZeroShot)];
 
 /// Runs what is not done yet below `out`, and gives the table: one row for each rule, on the runs looked at and on those kept apart.
 pub fn study(study: &Study, out: &Path) -> Result<Table> {
@@ -197,8 +205,8 @@ fn table(lines: &[Line]) -> Table {
                 number(mean(&regret)),
                 number(regret.iter().copied().fold(f64::NEG_INFINITY, f64::max)),
                 number(mean(&gain)),
-                number(worst(|line| line.candidates[0])),
-                number(worst(|line| line.candidates[0].max(line.zero_shot))),
+                number(worst(|line| line.epochs[0])),
+                number(worst(|line| line.epochs[0].max(line.zero_shot))),
             ]);
         }
     }
@@ -221,17 +229,17 @@ fn figure(lines: &[Line]) -> Result<Figure> {
 
 /// Every run: its accuracies, and what the signals chose.
 fn csv(lines: &[Line]) -> String {
-    let mut table = Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "last", "signals", "signals_epoch", "oracle"]);
+    let mut table = Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "last", "signals", "signals_choose", "oracle"]);
     for line in lines {
         let top1 = |value: f64| format!("{value:.3}");
         table.push([
             line.name.clone(),
             line.held_out.to_string(),
             top1(line.zero_shot),
-            top1(line.candidates[0]),
+            top1(line.epochs[0]),
             top1(line.of_rule(Rule::Last)),
             top1(line.of_rule(Rule::Signals)),
-            line.chosen.to_string(),
+            line.chosen.map_or_else(|| "zero-shot".to_string(), |epoch| epoch.to_string()),
             top1(line.best()),
         ]);
     }

@@ -28,6 +28,6 @@ pub use named::Named;
 pub use peak_memory::peak_rss_bytes;
 pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
-pub use selection::{Select, Selection, selected, warning};
+pub use selection::{Select, Selection, prefers_zero_shot, selected, warning};
 pub use signals::Signals;
 pub use table::Table;

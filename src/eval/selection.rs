@@ -26,6 +26,9 @@ const LOST: f64 = 0.05;
 /// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
 const FEWER: f64 = 0.05;
 
+/// Zero-shot is preferred if it agrees with the class means more often by this.
+const BETTER: f64 = 0.0;
+
 /// The choice of an epoch, as the report keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Selection {
@@ -38,7 +41,10 @@ pub struct Selection {
     pub zero_shot: Option<Signals>,
     /// The epoch that the signals choose, from 1; 0 is the state before tuning.
     pub selected: usize,
-    /// Top-1 of that epoch on the test set in percent, if it was evaluated.
+    /// Whether the signals prefer zero-shot to the text classifier and to every epoch ([`prefers_zero_shot`]).
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub zero_shot_selected: bool,
+    /// Top-1 of what the signals choose on the test set in percent, if it was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected_top1: Option<f64>,
     /// The last epoch.
@@ -51,21 +57,30 @@ pub struct Selection {
 impl Selection {
     /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
     pub fn table(&self, history: &[EpochRecord]) -> Table {
-        let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "confidence %"]);
-        let result = if self.result == Select::Signals { self.selected } else { self.last };
+        let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "as class means %", "confidence %"]);
+        let signals = self.result == Select::Signals;
+        let result = if signals { self.selected } else { self.last };
+        let row = |name: &str, marked: bool, signals: &Signals| {
+            let percent = |value: f64| format!("{:.1}", 100.0 * value);
+            let mark = if marked { "→ " } else { "" };
+            let (information, balance) = (percent(signals.mutual_information), percent(signals.balance));
+            let means = signals.as_class_means.map(percent).unwrap_or_default();
+            let named = signals.classes_named.to_string();
+            [format!("{mark}{name}"), information, balance, named, means, percent(signals.confidence)]
+        };
+        if let Some(zero_shot) = &self.zero_shot {
+            table.push(row("zero-shot", signals && self.zero_shot_selected, zero_shot));
+        }
         let mut epochs = vec![0, self.selected, self.last];
         epochs.dedup();
         for epoch in epochs {
-            let signals = match epoch.checked_sub(1) {
+            let of_epoch = match epoch.checked_sub(1) {
                 None => Some(self.start),
                 Some(at) => history.get(at).and_then(|record| record.signals),
             };
-            let Some(signals) = signals else { continue };
+            let Some(of_epoch) = of_epoch else { continue };
             let name = if epoch == 0 { "before tuning".to_string() } else { format!("epoch {epoch}") };
-            let mark = if epoch == result { "→ " } else { "" };
-            let percent = |value: f64| format!("{:.1}", 100.0 * value);
-            let (information, balance) = (percent(signals.mutual_information), percent(signals.balance));
-            table.push([format!("{mark}{name}"), information, balance, signals.classes_named.to_string(), percent(signals.confidence)]);
+            table.push(row(&name, epoch == result && !(signals && self.zero_shot_selected), &of_epoch));
         }
         table
     }
@@ -87,6 +102,13 @@ pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
         }
     }
     best.0
+}
+
+/// Whether zero-shot is a better result than the state that [`selected`] chose: its answers agree with the class means of the untuned
+/// features more often than those of that state with the class means of its own. Nothing else of the two can be compared: a head that
+/// comes from texts has logits of another size, so another confidence and information.
+pub fn prefers_zero_shot(zero_shot: &Signals, chosen: &Signals) -> bool {
+    zero_shot.as_class_means.zip(chosen.as_class_means).is_some_and(|(zero_shot, chosen)| zero_shot > chosen + BETTER)
 }
 
 fn keeps_classes(start: &Signals, now: &Signals) -> bool {
@@ -195,16 +217,33 @@ mod tests {
     }
 
     #[test]
+    fn zero_shot_is_preferred_where_it_fits_the_pictures_better() {
+        let agreeing = |share| Signals { as_class_means: Some(share), ..signals(0.9, 20, 0.3) };
+        assert!(prefers_zero_shot(&agreeing(0.9), &agreeing(0.8)) && !prefers_zero_shot(&agreeing(0.8), &agreeing(0.8)));
+        assert!(!prefers_zero_shot(&signals(0.9, 20, 0.3), &agreeing(0.1))); // not known of the one
+    }
+
+    #[test]
     fn the_table_marks_the_result() {
         let history = [record(1, 50.0, signals(0.9, 20, 0.4)), record(2, 50.0, signals(0.9, 20, 0.35))];
         let start = signals(0.9, 20, 0.3);
-        let chosen =
-            Selection { result: Select::Signals, start, zero_shot: None, selected: 1, selected_top1: None, last: 2, last_top1: None };
+        let chosen = Selection {
+            result: Select::Signals,
+            start,
+            zero_shot: None,
+            selected: 1,
+            zero_shot_selected: false,
+            selected_top1: None,
+            last: 2,
+            last_top1: None,
+        };
         let text = chosen.table(&history).to_string();
         assert!(
             text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),
             "{text}"
         );
+        let zero_shot = Selection { zero_shot: Some(start), zero_shot_selected: true, ..chosen.clone() };
+        assert!(zero_shot.table(&history).to_string().contains("→ zero-shot"));
         let last = Selection { result: Select::Last, selected: 0, ..chosen };
         assert!(last.table(&history).to_string().contains("→ epoch 2"));
     }

@@ -8,7 +8,7 @@ use super::Experiment;
 use crate::classify::{TextClassifier, ZeroShotClassifier};
 use crate::embed::Keep;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Report, Selection, selected, unique_names};
+use crate::eval::{Evaluation, Report, Select, Selection, prefers_zero_shot, selected, unique_names};
 use crate::lafter::LaFTer;
 use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
@@ -18,24 +18,25 @@ use crate::watch::Watch;
 
 impl Experiment {
     /// What the signals choose, and what was taken.
-    pub(super) fn selection(&self, watch: &Watch, history: &[EpochRecord], before: Option<&Evaluation>) -> Selection {
+    pub(super) fn selection(
+        &self,
+        watch: &Watch,
+        history: &[EpochRecord],
+        zero_shot: Option<&Evaluation>,
+        before: Option<&Evaluation>,
+    ) -> Selection {
         let epochs: Vec<_> = history.iter().map(|record| record.signals).collect();
         let chosen = selected(&watch.start, &epochs);
+        let of_chosen = chosen.checked_sub(1).map_or(Some(watch.start), |at| epochs[at]);
+        let zero_shot_selected = of_chosen.is_some_and(|chosen| prefers_zero_shot(&watch.zero_shot, &chosen));
         let top1 = |epoch: usize| match epoch.checked_sub(1) {
             Some(at) => history.get(at).and_then(|record| record.test_top1),
             None => before.map(|evaluation| evaluation.top1),
         };
         let last = history.len();
-        let (selected_top1, last_top1) = (top1(chosen), top1(last));
-        Selection {
-            result: self.select,
-            start: watch.start,
-            zero_shot: Some(watch.zero_shot),
-            selected: chosen,
-            selected_top1,
-            last,
-            last_top1,
-        }
+        let selected_top1 = if zero_shot_selected { zero_shot.map(|evaluation| evaluation.top1) } else { top1(chosen) };
+        let (result, start, last_top1) = (self.select, watch.start, top1(last));
+        Selection { result, start, zero_shot: Some(watch.zero_shot), selected: chosen, zero_shot_selected, selected_top1, last, last_top1 }
     }
 
     /// What the training images are answered; as a table in the run's folder, if there is one.
@@ -55,7 +56,9 @@ impl Experiment {
         let tuned: Vec<_> = lafter.tuned().map(|tuned| known().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
         let head = eq2.head.tensors();
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
-        let what = format!("{} {}", self.train.fingerprint(), Keep::fingerprint(all)?);
+        // without tuned weights the text classifier answers, or zero-shot, if the signals prefer it
+        let untuned = report.selection.as_ref().is_some_and(|chosen| chosen.result == Select::Signals && chosen.zero_shot_selected);
+        let what = format!("{} {}{}", self.train.fingerprint(), Keep::fingerprint(all)?, if untuned { " zero-shot" } else { "" });
         let (scratch, rows) = match folder {
             Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
             None => {
@@ -69,9 +72,10 @@ impl Experiment {
         let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         let answer = |pixels: &Tensor| {
             let features = self.clip.encode_image(pixels)?;
-            let text = eq2.logits(&features)?;
-            let logits = lafter.tuned().map_or_else(|| Ok(text.clone()), |tuned| tuned.logits(pixels))?;
-            Ok(Answers { logits, zero_shot: Some(eq1.logits(&features)?), text_classifier: Some(text) })
+            let (zero_shot, text) = (eq1.logits(&features)?, eq2.logits(&features)?);
+            let before = if untuned { &zero_shot } else { &text };
+            let logits = lafter.tuned().map_or_else(|| Ok(before.clone()), |tuned| tuned.logits(pixels))?;
+            Ok(Answers { logits, zero_shot: Some(zero_shot), text_classifier: Some(text) })
         };
         let predicted = predicting.run(&mut partial, events, answer, |row| {
             let answers = [row.zero_shot.as_deref(), row.text_classifier.as_deref(), Some(row.class.as_str())];
