@@ -15,6 +15,8 @@ pub(super) struct Scores {
     pub zero_shot: Option<f64>,
     pub text_classifier: Option<f64>,
     pub lafter: Option<f64>,
+    /// What the signals choose, and the best epoch by the test labels, where every epoch was evaluated.
+    pub chosen: Option<[f64; 2]>,
     /// Mutual information before tuning and after the last epoch, and the balance then, in percent.
     pub signals: Option<[f64; 3]>,
 }
@@ -34,11 +36,13 @@ struct Stored {
 #[derive(Deserialize)]
 struct Before {
     start: Signals,
+    selected_top1: Option<f64>,
 }
 
 #[derive(Deserialize)]
 struct Epoch {
     signals: Option<Signals>,
+    test_top1: Option<f64>,
 }
 
 #[derive(Deserialize)]
@@ -46,6 +50,17 @@ struct Section {
     top1: f64,
     #[serde(default)]
     history: Vec<Epoch>,
+    oracle_best: Option<Best>,
+}
+
+#[derive(Deserialize)]
+struct Best {
+    top1: f64,
+}
+
+/// Both, if more than the last epoch was evaluated.
+fn chosen(selected: Option<f64>, best: Option<f64>, evaluated: usize) -> Option<[f64; 2]> {
+    if evaluated < 2 { None } else { Some([selected?, best?]) }
 }
 
 fn signals(start: Option<Signals>, last: Option<Signals>) -> Option<[f64; 3]> {
@@ -60,6 +75,10 @@ impl Scores {
             zero_shot: report.zero_shot.as_ref().map(|section| section.top1),
             text_classifier: report.text_classifier.as_ref().map(|section| section.evaluation.top1),
             lafter: report.lafter.as_ref().map(|section| section.evaluation.top1),
+            chosen: report.lafter.as_ref().and_then(|section| {
+                let selected = report.selection.as_ref().and_then(|selection| selection.selected_top1);
+                chosen(selected, section.oracle_best.as_ref().map(|best| best.top1), section.per_epoch.iter().flatten().count())
+            }),
             signals: {
                 let history = report.lafter.as_ref().map_or(&report.history, |section| &section.history);
                 signals(report.selection.as_ref().map(|selection| selection.start), history.last().and_then(|record| record.signals))
@@ -73,9 +92,14 @@ impl Scores {
         let file = BufReader::new(std::fs::File::open(report).ok()?);
         let Stored { zero_shot, text_classifier, lafter, history, selection, seed } = serde_json::from_reader(file).ok()?;
         let last = lafter.as_ref().map_or(&history, |section| &section.history).last().and_then(|epoch| epoch.signals);
+        let chosen = lafter.as_ref().and_then(|section| {
+            let evaluated = section.history.iter().filter(|epoch| epoch.test_top1.is_some()).count();
+            chosen(selection.as_ref()?.selected_top1, section.oracle_best.as_ref().map(|best| best.top1), evaluated)
+        });
         let signals = signals(selection.map(|before| before.start), last);
         let top1 = |section: Option<Section>| section.map(|section| section.top1);
-        let scores = Self { seed, zero_shot: top1(zero_shot), text_classifier: top1(text_classifier), lafter: top1(lafter), signals };
+        let (zero_shot, text_classifier, lafter) = (top1(zero_shot), top1(text_classifier), top1(lafter));
+        let scores = Self { seed, zero_shot, text_classifier, lafter, chosen, signals };
         let (config, labeled) = (&cell.experiment.config, cell.experiment.test.is_some());
         let tuned = if labeled { scores.lafter.is_some() } else { scores.signals.is_some() };
         let stages =

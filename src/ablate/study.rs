@@ -61,6 +61,12 @@ pub struct Row {
     pub text_classifier: Option<Spread>,
     /// The tuned model (eq. 4) at the last epoch; `None` without an image stage.
     pub lafter: Option<Spread>,
+    /// What the signals choose without a label ([`Selection`](crate::eval::Selection)), where every epoch was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selected: Option<Spread>,
+    /// The best epoch by the test labels, which nobody without labels can choose, where every epoch was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oracle_best: Option<Spread>,
     /// Mutual information before tuning, in percent ([`Signals`](crate::eval::Signals)): what a study without labels compares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub information_before: Option<Spread>,
@@ -73,6 +79,29 @@ pub struct Row {
     /// Seeds that are done.
     pub seeds: Vec<u64>,
 }
+
+/// A column of numbers.
+#[derive(Clone, Copy)]
+struct Column {
+    title: &'static str,
+    /// Its name in the CSV.
+    key: &'static str,
+    of: fn(&Row) -> Option<Spread>,
+}
+
+const LABELED: [Column; 6] = [
+    Column { title: "zero-shot", key: "zero_shot", of: |row| row.zero_shot },
+    Column { title: "text classifier", key: "text_classifier", of: |row| row.text_classifier },
+    Column { title: "LaFTer", key: "lafter", of: |row| row.lafter },
+    Column { title: "signals choose", key: "selected", of: |row| row.selected },
+    Column { title: "best epoch (oracle)", key: "oracle_best", of: |row| row.oracle_best },
+    Column { title: "information", key: "information", of: |row| row.information },
+];
+const UNLABELED: [Column; 3] = [
+    Column { title: "information before", key: "information_before", of: |row| row.information_before },
+    Column { title: "information", key: "information", of: |row| row.information },
+    Column { title: "balance", key: "balance", of: |row| row.balance },
+];
 
 /// The rows of a grid, in its order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -104,6 +133,8 @@ impl Study {
                 zero_shot: spread(|scores| scores.zero_shot),
                 text_classifier: spread(|scores| scores.text_classifier),
                 lafter: spread(|scores| scores.lafter),
+                selected: spread(|scores| scores.chosen.map(|[selected, _]| selected)),
+                oracle_best: spread(|scores| scores.chosen.map(|[_, best]| best)),
                 information_before: spread(|scores| scores.signals.map(|[before, _, _]| before)),
                 information: spread(|scores| scores.signals.map(|[_, last, _]| last)),
                 balance: spread(|scores| scores.signals.map(|[_, _, balance]| balance)),
@@ -119,21 +150,22 @@ impl Study {
         self.rows.iter().all(|row| row.zero_shot.is_none()) && self.rows.iter().any(|row| row.information.is_some())
     }
 
+    /// The columns of numbers: with labels the stages, then, where a run has them, what the signals choose, the best epoch and the
+    /// mutual information; without labels signals alone.
+    fn columns(&self) -> Vec<Column> {
+        let columns = if self.is_unlabeled() { UNLABELED.as_slice() } else { LABELED.as_slice() };
+        let (stages, more) = columns.split_at(3);
+        let known = more.iter().filter(|column| self.rows.iter().any(|row| (column.of)(row).is_some()));
+        stages.iter().chain(known).copied().collect()
+    }
+
     /// Top-1 in percent, mean ± sample standard deviation, and the number of seeds; without labels mutual information and balance.
     pub fn table(&self) -> Table {
-        let unlabeled = self.is_unlabeled();
-        let numbers = match unlabeled {
-            false => ["zero-shot", "text classifier", "LaFTer", "n"],
-            true => ["information before", "information", "balance", "n"],
-        };
-        let header: Vec<String> = self.factors.iter().cloned().chain(numbers.map(String::from)).collect();
-        let mut table = Table::new(&header);
+        let columns = self.columns();
+        let titles = columns.iter().map(|column| column.title).chain(["n"]).map(String::from);
+        let mut table = Table::new(&self.factors.iter().cloned().chain(titles).collect::<Vec<_>>());
         for row in &self.rows {
-            let numbers = match unlabeled {
-                false => [row.zero_shot, row.text_classifier, row.lafter],
-                true => [row.information_before, row.information, row.balance],
-            };
-            let numbers = numbers.map(|spread| spread.map_or("–".into(), |s| s.to_string()));
+            let numbers = columns.iter().map(|column| (column.of)(row).map_or("–".into(), |spread| spread.to_string()));
             table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
         }
         table
@@ -142,21 +174,13 @@ impl Study {
     /// The numbers of [`table`](Self::table) for other programs: mean and standard deviation in columns of their own, with all
     /// digits; empty if there is none.
     pub fn to_csv(&self) -> String {
-        let unlabeled = self.is_unlabeled();
-        let stages = match unlabeled {
-            false => ["zero_shot", "text_classifier", "lafter"],
-            true => ["information_before", "information", "balance"],
-        };
-        let numbers = stages.iter().flat_map(|stage| [format!("{stage}_mean"), format!("{stage}_std")]);
-        let header: Vec<String> = self.factors.iter().cloned().chain(numbers).chain(["n".to_string()]).collect();
-        let mut table = Table::new(&header);
+        let columns = self.columns();
+        let names = columns.iter().flat_map(|column| [format!("{}_mean", column.key), format!("{}_std", column.key)]);
+        let mut table = Table::new(&self.factors.iter().cloned().chain(names).chain(["n".to_string()]).collect::<Vec<_>>());
         for row in &self.rows {
             let text = |value: Option<f64>| value.map_or(String::new(), |v| v.to_string());
-            let spreads = match unlabeled {
-                false => [row.zero_shot, row.text_classifier, row.lafter],
-                true => [row.information_before, row.information, row.balance],
-            };
-            let numbers = spreads.into_iter().flat_map(|spread| [text(spread.map(|s| s.mean)), text(spread.and_then(|s| s.std))]);
+            let spreads = columns.iter().map(|column| (column.of)(row));
+            let numbers = spreads.flat_map(|spread| [text(spread.map(|s| s.mean)), text(spread.and_then(|s| s.std))]);
             table.push(row.levels.iter().cloned().chain(numbers).chain([row.seeds.len().to_string()]));
         }
         table.to_csv()
