@@ -43,7 +43,7 @@ fn closed_forms_agree_with_the_formulas_as_they_stand() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/transduct.safetensors");
     let saved: HashMap<String, Tensor> = candle_core::safetensors::load(path, &Device::Cpu).unwrap();
     let features = Features::new(&saved["images"], &saved["texts"], 20.0).unwrap();
-    for name in ["stata", "transclip", "neighbors"] {
+    for name in ["stata", "transclip", "neighbours"] {
         let z = Transduct::named(name).unwrap().probabilities(&features, silent()).unwrap();
         close(&z, &saved[name], 1e-4);
         close(&z.sum(D::Minus1).unwrap(), &Tensor::ones(60, candle_core::DType::F32, &Device::Cpu).unwrap(), 1e-5);

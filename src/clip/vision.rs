@@ -37,7 +37,7 @@ impl VisionConfig {
 /// CLIP's vision transformer. `project(encode(embed(pixels)))` is the image feature; visual prompts are spliced in
 /// between [`embed`](Self::embed) and [`encode`](Self::encode) (`lafter::tune::VisualPrompts`).
 ///
-/// Cloning shares the weights. [`frozen`](Self::frozen) is the same tower without a graph.
+/// Cloning shares the weights. [`detached`](Self::detached) is the same tower without a graph.
 #[derive(Clone)]
 pub struct VisionTower {
     /// `[width, 3, patch, patch]`

@@ -74,7 +74,7 @@ impl ParamGroup {
 /// use candle_core::{Device, Var};
 /// use lafter::nn::{AdamW, AdamWConfig, ParamGroup};
 /// let x = Var::new(&[3f32], &Device::Cpu)?;
-/// let group = ParamGroup { params: vec![("x".into(), x.clone())], weight_decay: 0.0, rate: 1.0 };
+/// let group = ParamGroup { params: vec![("x".into(), x.clone())], weight_decay: 0.0, lr_factor: 1.0 };
 /// let mut optimizer = AdamW::new(vec![group], AdamWConfig { learning_rate: 0.1, ..Default::default() })?;
 /// for _ in 0..200 {
 ///     let loss = x.sqr()?.sum_all()?;

@@ -9,7 +9,7 @@ use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
 /// L_SCE( f_θ( v^p_η(α_h(x)) ), ĉ(x) ), the mean of w_i L_i over the batch; its ε is
-/// [`FinetuneConfig::smoothing`](crate::tune::FinetuneConfig::smoothing). (eq. 4)
+/// [`FinetuneConfig::label_smoothing`](crate::tune::FinetuneConfig::label_smoothing). (eq. 4)
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CrossEntropy {}

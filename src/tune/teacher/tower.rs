@@ -10,7 +10,7 @@ use crate::tune::{Stateful, Targets, Views};
 /// p = softmax( f(v(α_w(x))) / T ), ĉ(x) = argmax p: no prompts, unit features, no gradient. (eq. 3)
 #[derive(Clone, Debug)]
 pub struct TowerTeacher {
-    /// v, [frozen](VisionTower::frozen); one that shares its norms with the student sees them learn.
+    /// v, [detached](VisionTower::detached); one that shares its norms with the student sees them learn.
     pub tower: VisionTower,
     /// f, frozen too.
     pub head: Head,
