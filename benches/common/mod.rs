@@ -36,6 +36,16 @@ impl Bench {
         self.rows.iter().any(|named| named == row)
     }
 
+    /// Whether no row was named.
+    pub fn takes_all(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// How often a row is measured.
+    pub fn repetitions(&self) -> usize {
+        self.repetitions.max(1)
+    }
+
     /// Runs `work` once to warm up and then on the clock, and prints the least and the median time. `items`: how many
     /// pictures, texts, … one run takes.
     pub fn row(&self, name: &str, items: usize, mut work: impl FnMut() -> lafter::Result<()>) -> lafter::Result<()> {
@@ -71,6 +81,13 @@ impl Bench {
         println!("{line}");
         Ok(())
     }
+}
+
+/// What work took: seconds on the clock, and processor seconds of all threads.
+pub fn timed(work: impl FnOnce() -> lafter::Result<()>) -> lafter::Result<[f64; 2]> {
+    let (started, used) = (Instant::now(), cpu_seconds());
+    work()?;
+    Ok([started.elapsed().as_secs_f64(), cpu_seconds() - used])
 }
 
 /// Processor time of this process so far, over all threads: what a busy machine hardly blurs.

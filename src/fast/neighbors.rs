@@ -29,9 +29,12 @@ impl SparseRows<'_> {
 
     /// y ← y + Σ_j w_ij x_j
     fn add_row(&self, isa: Isa, row: usize, x: &[f32], y: &mut [f32]) {
-        for at in self.starts[row]..self.starts[row + 1] {
-            add_scaled(isa, self.values[at], &x[self.columns[at] as usize * y.len()..][..y.len()], y);
-        }
+        let (range, width) = (self.starts[row]..self.starts[row + 1], y.len());
+        let of = |column: u32| &x[column as usize * width..][..width];
+        let (columns, last_columns) = self.columns[range.clone()].as_chunks::<4>();
+        let (values, last_values) = self.values[range].as_chunks::<4>();
+        columns.iter().zip(values).for_each(|(columns, w)| add_four(isa, *w, columns.map(of), y));
+        last_columns.iter().zip(last_values).for_each(|(column, w)| add_scaled(isa, *w, of(*column), y));
     }
 }
 
@@ -39,6 +42,16 @@ vectorized! {
     /// y ← y + w x
     fn add_scaled(w: f32, x: &[f32], y: &mut [f32]) {
         y.iter_mut().zip(x).for_each(|(y, x)| *y = madd::<FMA>(w, *x, *y));
+    }
+}
+
+vectorized! {
+    /// The same for four rows one after the other: y is read and written once.
+    fn add_four(w: [f32; 4], x: [&[f32]; 4], y: &mut [f32]) {
+        let x = x.map(|x| &x[..y.len()]);
+        for (i, y) in y.iter_mut().enumerate() {
+            *y = (0..4).fold(*y, |y, row| madd::<FMA>(w[row], x[row][i], y));
+        }
     }
 }
 

@@ -17,7 +17,7 @@
 //! may lose some points.
 //!
 //! Nothing here takes memory n·C·d or n·n: n × C numbers a few times over, and n × 2d. A graph of nearest pictures ([`nearest`], exact)
-//! is the longest part from some ten thousand pictures on: n²·d.
+//! multiplies each pair once, n²·d/2, and is the longest part from some ten thousands of pictures on.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};

@@ -1,9 +1,10 @@
 //! TransCLIP-ZS: transduction with one spread for all classes (Zanella, Gérin, Ben Ayed, NeurIPS 2024).
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::features::{affine, means, share, softness, sums};
+use super::nearest::greatest;
 use super::stata::LEAST;
 use super::{Features, Rounds};
 use crate::classify::normalize;
@@ -78,23 +79,13 @@ impl Transclip {
 
     /// unit(Σ y_ic x_i) over the pictures surest of c.
     fn first(&self, y: &Tensor, x: &Tensor) -> Result<Tensor> {
-        let by_class = y.t()?.contiguous()?.to_device(&Device::Cpu)?; // [C, n]
-        let (classes, n) = by_class.dims2()?;
-        let mut rows = Vec::with_capacity(classes);
-        for class in 0..classes {
-            let of = by_class.get(class)?.to_vec1::<f32>()?;
-            let mut order: Vec<u32> = (0..n as u32).collect();
-            let count = self.surest.clamp(1, n);
-            let falling = |a: &u32, b: &u32| of[*b as usize].total_cmp(&of[*a as usize]).then(a.cmp(b));
-            if count < n {
-                order.select_nth_unstable_by(count, falling);
-            }
-            order.truncate(count);
-            order.sort_by(falling);
+        let mut rows = Vec::with_capacity(y.dim(1)?);
+        for surest in greatest(y, self.surest.max(1))? {
+            let (order, of): (Vec<u32>, Vec<f32>) = surest.into_iter().unzip();
             // weights relative to the greatest: the direction is the same, and tiny ones do not vanish
-            let most = of[order[0] as usize].max(f32::MIN_POSITIVE);
-            let weights: Vec<f32> = order.iter().map(|i| of[*i as usize] / most).collect();
-            let weights = Tensor::from_vec(weights, (1, count), x.device())?;
+            let most = of.first().map_or(1.0, |most| most.max(f32::MIN_POSITIVE));
+            let weights: Vec<f32> = of.iter().map(|y| y / most).collect();
+            let weights = Tensor::from_vec(weights, (1, order.len()), x.device())?;
             rows.push(weights.matmul(&x.index_select(&Tensor::new(order, x.device())?, 0)?)?); // [1, d]
         }
         let sums = Tensor::cat(&rows, 0)?;
