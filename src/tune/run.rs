@@ -148,7 +148,7 @@ impl Run {
         self.after_epoch(epoch, unlabeled, &mut events)?;
         let sums = std::mem::take(&mut self.sums);
         let quantiles = sums.quantiles();
-        let record = sums.record(epoch + 1);
+        let record = sums.record(epoch + 1, self.tuner.objective.names());
         if record.kept == Some(0.0) {
             events(&Event::Notice(format!(
                 "epoch {}: no pseudo-label counted; {quantiles}: lower the threshold, or set a temperature below 1",
@@ -180,20 +180,22 @@ impl Run {
             if let Some(confidences) = &step.confidences {
                 sums.count(&confidences.to_vec1::<f32>()?);
             }
-            let StepRecord { loss, pseudo_labels, predictions, confidence, kept } = step.read()?;
+            let step = step.read()?;
+            let StepRecord { loss, confidence, kept, .. } = step;
             if !loss.is_finite() {
                 let rate = self.tuner.config.learning_rate;
                 return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
             }
             let n = indices.len();
+            sums.blocks(n, &step);
             sums.images += n;
             sums.loss += f64::from(loss) * n as f64;
             sums.confidence += f64::from(confidence) * n as f64;
             if let Some(kept) = kept {
                 *sums.kept.get_or_insert(0.0) += f64::from(kept) * n as f64;
             }
-            sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
-            for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
+            sums.agreed += step.predictions.iter().zip(&step.pseudo_labels).filter(|(a, b)| a == b).count();
+            for (index, pseudo) in indices.iter().zip(&step.pseudo_labels) {
                 if let Some(label) = unlabeled.label(*index) {
                     sums.labeled += 1; // analysis only: nothing above has seen a label
                     sums.right += usize::from(label == *pseudo as usize);
