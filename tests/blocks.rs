@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use lafter::checkpoint::Autosave;
 use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextStart};
 use lafter::clip::Clip;
-use lafter::data::Dataset;
+use lafter::data::{Dataset, ImageSource};
 use lafter::data::scenes::{self, Domain, Scenes};
 use lafter::progress::Event;
 use lafter::rng::Rng;
@@ -42,11 +42,11 @@ fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
 }
 
 /// A whole run with its checkpoints after each step.
-fn whole(clip: &Clip, config: &FinetuneConfig, folder: &Path) -> (Run, Vec<PathBuf>, Vec<String>) {
+fn whole(clip: &Clip, config: &FinetuneConfig, set: &Dataset, folder: &Path) -> (Run, Vec<PathBuf>, Vec<String>) {
     let mut run = run(clip, config);
     let (path, mut copies, mut notices) = (folder.join("checkpoint.safetensors"), Vec::new(), Vec::new());
     run.autosave(Autosave::new(&path, std::time::Duration::ZERO));
-    run.fit(&pictures(), |event| match event {
+    run.fit(set, |event| match event {
         // it comes before this step's own checkpoint: the file is that of the step before
         Event::Advanced { stage, .. } if stage.to_string().starts_with("tuning") && path.exists() => {
             let copy = folder.join(format!("{}.safetensors", copies.len()));
@@ -88,7 +88,7 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
         (json!({"teacher": "untuned", "tune_head": false, "objective": [[1.0, {"information": {"weighted": true}}]]}), &[]),
     ] {
         let (config, folder) = (config(&settings), tempfile::tempdir().unwrap());
-        let (whole, copies, _) = whole(&clip, &config, folder.path());
+        let (whole, copies, _) = whole(&clip, &config, &pictures(), folder.path());
         assert_eq!(copies.len(), whole.history().iter().map(|epoch| epoch.steps).sum::<usize>(), "{settings}");
         for (steps, copy) in copies.iter().enumerate() {
             let saved = lafter::clip::read_tensors(copy, clip.device()).unwrap().0;
@@ -120,6 +120,52 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
             assert!(result.unwrap_err().to_string().contains("start without --resume"), "{name}");
         }
     }
+}
+
+/// Pictures that are wider than high, so that a weak view has places to choose from.
+struct Wide(Dataset);
+
+impl ImageSource for Wide {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+    fn label(&self, index: usize) -> Option<usize> {
+        self.0.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+    fn image(&self, index: usize) -> lafter::Result<image::RgbImage> {
+        let one = self.0.image(index)?;
+        Ok(image::RgbImage::from_fn(2 * one.width(), one.height(), |x, y| *one.get_pixel(x % one.width(), y)))
+    }
+}
+
+/// The weak view may be cut at random: the teacher sees something else, a stopped run ends the same, signals and evaluation see no difference.
+#[test]
+fn weak_views_at_random_are_those_of_a_run_that_was_not_stopped() {
+    let (clip, set) = (Clip::demo().unwrap(), Dataset::new(Wide(pictures())));
+    let settings = |crop: &str| config(&json!({"weak_crop": crop, "refine": ["prototypes"]}));
+    let (random, folder) = (settings("random"), tempfile::tempdir().unwrap());
+    let (whole_run, copies, _) = whole(&clip, &random, &set, folder.path());
+    for (steps, copy) in copies.iter().enumerate() {
+        let mut resumed = run(&clip, &random);
+        resumed.resume(copy).unwrap();
+        let history = resumed.fit(&set, |_| {}).unwrap();
+        assert_eq!(without_time(&history), without_time(whole_run.history()), "after {} steps", steps + 1);
+        assert!(learned(&resumed) == learned(&whole_run), "after {} steps something else was learned", steps + 1);
+    }
+    let mut center = run(&clip, &settings("center"));
+    let history = center.fit(&set, |_| {}).unwrap();
+    assert_ne!(history[0].confidence, whole_run.history()[0].confidence);
+    // a square has one place: nothing differs there, the strong view's stream least of all
+    let square = |crop| without_time(&run(&clip, &settings(crop)).fit(&pictures(), |_| {}).unwrap());
+    assert_eq!(square("random"), square("center"));
+    let fresh = |crop| run(&clip, &settings(crop)).evaluate(&set).unwrap();
+    assert_eq!(fresh("random").top1, fresh("center").top1);
 }
 
 /// Epochs run over the pictures that a rule wants, and it says how many.

@@ -14,6 +14,7 @@ use super::role::{Flow, What};
 use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
 use super::teacher::{Labeler, TeacherKind};
+use super::weak_crop::WeakCrop;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimizer_fault};
 use crate::data::Dataset;
@@ -100,6 +101,10 @@ pub struct FinetuneConfig {
     pub normalize_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
     pub augment: bool,
+    /// Which part of the resized picture the weak view of training is: `center`, as at inference, or `random`, anywhere (DPA); default
+    /// center.
+    #[serde(default)]
+    pub weak_crop: WeakCrop,
     /// The strong view; default the released code's.
     #[serde(default)]
     pub strong: StrongConfig,
@@ -138,6 +143,7 @@ impl FinetuneConfig {
             objective: cross_entropy(),
             normalize_student: false,
             augment: true,
+            weak_crop: WeakCrop::Center,
             strong: StrongConfig::simsiam(),
             eval_every: 1,
             max_unreadable: 0.05,

@@ -35,6 +35,7 @@ mod targets;
 pub mod teacher;
 mod trainable;
 mod tuned;
+mod weak_crop;
 mod weights;
 
 pub use bank::Bank;
@@ -59,4 +60,5 @@ pub use targets::{Stateful, Targets, Views};
 pub use teacher::{BankTeacher, Ema, Labeler, Teacher, TeacherKind, TowerTeacher};
 pub use trainable::Trainable;
 pub use tuned::Tuned;
+pub use weak_crop::WeakCrop;
 pub use weights::WeightsInfo;

@@ -163,12 +163,13 @@ impl Run {
     /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background. A strong view draws
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
-        let (weak, strong) = (self.weak.clone(), self.strong.clone());
+        let (weak, strong, crop) = (self.weak.clone(), self.strong.clone(), self.tuner.config.weak_crop);
         let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalized alike
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
-            let view = pictures.view(index, weak.geometry_key(), Some(&picture), &|picture| weak.image(picture))?;
-            Ok((form.view(view), form.view(strong.image(&picture, &mut rng.fork(index as u64)))))
+            let mut rng = rng.fork(index as u64);
+            let view = crop.view(&weak, pictures, index, &picture, &rng)?;
+            Ok((form.view(view), form.view(strong.image(&picture, &mut rng))))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)
     }
