@@ -1,5 +1,6 @@
 //! A tuning run's state on disk and back.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ struct State {
     /// Whether the rules have looked at the pictures.
     #[serde(default)]
     prepared: bool,
+    /// Hashes of the stored answers that blocks read, by their places.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    stored: BTreeMap<usize, String>,
 }
 
 const KIND: &str = "tuning";
@@ -52,12 +56,14 @@ impl Run {
             history: self.history.clone(),
             skipped: self.skipped.as_ref().map(Skipped::record),
             prepared: self.prepared,
+            stored: if self.opened { self.tuner.stored() } else { self.stored.clone() },
         };
         let blocks = state::save(&self.tuner.blocks());
         checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimizer, blocks)
     }
 
-    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings.
+    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings. Stored answers that
+    /// the run reads are compared with those of the checkpoint when the next epoch begins.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) for a checkpoint of another run, [`Error::Checkpoint`](crate::Error::Checkpoint) for
@@ -89,6 +95,7 @@ impl Run {
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);
         self.prepared = state.prepared;
+        (self.stored, self.opened) = (state.stored, false); // the files are read again, and compared
         Ok(())
     }
 }

@@ -1,5 +1,7 @@
 //! The tuning step: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4). Files, events and epochs: [`Run`](super::Run).
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 use super::config::FinetuneConfig;
@@ -219,6 +221,11 @@ impl Finetuner {
         let (loss, terms, logits) = self.losses(views, &targets)?;
         self.apply_at(&loss, factor)?;
         OnDevice::of(&targets, &loss, &terms, &logits)
+    }
+
+    /// Hashes of the stored answers that blocks read, by their places among [`blocks`](Self::blocks).
+    pub(super) fn stored(&self) -> BTreeMap<usize, String> {
+        self.blocks().iter().enumerate().filter_map(|(place, block)| Some((place, block.reads()?))).collect()
     }
 
     /// Its blocks, in the order in which their memory is saved.

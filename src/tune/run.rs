@@ -1,5 +1,6 @@
 //! The finetuner on a data set: views made ahead, epochs, progress, unreadable pictures, history, checkpoints.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::finetuner::Finetuner;
@@ -47,6 +48,8 @@ pub struct Run {
     pub(super) prepared: bool,
     /// Whether teacher and terms know the pictures.
     pub(super) opened: bool,
+    /// Hashes of the stored answers that a resumed run must find, by the place of the block that reads them.
+    pub(super) stored: BTreeMap<usize, String>,
 }
 
 impl Run {
@@ -55,7 +58,7 @@ impl Run {
         let weak = tuner.clip.preprocess().clone();
         let strong = tuner.config.strong_view(&weak);
         let (sums, history) = (EpochSums::default(), Vec::new());
-        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false }
+        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false, stored: BTreeMap::new() }
     }
 
     /// The epochs done so far.
@@ -87,7 +90,8 @@ impl Run {
     /// One pass over the images. Interrupted, it stops between two steps: the run can be saved and goes on from there.
     ///
     /// # Errors
-    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Diverged`] where a loss is not finite;
+    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Usage`] if stored answers are others than those
+    /// of the checkpoint; [`Error::Diverged`] where a loss is not finite;
     /// [`Error::Interrupted`] between two steps; [`Error::Io`] where an autosave cannot be written.
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
         let mut events = progress::watched(&mut events);
