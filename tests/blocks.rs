@@ -10,7 +10,8 @@ use lafter::data::{Dataset, ImageSource};
 use lafter::data::scenes::{self, Domain, Scenes};
 use lafter::progress::Event;
 use lafter::rng::Rng;
-use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run};
+use lafter::transduct::{Features, Transduct};
+use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run, Views};
 use serde_json::{Value, json};
 
 /// Four pictures a step, three steps an epoch and two left over; the settings as a report or the command line writes them.
@@ -80,6 +81,7 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
             json!({"temperature": 0.25, "refine": [{"candidates": {"every": 1, "gamma": 3.0}}], "objective": [[1.0, "candidates"]]}),
             &["1.candidates.sets"],
         ),
+        (json!({"teacher": {"transduct": "stata"}, "refine": ["prototypes"]}), &["0.transduct.answers", "1.prototypes.features"]),
         (json!({"refine": [{"top_k": {"rule": "nola", "k": 1, "share": 0.0}}]}), &["1.top_k.labels"]),
         (
             json!({"teacher": {"ema": {"start": 0.5, "end": 0.9, "warm": 4, "prompts": true}}, "teacher_head": "shared"}),
@@ -166,6 +168,36 @@ fn weak_views_at_random_are_those_of_a_run_that_was_not_stopped() {
     assert_eq!(square("random"), square("center"));
     let fresh = |crop| run(&clip, &settings(crop)).evaluate(&set).unwrap();
     assert_eq!(fresh("random").top1, fresh("center").top1);
+}
+
+/// The teacher's answers are those of the method to all pictures, whatever the views of a step are; a name alone is the method with the
+/// published settings.
+#[test]
+fn a_transductive_teacher_keeps_to_its_answers_to_all_pictures() {
+    let (clip, set) = (Clip::demo().unwrap(), pictures());
+    let teacher = |method: Value| config(&json!({"teacher": {"transduct": method}, "epochs": 1}));
+    assert_eq!(teacher(json!("stata")), teacher(json!({"stata": {"updates": 10}})));
+    let unknown = serde_json::from_value::<lafter::tune::TeacherKind>(json!({"transduct": "statta"})).unwrap_err().to_string();
+    assert!(unknown.contains("no transductive method is called statta"), "{unknown}");
+    let (mut run, mut notices) = (run(&clip, &teacher(json!("stata"))), Vec::new());
+    run.fit(&set, |event| {
+        if let Event::Notice(notice) = event {
+            notices.push(notice.clone());
+        }
+    })
+    .unwrap();
+    assert!(notices.iter().any(|notice| notice.contains("stata has answered for 14 of 14")), "{notices:?}");
+
+    let pixels = clip.preprocess().batch(&set.images(&(0..14).collect::<Vec<_>>()).unwrap(), clip.device()).unwrap();
+    let head = Head::linear(clip.config().projection, set.classes().len(), &mut Rng::new(5), clip.device()).unwrap();
+    let features = Features::new(&clip.encode_image(&pixels).unwrap(), &head.layers[0].weight, clip.logit_scale()).unwrap();
+    let expected = Transduct::default().probabilities(&features, |_| {}).unwrap().to_vec2::<f32>().unwrap();
+    let some = pixels.narrow(0, 0, 3).unwrap().zeros_like().unwrap();
+    let views = Views { indices: vec![3, 0, 13], ..Views::new(some.clone(), some) };
+    let ours = run.tuner.teacher.targets(&views).unwrap().probabilities.to_vec2::<f32>().unwrap();
+    for (ours, picture) in ours.iter().zip([3, 0, 13]) {
+        assert!(ours.iter().zip(&expected[picture]).all(|(a, b)| (a - b).abs() < 1e-3), "{ours:?} {:?}", expected[picture]);
+    }
 }
 
 /// Epochs run over the pictures that a rule wants, and it says how many.

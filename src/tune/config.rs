@@ -77,8 +77,9 @@ pub struct FinetuneConfig {
     pub head_form: HeadForm,
     /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
     /// {"ema": {"start": 0.999, "end": 0.9998, "warm": 500}}, an average of the tuned one over its steps,
-    /// {"bank": {"file": "answers.safetensors"}}, another encoder's stored answers, or {"labeler": {"file": "features.safetensors"}}, a
-    /// small classifier on stored features; default the tower that is tuned.
+    /// {"bank": {"file": "answers.safetensors"}}, another encoder's stored answers, {"labeler": {"file": "features.safetensors"}}, a
+    /// small classifier on stored features, or {"transduct": "stata"}, a transductive method's answers to all pictures before training;
+    /// default the tower that is tuned.
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
