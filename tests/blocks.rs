@@ -208,7 +208,7 @@ fn rules_that_choose_pictures_say_how_many() {
         let objective = if word == "candidates" { json!([[1.0, "candidates"]]) } else { json!([[1.0, "cross_entropy"]]) };
         let settings = json!({"refine": [rule], "objective": objective, "keep_last": true, "epochs": 1});
         let folder = tempfile::tempdir().unwrap();
-        let (run, _, notices) = whole(&clip, &config(&settings), folder.path());
+        let (run, _, notices) = whole(&clip, &config(&settings), &pictures(), folder.path());
         let notice = notices.iter().find(|notice| notice.contains(word)).unwrap();
         let said: usize = notice.split(' ').find_map(|part| part.parse().ok()).unwrap();
         assert!(said < 14 && run.history()[0].images == said, "{notice}: {:?}", run.history());
