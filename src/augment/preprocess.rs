@@ -252,7 +252,10 @@ mod tests {
                 assert!(view == image::imageops::crop_imm(&resized, left, top, 32, 32).to_image(), "{w}x{h} at {place}");
             }
             assert_eq!(asked, [margin + 1; 3]); // along the longer edge only
-            assert!(weak.image_at(&image, |places| places) == weak.image_at(&image, |places| places - 1), "a place beyond the last is the last");
+            assert!(
+                weak.image_at(&image, |places| places) == weak.image_at(&image, |places| places - 1),
+                "a place beyond the last is the last"
+            );
         }
         let square = texture(40, 40);
         assert!(weak.image_at(&square, |_| panic!("a square has one place")) == weak.image(&square));
