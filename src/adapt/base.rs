@@ -12,7 +12,7 @@ use crate::tune::Tuned;
 #[derive(Clone, Debug)]
 pub(super) enum Base {
     ZeroShot(Clip, ZeroShotClassifier),
-    Tuned(Clip, Tuned),
+    Tuned(Clip, Box<Tuned>),
 }
 
 impl Base {
@@ -22,7 +22,7 @@ impl Base {
 
     /// The tuned weights as they are: nothing that adapts here is seen by whoever holds them.
     pub fn tuned(clip: &Clip, tuned: &Tuned) -> Self {
-        Self::Tuned(clip.clone(), tuned.detached())
+        Self::Tuned(clip.clone(), Box::new(tuned.detached()))
     }
 
     /// C
@@ -64,7 +64,7 @@ impl Base {
                 let features = norms.features(&on(clip, pixels)?)?.to_dtype(candle_core::DType::F32)?;
                 features.matmul(&zero_shot.weights.t()?)? * zero_shot.scale
             }
-            Self::Tuned(clip, tuned) => Tuned { vision: norms.tower().clone(), ..tuned.clone() }.logits(&on(clip, pixels)?),
+            Self::Tuned(clip, tuned) => Tuned { vision: norms.tower().clone(), ..Tuned::clone(tuned) }.logits(&on(clip, pixels)?),
         }
     }
 }
