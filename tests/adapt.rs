@@ -128,3 +128,51 @@ fn predict_adapts_and_a_stream_has_the_same_answers_at_its_beginning() {
     let (fine, _, said) = lafter(root.path(), "predict --model demo --classes names.txt --adapt watt --templates names.txt photos");
     assert!(!fine && said.contains("templates of its own"), "{said}");
 }
+
+/// Over tuned weights the first answers are theirs, whatever adapts afterwards; their holder sees nothing of it.
+#[test]
+fn tuned_weights_adapt_from_their_own_answers() {
+    let (clip, classes) = (Clip::demo().unwrap(), class_names());
+    let mut lafter = LaFTer::new(clip.clone(), &classes).preset(Preset::Demo);
+    (lafter.config.text.epochs, lafter.config.tune.epochs) = (30, 1);
+    lafter.fit_text(&TextSet::new(&classes).unwrap().with_templates(&Templates::single())).unwrap();
+    lafter.fit_images(&Dataset::new(Scenes::new(Domain::Target, 50, 1)), |_| {}).unwrap();
+    let (tuned, batch) = (lafter.tuned().unwrap(), pixels(&clip, 8));
+    let own = tuned.logits(&batch).unwrap();
+    let zero_shot = ZeroShotClassifier::fit(&clip, &classes, &Templates::single()).unwrap();
+    assert!(far(&own, &zero_shot.logits(&clip.encode_image(&batch).unwrap()).unwrap()) > 0.1);
+
+    let mut tent = adapt::named_tuned("tent", &clip, tuned).unwrap();
+    assert!(far(&tent.answer(&batch).unwrap(), &own) < 1e-4, "the first answer is that of the weights");
+    assert!(far(&tent.answer(&batch).unwrap(), &own) > 1e-4, "the step took effect");
+    assert_eq!(far(&tuned.logits(&batch).unwrap(), &own), 0.0, "the weights themselves are as they were");
+    let none = TdaConfig { toward: (0.0, 5.0), away: (0.0, 1.0), ..TdaConfig::default() };
+    assert!(far(&Tda::over_tuned(&clip, tuned, none).answer(&batch).unwrap(), &own) < 1e-4);
+    assert!(far(&adapt::named_tuned("tda", &clip, tuned).unwrap().answer(&batch).unwrap(), &own) > 0.1);
+    let mut zero = Zero::over_tuned(&clip, tuned, ZeroConfig { views: 1, keep: 1.0 });
+    let class = |logits: &Tensor| logits.argmax(1).unwrap().to_vec1::<u32>().unwrap();
+    assert_eq!(class(&zero.answer(&batch).unwrap()), class(&own));
+    let refused = adapt::named_tuned("watt", &clip, tuned).err().unwrap();
+    assert!(refused.is_usage() && refused.to_string().contains("texts of its own"), "{refused}");
+
+    // on the command line: tent's first batch is what the weights alone answer
+    let root = tempfile::tempdir().unwrap();
+    lafter.save(root.path().join("w.safetensors")).unwrap();
+    let scenes = Dataset::new(Scenes::new(Domain::Target, 6, 5));
+    (0..6).for_each(|i| scenes.image(i).unwrap().save(root.path().join(format!("{i}.png"))).unwrap());
+    let rows = |more: &str| {
+        let line = format!("predict --model demo --weights w.safetensors {more} --out {}.csv .", more.replace(' ', "_"));
+        let (fine, _, said) = self::lafter(root.path(), &line);
+        assert!(fine, "{more}: {said}");
+        let table = std::fs::read_to_string(root.path().join(format!("{}.csv", more.replace(' ', "_")))).unwrap();
+        table.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().to_string()).collect::<Vec<_>>()
+    };
+    let alone = rows("--top 1");
+    assert_eq!(alone.len(), 6);
+    assert_eq!(rows("--top 1 --adapt tent"), alone);
+    assert_eq!((rows("--top 1 --adapt tda").len(), rows("--top 1 --adapt zero --adapt-batch 2").len()), (6, 6));
+    let (fine, _, said) = self::lafter(root.path(), "predict --model demo --weights w.safetensors --adapt watt .");
+    assert!(!fine && said.contains("texts of its own"), "{said}");
+    let (fine, _, said) = self::lafter(root.path(), "predict --model demo --adapt tent .");
+    assert!(!fine && said.contains("--weights"), "{said}");
+}

@@ -80,6 +80,44 @@ fn a_bank_teaches_and_a_stopped_run_ends_the_same() {
     assert_ne!(with.fit_epoch(&set, |_| {}).unwrap().loss, without.fit_epoch(&set, |_| {}).unwrap().loss);
 }
 
+/// Answers that changed between stop and resume would end in a run that nobody made: they are refused, whoever reads them; the same answers
+/// in another order of rows are the same.
+#[test]
+fn answers_that_changed_since_the_checkpoint_are_refused() {
+    let (clip, set, folder) = (Clip::demo().unwrap(), pictures(), tempfile::tempdir().unwrap());
+    let (file, checkpoint) = (folder.path().join("answers.safetensors"), folder.path().join("checkpoint.safetensors"));
+    let distillation = json!([[1.0, "cross_entropy"], [0.5, {"distillation": {"file": &file}}]]);
+    for (kind, settings) in [
+        ("bank", json!({"teacher": {"bank": {"file": &file}}})),
+        ("labeler", json!({"teacher": {"labeler": {"file": &file, "epochs": 2}}})),
+        ("distillation", json!({"objective": distillation})),
+    ] {
+        stored(&file, &set);
+        let mut stopped = run(&clip, settings.clone());
+        stopped.fit_epoch(&set, |_| {}).unwrap();
+        stopped.checkpoint(&checkpoint).unwrap();
+        let (whole, good) = (stopped.fit(&set, |_| {}).unwrap(), Bank::read(&file).unwrap());
+        let (logits, features) = (good.logits.unwrap(), good.features.unwrap());
+        let write = |names: &[String], logits: Tensor, features: Tensor| {
+            Bank::save(&file, names, None, &[("logits".into(), logits), ("features".into(), features)], HashMap::new()).unwrap();
+        };
+        let go_on = || {
+            let mut resumed = run(&clip, settings.clone());
+            resumed.resume(&checkpoint).unwrap();
+            // a checkpoint before the files are read again asks for the same
+            resumed.checkpoint(&checkpoint).unwrap();
+            resumed.fit(&set, |_| {})
+        };
+        write(&good.names, (&logits * 1.001).unwrap(), (&features * 1.001).unwrap());
+        let error = go_on().unwrap_err();
+        assert!(error.is_usage() && error.to_string().starts_with(kind) && error.to_string().contains("put that file back"), "{error}");
+        let order: Vec<u32> = (0..14).rev().collect();
+        let turned = |tensor: &Tensor| tensor.index_select(&Tensor::new(&order[..], &Device::Cpu).unwrap(), 0).unwrap();
+        write(&good.names.iter().rev().cloned().collect::<Vec<_>>(), turned(&logits), turned(&features));
+        assert_eq!(without_time(&go_on().unwrap()), without_time(&whole), "{kind}");
+    }
+}
+
 #[test]
 fn what_a_bank_lacks_is_said_before_any_step() {
     let (clip, set, folder) = (Clip::demo().unwrap(), pictures(), tempfile::tempdir().unwrap());

@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use lafter::checkpoint::Autosave;
 use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextStart};
 use lafter::clip::Clip;
-use lafter::data::Dataset;
 use lafter::data::scenes::{self, Domain, Scenes};
+use lafter::data::{Dataset, ImageSource};
 use lafter::progress::Event;
 use lafter::rng::Rng;
-use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run};
+use lafter::transduct::{Features, Transduct};
+use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run, Views};
 use serde_json::{Value, json};
 
 /// Four pictures a step, three steps an epoch and two left over; the settings as a report or the command line writes them.
@@ -42,11 +43,11 @@ fn without_time(history: &[EpochRecord]) -> Vec<EpochRecord> {
 }
 
 /// A whole run with its checkpoints after each step.
-fn whole(clip: &Clip, config: &FinetuneConfig, folder: &Path) -> (Run, Vec<PathBuf>, Vec<String>) {
+fn whole(clip: &Clip, config: &FinetuneConfig, set: &Dataset, folder: &Path) -> (Run, Vec<PathBuf>, Vec<String>) {
     let mut run = run(clip, config);
     let (path, mut copies, mut notices) = (folder.join("checkpoint.safetensors"), Vec::new(), Vec::new());
     run.autosave(Autosave::new(&path, std::time::Duration::ZERO));
-    run.fit(&pictures(), |event| match event {
+    run.fit(set, |event| match event {
         // it comes before this step's own checkpoint: the file is that of the step before
         Event::Advanced { stage, .. } if stage.to_string().starts_with("tuning") && path.exists() => {
             let copy = folder.join(format!("{}.safetensors", copies.len()));
@@ -80,6 +81,7 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
             json!({"temperature": 0.25, "refine": [{"candidates": {"every": 1, "gamma": 3.0}}], "objective": [[1.0, "candidates"]]}),
             &["1.candidates.sets"],
         ),
+        (json!({"teacher": {"transduct": "stata"}, "refine": ["prototypes"]}), &["0.transduct.answers", "1.prototypes.features"]),
         (json!({"refine": [{"top_k": {"rule": "nola", "k": 1, "share": 0.0}}]}), &["1.top_k.labels"]),
         (
             json!({"teacher": {"ema": {"start": 0.5, "end": 0.9, "warm": 4, "prompts": true}}, "teacher_head": "shared"}),
@@ -88,7 +90,7 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
         (json!({"teacher": "untuned", "tune_head": false, "objective": [[1.0, {"information": {"weighted": true}}]]}), &[]),
     ] {
         let (config, folder) = (config(&settings), tempfile::tempdir().unwrap());
-        let (whole, copies, _) = whole(&clip, &config, folder.path());
+        let (whole, copies, _) = whole(&clip, &config, &pictures(), folder.path());
         assert_eq!(copies.len(), whole.history().iter().map(|epoch| epoch.steps).sum::<usize>(), "{settings}");
         for (steps, copy) in copies.iter().enumerate() {
             let saved = lafter::clip::read_tensors(copy, clip.device()).unwrap().0;
@@ -122,6 +124,82 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
     }
 }
 
+/// Pictures that are wider than high, so that a weak view has places to choose from.
+struct Wide(Dataset);
+
+impl ImageSource for Wide {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+    fn label(&self, index: usize) -> Option<usize> {
+        self.0.label(index)
+    }
+    fn name(&self, index: usize) -> String {
+        self.0.name(index)
+    }
+    fn image(&self, index: usize) -> lafter::Result<image::RgbImage> {
+        let one = self.0.image(index)?;
+        Ok(image::RgbImage::from_fn(2 * one.width(), one.height(), |x, y| *one.get_pixel(x % one.width(), y)))
+    }
+}
+
+/// The weak view may be cut at random: the teacher sees something else, a stopped run ends the same, signals and evaluation see no difference.
+#[test]
+fn weak_views_at_random_are_those_of_a_run_that_was_not_stopped() {
+    let (clip, set) = (Clip::demo().unwrap(), Dataset::new(Wide(pictures())));
+    let settings = |crop: &str| config(&json!({"weak_crop": crop, "refine": ["prototypes"]}));
+    let (random, folder) = (settings("random"), tempfile::tempdir().unwrap());
+    let (whole_run, copies, _) = whole(&clip, &random, &set, folder.path());
+    for (steps, copy) in copies.iter().enumerate() {
+        let mut resumed = run(&clip, &random);
+        resumed.resume(copy).unwrap();
+        let history = resumed.fit(&set, |_| {}).unwrap();
+        assert_eq!(without_time(&history), without_time(whole_run.history()), "after {} steps", steps + 1);
+        assert!(learned(&resumed) == learned(&whole_run), "after {} steps something else was learned", steps + 1);
+    }
+    let mut center = run(&clip, &settings("center"));
+    let history = center.fit(&set, |_| {}).unwrap();
+    assert_ne!(history[0].confidence, whole_run.history()[0].confidence);
+    // a square has one place: nothing differs there, the strong view's stream least of all
+    let square = |crop| without_time(&run(&clip, &settings(crop)).fit(&pictures(), |_| {}).unwrap());
+    assert_eq!(square("random"), square("center"));
+    let fresh = |crop| run(&clip, &settings(crop)).evaluate(&set).unwrap();
+    assert_eq!(fresh("random").top1, fresh("center").top1);
+}
+
+/// The teacher's answers are those of the method to all pictures, whatever the views of a step are; a name alone is the method with the
+/// published settings.
+#[test]
+fn a_transductive_teacher_keeps_to_its_answers_to_all_pictures() {
+    let (clip, set) = (Clip::demo().unwrap(), pictures());
+    let teacher = |method: Value| config(&json!({"teacher": {"transduct": method}, "epochs": 1}));
+    assert_eq!(teacher(json!("stata")), teacher(json!({"stata": {"updates": 10}})));
+    let unknown = serde_json::from_value::<lafter::tune::TeacherKind>(json!({"transduct": "statta"})).unwrap_err().to_string();
+    assert!(unknown.contains("no transductive method is called statta"), "{unknown}");
+    let (mut run, mut notices) = (run(&clip, &teacher(json!("stata"))), Vec::new());
+    run.fit(&set, |event| {
+        if let Event::Notice(notice) = event {
+            notices.push(notice.clone());
+        }
+    })
+    .unwrap();
+    assert!(notices.iter().any(|notice| notice.contains("stata has answered for 14 of 14")), "{notices:?}");
+
+    let pixels = clip.preprocess().batch(&set.images(&(0..14).collect::<Vec<_>>()).unwrap(), clip.device()).unwrap();
+    let head = Head::linear(clip.config().projection, set.classes().len(), &mut Rng::new(5), clip.device()).unwrap();
+    let features = Features::new(&clip.encode_image(&pixels).unwrap(), &head.layers[0].weight, clip.logit_scale()).unwrap();
+    let expected = Transduct::default().probabilities(&features, |_| {}).unwrap().to_vec2::<f32>().unwrap();
+    let some = pixels.narrow(0, 0, 3).unwrap().zeros_like().unwrap();
+    let views = Views { indices: vec![3, 0, 13], ..Views::new(some.clone(), some) };
+    let ours = run.tuner.teacher.targets(&views).unwrap().probabilities.to_vec2::<f32>().unwrap();
+    for (ours, picture) in ours.iter().zip([3, 0, 13]) {
+        assert!(ours.iter().zip(&expected[picture]).all(|(a, b)| (a - b).abs() < 1e-3), "{ours:?} {:?}", expected[picture]);
+    }
+}
+
 /// Epochs run over the pictures that a rule wants, and it says how many.
 #[test]
 fn rules_that_choose_pictures_say_how_many() {
@@ -130,7 +208,7 @@ fn rules_that_choose_pictures_say_how_many() {
         let objective = if word == "candidates" { json!([[1.0, "candidates"]]) } else { json!([[1.0, "cross_entropy"]]) };
         let settings = json!({"refine": [rule], "objective": objective, "keep_last": true, "epochs": 1});
         let folder = tempfile::tempdir().unwrap();
-        let (run, _, notices) = whole(&clip, &config(&settings), folder.path());
+        let (run, _, notices) = whole(&clip, &config(&settings), &pictures(), folder.path());
         let notice = notices.iter().find(|notice| notice.contains(word)).unwrap();
         let said: usize = notice.split(' ').find_map(|part| part.parse().ok()).unwrap();
         assert!(said < 14 && run.history()[0].images == said, "{notice}: {:?}", run.history());

@@ -179,6 +179,38 @@ fn an_epoch_in_which_nothing_counts_says_so() {
     assert!(notices.iter().any(says), "{notices:?}");
 }
 
+/// Weights, classes and terms of an epoch stand in its record, and fit the loss; without rules and with one term there is less to say.
+#[test]
+fn a_record_says_what_rules_and_terms_did() {
+    let clip = Clip::demo().unwrap();
+    let plain = run(&clip, &config(serde_json::json!({"epochs": 1}))).fit(&pictures(), |_| {}).unwrap().remove(0);
+    assert!(plain.mean_weight.is_none() && plain.terms.is_empty(), "{plain:?}");
+    let named = plain.classes_named.unwrap();
+    assert!((1..=12).contains(&named), "{named}");
+    let line = serde_json::to_value(&plain).unwrap();
+    assert!(line.get("terms").is_none() && line.get("mean_weight").is_none(), "{line}");
+    let mut older = line.clone();
+    older.as_object_mut().unwrap().remove("classes_named").unwrap();
+    assert_eq!(serde_json::from_value::<EpochRecord>(older).unwrap(), EpochRecord { classes_named: None, ..plain.clone() });
+
+    let objective = serde_json::json!([[1.0, "cross_entropy"], [0.5, "fairness"], [0.25, {"fairness": {"averaged": true}}]]);
+    // about half are surer
+    let all: Vec<_> = (0..pictures().len()).map(|i| pictures().image(i).unwrap()).collect();
+    let weak = clip.preprocess().batch(&all, clip.device()).unwrap();
+    let mut sorted = run(&clip, &config(serde_json::json!({}))).tuner.pseudo_labels(&weak).unwrap().1.to_vec1::<f32>().unwrap();
+    sorted.sort_by(f32::total_cmp);
+    let above = f64::from(sorted[sorted.len() / 2 - 1] + sorted[sorted.len() / 2]) / 2.0;
+    let rules = serde_json::json!({"epochs": 1, "refine": [{"threshold": {"above": above, "over": "kept"}}], "objective": objective});
+    let sure = run(&clip, &config(rules)).fit(&pictures(), |_| {}).unwrap().remove(0);
+    let names: Vec<&str> = sure.terms.keys().map(String::as_str).collect();
+    assert_eq!(names, ["cross_entropy", "fairness", "fairness 2"]);
+    let sum = sure.terms["cross_entropy"] + 0.5 * sure.terms["fairness"] + 0.25 * sure.terms["fairness 2"];
+    assert!((sum - sure.loss).abs() < 1e-5, "{sum} {}", sure.loss);
+    let (kept, weight) = (sure.kept.unwrap(), sure.mean_weight.unwrap());
+    assert!(kept > 0.0 && kept < 100.0 && weight > kept / 100.0 && weight <= 1.0 + 1e-6, "{kept} {weight}"); // over the kept: larger than 1 each
+    assert!((1..=12).contains(&sure.classes_named.unwrap()), "{sure:?}");
+}
+
 /// Whatever a rule or term remembers: stopped after any step, even within an epoch, a run ends as one that was not.
 #[test]
 fn what_blocks_remember_is_saved_and_resumed_bit_for_bit() {

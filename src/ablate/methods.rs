@@ -21,14 +21,24 @@ pub enum Method {
     AlignPrototypes,
     /// The same with DPA's relative weights, fairness and alignment term.
     Dpa,
+    /// LaFTer on pseudo-labels that StatA gives to all pictures before training, in the place of eq. 3.
+    StataLabels,
     /// The class means of the texts in the place of eq. 2.
     ClassMeans,
 }
 
 impl Method {
     /// All, in the order of the table.
-    pub const ALL: [Self; 7] =
-        [Self::Lafter, Self::Fairness, Self::Align, Self::Prototypes, Self::AlignPrototypes, Self::Dpa, Self::ClassMeans];
+    pub const ALL: [Self; 8] = [
+        Self::Lafter,
+        Self::Fairness,
+        Self::Align,
+        Self::Prototypes,
+        Self::AlignPrototypes,
+        Self::Dpa,
+        Self::StataLabels,
+        Self::ClassMeans,
+    ];
 
     /// Changes a run's settings accordingly. Rules that read probabilities get a temperature of 0.25, as CPL has it within LaFTer:
     /// the text classifier's own answers are almost flat.
@@ -49,6 +59,7 @@ impl Method {
                 ("tune.refine", r#"["align", "prototypes", "relative"]"#),
                 ("tune.objective", r#"[[1, "cross_entropy"], [1, "fairness"], [1, "alignment"]]"#),
             ],
+            Self::StataLabels => &[("tune.teacher", r#"{"transduct": "stata"}"#)],
             Self::ClassMeans => &[("text.start", "class_means"), ("text.epochs", "0")],
         };
         changes.iter().try_for_each(|(path, value)| experiment.config.set(path, value))
@@ -64,6 +75,7 @@ impl fmt::Display for Method {
             Self::Prototypes => "+ prototypes",
             Self::AlignPrototypes => "+ align, prototypes",
             Self::Dpa => "+ DPA's blocks",
+            Self::StataLabels => "StatA's labels",
             Self::ClassMeans => "class means for eq. 2",
         })
     }

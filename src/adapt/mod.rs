@@ -7,7 +7,8 @@
 //! | [`Tent`] | answers, then makes itself surer | **yes** | norms |
 //! | [`Watt`] | tunes on the batch for eight templates, averages the weights, answers | no | norms |
 //!
-//! All answer with a zero-shot classifier (eq. 1) over one CLIP. What a picture is answered never depends on batches that come after its
+//! All answer with a zero-shot classifier (eq. 1) over one CLIP; all but [`Watt`], whose texts are its own, also with a tuned tower, its
+//! visual prompts and its head ([`named_tuned`]). What a picture is answered never depends on batches that come after its
 //! own. Where "remembers" says yes it depends on those before, so that another order gives other answers; [`Watt`] adapts to the
 //! batch as a whole, so its pictures depend on each other.
 //!
@@ -25,6 +26,7 @@
 //! # Ok::<(), lafter::Error>(())
 //! ```
 
+mod base;
 mod norms;
 mod tda;
 mod tent;
@@ -43,6 +45,7 @@ pub use zero::{Zero, ZeroConfig};
 use crate::ZeroShotClassifier;
 use crate::clip::Clip;
 use crate::error::{Error, Result};
+use crate::tune::Tuned;
 
 /// One way to answer a batch of pictures that adapts to what it sees.
 pub trait Adapt {
@@ -83,6 +86,27 @@ pub fn named(name: &str, clip: &Clip, zero_shot: &ZeroShotClassifier, classes: &
         "tda" => Box::new(Tda::new(clip, zero_shot, TdaConfig::default())),
         "tent" => Box::new(Tent::new(clip, zero_shot, TentConfig::default())?),
         "watt" => Box::new(Watt::fit(clip, classes, WattConfig::default())?),
-        _ => return Err(Error::Usage(format!("no test-time adaptation is called {name}: choose one of {}", NAMES.join(", ")))),
+        _ => return Err(unknown(name)),
     })
+}
+
+/// A method by its name, with the published settings, over weights that were tuned on this CLIP.
+///
+/// # Errors
+/// [`Error::Usage`] for `watt`, which answers with texts of its own and so without the tuned head, and for any other name.
+pub fn named_tuned(name: &str, clip: &Clip, tuned: &Tuned) -> Result<Box<dyn Adapt>> {
+    Ok(match name {
+        "zero" => Box::new(Zero::over_tuned(clip, tuned, ZeroConfig::default())),
+        "tda" => Box::new(Tda::over_tuned(clip, tuned, TdaConfig::default())),
+        "tent" => Box::new(Tent::over_tuned(clip, tuned, TentConfig::default())?),
+        "watt" => {
+            let what = "watt answers with texts of its own, not with a tuned head: choose zero, tda or tent, or leave the weights out";
+            return Err(Error::Usage(what.into()));
+        }
+        _ => return Err(unknown(name)),
+    })
+}
+
+fn unknown(name: &str) -> Error {
+    Error::Usage(format!("no test-time adaptation is called {name}: choose one of {}", NAMES.join(", ")))
 }

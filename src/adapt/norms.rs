@@ -22,6 +22,11 @@ impl TunedNorms {
         Ok(Self { tower, params, optimizer })
     }
 
+    /// The tower with its variables.
+    pub fn tower(&self) -> &VisionTower {
+        &self.tower
+    }
+
     /// Unit features with a graph: pixels `[n, 3, side, side]` → `[n, d]`.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         normalize(&self.tower.forward(pixels)?)

@@ -3,11 +3,13 @@
 use candle_core::{Device, Tensor};
 
 use super::Adapt;
+use super::base::Base;
 use crate::ZeroShotClassifier;
 use crate::classify::normalize;
 use crate::clip::Clip;
 use crate::error::Result;
 use crate::eval::argmax_rows;
+use crate::tune::Tuned;
 
 /// Settings of [`Tda`]; the defaults are those of the released code (github.com/kdiAAA/TDA) for all data sets but ImageNet.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -47,8 +49,7 @@ struct Kept {
 /// that follows.
 #[derive(Clone, Debug)]
 pub struct Tda {
-    clip: Clip,
-    zero_shot: ZeroShotClassifier,
+    base: Base,
     config: TdaConfig,
     positive: Vec<Vec<Kept>>,
     negative: Vec<Vec<Kept>>,
@@ -57,8 +58,18 @@ pub struct Tda {
 impl Tda {
     /// With empty caches, on the classes of a zero-shot classifier.
     pub fn new(clip: &Clip, zero_shot: &ZeroShotClassifier, config: TdaConfig) -> Self {
-        let caches = vec![Vec::new(); zero_shot.weights.dims()[0]];
-        Self { clip: clip.clone(), zero_shot: zero_shot.clone(), config, positive: caches.clone(), negative: caches }
+        Self::over(Base::zero_shot(clip, zero_shot), config)
+    }
+
+    /// With empty caches, over a tuned tower, its visual prompts and its head. α is made for logits of 100 times a cosine: beside those of a
+    /// plain head, which are flatter, the caches count more.
+    pub fn over_tuned(clip: &Clip, tuned: &Tuned, config: TdaConfig) -> Self {
+        Self::over(Base::tuned(clip, tuned), config)
+    }
+
+    fn over(base: Base, config: TdaConfig) -> Self {
+        let caches = vec![Vec::new(); base.classes()];
+        Self { base, config, positive: caches.clone(), negative: caches }
     }
 
     /// How many features both caches hold.
@@ -122,8 +133,8 @@ impl Adapt for Tda {
     }
 
     fn answer(&mut self, pixels: &Tensor) -> Result<Tensor> {
-        let features = self.clip.encode_image(pixels)?;
-        let logits = self.zero_shot.logits(&features)?;
+        let features = self.base.features(pixels)?;
+        let logits = self.base.logits(&features)?.to_dtype(candle_core::DType::F32)?;
         let (shape, device) = (logits.dims2()?, logits.device().clone());
         let unit = normalize(&features.to_dtype(candle_core::DType::F32)?)?.to_device(&Device::Cpu)?.to_vec2::<f32>()?;
         let mut rows = logits.to_device(&Device::Cpu)?.to_vec2::<f32>()?;

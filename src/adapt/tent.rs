@@ -3,10 +3,12 @@
 use candle_core::{D, Tensor};
 
 use super::Adapt;
+use super::base::Base;
 use super::norms::TunedNorms;
 use crate::ZeroShotClassifier;
 use crate::clip::Clip;
 use crate::error::Result;
+use crate::tune::Tuned;
 
 /// Settings of [`Tent`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -24,12 +26,11 @@ impl Default for TentConfig {
 /// One step of Adam a batch on L = (1/n) Σ_i H(softmax(z_i)), by scale and shift of the vision tower's layer norms; the answer is z from
 /// before the step.
 ///
-/// **So an answer depends on the batches before it**: the first is zero-shot's. A long stream can collapse to few classes, because one
+/// **So an answer depends on the batches before it**: the first is that of the classifier as it came. A long stream can collapse to few classes, because one
 /// class for all pictures has the least entropy.
 pub struct Tent {
     norms: TunedNorms,
-    zero_shot: ZeroShotClassifier,
-    clip: Clip,
+    base: Base,
 }
 
 impl Tent {
@@ -38,7 +39,19 @@ impl Tent {
     /// # Errors
     /// If the device has no memory left (Candle's).
     pub fn new(clip: &Clip, zero_shot: &ZeroShotClassifier, config: TentConfig) -> Result<Self> {
-        Ok(Self { norms: TunedNorms::new(clip.vision(), config.learning_rate)?, zero_shot: zero_shot.clone(), clip: clip.clone() })
+        Self::over(Base::zero_shot(clip, zero_shot), config)
+    }
+
+    /// Over a tuned tower, its visual prompts and its head: the first batch is answered as it answers.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn over_tuned(clip: &Clip, tuned: &Tuned, config: TentConfig) -> Result<Self> {
+        Self::over(Base::tuned(clip, tuned), config)
+    }
+
+    fn over(base: Base, config: TentConfig) -> Result<Self> {
+        Ok(Self { norms: base.norms(config.learning_rate)?, base })
     }
 }
 
@@ -52,9 +65,7 @@ impl Adapt for Tent {
     }
 
     fn answer(&mut self, pixels: &Tensor) -> Result<Tensor> {
-        let pixels = pixels.to_device(self.clip.device())?.to_dtype(self.clip.dtype())?;
-        let features = self.norms.features(&pixels)?.to_dtype(candle_core::DType::F32)?;
-        let logits = (features.matmul(&self.zero_shot.weights.t()?)? * self.zero_shot.scale)?;
+        let logits = self.base.logits_with(&self.norms, pixels)?;
         self.norms.step(&entropy(&logits)?)?;
         Ok(logits.detach())
     }

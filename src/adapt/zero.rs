@@ -3,11 +3,13 @@
 use candle_core::{Device, Tensor};
 
 use super::Adapt;
+use super::base::Base;
 use crate::ZeroShotClassifier;
 use crate::clip::Clip;
 use crate::error::{Error, Result};
 use crate::eval::argmax_rows;
 use crate::nn::softmax;
+use crate::tune::Tuned;
 
 /// Settings of [`Zero`].
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -29,15 +31,23 @@ impl Default for ZeroConfig {
 /// It takes as many passes through the tower as there are views.
 #[derive(Clone, Debug)]
 pub struct Zero {
-    clip: Clip,
-    zero_shot: ZeroShotClassifier,
+    base: Base,
     config: ZeroConfig,
 }
 
 impl Zero {
     /// On the classes of a zero-shot classifier.
     pub fn new(clip: &Clip, zero_shot: &ZeroShotClassifier, config: ZeroConfig) -> Self {
-        Self { clip: clip.clone(), zero_shot: zero_shot.clone(), config: ZeroConfig { views: config.views.max(1), ..config } }
+        Self::over(Base::zero_shot(clip, zero_shot), config)
+    }
+
+    /// Over a tuned tower, its visual prompts and its head.
+    pub fn over_tuned(clip: &Clip, tuned: &Tuned, config: ZeroConfig) -> Self {
+        Self::over(Base::tuned(clip, tuned), config)
+    }
+
+    fn over(base: Base, config: ZeroConfig) -> Self {
+        Self { base, config: ZeroConfig { views: config.views.max(1), ..config } }
     }
 }
 
@@ -55,7 +65,7 @@ impl Adapt for Zero {
         if !rows.is_multiple_of(views) {
             return Err(Error::Shape(format!("{rows} views are not {views} of each picture: give all views of each")));
         }
-        let logits = self.zero_shot.logits(&self.clip.encode_image(pixels)?)?; // [n · views, C]
+        let logits = self.base.logits(&self.base.features(pixels)?)?; // [n · views, C]
         let (n, classes) = (rows / views, logits.dim(1)?);
         let p: Vec<f32> = softmax(&logits)?.to_device(&Device::Cpu)?.flatten_all()?.to_vec1()?;
         let votes: Vec<f32> = p.chunks(views * classes).flat_map(|p| vote(p, classes, self.config.keep)).collect();

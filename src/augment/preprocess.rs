@@ -85,7 +85,26 @@ impl Preprocess {
     pub fn image(&self, image: &RgbImage) -> RgbImage {
         let (width, height) = self.target_size(image.dimensions());
         let axis = |size| CenterAxis::new(size, self.crop, self.crop_rule);
-        let (x, y) = (axis(width), axis(height));
+        self.cut(image, (width, height), axis(width), axis(height))
+    }
+
+    /// [`image`](Self::image) with the crop elsewhere: `pick` is told how many places there are along an axis, first downwards, then to the
+    /// right, and says which, from 0. It is asked only if there is more than one. With random places this is torchvision's `RandomCrop`
+    /// after the resize; an edge that is shorter than the crop is padded as in `image`.
+    pub fn image_at(&self, image: &RgbImage, mut pick: impl FnMut(u32) -> u32) -> RgbImage {
+        let (width, height) = self.target_size(image.dimensions());
+        let mut axis = |size: u32| {
+            let center = CenterAxis::new(size, self.crop, self.crop_rule);
+            let margin = size.saturating_sub(self.crop);
+            if margin > 0 { CenterAxis { start: pick(margin.saturating_add(1)).min(margin), ..center } } else { center }
+        };
+        let y = axis(height);
+        let x = axis(width);
+        self.cut(image, (width, height), x, y)
+    }
+
+    /// The resized picture's part at these axes.
+    fn cut(&self, image: &RgbImage, (width, height): (u32, u32), x: CenterAxis, y: CenterAxis) -> RgbImage {
         let window = Region { left: x.start, top: y.start, width: x.length, height: y.length };
         let middle = geometry::resample(image, Region::whole(image.dimensions()), (width, height), window, self.resample);
         if middle.dimensions() == (self.crop, self.crop) {
@@ -215,6 +234,31 @@ mod tests {
             let steps = center_crop(&geometry::resize_shortest(&image, 32, Resample::Bicubic), 32, 32);
             assert!(Preprocess::clip(32).image(&image) == steps, "{w}x{h}");
         }
+    }
+
+    #[test]
+    fn a_crop_elsewhere_is_a_part_of_the_same_resized_picture() {
+        let weak = Preprocess::clip(32);
+        for (w, h) in [(50, 37), (37, 80), (90, 31)] {
+            let (image, mut asked) = (texture(w, h), Vec::new());
+            let resized = geometry::resize_shortest(&image, 32, Resample::Bicubic);
+            let margin = resized.width().max(resized.height()) - 32;
+            for place in [0, margin / 3, margin] {
+                let (left, top) = if w > h { (place, 0) } else { (0, place) };
+                let view = weak.image_at(&image, |places| {
+                    asked.push(places);
+                    place
+                });
+                assert!(view == image::imageops::crop_imm(&resized, left, top, 32, 32).to_image(), "{w}x{h} at {place}");
+            }
+            assert_eq!(asked, [margin + 1; 3]); // along the longer edge only
+            assert!(
+                weak.image_at(&image, |places| places) == weak.image_at(&image, |places| places - 1),
+                "a place beyond the last is the last"
+            );
+        }
+        let square = texture(40, 40);
+        assert!(weak.image_at(&square, |_| panic!("a square has one place")) == weak.image(&square));
     }
 
     #[test]

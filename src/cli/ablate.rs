@@ -49,7 +49,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
 }
 
 /// What --methods sets.
-const METHODS_VARY: [&str; 4] = ["tune.refine", "tune.objective", "tune.temperature", "text.start"];
+const METHODS_VARY: [&str; 5] = ["tune.teacher", "tune.refine", "tune.objective", "tune.temperature", "text.start"];
 
 /// The user's factors, each a field with its values.
 fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {

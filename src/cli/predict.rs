@@ -35,7 +35,7 @@ enum Classifier {
     },
     Text(TextClassifier),
     ZeroShot(ZeroShotClassifier),
-    /// With a hash of the texts that it starts from.
+    /// With a hash of the texts or weights that it starts from.
     Adapting(Box<dyn Adapt>, String),
 }
 
@@ -64,13 +64,16 @@ impl Classifier {
                 let tensors = text.head.tensors();
                 Ok(format!("text {}", Keep::fingerprint(tensors.iter().map(|(_, tensor)| tensor))?))
             }
-            (Self::Tuned { .. }, Some(weights)) => {
-                let bytes = std::fs::read(weights).map_err(|e| Error::io(weights, e))?;
-                Ok(format!("lafter {:x}", Sha256::digest(bytes)))
-            }
+            (Self::Tuned { .. }, Some(weights)) => tuned_by(weights),
             (Self::Tuned { .. }, None) => Ok("lafter".into()),
         }
     }
+}
+
+/// Names what a file of weights holds.
+fn tuned_by(weights: &Path) -> Result<String> {
+    let bytes = std::fs::read(weights).map_err(|e| Error::io(weights, e))?;
+    Ok(format!("lafter {:x}", Sha256::digest(bytes)))
 }
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
@@ -140,6 +143,9 @@ fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars)
     if let Some(weights) = &args.who.weights {
         let lafter = LaFTer::load(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
+        if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
+            return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));
+        }
         let zero_shot = args.compare.then(|| ZeroShotClassifier::fit(clip, &classes, &Templates::single())).transpose()?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }

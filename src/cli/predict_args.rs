@@ -17,7 +17,7 @@ line from standard input. Without --weights the answers are zero-shot's, or with
 --transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata
 holds where classes are absent; transclip and zlap do not, and are for sets that show every class. --adapt answers batch by
 batch: zero has many views of each picture vote; tda and tent depend on the pictures before; watt and tent tune on each batch.
-Both take class means of --descriptions in place of a trained classifier.
+Both take class means of --descriptions in place of a trained classifier; zero, tda and tent also go on from --weights.
 
 Examples:
   lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png
@@ -25,6 +25,7 @@ Examples:
   lafter predict --model M --classes names.txt photos/ --link-into sorted/
   lafter predict --model M --classes names.txt photos/ --transduct stata --out predictions.csv
   lafter predict --model M --classes names.txt photos/ --adapt zero
+  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ --adapt tent
   find photos -name '*.jpg' | lafter predict --model M --classes names.txt --out predictions.parquet -";
 
 #[derive(Args)]
@@ -38,7 +39,7 @@ pub struct PredictArgs {
           value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub transduct: Option<String>,
     /// Adapt at test time, batch by batch: zero (many views vote), tda (a cache), tent, watt (norms learn)
-    #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with_all = ["weights", "transduct"],
+    #[arg(long, value_name = "METHOD", conflicts_with = "transduct",
           value_parser = PossibleValuesParser::new(adapt::NAMES))]
     pub adapt: Option<String>,
     /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tent and watt]
@@ -53,7 +54,7 @@ pub struct PredictArgs {
     #[arg(long, requires = "link_into")]
     pub copy: bool,
     /// Also what zero-shot answers, as a column of the table; it takes a second pass through the tower
-    #[arg(long, requires = "weights")]
+    #[arg(long, requires = "weights", conflicts_with = "adapt")]
     pub compare: bool,
     #[command(flatten)]
     pub split: SplitArgs,

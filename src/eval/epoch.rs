@@ -1,5 +1,7 @@
 //! What each epoch of tuning did: the one history that checkpoints, history.jsonl, reports and figures share.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
@@ -18,6 +20,16 @@ pub struct EpochRecord {
     /// Percent of images whose pseudo-label counted, its weight above 0; `None` if no rule gave weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
+    /// Mean weight of the pseudo-labels in the loss; `None` if no rule gave weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_weight: Option<f64>,
+    /// How many classes the pseudo-labels named that counted; `None` in histories of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub classes_named: Option<usize>,
+    /// Mean loss of each term of the objective by its name, before its weight in the sum; empty if there is one term only. A second
+    /// term of a kind is called `distillation 2`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, f64>,
     /// Percent of pseudo-labels that are right. For analysis only: it reads labels, which training never does.
     pub pseudo_label_accuracy: Option<f64>,
     /// Top-1 accuracy on the test set in percent, if one was evaluated after this epoch.

@@ -196,6 +196,9 @@ mod tests {
             steps: 1,
             seconds: 1.0,
             kept: None,
+            mean_weight: None,
+            classes_named: None,
+            terms: Default::default(),
             signals: Some(signals),
         }
     }

@@ -24,7 +24,7 @@ pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(
     let config = &lafter.config.tune;
     let (head, sets) = (config.head_form.of(&classifier.head)?, config.sets());
     let kind = match &config.teacher {
-        TeacherKind::Bank(_) | TeacherKind::Labeler(_) => &TeacherKind::Tower, // what answers by picture has no answer here
+        TeacherKind::Bank(_) | TeacherKind::Labeler(_) | TeacherKind::Transduct(_) => &TeacherKind::Tower, // what answers by picture has no answer here
         kind => kind,
     };
     let rng = &lafter.config.tune_rng();

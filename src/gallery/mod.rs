@@ -256,8 +256,13 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
         Series::at("mean confidence of pseudo-labels", epochs(|e| Some(e.confidence))),
     ];
     shares.retain(|series| !series.points.is_empty());
-    let loss = Series::at("loss on strong views", epochs(|e| Some(e.loss)));
-    plot::panels("Tuning", "epoch", &[Panel::new("loss", vec![loss]), Panel::new("percent", shares)])
+    let mut losses = vec![Series::at("loss on strong views", epochs(|e| Some(e.loss)))];
+    let names: std::collections::BTreeSet<&String> = history.iter().flat_map(|record| record.terms.keys()).collect();
+    for name in names {
+        let points = history.iter().filter_map(|record| Some((record.epoch as f64, *record.terms.get(name)?)));
+        losses.push(Series::at(format!("term {name}"), points));
+    }
+    plot::panels("Tuning", "epoch", &[Panel::new("loss", losses), Panel::new("percent", shares)])
 }
 
 /// The bars of each class; of many classes those that gained and lost most. With what is shown, in words.

@@ -7,7 +7,7 @@ use crate::describe::names::closest;
 use crate::nn::Schedule;
 use crate::tune::{
     Align, Alignment, CandidateClasses, Candidates, CrossEntropy, Ema, Fairness, FinetuneConfig, HeadForm, Information, Labeler, Over,
-    Prototypes, RefineKind, Relative, StrongConfig, TeacherHead, TeacherKind, TermKind, Threshold,
+    Prototypes, RefineKind, Relative, StrongConfig, TeacherHead, TeacherKind, TermKind, Threshold, WeakCrop,
 };
 
 /// A named set of settings. Those of later methods have variants for the data sets of their tables, `dpa:eurosat`; without one they
@@ -26,9 +26,11 @@ pub enum Preset {
     Demo,
     /// DPA (Ali et al., WACV 2025): class means as a cosine head, image prototypes beside it, relative weights, fairness, alignment.
     ///
-    /// What its authors do that this preset does not: gradients clipped to a norm of 1, a random crop as the weak view of training,
-    /// ImageNet cut to 50 pictures of each *true* class, templates per data set (give yours with `--templates`; descriptions, if
-    /// given, enter the class means, too). For your own pictures: DTD's row with a = 0.5.
+    /// What its authors do that this preset does not: random crops also in the pass that fills the memory of the prototypes before
+    /// training (here the middle; in training itself the weak view is a random crop, as theirs), ImageNet cut to 50 pictures of each *true*
+    /// class, templates per data set (give yours with `--templates`; descriptions, if given, enter the class means, too). Their step
+    /// holds a clipping of gradients (to an L1 norm of 1), but only behind a loss scaler that `train.py` never makes: nothing is clipped
+    /// there, nor here. For your own pictures: DTD's row with a = 0.5.
     Dpa(Option<TableSet>),
     /// The self-training of MUST (Li et al., 2022) on what LaFTer tunes: an averaged teacher, a fixed threshold, fairness.
     ///
@@ -224,6 +226,7 @@ fn dpa(set: Option<TableSet>) -> FinetuneConfig {
             (fairness, TermKind::Fairness(Fairness { averaged: false })),
             (alignment, TermKind::Alignment(Alignment { scale })),
         ],
+        weak_crop: WeakCrop::Random,
         strong: StrongConfig::dpa(),
         ..FinetuneConfig::official()
     }

@@ -7,11 +7,14 @@ use candle_core::{DType, Device, Tensor};
 use serde_json::json;
 
 use super::targets::Views;
+use crate::checkpoint::fingerprint;
 use crate::clip::{read_tensors, save_tensors};
 use crate::data::Dataset;
 use crate::error::{Error, Result, cut};
 
 /// What another encoder said of pictures.
+///
+/// A run notes a hash of what it reads here in its checkpoints; one that is resumed goes on only from the same answers.
 ///
 /// # The file
 /// A safetensors file of tensors with a row per picture, f32, f64, f16 or bf16, at least one of
@@ -213,6 +216,23 @@ impl Bank {
 
     fn wrong(&self, what: &str) -> Error {
         Error::Data(format!("{}: {what}", self.shown))
+    }
+}
+
+/// What a file says of the pictures of a run: a table `[n, ..]` on the CPU with a row per picture, and its hash.
+pub(super) struct Stored {
+    pub rows: Tensor,
+    pub hash: String,
+}
+
+impl Stored {
+    pub fn new(rows: Tensor) -> Result<Self> {
+        Ok(Self { hash: fingerprint([&rows])?, rows })
+    }
+
+    /// As [`of_batch`].
+    pub fn of_batch(&self, views: &Views) -> candle_core::Result<Tensor> {
+        of_batch(&self.rows, views)
     }
 }
 

@@ -1,5 +1,6 @@
 //! A tuning run's state on disk and back.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -32,6 +33,9 @@ struct State {
     /// Whether the rules have looked at the pictures.
     #[serde(default)]
     prepared: bool,
+    /// Hashes of the stored answers that blocks read, by their places.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    stored: BTreeMap<usize, String>,
 }
 
 const KIND: &str = "tuning";
@@ -52,12 +56,14 @@ impl Run {
             history: self.history.clone(),
             skipped: self.skipped.as_ref().map(Skipped::record),
             prepared: self.prepared,
+            stored: if self.opened { self.tuner.stored() } else { self.stored.clone() },
         };
         let blocks = state::save(&self.tuner.blocks());
         checkpoint::save(path.as_ref(), KIND, state, &self.tuner.trainable.params, &self.tuner.optimizer, blocks)
     }
 
-    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings.
+    /// Goes on where [`checkpoint`](Self::checkpoint) stopped; the run must have been made with the same settings. Stored answers that
+    /// the run reads are compared with those of the checkpoint when the next epoch begins.
     ///
     /// # Errors
     /// [`Error::Usage`](crate::Error::Usage) for a checkpoint of another run, [`Error::Checkpoint`](crate::Error::Checkpoint) for
@@ -89,6 +95,7 @@ impl Run {
         self.history = state.history;
         self.skipped = state.skipped.map(Skipped::from_record);
         self.prepared = state.prepared;
+        (self.stored, self.opened) = (state.stored, false); // the files are read again, and compared
         Ok(())
     }
 }
@@ -106,16 +113,26 @@ fn impossible(sums: &EpochSums, history: &[EpochRecord], config: &FinetuneConfig
             record.pseudo_label_accuracy.unwrap_or(0.0),
             record.test_top1.unwrap_or(0.0),
         ];
-        if record.epoch != i + 1 || !is_loss(record.loss) || !percents.into_iter().all(percent) || !is_duration(record.seconds) {
+        let terms = record.terms.values().all(|loss| is_loss(loss.abs())) && record.mean_weight.is_none_or(is_weight);
+        let numbers = is_loss(record.loss) && terms && percents.into_iter().all(percent);
+        if record.epoch != i + 1 || !numbers || !is_duration(record.seconds) {
             return Some(format!("entry {} of its history cannot be: {record:?}", i + 1));
         }
     }
-    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept, ref confidences } = *sums;
+    let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept, weights, .. } = *sums;
+    let EpochSums { confidences, named, terms, .. } = sums;
     let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(config.batch_size);
     let kept = kept.is_none_or(|kept| (0.0..=images as f64 + 0.5).contains(&kept)); // a sum of shares in f32
     let kept = kept && confidences.iter().try_fold(0usize, |sum, count| sum.checked_add(*count)).is_some_and(|sum| sum <= images);
-    let means = kept && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
+    let blocks = weights.is_none_or(is_weight) && named.as_ref().is_none_or(|named| named.len() <= images);
+    let blocks = blocks && terms.iter().all(|loss| is_loss(loss.abs())) && [0, config.objective.len()].contains(&terms.len());
+    let means = kept && blocks && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
     (!counts || !means).then(|| format!("its sums cannot be: {sums:?}"))
+}
+
+/// Whether a number can be a mean weight, or a sum of some.
+fn is_weight(value: f64) -> bool {
+    value >= 0.0 && is_loss(value)
 }
 
 fn is_duration(seconds: f64) -> bool {

@@ -14,6 +14,7 @@ use super::role::{Flow, What};
 use super::sets::{HeadWeights, Norms, ParameterSet, Prompts};
 use super::strong::StrongConfig;
 use super::teacher::{Labeler, TeacherKind};
+use super::weak_crop::WeakCrop;
 use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimizer_fault};
 use crate::data::Dataset;
@@ -76,8 +77,9 @@ pub struct FinetuneConfig {
     pub head_form: HeadForm,
     /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
     /// {"ema": {"start": 0.999, "end": 0.9998, "warm": 500}}, an average of the tuned one over its steps,
-    /// {"bank": {"file": "answers.safetensors"}}, another encoder's stored answers, or {"labeler": {"file": "features.safetensors"}}, a
-    /// small classifier on stored features; default the tower that is tuned.
+    /// {"bank": {"file": "answers.safetensors"}}, another encoder's stored answers, {"labeler": {"file": "features.safetensors"}}, a
+    /// small classifier on stored features, or {"transduct": "stata"}, a transductive method's answers to all pictures before training;
+    /// default the tower that is tuned.
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
@@ -100,6 +102,10 @@ pub struct FinetuneConfig {
     pub normalize_student: bool,
     /// Whether the student sees strong views (the weak view otherwise: an ablation); default true.
     pub augment: bool,
+    /// Which part of the resized picture the weak view of training is: `center`, as at inference, or `random`, anywhere (DPA); default
+    /// center.
+    #[serde(default)]
+    pub weak_crop: WeakCrop,
     /// The strong view; default the released code's.
     #[serde(default)]
     pub strong: StrongConfig,
@@ -138,6 +144,7 @@ impl FinetuneConfig {
             objective: cross_entropy(),
             normalize_student: false,
             augment: true,
+            weak_crop: WeakCrop::Center,
             strong: StrongConfig::simsiam(),
             eval_every: 1,
             max_unreadable: 0.05,

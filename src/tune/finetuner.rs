@@ -1,5 +1,7 @@
 //! The tuning step: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4). Files, events and epochs: [`Run`](super::Run).
 
+use std::collections::BTreeMap;
+
 use candle_core::Tensor;
 
 use super::config::FinetuneConfig;
@@ -175,8 +177,15 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] where the pixels do not fit the tower, or there is not one pseudo-label per view.
     pub fn loss(&mut self, views: &Views, targets: &Targets) -> Result<(Tensor, Tensor)> {
+        let (loss, _, logits) = self.losses(views, targets)?;
+        Ok((loss, logits))
+    }
+
+    /// The loss, its terms and the logits.
+    fn losses(&mut self, views: &Views, targets: &Targets) -> Result<(Tensor, Vec<Tensor>, Tensor)> {
         let logits = self.student.logits(&views.strong)?;
-        Ok((self.objective.loss(views, &self.student, &logits, targets)?, logits))
+        let terms = self.objective.each(views, &self.student, &logits, targets)?;
+        Ok((self.objective.sum(&terms)?, terms, logits))
     }
 
     /// One update of all that learns, at the base learning rate; the teacher follows.
@@ -209,9 +218,14 @@ impl Finetuner {
     /// The method.
     pub(super) fn step_at(&mut self, views: &Views, factor: f64) -> Result<OnDevice> {
         let targets = self.targets(views)?;
-        let (loss, logits) = self.loss(views, &targets)?;
+        let (loss, terms, logits) = self.losses(views, &targets)?;
         self.apply_at(&loss, factor)?;
-        OnDevice::of(&targets, &loss, &logits)
+        OnDevice::of(&targets, &loss, &terms, &logits)
+    }
+
+    /// Hashes of the stored answers that blocks read, by their places among [`blocks`](Self::blocks).
+    pub(super) fn stored(&self) -> BTreeMap<usize, String> {
+        self.blocks().iter().enumerate().filter_map(|(place, block)| Some((place, block.reads()?))).collect()
     }
 
     /// Its blocks, in the order in which their memory is saved.

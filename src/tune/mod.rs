@@ -35,6 +35,7 @@ mod targets;
 pub mod teacher;
 mod trainable;
 mod tuned;
+mod weak_crop;
 mod weights;
 
 pub use bank::Bank;
@@ -56,7 +57,8 @@ pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, known, standard};
 pub use setup::Setup;
 pub use strong::StrongConfig;
 pub use targets::{Stateful, Targets, Views};
-pub use teacher::{BankTeacher, Ema, Labeler, Teacher, TeacherKind, TowerTeacher};
+pub use teacher::{BankTeacher, Ema, Labeler, Teacher, TeacherKind, TowerTeacher, Transductive};
 pub use trainable::Trainable;
 pub use tuned::Tuned;
+pub use weak_crop::WeakCrop;
 pub use weights::WeightsInfo;

@@ -90,6 +90,13 @@ impl Run {
         for (_, term) in &mut self.tuner.objective.terms {
             notices.extend(term.open(unlabeled)?);
         }
+        let found = self.tuner.stored();
+        if let Some(place) = self.stored.iter().find(|(place, hash)| found.get(place) != Some(hash)).map(|(place, _)| *place) {
+            let kind = self.tuner.blocks().get(place).map_or("block", |block| block.kind());
+            return Err(Error::Usage(format!(
+                "{kind}: its file holds other answers for these pictures than when the run was stopped: put that file back, or start without --resume"
+            )));
+        }
         notices.dedup();
         notices.into_iter().for_each(|notice| events(&Event::Notice(notice)));
         self.opened = true;

@@ -1,5 +1,7 @@
 //! What a step and an epoch did.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +22,10 @@ pub struct StepRecord {
     pub confidence: f32,
     /// Share of the pictures with a weight above 0, 0 to 1; `None` if no rule gave weights.
     pub kept: Option<f32>,
+    /// The weight of each picture; `None` if no rule gave weights.
+    pub weights: Option<Vec<f32>>,
+    /// Loss of each term of the objective, in its order and before its weight in the sum; empty if there is one term only.
+    pub terms: Vec<f32>,
 }
 
 /// What one step did, not yet copied from the device: a copy would make the host wait for the device.
@@ -31,10 +37,15 @@ pub(super) struct OnDevice {
     pub kept: Option<Tensor>,
     /// The confidence of each picture, where rules gave weights.
     pub confidences: Option<Tensor>,
+    /// The weight of each picture, where rules gave weights.
+    pub weights: Option<Tensor>,
+    /// The loss of each term, where there are several.
+    pub terms: Vec<Tensor>,
 }
 
 impl OnDevice {
-    pub fn of(targets: &Targets, loss: &Tensor, logits: &Tensor) -> Result<Self> {
+    /// Of a step with this loss, which is the weighted sum of these.
+    pub fn of(targets: &Targets, loss: &Tensor, terms: &[Tensor], logits: &Tensor) -> Result<Self> {
         let kept = |weights: &Tensor| weights.gt(0.0)?.to_dtype(DType::F32)?.mean_all();
         Ok(Self {
             loss: loss.detach(),
@@ -43,6 +54,8 @@ impl OnDevice {
             confidence: targets.confidence.mean_all()?,
             kept: targets.weights.as_ref().map(kept).transpose()?,
             confidences: targets.weights.as_ref().map(|_| targets.confidence.clone()),
+            weights: targets.weights.clone(),
+            terms: if terms.len() > 1 { terms.iter().map(Tensor::detach).collect() } else { Vec::new() },
         })
     }
 
@@ -53,6 +66,8 @@ impl OnDevice {
             predictions: self.predictions.to_vec1()?,
             confidence: self.confidence.to_scalar()?,
             kept: self.kept.as_ref().map(Tensor::to_scalar).transpose()?,
+            weights: self.weights.as_ref().map(Tensor::to_vec1).transpose()?,
+            terms: self.terms.iter().map(Tensor::to_scalar).collect::<candle_core::Result<_>>()?,
         })
     }
 }
@@ -74,6 +89,15 @@ pub(super) struct EpochSums {
     /// How many pictures were how sure, where rules gave weights: in [`BINS`] equal parts of 0 to 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confidences: Vec<usize>,
+    /// Sum of the weights, where rules gave weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<f64>,
+    /// The classes that pseudo-labels named which counted; `None` before the first picture, and in an epoch that an earlier version began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub named: Option<BTreeSet<u32>>,
+    /// Sum over the images of each term's loss, if there are several and no earlier version began the epoch.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub terms: Vec<f64>,
 }
 
 /// Parts of the histogram of confidences.
@@ -104,8 +128,24 @@ impl EpochSums {
 }
 
 impl EpochSums {
-    /// The record of the whole epoch of this number, counted from 1.
-    pub fn record(self, epoch: usize) -> EpochRecord {
+    /// Adds what rules and terms made of a step on `n` pictures; before the images of the step are counted.
+    pub fn blocks(&mut self, n: usize, step: &StepRecord) {
+        if self.images == 0 {
+            let weights = step.weights.as_ref().map(|_| 0.0);
+            (self.weights, self.named, self.terms) = (weights, Some(BTreeSet::new()), vec![0.0; step.terms.len()]);
+        }
+        if let (Some(sum), Some(weights)) = (&mut self.weights, &step.weights) {
+            *sum += weights.iter().map(|weight| f64::from(*weight)).sum::<f64>();
+        }
+        let counts = |i: usize| step.weights.as_ref().and_then(|weights| weights.get(i)).is_none_or(|weight| *weight > 0.0);
+        if let Some(named) = &mut self.named {
+            named.extend(step.pseudo_labels.iter().enumerate().filter(|(i, _)| counts(*i)).map(|(_, class)| class));
+        }
+        self.terms.iter_mut().zip(&step.terms).for_each(|(sum, loss)| *sum += f64::from(*loss) * n as f64);
+    }
+
+    /// The record of the whole epoch of this number, counted from 1, with the names of the terms.
+    pub fn record(self, epoch: usize, terms: Vec<String>) -> EpochRecord {
         let images = self.images.max(1) as f64;
         EpochRecord {
             epoch,
@@ -113,6 +153,9 @@ impl EpochSums {
             agreement: 100.0 * self.agreed as f64 / images,
             confidence: 100.0 * self.confidence / images,
             kept: self.kept.map(|kept| 100.0 * kept / images),
+            mean_weight: self.weights.map(|sum| sum / images),
+            classes_named: self.named.map(|named| named.len()),
+            terms: BTreeMap::from_iter(terms.into_iter().zip(self.terms.iter().map(|sum| sum / images))),
             pseudo_label_accuracy: (self.labeled > 0).then(|| 100.0 * self.right as f64 / self.labeled as f64),
             test_top1: None,
             signals: None,

@@ -1,5 +1,6 @@
 //! The finetuner on a data set: views made ahead, epochs, progress, unreadable pictures, history, checkpoints.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::finetuner::Finetuner;
@@ -47,6 +48,8 @@ pub struct Run {
     pub(super) prepared: bool,
     /// Whether teacher and terms know the pictures.
     pub(super) opened: bool,
+    /// Hashes of the stored answers that a resumed run must find, by the place of the block that reads them.
+    pub(super) stored: BTreeMap<usize, String>,
 }
 
 impl Run {
@@ -55,7 +58,7 @@ impl Run {
         let weak = tuner.clip.preprocess().clone();
         let strong = tuner.config.strong_view(&weak);
         let (sums, history) = (EpochSums::default(), Vec::new());
-        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false }
+        Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false, stored: BTreeMap::new() }
     }
 
     /// The epochs done so far.
@@ -87,7 +90,8 @@ impl Run {
     /// One pass over the images. Interrupted, it stops between two steps: the run can be saved and goes on from there.
     ///
     /// # Errors
-    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Diverged`] where a loss is not finite;
+    /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Usage`] if stored answers are others than those
+    /// of the checkpoint; [`Error::Diverged`] where a loss is not finite;
     /// [`Error::Interrupted`] between two steps; [`Error::Io`] where an autosave cannot be written.
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
         let mut events = progress::watched(&mut events);
@@ -148,7 +152,7 @@ impl Run {
         self.after_epoch(epoch, unlabeled, &mut events)?;
         let sums = std::mem::take(&mut self.sums);
         let quantiles = sums.quantiles();
-        let record = sums.record(epoch + 1);
+        let record = sums.record(epoch + 1, self.tuner.objective.names());
         if record.kept == Some(0.0) {
             events(&Event::Notice(format!(
                 "epoch {}: no pseudo-label counted; {quantiles}: lower the threshold, or set a temperature below 1",
@@ -163,12 +167,13 @@ impl Run {
     /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background. A strong view draws
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
-        let (weak, strong) = (self.weak.clone(), self.strong.clone());
+        let (weak, strong, crop) = (self.weak.clone(), self.strong.clone(), self.tuner.config.weak_crop);
         let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalized alike
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
-            let view = pictures.view(index, weak.geometry_key(), Some(&picture), &|picture| weak.image(picture))?;
-            Ok((form.view(view), form.view(strong.image(&picture, &mut rng.fork(index as u64)))))
+            let mut rng = rng.fork(index as u64);
+            let view = crop.view(&weak, pictures, index, &picture, &rng)?;
+            Ok((form.view(view), form.view(strong.image(&picture, &mut rng))))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)
     }
@@ -180,20 +185,22 @@ impl Run {
             if let Some(confidences) = &step.confidences {
                 sums.count(&confidences.to_vec1::<f32>()?);
             }
-            let StepRecord { loss, pseudo_labels, predictions, confidence, kept } = step.read()?;
+            let step = step.read()?;
+            let StepRecord { loss, confidence, kept, .. } = step;
             if !loss.is_finite() {
                 let rate = self.tuner.config.learning_rate;
                 return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
             }
             let n = indices.len();
+            sums.blocks(n, &step);
             sums.images += n;
             sums.loss += f64::from(loss) * n as f64;
             sums.confidence += f64::from(confidence) * n as f64;
             if let Some(kept) = kept {
                 *sums.kept.get_or_insert(0.0) += f64::from(kept) * n as f64;
             }
-            sums.agreed += predictions.iter().zip(&pseudo_labels).filter(|(a, b)| a == b).count();
-            for (index, pseudo) in indices.iter().zip(&pseudo_labels) {
+            sums.agreed += step.predictions.iter().zip(&step.pseudo_labels).filter(|(a, b)| a == b).count();
+            for (index, pseudo) in indices.iter().zip(&step.pseudo_labels) {
                 if let Some(label) = unlabeled.label(*index) {
                     sums.labeled += 1; // analysis only: nothing above has seen a label
                     sums.right += usize::from(label == *pseudo as usize);

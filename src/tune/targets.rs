@@ -92,6 +92,11 @@ pub trait Stateful: Send + Sync {
         Vec::new()
     }
 
+    /// A hash of the stored answers that it reads, once it knows the pictures: a run that goes on must find the same. By default none.
+    fn reads(&self) -> Option<String> {
+        None
+    }
+
     /// Puts back what [`state`](Self::state) gave; an empty map is a block before its first step.
     ///
     /// # Errors

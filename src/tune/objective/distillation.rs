@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::Term;
 use crate::data::Dataset;
 use crate::error;
-use crate::tune::bank::{Bank, of_batch};
+use crate::tune::bank::{Bank, Stored};
 use crate::tune::role::Flow;
 use crate::tune::teacher::check_file;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
@@ -50,7 +50,7 @@ struct Distilled {
     settings: Distillation,
     classes: usize,
     /// ℓ of all pictures `[n, C]`, on the CPU.
-    answers: Option<Tensor>,
+    answers: Option<Stored>,
 }
 
 /// T² KL( softmax(ℓ/T) ‖ softmax(z/T) ): teacher and student logits `[b, C]` → scalar.
@@ -68,12 +68,12 @@ impl Term for Distilled {
         let Some(answers) = &self.answers else {
             candle_core::bail!("distillation reads answers by picture: let a Run lead the tuner through a data set")
         };
-        distillation(&of_batch(answers, views)?, logits, self.settings.temperature)
+        distillation(&answers.of_batch(views)?, logits, self.settings.temperature)
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {
         let (answers, notices) = Bank::read(&self.settings.file)?.answers(pictures, self.classes)?;
-        self.answers = Some(answers);
+        self.answers = Some(Stored::new(answers)?);
         Ok(notices)
     }
 }
@@ -81,6 +81,10 @@ impl Term for Distilled {
 impl Stateful for Distilled {
     fn kind(&self) -> &'static str {
         "distillation"
+    }
+
+    fn reads(&self) -> Option<String> {
+        self.answers.as_ref().map(|answers| answers.hash.clone())
     }
 }
 

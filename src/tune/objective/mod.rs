@@ -81,15 +81,32 @@ impl Objective {
     /// # Errors
     /// Where there is no term, or one fails.
     pub fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
+        let terms = self.each(views, student, logits, targets)?;
+        self.sum(&terms)
+    }
+
+    /// The loss of each term, before its weight.
+    pub(super) fn each(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Vec<Tensor>> {
+        self.terms.iter_mut().map(|(_, term)| term.loss(views, student, logits, targets)).collect()
+    }
+
+    /// Σ weight · loss.
+    pub(super) fn sum(&self, losses: &[Tensor]) -> Result<Tensor> {
         let mut sum: Option<Tensor> = None;
-        for (weight, term) in &mut self.terms {
-            let loss = term.loss(views, student, logits, targets)?;
-            let loss = if *weight == 1.0 { loss } else { (loss * *weight)? };
+        for ((weight, _), loss) in self.terms.iter().zip(losses) {
+            let loss = if *weight == 1.0 { loss.clone() } else { (loss * *weight)? };
             sum = Some(match sum {
                 None => loss,
                 Some(sum) => (sum + loss)?,
             });
         }
         sum.ok_or_else(|| candle_core::Error::msg("the objective has no term: give it at least cross_entropy"))
+    }
+
+    /// The name of each term; a further one of a kind has its number.
+    pub(super) fn names(&self) -> Vec<String> {
+        let kinds: Vec<&str> = self.terms.iter().map(|(_, term)| term.kind()).collect();
+        let number = |i: usize| kinds[..=i].iter().filter(|kind| **kind == kinds[i]).count();
+        (0..kinds.len()).map(|i| if number(i) > 1 { format!("{} {}", kinds[i], number(i)) } else { kinds[i].into() }).collect()
     }
 }

@@ -19,7 +19,8 @@ use crate::tune::{Setup, Stateful, Targets, Views};
 /// batch to the memory; after each epoch P is made anew. A picture that cannot be read is in no prototype. (DPA's released code,
 /// `utils/model.py` and `engine_self_training.py` of Externalhappy/DPA.)
 ///
-/// The memory takes 4 (d + 1) bytes a picture: 102 MB for 50,000 of width 512.
+/// The memory takes 4 (d + 1) bytes a picture: 102 MB for 50,000 of width 512, also in a checkpoint. In f16 that would be half, but a
+/// resumed run would then go on from rounded features, and end otherwise than one that was not stopped.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Prototypes {

@@ -10,7 +10,7 @@ use crate::classify::normalize;
 use crate::clip::VisionTower;
 use crate::data::Dataset;
 use crate::error;
-use crate::tune::bank::{Bank, of_batch};
+use crate::tune::bank::{Bank, Stored};
 use crate::tune::{Setup, Stateful, Targets, Views};
 
 /// p = softmax( ℓ / T ) with the logits ℓ of a [file](crate::tune::Bank): a larger CLIP's, or any other encoder's.
@@ -46,7 +46,7 @@ struct FromBank {
     temperature: f64,
     tower: Option<VisionTower>,
     /// ℓ of all pictures `[n, C]`, on the CPU.
-    answers: Option<Tensor>,
+    answers: Option<Stored>,
 }
 
 impl Teacher for FromBank {
@@ -54,7 +54,7 @@ impl Teacher for FromBank {
         let Some(answers) = &self.answers else {
             candle_core::bail!("a bank answers by picture: let a Run lead the tuner through a data set")
         };
-        let logits = of_batch(answers, views)?; // [b, C]
+        let logits = answers.of_batch(views)?; // [b, C]
         let probabilities = candle_nn::ops::softmax(&(logits / self.temperature)?, D::Minus1)?;
         let features = match &self.tower {
             Some(tower) => normalize(&tower.forward(&views.weak)?)?, // [b, d]
@@ -65,7 +65,7 @@ impl Teacher for FromBank {
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {
         let (answers, notices) = Bank::read(&self.file)?.answers(pictures, self.classes)?;
-        self.answers = Some(answers);
+        self.answers = Some(Stored::new(answers)?);
         Ok(notices)
     }
 }
@@ -73,5 +73,9 @@ impl Teacher for FromBank {
 impl Stateful for FromBank {
     fn kind(&self) -> &'static str {
         "bank"
+    }
+
+    fn reads(&self) -> Option<String> {
+        self.answers.as_ref().map(|answers| answers.hash.clone())
     }
 }

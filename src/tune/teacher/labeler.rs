@@ -13,7 +13,7 @@ use crate::data::Dataset;
 use crate::error;
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
 use crate::rng::Rng;
-use crate::tune::bank::{Bank, of_batch};
+use crate::tune::bank::{Bank, Stored};
 use crate::tune::refine::top_k;
 use crate::tune::{Pass, Setup, Stateful, Targets, TopK, TopKRule, Views};
 
@@ -112,7 +112,7 @@ struct Labeling {
     tower: TowerTeacher,
     rng: Rng,
     /// Features of all pictures `[n, d]`, on the CPU.
-    features: Option<Tensor>,
+    features: Option<Stored>,
     layers: Option<Head>,
     /// Whether rules read the features of the targets.
     refined: bool,
@@ -126,7 +126,7 @@ impl Teacher for Labeling {
         let (features, seen) = match &self.features {
             None => own().map(|own| (own.clone(), own))?,
             Some(stored) => {
-                let seen = of_batch(stored, views)?;
+                let seen = stored.of_batch(views)?;
                 (if self.refined { own()? } else { Tensor::zeros((seen.dim(0)?, 1), DType::F32, device)? }, seen)
             }
         };
@@ -137,7 +137,7 @@ impl Teacher for Labeling {
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {
         let Some(file) = &self.settings.file else { return Ok(Vec::new()) };
         let (features, notices) = Bank::read(file)?.features(pictures)?;
-        self.features = Some(features);
+        self.features = Some(Stored::new(features)?);
         Ok(notices)
     }
 
@@ -155,7 +155,7 @@ impl Teacher for Labeling {
             None => pass.features.index_select(&Tensor::new(&chosen[..], device)?, 0)?,
             Some(stored) => {
                 let pictures: Vec<u32> = chosen.iter().map(|row| pass.indices[*row as usize]).collect();
-                stored.index_select(&Tensor::new(pictures, &Device::Cpu)?, 0)?.to_device(device)?
+                stored.rows.index_select(&Tensor::new(pictures, &Device::Cpu)?, 0)?.to_device(device)?
             }
         };
         let labels = Tensor::new(&labels[..], device)?;
@@ -167,6 +167,10 @@ impl Teacher for Labeling {
 impl Stateful for Labeling {
     fn kind(&self) -> &'static str {
         "labeler"
+    }
+
+    fn reads(&self) -> Option<String> {
+        self.features.as_ref().map(|features| features.hash.clone())
     }
 
     fn state(&self) -> Vec<(String, Tensor)> {

@@ -4,6 +4,7 @@ mod bank;
 mod ema;
 mod labeler;
 mod tower;
+mod transductive;
 
 use candle_core::Result;
 use serde::{Deserialize, Serialize};
@@ -13,6 +14,7 @@ pub(in crate::tune) use bank::check_file;
 pub use ema::Ema;
 pub use labeler::Labeler;
 pub use tower::TowerTeacher;
+pub use transductive::Transductive;
 
 use super::config::TeacherHead;
 use super::pass::Pass;
@@ -80,6 +82,8 @@ pub enum TeacherKind {
     Bank(BankTeacher),
     /// A small classifier on features, trained on the surest pictures (NoLA).
     Labeler(Labeler),
+    /// A transductive method that answers for all pictures before training (StatA).
+    Transduct(Transductive),
 }
 
 impl TeacherKind {
@@ -89,7 +93,7 @@ impl TeacherKind {
             Self::Ema(settings) => settings.check(),
             Self::Bank(settings) => settings.check(),
             Self::Labeler(settings) => settings.check(),
-            Self::Tower | Self::Untuned => Ok(()),
+            Self::Tower | Self::Untuned | Self::Transduct(_) => Ok(()),
         }
     }
 
@@ -104,6 +108,7 @@ impl TeacherKind {
             Self::Ema(settings) => return settings.block(setup),
             Self::Bank(settings) => return settings.block(setup),
             Self::Labeler(settings) => return settings.block(setup),
+            Self::Transduct(settings) => return settings.block(setup),
         };
         let head = match setup.config.teacher_head {
             TeacherHead::Frozen => setup.head.copy()?,
