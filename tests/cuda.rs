@@ -180,8 +180,8 @@ fn views_have_the_bits_of_the_cpu() {
         let ours = upload.planes(&bytes, 35, 35).unwrap();
         assert_eq!(bits(&ours), bits(&cpu.narrow(0, 0, few).unwrap()));
         for side in [5, 7, 35, 1] {
-            let cut = lafter::nn::patches(&ours, side).unwrap();
-            assert_eq!(bits(&cut), bits(&lafter::nn::patches(&cpu.narrow(0, 0, few).unwrap(), side).unwrap()));
+            let cut = lafter::clip::patches(&ours, side).unwrap();
+            assert_eq!(bits(&cut), bits(&lafter::clip::patches(&cpu.narrow(0, 0, few).unwrap(), side).unwrap()));
         }
     }
     assert!(upload.planes(&[vec![0; 5]], 35, 35).is_err() && upload.planes(&[], 35, 35).is_err());

@@ -18,19 +18,18 @@
 mod batch;
 mod color;
 mod geometry;
-mod levels;
 pub mod ops;
+mod pillow;
 mod preprocess;
 mod preprocessor_config;
 mod rand_augment;
 mod strong;
 mod transfer;
-mod warp;
 
 pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
+pub use pillow::Sampling;
 pub use preprocess::{CropRule, Preprocess, ResizeTo};
 pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};
 pub use strong::{JitterStep, StrongAugment, StrongParams};
 pub(crate) use transfer::{Form, Transfer, View};
-pub use warp::Sampling;

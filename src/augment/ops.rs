@@ -17,7 +17,6 @@ pub use super::color::{brightness, contrast, gaussian_blur, gray, hue, luma, sat
 pub use super::geometry::{
     Region, Resample, crop, crop_resize, flip_horizontal, normalize, picture, resize, resize_shortest, shortest_edge_size,
 };
-pub use super::levels::{autocontrast, equalize, invert, posterize, sharpness, solarize, solarize_add};
+pub use super::pillow::{affine, autocontrast, equalize, invert, perspective, posterize, rotate, sharpness, solarize, solarize_add};
 pub use super::preprocess::{CropRule, center_crop};
 pub use super::rand_augment::{timm_step, torchvision_step};
-pub use super::warp::{affine, perspective, rotate};

@@ -7,8 +7,7 @@ use image::RgbImage;
 use rand::RngCore;
 
 use super::color;
-use super::levels;
-use super::warp::{self, Sampling};
+use super::pillow::{self, Sampling};
 
 /// Whose list and ranges, and how much of them. In the settings: `{"timm": {}}`, `{"torchvision": {"magnitude": 5}}`.
 ///
@@ -234,19 +233,19 @@ pub fn torchvision_step(which: usize, magnitude: u32, negated: bool, side: u32) 
 impl AugmentStep {
     /// The image after this operation, at its size.
     pub fn apply(&self, image: &RgbImage, sampling: Sampling, fill: [u8; 3]) -> RgbImage {
-        let affine = |matrix| warp::affine(image, matrix, sampling, fill);
+        let affine = |matrix| pillow::affine(image, matrix, sampling, fill);
         match *self {
-            Self::AutoContrast => levels::autocontrast(image),
-            Self::Equalize => levels::equalize(image),
-            Self::Invert => levels::invert(image),
-            Self::Rotate(degrees) => warp::rotate(image, degrees, sampling, fill),
-            Self::Posterize(bits) => levels::posterize(image, bits),
-            Self::Solarize(threshold) => levels::solarize(image, threshold),
-            Self::SolarizeAdd(add) => levels::solarize_add(image, add),
+            Self::AutoContrast => pillow::autocontrast(image),
+            Self::Equalize => pillow::equalize(image),
+            Self::Invert => pillow::invert(image),
+            Self::Rotate(degrees) => pillow::rotate(image, degrees, sampling, fill),
+            Self::Posterize(bits) => pillow::posterize(image, bits),
+            Self::Solarize(threshold) => pillow::solarize(image, threshold),
+            Self::SolarizeAdd(add) => pillow::solarize_add(image, add),
             Self::Color(factor) => color::saturation(image, factor),
             Self::Contrast(factor) => color::contrast(image, factor),
             Self::Brightness(factor) => color::brightness(image, factor),
-            Self::Sharpness(factor) => levels::sharpness(image, factor),
+            Self::Sharpness(factor) => pillow::sharpness(image, factor),
             Self::ShearX(shear) => affine([1.0, shear, 0.0, 0.0, 1.0, 0.0]),
             Self::ShearY(shear) => affine([1.0, 0.0, 0.0, shear, 1.0, 0.0]),
             Self::TranslateX(columns) => affine([1.0, 0.0, columns, 0.0, 1.0, 0.0]),

@@ -5,8 +5,8 @@ use rand::RngCore;
 
 use super::color;
 use super::geometry::{self, CLIP_MEAN, CLIP_STD, Region, Resample};
+use super::pillow;
 use super::rand_augment::{AugmentStep, RandAugment, below, chance, range};
-use super::warp;
 
 /// Random resized crop → flip → RandAugment → color jitter → gray → tilt → second jitter → blur → normalize. SimSiam has no
 /// RandAugment, no tilt and no second jitter.
@@ -272,7 +272,7 @@ impl StrongAugment {
             view = color::gray(&view);
         }
         if let Some(corners) = params.perspective {
-            view = warp::perspective(&view, corners, [0; 3]);
+            view = pillow::perspective(&view, corners, [0; 3]);
         }
         view = params.second_jitter.iter().fold(view, |view, step| step.apply(&view));
         match params.blur {

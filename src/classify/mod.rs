@@ -2,23 +2,21 @@
 
 mod fused_texts;
 mod head;
-mod loss;
 mod noisy_texts;
-mod normalize;
 mod text_classifier;
 mod text_config;
 mod trainer;
 mod zero_shot;
 
 pub use head::Head;
-pub use loss::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use noisy_texts::NoisyTexts;
-pub use normalize::normalize;
 pub use text_classifier::TextClassifier;
 pub(crate) use text_config::{MOST_EPOCHS, optimizer_fault};
 pub use text_config::{TextClassifierConfig, TextEpoch, TextStart};
 pub use trainer::{HeldOut, TextTrainer};
 pub use zero_shot::ZeroShotClassifier;
+
+pub use crate::nn::{normalize, smoothed_cross_entropy, smoothed_cross_entropy_rows};
 
 use crate::clip::Clip;
 use crate::describe::Templates;

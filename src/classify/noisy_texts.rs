@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use lafter_fast as fast; // fast::
 
-use super::loss::smoothed_cross_entropy;
+use crate::nn::smoothed_cross_entropy;
 use crate::rng::Rng;
 
 /// Text features and their classes, and what a step of eq. 2 makes of them:
@@ -67,7 +67,7 @@ impl NoisyTexts {
         self.labels.is_empty()
     }
 
-    /// If the features live.
+    /// The device of the features.
     pub fn device(&self) -> &Device {
         self.features.device()
     }

@@ -3,7 +3,7 @@
 use candle_core::{D, DType, Result, Tensor};
 
 use super::head::Head;
-use super::normalize::normalize;
+use crate::nn::normalize;
 
 /// A head trained on text features that classifies image features of the same CLIP: cross-modal transfer.
 ///

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::normalize::normalize;
+use crate::nn::normalize;
 
 /// p(c|x) = softmax_c( cos(u_c, v(x)) / τ ), u_c the unit mean of the unit features of the class's texts. (eq. 1)
 ///

@@ -28,5 +28,5 @@ pub use summary::ClipSummary;
 pub use text::{EndOfText, TextConfig, TextTower};
 pub(crate) use tokenizer::byte_letters;
 pub use tokenizer::{Tokenizer, Tokens};
-pub use vision::{VisionConfig, VisionTower};
+pub use vision::{VisionConfig, VisionTower, patches};
 pub use weights::{Weights, read_checkpoint, read_tensors, save_tensors};

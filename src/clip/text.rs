@@ -25,7 +25,7 @@ pub struct TextConfig {
     pub activation: Activation,
     /// ε of the layer norms; 1e-5 in every common checkpoint.
     pub norm_eps: f64,
-    /// If a text's feature is read.
+    /// The position at which a text's feature is read.
     pub end_of_text: EndOfText,
 }
 

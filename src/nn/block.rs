@@ -1,10 +1,183 @@
-//! One residual block of a CLIP tower.
+//! One residual block of a CLIP tower, and what it is made of next to its layers: softmax, attention, activation.
 
-use candle_core::{Result, Tensor};
+use candle_core::{D, Result, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
-use super::{Activation, Attention, LayerNorm, Linear};
+use super::{LayerNorm, Linear};
+
+/// pᵢ = exp(xᵢ) / Σⱼ exp(xⱼ) over the last dimension; `candle_nn::ops::softmax_last_dim` has no backward pass.
+///
+/// # Shapes
+/// `[.., n]` → `[.., n]`.
+///
+/// # Errors
+/// If the device has no memory left (Candle's).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let p = lafter::nn::softmax(&Tensor::new(&[[0f32, 0.]], &Device::Cpu)?)?;
+/// assert_eq!(p.to_vec2::<f32>()?, [[0.5, 0.5]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    fast::prefer!(fast::softmax(x));
+    candle_nn::ops::softmax(x, D::Minus1)
+}
+
+/// Attention(x) = softmax(q kᵀ / √d + mask) v, then the output projection (Vaswani et al. 2017, eq. 1).
+///
+/// # Shapes
+/// input and output `[batch, tokens, width]`.
+#[derive(Clone, Debug)]
+pub struct Attention {
+    /// q, width → width.
+    pub query: Linear,
+    /// k, width → width.
+    pub key: Linear,
+    /// v, width → width.
+    pub value: Linear,
+    /// The output projection, width → width.
+    pub output: Linear,
+    /// Number of heads, at least 1; it divides the width, and d is the width of one.
+    pub heads: usize,
+    /// Whether a token sees only itself and those before it (the text tower).
+    pub causal: bool,
+}
+
+impl Attention {
+    /// Reads `q_proj`, `k_proj`, `v_proj`, `out_proj` below `vb`.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another shape.
+    pub fn load(width: usize, heads: usize, causal: bool, vb: VarBuilder) -> Result<Self> {
+        let linear = |name| Linear::load(width, width, vb.pp(name));
+        let (query, key, value, output) = (linear("q_proj")?, linear("k_proj")?, linear("v_proj")?, linear("out_proj")?);
+        Ok(Self { query, key, value, output, heads, causal })
+    }
+
+    /// Self-attention: `[batch, tokens, width]` → `[batch, tokens, width]`.
+    ///
+    /// # Errors
+    /// If `x` has another width or rank.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.attend(x, x)
+    }
+
+    /// Attention of the tokens `x` over the tokens `context`: `[batch, n, width]`, `[batch, m, width]` → `[batch, n, width]`.
+    ///
+    /// # Errors
+    /// If `x` or `context` has another width or rank.
+    pub fn attend(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let [query, key, value] = [self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?];
+        self.output.forward(&self.mix(&query, &key, &value)?)
+    }
+
+    /// The same, built from Candle's own operations: the reference.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
+    pub fn attend_plain(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        let [query, key, value] = [self.query.forward(x)?, self.key.forward(context)?, self.value.forward(context)?];
+        self.output.forward(&self.mix_plain(&query, &key, &value)?)
+    }
+
+    /// softmax(q kᵀ / √d + mask) v: queries `[batch, n, width]`, keys and values `[batch, m, width]` → `[batch, n, width]`.
+    fn mix(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        fast::prefer!(fast::attention(query, key, value, self.heads, self.causal));
+        self.mix_plain(query, key, value)
+    }
+
+    fn mix_plain(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
+        let mixed = self.scores(query, key)?.matmul(&self.split(value)?)?; // [batch, heads, n, width / heads]
+        mixed.transpose(1, 2)?.reshape(query.shape())
+    }
+
+    /// The attention weights alone, `[batch, heads, n, m]`; each row sums to 1.
+    ///
+    /// # Errors
+    /// As [`attend`](Self::attend).
+    pub fn weights(&self, x: &Tensor, context: &Tensor) -> Result<Tensor> {
+        self.scores(&self.query.forward(x)?, &self.key.forward(context)?)
+    }
+
+    /// softmax(q kᵀ / √d + mask), `[batch, heads, n, m]`.
+    fn scores(&self, query: &Tensor, key: &Tensor) -> Result<Tensor> {
+        let scale = ((query.dim(2)? / self.heads.max(1)) as f64).powf(-0.5);
+        let (query, key) = (self.split(&(query * scale)?)?, self.split(key)?);
+        let scores = query.matmul(&key.transpose(2, 3)?.contiguous()?)?; // [batch, heads, n, m]
+        if !self.causal {
+            return softmax(&scores);
+        }
+        let (n, m) = (scores.dim(2)?, scores.dim(3)?);
+        let mask: Vec<f32> = (0..n * m).map(|i| if i % m > i / m { f32::NEG_INFINITY } else { 0.0 }).collect();
+        let mask = Tensor::from_vec(mask, (1, 1, n, m), query.device())?.to_dtype(query.dtype())?;
+        softmax(&scores.broadcast_add(&mask)?)
+    }
+
+    /// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`
+    fn split(&self, x: &Tensor) -> Result<Tensor> {
+        let (batch, tokens, width) = x.dims3()?;
+        if self.heads == 0 || width % self.heads != 0 {
+            candle_core::bail!("{} heads do not divide the width {width}: set `heads` to a divisor of it", self.heads);
+        }
+        x.reshape((batch, tokens, self.heads, width / self.heads))?.transpose(1, 2)?.contiguous()
+    }
+
+    /// The same values without a graph.
+    pub fn detached(&self) -> Self {
+        Self {
+            query: self.query.detached(),
+            key: self.key.detached(),
+            value: self.value.detached(),
+            output: self.output.detached(),
+            heads: self.heads,
+            causal: self.causal,
+        }
+    }
+}
+
+/// The activation of the MLPs; the checkpoint's configuration says which.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::nn::Activation;
+/// let x = Tensor::new(&[0f32, 1.], &Device::Cpu)?;
+/// let y = Activation::QuickGelu.forward(&x)?.to_vec1::<f32>()?;
+/// assert!((y[1] - 0.8458).abs() < 1e-4);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// x·σ(1.702 x): the weights of OpenAI and DFN.
+    QuickGelu,
+    /// x·Φ(x), exact: LAION's and most open_clip weights.
+    Gelu,
+}
+
+impl Activation {
+    /// x of any shape → act(x).
+    ///
+    /// # Errors
+    /// If the device has no memory left (Candle's).
+    pub fn forward(self, x: &Tensor) -> Result<Tensor> {
+        fast::prefer!(fast::gelu(x, self == Self::QuickGelu));
+        self.forward_plain(x)
+    }
+
+    /// The same, built from Candle's own differentiable operations: the reference.
+    ///
+    /// # Errors
+    /// If the device has no memory left (Candle's).
+    pub fn forward_plain(self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::QuickGelu => x * candle_nn::ops::sigmoid(&(x * 1.702)?)?,
+            Self::Gelu => x.gelu_erf(),
+        }
+    }
+}
 
 /// x ← x + attention(norm₁(x)); x ← x + fc2(act(fc1(norm₂(x)))): the pre-norm block of ViT (Dosovitskiy et al. 2021, eq. 2, 3).
 ///

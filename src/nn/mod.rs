@@ -8,25 +8,17 @@
 //! fused operation of the crate `lafter-fast` before the plain form. Without these lines the plain form remains, which gives the
 //! same values and gradients to 1e-5 (`tests/fused.rs`, `tests/text_loss.rs`) and takes longer.
 
-mod activation;
 mod adamw;
-mod attention;
 mod block;
 mod fused_adamw;
-mod layer_norm;
-mod linear;
+mod layers;
+mod loss;
 mod packed;
-mod patches;
 mod schedule;
-mod softmax;
 
-pub use activation::Activation;
 pub use adamw::{AdamW, AdamWConfig, Param, ParamGroup};
-pub use attention::Attention;
-pub use block::Block;
+pub use block::{Activation, Attention, Block, softmax};
 pub use lafter_fast::{Isa, Precision};
-pub use layer_norm::LayerNorm;
-pub use linear::{Linear, LowRank};
-pub use patches::patches;
+pub use layers::{LayerNorm, Linear, LowRank};
+pub use loss::{normalize, smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use schedule::Schedule;
-pub use softmax::softmax;

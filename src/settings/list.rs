@@ -6,6 +6,7 @@ use serde_json::Value;
 
 use super::LafterConfig;
 use crate::eval::as_written;
+use crate::tune::{RefineKind, TermKind};
 
 /// One field of the settings.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -83,6 +84,9 @@ fn documented(group: &Group) -> Vec<(String, String)> {
 /// A doc comment as plain text, without the clause on the default, which has a column of its own.
 fn meaning(doc: &str) -> String {
     let mut text = doc.replace("`None`", "null").replace('`', "");
+    for (kind, names) in [("[RefineKind]", RefineKind::names()), ("[TermKind]", TermKind::names())] {
+        text = text.replace(&format!("each a {kind}"), &names.join(", "));
+    }
     // [links](of rustdoc)
     while let Some((open, rest)) = text.split_once('[').filter(|(_, rest)| rest.contains("](")) {
         let Some((shown, after)) = rest.split_once("](") else { break };

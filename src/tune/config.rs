@@ -90,12 +90,11 @@ pub struct FinetuneConfig {
     #[serde(default = "one")]
     pub temperature: f64,
     /// The rules that pseudo-labels pass before the loss, in their order, as a JSON list of objects such as
-    /// {"threshold": {"above": 0.7}}: threshold, top_share, free_match, flex_match, align, prototypes, relative, candidates, top_k;
-    /// default none.
+    /// {"threshold": {"above": 0.7}}: each a [`RefineKind`]; default none.
     #[serde(default)]
     pub refine: Vec<RefineKind>,
-    /// The loss of eq. 4 as a JSON list of weights and terms, cross_entropy, fairness, alignment, candidates, information or
-    /// distillation, each with its own settings in braces; default cross entropy alone.
+    /// The loss of eq. 4 as a JSON list of weights and terms, each a [`TermKind`], each with its own settings in braces;
+    /// default cross entropy alone.
     #[serde(default = "cross_entropy")]
     pub objective: Vec<(f64, TermKind)>,
     /// Whether the student's features are unit-normalized before the head; default false.

@@ -44,14 +44,12 @@ pub use config::{FinetuneConfig, TeacherHead};
 pub use finetuner::Finetuner;
 pub use head_form::HeadForm;
 pub use low_rank::{LowRankConfig, LowRankUpdates, Projection};
-pub use objective::{Alignment, CandidateClasses, CrossEntropy, Distillation, Fairness, Information, Objective, Term, TermKind};
+pub use objective::*;
 pub(crate) use older::MOVED;
 pub use pass::Pass;
 pub use prompts::VisualPrompts;
 pub use records::{EpochRecord, StepRecord};
-pub use refine::{
-    Align, Candidates, FlexMatch, FreeMatch, Over, PassFn, Prototypes, Refine, RefineKind, Relative, Threshold, TopK, TopKRule, TopShare,
-};
+pub use refine::*;
 pub use run::Run;
 pub use sets::{HeadWeights, Norms, ParameterSet, Prompts, known, standard};
 pub use setup::Setup;

@@ -45,9 +45,12 @@ pub(in crate::tune) trait Flow {
 
 /// Writes the enum of a role. Each variant holds the settings of a block, a struct with two methods of its own:
 /// `block(&self, &Setup) -> Result<Box<dyn Role>>` makes the block, `check(&self) -> Result<(), String>` says what cannot work.
+/// The variant's line also makes the settings public, under the module that holds them.
 /// In JSON a variant is `{"its_name": {its settings}}`, or `"its_name"` alone if each of its settings has a default.
 macro_rules! role {
-    ($(#[$doc:meta])* pub enum $name:ident: $role:ident { $($(#[$of:meta])* $variant:ident($settings:ty),)+ }) => {
+    ($(#[$doc:meta])* pub enum $name:ident: $role:ident { $($(#[$of:meta])* $variant:ident($module:ident::$settings:ident),)+ }) => {
+        $(pub use $module::$settings;)+
+
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
         #[serde(rename_all = "snake_case", remote = "Self")] // the name alone is read below
@@ -82,6 +85,11 @@ macro_rules! role {
                 }
             }
 
+            /// The names in the settings, in the order of the enum.
+            pub(crate) fn names() -> Vec<String> {
+                [$(stringify!($variant)),+].into_iter().map($crate::tune::role::snake_case).collect()
+            }
+
             /// Its name in the settings.
             pub(in $crate::tune) fn name(&self) -> String {
                 let written = serde_json::to_value(self).unwrap_or_default();
@@ -103,6 +111,12 @@ macro_rules! role {
             }
         }
     };
+}
+
+/// `TopShare` → `top_share`, as serde writes it.
+pub(in crate::tune) fn snake_case(variant: &str) -> String {
+    let parts = variant.char_indices().map(|(i, c)| if i > 0 && c.is_uppercase() { format!("_{c}") } else { c.to_string() });
+    parts.collect::<String>().to_lowercase()
 }
 
 pub(super) use role;

@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 
-use super::attention::Attention;
+use super::block::Attention;
 
 pub fn check() -> Result<()> {
     let vars = VarMap::new();

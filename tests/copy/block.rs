@@ -1,8 +1,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 
-use super::activation::Activation;
-use super::block::Block;
+use super::block::{Activation, Block};
 
 pub fn check() -> Result<()> {
     let vars = VarMap::new();

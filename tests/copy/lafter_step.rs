@@ -3,12 +3,11 @@ use candle_nn::{VarBuilder, VarMap};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::activation::Activation;
 use super::adamw::{AdamW, AdamWConfig, Param, ParamGroup};
+use super::block::Activation;
 use super::head::Head;
-use super::layer_norm::LayerNorm;
-use super::loss::smoothed_cross_entropy;
-use super::normalize::normalize;
+use super::layers::LayerNorm;
+use super::loss::{normalize, smoothed_cross_entropy};
 use super::prompts::VisualPrompts;
 use super::targets::Targets;
 use super::vision::{VisionConfig, VisionTower};

@@ -1,6 +1,6 @@
 use candle_core::{Device, Result, Tensor, Var};
 
-use super::layer_norm::LayerNorm;
+use super::layers::LayerNorm;
 
 pub fn check() -> Result<()> {
     let weight = Var::new(&[1f32, 2.], &Device::Cpu)?;

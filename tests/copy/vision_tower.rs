@@ -1,7 +1,7 @@
 use candle_core::{DType, Device, Result, Tensor};
 use candle_nn::{VarBuilder, VarMap};
 
-use super::activation::Activation;
+use super::block::Activation;
 use super::vision::{VisionConfig, VisionTower};
 
 pub fn check() -> Result<()> {

@@ -12,12 +12,7 @@ mod information;
 
 use candle_core::{Result, Tensor};
 
-pub use alignment::Alignment;
-pub use candidates::CandidateClasses;
-pub use cross_entropy::CrossEntropy;
-pub use distillation::{Distillation, distillation};
-pub use fairness::Fairness;
-pub use information::Information;
+pub use distillation::distillation;
 
 use super::role::role;
 use super::setup::Setup;
@@ -47,17 +42,17 @@ role! {
     /// A term in the settings, as JSON: `"cross_entropy"`, `{"fairness": {"averaged": true}}`.
     pub enum TermKind: Term {
         /// Smoothed cross entropy with the pseudo-labels.
-        CrossEntropy(CrossEntropy),
+        CrossEntropy(cross_entropy::CrossEntropy),
         /// All classes should be answered about equally often.
-        Fairness(Fairness),
+        Fairness(fairness::Fairness),
         /// The head's rows should name the image prototypes.
-        Alignment(Alignment),
+        Alignment(alignment::Alignment),
         /// One of the candidate classes is right.
-        Candidates(CandidateClasses),
+        Candidates(candidates::CandidateClasses),
         /// Each answer should be sure, all together should name every class.
-        Information(Information),
+        Information(information::Information),
         /// The answers of another encoder, from a file.
-        Distillation(Distillation),
+        Distillation(distillation::Distillation),
     }
 }
 

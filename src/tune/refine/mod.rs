@@ -12,8 +12,8 @@
 //! A rule that looks at all pictures before training does so in [`prepare`](Refine::prepare), one that looks again after an epoch
 //! in [`after_epoch`](Refine::after_epoch).
 //!
-//! Then give it a line in [`RefineKind`], below its `mod`. Settings (`--set 'tune.refine=[{"your_rule": {}}]'`), ablations, checkpoints
-//! and reports follow from that line. In a script or a cell not even that is needed: `tuner.refine.push(Box::new(YourRule))`.
+//! Then give it a line in [`RefineKind`], below its `mod`. Settings (`--set 'tune.refine=[{"your_rule": {}}]'`) and their list,
+//! ablations, checkpoints, reports and the public name of its settings follow from that line. In a script or a cell not even that is needed: `tuner.refine.push(Box::new(YourRule))`.
 
 mod align;
 mod candidates;
@@ -27,15 +27,11 @@ mod top_share;
 
 use candle_core::Result;
 
-pub use align::Align;
-pub use candidates::{Candidates, candidates};
-pub use flex_match::FlexMatch;
-pub use free_match::FreeMatch;
-pub use prototypes::{Prototypes, prototypes};
-pub use relative::{Relative, relative};
-pub use threshold::{Over, Threshold};
-pub use top_k::{TopK, TopKRule, top_k};
-pub use top_share::TopShare;
+pub use candidates::candidates;
+pub use prototypes::prototypes;
+pub use relative::relative;
+pub use threshold::Over;
+pub use top_k::{TopKRule, top_k};
 
 use super::pass::Pass;
 use super::role::role;
@@ -88,23 +84,23 @@ role! {
     /// A rule in the settings, as JSON: `{"threshold": {"above": 0.7}}`.
     pub enum RefineKind: Refine {
         /// Leaves out pseudo-labels that are not sure.
-        Threshold(Threshold),
+        Threshold(threshold::Threshold),
         /// Keeps the surest share of each batch.
-        TopShare(TopShare),
+        TopShare(top_share::TopShare),
         /// Leaves out what is less sure than the model usually is of that class.
-        FreeMatch(FreeMatch),
+        FreeMatch(free_match::FreeMatch),
         /// Leaves out what is not sure, with lower thresholds for classes that few pictures were sure of.
-        FlexMatch(FlexMatch),
+        FlexMatch(flex_match::FlexMatch),
         /// Names classes less that were named too often.
-        Align(Align),
+        Align(align::Align),
         /// Mixes in the answer of image prototypes.
-        Prototypes(Prototypes),
+        Prototypes(prototypes::Prototypes),
         /// Weighs pseudo-labels by how far all sources agree with them.
-        Relative(Relative),
+        Relative(relative::Relative),
         /// Keeps several classes for a picture that is not sure.
-        Candidates(Candidates),
+        Candidates(candidates::Candidates),
         /// Trains on the surest pictures of each class alone.
-        TopK(TopK),
+        TopK(top_k::TopK),
     }
 }
 
@@ -113,6 +109,17 @@ mod tests {
     use candle_core::{DType, Device, Tensor};
 
     use super::*;
+
+    /// The list of names in the settings' documentation is the enum's own, so that a new rule needs no other line.
+    #[test]
+    fn the_names_are_those_that_settings_read() {
+        let refused = serde_json::from_str::<RefineKind>(r#"{"no_rule": {}}"#).unwrap_err().to_string();
+        let known: Vec<&str> = refused.split('`').skip(3).step_by(2).collect();
+        assert_eq!(RefineKind::names(), known);
+        let listed = crate::settings::list(&crate::LafterConfig::default());
+        let rules = &listed.iter().find(|setting| setting.path == "tune.refine").unwrap().meaning;
+        assert!(rules.contains(&RefineKind::names().join(", ")), "{rules}");
+    }
 
     /// Whether a tensor's values are these, to what f32 allows.
     pub(crate) fn close(ours: &Tensor, expected: &[f32]) {

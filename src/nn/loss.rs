@@ -1,7 +1,23 @@
-//! Smoothed cross entropy, the loss of both stages.
+//! What both stages share: features of unit length, and smoothed cross entropy.
 
 use candle_core::{D, Result, Tensor};
 use lafter_fast as fast; // fast::
+
+/// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
+///
+/// # Errors
+/// If `features` is a scalar (Candle's).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let unit = lafter::classify::normalize(&Tensor::new(&[[3f32, 4.]], &Device::Cpu)?)?;
+/// assert_eq!(unit.to_vec2::<f32>()?, [[0.6, 0.8]]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn normalize(features: &Tensor) -> Result<Tensor> {
+    fast::prefer!(fast::unit(features)); // fast::
+    features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
+}
 
 /// L_SCE = −Σ_c q_c log p_c, with q_c = (1 − ε)·[c = label] + ε / C, the mean over the batch (Szegedy et al. 2016, §7;
 /// LaFTer uses ε = 0.1 in eq. 2 and eq. 4).
