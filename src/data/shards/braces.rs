@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 /// More files than this are not meant.
-const MOST: usize = 1_000_000;
+const MOST: usize = 100_000;
 
 /// The files that a pattern names, in its order; `None` if it has no braces, or they are not closed, or it names too many.
 pub(crate) fn expand(pattern: &str) -> Option<Vec<PathBuf>> {
@@ -42,7 +42,7 @@ mod tests {
         assert_eq!(names("a/{008..010}.tar").unwrap(), ["a/008.tar", "a/009.tar", "a/010.tar"]);
         assert_eq!(names("{9..10}.tar").unwrap(), ["9.tar", "10.tar"]);
         assert_eq!(names("{a,b}-{0..1}.tar").unwrap(), ["a-0.tar", "a-1.tar", "b-0.tar", "b-1.tar"]);
-        for other in ["a.tar", "{0..", "{3..1}.tar", "{0..99999999}.tar", "{x..y}.tar", "{0..999999}{0..999999}"] {
+        for other in ["a.tar", "{0..", "{3..1}.tar", "{0..99999999}.tar", "{x..y}.tar", "{0..9999}{0..9999}"] {
             assert_eq!(names(other), None, "{other}");
         }
     }
