@@ -23,7 +23,7 @@
 //! | [`augment`] | weak and strong views |
 //! | [`transduct`] | answers from cached features without training |
 //! | [`tune`] | visual prompts, pseudo-labels, the tuning loop, saved files |
-//! | [`data`] | class folders, Parquet, CIFAR, split files, the hub, rendered scenes |
+//! | [`data`] | class folders, Parquet, tar shards, CIFAR, split files, the hub, rendered scenes |
 //! | [`nn`] | what Candle lacks or loses gradients in, as plain blocks over the fused operations of `lafter-fast` |
 //! | [`embed`] | features of whole data sets and text sets |
 //! | [`eval`], [`plot`] | accuracies, signals without labels, report, figures |

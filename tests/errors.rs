@@ -131,6 +131,10 @@ fn spoiled_data_are_refused() {
     test("./no-such-folder", &["no-such-folder"]);
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data");
     test(&fixtures.join("no_images.parquet").display().to_string(), &["image"]);
+    let shard = scratch().join("0.tar");
+    std::fs::write(&shard, "hello").unwrap();
+    test(&shard.display().to_string(), &["0.tar", "not a whole tar archive", "fetch it again"]);
+    test(&scratch().join("{0..2}.tar").display().to_string(), &["2 of 3 shards are not there", "1.tar"]);
     let unknown = scratch().join("unknown.json");
     std::fs::write(&unknown, r#"{ "fish": ["A fish swims."], "hous": ["A house has a roof."] }"#).unwrap();
     let out = scratch().join("never").display().to_string();

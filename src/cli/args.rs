@@ -99,7 +99,8 @@ pub enum Command {
 
 const RUN_EXAMPLES: &str = "\
 Data: a folder with one folder per class (or a flat folder of pictures for --train), a Parquet file or directory in the hub's
-image layout, a CIFAR binary directory, hf:owner/name. Labels of --train are never used in training.
+image layout, WebDataset's tar shards (a folder, or a pattern as 'shards/{00000..01281}.tar'), a CIFAR binary directory,
+hf:owner/name. Labels of --train are never used in training.
 
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
@@ -169,7 +170,7 @@ pub struct SplitArgs {
     /// Split file (CoOp's JSON) that says which images of the folders are train and which test
     #[arg(long, value_name = "FILE")]
     pub split: Option<PathBuf>,
-    /// Column of the labels in Parquet and metadata files [default: label, or the one that is plainly meant]
+    /// Column of the labels in Parquet and metadata files, entry of the .json of tar shards [default: label, or the one that is plainly meant]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
 }
@@ -178,7 +179,8 @@ impl SplitArgs {
     /// How to open a data set; `split` is taken if there are several.
     pub fn options(&self, split: Option<Split>) -> OpenOptions {
         let options = split.map_or_else(OpenOptions::default, OpenOptions::split);
-        OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), ..options }
+        let index_cache = super::keep::cache_folder().map(|folder| folder.join("shards"));
+        OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), index_cache, ..options }
     }
 }
 

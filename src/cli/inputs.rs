@@ -57,7 +57,8 @@ fn is_data_set(path: &Path) -> bool {
     let shown = path.to_string_lossy();
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let split = shown.rsplit_once(':').is_some_and(|(folder, _)| !path.exists() && Path::new(folder).exists());
-    shown.starts_with("hf:") || split || ["parquet", "json", "arrow"].contains(&ending.as_str())
+    let pattern = shown.contains('{') && ending == "tar" && !path.exists();
+    shown.starts_with("hf:") || split || pattern || ["parquet", "tar", "json", "arrow"].contains(&ending.as_str())
 }
 
 fn open(path: &Path, split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {

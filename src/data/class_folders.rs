@@ -174,6 +174,11 @@ pub(crate) fn is_picture(path: &Path) -> bool {
             let read = std::fs::File::open(path).and_then(|mut file| file.read(&mut first)).unwrap_or(0);
             image::guess_format(&first[..read]).is_ok_and(|format| format.reading_enabled())
         }
-        ending => ENDINGS.contains(&ending),
+        ending => is_picture_ending(ending),
     }
+}
+
+/// True for the endings, in lower case, of the formats that are read.
+pub(crate) fn is_picture_ending(ending: &str) -> bool {
+    ENDINGS.contains(&ending)
 }

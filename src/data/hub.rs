@@ -1,11 +1,13 @@
-//! Data sets of the hub, by their Parquet files, through the hub's standard cache.
+//! Data sets of the hub, by their Parquet files or tar shards, through the hub's standard cache.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use hf_hub::RepoType;
 
+use crate::data::folder::ending;
 use crate::data::parquet::names_its_classes;
+use crate::data::shards::NAMES;
 use crate::data::split_files::{Chosen, choose_files};
 use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below};
@@ -50,9 +52,9 @@ impl Spec {
     }
 }
 
-/// The Parquet files of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked which files
+/// The Parquet files, or else the tar shards, of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked which files
 /// there are; cached files are not downloaded again, and are used alone if the hub cannot be asked.
-pub(crate) fn parquet_files(
+pub(crate) fn data_files(
     options: &HubOptions,
     name: &str,
     split: Option<&str>,
@@ -79,19 +81,28 @@ pub(crate) fn parquet_files(
     if files.has(CARD) && !paths.first().is_some_and(|path| names_its_classes(path)) {
         let _ = files.get(CARD, &mut silent);
     }
+    if files.has(NAMES) && paths.first().is_some_and(|path| ending(path) == "tar") {
+        let _ = files.get(NAMES, &mut silent);
+    }
     files.keep()?;
     Ok((paths, chosen))
 }
 
-/// The Parquet files of the wanted configuration and split.
+/// The Parquet files, or else the tar shards, of the wanted configuration and split.
 fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<(Vec<String>, Chosen)> {
     let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
-    let inside = |name: &&String| name.ends_with(".parquet") && name.starts_with(&prefix);
-    let mut files: Vec<String> = names.iter().filter(inside).cloned().collect();
+    let files = |ending: &str| -> Vec<String> {
+        names.iter().filter(|name| name.ends_with(ending) && name.starts_with(&prefix)).cloned().collect()
+    };
+    let mut files = Some(files(".parquet")).filter(|files| !files.is_empty()).unwrap_or_else(|| files(".tar"));
     files.sort();
     if files.is_empty() {
         let remedy = "try the converted copy, @refs/convert/parquet after the name";
-        return Err(Error::Hub(format!("{origin}: has no Parquet files{} at revision {}: {remedy}", spec.inside(), spec.revision)));
+        return Err(Error::Hub(format!(
+            "{origin}: has no Parquet files or tar shards{} at revision {}: {remedy}",
+            spec.inside(),
+            spec.revision
+        )));
     }
     let chosen = choose_files(&files, wanted, origin)?;
     let names: Vec<String> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
@@ -116,10 +127,13 @@ fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) 
         return Ok(None);
     }
     let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
-    if !names.iter().any(|name| name.ends_with(".parquet") && name.starts_with(&prefix)) {
+    let is_data = |name: &&String| (name.ends_with(".parquet") || name.ends_with(".tar")) && name.starts_with(&prefix);
+    if !names.iter().any(|name| is_data(&name)) {
         let (inside, revision) = (spec.inside(), &spec.revision);
         let remedy = "unset HF_HUB_OFFLINE to download them, or give @<commit> of a revision that the cache holds";
-        return Err(Error::Hub(format!("{origin}: the hub's cache holds no Parquet files{inside} at revision {revision}: {remedy}")));
+        return Err(Error::Hub(format!(
+            "{origin}: the hub's cache holds no Parquet files or tar shards{inside} at revision {revision}: {remedy}"
+        )));
     }
     let (names, chosen) = select(&names, spec, wanted, origin)?;
     // `train-00000-of-00003` alone is not the train split.

@@ -9,7 +9,7 @@ use crate::data::folder::{self, Holds, Listing, ending, file_name};
 use crate::data::options::OpenOptions;
 use crate::data::split::{canonical, choose, is_split_name};
 use crate::data::split_files::{Chosen, choose_files};
-use crate::data::{cifar, metadata, parquet};
+use crate::data::{cifar, metadata, parquet, shards};
 use crate::error::{Error, Result};
 
 /// Names of folders that hold the pictures among others that hold what belongs to them.
@@ -76,6 +76,12 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
         && cifar::is_cifar(&only.path)
     {
         return Ok(Dataset::new(cifar::open(&only.path, split)?));
+    }
+    if listing.pictures.is_empty() && holders.is_empty() {
+        let files = shards_below(&listing)?;
+        if !files.is_empty() {
+            return open_shards(&files, path, split, options);
+        }
     }
     if listing.pictures.is_empty() {
         if let Some(inner) = split_folder(path, &holders, split, found)? {
@@ -339,7 +345,7 @@ fn nothing_recognized(path: &Path, listing: &Listing) -> Error {
         all => format!("found {}", all.join(", ")),
     };
     Error::Data(format!(
-        "{}: no data set recognized: {found}{hint}; looked for class folders with pictures, pictures, *.parquet, CIFAR's *.bin",
+        "{}: no data set recognized: {found}{hint}; looked for class folders with pictures, pictures, *.parquet, *.tar, CIFAR's *.bin",
         path.display()
     ))
 }
@@ -376,6 +382,32 @@ fn parquet_below(path: &Path) -> Result<Vec<PathBuf>> {
     Err(Error::Data(format!("{}: its Parquet files lie too deep: open the folder that they are in", path.display())))
 }
 
+/// The tar shards in a folder that holds nothing else, or in the folders of its splits.
+fn shards_below(listing: &Listing) -> Result<Vec<PathBuf>> {
+    let is_shard = |file: &PathBuf| ending(file) == "tar";
+    let mut files: Vec<PathBuf> = listing.others.iter().filter(|file| is_shard(file)).cloned().collect();
+    let mut level = if files.is_empty() { listing.folders.clone() } else { Vec::new() };
+    for _ in 0..2 {
+        let mut below = Vec::new();
+        for folder in &level {
+            let listing = folder::list(folder)?;
+            files.extend(listing.others.into_iter().filter(is_shard));
+            below.extend(listing.folders);
+        }
+        if !files.is_empty() {
+            break;
+        }
+        level = below;
+    }
+    Ok(files)
+}
+
+/// Opens the shards of one split among those below `root`.
+fn open_shards(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+    let (files, origin, chosen) = of_split(files, root, split)?;
+    Ok(Dataset::new(shards::open(&files, &origin, options, &chosen)?))
+}
+
 /// True for the error of a Parquet file without a column of pictures: embeddings, attributes, a list.
 fn without_pictures(error: &Error) -> bool {
     matches!(error, Error::Data(text) if text.contains("columns found: "))
@@ -392,16 +424,22 @@ fn pass_over(error: &Error, found: &mut Findings) {
 
 /// Opens the files of one split among Parquet files below `root`.
 fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+    let files: Vec<PathBuf> = files.iter().filter(|file| is_parquet(file)).cloned().collect();
+    let (files, origin, chosen) = of_split(&files, root, split)?;
+    open_parquet(&files, &origin, options, &chosen)
+}
+
+/// The files of one split, how a message names them, and how they were chosen.
+fn of_split(files: &[PathBuf], root: &Path, split: Option<&str>) -> Result<(Vec<PathBuf>, String, Chosen)> {
     let shown = root.display().to_string();
-    let files: Vec<&PathBuf> = files.iter().filter(|file| is_parquet(file)).collect();
-    let relative = |file: &&PathBuf| file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
+    let relative = |file: &PathBuf| file.strip_prefix(root).unwrap_or(file).to_string_lossy().into_owned();
     let names: Vec<String> = files.iter().map(relative).collect();
     let mut chosen = choose_files(&names, split, &shown)?;
     // A part of a set is worth a try, but not without a word.
     chosen.notices.extend(chosen.missing.as_ref().map(|missing| format!("only {missing} are here")));
-    let files: Vec<PathBuf> = chosen.files.iter().filter_map(|i| files.get(*i).map(|file| (*file).clone())).collect();
+    let files: Vec<PathBuf> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
     let origin = chosen.split.as_ref().map_or_else(|| shown.clone(), |split| format!("{shown}:{split}"));
-    open_parquet(&files, &origin, options, &chosen)
+    Ok((files, origin, chosen))
 }
 
 pub(crate) fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<Dataset> {

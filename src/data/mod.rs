@@ -1,4 +1,4 @@
-//! Pictures from anywhere: folders, Parquet, CIFAR binary, split files, the hub, rendered scenes; and the loader.
+//! Pictures from anywhere: folders, Parquet, tar shards, CIFAR binary, split files, the hub, rendered scenes; and the loader.
 //!
 //! ```text
 //! open(spec) ─► Dataset (names, labels, pictures decoded on access) ─► epoch_batches ─► prefetch ─► Batch
@@ -41,6 +41,7 @@ mod parquet;
 mod picture_cache;
 mod sample;
 pub mod scenes;
+mod shards;
 mod skipped;
 mod source;
 mod split;

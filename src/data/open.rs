@@ -1,6 +1,6 @@
 //! [`open`]: one name for any data set, and what it looks for.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::data::dataset::Dataset;
 use crate::data::findings::Findings;
@@ -8,7 +8,7 @@ use crate::data::layout::{arrow, is_archive, open_folder, open_parquet};
 use crate::data::options::OpenOptions;
 use crate::data::split::Split;
 use crate::data::split_files::Chosen;
-use crate::data::{folder, hub, split_file};
+use crate::data::{folder, hub, shards, split_file};
 use crate::error::{Error, Result};
 use crate::hub::HubOptions;
 use crate::progress::{Event, silent};
@@ -22,8 +22,9 @@ use crate::progress::{Event, silent};
 /// | a folder of pictures | pictures without labels |
 /// | a folder with `metadata.jsonl` or `metadata.csv` | the pictures that it lists, with its labels |
 /// | a Parquet file, or a folder with some | the hub's image layout |
+/// | a `.tar` file, a folder with some, or a pattern as `shards/{00000..01281}.tar` | WebDataset's shards: `KEY.jpg` with `KEY.cls` or `KEY.json` |
 /// | a folder with `data_batch_1.bin`, … | CIFAR-10, or CIFAR-100 with its fine labels |
-/// | `hf:owner/name`, with `@revision` | the hub's data set of that name, by its Parquet files (`hf:owner/name/configuration` if it has several) |
+/// | `hf:owner/name`, with `@revision` | the hub's data set of that name, by its Parquet files or else its tar shards (`hf:owner/name/configuration` if it has several) |
 /// | a `.json` file, or [`OpenOptions::split_file`] | CoOp's split file, with paths that start from its folder, or from `spec` |
 ///
 /// [`Dataset::findings`] tells which part was opened, what was left out, and what is unusual.
@@ -51,7 +52,10 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
             return Err(Error::Usage(format!("{spec}: a split file ({file}) names files of a folder: open that folder with it")));
         }
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
-        let (files, chosen) = hub::parquet_files(&hub, name, split, &mut events)?;
+        let (files, chosen) = hub::data_files(&hub, name, split, &mut events)?;
+        if files.first().is_some_and(|file| folder::ending(file) == "tar") {
+            return Ok(Dataset::new(shards::open(&files, spec, options, &chosen)?));
+        }
         return open_parquet(&files, spec, options, &chosen);
     }
     // A path may hold colons itself, so it is taken as it stands first.
@@ -92,6 +96,9 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
             "{shown}: is a web address: download the data and give its folder, or name a data set of the hub (hf:owner/name)"
         )));
     }
+    if let (false, Some(files)) = (path.exists(), shards::expand(&shown.to_string())) {
+        return open_pattern(&files, &shown.to_string(), options);
+    }
     if !path.exists() {
         return Err(Error::Data(format!("{shown}: no such file or folder: check the path (hub data sets begin with hf:)")));
     }
@@ -104,10 +111,24 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
             let chosen = Chosen { wanted: split.map(str::to_string), ..Chosen::default() };
             open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &chosen)?
         }
+        (None, "tar") => Dataset::new(shards::open(&[path.to_path_buf()], &shown.to_string(), options, &Chosen::default())?),
         (None, "arrow") => return Err(Error::Data(arrow(path))),
         _ if is_archive(path) => return Err(Error::Data(format!("{shown}: is an archive: unpack it and give the folder"))),
         _ if folder::is_picture(path) => return Err(Error::Data(format!("{shown}: is one picture: give the folder that it is in"))),
-        _ => return Err(Error::Data(format!("{shown}: is neither a folder nor a .parquet or .json file: give one of these"))),
+        _ => return Err(Error::Data(format!("{shown}: is neither a folder nor a .parquet, .tar or .json file: give one of these"))),
     };
     Ok(dataset.with_findings(found))
+}
+
+/// Shards by a pattern in braces, which all have to be there.
+fn open_pattern(files: &[PathBuf], pattern: &str, options: &OpenOptions) -> Result<Dataset> {
+    if files.iter().any(|file| folder::ending(file) != "tar") {
+        return Err(Error::Data(format!("{pattern}: a pattern in braces names tar shards, as in shards/{{00000..01281}}.tar")));
+    }
+    let missing: Vec<&PathBuf> = files.iter().filter(|file| !file.is_file()).collect();
+    if let [first, ..] = missing.as_slice() {
+        let (count, all, first) = (missing.len(), files.len(), first.display());
+        return Err(Error::Data(format!("{pattern}: {count} of {all} shards are not there ({first}): correct the pattern, or fetch them")));
+    }
+    Ok(Dataset::new(shards::open(files, pattern, options, &Chosen::default())?))
 }

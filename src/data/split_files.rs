@@ -142,7 +142,7 @@ impl<'a> Shard<'a> {
 /// The file's name without its folders and ending.
 fn stem(name: &str) -> &str {
     let file = name.rsplit('/').next().unwrap_or(name);
-    file.strip_suffix(".parquet").unwrap_or(file)
+    file.strip_suffix(".parquet").or_else(|| file.strip_suffix(".tar")).unwrap_or(file)
 }
 
 /// The splits that a name holds as words of their own, in their one spelling. Capitals begin a word (`cifarTrain`), and "set" or

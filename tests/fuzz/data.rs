@@ -8,7 +8,7 @@ use lafter::data::decode::{MAX_PIXELS, decode};
 use lafter::data::{self, Dataset, OpenOptions};
 
 use crate::containers::mend_png;
-use crate::{Form, Loader, fixture};
+use crate::{Form, Loader, fixture, tar_file};
 
 /// The decoded size is the one that the file states, upright or turned.
 fn pictures(name: &'static str, form: Form, files: &[&str]) {
@@ -145,4 +145,16 @@ fn metadata_jsonl() {
 #[test]
 fn metadata_csv() {
     metadata("metadata_csv", "metadata.csv", Form::Lines, &["file_name,label\n1.ppm,house\nb/2.ppm,\"fish, small\"\n"]);
+}
+
+#[test]
+fn shards() {
+    let picture = fixture("augment/decode/rgb.ppm");
+    let plain = [("1.ppm", picture.clone()), ("1.cls", b"0".to_vec()), ("2.ppm", picture.clone()), ("2.json", br#"{"label": 1}"#.to_vec())];
+    let long = "a/".repeat(80) + "3.ppm";
+    let mut pax = tar_file::member(b"x", b"14 path=4.ppm\n12 size=100\n", b'x');
+    pax.extend(tar_file::member(b"4", &picture[..100.min(picture.len())], b'0'));
+    let seeds = vec![tar_file::archive(&plain), tar_file::archive(&[(&long, picture), ("b.cls", b"cat".to_vec())]), pax];
+    Loader { name: "shards", inputs: 400, file: "0.tar", form: Form::Bytes, seeds, beside: vec![] }
+        .check(|folder| right(&open(&folder.join("0.tar"))?));
 }

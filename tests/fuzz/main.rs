@@ -9,6 +9,9 @@ mod data;
 mod models;
 mod mutate;
 mod runs;
+#[allow(dead_code)] // no test uses all of it
+#[path = "../tar_file/mod.rs"]
+mod tar_file;
 mod texts;
 #[allow(dead_code)] // no test uses all of it
 #[path = "../torch_file/mod.rs"]

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 const ROWS: usize = 1024;
 
 /// A row without a label.
-pub(super) const UNKNOWN: u32 = u32::MAX;
+pub(in crate::data) const UNKNOWN: u32 = u32::MAX;
 
 /// Names of at most this many classes are made up: beyond it the column is not a label column.
 const MOST_CLASSES: u32 = 1_000_000;
@@ -24,7 +24,7 @@ const PLACEHOLDERS: [&str; 7] = ["nan", "NaN", "None", "null", "<NA>", "-1", "-1
 
 /// Labels as they are read: indices with names from elsewhere, or names that become classes in sorted order.
 #[derive(Default)]
-pub(super) struct Labels {
+pub(in crate::data) struct Labels {
     /// Class names of numbers, and where they come from.
     names: Option<(Vec<String>, String)>,
     rows: Vec<u32>,
@@ -46,12 +46,12 @@ enum Value {
 }
 
 impl Labels {
-    pub(super) fn len(&self) -> usize {
+    pub(in crate::data) fn len(&self) -> usize {
         self.rows.len()
     }
 
     /// Takes the class names of one file; all files must agree.
-    pub(super) fn name(&mut self, names: Vec<String>, source: String, shown: &str) -> Result<()> {
+    pub(in crate::data) fn name(&mut self, names: Vec<String>, source: String, shown: &str) -> Result<()> {
         match &self.names {
             Some((known, _)) if *known != names => {
                 Err(Error::Data(format!("{shown}: its class names differ from those of the files before it: open them apart")))
@@ -64,7 +64,7 @@ impl Labels {
         }
     }
 
-    pub(super) fn unknown(&mut self, rows: usize) {
+    pub(in crate::data) fn unknown(&mut self, rows: usize) {
         self.rows.extend(std::iter::repeat_n(UNKNOWN, rows));
     }
 
@@ -166,16 +166,7 @@ impl Labels {
                     None => return Err(self.out_of_range(value, leaf, shown)),
                 }
             }
-            Value::Text(text) if text.trim().is_empty() => UNKNOWN,
-            Value::Text(text) if PLACEHOLDERS.contains(&text.trim()) => {
-                self.placeholder = self.placeholder.or(PLACEHOLDERS.iter().copied().find(|word| *word == text.trim()));
-                UNKNOWN
-            }
-            Value::Text(text) if self.texts.is_some() || !known(self) => {
-                let texts = self.texts.get_or_insert_default();
-                let next = u32::try_from(texts.len()).unwrap_or(UNKNOWN);
-                *texts.entry(text.trim().into()).or_insert(next)
-            }
+            Value::Text(text) if is_none(&text) || self.texts.is_some() || !known(self) => self.text(&text),
             Value::Index(_) | Value::Text(_) => {
                 let text = format!("{shown}: column \"{name}\" is of another kind than in the files before it: open them apart");
                 return Err(Error::Data(text));
@@ -187,9 +178,29 @@ impl Labels {
                 return Err(Error::Data(text));
             }
         };
+        self.add(label);
+        Ok(())
+    }
+
+    /// Adds a row with a label that [`text`](Self::text) gave.
+    pub(in crate::data) fn add(&mut self, label: u32) {
         self.hidden += usize::from(label == UNKNOWN);
         self.rows.push(label);
-        Ok(())
+    }
+
+    /// The place of a text among the labels; [`UNKNOWN`] for one that stands for no label.
+    pub(in crate::data) fn text(&mut self, text: &str) -> u32 {
+        let text = text.trim();
+        if is_none(text) {
+            self.placeholder = self.placeholder.or(PLACEHOLDERS.iter().copied().find(|word| *word == text));
+            return UNKNOWN;
+        }
+        let texts = self.texts.get_or_insert_default();
+        let next = u32::try_from(texts.len()).unwrap_or(UNKNOWN);
+        match texts.get(text) {
+            Some(place) => *place,
+            None => *texts.entry(text.into()).or_insert(next),
+        }
     }
 
     fn out_of_range(&self, value: i64, leaf: &Leaf, shown: &str) -> Error {
@@ -208,7 +219,7 @@ impl Labels {
     }
 
     /// The highest label, where labels are numbers without names and so many more than the rows that they must be ids.
-    pub(super) fn looks_like_ids(&self) -> Option<u32> {
+    pub(in crate::data) fn looks_like_ids(&self) -> Option<u32> {
         let numbers = self.texts.as_ref().map(written_numbers);
         let highest = match numbers {
             Some(numbers) => numbers?.into_iter().max(),
@@ -220,7 +231,7 @@ impl Labels {
 
     /// Class names, the label of each row, and what is to be said. Numbers without names are named by their digits, from 0 on, or
     /// from 1 on where no 0 occurs.
-    pub(super) fn finish(mut self) -> (Vec<String>, Vec<u32>, Option<String>) {
+    pub(in crate::data) fn finish(mut self) -> (Vec<String>, Vec<u32>, Option<String>) {
         if let Some(numbers) = self.texts.as_ref().and_then(written_numbers) {
             self.rows.iter_mut().for_each(|row| *row = numbers.get(*row as usize).copied().unwrap_or(UNKNOWN));
             self.texts = None;
@@ -253,6 +264,11 @@ impl Labels {
             (None, None) => (Vec::new(), self.rows, None),
         }
     }
+}
+
+/// Whether a text stands for no label.
+fn is_none(text: &str) -> bool {
+    text.trim().is_empty() || PLACEHOLDERS.contains(&text.trim())
 }
 
 /// The numbers that all texts write ("0", "12", also "12.0"), by the place that each text has now; `None` if one is not a whole

@@ -5,7 +5,7 @@
 //! (`info.features.<column>.names`) or in the [card](super::card), or class names themselves. Opening reads footers and labels;
 //! a picture is read from its page when it is asked for.
 
-mod labels;
+pub(in crate::data) mod labels;
 mod layout;
 mod read_at;
 mod store;
