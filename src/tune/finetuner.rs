@@ -1,6 +1,7 @@
 //! The tuning step: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4). Files, events and epochs: [`Run`](super::Run).
 
 use candle_core::Tensor;
+use lafter_fast as fast;
 
 use super::config::FinetuneConfig;
 use super::objective::Objective;
@@ -193,7 +194,7 @@ impl Finetuner {
     /// As [`apply`](Self::apply).
     pub fn apply_at(&mut self, loss: &Tensor, factor: f64) -> Result<()> {
         let step = self.optimizer.steps();
-        self.optimizer.step(&loss.backward()?, factor)?;
+        self.optimizer.step(&fast::backward(loss)?, factor)?;
         Ok(self.teacher.after_step(&self.student, step)?)
     }
 
