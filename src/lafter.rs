@@ -4,8 +4,10 @@ use std::path::Path;
 
 use candle_core::{D, Device, Tensor};
 use image::RgbImage;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use crate::augment::{Form, Transfer};
 use crate::classify::{TextClassifier, TextEpoch, TextTrainer};
 use crate::clip::Clip;
 use crate::data::Dataset;
@@ -187,9 +189,11 @@ impl LaFTer {
     /// logits that are not finite.
     pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(pictures.len());
+        let (weak, device) = (self.clip.preprocess(), self.clip.device());
+        let (mut pixels, form) = (Transfer::new(weak, device)?, Form::new(weak, device));
         for batch in pictures.chunks(embed::BATCH) {
-            let pixels = self.clip.preprocess().batch(batch, self.clip.device())?;
-            predictions.extend(read_logits(&self.logits(&pixels)?, &self.classes)?);
+            let views = batch.par_iter().map(|picture| form.view(weak.image(picture))).collect();
+            predictions.extend(read_logits(&self.logits(&pixels.batch(views)?)?, &self.classes)?);
         }
         Ok(predictions)
     }

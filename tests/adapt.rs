@@ -77,7 +77,7 @@ fn views_belong_to_a_picture_and_one_view_is_zero_shot() {
     assert_ne!(further, views.further(&picture, 5));
     let side = clip.preprocess().side();
     let mut all = clip.preprocess().apply(&picture);
-    all.extend(further);
+    all.extend(further.iter().flat_map(|view| clip.preprocess().planes(view)));
     let all = Tensor::from_vec(all, (8, 3, side, side), &Device::Cpu).unwrap();
     let mut zero = Zero::new(&clip, &zero_shot, ZeroConfig { views: 8, keep: 0.5 });
     let answer = zero.answer(&all).unwrap();

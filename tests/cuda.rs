@@ -225,10 +225,12 @@ fn tuned(device: &Device, precision: Precision) -> (Vec<(String, Tensor)>, Vec<f
     let both = Views::new(views(&clip, 50, 1), views(&clip, 50, 1));
     let targets = Targets { labels, ..tuner.targets(&both).unwrap() };
     let (loss, _) = tuner.loss(&both, &targets).unwrap();
-    let grads = loss.backward().unwrap();
+    let (grads, handed) = (loss.backward().unwrap(), lafter_fast::backward(&loss).unwrap());
+    let values = |grad: Option<&Tensor>| grad.unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let mut named = vec![("loss".to_string(), loss.detach().reshape(1).unwrap())];
     for Param { name, var, .. } in &tuner.trainable().params {
         assert_eq!(var.dtype(), DType::F32, "{name}");
+        assert_eq!(values(grads.get(var)), values(handed.get(var)), "{name}: handed over, and added to zeros");
         named.push((name.clone(), grads.get(var).unwrap().clone()));
     }
     let losses = (0..3).map(|step| tuner.step(&views(&clip, 50, 2 * step), &views(&clip, 50, 2 * step + 1)).unwrap().loss).collect();
@@ -323,9 +325,9 @@ fn adamw_agrees_with_the_cpu() {
         let var = |shape: &[usize], seed| Var::from_tensor(&normal(shape, seed).to_device(device).unwrap()).unwrap();
         let all = [var(&[8, 9], 4), var(&[1], 5), var(&[7], 6), var(&[3, 5, 11], 7), var(&[300], 8)];
         let optimizer = || {
-            let group = |part: &[Var], weight_decay, rate| {
-                let params = part.iter().enumerate().map(|(i, var)| (format!("{rate} {i}"), var.clone())).collect();
-                ParamGroup { params, weight_decay, rate }
+            let group = |part: &[Var], weight_decay, lr_factor| {
+                let params = part.iter().enumerate().map(|(i, var)| (format!("{lr_factor} {i}"), var.clone())).collect();
+                ParamGroup { params, weight_decay, lr_factor }
             };
             let config = AdamWConfig { learning_rate: 0.01, ..Default::default() };
             AdamW::new(vec![group(&all[..2], 0.01, 1.0), group(&all[2..], 0.0, 0.5)], config).unwrap()
@@ -399,7 +401,12 @@ fn a_whole_run_agrees_with_the_cpu_and_resumes() {
     let loaded = lafter::LaFTer::load(&weights, demo(&device)).unwrap();
     let test = short(demo(&device)).test.unwrap();
     assert_eq!(loaded.evaluate(&test, silent).unwrap().top1, ours.tuned.unwrap().top1);
-    assert_eq!(loaded.predict(&[test.image(0).unwrap()]).unwrap().len(), 1);
+    let pictures: Vec<RgbImage> = (0..test.len()).map(|index| test.image(index).unwrap()).collect();
+    let on_cpu = lafter::LaFTer::load(&weights, demo(&Device::Cpu)).unwrap().predict(&pictures).unwrap();
+    for (ours, cpu) in loaded.predict(&pictures).unwrap().iter().zip(&on_cpu) {
+        let pairs = ours.probabilities.iter().zip(&cpu.probabilities);
+        assert!(ours.probabilities.len() == cpu.probabilities.len() && pairs.into_iter().all(|(ours, cpu)| (ours - cpu).abs() < 1e-3));
+    }
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A vision tower whose layer norms learn, as Tent and WATT have it.
 
 use candle_core::{Result, Tensor};
+use lafter_fast as fast;
 
 use crate::classify::normalize;
 use crate::clip::VisionTower;
@@ -33,7 +34,7 @@ impl TunedNorms {
     }
 
     pub fn step(&mut self, loss: &Tensor) -> Result<()> {
-        self.optimizer.step(&loss.backward()?, 1.0)
+        self.optimizer.step(&fast::backward(loss)?, 1.0)
     }
 
     /// The values that scale and shift have now.

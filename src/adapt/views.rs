@@ -23,9 +23,9 @@ impl ManyViews {
         Self { count, augment: crops.normalized_like(weak), seed }
     }
 
-    /// The views after the weak one of picture `index`: planes `[count − 1, 3, side, side]`.
-    pub fn further(&self, picture: &RgbImage, index: usize) -> Vec<f32> {
+    /// The views after the weak one of picture `index`: `count − 1` pictures, side × side.
+    pub fn further(&self, picture: &RgbImage, index: usize) -> Vec<RgbImage> {
         let mut rng = Rng::new(self.seed).fork(index as u64);
-        (1..self.count).flat_map(|_| self.augment.apply(picture, &mut rng)).collect()
+        (1..self.count).map(|_| self.augment.image(picture, &mut rng)).collect()
     }
 }

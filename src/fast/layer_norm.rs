@@ -4,6 +4,8 @@
 use candle_core::CudaStorage;
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
+#[cfg(feature = "cuda")]
+use super::backward::hand;
 use super::norm_rows::{Affine, NormGradients};
 use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 
@@ -100,7 +102,7 @@ impl CustomOp3 for FusedLayerNorm {
         #[cfg(feature = "cuda")]
         if x.device().is_cuda() {
             let (dx, dw, db) = cuda::layer_norm_backward(x, weight, grad, self.eps)?;
-            return Ok((Some(dx), Some(dw), Some(db)));
+            return Ok((hand(x, dx), hand(weight, dw), hand(bias, db)));
         }
         let size = weight.elem_count() * ROWS;
         let mut dx = vec![0f32; x.elem_count()];

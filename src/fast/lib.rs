@@ -29,6 +29,7 @@
 //! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbors | |
 //! | [`smoothed_cross_entropy`], [`unit()`] | | one kernel in each direction |
 //! | [`adamw`] | | one kernel for all parameters |
+//! | [`backward()`] | | gradients of variables are not added to zeros |
 //!
 //! Results do not depend on the number of threads. Times in the documentation are of forward and backward together for 32
 //! sequences of 99 tokens of width 768, a tuning step's batch of CLIP ViT-B/32, on two cores of a Zen 5 (`cargo bench --bench ops`
@@ -39,6 +40,7 @@
 mod adamw;
 mod attention;
 mod attention_branch;
+mod backward;
 mod chunked_loss;
 mod cuda;
 mod gelu;
@@ -66,6 +68,7 @@ mod upload;
 pub use adamw::{Moments, Step, adamw};
 pub use attention::attention;
 pub use attention_branch::{attention_branch, first_attention_branch};
+pub use backward::backward;
 pub use chunked_loss::ChunkedLoss;
 #[cfg(feature = "cuda")]
 pub use cuda::Upload;

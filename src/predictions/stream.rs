@@ -8,7 +8,7 @@ use image::RgbImage;
 
 use super::{Answers, Partial, Picks, PredictionRow, Rows};
 use crate::adapt::ManyViews;
-use crate::augment::Preprocess;
+use crate::augment::{Form, Preprocess, Transfer};
 use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
@@ -82,7 +82,7 @@ impl<'a> Predicting<'a> {
     ) -> Result<Predicted> {
         let Self { dataset, batch_size, .. } = *self;
         let mut events = watched(&mut events);
-        let (total, side, started) = (dataset.len(), self.preprocess.side(), Instant::now());
+        let (total, started) = (dataset.len(), Instant::now());
         let stage = Stage::from("predicting");
         let done = |batches: usize| (batches * batch_size).min(total);
         events(&Event::Started { stage: stage.clone(), total, unit: "pictures".into() });
@@ -95,16 +95,15 @@ impl<'a> Predicting<'a> {
             })?;
         }
         let (view, more) = (self.preprocess.clone(), self.views.cloned());
-        let of_each = more.as_ref().map_or(1, |views| views.count.max(1));
+        let (mut pixels, form) = (Transfer::new(self.preprocess, self.device)?, Form::new(self.preprocess, self.device));
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..partial.batches.min(todo.len()));
         let batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
             let weak = |picture: &RgbImage| view.image(picture);
-            let Some(more) = &more else { return Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &weak)?)) };
+            let Some(more) = &more else { return Ok(vec![form.view(pictures.view(index, view.geometry_key(), None, &weak)?)]) };
             let picture = pictures.image(index)?;
-            let mut views = view.planes(&weak(&picture));
-            views.extend(more.further(&picture, index));
-            Ok(views)
+            let further = more.further(&picture, index);
+            Ok(std::iter::once(weak(&picture)).chain(further).map(|view| form.view(view)).collect())
         });
         let (log, mut seen) = (batches.skipped(), 0);
         for batch in batches.max_unreadable(self.max_unreadable) {
@@ -114,7 +113,7 @@ impl<'a> Predicting<'a> {
             let batch = batch?;
             let mut rows = Vec::new();
             if !batch.items.is_empty() {
-                let pixels = Tensor::from_vec(batch.items.concat(), (of_each * batch.items.len(), 3, side, side), self.device)?;
+                let pixels = pixels.batch(batch.items.into_iter().flatten().collect())?; // [batch · views, 3, side, side]
                 let Self { classes, threshold, top, .. } = *self;
                 rows = Rows { classes, threshold, top }.of(&batch.indices, |index| dataset.name(index), &answer(&pixels)?)?;
             }

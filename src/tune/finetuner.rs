@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use lafter_fast as fast;
 
 use super::config::FinetuneConfig;
 use super::objective::Objective;
@@ -202,7 +203,7 @@ impl Finetuner {
     /// As [`apply`](Self::apply).
     pub fn apply_at(&mut self, loss: &Tensor, factor: f64) -> Result<()> {
         let step = self.optimizer.steps();
-        self.optimizer.step(&loss.backward()?, factor)?;
+        self.optimizer.step(&fast::backward(loss)?, factor)?;
         Ok(self.teacher.after_step(&self.student, step)?)
     }
 

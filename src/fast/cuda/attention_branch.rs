@@ -7,9 +7,10 @@ use candle_core::cuda::cudarc::driver::CudaView;
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use super::branch::{Frozen, Room, Rows, begin, begin_backward, gradients, parts, takes_rows, with};
-use super::launch::{Kernel, by_elements, by_rows, launch, values, wrap};
+use super::branch::{Frozen, Room, Rows, backward, begin, begin_backward, parts, takes_rows, with};
+use super::launch::{by_elements, by_rows, launch, values, wrap};
 use super::product::{Matrix, Number, product};
+use super::scratch::{Scratch, bytes};
 use crate::{Layer, Norm};
 
 /// x + out(attention(q, k, v of norm(x))) for all tokens or for the first of each sequence; `None` if x, norm and layers are not of
@@ -123,9 +124,11 @@ impl AttentionBranch {
         let (width, count, [asking, each], scores) = (rows.width, batch * heads, sizes.parts(), sizes.scores());
         // SAFETY: `begin` writes every value.
         let y = unsafe { device.alloc::<f32>(asking)? };
-        let room = Room::<T, 2>::new(device, [rows.rows * width, 3 * rows.rows * width])?;
-        let kept = Room::<T, 2>::new(device, [asking + 2 * each, scores])?;
-        let (past, [normed, qkv], [all, p]) = (y.slice(..), room.parts(), kept.parts());
+        let (room, later) = ([rows.rows * width, 3 * rows.rows * width], [asking + 2 * each, scores]);
+        let scratch = Scratch::take(device, bytes::<T, 2>(room) + if self.kept.is_none() { bytes::<T, 2>(later) } else { 0 })?;
+        let kept = self.kept.as_ref().map(|_| Room::<T, 2>::new(device, later)).transpose()?;
+        let (past, [normed, qkv]) = (y.slice(..), scratch.parts(room)?);
+        let [all, p] = kept.as_ref().map_or_else(|| scratch.parts(later), |kept| Ok(kept.parts()))?;
         let (by_head, mixed) = (normed.slice(..asking), qkv.slice(..asking)); // what stood there is used up by then
         with::<T, _, 4>([&self.qkv.weight, &self.qkv.bias, &self.out.weight, &self.out.bias], |[w_qkv, b_qkv, w_out, b_out]| {
             begin(device, rows, [&x, &weight, &bias], self.eps, &b_out, &normed, &past)?;
@@ -142,7 +145,7 @@ impl AttentionBranch {
             let layer = [Matrix::one(&mixed, width), Matrix::one(&w_out, width).t()];
             product(device, 1, [rows.asking(), width, width], 1.0, layer, 1.0, Matrix::one(&past, width))
         })?;
-        if let Some(cell) = &self.kept {
+        if let (Some(cell), Some(kept)) = (&self.kept, kept) {
             let _ = cell.set(kept.wrapped(device).0);
         }
         Ok(wrap(y, device))
@@ -167,18 +170,23 @@ impl AttentionBranch {
 
     /// P = softmax(S), S = q kᵀ·scale: dv = Pᵀ g; dP = g vᵀ; dS = P (dP − Σ dP·P); dq = dS k·scale; dk = dSᵀ q·scale; with these as
     /// g_qkv, the norm's output has the gradient g_qkv W_qkv.
-    fn backward<T: Number>(&self, device: &CudaDevice, sizes: Sizes, [x, weight, g]: [CudaView<f32>; 3]) -> Result<(CudaStorage, Shape)> {
+    fn backward<T: Number>(
+        &self,
+        device: &CudaDevice,
+        sizes: Sizes,
+        [x, weight, g]: [CudaView<f32>; 3],
+        gradients: [&CudaView<f32>; 2],
+    ) -> Result<()> {
         let (Sizes { batch, tokens, queries, heads, d }, rows) = (sizes, sizes.rows());
         let (width, count, [asking, each], scores) = (rows.width, batch * heads, sizes.parts(), sizes.scores());
         let Some(kept) = self.kept.as_ref().and_then(OnceLock::get) else {
             candle_core::bail!("the attention branch was run without a graph");
         };
         let [all, p] = parts(kept.as_cuda_slice::<T>()?, [asking + 2 * each, scores]);
-        let out = Room::<f32, 2>::new(device, [rows.rows * width, 2 * width])?;
-        let normed = Room::<f32, 1>::new(device, [rows.rows * width])?;
         let typed = if T::NAME == f32::NAME { 0 } else { asking };
-        let room = Room::<T, 5>::new(device, [typed, asking, scores, asking + 2 * each, 3 * rows.rows * width])?;
-        let ([dx, sums], [dn], [typed, by_head, dp, d_all, joined]) = (out.parts(), normed.parts(), room.parts());
+        let (exact, room) = ([rows.rows * width, rows.partial()], [typed, asking, scores, asking + 2 * each, 3 * rows.rows * width]);
+        let scratch = Scratch::take(device, bytes::<f32, 2>(exact) + bytes::<T, 5>(room))?;
+        let ([dn, partial], [typed, by_head, dp, d_all, joined]) = (scratch.parts::<f32, 2>(exact)?, scratch.parts::<T, 5>(room)?);
         let split = Heads::of(&all, sizes);
         let d_split = Heads::of(&d_all, sizes);
         with::<T, _, 2>([&self.qkv.weight, &self.out.weight], |[w_qkv, w_out]| {
@@ -196,9 +204,8 @@ impl AttentionBranch {
             self.join(device, sizes, &d_all, &joined)?;
             let layer = [Matrix::one(&joined, 3 * width), Matrix::one(&w_qkv, width)];
             product(device, 1, [rows.rows, width, 3 * width], 1.0, layer, 0.0, Matrix::one(&dn, width))?;
-            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], [&dx, &sums])
-        })?;
-        Ok(out.wrapped(device))
+            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], gradients, &partial)
+        })
     }
 
     /// Heads `[heads, batch, queries, d]` → `[batch, queries, width]`.
@@ -262,19 +269,14 @@ impl CustomOp3 for AttentionBranch {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let sizes = self.sizes(x.dims())?;
-        let launch = |x: &CudaStorage, xl: &Layout, weight: &CudaStorage, wl: &Layout, g: &CudaStorage, gl: &Layout| {
-            let (device, inputs) = (x.device(), [values::<f32>(x, xl)?, values::<f32>(weight, wl)?, values::<f32>(g, gl)?]);
-            match self.qkv.weight.dtype() {
-                DType::BF16 => self.backward::<bf16>(device, sizes, inputs),
-                _ => self.backward::<f32>(device, sizes, inputs),
-            }
-        };
-        let all = x.contiguous()?.apply_op3_no_bwd(&weight.contiguous()?, &grad.contiguous()?, &Kernel("attention-branch", launch))?;
-        gradients(&all, x, weight)
+        backward([x, weight, bias, grad], |device, inputs, gradients| match self.qkv.weight.dtype() {
+            DType::BF16 => self.backward::<bf16>(device, sizes, inputs, gradients),
+            _ => self.backward::<f32>(device, sizes, inputs, gradients),
+        })
     }
 }

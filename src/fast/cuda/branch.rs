@@ -2,11 +2,13 @@
 
 use candle_core::cuda::CudaDType;
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView};
+use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Error, Result, Shape, Storage, Tensor};
 use half::bf16;
 
 use super::launch::{by_elements, by_rows, by_strips, launch, values, wrap};
 use super::product::Number;
+use crate::backward::hand;
 use crate::{Layer, Norm};
 
 /// A frozen layer on a GPU.
@@ -76,7 +78,7 @@ impl<T: Number, const N: usize> Room<T, N> {
 }
 
 /// Parts begin at multiples of this many values.
-const APART: usize = 128;
+pub(super) const APART: usize = 128;
 
 /// Where the parts of a [`Room`] of these sizes begin.
 pub(super) fn offsets<const N: usize>(sizes: [usize; N]) -> [usize; N] {
@@ -93,13 +95,21 @@ pub(super) fn parts<T, const N: usize>(memory: &CudaSlice<T>, sizes: [usize; N])
     std::array::from_fn(|i| memory.slice(from[i]..from[i] + sizes[i]))
 }
 
-/// What a backward pass returns, from a [`Room`] of dx and the gradients of the norm's scale and shift.
+/// The backward pass of a branch: `launch` gets x, the norm's scale and the gradient of the result, and where dx and the gradients of
+/// scale and shift `[2, width]` go. Those of the norm have memory of their own: they live longer than dx.
 #[allow(clippy::type_complexity)]
-pub(super) fn gradients(all: &Tensor, x: &Tensor, weight: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-    let (n, width) = (x.elem_count(), weight.elem_count());
-    let [_, sums] = offsets([n, 2 * width]);
-    let part = |from, len, like: &Tensor| all.narrow(0, from, len)?.reshape(like.shape());
-    Ok((Some(part(0, n, x)?), Some(part(sums, width, weight)?), Some(part(sums + width, width, weight)?)))
+pub(super) fn backward(
+    [x, weight, bias, grad]: [&Tensor; 4],
+    launch: impl FnOnce(&CudaDevice, [CudaView<f32>; 3], [&CudaView<f32>; 2]) -> Result<()>,
+) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+    let (device, n, width) = (x.device().as_cuda_device()?, x.elem_count(), weight.elem_count());
+    // SAFETY: `launch` writes every value.
+    let (dx, sums) = unsafe { (device.alloc::<f32>(n)?, device.alloc::<f32>(2 * width)?) };
+    let (scale, g) = (weight.contiguous()?, grad.contiguous()?);
+    with::<f32, _, 3>([&x.contiguous()?, &scale, &g], |inputs| launch(device, inputs, [&dx.slice(..), &sums.slice(..)]))?;
+    let tensor = |values, shape: Shape| Tensor::from_storage(Storage::Cuda(wrap(values, device)), shape, BackpropOp::none(), false);
+    let (dx, sums) = (tensor(dx, x.shape().clone()), tensor(sums, Shape::from((2, width))));
+    Ok((hand(x, dx), hand(weight, sums.get(0)?.reshape(weight.shape())?), hand(bias, sums.get(1)?.reshape(bias.shape())?)))
 }
 
 /// Rows of which one block adds up the gradients of a norm: STRIP in branches.cu.
@@ -118,6 +128,11 @@ impl Rows {
     /// How many rows ask.
     pub fn asking(&self) -> usize {
         self.rows / self.tokens * self.queries
+    }
+
+    /// Values of scratch that [`begin_backward`] adds up in.
+    pub fn partial(&self) -> usize {
+        2 * self.rows.div_ceil(STRIP as usize) * self.width
     }
 
     fn numbers(&self) -> Result<[u32; 4]> {
@@ -144,7 +159,7 @@ pub(super) fn begin<T: Number>(
 }
 
 /// From g, the gradient of the norm's output `[rows, width]`, and `past`, that of what runs past the branch: dx `[rows, width]`, and
-/// the gradients of scale and shift `[2, width]`.
+/// the gradients of scale and shift `[2, width]`; `partial` is scratch.
 pub(super) fn begin_backward(
     device: &CudaDevice,
     rows: Rows,
@@ -152,16 +167,19 @@ pub(super) fn begin_backward(
     eps: f32,
     [g, past]: [&CudaView<f32>; 2],
     [dx, sums]: [&CudaView<f32>; 2],
+    partial: &CudaView<f32>,
 ) -> Result<()> {
     let [count, width, tokens, queries] = rows.numbers()?;
     let strips = count.div_ceil(STRIP);
-    let room = Room::<f32, 1>::new(device, [2 * strips as usize * rows.width])?;
-    let ([partial], grid) = (room.parts(), by_strips(strips));
+    let grid = by_strips(strips);
+    if partial.len() < rows.partial() {
+        candle_core::bail!("{} values for the sums of {strips} strips of width {width}", partial.len());
+    }
     // SAFETY: rows · width values stand behind x, g and dx, those of the rows that ask behind past, width behind weight, 2 strips · width
     // behind partial, 2 width behind sums.
     unsafe {
-        launch!(device, "begin_backward", grid, x, weight, g, past, &eps, &count, &width, &tokens, &queries, dx, &partial);
-        launch!(device, "strip_sums", by_strips((2 * width).div_ceil(32)), &partial, &strips, &width, sums);
+        launch!(device, "begin_backward", grid, x, weight, g, past, &eps, &count, &width, &tokens, &queries, dx, partial);
+        launch!(device, "strip_sums", by_strips((2 * width).div_ceil(32)), partial, &strips, &width, sums);
     }
     Ok(())
 }

@@ -7,9 +7,10 @@ use candle_core::cuda::cudarc::driver::CudaView;
 use candle_core::{CpuStorage, CudaDevice, CudaStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use super::branch::{Frozen, Room, Rows, begin, begin_backward, gradients, takes_rows, with};
-use super::launch::{Kernel, by_elements, launch, values, wrap};
+use super::branch::{Frozen, Room, Rows, backward, begin, begin_backward, takes_rows, with};
+use super::launch::{by_elements, launch, values, wrap};
 use super::product::{Matrix, Number, product};
+use super::scratch::{Scratch, bytes};
 use crate::{Gelu, Layer, Norm};
 
 /// x + fc2(act(fc1(norm(x)))); `None` if x, norm and layers are not of the kind that the kernels take.
@@ -50,38 +51,47 @@ impl MlpBranch {
         let (Rows { rows: count, width, .. }, hidden) = (rows, self.fc1.sizes()[0]);
         // SAFETY: `begin` writes every value.
         let y = unsafe { device.alloc::<f32>(count * width)? };
-        let room = Room::<T, 2>::new(device, [count * width, if self.kept.is_some() { count * hidden } else { 0 }])?;
-        let kept = Room::<T, 1>::new(device, [count * hidden])?;
-        let (past, [normed, active], [z]) = (y.slice(..), room.parts(), kept.parts());
-        let active = if self.kept.is_some() { &active } else { &z }; // activated where it lies if nobody needs it later
+        let room = [count * width, count * hidden];
+        let scratch = Scratch::take(device, bytes::<T, 2>(room))?;
+        let kept = self.kept.as_ref().map(|_| Room::<T, 1>::new(device, [count * hidden])).transpose()?;
+        let (past, [normed, active]) = (y.slice(..), scratch.parts(room)?);
+        let [z] = match &kept {
+            Some(kept) => kept.parts(),
+            None => [active.slice(..)], // activated where it lies if nobody needs it later
+        };
         with::<T, _, 4>([&self.fc1.weight, &self.fc1.bias, &self.fc2.weight, &self.fc2.bias], |[w1, b1, w2, b2]| {
             begin(device, rows, [&x, &weight, &bias], self.eps, &b2, &normed, &past)?;
             let layer = [Matrix::one(&normed, width), Matrix::one(&w1, width).t()];
             product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&z, hidden))?;
             let (name, quick, n, columns) = (format!("hidden_{}", T::NAME), self.quick(), z.len() as u64, hidden as u32);
             // SAFETY: n values stand behind z and active, `hidden` behind the bias.
-            unsafe { launch!(device, &name, by_elements(n), &z, &b1, &quick, &n, &columns, active) };
-            let layer = [Matrix::one(active, hidden), Matrix::one(&w2, hidden).t()];
+            unsafe { launch!(device, &name, by_elements(n), &z, &b1, &quick, &n, &columns, &active) };
+            let layer = [Matrix::one(&active, hidden), Matrix::one(&w2, hidden).t()];
             product(device, 1, [count, width, hidden], 1.0, layer, 1.0, Matrix::one(&past, width))
         })?;
-        if let Some(cell) = &self.kept {
+        if let (Some(cell), Some(kept)) = (&self.kept, kept) {
             let _ = cell.set(kept.wrapped(device).0);
         }
         Ok(wrap(y, device))
     }
 
     /// dz = (g W₂)·act′(z); the norm's output has the gradient dz W₁.
-    fn backward<T: Number>(&self, device: &CudaDevice, rows: Rows, [x, weight, g]: [CudaView<f32>; 3]) -> Result<(CudaStorage, Shape)> {
+    fn backward<T: Number>(
+        &self,
+        device: &CudaDevice,
+        rows: Rows,
+        [x, weight, g]: [CudaView<f32>; 3],
+        gradients: [&CudaView<f32>; 2],
+    ) -> Result<()> {
         let (Rows { rows: count, width, .. }, hidden) = (rows, self.fc1.sizes()[0]);
         let Some(kept) = self.kept.as_ref().and_then(OnceLock::get) else {
             candle_core::bail!("the MLP branch was run without a graph");
         };
         let z = kept.as_cuda_slice::<T>()?.slice(..count * hidden);
-        let out = Room::<f32, 2>::new(device, [count * width, 2 * width])?;
-        let normed = Room::<f32, 1>::new(device, [count * width])?;
         let typed = if T::NAME == f32::NAME { 0 } else { count * width };
-        let room = Room::<T, 2>::new(device, [typed, count * hidden])?;
-        let ([dx, sums], [dn], [typed, dz]) = (out.parts(), normed.parts(), room.parts());
+        let (exact, room) = ([count * width, rows.partial()], [typed, count * hidden]);
+        let scratch = Scratch::take(device, bytes::<f32, 2>(exact) + bytes::<T, 2>(room))?;
+        let ([dn, partial], [typed, dz]) = (scratch.parts::<f32, 2>(exact)?, scratch.parts::<T, 2>(room)?);
         with::<T, _, 2>([&self.fc1.weight, &self.fc2.weight], |[w1, w2]| {
             let layer = [Matrix::one(T::of(device, &g, &typed)?, width), Matrix::one(&w2, hidden)];
             product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&dz, hidden))?;
@@ -90,9 +100,8 @@ impl MlpBranch {
             unsafe { launch!(device, &name, by_elements(n), &z, &quick, &n, &dz) };
             let layer = [Matrix::one(&dz, hidden), Matrix::one(&w1, width)];
             product(device, 1, [count, width, hidden], 1.0, layer, 0.0, Matrix::one(&dn, width))?;
-            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], [&dx, &sums])
-        })?;
-        Ok(out.wrapped(device))
+            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], gradients, &partial)
+        })
     }
 }
 
@@ -130,19 +139,14 @@ impl CustomOp3 for MlpBranch {
         &self,
         x: &Tensor,
         weight: &Tensor,
-        _bias: &Tensor,
+        bias: &Tensor,
         _y: &Tensor,
         grad: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let rows = self.rows(x.dims())?;
-        let launch = |x: &CudaStorage, xl: &Layout, weight: &CudaStorage, wl: &Layout, g: &CudaStorage, gl: &Layout| {
-            let (device, inputs) = (x.device(), [values::<f32>(x, xl)?, values::<f32>(weight, wl)?, values::<f32>(g, gl)?]);
-            match self.fc1.weight.dtype() {
-                DType::BF16 => self.backward::<bf16>(device, rows, inputs),
-                _ => self.backward::<f32>(device, rows, inputs),
-            }
-        };
-        let all = x.contiguous()?.apply_op3_no_bwd(&weight.contiguous()?, &grad.contiguous()?, &Kernel("mlp-branch", launch))?;
-        gradients(&all, x, weight)
+        backward([x, weight, bias, grad], |device, inputs, gradients| match self.fc1.weight.dtype() {
+            DType::BF16 => self.backward::<bf16>(device, rows, inputs, gradients),
+            _ => self.backward::<f32>(device, rows, inputs, gradients),
+        })
     }
 }

@@ -82,6 +82,8 @@ mod product;
 #[cfg(feature = "cuda")]
 mod rows;
 #[cfg(feature = "cuda")]
+mod scratch;
+#[cfg(feature = "cuda")]
 mod text;
 #[cfg(feature = "cuda")]
 mod views;
