@@ -11,7 +11,7 @@ mod mutate;
 mod runs;
 mod texts;
 #[allow(dead_code)] // no test uses all of it
-#[path = "../torch_file/mod.rs"]
+#[path = "../all/torch_file/mod.rs"]
 mod torch_file;
 
 use std::cell::{Cell, RefCell};
