@@ -5,7 +5,7 @@
 //! query is asked five times, as `lafter describe` does. The first row of each model is candle-transformers' own model,
 //! which takes one text at a time. `-- small` measures 0.5B alone, `-- large` 1.5B alone (1.1 GB on disk, 3 GB in memory).
 
-#[path = "../tests/random_gguf/mod.rs"]
+#[path = "../tests/all/random_gguf/mod.rs"]
 mod random_gguf;
 
 use std::path::Path;

@@ -6,7 +6,7 @@
 //! MODEL is a CLIP in the layout of transformers (config.json, model.safetensors, tokenizer.json), TRAIN a folder of unlabeled
 //! pictures (the names of folders in it are not read), TEST one with a folder for each class, DESCRIPTIONS sentences by class:
 //! `{"river": ["A river winds through fields.", …]}`. The settings are those of the authors' code. The library computes the same
-//! numbers (`tests/one_file.rs` compares them), faster, and can be stopped, resumed and varied.
+//! numbers (`tests/all/one_file.rs` compares them), faster, and can be stopped, resumed and varied.
 
 use std::path::{Path, PathBuf};
 

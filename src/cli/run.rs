@@ -10,7 +10,7 @@ use lafter::embed::FeatureCache;
 use lafter::eval::Select;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
 use lafter::export::{Card, CardOutcome, license_of};
-use lafter::progress::Event;
+use lafter::progress::{Event, in_words};
 use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DataArgs, DemoArgs, RunArgs, SetupArgs};
@@ -18,7 +18,7 @@ use super::bars::Bars;
 use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
 use super::keep::cache_folder;
-use super::say::say;
+use super::say::{note, say};
 use super::settings;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
@@ -134,8 +134,22 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
     let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
     let mut experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
     changes.apply(&mut experiment.config)?;
+    if !common.json {
+        note(what_comes(&experiment));
+    }
     check::show(&experiment.inputs(), common);
     finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
+}
+
+/// What the demo does and how long it takes, before it begins; the bars then tell the time that is left on this machine.
+fn what_comes(experiment: &Experiment) -> String {
+    let (images, classes, epochs) = (experiment.train.len(), experiment.texts.classes().len(), experiment.config.tune.epochs);
+    // measured with the demo's settings on two cores: evaluation, signals, figures; then each epoch with its evaluation
+    let took = in_words(Duration::from_secs(10 + 3 * epochs as u64));
+    format!(
+        "A small CLIP that knows drawings of {classes} things learns to name them in a look that it never saw, from {images} unlabeled \
+         pictures\nin {epochs} epochs; pictures with labels show what it gains. This takes about {took} on two cores.\n"
+    )
 }
 
 fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bars: &mut Bars) -> Result<()> {

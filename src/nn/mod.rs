@@ -2,11 +2,11 @@
 //!
 //! Candle's `LayerNorm` on a contiguous input, `ops::softmax_last_dim` and friends have no backward pass and say
 //! nothing about it: a tuning run then trains only what comes after them. Every block here is checked against finite
-//! differences (`tests/gradients.rs`) and against PyTorch (`tests/parity.rs`).
+//! differences (`tests/all/gradients.rs`) and against PyTorch (`tests/all/parity.rs`).
 //!
 //! A file here is made to be copied: it needs Candle, and of this crate what its `use` lines name. The lines with `fast::` put a
 //! fused operation of the crate `lafter-fast` before the plain form. Without these lines the plain form remains, which gives the
-//! same values and gradients to 1e-5 (`tests/fused.rs`, `tests/text_loss.rs`) and takes longer.
+//! same values and gradients to 1e-5 (`tests/all/fused.rs`, `tests/all/text_loss.rs`) and takes longer.
 
 mod adamw;
 mod block;

@@ -10,11 +10,11 @@ mod models;
 mod mutate;
 mod runs;
 #[allow(dead_code)] // no test uses all of it
-#[path = "../tar_file/mod.rs"]
+#[path = "../all/tar_file/mod.rs"]
 mod tar_file;
 mod texts;
 #[allow(dead_code)] // no test uses all of it
-#[path = "../torch_file/mod.rs"]
+#[path = "../all/torch_file/mod.rs"]
 mod torch_file;
 
 use std::cell::{Cell, RefCell};

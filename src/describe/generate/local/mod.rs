@@ -40,7 +40,7 @@ use network::Network;
 ///
 /// Candle's threads wait for each other without sleeping between two products, so a model slows down out of all proportion
 /// where other programs fill the processor: set `CANDLE_NUM_THREADS` to the number of free cores there. (The tests of
-/// `tests/batched_llm.rs`, two cores, two other programs at full load: minutes, and seconds with 1.)
+/// `tests/all/batched_llm.rs`, two cores, two other programs at full load: minutes, and seconds with 1.)
 ///
 /// ```no_run
 /// use candle_core::Device;

@@ -1,8 +1,6 @@
 //! Weights of LaFTer's released code become LaFTer weights that give PyTorch's logits; what does not fit is refused by its name.
 
 #[allow(dead_code)] // weights.rs writes every kind of file
-mod torch_file;
-
 use std::path::{Path, PathBuf};
 
 use candle_core::{Device, Tensor};
@@ -59,8 +57,8 @@ fn wrappers_around_the_state_and_other_files_are_read_alike() {
     let tensors = read_checkpoint(released()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let (wrapped, safe) = (folder.path().join("model.pth.tar-50"), folder.path().join("model.safetensors"));
-    let inside = torch_file::flat(&tensors, "module.");
-    torch_file::write(&wrapped, &torch_file::Item::Map(vec![("state_dict".into(), inside)]), &[]);
+    let inside = crate::torch_file::flat(&tensors, "module.");
+    crate::torch_file::write(&wrapped, &crate::torch_file::Item::Map(vec![("state_dict".into(), inside)]), &[]);
     save_tensors(&safe, &tensors, Default::default()).unwrap();
     for path in [wrapped, safe] {
         let lafter = from_released(&path, clip(), &CLASSES).unwrap();

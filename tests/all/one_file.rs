@@ -1,8 +1,8 @@
 //! `examples/lafter_in_one_file.rs` against the library: the same features, losses, gradients and steps; and a run on files.
 
 #[allow(dead_code)]
-#[path = "../examples/lafter_in_one_file.rs"]
-mod one_file;
+#[path = "../../examples/lafter_in_one_file.rs"]
+mod example;
 
 use std::path::{Path, PathBuf};
 
@@ -34,7 +34,7 @@ fn views(clip: &Clip, domain: Domain, seed: u64) -> Tensor {
 
 #[test]
 fn features_are_the_librarys() {
-    let (clip, own) = (Clip::from_dir(demo()).unwrap(), one_file::Clip::load(&demo()).unwrap());
+    let (clip, own) = (Clip::from_dir(demo()).unwrap(), example::Clip::load(&demo()).unwrap());
     let pixels = views(&clip, Domain::Source, 1);
     assert!(distance(&own.vision.forward(&pixels).unwrap(), &clip.encode_image(&pixels).unwrap()) < 1e-5);
     let long = "a drawing of a house beside a river with many boats, some of them red, others blue or green, under a grey sky ".repeat(2);
@@ -50,14 +50,14 @@ fn views_are_the_librarys_up_to_rounding() {
     let scenes = Scenes::new(Domain::Target, 6, 3);
     for i in 0..6 {
         let picture = image::imageops::thumbnail(&scenes.scene(i).render(200), 150 - 8 * i as u32, 101);
-        let own = one_file::weak_view(&picture, side as u32);
+        let own = example::weak_view(&picture, side as u32);
         let differ = own.iter().zip(clip.preprocess().image(&picture).iter()).map(|(a, b)| a.abs_diff(*b)).max();
         assert!(differ <= Some(2), "{differ:?}");
-        let planes = one_file::pixels(std::slice::from_ref(&own), side).unwrap().flatten_all().unwrap();
+        let planes = example::pixels(std::slice::from_ref(&own), side).unwrap().flatten_all().unwrap();
         let expected = Tensor::new(clip.preprocess().planes(&own), &Device::Cpu).unwrap();
         assert!(distance(&planes, &expected) < 1e-6);
-        let mut rng = one_file::Rng::new(1, i as u64);
-        assert_eq!(one_file::strong_view(&picture, side as u32, &mut rng).dimensions(), (side as u32, side as u32));
+        let mut rng = example::Rng::new(1, i as u64);
+        assert_eq!(example::strong_view(&picture, side as u32, &mut rng).dimensions(), (side as u32, side as u32));
     }
 }
 
@@ -71,7 +71,7 @@ fn the_text_loss_and_its_gradient_are_the_librarys() {
     let noise = Rng::new(2).normal_tensor(features.shape(), 0.1, &Device::Cpu).unwrap();
     let (loss, _) = NoisyTexts::new(features.clone(), &labels, 0.1, 0.1).unwrap().loss(&head, None, &mut Rng::new(2)).unwrap();
     let labels = Tensor::arange(0u32, CLASSES.len() as u32, &Device::Cpu).unwrap();
-    let own = one_file::text_loss(&features, &noise, &labels, &head.layers[0].weight).unwrap();
+    let own = example::text_loss(&features, &noise, &labels, &head.layers[0].weight).unwrap();
     assert!(distance(&own, &loss) < 1e-5);
     let gradient = |loss: &Tensor| loss.backward().unwrap().get(&params[0].var).unwrap().clone();
     assert!(distance(&gradient(&own), &gradient(&loss)) < 1e-5);
@@ -84,7 +84,7 @@ fn pseudo_labels_loss_gradients_and_steps_are_the_librarys() {
     let classifier = TextClassifier { head };
     let mut tuner = Finetuner::new(&clip, &classifier, FinetuneConfig::official(), &mut Rng::new(2)).unwrap();
     let weights = &classifier.head.layers[0].weight;
-    let student = one_file::Student::new(one_file::Clip::load(&demo()).unwrap().vision, weights, &one_file::OFFICIAL).unwrap();
+    let student = example::Student::new(example::Clip::load(&demo()).unwrap().vision, weights, &example::OFFICIAL).unwrap();
     let params = tuner.trainable().params.clone();
     assert_eq!(params.len(), student.params.len());
     let pair = |name: &str| student.params.iter().find(|(own, _)| own == name).map(|(_, var)| var.clone()).unwrap();
@@ -98,7 +98,7 @@ fn pseudo_labels_loss_gradients_and_steps_are_the_librarys() {
     let own = student.pseudo_labels(&weak).unwrap();
     assert_eq!(own.to_vec1::<u32>().unwrap(), targets.labels.to_vec1::<u32>().unwrap());
     let (loss, _) = tuner.loss(&views, &targets).unwrap();
-    let own = one_file::smoothed_cross_entropy(&student.logits(&strong).unwrap(), &own).unwrap();
+    let own = example::smoothed_cross_entropy(&student.logits(&strong).unwrap(), &own).unwrap();
     assert!(distance(&own, &loss) < 1e-5, "{own} {loss}");
     let (grads, own) = (loss.backward().unwrap(), own.backward().unwrap());
     for Param { name, var, .. } in &params {
@@ -106,11 +106,11 @@ fn pseudo_labels_loss_gradients_and_steps_are_the_librarys() {
         assert!(apart < 1e-5, "{name}: gradients {apart} apart");
     }
 
-    let mut optimizer = one_file::AdamW::new(student.params.clone(), &one_file::OFFICIAL).unwrap();
+    let mut optimizer = example::AdamW::new(student.params.clone(), &example::OFFICIAL).unwrap();
     for _ in 0..3 {
         tuner.step(&weak, &strong).unwrap();
         let labels = student.pseudo_labels(&weak).unwrap();
-        let loss = one_file::smoothed_cross_entropy(&student.logits(&strong).unwrap(), &labels).unwrap();
+        let loss = example::smoothed_cross_entropy(&student.logits(&strong).unwrap(), &labels).unwrap();
         optimizer.step(&loss.backward().unwrap()).unwrap();
     }
     for Param { name, var, .. } in &params {
@@ -136,16 +136,16 @@ fn it_runs_on_files() {
     write(&train.take(150), &path("train"), false);
     write(&test.take(120), &path("test"), true);
     std::fs::write(path("texts.json"), scenes::DESCRIPTIONS).unwrap();
-    let settings = one_file::Settings { text_steps: 200, prompts: 2, epochs: 2, learning_rate: 2e-3 };
-    let top1 = one_file::run(&demo(), &path("train"), &path("test"), Some(&path("texts.json")), &settings).unwrap();
+    let settings = example::Settings { text_steps: 200, prompts: 2, epochs: 2, learning_rate: 2e-3 };
+    let top1 = example::run(&demo(), &path("train"), &path("test"), Some(&path("texts.json")), &settings).unwrap();
     assert_eq!(top1.len(), 2 + settings.epochs);
     assert!(top1.iter().all(|top1| (40.0..90.0).contains(top1)), "of 12 classes: {top1:?}");
-    assert!(one_file::run(&demo(), &path("texts"), &path("test"), None, &settings).is_err());
+    assert!(example::run(&demo(), &path("texts"), &path("test"), None, &settings).is_err());
 }
 
 #[test]
 fn it_is_one_file_of_600_lines_without_this_crate() {
-    let source = include_str!("../examples/lafter_in_one_file.rs");
+    let source = include_str!("../../examples/lafter_in_one_file.rs");
     assert!(source.lines().count() <= 600);
     assert!(!source.contains("lafter::") && !source.contains("lafter_fast"));
 }

@@ -1,6 +1,6 @@
 //! Each fused operation against its plain differentiable form in f64, forward and every gradient, within 1e-5, on every set of
 //! instructions that this processor has, for sizes that are no multiple of any tile; and the same bits for any number of
-//! threads. The loss of the text classifier has a file of its own (`tests/text_loss.rs`).
+//! threads. The loss of the text classifier has a file of its own (`tests/all/text_loss.rs`).
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};
 use lafter::classify::{Head, TextClassifier};

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-const TABLE: &str = include_str!("../src/copying.md");
+const TABLE: &str = include_str!("../../src/copying.md");
 
 /// The crates that a copy may use, and the beginning of the version where several are in the tree.
 const CRATES: [(&str, &str); 5] = [("candle_core", ""), ("candle_nn", ""), ("image", ""), ("rand", "0.9"), ("rayon", "")];

@@ -1,10 +1,8 @@
 //! Decoding every mode against Pillow: fixtures by tests/fixtures/augment.py; and real photographs.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::test_data;
+use crate::common::test_data;
 use lafter::data::decode::{MAX_PIXELS, decode, decode_file};
 use safetensors::SafeTensors;
 

@@ -1,9 +1,8 @@
 //! ONNX files read back: their nodes give this crate's logits, their weights have its bits, their metadata say what they need.
 
-mod onnx_file;
-
 use std::path::Path;
 
+use crate::onnx_file::Model;
 use candle_core::{DType, Device, Tensor};
 use lafter::augment::{CropRule, Preprocess, ResizeTo};
 use lafter::classify::{Head, TextClassifier};
@@ -14,7 +13,6 @@ use lafter::nn::softmax;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner};
 use lafter::{LaFTer, ZeroShotClassifier};
-use onnx_file::Model;
 
 const CLASSES: [&str; 3] = ["fish", "house", "a \"boat\""];
 

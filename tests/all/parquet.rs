@@ -441,7 +441,7 @@ fn splits_that_stand_in_names_are_never_mixed() {
     says(&open(&folder.path().join("part")).unwrap_err().to_string(), &["\"test\" twice", "one version"]);
 }
 
-/// Prints what a pass in random order costs: `cargo test --release --test parquet -- --ignored --nocapture random_order`.
+/// Prints what a pass in random order costs: `cargo test --release --test all -- --ignored --nocapture random_order`.
 #[test]
 #[ignore = "a measurement"]
 fn random_order_pass() {

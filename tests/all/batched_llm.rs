@@ -1,15 +1,12 @@
 //! Several answers in one pass of a local model: the same tokens as one by one, and as candle-transformers' own models.
-#![cfg(feature = "llm")]
-
-mod random_gguf;
 
 use std::path::Path;
 
+use crate::random_gguf::{Shape, write_model};
 use candle_core::quantized::{GgmlDType, gguf_file};
 use candle_core::{Device, Tensor};
 use candle_transformers::models::{quantized_llama, quantized_qwen2, quantized_qwen3};
 use lafter::describe::generate::{Api, Generator, LocalModel, Request, Settings};
-use random_gguf::{Shape, write_model};
 
 /// Small, with every kind of block that the large ones have: rows of 256 and of 128, Q4_K, Q5_0, Q6_K, Q8_0, Q4_0.
 const SMALL: Shape = Shape {

@@ -1,9 +1,7 @@
 //! `lafter describe --pairs-from`: both classes of a confused pair are asked about, once, and the texts grow.
 
-mod llm_stub;
-
-use llm_stub::run::{Run, refused};
-use llm_stub::{Act, Stub};
+use crate::llm_stub::run::{Run, refused};
+use crate::llm_stub::{Act, Stub};
 use serde_json::Value;
 
 const NAMES: &str = "cat\ndog\nowl\n";
@@ -33,15 +31,15 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     std::fs::write(&table, TABLE).unwrap();
     std::fs::write(&old, r#"{"cat": ["A cat seen before."], "dog": ["A dog barks."], "owl": ["An owl turns its head."]}"#).unwrap();
     let with = |old: &std::path::Path, out: &str| {
-        let mut command = llm_stub::run::lafter();
+        let mut command = crate::llm_stub::run::lafter();
         command.arg("describe").arg("--classes").arg(run.path("names.txt")).arg("--out").arg(run.path(out));
         command.args(["--endpoint", &run.address, "--llm", "stub", "--completions", "1"]).arg("--pairs-from").arg(&table);
         command.arg("--texts").arg(old).stdin(std::process::Stdio::null());
         command
     };
     let first = with(&old, "texts.json").output().unwrap();
-    assert!(first.status.success(), "{}", llm_stub::run::text(&first.stderr));
-    let said = llm_stub::run::text(&first.stderr);
+    assert!(first.status.success(), "{}", crate::llm_stub::run::text(&first.stderr));
+    let said = crate::llm_stub::run::text(&first.stderr);
     assert!(said.contains("cat – dog (2 of the pictures)"), "{said}");
     let asked: Vec<String> = stub.asked().into_keys().collect();
     assert_eq!(asked.len(), 2);
@@ -50,7 +48,7 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     assert_eq!(texts["cat"], serde_json::json!(["A cat seen before.", "The cat has a tail that it holds high."]));
     assert_eq!(texts["dog"], serde_json::json!(["A dog barks.", "The dog has a tail that it holds high.", "A dog seen before."]));
     assert_eq!(texts["owl"], serde_json::json!(["An owl turns its head."]));
-    let counts = llm_stub::run::text(&first.stdout);
+    let counts = crate::llm_stub::run::text(&first.stdout);
     assert!(counts.contains("dropped: names the other class"), "{counts}");
 
     // the same command asks nothing again, and writes the same
@@ -59,7 +57,7 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     assert_eq!(serde_json::from_str::<Value>(&run.read("texts.json")).unwrap(), texts);
     // a second round on these texts goes on to the next pair, and a third has nothing left
     let second = with(&run.path("texts.json"), "second.json").output().unwrap();
-    let said = llm_stub::run::text(&second.stderr);
+    let said = crate::llm_stub::run::text(&second.stderr);
     assert!(second.status.success() && said.contains("dog – owl (1 of the pictures)"), "{said}");
     assert_eq!(run.read("second.pairs.jsonl").lines().count(), 2);
     refused(&with(&run.path("second.json"), "third.json").output().unwrap(), 2, &["no pair of classes that was not asked about before"]);
@@ -82,7 +80,7 @@ fn what_cannot_work_is_refused_and_a_dry_run_asks_nothing() {
     refused(&with(&["--pair-margin", "0"]), 2, &["--pair-margin"]);
     refused(&with(&["--pair-margin", "0.001"]), 2, &["no pair of classes"]);
     let dry = with(&["--dry-run"]);
-    let said = llm_stub::run::text(&dry.stdout);
+    let said = crate::llm_stub::run::text(&dry.stdout);
     assert!(dry.status.success() && said.contains("not in one of \"dog\"") && said.contains("2 queries × 5 completions"), "{said}");
     assert_eq!(stub.requests(), 0);
 }

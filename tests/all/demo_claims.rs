@@ -2,14 +2,14 @@
 //!
 //! ```text
 //! for seed in 7777 1 2; do cargo run --release -- demo --seed $seed --out target/ci/demo-$seed; done
-//! LAFTER_DEMO_REPORTS=target/ci cargo test --test demo_claims -- --ignored --nocapture
+//! LAFTER_DEMO_REPORTS=target/ci cargo test --test all demo_claims:: -- --ignored --nocapture
 //! ```
 
 use lafter::eval::Report;
 
 /// The table and the counts that README.md shows: another processor may round differently, so accuracies may differ by a point.
 fn shown_in_the_readme(report: &Report) {
-    let readme = include_str!("../README.md");
+    let readme = include_str!("../../README.md");
     let numbers = |text: &str| text.split_whitespace().filter_map(|word| word.parse().ok()).collect::<Vec<f64>>();
     for row in report.to_string().lines().filter(|line| !numbers(line).is_empty()) {
         let name = row.split("  ").next().unwrap();

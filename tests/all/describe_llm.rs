@@ -1,7 +1,4 @@
 //! `lafter describe` against a server that misbehaves: nothing is lost, every fault is one line, the key is nowhere.
-#![cfg(unix)]
-
-mod llm_stub;
 
 use std::collections::HashMap;
 use std::process::{Child, Stdio};
@@ -9,10 +6,10 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use crate::llm_stub::run::{KEY, Run, refused, text};
+use crate::llm_stub::{Act, Stub};
 use lafter::describe::Descriptions;
 use lafter::describe::generate::{Endpoint, Generator, Request, Settings};
-use llm_stub::run::{KEY, Run, refused, text};
-use llm_stub::{Act, Stub};
 use serde_json::Value;
 
 #[test]
@@ -402,7 +399,7 @@ fn json_can_name_paths_that_are_no_text() {
     let stub = Stub::start(|_| Act::Say("An owl has large eyes.".into()));
     let run = Run::new(&stub, "owl\n", &["--completions", "1", "--json"]);
     let out = run.dir.path().join(std::ffi::OsStr::from_bytes(b"caf\xe9.json"));
-    let mut command = llm_stub::run::lafter();
+    let mut command = crate::llm_stub::run::lafter();
     command.arg("describe").arg("--classes").arg(run.path("names.txt")).arg("--out").arg(&out);
     let output = command.args(["--endpoint", &run.address, "--llm", "stub"]).args(&run.extra).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));

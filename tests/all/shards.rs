@@ -9,8 +9,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use lafter::data::{self, Dataset, OpenOptions, Split};
 use rayon::prelude::*;
 
-mod tar_file;
-use tar_file::{archive, member};
+use crate::tar_file::{archive, member};
 
 /// A picture of one shade.
 fn png(shade: u8) -> Vec<u8> {

@@ -1,11 +1,9 @@
 //! Class names, templates, descriptions and text sets, with each kind of bad input.
 
-mod common;
-
 use std::fs;
 use std::path::PathBuf;
 
-use common::test_data;
+use crate::common::test_data;
 use lafter::describe::{ClassNames, Descriptions, Source, Templates, TextSet, read_class_names};
 
 fn message<T: std::fmt::Debug>(result: lafter::Result<T>, parts: &[&str]) -> String {

@@ -1,5 +1,5 @@
 //! Gradients are tested, never assumed: a whole block against finite differences in f64. Each operation alone is compared with
-//! its plain form in `tests/fused.rs`.
+//! its plain form in `tests/all/fused.rs`.
 
 use candle_core::{DType, Device, Result, Tensor, Var};
 use lafter::nn::{Activation, Attention, Block, LayerNorm, Linear};

@@ -1,13 +1,11 @@
 //! The whole pipeline on real photographs against PyTorch on the same weights (fixtures/real_images.py makes the numbers).
 //!
-//! LAFTER_TEST_DATA=DIR cargo test --test real_images -- --ignored --nocapture (tests/README.md)
-
-mod common;
+//! LAFTER_TEST_DATA=DIR cargo test --test all real_images:: -- --ignored --nocapture (tests/README.md)
 
 use std::path::{Path, PathBuf};
 
+use crate::common::test_data;
 use candle_core::Tensor;
-use common::test_data;
 use lafter::LaFTer;
 use lafter::classify::{TextClassifier, TextClassifierConfig, ZeroShotClassifier};
 use lafter::clip::Clip;
@@ -21,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 /// The fixture and the folder with the data that it was made from.
 fn reference() -> (Value, PathBuf) {
-    let fixture: Value = serde_json::from_str(include_str!("fixtures/real_images.json")).unwrap();
+    let fixture: Value = serde_json::from_str(include_str!("../fixtures/real_images.json")).unwrap();
     let files = [
         ("weights", "mini-clip/model.safetensors"),
         ("train", "cifar10/train-00000-of-00001.parquet"),
@@ -99,8 +97,8 @@ fn features_and_zero_shot_answers_are_those_of_pytorch() {
     assert!(outputs.skipped.is_empty());
     let image_error = worst_row(&outputs.rows.narrow(0, 0, 8).unwrap(), &expected["image_features"]);
     println!("relative errors: text {text_error:.1e}, image {image_error:.1e}");
-    // The photographs are JPEG, and two decoders differ by up to 3 of 255 levels in a pixel (tests/decode.rs); on equal
-    // pixels features agree to 1e-4 (tests/parity.rs).
+    // The photographs are JPEG, and two decoders differ by up to 3 of 255 levels in a pixel (tests/all/decode.rs); on equal
+    // pixels features agree to 1e-4 (tests/all/parity.rs).
     assert!(image_error < 0.05, "image features: {image_error:e}");
 
     let expected = &expected["zero_shot"];

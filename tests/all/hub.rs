@@ -1,11 +1,9 @@
 //! Models of the hub: downloads from a stand-in server on this machine, the cache without network, errors in one line.
 
-mod hub_stub;
-
 use std::path::{Path, PathBuf};
 
+use crate::hub_stub::{COMMIT, Fault, Hub, unreachable};
 use candle_core::{DType, Device};
-use hub_stub::{COMMIT, Fault, Hub, unreachable};
 use lafter::clip::hub::download_with;
 use lafter::clip::{Tokenizer, Weights};
 use lafter::hub::HubOptions;

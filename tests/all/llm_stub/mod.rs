@@ -1,7 +1,5 @@
 //! A stand-in for an OpenAI-compatible server that misbehaves on demand, and counts what it is asked.
 
-#![allow(dead_code)] // each test is a program of its own and needs a part of this
-
 pub mod run;
 
 use std::collections::HashMap;
@@ -86,7 +84,6 @@ impl Stub {
     }
 
     /// Another behavior from now on.
-    #[allow(dead_code)]
     pub fn behave(&self, behavior: impl Fn(&Ask) -> Act + Send + Sync + 'static) {
         *self.behavior.lock().unwrap() = Arc::new(behavior);
     }
@@ -102,7 +99,6 @@ impl Stub {
     }
 
     /// How often each was answered well.
-    #[allow(dead_code)]
     pub fn answered(&self) -> HashMap<String, usize> {
         self.state.lock().unwrap().answered.clone()
     }

@@ -1,9 +1,9 @@
 //! The study of the rule that chooses an epoch without labels, in its small form.
 
-#[path = "../examples/selection_study/main.rs"]
-mod selection_study;
+#[path = "../../examples/selection_study/main.rs"]
+mod example;
 
-use selection_study::{Study, shifts, study};
+use example::{Study, shifts, study};
 
 #[test]
 fn the_small_form_ends_and_goes_on_where_it_was() {

@@ -1,13 +1,10 @@
 //! The local back end against transformers: the same tokens from the same weights, by `cargo test --features llm`.
-#![cfg(feature = "llm")]
-
-mod hub_stub;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::hub_stub::{Fault, Hub};
 use candle_core::Device;
-use hub_stub::{Fault, Hub};
 use lafter::describe::generate::{Api, Cleaner, Finish, Generator, LocalModel, Plan, Queries, Request, Settings, describe};
 use serde_json::Value;
 

@@ -1,14 +1,11 @@
 //! `lafter describe` killed, interrupted or started twice: what was answered is in the journal and is not asked again.
-#![cfg(unix)]
-
-mod llm_stub;
 
 use std::collections::HashMap;
 use std::process::Stdio;
 use std::time::Duration;
 
-use llm_stub::run::{Run, refused, wait_for};
-use llm_stub::{Act, Stub};
+use crate::llm_stub::run::{Run, refused, wait_for};
+use crate::llm_stub::{Act, Stub};
 use serde_json::Value;
 
 #[test]

@@ -1,17 +1,15 @@
 //! CLIPs as people have them: training checkpoints, archives, whole modules, settings in unusual files; and what is said of
 //! files that are damaged or belong to something else.
 
-mod torch_file;
-
 use std::path::{Path, PathBuf};
 
+use crate::torch_file::{Item, flat, nested, write, write_raw};
 use candle_core::{DType, Device, Tensor};
 use lafter::clip::{Clip, ClipLoader, Tokenizer, Weights, read_tensors, save_tensors};
 use lafter::nn::Activation;
 use lafter::progress::silent;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use torch_file::{Item, flat, nested, write, write_raw};
 
 const TEXTS: [&str; 2] = ["a photo of a house", "two fish"];
 

@@ -2,14 +2,12 @@
 //!
 //! The Parquet fixtures are made by tests/fixtures/data.py; the rest is written into temporary folders.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use common::test_data;
+use crate::common::test_data;
 use image::{Rgb, RgbImage};
 use lafter::Error;
 use lafter::data::{self, Dataset, ImageSource, OpenOptions, Skipped, Split, epoch_batches, prefetch};

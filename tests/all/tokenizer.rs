@@ -1,10 +1,8 @@
 //! Tokenizer ids against transformers' CLIPTokenizer and open_clip's SimpleTokenizer (tests/fixtures/tokenizer.py).
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::test_data;
+use crate::common::test_data;
 use lafter::clip::Tokenizer;
 use serde_json::Value;
 

@@ -1,13 +1,10 @@
 //! What `lafter describe` is given and where it writes: class files, outputs, dry runs, options that cannot be.
-#![cfg(unix)]
-
-mod llm_stub;
 
 use std::process::Stdio;
 
+use crate::llm_stub::Stub;
+use crate::llm_stub::run::{Run, lafter, refused, text};
 use lafter::describe::Descriptions;
-use llm_stub::Stub;
-use llm_stub::run::{Run, lafter, refused, text};
 use serde_json::Value;
 
 #[test]

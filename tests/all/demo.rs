@@ -1,5 +1,9 @@
 //! The demo's parts: scenes, texts, pre-training, the embedded CLIP.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
 use lafter::classify::ZeroShotClassifier;
 use lafter::clip::Clip;
 use lafter::data::Dataset;
@@ -64,4 +68,22 @@ fn impossible_settings_are_refused() {
     let config = PretrainConfig { batch_size: 1, ..PretrainConfig::demo() };
     let error = demo(&config, std::env::temp_dir(), progress::silent).unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("batch size"), "{error}");
+}
+
+/// Two seconds, where a second is promised: the machine may be busy.
+#[test]
+fn the_demo_says_at_once_what_it_does_and_how_long_it_takes() {
+    let out = tempfile::tempdir().unwrap();
+    let started = Instant::now();
+    let mut demo = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    demo.args(["demo", "--set", "tune.epochs=30", "--out"]).arg(out.path()).stdout(Stdio::null()).stderr(Stdio::piped());
+    let mut demo = demo.spawn().unwrap();
+    let lines = BufReader::new(demo.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let said: Vec<String> = lines.take(2).collect();
+    let took = started.elapsed();
+    demo.kill().unwrap();
+    demo.wait().unwrap();
+    assert!(said[0].contains("12 things") && said[0].contains("1500 unlabeled pictures"), "{said:?}");
+    assert!(said[1].contains("30 epochs") && said[1].contains("about 1 min 40 s"), "{said:?}");
+    assert!(took < Duration::from_secs(2), "{took:?}");
 }
