@@ -201,6 +201,12 @@ impl Experiment {
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
             let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
+            if watch.start.classes_named == 1 {
+                events(&Event::Notice(format!(
+                    "all {} watched pictures get the same answer before tuning: the pictures are alike, or the names do not fit them; signals say little here",
+                    watch.start.pictures
+                )));
+            }
             let evaluation = self.tune(&mut run, &watch, folder, &mut events)?;
             history = run.history().to_vec();
             match &evaluation {

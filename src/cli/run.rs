@@ -168,13 +168,15 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
         if card.write(out, false)? == CardOutcome::Kept {
             bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
         }
+    } else {
+        Card::remove(out)?; // of an earlier run in the same folder
     }
     if common.json {
         say(outcome.report.to_json()?);
         return Ok(());
     }
     say(&outcome.report);
-    if let Some(trainable) = &outcome.report.trainable {
+    if let (Some(trainable), Some(_)) = (&outcome.report.trainable, outcome.lafter.tuned()) {
         say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
     }
     let written = if outcome.lafter.tuned().is_some() { "report, figures and weights" } else { "report and figures" };

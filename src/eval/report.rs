@@ -249,10 +249,14 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.sections().is_empty() {
-            writeln!(f, "no accuracies: the data have no labels")?;
+            writeln!(f, "no accuracies: no labels to compare with (--test adds them)")?;
             return if self.selection.is_some() { self.table().fmt(f) } else { Ok(()) };
         }
-        self.table().fmt(f)
+        self.table().fmt(f)?;
+        match self.selection.as_ref().and_then(Selection::said) {
+            Some(said) => writeln!(f, "{said}"),
+            None => Ok(()),
+        }
     }
 }
 

@@ -21,8 +21,15 @@ pub enum Select {
 const BALANCE: f64 = 0.98;
 /// Mutual information that differs by less is the same.
 const MORE: f64 = 1e-6;
-/// Largest share of the classes named before tuning that a candidate may have lost.
-const LOST: f64 = 0.05;
+/// Classes, of those named before tuning, that a candidate may have lost; and how many may be before the user is told. A class that few
+/// pictures show leaves a small sample by chance, so one or two are no sign; of fewer than five classes each counts.
+fn may_be_lost(named: usize) -> usize {
+    if named < 5 { 0 } else { (named / 20).max(1) }
+}
+fn is_told(named: usize) -> usize {
+    if named < 5 { 0 } else { (named / 10).max(2) }
+}
+
 /// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
 const FEWER: f64 = 0.05;
 
@@ -55,6 +62,20 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// What the signals chose and what it reaches on the test set, in one line; `None` if the last epoch is the result.
+    pub fn said(&self) -> Option<String> {
+        if self.result == Select::Last {
+            return None;
+        }
+        let what = match (self.zero_shot_selected, self.selected) {
+            (true, _) => "zero-shot".to_string(),
+            (false, 0) => "the text classifier, before tuning".to_string(),
+            (false, epoch) => format!("epoch {epoch} of {}", self.last),
+        };
+        let top1 = self.selected_top1.map_or_else(String::new, |top1| format!(", top-1 {top1:.2} %"));
+        Some(format!("the result, chosen by signals without labels: {what}{top1}"))
+    }
+
     /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
     pub fn table(&self, history: &[EpochRecord]) -> Table {
         let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "as class means %", "confidence %"]);
@@ -88,7 +109,7 @@ impl Selection {
 
 /// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) that keep the classes
 /// and fit the pictures. An epoch keeps the classes if its balance is at least 0.98 times that before tuning, and it names all but
-/// 5 % of the classes named before. It fits the pictures if its answers agree with the class means of the features
+/// one in twenty of the classes named before (one of five and more). It fits the pictures if its answers agree with the class means of the features
 /// ([`Signals::as_class_means`]) at least as often as those before tuning. Of equal ones the first is taken.
 ///
 /// Mutual information alone would choose a state that tells a few classes apart very surely; it also grows with the size of the
@@ -112,8 +133,8 @@ pub fn prefers_zero_shot(zero_shot: &Signals, chosen: &Signals) -> bool {
 }
 
 fn keeps_classes(start: &Signals, now: &Signals) -> bool {
-    let lost = start.classes_named.saturating_sub(now.classes_named) as f64;
-    now.balance >= BALANCE * start.balance && lost <= LOST * start.classes_named as f64
+    let lost = start.classes_named.saturating_sub(now.classes_named);
+    now.balance >= BALANCE * start.balance && lost <= may_be_lost(start.classes_named)
 }
 
 /// Whether as many answers agree with the class means as before, but for `less`; true where that is not known.
@@ -124,11 +145,11 @@ fn fits(start: &Signals, now: &Signals, less: f64) -> bool {
 /// What to tell the user after an epoch: classes that are lost, answers that fit the pictures less than before, or answers that say
 /// less and less while student and teacher agree more and more. `None` if all is well.
 pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
-    let record = history.last()?;
+    let record = history.last().filter(|_| start.classes_named > 1)?; // one answer for all pictures says nothing
     let now = record.signals.as_ref()?;
     let epoch = record.epoch;
     let lost = start.classes_named.saturating_sub(now.classes_named);
-    if lost as f64 > LOST * start.classes_named as f64 {
+    if lost > is_told(start.classes_named) {
         return Some(format!(
             "epoch {epoch}: tuning is losing classes: {} of {} are still an answer for the watched pictures, {} were before tuning",
             now.classes_named, start.classes_named, start.classes_named
@@ -245,9 +266,12 @@ mod tests {
             text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),
             "{text}"
         );
-        let zero_shot = Selection { zero_shot: Some(start), zero_shot_selected: true, ..chosen.clone() };
+        assert!(chosen.said().unwrap().ends_with("epoch 1 of 2"));
+        let zero_shot = Selection { zero_shot: Some(start), zero_shot_selected: true, selected_top1: Some(50.0), ..chosen.clone() };
+        assert!(zero_shot.said().unwrap().ends_with("zero-shot, top-1 50.00 %"));
         assert!(zero_shot.table(&history).to_string().contains("→ zero-shot"));
         let last = Selection { result: Select::Last, selected: 0, ..chosen };
+        assert_eq!(last.said(), None);
         assert!(last.table(&history).to_string().contains("→ epoch 2"));
     }
 
@@ -258,6 +282,12 @@ mod tests {
         assert_eq!(said(&[]), None);
         assert_eq!(said(&[record(1, 50.0, signals(0.9, 20, 0.35))]), None);
         assert!(said(&[record(1, 50.0, signals(0.9, 15, 0.35))]).unwrap().contains("15 of 20"));
+        assert_eq!(said(&[record(1, 50.0, signals(0.9, 18, 0.35))]), None);
+        // a class of a picture or two may leave the sample; of few classes each counts; one answer for all says nothing
+        let (few, one) = (signals(0.3, 7, 0.2), signals(1.0, 1, 0.0));
+        assert_eq!(warning(&few, &[record(1, 50.0, signals(0.3, 5, 0.25))]), None);
+        assert!(warning(&signals(0.9, 3, 0.2), &[record(1, 50.0, signals(0.9, 2, 0.2))]).is_some());
+        assert_eq!(warning(&one, &[record(1, 50.0, signals(0.7, 1, 0.0))]), None);
         assert!(said(&[record(1, 50.0, signals(0.7, 20, 0.35))]).unwrap().contains("70 %"));
         let agreeing = |share| Signals { as_class_means: Some(share), ..signals(0.9, 20, 0.35) };
         assert_eq!(warning(&agreeing(0.9), &[record(1, 50.0, agreeing(0.86))]), None);

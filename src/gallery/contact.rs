@@ -45,7 +45,7 @@ pub(super) fn all_classes(picks: &Picks, pictures: &Dataset) -> Result<Option<(S
     }
     let which =
         if total > rows.len() { format!("{} of {total} classes, those that changed most", rows.len()) } else { "Every class".into() };
-    let caption = format!("{which}: the surest pictures, the least sure, and those whose answer tuning changed.");
+    let caption = format!("{which}: the surest pictures, the least sure, and those whose answer is another than the text classifier's.");
     Ok(Some((caption, plot::views("Pictures by answer", &rows)?)))
 }
 

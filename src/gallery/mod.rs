@@ -22,7 +22,7 @@ use candle_core::Tensor;
 
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::eval::Evaluation;
+use crate::eval::{Evaluation, Selection};
 use crate::experiment::{Experiment, Outcome};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
@@ -172,16 +172,19 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     for picture in &pictures {
         picture.figure.save(folder.join(picture.name).with_extension("svg"))?;
     }
+    let chosen = outcome.report.selection.as_ref().and_then(Selection::said);
     let learned = outcome
         .report
         .trainable
+        .filter(|_| outcome.lafter.tuned().is_some())
         .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
     let accuracies = match &outcome.zero_shot {
         Some(zero_shot) => format!("Accuracies are on {} test images; LaFTer's is that of the last epoch.", zero_shot.n),
-        None => "There are no labels, so there are no accuracies: look at the signals and at the answers.".to_string(),
+        None => "There are no labels to compare with, so there are no accuracies: look at the signals and at the answers.".to_string(),
     };
+    let chosen = chosen.map_or_else(String::new, |said| format!(" <strong>{}</strong>.", sentence(&said)));
     let intro = format!(
-        "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned} \
+        "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned}{chosen} \
          {accuracies}</p>",
         experiment.texts.classes().len(),
         experiment.texts.len(),
@@ -195,6 +198,12 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     }
     let page = plot::index_html(title, &intro, &figures, &tables);
     save_atomically(out.join("index.html"), page.as_bytes())
+}
+
+/// With a capital letter.
+fn sentence(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// Four training pictures: the weak view and four strong views of each.

@@ -24,7 +24,7 @@ pub struct PredictionRow {
     pub zero_shot: Option<String>,
     /// What the text classifier answers (eq. 2), before any tuning, if it was asked.
     pub text_classifier: Option<String>,
-    /// Whether tuning changed the text classifier's answer.
+    /// Whether the class is another than the text classifier's answer, before tuning.
     pub changed: Option<bool>,
     /// The most probable classes, as many as were asked for; only JSON lines have them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
