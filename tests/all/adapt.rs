@@ -161,10 +161,11 @@ fn tuned_weights_adapt_from_their_own_answers() {
     let scenes = Dataset::new(Scenes::new(Domain::Target, 6, 5));
     (0..6).for_each(|i| scenes.image(i).unwrap().save(root.path().join(format!("{i}.png"))).unwrap());
     let rows = |more: &str| {
-        let line = format!("predict --model demo --weights w.safetensors {more} --out {}.csv .", more.replace(' ', "_"));
+        let name = format!("t{}.csv", more.replace([' ', '-'], ""));
+        let line = format!("predict --model demo --weights w.safetensors {more} --out {name} .");
         let (fine, _, said) = self::lafter(root.path(), &line);
         assert!(fine, "{more}: {said}");
-        let table = std::fs::read_to_string(root.path().join(format!("{}.csv", more.replace(' ', "_")))).unwrap();
+        let table = std::fs::read_to_string(root.path().join(name)).unwrap();
         table.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().to_string()).collect::<Vec<_>>()
     };
     let alone = rows("--top 1");

@@ -218,7 +218,7 @@ fn check_says_what_was_understood() {
     assert_eq!(fs::read_dir(folder.path().join("cache/lafter/shards")).unwrap().count(), 1);
 }
 
-/// ImageNet's number of pictures: `LAFTER_SHARDS=1282 cargo test --test shards -- --ignored --nocapture`.
+/// ImageNet's number of pictures: `LAFTER_SHARDS=1282 cargo test --test all shards:: -- --ignored --nocapture`.
 #[test]
 #[ignore = "writes 2 kB for each of 1,000 pictures in a shard: 2.6 GB for ImageNet's number"]
 fn listing_many_pictures() {
