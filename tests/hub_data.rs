@@ -58,7 +58,10 @@ fn the_cache_serves_without_network() {
     fs::write(root.join("refs/main"), "abc").unwrap();
     // A card alone is not the set.
     fs::write(root.join("snapshots/abc/README.md"), "# Things").unwrap();
-    message(open("hf:someone/things", &hub), &["the hub's cache holds no Parquet files or tar shards at revision main", "HF_HUB_OFFLINE", "@<commit>"]);
+    message(
+        open("hf:someone/things", &hub),
+        &["the hub's cache holds no Parquet files or tar shards at revision main", "HF_HUB_OFFLINE", "@<commit>"],
+    );
     message(open("hf:someone/things/x", &hub), &["no Parquet files or tar shards in \"x\" at revision main"]);
     fs::copy(pictures(), snapshot.join("train-00000-of-00002.parquet")).unwrap();
     fs::copy(pictures(), snapshot.join("extra-00000-of-00001.parquet")).unwrap();

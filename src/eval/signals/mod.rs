@@ -42,6 +42,7 @@ pub struct Signals {
     pub nuclear_norm: f64,
     /// Soft neighborhood density (Saito et al. 2021): the mean entropy of the softmax over cosines between p_i and all others,
     /// over 0.05; up to log(n − 1). **Greatest for a collapsed classifier**: no choice may rest on it.
+    #[serde(alias = "neighbourhood_density")] // as earlier versions wrote it
     pub neighborhood_density: f64,
     /// MaNo (Xie et al. 2024), the matrix norm of normalized logits with exponent 4. It tells how far logits are from the
     /// boundary, not whether they are right.
@@ -165,6 +166,13 @@ mod tests {
         close(signals.map(|s| s.confidence), [0.9479, 0.3103, 0.9479]);
         close(signals.map(|s| s.classes_named as f64), [4.0, 4.0, 1.0]);
         close(signals.map(|s| s.balance), [1.0, 1.0, signals[2].entropy]);
+    }
+
+    #[test]
+    fn what_an_earlier_version_wrote_is_read() {
+        let signals = Signals::of(&one_hot(4.0, |i| i % 4), 4).unwrap();
+        let older = serde_json::to_string(&signals).unwrap().replace("neighborhood", "neighbourhood");
+        assert_eq!(serde_json::from_str::<Signals>(&older).unwrap(), signals);
     }
 
     #[test]
