@@ -336,6 +336,7 @@ pub struct StrongParams {
     /// In the order they are applied; empty for no jitter.
     pub jitter: Vec<JitterStep>,
     /// Whether the view is turned to gray.
+    #[serde(alias = "grey")] // as earlier versions wrote it
     pub gray: bool,
     /// Standard deviation of the blur in pixels of the view; `None` for no blur.
     pub blur: Option<f32>,

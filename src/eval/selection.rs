@@ -33,6 +33,9 @@ fn is_told(named: usize) -> usize {
 /// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
 const FEWER: f64 = 0.05;
 
+/// Where one answer has more than this share of the pictures before tuning, information is no measure.
+const ONE_SIDED: f64 = 0.7;
+
 /// Zero-shot is preferred if it agrees with the class means more often by this.
 const BETTER: f64 = 0.0;
 
@@ -166,6 +169,9 @@ pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
             "epoch {epoch}: tuning may do harm: {after:.0} % of the answers are those of the nearest class mean, {before:.0} % were before tuning"
         ));
     }
+    if start.largest_share > ONE_SIDED {
+        return None; // who is surer that nearly all pictures show one class knows less of each, rightly
+    }
     let before = history.len().checked_sub(2).and_then(|at| history.get(at));
     let falls = before.and_then(|before| Some((before.agreement, before.signals.as_ref()?.mutual_information)));
     match falls {
@@ -193,6 +199,7 @@ mod tests {
             entropy: 0.5,
             balance,
             classes_named,
+            largest_share: 0.2,
             mutual_information,
             nuclear_norm: 0.5,
             neighborhood_density: 1.0,
@@ -294,6 +301,8 @@ mod tests {
         assert!(warning(&agreeing(0.9), &[record(1, 50.0, agreeing(0.84))]).unwrap().contains("84 %"));
         let falling = [record(1, 50.0, signals(0.9, 20, 0.29)), record(2, 60.0, signals(0.9, 20, 0.25))];
         assert!(said(&falling).unwrap().contains("collapse"));
+        let one_sided = Signals { largest_share: 0.9, ..start };
+        assert_eq!(warning(&one_sided, &falling), None);
         assert!(falling.iter().all(|record| !format!("{record:?}").contains('\n')));
     }
 }

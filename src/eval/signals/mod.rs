@@ -36,6 +36,9 @@ pub struct Signals {
     pub balance: f64,
     /// Classes that are the answer for at least one picture. A class that none of the pictures shows is rightly missing.
     pub classes_named: usize,
+    /// The share of the pictures that get the most frequent answer, 0 to 1; 0 in files of versions that did not record it.
+    #[serde(default)]
+    pub largest_share: f64,
     /// (H(p̄) − mean H(p_i)) / log C: what an answer says about a picture. It falls if answers become alike or unsure.
     pub mutual_information: f64,
     /// ‖P‖_* / √(n min(n, C)), the sum of the singular values of the matrix of probabilities: high for sure and diverse answers.
@@ -87,11 +90,11 @@ impl Signals {
         p.chunks(classes).for_each(|row| mean.iter_mut().zip(row).for_each(|(mean, p)| *mean += p / n as f64));
         let whole = entropy(&mean) / log_c;
         let each = p.chunks(classes).map(entropy).sum::<f64>() / n as f64 / log_c;
-        let mut named = vec![false; classes];
+        let mut named = vec![0usize; classes];
         let mut confidence = 0.0;
         for row in p.chunks(classes) {
             let best = (1..classes).fold(0, |best, c| if row[c] > row[best] { c } else { best });
-            named[best] = true;
+            named[best] += 1;
             confidence += row[best] / n as f64;
         }
         Ok(Self {
@@ -99,7 +102,8 @@ impl Signals {
             confidence,
             entropy: each,
             balance: whole,
-            classes_named: named.into_iter().filter(|named| *named).count(),
+            classes_named: named.iter().filter(|pictures| **pictures > 0).count(),
+            largest_share: named.iter().max().map_or(0.0, |most| *most as f64 / n as f64),
             mutual_information: (whole - each).max(0.0), // below 0 by rounding only
             nuclear_norm: spectrum::nuclear_norm(&p, classes) / (n as f64 * n.min(classes) as f64).sqrt(),
             neighborhood_density: density::neighborhood(&p, classes),
@@ -165,6 +169,7 @@ mod tests {
         close(signals.map(|s| s.mano), [0.5f64.sqrt(); 3]);
         close(signals.map(|s| s.confidence), [0.9479, 0.3103, 0.9479]);
         close(signals.map(|s| s.classes_named as f64), [4.0, 4.0, 1.0]);
+        close(signals.map(|s| s.largest_share), [0.25, 0.25, 1.0]);
         close(signals.map(|s| s.balance), [1.0, 1.0, signals[2].entropy]);
     }
 
