@@ -17,7 +17,7 @@ use crate::describe::{Templates, TextSet};
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result, cut};
 use crate::eval::{
-    Evaluation, ImageCounts, LafterReport, Report, Select, TextClassifierReport, TrainableCount, as_written, selected, warning,
+    Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written, selected, warning,
 };
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
@@ -201,9 +201,11 @@ impl Experiment {
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
             let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
-            if watch.start.classes_named == 1 {
+            if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
-                    "all {} watched pictures get the same answer before tuning: the pictures are alike, or the names do not fit them; signals say little here",
+                    "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \
+                     do not fit; such a set and a spoiled one look the same to the signals, so they raise no alarm",
+                    100.0 * watch.start.largest_share,
                     watch.start.pictures
                 )));
             }

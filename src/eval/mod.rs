@@ -28,6 +28,7 @@ pub use named::Named;
 pub use peak_memory::peak_rss_bytes;
 pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
+pub(crate) use selection::ONE_SIDED;
 pub use selection::{Select, Selection, prefers_zero_shot, selected, warning};
 pub use signals::Signals;
 pub use table::Table;

@@ -33,8 +33,8 @@ fn is_told(named: usize) -> usize {
 /// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
 const FEWER: f64 = 0.05;
 
-/// Where one answer has more than this share of the pictures before tuning, information is no measure.
-const ONE_SIDED: f64 = 0.7;
+/// Where one answer has more than this share of the pictures before tuning, a collapse cannot be told from a set that is so.
+pub(crate) const ONE_SIDED: f64 = 0.7;
 
 /// Zero-shot is preferred if it agrees with the class means more often by this.
 const BETTER: f64 = 0.0;
@@ -145,10 +145,11 @@ fn fits(start: &Signals, now: &Signals, less: f64) -> bool {
     start.as_class_means.zip(now.as_class_means).is_none_or(|(before, after)| after >= before - less)
 }
 
-/// What to tell the user after an epoch: classes that are lost, answers that fit the pictures less than before, or answers that say
+/// What to tell the user after an epoch, unless one answer had 70 % of the pictures before tuning: classes that are lost, answers that fit the pictures less than before, or answers that say
 /// less and less while student and teacher agree more and more. `None` if all is well.
 pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
-    let record = history.last().filter(|_| start.classes_named > 1)?; // one answer for all pictures says nothing
+    // one answer for all pictures says nothing; and where nearly all show one class, surer answers crowd there rightly
+    let record = history.last().filter(|_| start.classes_named > 1 && start.largest_share <= ONE_SIDED)?;
     let now = record.signals.as_ref()?;
     let epoch = record.epoch;
     let lost = start.classes_named.saturating_sub(now.classes_named);
@@ -168,9 +169,6 @@ pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
         return Some(format!(
             "epoch {epoch}: tuning may do harm: {after:.0} % of the answers are those of the nearest class mean, {before:.0} % were before tuning"
         ));
-    }
-    if start.largest_share > ONE_SIDED {
-        return None; // who is surer that nearly all pictures show one class knows less of each, rightly
     }
     let before = history.len().checked_sub(2).and_then(|at| history.get(at));
     let falls = before.and_then(|before| Some((before.agreement, before.signals.as_ref()?.mutual_information)));
@@ -303,6 +301,7 @@ mod tests {
         assert!(said(&falling).unwrap().contains("collapse"));
         let one_sided = Signals { largest_share: 0.9, ..start };
         assert_eq!(warning(&one_sided, &falling), None);
+        assert_eq!(warning(&one_sided, &[record(1, 50.0, signals(0.5, 12, 0.35))]), None);
         assert!(falling.iter().all(|record| !format!("{record:?}").contains('\n')));
     }
 }
