@@ -233,7 +233,7 @@ impl Experiment {
             let last = run.tuner.tuned();
             let watched = selection.zero_shot.and_then(|signals| signals.as_class_means).unwrap_or_default();
             match (self.select, selection.selected) {
-                (Select::Signals, _) if selection.zero_shot_selected => {
+                _ if selection.is_zero_shot() => {
                     events(&Event::Notice(format!(
                         "the signals choose zero-shot: {:.0} % of its answers are those of the nearest class mean, more than of the text classifier and of tuning; it is the result, and no lafter.safetensors is written",
                         100.0 * watched

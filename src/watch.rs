@@ -69,13 +69,7 @@ impl Watch {
         let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
         let features = pass.run(events, |pixels| clip.encode_image(pixels))?.rows;
         let rows = features.flatten_all()?.to_vec1::<f32>()?;
-        let of = |logits: Tensor| -> Result<(Signals, Vec<usize>)> {
-            let classes = logits.dim(1)?;
-            let logits = logits.flatten_all()?.to_vec1::<f32>()?;
-            let answers = answers(&logits, classes);
-            let as_class_means = Some(with_class_means(&rows, &answers, classes));
-            Ok((Signals { as_class_means, ..Signals::of(&logits, classes)? }, answers))
-        };
+        let of = |logits: Tensor| seen(&rows, &logits.flatten_all()?.to_vec1::<f32>()?, logits.dim(1)?);
         let (mut start, before) = of(classifier.logits(&features)?)?;
         start.as_before = Some(1.0);
         start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
@@ -106,15 +100,14 @@ impl Watch {
         let width = rows.dim(1)? - classes - 1;
         let part = |from: usize, len: usize| rows.narrow(1, from, len)?.flatten_all()?.to_vec1::<f32>();
         let (features, logits, taught) = (part(0, width)?, part(width, classes)?, part(width + classes, 1)?);
-        let now = answers(&logits, classes);
+        let (signals, now) = seen(&features, &logits, classes)?;
         let (taught, student): (Vec<usize>, Vec<usize>) =
             taught.into_iter().zip(&now).filter(|(class, _)| *class != UNASKED).map(|(class, now)| (class as usize, *now)).unzip();
         let signals = Signals {
             as_before: (now.len() == self.before.len()).then(|| equal(&now, &self.before)),
             as_teacher: teacher.then(|| equal(&student, &taught)),
-            as_class_means: Some(with_class_means(&features, &now, classes)),
             texts_right: self.held_out.as_ref().map(|texts| texts.right(&tuned.head)).transpose()?,
-            ..Signals::of(&logits, classes)?
+            ..signals
         };
         self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());
         Ok(signals)
@@ -153,4 +146,11 @@ impl Watch {
         }
         Ok(tuned)
     }
+}
+
+/// The signals of logits `[n, C]` with the features `[n, d]` that they come from, and the answers.
+fn seen(features: &[f32], logits: &[f32], classes: usize) -> Result<(Signals, Vec<usize>)> {
+    let answers = answers(logits, classes);
+    let as_class_means = Some(with_class_means(features, &answers, classes));
+    Ok((Signals { as_class_means, ..Signals::of(logits, classes)? }, answers))
 }

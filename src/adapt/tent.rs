@@ -26,8 +26,8 @@ impl Default for TentConfig {
 /// One step of Adam a batch on L = (1/n) Σ_i H(softmax(z_i)), by scale and shift of the vision tower's layer norms; the answer is z from
 /// before the step.
 ///
-/// **So an answer depends on the batches before it**: the first is that of the classifier as it came. A long stream can collapse to few classes, because one
-/// class for all pictures has the least entropy.
+/// **So an answer depends on the batches before it**: the first is that of the classifier as it came. A long stream can collapse to few
+/// classes, because one class for all pictures has the least entropy.
 pub struct Tent {
     norms: TunedNorms,
     base: Base,

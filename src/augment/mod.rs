@@ -1,8 +1,8 @@
 //! Views of an image: the weak view α_w that CLIP was trained on and the strong view α_h of SimSiam (eq. 3 and 4).
 //!
 //! [`Preprocess`] is the weak view: resize, center crop, normalize. [`StrongAugment`] is the strong view: random resized
-//! crop, flip, color jitter, gray, blur, normalize; DPA's and NoLA's have [`RandAugment`], a tilt, a second jitter. Both are built from the functions of [`ops`], each of which stands
-//! alone on a [`RgbImage`] with explicit parameters and follows torchvision on Pillow images.
+//! crop, flip, color jitter, gray, blur, normalize; DPA's and NoLA's have [`RandAugment`], a tilt, a second jitter. Both are built from the
+//! functions of [`ops`], each of which stands alone on a [`RgbImage`] with explicit parameters and follows torchvision on Pillow images.
 //!
 //! ```
 //! use lafter::augment::{Preprocess, RgbImage, StrongAugment};

@@ -170,7 +170,8 @@ pub struct SplitArgs {
     /// Split file (CoOp's JSON) that says which images of the folders are train and which test
     #[arg(long, value_name = "FILE")]
     pub split: Option<PathBuf>,
-    /// Column of the labels in Parquet and metadata files, entry of the .json of tar shards [default: label, or the one that is plainly meant]
+    /// Column of the labels in Parquet and metadata files, entry of the .json of tar shards [default: label, or the one that is plainly
+    /// meant]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
 }

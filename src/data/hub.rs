@@ -52,8 +52,8 @@ impl Spec {
     }
 }
 
-/// The Parquet files, or else the tar shards, of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked which files
-/// there are; cached files are not downloaded again, and are used alone if the hub cannot be asked.
+/// The Parquet files, or else the tar shards, of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked
+/// which files there are; cached files are not downloaded again, and are used alone if the hub cannot be asked.
 pub(crate) fn data_files(
     options: &HubOptions,
     name: &str,

@@ -15,8 +15,9 @@ pub struct OpenOptions {
     /// Whether labels will be asked for. Where not, an empty class folder is left out with a notice, and pictures next to folders
     /// of pictures are all taken; else both are errors.
     pub labeled: bool,
-    /// The label column of a Parquet file or of `metadata.jsonl`, the entry of the `.json` of tar shards; `None` takes `label`, `fine_label`, `labels` or `coarse_label`, the one that the
-    /// metadata calls a class label, or the only one with another usual name (`class`, `category`, `target`, …).
+    /// The label column of a Parquet file or of `metadata.jsonl`, the entry of the `.json` of tar shards; `None` takes `label`,
+    /// `fine_label`, `labels` or `coarse_label`, the one that the metadata calls a class label, or the only one with another usual name
+    /// (`class`, `category`, `target`, …).
     pub label_column: Option<String>,
     /// Encoded pictures of Parquet files that are kept in memory, in bytes; beyond it, those asked for the longest ago are
     /// read again from their file when they are needed.

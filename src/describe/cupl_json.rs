@@ -9,7 +9,8 @@ use crate::error::cut;
 /// Keys and their sentences, in the order of the file.
 pub(crate) type Entries = Vec<(String, Vec<String>)>;
 
-/// The whole file, with whether it is a list of lists: a map by name or index, or a list of lists. Entries are read in order, so that a repeated key is seen.
+/// The whole file, with whether it is a list of lists: a map by name or index, or a list of lists. Entries are read in order, so that a
+/// repeated key is seen.
 pub(crate) struct WholeFile;
 
 impl<'de> Visitor<'de> for WholeFile {

@@ -13,7 +13,7 @@ pub enum Select {
     /// The last epoch's: what is published.
     #[default]
     Last,
-    /// Those that the signals choose ([`selected`]), maybe the text classifier before tuning.
+    /// Those that the signals choose ([`selected`]), maybe the text classifier or zero-shot, before tuning.
     Signals,
 }
 
@@ -21,23 +21,21 @@ pub enum Select {
 const BALANCE: f64 = 0.98;
 /// Mutual information that differs by less is the same.
 const MORE: f64 = 1e-6;
-/// Classes, of those named before tuning, that a candidate may have lost; and how many may be before the user is told. A class that few
-/// pictures show leaves a small sample by chance, so one or two are no sign; of fewer than five classes each counts.
-fn may_be_lost(named: usize) -> usize {
-    if named < 5 { 0 } else { (named / 20).max(1) }
-}
-fn is_told(named: usize) -> usize {
-    if named < 5 { 0 } else { (named / 10).max(2) }
-}
-
-/// A share of answers that agree with the class means is told if it falls by more than this: 200 pictures spread it by 0.02.
+/// A share of answers that agree with the class means is told if it falls by more than this: 100 pictures spread it by 0.03.
 const FEWER: f64 = 0.05;
-
 /// Where one answer has more than this share of the pictures before tuning, a collapse cannot be told from a set that is so.
 pub(crate) const ONE_SIDED: f64 = 0.7;
 
-/// Zero-shot is preferred if it agrees with the class means more often by this.
-const BETTER: f64 = 0.0;
+/// How many of the classes named before tuning a candidate may have lost. A class that few pictures show leaves a small sample by
+/// chance; of fewer than five classes each counts.
+fn may_be_lost(named: usize) -> usize {
+    if named < 5 { 0 } else { (named / 20).max(1) }
+}
+
+/// How many of them may be lost before the user is told.
+fn lost_unsaid(named: usize) -> usize {
+    if named < 5 { 0 } else { (named / 10).max(2) }
+}
 
 /// The choice of an epoch, as the report keeps it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -65,6 +63,11 @@ pub struct Selection {
 }
 
 impl Selection {
+    /// Whether zero-shot is the result of the run, in the place of the text classifier and of what was tuned.
+    pub fn is_zero_shot(&self) -> bool {
+        self.result == Select::Signals && self.zero_shot_selected
+    }
+
     /// What the signals chose and what it reaches on the test set, in one line; `None` if the last epoch is the result.
     pub fn said(&self) -> Option<String> {
         if self.result == Select::Last {
@@ -82,8 +85,11 @@ impl Selection {
     /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
     pub fn table(&self, history: &[EpochRecord]) -> Table {
         let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "as class means %", "confidence %"]);
-        let signals = self.result == Select::Signals;
-        let result = if signals { self.selected } else { self.last };
+        let result = match self.result {
+            Select::Signals if self.zero_shot_selected => None,
+            Select::Signals => Some(self.selected),
+            Select::Last => Some(self.last),
+        };
         let row = |name: &str, marked: bool, signals: &Signals| {
             let percent = |value: f64| format!("{:.1}", 100.0 * value);
             let mark = if marked { "→ " } else { "" };
@@ -93,7 +99,7 @@ impl Selection {
             [format!("{mark}{name}"), information, balance, named, means, percent(signals.confidence)]
         };
         if let Some(zero_shot) = &self.zero_shot {
-            table.push(row("zero-shot", signals && self.zero_shot_selected, zero_shot));
+            table.push(row("zero-shot", result.is_none(), zero_shot));
         }
         let mut epochs = vec![0, self.selected, self.last];
         epochs.dedup();
@@ -104,7 +110,7 @@ impl Selection {
             };
             let Some(of_epoch) = of_epoch else { continue };
             let name = if epoch == 0 { "before tuning".to_string() } else { format!("epoch {epoch}") };
-            table.push(row(&name, epoch == result && !(signals && self.zero_shot_selected), &of_epoch));
+            table.push(row(&name, result == Some(epoch), &of_epoch));
         }
         table
     }
@@ -112,8 +118,8 @@ impl Selection {
 
 /// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) that keep the classes
 /// and fit the pictures. An epoch keeps the classes if its balance is at least 0.98 times that before tuning, and it names all but
-/// one in twenty of the classes named before (one of five and more). It fits the pictures if its answers agree with the class means of the features
-/// ([`Signals::as_class_means`]) at least as often as those before tuning. Of equal ones the first is taken.
+/// one in twenty of the classes named before (one of five and more). It fits the pictures if its answers agree with the class means
+/// of the features ([`Signals::as_class_means`]) at least as often as those before tuning. Of equal ones the first is taken.
 ///
 /// Mutual information alone would choose a state that tells a few classes apart very surely; it also grows with the size of the
 /// logits, which the agreement with class means does not. The rule reads no label, so it can be wrong; README says how often it was.
@@ -132,7 +138,7 @@ pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
 /// features more often than those of that state with the class means of its own. Nothing else of the two can be compared: a head that
 /// comes from texts has logits of another size, so another confidence and information.
 pub fn prefers_zero_shot(zero_shot: &Signals, chosen: &Signals) -> bool {
-    zero_shot.as_class_means.zip(chosen.as_class_means).is_some_and(|(zero_shot, chosen)| zero_shot > chosen + BETTER)
+    zero_shot.as_class_means.zip(chosen.as_class_means).is_some_and(|(zero_shot, chosen)| zero_shot > chosen)
 }
 
 fn keeps_classes(start: &Signals, now: &Signals) -> bool {
@@ -145,15 +151,16 @@ fn fits(start: &Signals, now: &Signals, less: f64) -> bool {
     start.as_class_means.zip(now.as_class_means).is_none_or(|(before, after)| after >= before - less)
 }
 
-/// What to tell the user after an epoch, unless one answer had 70 % of the pictures before tuning: classes that are lost, answers that fit the pictures less than before, or answers that say
-/// less and less while student and teacher agree more and more. `None` if all is well.
+/// What to tell the user after an epoch: classes that are lost, answers that fit the pictures less than before, or answers that say
+/// less and less while student and teacher agree more and more. `None` if all is well, or if one answer had over 70 % of the pictures
+/// before tuning.
 pub fn warning(start: &Signals, history: &[EpochRecord]) -> Option<String> {
-    // one answer for all pictures says nothing; and where nearly all show one class, surer answers crowd there rightly
-    let record = history.last().filter(|_| start.classes_named > 1 && start.largest_share <= ONE_SIDED)?;
+    // where nearly all pictures show one class, surer answers crowd there rightly
+    let record = history.last().filter(|_| start.largest_share <= ONE_SIDED)?;
     let now = record.signals.as_ref()?;
     let epoch = record.epoch;
     let lost = start.classes_named.saturating_sub(now.classes_named);
-    if lost > is_told(start.classes_named) {
+    if lost > lost_unsaid(start.classes_named) {
         return Some(format!(
             "epoch {epoch}: tuning is losing classes: {} of {} are still an answer for the watched pictures, {} were before tuning",
             now.classes_named, start.classes_named, start.classes_named
@@ -289,7 +296,7 @@ mod tests {
         assert!(said(&[record(1, 50.0, signals(0.9, 15, 0.35))]).unwrap().contains("15 of 20"));
         assert_eq!(said(&[record(1, 50.0, signals(0.9, 18, 0.35))]), None);
         // a class of a picture or two may leave the sample; of few classes each counts; one answer for all says nothing
-        let (few, one) = (signals(0.3, 7, 0.2), signals(1.0, 1, 0.0));
+        let (few, one) = (signals(0.3, 7, 0.2), Signals { largest_share: 1.0, ..signals(1.0, 1, 0.0) });
         assert_eq!(warning(&few, &[record(1, 50.0, signals(0.3, 5, 0.25))]), None);
         assert!(warning(&signals(0.9, 3, 0.2), &[record(1, 50.0, signals(0.9, 2, 0.2))]).is_some());
         assert_eq!(warning(&one, &[record(1, 50.0, signals(0.7, 1, 0.0))]), None);

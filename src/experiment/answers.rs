@@ -8,7 +8,7 @@ use super::Experiment;
 use crate::classify::{TextClassifier, ZeroShotClassifier};
 use crate::embed::Keep;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Report, Select, Selection, prefers_zero_shot, selected, unique_names};
+use crate::eval::{Evaluation, Report, Selection, prefers_zero_shot, selected, unique_names};
 use crate::lafter::LaFTer;
 use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
@@ -57,8 +57,8 @@ impl Experiment {
         let head = eq2.head.tensors();
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
         // without tuned weights the text classifier answers, or zero-shot, if the signals prefer it
-        let untuned = report.selection.as_ref().is_some_and(|chosen| chosen.result == Select::Signals && chosen.zero_shot_selected);
-        let what = format!("{} {}{}", self.train.fingerprint(), Keep::fingerprint(all)?, if untuned { " zero-shot" } else { "" });
+        let is_zero_shot = report.selection.as_ref().is_some_and(Selection::is_zero_shot);
+        let what = format!("{} {}{}", self.train.fingerprint(), Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
         let (scratch, rows) = match folder {
             Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
             None => {
@@ -73,7 +73,7 @@ impl Experiment {
         let answer = |pixels: &Tensor| {
             let features = self.clip.encode_image(pixels)?;
             let (zero_shot, text) = (eq1.logits(&features)?, eq2.logits(&features)?);
-            let before = if untuned { &zero_shot } else { &text };
+            let before = if is_zero_shot { &zero_shot } else { &text };
             let logits = lafter.tuned().map_or_else(|| Ok(before.clone()), |tuned| tuned.logits(pixels))?;
             Ok(Answers { logits, zero_shot: Some(zero_shot), text_classifier: Some(text) })
         };

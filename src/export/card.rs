@@ -76,7 +76,8 @@ impl Card {
     /// if it is a card that nobody edited, or with `overwrite`.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io), [`Error::Data`](crate::Error::Data) or [`Error::LafterWeights`](crate::Error::LafterWeights) if the folder holds no finished run, or the card cannot be written.
+    /// [`Error::Io`](crate::Error::Io), [`Error::Data`](crate::Error::Data) or [`Error::LafterWeights`](crate::Error::LafterWeights) if the
+    /// folder holds no finished run, or the card cannot be written.
     pub fn write(&self, folder: impl AsRef<Path>, overwrite: bool) -> Result<CardOutcome> {
         let folder = folder.as_ref();
         let path = folder.join(FILE);

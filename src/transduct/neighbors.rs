@@ -10,8 +10,8 @@ use crate::progress::Event;
 
 /// p_i ← (1 − r) p_i + r Σ_j w_ij p_j over the k nearest others, w_ij ∝ max(cos, 0), Σ_j w_ij = 1; p starts as the texts' answer.
 ///
-/// The plainest transduction, and it holds where classes are absent: nothing is fitted. A picture whose neighbors are all at an angle of more
-/// than 90° keeps its answer.
+/// The plainest transduction, and it holds where classes are absent: nothing is fitted. A picture whose neighbors are all at an angle of
+/// more than 90° keeps its answer.
 ///
 /// # Sources
 /// None: this project's own, to compare with.

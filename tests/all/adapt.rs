@@ -1,13 +1,12 @@
 //! Test-time adaptation on the demo CLIP: by the batch, by the picture, from the command line.
 
-use std::path::Path;
-use std::process::{Command, Stdio};
-
 use candle_core::{Device, Tensor};
 use lafter::adapt::{self, Adapt, ManyViews, Tda, TdaConfig, Watt, WattConfig, Zero, ZeroConfig};
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
 use lafter::prelude::*;
+
+use crate::common::{pictures, tried};
 
 fn clip() -> (Clip, ZeroShotClassifier) {
     let clip = Clip::demo().unwrap();
@@ -92,31 +91,17 @@ fn views_belong_to_a_picture_and_one_view_is_zero_shot() {
     assert_eq!(class(single.answer(&weak).unwrap()), class(zero_shot.logits(&clip.encode_image(&weak).unwrap()).unwrap()));
 }
 
-fn lafter(folder: &Path, line: &str) -> (bool, String, String) {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).stdin(Stdio::null());
-    let output = command.output().unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (output.status.success(), text(&output.stdout), text(&output.stderr))
-}
-
 #[test]
 fn predict_adapts_and_a_stream_has_the_same_answers_at_its_beginning() {
-    let root = tempfile::tempdir().unwrap();
-    let scenes = Scenes::new(Domain::Source, 8, 3);
-    std::fs::create_dir(root.path().join("photos")).unwrap();
-    for i in 0..8 {
-        use lafter::data::ImageSource;
-        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i}.png"))).unwrap();
-    }
-    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+    let root = pictures(Domain::Source, 8);
     for name in adapt::NAMES {
         let batch = if name == "zero" { 3 } else { 2 };
         let line = format!("predict --model demo --classes names.txt --adapt {name} --adapt-batch {batch}");
         let read = |table: &str| std::fs::read_to_string(root.path().join(table)).unwrap();
-        let (fine, _, said) = lafter(root.path(), &format!("{line} photos --out all.csv"));
+        let (fine, _, said) = tried(root.path(), &format!("{line} photos --out all.csv"));
         assert!(fine, "{name}: {said}");
-        let (fine, _, said) = lafter(root.path(), &format!("{line} photos/0.png photos/1.png photos/2.png photos/3.png --out some.csv"));
+        let (fine, _, said) =
+            tried(root.path(), &format!("{line} photos/000.png photos/001.png photos/002.png photos/003.png --out some.csv"));
         assert!(fine, "{name}: {said}");
         let (all, some) = (read("all.csv"), read("some.csv"));
         assert_eq!((all.lines().count(), some.lines().count()), (9, 5));
@@ -125,7 +110,7 @@ fn predict_adapts_and_a_stream_has_the_same_answers_at_its_beginning() {
             |table: &str| table.lines().skip(1).take(4).map(|line| line.split_once(',').unwrap().1.to_string()).collect::<Vec<_>>();
         assert_eq!(numbers(&all), numbers(&some), "{name}");
     }
-    let (fine, _, said) = lafter(root.path(), "predict --model demo --classes names.txt --adapt watt --templates names.txt photos");
+    let (fine, _, said) = tried(root.path(), "predict --model demo --classes names.txt --adapt watt --templates names.txt photos");
     assert!(!fine && said.contains("templates of its own"), "{said}");
 }
 
@@ -163,7 +148,7 @@ fn tuned_weights_adapt_from_their_own_answers() {
     let rows = |more: &str| {
         let name = format!("t{}.csv", more.replace([' ', '-'], ""));
         let line = format!("predict --model demo --weights w.safetensors {more} --out {name} .");
-        let (fine, _, said) = self::lafter(root.path(), &line);
+        let (fine, _, said) = tried(root.path(), &line);
         assert!(fine, "{more}: {said}");
         let table = std::fs::read_to_string(root.path().join(name)).unwrap();
         table.lines().skip(1).map(|row| row.split(',').nth(1).unwrap().to_string()).collect::<Vec<_>>()
@@ -172,8 +157,8 @@ fn tuned_weights_adapt_from_their_own_answers() {
     assert_eq!(alone.len(), 6);
     assert_eq!(rows("--top 1 --adapt tent"), alone);
     assert_eq!((rows("--top 1 --adapt tda").len(), rows("--top 1 --adapt zero --adapt-batch 2").len()), (6, 6));
-    let (fine, _, said) = self::lafter(root.path(), "predict --model demo --weights w.safetensors --adapt watt .");
+    let (fine, _, said) = tried(root.path(), "predict --model demo --weights w.safetensors --adapt watt .");
     assert!(!fine && said.contains("texts of its own"), "{said}");
-    let (fine, _, said) = self::lafter(root.path(), "predict --model demo --adapt tent .");
+    let (fine, _, said) = tried(root.path(), "predict --model demo --adapt tent .");
     assert!(!fine && said.contains("--weights"), "{said}");
 }

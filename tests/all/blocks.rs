@@ -146,7 +146,8 @@ impl ImageSource for Wide {
     }
 }
 
-/// The weak view may be cut at random: the teacher sees something else, a stopped run ends the same, signals and evaluation see no difference.
+/// The weak view may be cut at random: the teacher sees something else, a stopped run ends the same, signals and evaluation see no
+/// difference.
 #[test]
 fn weak_views_at_random_are_those_of_a_run_that_was_not_stopped() {
     let (clip, set) = (Clip::demo().unwrap(), Dataset::new(Wide(pictures())));

@@ -3,34 +3,12 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
+use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
-use lafter::data::{Dataset, ImageSource};
-use tempfile::TempDir;
 
-/// `n` rendered pictures in one flat folder, named by number, and the class names as a file.
-fn pictures(n: usize) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let scenes = Scenes::new(Domain::Source, n, 3);
-    std::fs::create_dir(root.path().join("photos")).unwrap();
-    for i in 0..n {
-        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
-    }
-    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
-    root
-}
-
-fn lafter(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::common::{lafter, pictures, text};
 
 fn run(folder: &Path, line: &str) -> Output {
     let output = lafter(folder, line).output().unwrap();
@@ -50,7 +28,7 @@ const PREDICT: &str = "predict --model demo --classes names.txt";
 
 #[test]
 fn a_folder_becomes_a_table_and_folders_of_links() {
-    let root = pictures(40);
+    let root = pictures(Domain::Source, 40);
     let at = |name: &str| root.path().join(name);
     let output = run(root.path(), &format!("{PREDICT} photos --out out/table.csv --link-into sorted"));
     let said = text(&output.stdout);
@@ -92,7 +70,7 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
 
 #[test]
 fn answers_below_the_threshold_are_unknown() {
-    let root = pictures(30);
+    let root = pictures(Domain::Source, 30);
     run(root.path(), &format!("{PREDICT} photos --out all.csv"));
     let probability = |line: &str| line.split(',').nth(2).unwrap().parse::<f64>().unwrap();
     let all = std::fs::read_to_string(root.path().join("all.csv")).unwrap();
@@ -115,7 +93,7 @@ fn answers_below_the_threshold_are_unknown() {
 
 #[test]
 fn paths_come_from_standard_input_too_and_what_cannot_be_read_is_counted() {
-    let root = pictures(5);
+    let root = pictures(Domain::Source, 5);
     std::fs::write(root.path().join("photos/torn.png"), "no picture").unwrap();
     let mut child = lafter(root.path(), &format!("{PREDICT} --out table.csv -")).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(b"photos/003.png\nphotos/torn.png\r\n\nphotos/gone.png\nphotos/001.png\n").unwrap();
@@ -128,7 +106,7 @@ fn paths_come_from_standard_input_too_and_what_cannot_be_read_is_counted() {
 
 #[test]
 fn what_cannot_work_is_one_line() {
-    let root = pictures(3);
+    let root = pictures(Domain::Source, 3);
     for (line, words) in [
         ("predict --model demo photos", "--weights"),
         (&format!("{PREDICT} photos --out table.xlsx") as &str, ".csv"),
@@ -142,7 +120,7 @@ fn what_cannot_work_is_one_line() {
 
 #[test]
 fn the_text_classifier_answers_with_descriptions() {
-    let root = pictures(12);
+    let root = pictures(Domain::Source, 12);
     let sentences: BTreeMap<String, Vec<String>> = class_names()
         .into_iter()
         .map(|name| (name.clone(), vec![format!("A drawing of a {name}."), format!("It shows a {name}.")]))
@@ -159,7 +137,7 @@ fn the_text_classifier_answers_with_descriptions() {
 #[cfg(unix)]
 #[test]
 fn a_stopped_table_goes_on() {
-    let root = pictures(120);
+    let root = pictures(Domain::Source, 120);
     run(root.path(), &format!("{PREDICT} photos --out whole.csv"));
     let partial = root.path().join("stopped.csv.partial");
     let line = format!("{PREDICT} photos --out stopped.csv");

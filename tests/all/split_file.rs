@@ -1,11 +1,12 @@
 //! CoOp's split files through the command line: run, zero-shot, evaluate and embed see the same pictures.
 
 use std::path::Path;
-use std::process::{Command, Output};
 
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
 use serde_json::{Value, json};
+
+use crate::common::lafter;
 
 /// Pictures in folders with catalogue numbers, as ImageNet has them; the split file names the classes.
 fn write_data(root: &Path) {
@@ -25,13 +26,8 @@ fn write_data(root: &Path) {
     std::fs::write(root.join("split.json"), json!({ "train": splits[0], "val": [], "test": splits[1] }).to_string()).unwrap();
 }
 
-fn lafter(root: &Path, args: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    command.args(args.split(' ')).current_dir(root).env("XDG_CACHE_HOME", root.join("cache")).output().unwrap()
-}
-
 fn json_of(root: &Path, args: &str) -> Value {
-    let output = lafter(root, &format!("{args} --json"));
+    let output = lafter(root, &format!("{args} --json")).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.lines().all(|line| line.starts_with("note: ")), "{args}: {stderr}");
     serde_json::from_slice(&output.stdout).unwrap()
@@ -39,7 +35,7 @@ fn json_of(root: &Path, args: &str) -> Value {
 
 /// Fails with this status and says `words`.
 fn refused(root: &Path, status: i32, words: &[&str], args: &str) {
-    let output = lafter(root, args);
+    let output = lafter(root, args).output().unwrap();
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(status), "{args}: {stderr}");
     words.iter().for_each(|word| assert!(stderr.contains(word), "{args}: {stderr} does not say {word}"));

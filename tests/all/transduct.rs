@@ -151,28 +151,12 @@ fn features_that_cannot_work_are_refused() {
 
 /// The command line, on rendered pictures.
 mod command_line {
-    use std::path::Path;
-    use std::process::{Command, Stdio};
+    use lafter::data::scenes::{Domain, class_names};
 
-    use lafter::data::ImageSource;
-    use lafter::data::scenes::{Domain, Scenes, class_names};
-
-    fn lafter(folder: &Path, line: &str) -> (bool, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-        command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).stdin(Stdio::null());
-        let output = command.output().unwrap();
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        (output.status.success(), text(&output.stdout), text(&output.stderr))
-    }
+    use crate::common::{self, tried};
 
     fn pictures(n: usize) -> tempfile::TempDir {
-        let root = tempfile::tempdir().unwrap();
-        let scenes = Scenes::new(Domain::Source, n, 3);
-        std::fs::create_dir(root.path().join("photos")).unwrap();
-        for i in 0..n {
-            scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
-        }
-        std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+        let root = common::pictures(Domain::Source, n);
         let single = lafter::describe::Templates::single();
         let prompts: Vec<String> = class_names().iter().flat_map(|name| single.fill(name)).collect();
         std::fs::write(root.path().join("prompts.txt"), prompts.join("\n")).unwrap();
@@ -183,7 +167,7 @@ mod command_line {
     fn features_become_a_table_and_answers_for_training_and_predict_says_the_same() {
         let root = pictures(30);
         let run = |line: &str| {
-            let (fine, out, said) = lafter(root.path(), line);
+            let (fine, out, said) = tried(root.path(), line);
             assert!(fine, "{line}: {said}");
             (out, said)
         };
@@ -221,13 +205,13 @@ mod command_line {
     fn what_does_not_fit_says_so() {
         let root = pictures(3);
         let fails = |line: &str| {
-            let (fine, _, said) = lafter(root.path(), line);
+            let (fine, _, said) = tried(root.path(), line);
             assert!(!fine && said.lines().filter(|line| line.starts_with("error")).count() == 1, "{line}: {said}");
             said
         };
-        let (fine, _, said) = lafter(root.path(), "embed --model demo --images photos --out images.safetensors");
+        let (fine, _, said) = tried(root.path(), "embed --model demo --images photos --out images.safetensors");
         assert!(fine, "{said}");
-        let (fine, _, said) = lafter(root.path(), "embed --model demo --texts prompts.txt --out texts.safetensors");
+        let (fine, _, said) = tried(root.path(), "embed --model demo --texts prompts.txt --out texts.safetensors");
         assert!(fine, "{said}");
         std::fs::write(root.path().join("five.txt"), "a\nb\nc\nd\ne").unwrap();
         let line = "transduct --features images.safetensors --texts texts.safetensors";

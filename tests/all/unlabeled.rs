@@ -1,8 +1,5 @@
 //! A run on pictures and class names alone: no label anywhere.
 
-use std::path::Path;
-use std::process::{Command, Output};
-
 use lafter::clip::Clip;
 use lafter::data::scenes::{self, Domain, Scenes, class_names};
 use lafter::data::{Dataset, ImageSource};
@@ -11,35 +8,16 @@ use lafter::experiment::Experiment;
 use lafter::predictions::TableFormat;
 use lafter::progress::{self, Event};
 use lafter::{LafterConfig, Preset};
-use tempfile::TempDir;
 
-fn pictures(n: usize) -> TempDir {
-    let root = tempfile::tempdir().unwrap();
-    let scenes = Scenes::new(Domain::Target, n, 3);
-    std::fs::create_dir(root.path().join("photos")).unwrap();
-    for i in 0..n {
-        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
-    }
-    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
-    root
-}
-
-fn lafter(folder: &Path, line: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache")).output().unwrap()
-}
-
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
-}
+use crate::common::{lafter, pictures, text};
 
 const RUN: &str =
     "run --model demo --preset demo --train photos --classes names.txt --text-epochs 20 --epochs 2 --prompts 2 --batch-size 8";
 
 #[test]
 fn a_folder_and_names_are_enough() {
-    let root = pictures(64);
-    let output = lafter(root.path(), &format!("{RUN} --out out --json"));
+    let root = pictures(Domain::Target, 64);
+    let output = lafter(root.path(), &format!("{RUN} --out out --json")).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["zero_shot"].is_null() && report["lafter"].is_null(), "an accuracy without labels");
@@ -77,7 +55,7 @@ fn a_folder_and_names_are_enough() {
         std::fs::create_dir_all(&folder).unwrap();
         test.image(i).unwrap().save(folder.join(format!("{i}.png"))).unwrap();
     }
-    let output = lafter(root.path(), &same);
+    let output = lafter(root.path(), &same).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let labeled: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(labeled["lafter"]["top1"].is_number());
@@ -88,15 +66,15 @@ fn a_folder_and_names_are_enough() {
 
 #[test]
 fn a_grid_without_labels_compares_signals() {
-    let root = pictures(24);
+    let root = pictures(Domain::Target, 24);
     let line = "ablate --model demo --preset demo --train photos --classes names.txt --text-epochs 5 --epochs 1 --batch-size 8 --vary tune.prompts=0,2 --out study";
-    let output = lafter(root.path(), line);
+    let output = lafter(root.path(), line).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let said = text(&output.stdout);
     assert!(said.contains("information before") && said.contains("balance") && !said.contains("zero-shot"), "{said}");
     assert!(root.path().join("study/study.svg").exists());
     // what is done is kept
-    let again = lafter(root.path(), line);
+    let again = lafter(root.path(), line).output().unwrap();
     assert!(text(&again.stderr).contains("6 of 6 runs were done before"), "{}", text(&again.stderr));
     assert_eq!(text(&again.stdout), said);
 }
@@ -107,7 +85,7 @@ fn scenes_become_files() {
     for (line, classes) in
         [("scenes --out set --count 30", 12), ("scenes --out flat --count 30 --flat --shift noise=0.2 --domain source", 0)]
     {
-        let output = lafter(root.path(), line);
+        let output = lafter(root.path(), line).output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         let set = Dataset::open(root.path().join(line.split(' ').nth(2).unwrap())).unwrap();
         assert_eq!((set.len(), set.classes().len()), (30, classes));
@@ -118,14 +96,14 @@ fn scenes_become_files() {
     for (line, words) in
         [("scenes --out set", "not empty"), ("scenes --out new --shift fog=1", "clutter"), ("scenes --out new --shift noise=x", "number")]
     {
-        let output = lafter(root.path(), line);
+        let output = lafter(root.path(), line).output().unwrap();
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{}", text(&output.stderr));
     }
 }
 
 #[test]
 fn without_names_or_pictures_it_says_what_to_give() {
-    let root = pictures(3);
+    let root = pictures(Domain::Target, 3);
     std::fs::create_dir(root.path().join("empty")).unwrap();
     std::fs::write(root.path().join("one.txt"), "boat").unwrap();
     for (line, words) in [
@@ -134,7 +112,7 @@ fn without_names_or_pictures_it_says_what_to_give() {
         ("run --model demo --train empty --classes names.txt", "empty"),
         ("ablate --model demo --train photos --vary text.noise=0,1", "--classes"),
     ] {
-        let output = lafter(root.path(), line);
+        let output = lafter(root.path(), line).output().unwrap();
         let said = text(&output.stderr);
         assert!(!output.status.success() && said.contains(words), "{line}: {said}");
         assert_eq!(said.lines().filter(|line| line.starts_with("error")).count(), 1, "{said}");

@@ -46,7 +46,8 @@ pub(super) fn unwrapped(name: &str) -> String {
 }
 
 /// What stands before the names of a checkpoint's towers, which is whatever stands before `logit_scale`: `module.` of
-/// data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any order. Of two copies the running average ("ema") is passed over; the second value says so.
+/// data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any order. Of two copies
+/// the running average ("ema") is passed over; the second value says so.
 ///
 /// # Errors
 /// The prefixes, if there are several and none is the average of another.

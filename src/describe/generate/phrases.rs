@@ -309,7 +309,8 @@ fn is_placeholder(inner: &str) -> bool {
     !inner.trim().is_empty() && inner.len() <= 40 && inner.chars().all(|c| c.is_ascii_lowercase() || matches!(c, ' ' | '_' | '-' | '/'))
 }
 
-/// Text that cannot describe anything: broken characters, places for others to fill in, few letters, endless words, words repeated again and again.
+/// Text that cannot describe anything: broken characters, places for others to fill in, few letters, endless words, words repeated again
+/// and again.
 pub(super) fn is_nonsense(sentence: &str) -> bool {
     if sentence.contains('\u{fffd}') {
         return true;

@@ -13,7 +13,8 @@
 //! in [`after_epoch`](Refine::after_epoch).
 //!
 //! Then give it a line in [`RefineKind`], below its `mod`. Settings (`--set 'tune.refine=[{"your_rule": {}}]'`) and their list,
-//! ablations, checkpoints, reports and the public name of its settings follow from that line. In a script or a cell not even that is needed: `tuner.refine.push(Box::new(YourRule))`.
+//! ablations, checkpoints, reports and the public name of its settings follow from that line. In a script or a cell not even that is
+//! needed: `tuner.refine.push(Box::new(YourRule))`.
 
 mod align;
 mod candidates;

@@ -1,6 +1,11 @@
 //! What several tests share.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use lafter::data::ImageSource;
+use lafter::data::scenes::{Domain, Scenes, class_names};
+use tempfile::TempDir;
 
 /// A part of the folder that the environment variable LAFTER_TEST_DATA names.
 pub fn test_data(part: &str) -> PathBuf {
@@ -8,4 +13,34 @@ pub fn test_data(part: &str) -> PathBuf {
     let path = Path::new(&folder).join(part);
     assert!(path.exists(), "{} is not there: tests/README.md says where it comes from", path.display());
     path
+}
+
+/// `lafter LINE` in this folder, with a cache of its own there and nothing on standard input.
+pub fn lafter(folder: &Path, line: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Whether [`lafter`] ended well, and what it wrote to standard output and standard error.
+pub fn tried(folder: &Path, line: &str) -> (bool, String, String) {
+    let output = lafter(folder, line).output().unwrap();
+    (output.status.success(), text(&output.stdout), text(&output.stderr))
+}
+
+pub fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// `n` rendered pictures in the flat folder photos, named by number, and the class names as names.txt.
+pub fn pictures(domain: Domain, n: usize) -> TempDir {
+    let root = tempfile::tempdir().unwrap();
+    let scenes = Scenes::new(domain, n, 3);
+    std::fs::create_dir(root.path().join("photos")).unwrap();
+    for i in 0..n {
+        scenes.image(i).unwrap().save(root.path().join(format!("photos/{i:03}.png"))).unwrap();
+    }
+    std::fs::write(root.path().join("names.txt"), class_names().join("\n")).unwrap();
+    root
 }
