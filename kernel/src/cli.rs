@@ -8,6 +8,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::commands;
 use crate::install;
 use crate::layout::{Layout, Scope};
+use crate::seed::Wish;
 
 /// A Jupyter kernel for Rust with the lafter crate built ahead
 #[derive(Parser)]
@@ -23,9 +24,15 @@ enum Command {
     Install {
         #[command(flatten)]
         place: Where,
-        /// The checkout of lafter to build (default: the one this program was built from)
+        /// The checkout of lafter to build (default: the one this program was built in; without one, the published crate)
         #[arg(long, value_name = "DIR")]
         checkout: Option<PathBuf>,
+        /// With a language model in the cells' process (`LocalModel`): about two minutes more
+        #[arg(long)]
+        llm: bool,
+        /// Compile at most N crates at a time (default: one a core)
+        #[arg(long, short, value_name = "N")]
+        jobs: Option<usize>,
     },
     /// Remove the kernel and its data
     Uninstall(Where),
@@ -58,7 +65,7 @@ impl Where {
 
 pub fn main() -> Result<()> {
     match Cli::parse().command {
-        Command::Install { place, checkout } => install::install(&place.scope(), checkout),
+        Command::Install { place, checkout, llm, jobs } => install::install(&place.scope(), &Wish { checkout, llm, jobs }),
         Command::Uninstall(place) => install::uninstall(&place.scope()),
         Command::Doctor(place) => commands::doctor(&place.scope()),
         Command::Serve { data, connection_file } => commands::serve(Layout { data }, &connection_file),

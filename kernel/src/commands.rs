@@ -25,9 +25,11 @@ pub fn serve(layout: Layout, connection_file: &Path) -> Result<()> {
 }
 
 fn open(layout: &Layout) -> Result<Session> {
-    let seed = layout.seed();
-    if !seed.join("Cargo.lock").is_file() {
-        bail!("{} holds no build: run `cargo run --release -p lafter-kernel -- install` in the checkout of lafter", seed.display());
+    if !layout.library().0.is_file() {
+        bail!(
+            "{} holds no build: run `lafter-kernel install`, or `cargo run --release -p lafter-kernel -- install` in the checkout",
+            layout.data.display()
+        );
     }
     if !toolchain::is_as_recorded(&toolchain::recorded(layout)) {
         bail!("Rust has changed since the kernel was installed: run `cargo run --release -p lafter-kernel -- install` again");
@@ -62,7 +64,7 @@ pub fn doctor(scope: &Scope) -> Result<()> {
         match need.found {
             Ok(found) => println!("{:12} {found}", need.name),
             Err(remedy) => {
-                println!("{:12} MISSING: {remedy}", need.name);
+                println!("{:12} {remedy}", need.name);
                 missing.push(need.name);
             }
         }
@@ -79,6 +81,9 @@ pub fn doctor(scope: &Scope) -> Result<()> {
     }
     if !missing.is_empty() {
         bail!("missing: {}", missing.join(", "));
+    }
+    if layout.unfinished().exists() {
+        bail!("an install was begun and not ended: run it again, it goes on from there");
     }
     let (ready, first) = try_cell(&layout)?;
     println!("{:12} ready after {ready:.1} s, first cell {first:.1} s", "a cell");

@@ -1,36 +1,59 @@
 //! `install` and `uninstall`.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use serde_json::json;
 
 use crate::commands;
 use crate::layout::{Layout, Scope, size};
-use crate::seed;
+use crate::machine;
+use crate::seed::{self, Wish};
 use crate::toolchain;
 
-/// Checks the machine, builds the seed, writes the kernelspec, and runs a cell.
-pub fn install(scope: &Scope, checkout: Option<PathBuf>) -> Result<()> {
-    for need in toolchain::needs() {
+/// Checks the machine, builds the seed, writes the kernelspec, and runs a cell. Everything that can be missing is asked for first.
+pub fn install(scope: &Scope, wish: &Wish) -> Result<()> {
+    let checkout = wish.checkout()?;
+    let layout = scope.layout()?;
+    let folder = scope.kernelspec()?;
+    let mut needs = toolchain::needs();
+    let compiled_in = checkout.as_ref().map_or(layout.data.as_path(), |checkout| checkout.as_path());
+    needs.extend(machine::needs(&layout.data, &folder, compiled_in));
+    for need in needs {
         match need.found {
             Ok(found) => println!("{:9} {found}", need.name),
-            Err(remedy) if need.required => bail!("{} is missing: {remedy}", need.name),
-            Err(remedy) => println!("{:9} missing: {remedy}", need.name),
+            Err(remedy) => bail!("{}: {remedy}", need.name),
         }
     }
-    let layout = scope.layout()?;
-    println!("building lafter and Candle for notebooks in {} (some minutes the first time)", layout.data.display());
-    seed::build(&layout, &checkout.map_or_else(|| Ok(seed::built_in()), std::path::absolute)?)?;
+    match &checkout {
+        Some(checkout) => {
+            println!("building lafter and Candle of {} for notebooks; what is compiled there already is used", checkout.display())
+        }
+        None => println!("building lafter {} and Candle for notebooks", env!("CARGO_PKG_VERSION")),
+    }
+    println!("from nothing about 20 minutes on two cores; it may be stopped: the same command goes on");
+    let (started, before) = (Instant::now(), machine::seconds_of_children());
+    fs::write(layout.unfinished(), "").with_context(|| format!("writing in {}", layout.data.display()))?;
+    let built = seed::build(&layout, wish)?;
     let binary = layout.binary();
     copy_binary(&binary)?;
-    let folder = scope.kernelspec()?;
     write_kernelspec(&folder, &layout)?;
     println!("trying a cell");
     commands::try_cell(&layout)?;
-    println!("installed: kernel \"LaFTer (Rust)\" in {}, {} MB in {}", folder.display(), size(&layout.data) >> 20, layout.data.display());
+    fs::remove_file(layout.unfinished()).with_context(|| format!("removing {}", layout.unfinished().display()))?;
+    println!(
+        "installed: kernel \"LaFTer (Rust)\" in {}, {} MB in {}; {} of {} crates were compiled, {:.0} s with {:.0} s of processor time",
+        folder.display(),
+        size(&layout.data) >> 20,
+        layout.data.display(),
+        built.crates.1,
+        built.crates.0,
+        started.elapsed().as_secs_f64(),
+        machine::seconds_of_children() - before,
+    );
     Ok(())
 }
 

@@ -4,8 +4,8 @@
 //! DATA/bin/lafter-kernel    this binary
 //! DATA/.cargo/config.toml   profile of all builds below: dependencies optimized, without assertions
 //! DATA/evcxr/evcxr.toml     how evcxr starts
-//! DATA/wrapper/             the dylib over lafter that all cells share
-//! DATA/seed/                a build folder with everything compiled
+//! DATA/seed/                the library over lafter that all cells share, and descriptions of the crates in it
+//! DATA/wrapper/             its package, where there is no checkout
 //! DATA/rust-src/            the standard library's source for the analyzer
 //! DATA/compiled/            the cache of compiled cells
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
@@ -89,15 +89,15 @@ impl Layout {
         self.data.join("metadata.json")
     }
 
-    /// The shared library of lafter, and the folders of what it was compiled from.
-    pub fn library(&self) -> Result<(PathBuf, Vec<PathBuf>)> {
-        let target = self.seed().join("target");
+    /// The shared library of lafter, and the folder of what the compiler reads of the crates in it.
+    pub fn library(&self) -> (PathBuf, PathBuf) {
         let name = format!("liblafter_notebook.{}", if cfg!(target_os = "macos") { "dylib" } else { "so" });
-        let entries = std::fs::read_dir(&target).with_context(|| format!("reading {}", target.display()))?;
-        let hosts = entries.flatten().map(|entry| entry.path().join("debug"));
-        let debug = hosts.into_iter().find(|debug| debug.join(&name).is_file());
-        let debug = debug.with_context(|| format!("{} holds no {name}: install the kernel again", target.display()))?;
-        Ok((debug.join(name), vec![debug.join("deps"), target.join("debug/deps")]))
+        (self.seed().join(name), self.seed().join("deps"))
+    }
+
+    /// There while an install is not done.
+    pub fn unfinished(&self) -> PathBuf {
+        self.data.join("unfinished")
     }
 
     /// The cache of compiled cells.

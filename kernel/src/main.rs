@@ -1,5 +1,9 @@
 //! `lafter-kernel`: a Jupyter kernel for Rust with the lafter crate built ahead.
 
+#[cfg(not(unix))]
+compile_error!("lafter-kernel runs on Linux and macOS; on Windows use the Windows Subsystem for Linux");
+
+mod building;
 mod cell;
 mod child;
 mod cli;
@@ -19,6 +23,7 @@ mod is_complete;
 mod layout;
 mod limit;
 mod link;
+mod machine;
 mod magics;
 mod metadata;
 mod moved;

@@ -1,4 +1,6 @@
-//! The seed: the wrapper crate and a build folder in which it is compiled as evcxr will ask for it.
+//! The seed: the shared library of lafter, and what cells and the analyzer read of the crates in it.
+//!
+//! In a checkout it is made of the crates that `cargo build --release` compiles there, so that a demo before is half the way.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,6 +8,7 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 
+use crate::building::{Built, Order, PACKAGE};
 use crate::layout::Layout;
 use crate::metadata;
 use crate::rust_src;
@@ -20,55 +23,85 @@ pub const RESTART: &str = "lafter::notebook::start();";
 /// How much a cell itself is optimized: loops over tensors spend their time in the library.
 pub const OPT: &str = "1";
 
-/// The checkout that this program was built in.
-pub fn built_in() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    folder.parent().unwrap_or(folder).to_path_buf()
+/// What `install` is asked for.
+pub struct Wish {
+    /// The checkout of lafter to build; `None`: the one this program was built in, or the published crate of the same version.
+    pub checkout: Option<PathBuf>,
+    /// A language model in the cells' process.
+    pub llm: bool,
+    pub jobs: Option<usize>,
 }
 
-/// The line of a manifest for the wrapper.
-fn dependency(layout: &Layout) -> String {
-    format!("lafter = {{ path = {:?}, package = \"lafter-notebook\" }}", layout.wrapper())
+impl Wish {
+    /// The checkout to build, or `None` for the published crate.
+    ///
+    /// # Errors
+    /// If the folder that was named is none.
+    pub fn checkout(&self) -> Result<Option<PathBuf>> {
+        let is_one = |folder: &Path| folder.join("Cargo.lock").is_file() && folder.join("kernel/session/Cargo.toml").is_file();
+        if let Some(folder) = &self.checkout {
+            let folder = std::path::absolute(folder)?;
+            ensure!(is_one(&folder), "{} is no checkout of lafter: it has no kernel/session/Cargo.toml", folder.display());
+            return Ok(Some(folder));
+        }
+        let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).parent().filter(|folder| is_one(folder));
+        Ok(built_in.map(Path::to_path_buf))
+    }
 }
 
-/// Writes the wrapper and compiles it with all it depends on; Cargo's own bar shows the way.
-pub fn build(layout: &Layout, checkout: &Path) -> Result<()> {
-    let lock = checkout.join("Cargo.lock");
-    ensure!(lock.is_file(), "{} is not there: name a checkout of lafter with --checkout DIR", lock.display());
-    write(&layout.data.join("checkout"), &format!("{}\n", checkout.display()))?;
+/// Compiles the shared library and takes what cells need of it into the seed.
+pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
+    let checkout = wish.checkout()?;
     write(&layout.data.join(".cargo/config.toml"), CONFIG)?;
     // set from the start: the analyzer reads everything again when the manifest changes
     write(&layout.settings().join("evcxr.toml"), &format!("[evcxr]\nopt_level = \"{OPT}\"\n"))?;
-    write(&layout.wrapper().join("Cargo.toml"), &wrapper_manifest(checkout))?;
-    write(&layout.wrapper().join("lib.rs"), WRAPPER)?;
-    let seed = layout.seed();
-    write(&seed.join("Cargo.toml"), &seed_manifest(layout))?;
-    write(&seed.join("src/lib.rs"), "pub use lafter::prelude::*;\n")?;
-    fs::copy(&lock, seed.join("Cargo.lock")).with_context(|| format!("copying {}", lock.display()))?;
-    let mut cargo = Command::new("cargo");
-    cargo.args(["build", "--target", &host()?]).current_dir(&seed);
-    cargo.env("CARGO_TARGET_DIR", "target").env("CARGO_BUILD_BUILD_DIR", "target").env("RUSTFLAGS", "-Cprefer-dynamic");
-    for variable in ["RUSTC_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "CARGO", "RUSTC"] {
-        cargo.env_remove(variable); // of the Cargo that runs us
+    let (package, own_target) = match &checkout {
+        Some(checkout) => (checkout.join("kernel/session"), None),
+        None => {
+            write(&layout.wrapper().join("Cargo.toml"), &published_manifest())?;
+            write(&layout.wrapper().join("lib.rs"), WRAPPER)?;
+            (layout.wrapper(), Some(layout.wrapper().join("target")))
+        }
+    };
+    let manifest = package.join("Cargo.toml");
+    let built = Order { manifest: &manifest, target: own_target.as_deref(), llm: wish.llm, jobs: wish.jobs }.build()?;
+
+    // the whole seed, then its name: a session that starts meanwhile finds the old one
+    let (seed, new) = (layout.seed(), layout.data.join("seed.new"));
+    let _ = fs::remove_dir_all(&new); // of an install that was stopped
+    let below = new.join("deps");
+    for file in &built.described {
+        copy(file, &below)?;
     }
-    let status = cargo.status().context("starting cargo")?;
-    ensure!(status.success(), "building lafter failed: see the messages above");
-    fs::copy(seed.join("Cargo.lock"), layout.data.join("Cargo.lock"))?;
+    copy(&built.library, &new)?;
+    write(&new.join("Cargo.toml"), &seed_manifest(&package))?;
+    write(&new.join("src/lib.rs"), "pub use lafter::prelude::*;\n")?;
+    copy(&checkout.as_ref().unwrap_or(&package).join("Cargo.lock"), &new)?;
+    let _ = fs::remove_dir_all(&seed);
+    fs::rename(&new, &seed).with_context(|| format!("renaming {}", new.display()))?;
+    if let Some(target) = own_target {
+        let _ = fs::remove_dir_all(target); // nobody else uses it
+    }
+
     let mut metadata = Command::new("cargo");
-    metadata.args(["metadata", "--format-version=1", "--offline", "--filter-platform", &host()?]).current_dir(&seed);
+    metadata.args(["metadata", "--format-version=1", "--offline", "--filter-platform", &toolchain::host()?]).current_dir(&seed);
     let output = metadata.env_remove("CARGO").output().context("running cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
     metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
+    fs::copy(seed.join("Cargo.lock"), layout.data.join("Cargo.lock"))?;
     fs::write(layout.toolchain(), toolchain::identity()?)?;
     let source = toolchain::library_source().context("rustc names no sysroot")?;
     rust_src::link(&source, &layout.rust_src()).with_context(|| format!("linking {}", source.display()))?;
     for of_before in [layout.data.join("answers"), layout.compiled()] {
         let _ = fs::remove_dir_all(of_before); // of an older toolchain or library
     }
-    shim::install(layout)
+    let from = checkout.map_or_else(|| format!("lafter {} as published", env!("CARGO_PKG_VERSION")), |folder| folder.display().to_string());
+    write(&layout.data.join("checkout"), &format!("{from}\n"))?;
+    shim::install(layout)?;
+    Ok(built)
 }
 
-const CONFIG: &str = "# Cells are compiled as evcxr says; what they depend on is compiled once, for speed.
+const CONFIG: &str = "# Cells are compiled as evcxr says; what a `:dep` brings is compiled once, for speed.
 [profile.dev.package.\"*\"]
 opt-level = 3
 debug = false
@@ -76,34 +109,32 @@ debug-assertions = false
 overflow-checks = false
 ";
 
-const WRAPPER: &str = "//! lafter and the crates of its types, as one library that all cells of a notebook share.
+/// The shared library's only file, the same with a checkout and without.
+const WRAPPER: &str = include_str!("../session/lib.rs");
 
-pub use ::lafter::*;
-pub use ::{candle_core, candle_nn, image};
-";
-
-fn wrapper_manifest(checkout: &Path) -> String {
+/// The shared library over the published crate of this program's version.
+fn published_manifest() -> String {
+    let version = env!("CARGO_PKG_VERSION");
     format!(
-        "[package]\nname = \"lafter-notebook\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"dylib\"]\npath = \"lib.rs\"\n\n\
-         [dependencies]\nlafter = {{ path = {checkout:?}, features = [\"llm\"] }}\ncandle-core = \"=0.11.1\"\ncandle-nn = \"=0.11.1\"\n\
-         image = {{ version = \"0.25\", default-features = false }}\n\n[workspace]\n"
+        "[package]\nname = \"{PACKAGE}\"\nversion = \"{version}\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"dylib\"]\npath = \"lib.rs\"\n\n\
+         [features]\nllm = [\"lafter/llm\"]\n\n[dependencies]\ncandle-core = \"=0.11.1\"\ncandle-nn = \"=0.11.1\"\n\
+         image = {{ version = \"0.25\", default-features = false }}\nlafter = \"={version}\"\n\n[profile.release]\ndebug = false\n\n[workspace]\n"
     )
 }
 
-/// What evcxr 0.22 writes for a cell with the wrapper as its only dependency: another profile would be compiled again.
-fn seed_manifest(layout: &Layout) -> String {
+/// A package that depends on the shared library as a cell does: nothing is compiled in it, Cargo describes it to the analyzer.
+fn seed_manifest(package: &Path) -> String {
     format!(
-        "\n[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"cdylib\"]\npath = \"src/lib.rs\"\n\n\
-         [profile.dev]\nopt-level = {OPT}\ndebug = false\nstrip = \"debuginfo\"\nrpath = true\nlto = false\ndebug-assertions = true\n\
-         codegen-units = 16\npanic = 'unwind'\nincremental = true\noverflow-checks = true\n\n[dependencies]\n{}\n\n",
-        dependency(layout)
+        "[package]\nname = \"ctx\"\nversion = \"1.0.0\"\nedition = \"2024\"\n\n[lib]\ncrate-type = [\"cdylib\"]\npath = \"src/lib.rs\"\n\n\
+         [dependencies]\nlafter = {{ path = {package:?}, package = {PACKAGE:?} }}\n\n[workspace]\n"
     )
 }
 
-fn host() -> Result<String> {
-    let output = Command::new("rustc").arg("-vV").output().context("running rustc")?;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    text.lines().find_map(|line| line.strip_prefix("host: ")).map(String::from).context("rustc -vV names no host")
+fn copy(file: &Path, folder: &Path) -> Result<()> {
+    fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
+    let name = file.file_name().context("a file without a name")?;
+    fs::copy(file, folder.join(name)).with_context(|| format!("copying {}", file.display()))?;
+    Ok(())
 }
 
 /// Leaves a file alone that is right already: Cargo looks at its time.

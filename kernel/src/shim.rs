@@ -141,7 +141,7 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
         let output = command.stderr(Stdio::inherit()).output().context("running cargo build")?; // it says what it compiles
         return answer(&moved::named_once(&output.stdout), output.status.code());
     }
-    let library = layout.library()?.0;
+    let library = layout.library().0;
     let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
     let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{}", std::fs::read_to_string(layout.toolchain())?);
     let kept = Kept::new(layout, &source, &circumstances);
@@ -218,13 +218,12 @@ fn pin(layout: &Layout) -> Result<()> {
 
 /// rustc's flags for the library and for what its types come from.
 fn flags(layout: &Layout) -> Result<String> {
-    let (library, folders) = layout.library()?;
-    let folders: String = folders.iter().map(|folder| format!(" -Ldependency={}", folder.display())).collect();
+    let (library, below) = layout.library();
+    anyhow::ensure!(library.is_file(), "{} is not there: install the kernel again", library.display());
     // evcxr moves the compiled cell: a path relative to it would lead astray
-    let (host, here) = (library.ancestors().nth(2).and_then(Path::file_name), library.parent().unwrap_or(&library));
-    let std = sysroot(layout)?.join("lib/rustlib").join(host.unwrap_or_default()).join("lib");
-    let paths: String = [here, &std].map(|folder| format!(" -Clink-arg=-Wl,-rpath,{}", folder.display())).concat();
-    Ok(format!("--extern=lafter={}{folders}{paths}", library.display()))
+    let std = sysroot(layout)?.join("lib/rustlib").join(recorded(layout, 3)?).join("lib");
+    let paths: String = [&layout.seed(), &std].map(|folder| format!(" -Clink-arg=-Wl,-rpath,{}", folder.display())).concat();
+    Ok(format!("--extern=lafter={} -Ldependency={}{paths}", library.display(), below.display()))
 }
 
 fn real(layout: &Layout, tool: &str) -> Result<PathBuf> {
@@ -232,8 +231,13 @@ fn real(layout: &Layout, tool: &str) -> Result<PathBuf> {
 }
 
 fn sysroot(layout: &Layout) -> Result<PathBuf> {
+    recorded(layout, 0).map(PathBuf::from)
+}
+
+/// A line of what the installation recorded of the toolchain.
+fn recorded(layout: &Layout, line: usize) -> Result<String> {
     let recorded = std::fs::read_to_string(layout.toolchain()).context("no toolchain was recorded: install the kernel again")?;
-    Ok(recorded.lines().next().unwrap_or_default().into())
+    recorded.lines().nth(line).map(String::from).context("the kernel was installed by an older version: install it again")
 }
 
 /// Gives a command the environment as it was before [`set_environment`].

@@ -10,36 +10,34 @@ use crate::layout::Layout;
 /// One need: what was found, or what to do.
 pub struct Need {
     pub name: &'static str,
-    pub found: Result<String, &'static str>,
-    /// Nothing works without it.
-    pub required: bool,
+    pub found: Result<String, String>,
 }
 
 /// Cargo, rustc, a linker, and the standard library's source, which completion and types of variables need.
 pub fn needs() -> Vec<Need> {
-    let rust = "install Rust from https://rustup.rs";
-    let source = library_source().filter(|folder| folder.join("core/src/lib.rs").is_file());
+    let rust = "not found; install Rust from https://rustup.rs";
+    let source = library_source().filter(|folder| folder.join("core/src/lib.rs").is_file()).map(|folder| folder.display().to_string());
+    let need = |name, found: Option<String>, remedy: &str| Need { name, found: found.ok_or_else(|| remedy.to_string()) };
     vec![
-        Need { name: "cargo", found: first_line("cargo", "--version").ok_or(rust), required: true },
-        Need { name: "rustc", found: first_line("rustc", "--version").ok_or(rust), required: true },
-        Need {
-            name: "linker",
-            found: first_line("cc", "--version").ok_or("install a C compiler, for example: apt install gcc libc6-dev"),
-            required: true,
-        },
-        Need {
-            name: "rust-src",
-            found: source.map(|folder| folder.display().to_string()).ok_or("run: rustup component add rust-src"),
-            required: true,
-        },
+        need("cargo", first_line("cargo", "--version"), rust),
+        need("rustc", first_line("rustc", "--version"), rust),
+        need("linker", first_line("cc", "--version"), "not found; install a C compiler, for example: apt install gcc libc6-dev"),
+        need("rust-src", source, "not found; run: rustup component add rust-src"),
     ]
 }
 
-/// Sysroot, version and the compiler's file: a library built by one compiler is of no use to another.
+/// Sysroot, version, the compiler's file and its host: a library built by one compiler is of no use to another.
 pub fn identity() -> anyhow::Result<String> {
     let sysroot = first_line("rustc", "--print=sysroot").context("rustc does not run: install Rust from https://rustup.rs")?;
     let version = first_line("rustc", "--version").unwrap_or_default();
-    Ok(format!("{sysroot}\n{version}\n{}\n", stamp(&sysroot).unwrap_or_default()))
+    Ok(format!("{sysroot}\n{version}\n{}\n{}\n", stamp(&sysroot).unwrap_or_default(), host()?))
+}
+
+/// The triple of this machine.
+pub fn host() -> anyhow::Result<String> {
+    let output = Command::new("rustc").arg("-vV").output().context("running rustc")?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    text.lines().find_map(|line| line.strip_prefix("host: ")).map(String::from).context("rustc -vV names no host")
 }
 
 /// What [`identity`] was at installation; empty if nothing was recorded.
