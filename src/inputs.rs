@@ -239,6 +239,6 @@ impl fmt::Display for Inputs {
 impl Inputs {
     /// Shows the block in a notebook (called by evcxr).
     pub fn evcxr_display(&self) {
-        println!("EVCXR_BEGIN_CONTENT text/plain\n{self}\nEVCXR_END_CONTENT");
+        crate::notebook::print_media(self.to_string().as_str());
     }
 }

@@ -9,8 +9,9 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::cell::Cell;
 use crate::engine::{self, Engine};
 use crate::layout::{Layout, Scope, size};
+use crate::metadata;
 use crate::server;
-use crate::session::Session;
+use crate::session::{self, Session};
 use crate::shim;
 use crate::toolchain;
 
@@ -33,6 +34,12 @@ fn open(layout: &Layout) -> Result<Session> {
     }
     if !toolchain::is_as_recorded(&toolchain::recorded(layout)) {
         bail!("Rust has changed since the kernel was installed: run `cargo run --release -p lafter-kernel -- install` again");
+    }
+    if let Some(gone) = metadata::missing(layout) {
+        bail!(
+            "{} was moved or removed since the kernel was installed: run `lafter-kernel install` again, with --checkout DIR if it moved",
+            gone.display()
+        );
     }
     let session = Session::new(layout).with_context(|| format!("making a folder in {}", layout.sessions().display()))?;
     // SAFETY: no thread was started yet
@@ -81,6 +88,10 @@ pub fn doctor(scope: &Scope) -> Result<()> {
     }
     if !missing.is_empty() {
         bail!("missing: {}", missing.join(", "));
+    }
+    let dead = session::remove_dead(&layout.sessions());
+    if dead > 0 {
+        println!("{:12} removed the folders of {dead} kernels that were killed", "sessions");
     }
     if layout.unfinished().exists() {
         bail!("an install was begun and not ended: run it again, it goes on from there");

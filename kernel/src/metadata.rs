@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
@@ -16,6 +16,14 @@ const MET: [&str; 9] = ["ctx", "lafter-notebook", "lafter", "candle-core", "cand
 pub fn keep(layout: &Layout, description: &str) -> Result<()> {
     let pruned = prune(serde_json::from_str(description)?);
     fs::write(layout.description(), pruned.to_string()).with_context(|| format!("writing {}", layout.description().display()))
+}
+
+/// A folder that the description names and that is not there any more: without its source no type of a variable is known.
+pub fn missing(layout: &Layout) -> Option<PathBuf> {
+    let kept: Value = serde_json::from_str(&fs::read_to_string(layout.description()).ok()?).ok()?;
+    let manifests = kept["packages"].as_array()?.iter().filter_map(|package| package["manifest_path"].as_str());
+    let folder = |manifest: &Path| manifest.parent().map(Path::to_path_buf);
+    manifests.map(Path::new).filter(|manifest| !manifest.is_file()).find_map(folder)
 }
 
 /// The description of the session whose manifest this is: what was kept, or joined with what Cargo says if the cell has
@@ -114,6 +122,21 @@ mod tests {
         assert_eq!(pruned["packages"].as_array().unwrap().len(), 2);
         assert_eq!(pruned["packages"][0]["targets"].as_array().unwrap().len(), 1);
         assert_eq!(pruned["resolve"]["nodes"][0]["deps"].as_array().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn a_checkout_that_moved_is_named() {
+        let layout = Layout { data: std::env::temp_dir().join(format!("lafter-kernel-metadata-{}", std::process::id())) };
+        let package = |folder: &Path| json!({"name": "lafter", "id": "lafter", "targets": [], "manifest_path": folder.join("Cargo.toml")});
+        let (there, gone) = (layout.data.join("there"), layout.data.join("gone"));
+        fs::create_dir_all(&there).unwrap();
+        fs::write(there.join("Cargo.toml"), "").unwrap();
+        for (folders, expected) in [(vec![&there], None), (vec![&there, &gone], Some(gone.clone()))] {
+            let packages: Vec<Value> = folders.into_iter().map(|folder| package(folder)).collect();
+            keep(&layout, &json!({"packages": packages, "resolve": {"nodes": []}}).to_string()).unwrap();
+            assert_eq!(missing(&layout), expected);
+        }
+        fs::remove_dir_all(&layout.data).unwrap();
     }
 
     #[test]

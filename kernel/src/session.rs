@@ -1,19 +1,27 @@
 //! One notebook's build folder: its cells are compiled there, against the library that all share.
 
-use std::fs::{self, DirBuilder};
+use std::fs::{self, DirBuilder, File};
 use std::io::{ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::layout::Layout;
 
 /// The longest folder of a socket: the path of one holds 107 bytes on Linux.
 const SOCKET_FOLDER: usize = 90;
 
+/// The file of a session that its kernel holds locked.
+const ALIVE: &str = "alive";
+/// So long a folder may be without one.
+const YOUNG: Duration = Duration::from_secs(60);
+
 /// Removed when dropped.
 pub struct Session {
     pub folder: PathBuf,
+    /// Locked while the session lives, whatever number its process has for others: they may live in another container.
+    _alive: File,
     /// Holds the socket, and nobody else may enter it.
     sockets: PathBuf,
 }
@@ -23,10 +31,8 @@ impl Session {
         let sessions = layout.sessions();
         fs::create_dir_all(&sessions)?;
         remove_dead(&sessions);
-        let folder = sessions.join(std::process::id().to_string());
-        let _ = fs::remove_dir_all(&folder); // of a process with our number, long gone
-        fs::create_dir(&folder)?;
-        Ok(Self { folder, sockets: private_folder()? })
+        let (folder, alive) = own_folder(&sessions)?;
+        Ok(Self { folder, _alive: alive, sockets: private_folder()? })
     }
 
     /// The cell's process connects here.
@@ -70,14 +76,34 @@ fn private_folder() -> Result<PathBuf> {
     Err(failure.unwrap_or_else(|| ErrorKind::AlreadyExists.into()))
 }
 
-/// A kernel that was killed left its folder behind.
-fn remove_dead(sessions: &Path) {
-    for entry in fs::read_dir(sessions).into_iter().flatten().flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
-        // SAFETY: signal 0 only asks whether the process is there.
-        if unsafe { libc::kill(pid, 0) } != 0 && std::io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH) {
-            let _ = fs::remove_dir_all(entry.path());
+/// A folder that did not exist before, named after our number, with its locked file.
+fn own_folder(sessions: &Path) -> Result<(PathBuf, File)> {
+    for attempt in 0..1000 {
+        let folder = sessions.join(format!("{}-{attempt}", std::process::id()));
+        match fs::create_dir(&folder) {
+            Ok(()) => {
+                let alive = File::create(folder.join(ALIVE))?;
+                alive.lock()?;
+                return Ok((folder, alive));
+            }
+            Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
+            Err(e) => return Err(e),
         }
+    }
+    Err(ErrorKind::AlreadyExists.into())
+}
+
+/// Folders that killed kernels left: nobody holds their lock. A folder that is a moment old may be about to be locked.
+pub fn remove_dead(sessions: &Path) -> usize {
+    let entries = fs::read_dir(sessions).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|folder| is_dead(folder) && fs::remove_dir_all(folder).is_ok()).count()
+}
+
+fn is_dead(folder: &Path) -> bool {
+    let young = || folder.metadata().and_then(|made| made.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age < YOUNG));
+    match File::open(folder.join(ALIVE)) {
+        Ok(alive) => alive.try_lock().is_ok(),
+        Err(_) => folder.is_dir() && !young(),
     }
 }
 
@@ -103,9 +129,21 @@ mod tests {
     fn a_folder_of_its_own_that_goes_with_it_and_takes_the_dead_along() {
         let data = std::env::temp_dir().join(format!("lafter-kernel-test-{}", std::process::id()));
         let layout = Layout { data: data.clone() };
-        fs::create_dir_all(layout.sessions().join("999999999")).unwrap();
+        let sessions = layout.sessions();
+        let left = |name: &str| {
+            fs::create_dir_all(sessions.join(name)).unwrap();
+            File::create(sessions.join(name).join(ALIVE)).unwrap()
+        };
+        drop(left("1-0")); // of a kernel that was killed; its number lives on as another program
+        let other = left("2-0"); // in a container of its own
+        other.lock().unwrap();
+        fs::create_dir_all(sessions.join("3-0")).unwrap(); // about to be locked
         let session = Session::new(&layout).unwrap();
-        assert!(session.folder.is_dir() && !layout.sessions().join("999999999").exists());
+        assert!(session.folder.is_dir() && !sessions.join("1-0").exists());
+        assert!(sessions.join("2-0").is_dir() && sessions.join("3-0").is_dir());
+        drop(other);
+        assert_eq!(remove_dead(&sessions), 1, "ours is alive, that of before is young");
+        fs::remove_dir(sessions.join("3-0")).unwrap();
         let socket = session.socket();
         assert!(socket.parent().unwrap().is_dir());
         drop(session);

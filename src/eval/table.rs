@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::notebook::print_media;
+
 /// Rows of text below a header. The first column is aligned left; the others, mostly numbers, right.
 ///
 /// ```
@@ -89,7 +91,7 @@ impl Table {
 
     /// Shows the table in a notebook (called by evcxr).
     pub fn evcxr_display(&self) {
-        println!("EVCXR_BEGIN_CONTENT text/html\n{}\nEVCXR_END_CONTENT", self.to_html());
+        print_media(self);
     }
 }
 

@@ -64,7 +64,9 @@ impl Show for Tensor {
 
 impl Show for Figure {
     fn media(&self) -> Vec<(&'static str, String)> {
-        vec![("text/html", self.svg().to_string()), ("text/plain", format!("{self:?}"))]
+        let png = self.nominal_png().map(|png| ("image/png", STANDARD.encode(png)));
+        let vector = [("text/html", self.html()), ("image/svg+xml", self.svg().to_string())];
+        vector.into_iter().chain(png).chain([("text/plain", self.plain())]).collect()
     }
 }
 
@@ -100,6 +102,27 @@ impl Show for RgbImage {
 impl Show for DynamicImage {
     fn media(&self) -> Vec<(&'static str, String)> {
         self.to_rgb8().media()
+    }
+}
+
+/// A figure that is replaced in a moment: without the forms that only a saved notebook needs.
+pub(super) struct ForNow(pub Figure);
+
+impl Show for ForNow {
+    fn media(&self) -> Vec<(&'static str, String)> {
+        vec![("text/html", self.0.html_for_now()), ("text/plain", self.0.plain())]
+    }
+}
+
+/// Prints a value in the form in which evcxr takes a cell's last expression.
+pub(crate) fn print_media<T: Show + ?Sized>(value: &T) {
+    print(value.media());
+}
+
+/// The same of media that are there already.
+pub(super) fn print(media: Vec<(&str, String)>) {
+    for (kind, text) in media {
+        println!("EVCXR_BEGIN_CONTENT {kind}\n{text}\nEVCXR_END_CONTENT");
     }
 }
 

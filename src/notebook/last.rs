@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use candle_core::Tensor;
 use image::{DynamicImage, RgbImage};
 
-use super::display::{Html, Markdown, Show};
+use super::display::{Html, Markdown, Show, print};
 
 /// Gives every value the method that evcxr calls on a cell's last expression; without it a cell would be compiled twice.
 ///
@@ -28,8 +28,6 @@ impl<T: Debug + 'static> ShowLast for T {
             value.downcast_ref::<Markdown>().map(Show::media),
         ];
         let media = known.into_iter().flatten().next();
-        for (kind, text) in media.unwrap_or_else(|| vec![("text/plain", format!("{self:?}"))]) {
-            println!("EVCXR_BEGIN_CONTENT {kind}\n{text}\nEVCXR_END_CONTENT");
-        }
+        print(media.unwrap_or_else(|| vec![("text/plain", format!("{self:?}"))]));
     }
 }

@@ -3,14 +3,16 @@
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use super::display::{Display, Html, display};
-use crate::plot::{Panel, Series, panels};
+use super::display::{Display, ForNow, Html, display};
+use crate::plot::{Figure, Panel, Series, panels};
 use crate::progress::{Event, Stage, TimeLeft, in_words};
 
 /// Between two redrawn bars.
 const BAR_EVERY: Duration = Duration::from_millis(100);
 /// Between two redrawn curves, which are larger.
 const CURVE_EVERY: Duration = Duration::from_millis(400);
+/// From so many steps on a loss is drawn smoothed, the steps themselves pale behind it.
+const NOISY: usize = 60;
 /// What is over sooner needs no bar.
 const WORTH_A_BAR: Duration = Duration::from_millis(300);
 
@@ -45,6 +47,8 @@ struct Curve {
     unit: String,
     loss: Vec<f64>,
     accuracy: Vec<f64>,
+    /// Steps of an epoch, if the stage has several: x then counts epochs.
+    epoch: Option<usize>,
     shown: Option<Display>,
     drawn: Option<Instant>,
     stale: bool,
@@ -67,7 +71,7 @@ pub(super) fn end() {
             bar.stopped = bar.seconds.is_none();
             bar.draw(true);
         }
-        live.curves.iter_mut().for_each(Curve::draw);
+        live.curves.iter_mut().for_each(Curve::finish);
     });
 }
 
@@ -108,7 +112,8 @@ impl Live {
                 }
                 if let Some(loss) = loss.filter(|loss| loss.is_finite()) {
                     let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit).to_string();
-                    self.curve(&stage.name, unit).push(f64::from(loss), accuracy.map(f64::from));
+                    let epoch = (stage.of > 1 && *total > 0).then_some(*total);
+                    self.curve(&stage.name, unit, epoch).push(f64::from(loss), accuracy.map(f64::from));
                 }
             }
             Event::Notice(text) => println!("note: {text}"),
@@ -123,10 +128,10 @@ impl Live {
         }
     }
 
-    fn curve(&mut self, stage: &str, unit: String) -> &mut Curve {
+    fn curve(&mut self, stage: &str, unit: String, epoch: Option<usize>) -> &mut Curve {
         let at = self.curves.iter().position(|curve| curve.stage == stage).unwrap_or_else(|| {
             let stage = stage.to_string();
-            self.curves.push(Curve { stage, unit, loss: Vec::new(), accuracy: Vec::new(), shown: None, drawn: None, stale: false });
+            self.curves.push(Curve { stage, unit, loss: Vec::new(), accuracy: Vec::new(), epoch, shown: None, drawn: None, stale: false });
             self.curves.len() - 1
         });
         &mut self.curves[at]
@@ -166,20 +171,42 @@ impl Curve {
         }
     }
 
-    /// Nothing before the second point: a curve of one has no direction.
     fn draw(&mut self) {
-        if !self.stale || self.loss.len() < 2 {
-            return;
+        if self.stale
+            && let Some(figure) = self.figure()
+        {
+            (self.stale, self.drawn) = (false, Some(Instant::now()));
+            show(&mut self.shown, ForNow(figure));
         }
-        (self.stale, self.drawn) = (false, Some(Instant::now()));
-        let mut parts = vec![Panel::new("loss", vec![Series::new("loss", self.loss.iter().copied())])];
-        if !self.accuracy.is_empty() {
-            parts.push(Panel::new("accuracy, %", vec![Series::new("accuracy, %", self.accuracy.iter().copied())]));
-        }
-        let unit = self.unit.strip_suffix('s').unwrap_or(&self.unit);
-        if let Ok(figure) = panels(&self.stage, unit, &parts) {
+    }
+
+    /// Draws the curve as it stays, in all forms that a saved notebook needs.
+    fn finish(&mut self) {
+        if let Some(figure) = self.figure() {
             show(&mut self.shown, figure);
         }
+    }
+
+    /// Nothing before the second point: a curve of one has no direction.
+    fn figure(&self) -> Option<Figure> {
+        if self.loss.len() < 2 {
+            return None;
+        }
+        let at = |step: usize| self.epoch.map_or((step + 1) as f64, |steps| (step + 1) as f64 / steps as f64);
+        let series = |name: &str, values: &[f64]| Series::at(name, values.iter().enumerate().map(|(step, value)| (at(step), *value)));
+        let smoothed = |name: &str, values: &[f64]| {
+            let steps = series(name, values);
+            match values.len() > NOISY {
+                true => vec![steps.clone().faint(), steps.running_mean(values.len() / 20)],
+                false => vec![steps],
+            }
+        };
+        let mut parts = vec![Panel::new("loss", smoothed("loss", &self.loss))];
+        if !self.accuracy.is_empty() {
+            parts.push(Panel::new("accuracy, %", smoothed("accuracy, %", &self.accuracy)));
+        }
+        let unit = if self.epoch.is_some() { "epoch" } else { self.unit.strip_suffix('s').unwrap_or(&self.unit) };
+        panels(&self.stage, unit, &parts).ok()
     }
 }
 
@@ -206,8 +233,20 @@ mod tests {
             live.take(&Event::Finished { stage, seconds: 0.1 });
         }
         assert_eq!(live.curves.len(), 1);
-        assert_eq!(live.curves[0].loss.len(), 4);
+        assert_eq!((live.curves[0].loss.len(), live.curves[0].epoch), (4, Some(2)));
         assert!(live.bar.is_some_and(|bar| bar.shown.is_none()), "an operation of a few milliseconds needs no bar");
+    }
+
+    #[test]
+    fn many_steps_are_drawn_as_their_running_mean_over_epochs() {
+        let stage = "tuning".to_string();
+        let loss = (0..900).map(|step| 2.0 - f64::from(step) / 900.0 + f64::from(step % 7) * 0.1).collect();
+        let curve =
+            Curve { stage, unit: "steps".into(), loss, accuracy: Vec::new(), epoch: Some(90), shown: None, drawn: None, stale: true };
+        let figure = curve.figure().unwrap();
+        assert!(figure.plain().contains("loss, mean of 45"), "{}", figure.plain());
+        assert!(figure.svg().contains("stroke-opacity=\"0.35\"") && figure.svg().contains(">epoch</text>"));
+        assert!(figure.svg().len() < 60_000, "{}", figure.svg().len());
     }
 
     #[test]

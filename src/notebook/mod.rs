@@ -10,6 +10,7 @@ mod layout;
 mod live;
 mod timing;
 
+pub(crate) use display::print_media;
 pub use display::{Display, Html, Markdown, Show, clear_output, display, input};
 pub use hooks::start;
 pub use last::ShowLast;

@@ -1,6 +1,6 @@
 //! The confusion matrix as a heat map.
 
-use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, MUTED, Type, WIDTH};
+use super::canvas::{Anchor, Canvas, EDGE, LINE, MUTED, Type, WIDTH};
 use super::figure::Figure;
 use super::text::{text_width, widest, wrap, wrap_into};
 use crate::error::{Error, Result};
@@ -8,6 +8,8 @@ use crate::eval::Confusion;
 
 /// Size of class names.
 const SIZE: f64 = 10.5;
+/// Color of texts on a light cell, whatever the page's theme does with other texts.
+const ON_CELL: &str = "#1f1f1f";
 /// Names up to this width stay on one line.
 const WANTED: f64 = 110.0;
 
@@ -142,7 +144,7 @@ fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes:
             let text = count.to_string();
             let high = (cell * 0.36).min(11.0);
             if high >= 7.0 && text_width(&text, high) <= cell - 2.0 {
-                let fill = if share > 0.5 { "#ffffff" } else { INK };
+                let fill = if share > 0.5 { "#ffffff" } else { ON_CELL };
                 canvas.text(x + cell / 2.0, y + cell / 2.0 + high * 0.35, &text, Type { fill, ..Type::new(high, Anchor::Middle) });
             }
         }

@@ -75,8 +75,8 @@ pub fn panels(title: &str, x_label: &str, panels: &[Panel]) -> Result<Figure> {
                 y += 14.0;
                 canvas.text(left, y - 3.0, &line, Type::new(11.0, Anchor::Start).muted());
             }
-            if panel.series.len() > 1 || panel.series.iter().any(|s| !s.name.trim().is_empty() && s.name != panel.y_label) {
-                let names: Vec<String> = panel.series.iter().map(|s| s.name.clone()).collect();
+            let names: Vec<String> = panel.series.iter().filter(|s| !s.faint).map(|s| s.name.clone()).collect();
+            if names.len() > 1 || names.iter().any(|name| !name.trim().is_empty() && *name != panel.y_label) {
                 y = legend(&mut canvas, (left, y + 3.0), width, &names, Key::Line);
             }
             plane_top = plane_top.max(y + 8.0);
@@ -84,7 +84,7 @@ pub fn panels(title: &str, x_label: &str, panels: &[Panel]) -> Result<Figure> {
         let bottom = plane_top + height;
         for (column, panel) in row.iter().enumerate() {
             let left = EDGE + column as f64 * (width + 20.0);
-            draw(&mut canvas, (left, plane_top, left + width, bottom), panel)?;
+            draw(&mut canvas, (left, plane_top, left + width, bottom), panel, x_label == "epoch")?;
             let lines = wrap(x_label, 11.0, width);
             canvas.lines(left + width / 2.0, bottom + 9.0 * lines.len() as f64, &lines, Type::new(11.0, Anchor::Middle).muted());
         }
@@ -93,29 +93,33 @@ pub fn panels(title: &str, x_label: &str, panels: &[Panel]) -> Result<Figure> {
     Ok(canvas.finish(top + 2.0))
 }
 
-fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel) -> Result<()> {
+/// `epochs`: x counts epochs, and ticks stand at whole ones, wherever between them the points lie.
+fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel, epochs: bool) -> Result<()> {
     let points = || panel.series.iter().flat_map(|s| &s.points);
     let x = span(points().map(|p| p.0), 0.0);
     // A single step gets room at both sides; several reach from edge to edge.
     let whole = points().all(|p| p.0.fract() == 0.0);
+    let ticks = if whole || epochs && x.1 - x.0 >= 2.0 { Ticks::Whole } else { Ticks::Both };
     let x = if x.1 - x.0 < 2.0 && whole { (x.0.ceil() - 0.5, x.1.floor() + 0.5) } else { x };
-    let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), if whole { Ticks::Whole } else { Ticks::Both })?;
+    let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), ticks)?;
     let across = axes.plane.2 - axes.plane.0;
-    for (index, series) in panel.series.iter().enumerate() {
+    let mut index = 0;
+    for series in &panel.series {
         let color = color(index);
+        let (width, dash) = if series.faint { ("1\" stroke-opacity=\"0.35", "") } else { ("1.8", dash(index)) };
+        index += usize::from(!series.faint);
         let shown = thin(&series.points, across as usize);
         let pixels: Vec<(f64, f64)> = shown.iter().map(|&(x, y)| axes.at(x, y)).collect();
         if pixels.len() > 1 {
             let path: Vec<String> = pixels.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
             canvas.raw(&format!(
-                "<polyline class=\"curve\" points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"1.8\" stroke-linejoin=\"round\"{}>\
+                "<polyline class=\"curve\" points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"{width}\" stroke-linejoin=\"round\"{dash}>\
                  <title>{}</title></polyline>",
                 path.join(" "),
-                dash(index),
                 escape(&series.name)
             ));
         }
-        if pixels.len() <= 60 {
+        if pixels.len() <= 60 && !series.faint {
             let step = 1e-3 * (shown.iter().map(|p| p.1.abs()).fold(0.0, f64::max)).max(1e-3);
             let mut dots = String::new();
             for ((x, y), (at, value)) in pixels.iter().zip(&shown) {

@@ -7,17 +7,14 @@ use resvg::usvg::{Options, Tree, fontdb::Database};
 
 use crate::error::{Error, Result};
 
-/// Pixels per unit of the SVG, so that a figure stays sharp on dense screens and in print.
-const SCALE: f32 = 2.0;
-
-/// The figure as a PNG file, twice its nominal size; texts in DejaVu Sans, whose widths the layout reckons with.
-pub(super) fn render(svg: &str) -> Result<Vec<u8>> {
+/// The figure as a PNG file, `scale` times its nominal size; texts in DejaVu Sans, whose widths the layout reckons with.
+pub(super) fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
     let failed = |what: String| Error::Usage(format!("this figure cannot be drawn as PNG ({what}): save it as .svg"));
     let options = Options { fontdb: fonts(svg), font_family: "DejaVu Sans".into(), ..Options::default() };
     let tree = Tree::from_str(svg, &options).map_err(|e| failed(e.to_string()))?;
-    let size = tree.size().to_int_size().scale_by(SCALE).ok_or_else(|| failed("it has no size".into()))?;
+    let size = tree.size().to_int_size().scale_by(scale).ok_or_else(|| failed("it has no size".into()))?;
     let mut pixels = Pixmap::new(size.width(), size.height()).ok_or_else(|| failed("it is too large".into()))?;
-    resvg::render(&tree, Transform::from_scale(SCALE, SCALE), &mut pixels.as_mut());
+    resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|e| failed(e.to_string()))
 }
 
