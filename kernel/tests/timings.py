@@ -4,7 +4,10 @@ python timings.py [--cells 20]
 """
 
 import argparse
+import pathlib
 import statistics
+import subprocess
+import tempfile
 import time
 
 import psutil
@@ -46,6 +49,16 @@ def memory(session):
     return sum(process.memory_full_info().pss for process in [kernel, *kernel.children(recursive=True)])
 
 
+def trivial_rustc():
+    """Seconds of the compiler for a library that does nothing: cells are measured against it, whatever the machine."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = pathlib.Path(folder) / "nothing.rs"
+        source.write_text("#[unsafe(no_mangle)] pub extern \"C\" fn nothing() {}")
+        began = time.monotonic()
+        subprocess.run(["rustc", "--edition=2024", "--crate-type=cdylib", "-o", source.with_suffix(".so"), source], check=True)
+        return time.monotonic() - began
+
+
 def show(what, values, limit):
     print(f"{what:44} {statistics.median(values):6.2f}   ({min(values):.2f} to {max(values):.2f}, {len(values)} times; promised {limit})", flush=True)
 
@@ -64,6 +77,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cells", type=int, default=20)
     n = parser.parse_args().cells
+    show("rustc of a trivial library, s", [trivial_rustc() for _ in range(5)], "none: the machine's measure")
     show("kernel_info after, s", [kernel_info() for _ in range(3)], "1")
     show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 3")
     with Session() as session:
