@@ -154,7 +154,7 @@ mod tests {
     #[test]
     fn words_stand_for_a_picture() {
         let figure = curves("Loss & more", "epoch", "loss", &[Series::new("a < b", [1.5f64, 0.5])]).unwrap();
-        assert_eq!(figure.plain(), "[Loss & more: a < b; a < b: 1.500 at 1; a < b: 0.500 at 2]");
+        assert_eq!(figure.plain(), "[Loss & more: a < b; a < b: 1.5 at 1; a < b: 0.5 at 2]");
         let many: Vec<f64> = (0..50).map(f64::from).collect();
         let figure = curves("Many", "step", "loss", &[Series::new("loss", many)]).unwrap();
         assert!(figure.plain().ends_with("; and 39 more]"), "{}", figure.plain());
