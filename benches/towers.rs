@@ -14,6 +14,7 @@
 //! | vision_forward_candle, tuning_step_candle | the forward pass and the step with blocks built from Candle's own operations |
 //! | tuning_step_50_f32, tuning_step_50_tf32, tuning_step_50_bf16 | the step for 50 images, the published setting |
 //! | vision_forward_tf32 | as vision_forward_f32; both tf32 rows round the factors of products on a GPU only |
+//! | clip_loaded, clip_features | both towers of a whole ViT-B/32: read from its file, and then 64 images and 64 texts; for their memory |
 
 mod common;
 
@@ -23,7 +24,7 @@ use std::time::Instant;
 
 use candle_core::{D, Device, Tensor};
 use lafter::classify::{Head, TextClassifier, normalize, smoothed_cross_entropy};
-use lafter::clip::{Clip, ClipLoader, VisionConfig, VisionTower, save_tensors};
+use lafter::clip::{Clip, ClipLoader, TextConfig, VisionConfig, VisionTower, save_tensors};
 use lafter::eval::peak_rss_bytes;
 use lafter::nn::{Activation, AdamW, AdamWConfig, Isa, ParamGroup, Precision};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
@@ -55,7 +56,7 @@ fn main() -> Result<()> {
         return measure(row, Path::new(model), &lafter::device::open(&device)?, repetitions);
     }
     let folder = tempfile::tempdir()?;
-    write_model(folder.path())?;
+    write_model(folder.path(), rows.iter().any(|row| row.starts_with("clip_")))?;
     let rows = if rows.is_empty() { ROWS.map(String::from).to_vec() } else { rows };
     for row in rows {
         let mut child = Command::new(std::env::current_exe()?);
@@ -67,8 +68,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// A CLIP in transformers' layout: the vision tower of ViT-B/32, a small text tower, all random.
-fn write_model(folder: &Path) -> Result<()> {
+/// A CLIP in transformers' layout, all random: the vision tower of ViT-B/32, and a small text tower or the whole one.
+fn write_model(folder: &Path, whole: bool) -> Result<()> {
     let mut config = PretrainConfig::demo();
     config.clip.projection = 512;
     config.clip.vision = VisionConfig {
@@ -81,6 +82,10 @@ fn write_model(folder: &Path) -> Result<()> {
         activation: Activation::QuickGelu,
         norm_eps: 1e-5,
     };
+    if whole {
+        let small = config.clip.text;
+        config.clip.text = TextConfig { vocabulary: 49_408, context: 77, width: 512, layers: 12, heads: 8, hidden: 2048, ..small };
+    }
     let tensors = Pretrainer::new(&config, &mut Rng::new(1), &Device::Cpu)?.tensors();
     save_tensors(folder.join("model.safetensors"), &tensors, [].into())?;
     std::fs::write(folder.join("config.json"), config.clip.to_transformers().to_string())?;
@@ -140,6 +145,17 @@ fn work(row: &str, model: &Path, device: &Device) -> Result<Box<dyn FnMut() -> R
         "tuning_step_50_f32" | "tuning_step_50_tf32" => step(Precision::F32, 50, 50),
         "tuning_step_50_bf16" => step(Precision::Bf16, 50, 50),
         "demo_step" => step(Precision::F32, 50, 8),
+        "clip_loaded" => Ok(Box::new(move || {
+            std::hint::black_box(&clip);
+            Ok(())
+        })),
+        "clip_features" => {
+            let (pixels, texts) = (images(64, 2)?, vec!["a a a a a a a"; 64]);
+            Ok(Box::new(move || {
+                clip.encode_image(&pixels)?;
+                Ok(clip.encode_text(&texts).map(drop)?)
+            }))
+        }
         "vision_forward_candle" => {
             let (tower, pixels) = (clip.vision().clone(), images(64, 2)?);
             Ok(Box::new(move || {

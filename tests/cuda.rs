@@ -307,7 +307,7 @@ fn a_text_epoch_agrees_with_the_cpu() {
             let started = Instant::now();
             let classifier = trainer.fit(silent).unwrap();
             println!("three text epochs of 600 × 64, {device:?}: {:.2} ms", started.elapsed().as_secs_f64() * 1e3);
-            (classifier.head.layers[0].weight.clone(), trainer.history()[2].loss)
+            (classifier.head.layers[0].weight.tensor(), trainer.history()[2].loss)
         };
         let ((weight, loss), (expected, expected_loss)) = (run(&device), run(&Device::Cpu));
         close_to("head", &weight, &expected, 5e-3); // AdamW takes the sign of a gradient near zero for whole
@@ -431,9 +431,8 @@ fn a_wrong_label_makes_the_text_loss_nan() {
     let features = normal((2, 5), 1).to_device(&device).unwrap();
     let noise = lafter_fast::Noise { std: 0.0, key: 1, counter: 1, fill: |_, _, _, _| {} };
     let step = lafter_fast::ChunkedLoss { features: &features, labels: &labels, noise, smoothing: 0.1, chunk: 0 };
-    let packed = lafter_fast::Packed::default();
-    let layer = lafter_fast::Layer { weight: &head.layers[0].weight, bias: None, packed: &packed };
-    assert!(step.of(&[layer]).unwrap().0.to_scalar::<f32>().unwrap().is_nan());
+    let weight = head.layers[0].weight.tensor();
+    assert!(step.of(&[lafter_fast::Layer::plain(&weight, None)]).unwrap().0.to_scalar::<f32>().unwrap().is_nan());
 }
 
 /// The paper's stage one at the size of ImageNet: 130,000 texts, width 512, 1,000 classes.

@@ -35,12 +35,12 @@ impl NoisyTexts {
     fn fused_loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<Option<(Tensor, Tensor)>> {
         let (noise, smoothing) = (self.stream(rng), self.smoothing as f32);
         match head.layers.as_slice() {
-            [only] if only.bias.is_none() && on_cpu_f32(&only.weight) && on_cpu_f32(&self.features) => {
+            [only] if only.bias.is_none() && only.weight.plain().is_some_and(on_cpu_f32) && on_cpu_f32(&self.features) => {
                 let (features, labels) = (self.features.clone(), self.labels.clone());
-                self.move_on(rng, rows.map_or(self.labels.len(), <[u32]>::len) * only.weight.dim(1)?);
-                NoisyLoss { features, labels, rows: rows.map(Into::into), noise, smoothing }.of(&only.weight).map(Some)
+                self.move_on(rng, rows.map_or(self.labels.len(), <[u32]>::len) * only.weight.dims2()?.1);
+                NoisyLoss { features, labels, rows: rows.map(Into::into), noise, smoothing }.of(&only.weight.tensor()).map(Some)
             }
-            layers if on_gpu_f32(&self.features) && layers.iter().all(|layer| on_gpu_f32(&layer.weight)) => {
+            layers if on_gpu_f32(&self.features) && layers.iter().all(|layer| layer.weight.plain().is_some_and(on_gpu_f32)) => {
                 self.check(head.classes(), rows)?;
                 let (features, labels) = match rows {
                     None => (self.features.clone(), self.on_device.clone()),
@@ -121,7 +121,7 @@ mod tests {
                 x = x.relu()?;
             }
             inputs.push((x.detach(), size.clone()));
-            let (weight, bias) = (f64s(&layer.weight), layer.bias.as_ref().map(f64s));
+            let (weight, bias) = (f64s(&layer.weight.tensor()), layer.bias.as_ref().map(f64s));
             size = Linear::new(weight.detach().abs()?, bias.as_ref().map(|bias| bias.detach().abs()).transpose()?).forward_plain(&size)?;
             x = Linear::new(weight, bias).forward_plain(&x)?;
         }
@@ -132,7 +132,7 @@ mod tests {
         for (layer, (input, size)) in head.layers.iter().zip(&inputs).rev() {
             uncanceled.extend(layer.bias.as_ref().map(|_| length(&g.sum(0).unwrap())));
             uncanceled.push(length(&g.t()?.matmul(size)?));
-            g = (g.matmul(&f64s(&layer.weight.detach()).abs()?)? * f64s(&input.gt(0f64)?))?;
+            g = (g.matmul(&f64s(&layer.weight.tensor().detach()).abs()?)? * f64s(&input.gt(0f64)?))?;
         }
         uncanceled.reverse();
         Ok(Reference { loss: smoothed_cross_entropy(&x, step.labels, epsilon)?, uncanceled, nearest })

@@ -81,7 +81,7 @@ impl Head {
     /// If the features have another width than [`inputs`](Self::inputs) (Candle's).
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
         if let (Some(scale), [layer]) = (self.scale, &self.layers[..]) {
-            return unit(features)?.matmul(&unit(&layer.weight)?.t()?)? * scale;
+            return unit(features)?.matmul(&unit(&layer.weight.tensor())?.t()?)? * scale;
         }
         let mut x = features.clone();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -108,7 +108,7 @@ impl Head {
         let mut params = Vec::new();
         let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
-            let weight = Var::from_tensor(&layer.weight.copy()?)?;
+            let weight = Var::from_tensor(&layer.weight.tensor().copy()?)?;
             params.push(Param { name: format!("head.{i}.weight"), var: weight.clone(), decay: true });
             let bias = layer.bias.as_ref().map(|bias| Var::from_tensor(&bias.copy()?)).transpose()?;
             params.extend(bias.iter().map(|bias| Param { name: format!("head.{i}.bias"), var: bias.clone(), decay: false }));
@@ -120,7 +120,7 @@ impl Head {
     /// The tensors by name, as they are saved.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = |(i, layer): (usize, &Linear)| {
-            let weight = (format!("head.{i}.weight"), layer.weight.detach());
+            let weight = (format!("head.{i}.weight"), layer.weight.tensor().detach());
             let bias = layer.bias.as_ref().map(|bias| (format!("head.{i}.bias"), bias.detach()));
             [Some(weight), bias].into_iter().flatten().collect::<Vec<_>>()
         };
@@ -171,7 +171,7 @@ impl Head {
     /// If the device has no memory left (Candle's).
     pub fn copy(&self) -> Result<Self> {
         let copy = |layer: &Linear| {
-            Ok(Linear::new(layer.weight.copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))
+            Ok(Linear::new(layer.weight.tensor().copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))
         };
         Ok(Self { layers: self.layers.iter().map(copy).collect::<Result<_>>()?, scale: self.scale })
     }
@@ -206,7 +206,7 @@ mod tests {
         let head = Head::mlp(8, 5, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
         let (mut rng, bound) = (Rng::new(1), 1.0 / 8f32.sqrt());
         let drawn = rng.uniform_tensor((5, 8), -bound, bound, &Device::Cpu).unwrap();
-        assert_eq!(head.layers[0].weight.to_vec2::<f32>().unwrap(), drawn.to_vec2::<f32>().unwrap());
+        assert_eq!(head.layers[0].weight.tensor().to_vec2::<f32>().unwrap(), drawn.to_vec2::<f32>().unwrap());
         let drawn = rng.uniform_tensor(5, -bound, bound, &Device::Cpu).unwrap();
         assert_eq!(head.layers[0].bias.as_ref().unwrap().to_vec1::<f32>().unwrap(), drawn.to_vec1::<f32>().unwrap());
     }

@@ -1,17 +1,14 @@
 //! The towers with their frozen layers in the form in which this processor multiplies fastest.
 
-use candle_core::{Result, TensorId};
+use candle_core::Result;
 
 use super::{TextTower, VisionTower};
 use crate::nn::{Block, Isa, Linear, Precision};
 
-/// [`VisionTower::patch_embedding`] as a packed layer, and which tensor it was packed from.
-pub(super) type PackedPatches = Option<(TensorId, Linear)>;
-
 impl VisionTower {
-    /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]): faster, at the
-    /// price of a second copy of the weights (a third if it is tuned), made when first used. Norms stay trainable. On
-    /// a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
+    /// The same tower with its frozen layers packed for this processor ([`Linear::packed`]) when they are first used: faster, and in
+    /// the place of the tensors; tuning adds a second form, that of the gradients. In [`Precision::Bf16`] both have half the size, and the
+    /// tensors are kept next to them. Norms stay trainable. On a GPU, [`Precision::Bf16`] rounds the frozen layers ([`Linear::rounded`]).
     ///
     /// # Errors
     /// If a weight is not a matrix (Candle's).
@@ -26,7 +23,7 @@ impl VisionTower {
     pub fn packed_for(&self, precision: Precision, isa: Isa) -> Result<Self> {
         Ok(Self {
             blocks: self.blocks.iter().map(|block| block.packed(precision, isa)).collect::<Result<_>>()?,
-            packed_patches: Some((self.patch_embedding.id(), self.patch_layer()?.packed(precision, isa)?)),
+            patch_embedding: self.patch_embedding.packed(precision, isa)?,
             projection: self.projection.packed(precision, isa)?,
             ..self.clone()
         })
@@ -39,11 +36,6 @@ impl VisionTower {
         let mut found = layers.map(Linear::precision);
         let first = found.next()?;
         found.all(|other| other == first).then_some(first)?
-    }
-
-    /// The packed patch embedding, unless it was replaced since.
-    pub(super) fn packed_patch_layer(&self) -> Option<Linear> {
-        self.packed_patches.as_ref().filter(|(of, _)| *of == self.patch_embedding.id()).map(|(_, layer)| layer.clone())
     }
 }
 

@@ -38,7 +38,7 @@ impl Clip {
         let text = &self.text;
         out.add("logit_scale", &Tensor::new(self.log_scale as f32, &Device::Cpu)?)?;
         out.add("vision_model.embeddings.class_embedding", &vision.class_embedding)?;
-        out.add("vision_model.embeddings.patch_embedding.weight", &vision.patch_embedding)?;
+        out.add("vision_model.embeddings.patch_embedding.weight", &vision.patch_kernel()?)?;
         out.add("vision_model.embeddings.position_embedding.weight", &vision.position_embedding)?;
         out.norm("vision_model.pre_layrnorm", &vision.pre_norm)?;
         out.blocks("vision_model", &vision.blocks)?;
@@ -180,7 +180,7 @@ impl Named {
     }
 
     fn linear(&mut self, name: &str, layer: &Linear) -> Result<()> {
-        self.add(&format!("{name}.weight"), &layer.weight)?;
+        self.add(&format!("{name}.weight"), &layer.weight.tensor())?;
         layer.bias.as_ref().map_or(Ok(()), |bias| self.add(&format!("{name}.bias"), bias))
     }
 

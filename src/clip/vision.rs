@@ -41,8 +41,8 @@ impl VisionConfig {
 /// Cloning shares the weights. [`detached`](Self::detached) is the same tower without a graph.
 #[derive(Clone)]
 pub struct VisionTower {
-    /// `[width, 3, patch, patch]`
-    pub patch_embedding: Tensor,
+    /// The strided convolution of the checkpoint as a linear map of each patch, `[width, 3 · patch²]`, no bias.
+    pub patch_embedding: Linear,
     /// `[width]`
     pub class_embedding: Tensor,
     /// `[1 + patches, width]`
@@ -56,7 +56,6 @@ pub struct VisionTower {
     /// `[d, width]`, no bias
     pub projection: Linear,
     pub(super) config: VisionConfig,
-    pub(super) packed_patches: super::packed::PackedPatches, // fast::
 }
 
 impl VisionTower {
@@ -70,8 +69,9 @@ impl VisionTower {
         let embeddings = model.pp("embeddings");
         let layers = model.pp("encoder").pp("layers");
         let block = |i: usize| Block::load(width, config.heads, config.hidden, config.activation, eps, false, layers.pp(i));
+        let kernel = embeddings.get((width, 3, config.patch_size, config.patch_size), "patch_embedding.weight")?;
         Ok(Self {
-            patch_embedding: embeddings.get((width, 3, config.patch_size, config.patch_size), "patch_embedding.weight")?,
+            patch_embedding: Linear::new(kernel.flatten_from(1)?, None),
             class_embedding: embeddings.get(width, "class_embedding")?,
             position_embedding: embeddings.get((1 + config.patches(), width), "position_embedding.weight")?,
             pre_norm: LayerNorm::load(width, eps, model.pp("pre_layrnorm"))?, // the checkpoints' own spelling
@@ -79,7 +79,6 @@ impl VisionTower {
             post_norm: LayerNorm::load(width, eps, model.pp("post_layernorm"))?,
             projection: Linear::load_no_bias(width, projection, vb.pp("visual_projection"))?,
             config: config.clone(),
-            packed_patches: None, // fast::
         })
     }
 
@@ -102,17 +101,19 @@ impl VisionTower {
             candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
         }
         let patches = patches(pixels, patch)?; // [batch, patches, 3 · patch²]
-        let layer = self.patch_layer()?;
-        let layer = self.packed_patch_layer().unwrap_or(layer); // fast::
-        let patches = layer.forward(&patches)?; // [batch, patches, width]
+        let patches = self.patch_embedding.forward(&patches)?; // [batch, patches, width]
         let class = self.class_embedding.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.config.width))?;
         let tokens = Tensor::cat(&[&class, &patches], 1)?; // [batch, 1 + patches, width]
         self.pre_norm.forward(&tokens.broadcast_add(&self.position_embedding)?)
     }
 
-    /// The strided convolution of the checkpoint as a linear map of each patch.
-    pub(super) fn patch_layer(&self) -> Result<Linear> {
-        Ok(Linear::new(self.patch_embedding.flatten_from(1)?, None))
+    /// The weight of the patch embedding as the checkpoint has it, `[width, 3, patch, patch]`.
+    ///
+    /// # Errors
+    /// If it was replaced by one of another size (Candle's).
+    pub fn patch_kernel(&self) -> Result<Tensor> {
+        let (width, patch) = (self.config.width, self.config.patch_size);
+        self.patch_embedding.weight.tensor().reshape((width, 3, patch, patch))
     }
 
     /// All blocks: tokens `[batch, n, width]` → `[batch, n, width]`.
@@ -235,7 +236,7 @@ impl VisionTower {
     /// the pseudo-labels (eq. 3).
     pub fn detached(&self) -> Self {
         Self {
-            patch_embedding: self.patch_embedding.detach(),
+            patch_embedding: self.patch_embedding.detached(),
             class_embedding: self.class_embedding.detach(),
             position_embedding: self.position_embedding.detach(),
             pre_norm: self.pre_norm.detached(),
@@ -243,7 +244,6 @@ impl VisionTower {
             post_norm: self.post_norm.detached(),
             projection: self.projection.detached(),
             config: self.config.clone(),
-            packed_patches: self.packed_patches.as_ref().map(|(of, layer)| (*of, layer.detached())), // fast::
         }
     }
 }

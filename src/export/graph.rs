@@ -150,7 +150,7 @@ impl Graph {
     /// y = x Wᵀ + b over the last axis.
     pub(super) fn linear(&mut self, name: &str, layer: &Linear, x: &str) -> Result<String> {
         let layer = &layer.folded()?;
-        let weight = self.tensor(&format!("{name}.weight"), &layer.weight.t()?)?; // [in, out]
+        let weight = self.tensor(&format!("{name}.weight"), &layer.weight.tensor().t()?)?; // [in, out]
         let y = self.node("MatMul", &[x, &weight], &[]);
         let Some(bias) = &layer.bias else { return Ok(y) };
         let bias = self.tensor(&format!("{name}.bias"), bias)?;

@@ -16,7 +16,7 @@ pub(super) fn tower(graph: &mut Graph, tower: &VisionTower, prompts: &VisualProm
     let ones = graph.ints(&[1, 1]);
     let rows = graph.node("Concat", &[&batch, &ones], &[("axis", Attribute::Int(0))]); // [n, 1, 1]
 
-    let kernel = graph.tensor("vision_model.embeddings.patch_embedding.weight", &tower.patch_embedding)?;
+    let kernel = graph.tensor("vision_model.embeddings.patch_embedding.weight", &tower.patch_kernel()?)?;
     let sides = [patch, patch];
     let grid = graph.node("Conv", &[pixels, &kernel], &[("kernel_shape", Attribute::Ints(&sides)), ("strides", Attribute::Ints(&sides))]);
     let shape = graph.ints(&[0, width as i64, -1]);
@@ -80,7 +80,7 @@ fn add_block(graph: &mut Graph, name: &str, block: &Block, x: &str, class_only: 
 /// Attention of `x` `[n, q, width]` over `context` `[n, k, width]`.
 fn attend(graph: &mut Graph, name: &str, attention: &Attention, x: &str, context: &str) -> Result<String> {
     let Attention { query, key, value, output, heads, causal: _ } = attention; // a vision tower's looks everywhere
-    let width = query.weight.dim(0)?;
+    let width = query.weight.dims2()?.0;
     let each = width / (*heads).max(1);
     let query = graph.linear(&format!("{name}.q_proj"), query, x)?;
     let scale = graph.number((each as f32).powf(-0.5))?;

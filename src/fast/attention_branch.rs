@@ -9,8 +9,8 @@ use super::attention::{Gradients, Heads, Scratch as HeadScratch, Tokens};
 use super::cuda;
 use super::gemm::{Kernel, Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
-use super::packed::{Layer, PackedLinear};
-use super::{Norm, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
+use super::packed::PackedLinear;
+use super::{Layer, Norm, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 
 /// x + out(attention(q, k, v of norm(x))): x `[batch, tokens, width]` → the same, for [packed](super::Packed) layers in the order
 /// query, key, value, output, of which the first three were packed as one stack. Only x and the norm have gradients.
@@ -23,7 +23,7 @@ use super::{Norm, Precision, f32_slice, on_cpu_f32, parallel, with_f32s};
 /// again. This replaces three products, three transposed copies, the batched products and softmax of
 /// `[batch, heads, tokens, tokens]`, and the gradients of each; for the gain see [`mlp_branch`](super::mlp_branch()).
 ///
-/// On a GPU, for f32 `x` and layers in f32 or bf16 of which the first three were [joined](super::Packed::join): products by cuBLAS, and
+/// On a GPU, for f32 `x` and layers in f32 or bf16 of which the first three were [joined](super::Joined::of): products by cuBLAS, and
 /// one kernel between each two. Queries, keys, values and probabilities are kept.
 ///
 /// # Errors

@@ -66,8 +66,8 @@ impl ChunkedLoss<'_> {
             let (labels, first) = (self.labels.dims(), first.unwrap_or_default());
             candle_core::bail!("features [{n}, {width}], labels {labels:?} and weights {first:?} do not fit");
         }
-        let frozen: Vec<Affine> =
-            layers.iter().map(|layer| Affine { weight: layer.weight.detach(), bias: layer.bias.map(Tensor::detach) }).collect();
+        let frozen = layers.iter().map(|layer| Affine { weight: layer.weight.tensor().detach(), bias: layer.bias.map(Tensor::detach) });
+        let frozen: Vec<Affine> = frozen.collect();
         #[cfg(feature = "cuda")]
         if let ([Affine { weight, bias: None }], true) = (&frozen[..], cuda::takes(self.features, &[DType::F32])) {
             let Noise { key, counter, std, .. } = self.noise;
@@ -92,7 +92,7 @@ impl ChunkedLoss<'_> {
     /// The loss with its graph, whose gradients are known, and how many are right, from the sums of both.
     fn known(&self, layers: &[Layer], gradients: Vec<Tensor>, sums: &Tensor) -> Result<(Tensor, Tensor)> {
         let n = self.features.dims()[0];
-        let params = layers.iter().rev().flat_map(|layer| [layer.bias, Some(layer.weight)]).flatten();
+        let params = layers.iter().rev().flat_map(|layer| [layer.bias.cloned(), Some(layer.weight.tensor())]).flatten();
         let loss = params
             .zip(gradients)
             .try_fold((sums.get(0)? / n as f64)?, |loss, (param, gradient)| param.apply_op2(&loss, Known { gradient }))?;

@@ -2,11 +2,11 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::op::Add;
-use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Storage, Tensor};
+use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DType, Layout, Result, Shape, Storage, Tensor};
 
+use super::frozen_linear::FrozenLinear;
 use super::gemm::{View, library};
-use super::packed::{FrozenLinear, Layer};
-use super::{f32_slice, on_cpu_f32, parallel, with_f32s};
+use super::{Layer, Packed, Weight, f32_slice, on_cpu_f32, parallel, with_f32s};
 
 /// y = x Wᵀ + b: x `[.., in]` → `[.., out]`.
 ///
@@ -21,14 +21,14 @@ use super::{f32_slice, on_cpu_f32, parallel, with_f32s};
 /// # Errors
 /// If `x` has another width, or lies on another device than the layer.
 pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
-    let Layer { weight, bias, .. } = layer;
+    let (weight, bias) = match layer.weight {
+        Weight::Plain(weight) => (weight, layer.bias),
+        Weight::Packed(weight) => return packed(x, weight, layer).map(Some),
+    };
     let (outputs, inputs) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = outputs;
-    }
-    if let (Some(part), true) = (layer.part(), on_cpu_f32(x)) {
-        return Ok(Some(x.contiguous()?.apply_op1(FrozenLinear(part.clone()))?));
     }
     if on_cpu_f32(x) && on_cpu_f32(weight) {
         let (rows, weight) = (x.reshape(((), inputs))?.contiguous()?, weight.contiguous()?);
@@ -45,6 +45,21 @@ pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
     let frozen = FrozenProduct { weight: weight.clone(), bias: bias.cloned() };
     let rows = x.to_dtype(weight.dtype())?.reshape(((), inputs))?.contiguous()?;
     Ok(Some(rows.apply_op1(frozen)?.reshape(dims)?.to_dtype(x.dtype())?))
+}
+
+/// With a packed weight: in f32 on the CPU, the answer in the type of the input. A bias that was put in the place of the one that it
+/// was packed with is added last.
+fn packed(x: &Tensor, weight: &Packed, layer: Layer) -> Result<Tensor> {
+    if !x.device().is_cpu() {
+        return elsewhere();
+    }
+    let frozen = FrozenLinear { part: weight.clone(), biased: layer.part().is_some() };
+    let other = layer.bias.filter(|_| !frozen.biased);
+    let y = x.to_dtype(DType::F32)?.contiguous()?.apply_op1(frozen)?;
+    match other {
+        Some(bias) => y.broadcast_add(&bias.to_dtype(DType::F32)?)?.to_dtype(x.dtype()),
+        None => y.to_dtype(x.dtype()),
+    }
 }
 
 /// y = x Wᵀ + b with a frozen weight on any device, in any type that multiplies there; only the input has a gradient.

@@ -6,10 +6,11 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
+use super::frozen_linear::ROWS;
 use super::gemm::{Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
-use super::packed::{Layer, PackedLinear, ROWS};
-use super::{Gelu, Norm, f32_slice, math, on_cpu_f32, parallel, with_f32s};
+use super::packed::PackedLinear;
+use super::{Gelu, Layer, Norm, f32_slice, math, on_cpu_f32, parallel, with_f32s};
 
 /// x + fc2(act(fc1(norm(x)))): x `[.., width]` → the same, for [packed](super::Packed) layers and one of the two activations of
 /// [`gelu`](super::gelu()). Only x and the norm have gradients: with z = fc1(norm(x)), dz = (g W₂)·act′(z), the norm's output has the

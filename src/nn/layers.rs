@@ -1,6 +1,6 @@
 //! The two layers with weights of their own: a linear layer and layer normalization, both over the last dimension.
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
@@ -24,26 +24,95 @@ use lafter_fast as fast; // fast::
 /// ```
 #[derive(Clone)]
 pub struct Linear {
-    /// W, `[out, in]`. Another tensor in its place counts at once.
-    pub weight: Tensor,
+    /// W, `[out, in]`. Another one in its place counts at once.
+    pub weight: Weight,
     /// b, `[out]`; replaced as the weight is.
     pub bias: Option<Tensor>,
     /// A change of the weight that learns while the weight stays as it is.
     pub low_rank: Option<LowRank>,
     /// Whether the bias is another than the checkpoint's, so that it is saved with what was tuned.
     pub tuned_bias: bool,
-    pub(super) packed: fast::Packed,
+    pub(super) joined: Option<fast::Joined>,
+}
+
+/// W of a [`Linear`] layer, `[out, in]`.
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// use lafter::nn::{Isa, Linear, Precision};
+/// let weight = Tensor::new(&[[1f32, 2.]], &Device::Cpu)?;
+/// let mut layer = Linear::new(weight, None).packed(Precision::F32, Isa::best())?;
+/// assert_eq!(layer.weight.tensor().to_vec2::<f32>()?, [[1., 2.]]);
+/// layer.weight = Tensor::new(&[[3f32, 4.]], &Device::Cpu)?.into();
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+#[derive(Clone)]
+pub enum Weight {
+    /// A tensor.
+    Plain(Tensor),
+    /// Frozen, and in no other form than the one in which this processor multiplies fastest ([`lafter_fast::Packed`]).
+    Packed(fast::Packed),
+}
+
+impl Weight {
+    /// W as a tensor, bit for bit; a packed one is written out anew at each call.
+    pub fn tensor(&self) -> Tensor {
+        match self {
+            Self::Plain(weight) => weight.clone(),
+            Self::Packed(weight) => fast::Packed::tensor(weight),
+        }
+    }
+
+    /// The tensor, unless it is packed.
+    pub fn plain(&self) -> Option<&Tensor> {
+        match self {
+            Self::Plain(weight) => Some(weight),
+            Self::Packed(fast::Packed { .. }) => None,
+        }
+    }
+
+    /// Its shape.
+    pub fn dims(&self) -> &[usize] {
+        match self {
+            Self::Plain(weight) => weight.dims(),
+            Self::Packed(weight) => fast::Packed::dims(weight),
+        }
+    }
+
+    /// Outputs and inputs.
+    ///
+    /// # Errors
+    /// If it is no matrix (Candle's).
+    pub fn dims2(&self) -> Result<(usize, usize)> {
+        Shape::from(self.dims()).dims2()
+    }
+
+    /// Its number type; what is packed was f32, on the CPU.
+    pub fn dtype(&self) -> DType {
+        self.plain().map_or(DType::F32, Tensor::dtype)
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> &Device {
+        self.plain().map_or(&Device::Cpu, Tensor::device)
+    }
+}
+
+impl From<Tensor> for Weight {
+    fn from(weight: Tensor) -> Self {
+        Self::Plain(weight)
+    }
 }
 
 impl Linear {
     /// From W `[out, in]` and b `[out]`.
     pub fn new(weight: Tensor, bias: Option<Tensor>) -> Self {
         Self {
-            weight,
+            weight: weight.into(),
             bias,
             low_rank: None,
             tuned_bias: false,
-            packed: fast::Packed::default(), // nothing
+            joined: None, // fast::
         }
     }
 
@@ -99,7 +168,7 @@ impl Linear {
     /// If the change does not fit the weight (Candle's).
     pub fn folded(&self) -> Result<Self> {
         let Some(change) = self.change() else { return Ok(self.clone()) };
-        let weight = (self.weight.to_dtype(change.down.dtype())? + change.weight()?)?.to_dtype(self.weight.dtype())?.detach();
+        let weight = (self.weight.tensor().to_dtype(change.down.dtype())? + change.weight()?)?.to_dtype(self.weight.dtype())?.detach();
         let low_rank = Some(LowRank { folded: true, ..change.clone() });
         Ok(Self { low_rank, tuned_bias: self.tuned_bias, ..Self::new(weight, self.bias.clone()) })
     }
@@ -117,12 +186,13 @@ impl Linear {
     }
 
     fn unchanged_plain(&self, x: &Tensor) -> Result<Tensor> {
-        let (outputs, inputs) = self.weight.dims2()?;
+        let weight = self.weight.tensor();
+        let (outputs, inputs) = weight.dims2()?;
         let mut dims = x.dims().to_vec();
         dims.pop();
         dims.push(outputs);
-        let rows = x.to_dtype(self.weight.dtype())?.reshape(((), inputs))?;
-        let y = rows.matmul(&self.weight.t()?)?.reshape(dims)?;
+        let rows = x.to_dtype(weight.dtype())?.reshape(((), inputs))?;
+        let y = rows.matmul(&weight.t()?)?.reshape(dims)?;
         match &self.bias {
             Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?.to_dtype(x.dtype()),
             None => y.to_dtype(x.dtype()),
@@ -132,7 +202,8 @@ impl Linear {
     /// The same values without a graph; sees later updates of the variables it shares storage with.
     pub fn detached(&self) -> Self {
         let low_rank = self.low_rank.as_ref().map(LowRank::detached);
-        Self { weight: self.weight.detach(), bias: self.bias.as_ref().map(Tensor::detach), low_rank, ..self.clone() }
+        let weight = self.weight.plain().map_or_else(|| self.weight.clone(), |weight| weight.detach().into());
+        Self { weight, bias: self.bias.as_ref().map(Tensor::detach), low_rank, ..self.clone() }
     }
 }
 

@@ -19,6 +19,6 @@ mod schedule;
 pub use adamw::{AdamW, AdamWConfig, Param, ParamGroup};
 pub use block::{Activation, Attention, Block, softmax};
 pub use lafter_fast::{Isa, Precision};
-pub use layers::{LayerNorm, Linear, LowRank};
+pub use layers::{LayerNorm, Linear, LowRank, Weight};
 pub use loss::{normalize, smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use schedule::Schedule;

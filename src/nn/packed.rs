@@ -2,9 +2,9 @@
 //! the blocks.
 
 use candle_core::{DType, Result, Tensor};
-use lafter_fast::{self as fast, Isa, Layer, Norm, Packed, Precision};
+use lafter_fast::{self as fast, Isa, Joined, Layer, Norm, Packed, Precision};
 
-use super::{Activation, Attention, Block, LayerNorm, Linear};
+use super::{Activation, Attention, Block, LayerNorm, Linear, Weight};
 
 impl LayerNorm {
     pub(super) fn norm(&self) -> Norm<'_> {
@@ -14,11 +14,15 @@ impl LayerNorm {
 
 impl Linear {
     pub(crate) fn layer(&self) -> Layer<'_> {
-        Layer { weight: &self.weight, bias: self.bias.as_ref(), packed: &self.packed }
+        let weight = match &self.weight {
+            Weight::Plain(weight) => fast::Weight::Plain(weight),
+            Weight::Packed(weight) => fast::Weight::Packed(weight),
+        };
+        Layer { weight, bias: self.bias.as_ref(), joined: self.joined.as_ref() }
     }
 
-    /// The same layer with its weight put into the order in which the processor multiplies fastest; it no longer sees
-    /// updates of the weight. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing, and
+    /// The same layer with its weight put into the order in which the processor multiplies fastest, and in no other; it no longer sees
+    /// updates of the tensor. On a GPU, [`Precision::Bf16`] is [`rounded`](Self::rounded), [`Precision::F32`] changes nothing, and
     /// layers that read the same input become parts of one matrix.
     /// A layer that learns stays as it is.
     ///
@@ -34,19 +38,25 @@ impl Linear {
         if layers.iter().all(|layer| layer.weight.device().is_cuda()) {
             let rounded = |layer: &Self| if precision == Precision::Bf16 { layer.rounded() } else { Ok(layer.clone()) };
             let own = layers.into_iter().map(rounded).collect::<Result<Vec<_>>>()?;
-            let joined = if N > 1 { Packed::join(std::array::from_fn::<_, N, _>(|i| own[i].layer()))? } else { None };
+            let joined = if N > 1 { Joined::of(std::array::from_fn::<_, N, _>(|i| own[i].layer()))? } else { None };
             let mut own = match joined {
                 Some(parts) => {
                     let joined = parts.into_iter().zip(own);
-                    joined.map(|((weight, bias, packed), own)| Self { weight, bias: Some(bias), packed, ..own }).collect()
+                    let place = |((weight, bias, joined), own): ((Tensor, _, _), _)| Self {
+                        weight: weight.into(),
+                        bias: Some(bias),
+                        joined: Some(joined),
+                        ..own
+                    };
+                    joined.map(place).collect()
                 }
                 None => own,
             }
             .into_iter();
             return Ok(layers.map(|layer| own.next().unwrap_or_else(|| layer.clone())));
         }
-        let mut packed = Packed::stack(layers.map(Self::layer), precision, isa)?.into_iter();
-        Ok(layers.map(|layer| Self { packed: packed.next().unwrap_or_default(), ..layer.clone() }))
+        let mut packed = Packed::stack(layers.map(Self::layer), precision, isa)?.into_iter().flatten();
+        Ok(layers.map(|layer| Self { weight: packed.next().map_or_else(|| layer.weight.clone(), Weight::Packed), ..layer.clone() }))
     }
 
     /// The same layer with weight and bias in bf16, if it is frozen: it multiplies in bf16, sums in f32, and answers in
@@ -56,16 +66,21 @@ impl Linear {
     /// If the device has no memory left (Candle's).
     pub fn rounded(&self) -> Result<Self> {
         let round = |tensor: &Tensor| -> Result<Tensor> { Ok(tensor.to_dtype(DType::BF16)?.detach()) };
-        if self.weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
+        let weight = self.weight.tensor();
+        if weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
             return Ok(self.clone());
         }
         let (low_rank, tuned_bias) = (self.low_rank.clone(), self.tuned_bias);
-        Ok(Self { low_rank, tuned_bias, ..Self::new(round(&self.weight)?, self.bias.as_ref().map(round).transpose()?) })
+        Ok(Self { low_rank, tuned_bias, ..Self::new(round(&weight)?, self.bias.as_ref().map(round).transpose()?) })
     }
 
-    /// Memory that packing has taken so far, in bytes; layers of one stack each report the whole stack's.
-    pub fn packed_bytes(&self) -> usize {
-        self.packed.bytes()
+    /// Memory of the weight in bytes, in whatever forms it is held for now: as a tensor, or packed for one direction, or for both.
+    /// Layers that were packed together each report what all of them take.
+    pub fn weight_bytes(&self) -> usize {
+        match &self.weight {
+            Weight::Plain(weight) => weight.elem_count() * weight.dtype().size_in_bytes(),
+            Weight::Packed(weight) => weight.bytes(),
+        }
     }
 
     /// The number format in which it really multiplies: [`Precision::F32`] also if it was packed in
@@ -88,7 +103,7 @@ impl Attention {
 
 impl Block {
     /// The same with packed layers: each branch then is one operation, in which only the norms and the input have
-    /// gradients. The weights must be frozen; they are copied, so later updates of theirs are not seen. A layer that is replaced
+    /// gradients. The weights must be frozen; later updates of their tensors are not seen. A layer that is replaced
     /// takes effect: its branch is then computed layer by layer.
     ///
     /// # Errors

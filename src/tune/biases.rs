@@ -29,6 +29,11 @@ fn name(i: usize, layer: &str) -> String {
     format!("vision_model.encoder.layers.{i}.{layer}.bias")
 }
 
+/// Puts another bias into a layer, which then multiplies with the tensor of its weight: what was packed goes with the bias of then.
+fn replace(layer: &mut Linear, bias: Tensor) {
+    (layer.weight, layer.bias, layer.tuned_bias) = (layer.weight.tensor().into(), Some(bias), true);
+}
+
 impl ParameterSet for Biases {
     fn trainable(&self, model: &mut Tuned) -> Result<Vec<Param>> {
         let mut params = Vec::new();
@@ -36,7 +41,7 @@ impl ParameterSet for Biases {
             for (kind, layer) in layers(block) {
                 let Some(bias) = &layer.bias else { continue };
                 let var = Var::from_tensor(&bias.to_dtype(DType::F32)?.copy()?)?;
-                (layer.bias, layer.tuned_bias) = (Some(var.as_tensor().clone()), true);
+                replace(layer, var.as_tensor().clone());
                 params.push(Param { name: name(i, kind), var, decay: false });
             }
         }
@@ -61,7 +66,7 @@ impl ParameterSet for Biases {
                 let name = name(i, kind);
                 let Some(bias) = saved.remove(&name) else { continue };
                 match &layer.bias {
-                    Some(before) if before.dims() == bias.dims() => (layer.bias, layer.tuned_bias) = (Some(bias), true),
+                    Some(before) if before.dims() == bias.dims() => replace(layer, bias),
                     Some(before) => return Err(format!("{name} has shape {:?}, the tower expects {:?}", bias.dims(), before.dims())),
                     None => return Err(format!("{name} has no place in this tower: {REMEDY}")),
                 }

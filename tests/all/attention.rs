@@ -26,7 +26,7 @@ fn written_out(attention: &Attention, normed: &Tensor) -> Vec<f64> {
     let rows = normed.to_vec3::<f32>().unwrap();
     let (n, width) = (rows[0].len(), rows[0][0].len());
     let d = width / attention.heads;
-    let weight = |layer: &lafter::nn::Linear| (layer.weight.to_vec2::<f32>().unwrap(), values(layer.bias.as_ref().unwrap()));
+    let weight = |layer: &lafter::nn::Linear| (layer.weight.tensor().to_vec2::<f32>().unwrap(), values(layer.bias.as_ref().unwrap()));
     let (query, key) = (weight(&attention.query), weight(&attention.key));
     let project = |(w, b): &(Vec<Vec<f32>>, Vec<f32>), x: &[f32]| -> Vec<f64> {
         let dot = |row: &[f32]| row.iter().zip(x).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();

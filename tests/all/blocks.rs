@@ -191,7 +191,7 @@ fn a_transductive_teacher_keeps_to_its_answers_to_all_pictures() {
 
     let pixels = clip.preprocess().batch(&set.images(&(0..14).collect::<Vec<_>>()).unwrap(), clip.device()).unwrap();
     let head = Head::linear(clip.config().projection, set.classes().len(), &mut Rng::new(5), clip.device()).unwrap();
-    let features = Features::new(&clip.encode_image(&pixels).unwrap(), &head.layers[0].weight, clip.logit_scale()).unwrap();
+    let features = Features::new(&clip.encode_image(&pixels).unwrap(), &head.layers[0].weight.tensor(), clip.logit_scale()).unwrap();
     let expected = Transduct::default().probabilities(&features, |_| {}).unwrap().to_vec2::<f32>().unwrap();
     let some = pixels.narrow(0, 0, 3).unwrap().zeros_like().unwrap();
     let views = Views { indices: vec![3, 0, 13], ..Views::new(some.clone(), some) };
@@ -221,10 +221,10 @@ fn rules_that_choose_pictures_say_how_many() {
 fn a_head_may_stay_and_an_average_of_the_last_step_is_the_student() {
     let clip = Clip::demo().unwrap();
     let mut fixed = run(&clip, &config(&json!({"tune_head": false})));
-    let before = fixed.tuner.tuned().head.layers[0].weight.copy().unwrap().to_vec2::<f32>().unwrap();
+    let before = fixed.tuner.tuned().head.layers[0].weight.tensor().copy().unwrap().to_vec2::<f32>().unwrap();
     fixed.fit_epoch(&pictures(), |_| {}).unwrap();
     assert!(fixed.tuner.trainable().params.iter().all(|param| !param.name.starts_with("head")));
-    assert_eq!(fixed.tuner.tuned().head.layers[0].weight.to_vec2::<f32>().unwrap(), before);
+    assert_eq!(fixed.tuner.tuned().head.layers[0].weight.tensor().to_vec2::<f32>().unwrap(), before);
 
     let view =
         Rng::new(1).normal_tensor((4, 3, clip.config().vision.image_size, clip.config().vision.image_size), 1.0, clip.device()).unwrap();
@@ -274,12 +274,12 @@ fn class_means_are_a_text_classifier() {
     let features = candle_core::Tensor::new(&[[3f32, 0.], [1., 1.], [0., 2.]], &candle_core::Device::Cpu).unwrap();
     let means = TextClassifierConfig { start: TextStart::ClassMeans, epochs: 0, ..TextClassifierConfig::official() };
     let (classifier, history) = TextClassifier::fit(&features, &[0, 0, 1], &means, &mut Rng::new(1)).unwrap();
-    let rows = classifier.head.layers[0].weight.to_vec2::<f32>().unwrap().concat();
+    let rows = classifier.head.layers[0].weight.tensor().to_vec2::<f32>().unwrap().concat();
     assert!(history.is_empty() && rows.iter().zip([0.923880f32, 0.382683, 0.0, 1.0]).all(|(a, b)| (a - b).abs() < 1e-6), "{rows:?}");
     let onward = TextClassifierConfig { epochs: 3, ..means.clone() };
     let (trained, history) = TextClassifier::fit(&features, &[0, 0, 1], &onward, &mut Rng::new(1)).unwrap();
     assert_eq!(history.len(), 3);
-    assert_ne!(trained.head.layers[0].weight.to_vec2::<f32>().unwrap().concat(), rows);
+    assert_ne!(trained.head.layers[0].weight.tensor().to_vec2::<f32>().unwrap().concat(), rows);
     for wrong in [TextClassifierConfig { hidden: Some(4), ..means.clone() }, TextClassifierConfig { start: TextStart::Random, ..means }] {
         assert!(wrong.validate().unwrap_err().is_usage());
     }

@@ -55,7 +55,7 @@ mod wide {
     use super::*;
 
     pub fn linear(layer: &Linear) -> Linear {
-        Linear::new(f64s(&layer.weight), layer.bias.as_ref().map(f64s))
+        Linear::new(f64s(&layer.weight.tensor()), layer.bias.as_ref().map(f64s))
     }
 
     pub fn norm(norm: &LayerNorm) -> LayerNorm {
@@ -150,7 +150,7 @@ proptest! {
     ) {
         let mut rng = Rng::new(seed);
         let layer = linear(&mut rng, inputs, outputs);
-        let layer = Linear::new(layer.weight, layer.bias.filter(|_| bias));
+        let layer = Linear::new(layer.weight.tensor(), layer.bias.filter(|_| bias));
         let x = variable(&mut rng, &[rows, inputs], 1.0);
         let plain = wide::linear(&layer).forward_plain(&f64s(&x)).unwrap();
         same("not packed", std::slice::from_ref(&x), &layer.forward(&x).unwrap(), &plain, 1e-5);
@@ -187,7 +187,7 @@ proptest! {
         for isa in Isa::available() {
             let round = |t: &Tensor| if isa.multiplies_bf16() { f64s(&t.to_dtype(DType::BF16).unwrap()) } else { f64s(t) };
             let y = layer.packed(Precision::Bf16, isa).unwrap().forward(&x).unwrap();
-            let weight = round(&layer.weight);
+            let weight = round(&layer.weight.tensor());
             let plain = Linear::new(weight.clone(), layer.bias.as_ref().map(f64s)).forward_plain(&round(&x)).unwrap();
             let grads = (&y * &g).unwrap().sum_all().unwrap().backward().unwrap();
             let d = [distance(&y, &plain), distance(grads.get(&x).unwrap(), &round(&g).matmul(&weight).unwrap())];
@@ -252,23 +252,47 @@ fn a_weight_that_learns_is_not_packed() {
     let x = normal(&mut rng, &[4, 6], 1.0);
     let grads = layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
     assert!(grads.get(&weight).is_some());
-    assert_eq!(layer.packed_bytes(), 0);
+    assert!(layer.weight.plain().is_some());
 }
 
 #[test]
 fn packing_happens_when_it_is_used_and_only_for_the_directions_used() {
     let mut rng = Rng::new(5);
     let layer = linear(&mut rng, 64, 96).packed(Precision::F32, Isa::best()).unwrap();
-    assert_eq!(layer.packed_bytes(), 0);
+    assert_eq!(layer.weight_bytes(), 4 * 64 * 96); // the tensor
     let x = normal(&mut rng, &[4, 64], 1.0);
     layer.forward(&x).unwrap();
-    let once = layer.packed_bytes();
+    let once = layer.weight_bytes(); // what was packed of it, and no tensor
     assert!((64 * 96 * 4..64 * 128 * 4).contains(&once), "{once}");
     let x = Var::from_tensor(&x).unwrap();
     layer.forward(&x).unwrap().sum_all().unwrap().backward().unwrap();
-    assert!(layer.packed_bytes() > once);
+    assert!((2 * 64 * 96 * 4..2 * 64 * 128 * 4).contains(&layer.weight_bytes()));
     // a clone shares what is packed
-    assert_eq!(layer.clone().packed_bytes(), layer.packed_bytes());
+    assert_eq!(layer.clone().weight_bytes(), layer.weight_bytes());
+}
+
+#[test]
+fn a_tower_holds_its_weights_once_and_a_tuned_one_once_for_each_direction() {
+    let clip = Clip::demo().unwrap();
+    let tower = clip.vision();
+    let bytes = || {
+        let blocks = tower.blocks.iter();
+        let layers = blocks.flat_map(|Block { attention: a, fc1, fc2, .. }| [&a.query, &a.output, fc1, fc2]); // the query's: q, k and v
+        layers.chain([&tower.patch_embedding, &tower.projection]).map(Linear::weight_bytes).sum::<usize>()
+    };
+    let (config, projection) = (tower.config(), clip.config().projection);
+    let patch = 3 * config.patch_size.pow(2);
+    let numbers = config.layers * config.width * (4 * config.width + 2 * config.hidden) + config.width * (patch + projection);
+    assert_eq!(bytes(), 4 * numbers);
+    let pixels = Rng::new(1).normal_tensor((4, 3, config.image_size, config.image_size), 1.0, &Device::Cpu).unwrap();
+    tower.forward(&pixels).unwrap();
+    assert!(bytes() < 4 * numbers * 11 / 10, "{} bytes for {numbers} numbers", bytes()); // tiles are not full at the edges
+    assert!(tower.blocks.iter().all(|block| block.fc1.weight.plain().is_none() && block.attention.key.weight.plain().is_none()));
+    let head = Head::linear(projection, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
+    let config = FinetuneConfig { prompts: 2, ..FinetuneConfig::official() };
+    let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(2)).unwrap();
+    tuner.step(&pixels, &pixels).unwrap();
+    assert!((4 * numbers * 3 / 2..8 * numbers * 11 / 10).contains(&bytes()), "{} bytes for {numbers} numbers", bytes());
 }
 
 /// Every number that a few steps of tuning end in, on a pool of so many threads.

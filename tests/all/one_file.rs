@@ -71,7 +71,7 @@ fn the_text_loss_and_its_gradient_are_the_librarys() {
     let noise = Rng::new(2).normal_tensor(features.shape(), 0.1, &Device::Cpu).unwrap();
     let (loss, _) = NoisyTexts::new(features.clone(), &labels, 0.1, 0.1).unwrap().loss(&head, None, &mut Rng::new(2)).unwrap();
     let labels = Tensor::arange(0u32, CLASSES.len() as u32, &Device::Cpu).unwrap();
-    let own = example::text_loss(&features, &noise, &labels, &head.layers[0].weight).unwrap();
+    let own = example::text_loss(&features, &noise, &labels, &head.layers[0].weight.tensor()).unwrap();
     assert!(distance(&own, &loss) < 1e-5);
     let gradient = |loss: &Tensor| loss.backward().unwrap().get(&params[0].var).unwrap().clone();
     assert!(distance(&gradient(&own), &gradient(&loss)) < 1e-5);
@@ -83,7 +83,7 @@ fn pseudo_labels_loss_gradients_and_steps_are_the_librarys() {
     let head = Head::linear(clip.config().projection, CLASSES.len(), &mut Rng::new(1), &Device::Cpu).unwrap();
     let classifier = TextClassifier { head };
     let mut tuner = Finetuner::new(&clip, &classifier, FinetuneConfig::official(), &mut Rng::new(2)).unwrap();
-    let weights = &classifier.head.layers[0].weight;
+    let weights = &classifier.head.layers[0].weight.tensor();
     let student = example::Student::new(example::Clip::load(&demo()).unwrap().vision, weights, &example::OFFICIAL).unwrap();
     let params = tuner.trainable().params.clone();
     assert_eq!(params.len(), student.params.len());

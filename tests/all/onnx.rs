@@ -113,10 +113,10 @@ fn a_file_says_what_it_takes_and_what_it_is() {
     let bits = |tensor: &Tensor| tensor.flatten_all().unwrap().to_vec1::<f32>().unwrap();
     let block = &tuned.vision.blocks[1];
     let name = |part: &str| format!("vision_model.encoder.layers.1.{part}");
-    assert_eq!(bits(&model.weights[&name("mlp.fc1.weight")].t().unwrap()), bits(&block.fc1.weight));
+    assert_eq!(bits(&model.weights[&name("mlp.fc1.weight")].t().unwrap()), bits(&block.fc1.weight.tensor()));
     assert_eq!(bits(&model.weights[&name("layer_norm2.bias")]), bits(&block.norm2.bias));
     assert_eq!(bits(&model.weights["class_and_prompts"].squeeze(0).unwrap().narrow(0, 1, 3).unwrap()), bits(&tuned.prompts.layers[0]));
-    assert_eq!(bits(&model.weights["head.0.weight"].t().unwrap()), bits(&tuned.head.layers[0].weight));
+    assert_eq!(bits(&model.weights["head.0.weight"].t().unwrap()), bits(&tuned.head.layers[0].weight.tensor()));
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
 
 /// The same layer, never packed.
 fn plain(layer: &Linear) -> Linear {
-    let mut plain = Linear::new(layer.weight.clone(), layer.bias.clone());
+    let mut plain = Linear::new(layer.weight.tensor(), layer.bias.clone());
     plain.low_rank = layer.low_rank.clone();
     plain
 }
@@ -47,7 +47,7 @@ fn unpacked(block: &Block) -> Block {
 
 /// Another layer of the same shape.
 fn other(layer: &Linear) -> Linear {
-    Linear::new((&layer.weight * 1.5).unwrap(), layer.bias.as_ref().map(|bias| (bias + 0.3).unwrap()))
+    Linear::new((layer.weight.tensor() * 1.5).unwrap(), layer.bias.as_ref().map(|bias| (bias + 0.3).unwrap()))
 }
 
 type Change = fn(&mut Block, &Block);
@@ -59,15 +59,17 @@ fn every_field_of_a_packed_block_takes_effect() {
     let x = normal((3, 7, clip.config().vision.width), 1);
     let before = block.forward(&x).unwrap();
     assert!(close(&before, &unpacked(&block).forward(&x).unwrap()));
-    let changes: [(&str, Change); 22] = [
+    let changes: [(&str, Change); 24] = [
         ("query", |b, _| b.attention.query = other(&b.attention.query)),
         ("key", |b, _| b.attention.key = other(&b.attention.key)),
         ("value", |b, _| b.attention.value = other(&b.attention.value)),
         ("output", |b, _| b.attention.output = other(&b.attention.output)),
         ("fc1", |b, _| b.fc1 = other(&b.fc1)),
         ("fc2", |b, _| b.fc2 = other(&b.fc2)),
-        ("a weight alone", |b, _| b.attention.value.weight = (&b.attention.value.weight * 2.0).unwrap()),
-        ("fc1's weight alone", |b, _| b.fc1.weight = (&b.fc1.weight * 2.0).unwrap()),
+        ("a weight alone", |b, _| b.attention.value.weight = (b.attention.value.weight.tensor() * 2.0).unwrap().into()),
+        ("fc1's weight alone", |b, _| b.fc1.weight = (b.fc1.weight.tensor() * 2.0).unwrap().into()),
+        ("a weight of another layer", |b, _| b.attention.output.weight = b.attention.key.weight.clone()),
+        ("the next block's weight alone", |b, next| b.fc2.weight = next.fc2.weight.clone()),
         ("a bias alone", |b, _| b.attention.value.bias = b.attention.value.bias.as_ref().map(|bias| (bias + 1.0).unwrap())),
         ("a bias taken away", |b, _| b.fc2.bias = None),
         ("key and value swapped", |b, _| std::mem::swap(&mut b.attention.key, &mut b.attention.value)),
@@ -109,7 +111,7 @@ fn every_field_of_a_packed_tower_takes_effect() {
     let before = tower.forward(&pixels).unwrap();
     type Change = (&'static str, fn(&mut VisionTower));
     let changes: [Change; 4] = [
-        ("patches", |t| t.patch_embedding = (&t.patch_embedding * 1.5).unwrap()),
+        ("patches", |t| t.patch_embedding = other(&t.patch_embedding)),
         ("projection", |t| t.projection = other(&t.projection)),
         ("class", |t| t.class_embedding = (&t.class_embedding * 3.0).unwrap()),
         ("positions", |t| t.position_embedding = (&t.position_embedding * 3.0).unwrap()),

@@ -460,9 +460,9 @@ fn a_cosine_head_learns_and_comes_back_from_its_file() {
     lafter.fit_images(&pictures(), |_| {}).unwrap();
     let weak = clip.preprocess().batch(&[pictures().image(0).unwrap()], clip.device()).unwrap();
     let (logits, head) = (lafter.logits(&weak).unwrap(), &lafter.tuned().unwrap().head);
-    assert_ne!(bits(&head.layers[0].weight), bits(&classifier(&clip).head.layers[0].weight));
+    assert_ne!(bits(&head.layers[0].weight.tensor()), bits(&classifier(&clip).head.layers[0].weight.tensor()));
     let cosines = normalize(&lafter.tuned().unwrap().features(&weak).unwrap()).unwrap();
-    let cosines = cosines.matmul(&normalize(&head.layers[0].weight).unwrap().t().unwrap()).unwrap();
+    let cosines = cosines.matmul(&normalize(&head.layers[0].weight.tensor()).unwrap().t().unwrap()).unwrap();
     assert_eq!(bits(&logits), bits(&(cosines * 20.0).unwrap()));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("lafter.safetensors");

@@ -81,7 +81,7 @@ fn the_bits_do_not_depend_on_the_number_of_threads() {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
         let config = TextClassifierConfig { epochs: 3, batch_size, ..TextClassifierConfig::official() };
         let (classifier, history) = pool.install(|| TextClassifier::fit(&features, &labels, &config, &mut Rng::new(2))).unwrap();
-        (values(&classifier.head.layers[0].weight), history)
+        (values(&classifier.head.layers[0].weight.tensor()), history)
     };
     for batch_size in [None, Some(700)] {
         assert_eq!(fit(1, batch_size), fit(3, batch_size));

@@ -23,7 +23,7 @@ pub(super) struct Frozen {
 impl Frozen {
     /// The layer, if it is frozen, has a bias, and multiplies in f32 or bf16 on a GPU.
     pub fn of(layer: Layer) -> Option<Self> {
-        let (weight, bias) = (layer.weight, layer.bias?);
+        let (weight, bias) = (layer.weight.plain()?, layer.bias?);
         let fits = |tensor: &Tensor| super::takes(tensor, &[DType::F32, DType::BF16]) && !tensor.track_op() && tensor.is_contiguous();
         let shapes = weight.rank() == 2 && bias.dims() == &weight.dims()[..1];
         let one_type = weight.dtype() == bias.dtype();

@@ -26,6 +26,7 @@ type Element = u32;
 pub(super) const DEPTH: usize = 1024;
 
 /// A frozen matrix B `[inner, columns]` as panels, each `[inner, width of a tile]`.
+#[cfg_attr(test, derive(PartialEq))]
 pub(crate) struct Panels {
     kernel: Kernel,
     inner: usize,
@@ -33,6 +34,7 @@ pub(crate) struct Panels {
     panels: Storage,
 }
 
+#[cfg_attr(test, derive(PartialEq))]
 enum Storage {
     Elements(Vec<Element>),
     /// Row by row, for the library.
@@ -102,6 +104,21 @@ impl Panels {
             Storage::Elements(panels) => panels.len(),
             Storage::Plain(values) => values.len(),
         }
+    }
+
+    /// Some columns of B, one after another: what panels in f32 were packed from, bit for bit.
+    pub fn transposed(&self, columns: Range<usize>) -> Vec<f32> {
+        debug_assert!(!self.kernel.is_bf16(), "panels in bf16 are rounded");
+        let mut values = vec![0f32; columns.len() * self.inner];
+        values.par_chunks_mut(self.inner.max(1)).zip(columns).for_each(|(column, j)| match &self.panels {
+            Storage::Elements(panels) => {
+                let width = self.kernel.columns();
+                let panel = panels[j / width * width * self.inner + j % width..].iter().step_by(width);
+                column.iter_mut().zip(panel).for_each(|(value, bits)| *value = f32::from_bits(*bits));
+            }
+            Storage::Plain(rows) => column.iter_mut().zip(rows[j..].iter().step_by(self.columns)).for_each(|(value, of)| *value = *of),
+        });
+        values
     }
 
     /// target[rows, columns] = a[rows, inner] · B[inner, columns], for a part of B's inner dimension (an even start for

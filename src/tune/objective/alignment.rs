@@ -57,7 +57,7 @@ struct AlignmentTerm {
 impl Term for AlignmentTerm {
     fn loss(&mut self, _: &Views, student: &Tuned, _: &Tensor, targets: &Targets) -> Result<Tensor> {
         match (&targets.prototypes, &student.head.layers[..]) {
-            (Some(prototypes), [layer]) => alignment(prototypes, &layer.weight, &self.classes, self.scale),
+            (Some(prototypes), [layer]) => alignment(prototypes, &layer.weight.tensor(), &self.classes, self.scale),
             (None, _) => candle_core::bail!("alignment needs image prototypes: put the rule that makes them into refine"),
             _ => candle_core::bail!("alignment needs a head of one layer"),
         }

@@ -100,8 +100,8 @@ struct Known {
 }
 
 impl Memory {
-    fn text(&self) -> Result<&Tensor> {
-        self.head.layers.first().map(|layer| &layer.weight).ok_or_else(|| candle_core::Error::msg("the head has no layer"))
+    fn text(&self) -> Result<Tensor> {
+        self.head.layers.first().map(|layer| layer.weight.tensor()).ok_or_else(|| candle_core::Error::msg("the head has no layer"))
     }
 }
 
@@ -130,14 +130,14 @@ impl Refine for Memory {
         let labels = Tensor::full(classes as u32, images, device)?.contiguous()?;
         rows::write(&features, &places, &pass.features)?;
         rows::write(&labels, &places, &pass.probabilities.argmax(D::Minus1)?)?;
-        let (prototypes, empty) = prototypes(&features, &labels, self.text()?)?;
+        let (prototypes, empty) = prototypes(&features, &labels, &self.text()?)?;
         (self.known, self.empty) = (Some(Known { features, labels, prototypes }), Some(empty));
         Ok(())
     }
 
     fn after_epoch(&mut self, _: usize, _: &mut PassFn) -> crate::error::Result<()> {
         let Some(Known { features, labels, .. }) = &self.known else { return Ok(()) };
-        let (made, empty) = prototypes(features, labels, self.text()?)?;
+        let (made, empty) = prototypes(features, labels, &self.text()?)?;
         self.empty = Some(empty);
         self.known.iter_mut().for_each(|known| known.prototypes = made.clone());
         Ok(())

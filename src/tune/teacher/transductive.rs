@@ -96,9 +96,9 @@ impl Teacher for Transducing {
 
     fn learn(&mut self, images: usize, pass: &Pass) -> error::Result<Vec<String>> {
         let mut notices = Vec::new();
-        let row = self.tower.head.layers.first().map(|layer| &layer.weight);
+        let row = self.tower.head.layers.first().map(|layer| layer.weight.tensor());
         let rows = row.ok_or_else(|| Error::Usage("a transductive teacher starts from the rows of the head, which has none".into()))?;
-        let features = Features::new(&pass.features, rows, self.scale)?;
+        let features = Features::new(&pass.features, &rows, self.scale)?;
         let p = self.method.probabilities(&features, |event| {
             if let Event::Notice(notice) = event {
                 notices.push(notice.clone());
