@@ -3,14 +3,12 @@
 mod fused_texts;
 mod head;
 mod noisy_texts;
-mod text_classifier;
 mod text_config;
 mod trainer;
 mod zero_shot;
 
-pub use head::Head;
+pub use head::{Head, TextClassifier};
 pub use noisy_texts::NoisyTexts;
-pub use text_classifier::TextClassifier;
 pub(crate) use text_config::{MOST_EPOCHS, optimizer_fault};
 pub use text_config::{TextClassifierConfig, TextEpoch, TextStart};
 pub use trainer::{HeldOut, TextTrainer};

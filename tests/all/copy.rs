@@ -14,7 +14,7 @@ const CRATES: [(&str, &str); 5] = [("candle_core", ""), ("candle_nn", ""), ("ima
 /// Files of a block with those of the blocks that it is made of, at most.
 const FILES: usize = 3;
 /// What is made of several blocks and learns or draws: both stages of the method, and the strong view with its RandAugment.
-const WHOLE: [(&str, usize); 3] = [("text classifier", 7), ("strong view", 5), ("LaFTer step", 8)];
+const WHOLE: [(&str, usize); 3] = [("text stage", 6), ("strong view", 5), ("LaFTer step", 8)];
 
 struct Block {
     name: String,
