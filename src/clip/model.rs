@@ -71,7 +71,7 @@ impl Clip {
     /// pixels `[batch, 3, side, side]` → features `[batch, d]`, not normalized.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) where the pixels do not fit the tower.
+    /// [`Error::Candle`](crate::Error::Candle) if the pixels do not fit the tower.
     pub fn encode_image(&self, pixels: &Tensor) -> Result<Tensor> {
         Ok(self.vision.forward(&pixels.to_device(&self.device)?.to_dtype(self.dtype)?)?)
     }

@@ -27,7 +27,7 @@ pub trait ImageSource: Send + Sync {
     /// Picture `i`, decoded.
     ///
     /// # Errors
-    /// [`Error::Image`](crate::Error::Image) if it cannot be decoded, [`Error::Io`](crate::Error::Io) where its file
+    /// [`Error::Image`](crate::Error::Image) if it cannot be decoded, [`Error::Io`](crate::Error::Io) if its file
     /// cannot be read.
     fn image(&self, i: usize) -> Result<RgbImage>;
 

@@ -24,7 +24,7 @@ pub enum Preset {
     Paper,
     /// Official, shortened for the demo CLIP and its rendered scenes.
     Demo,
-    /// DPA (Ali et al., WACV 2025): class means as a cosine head, image prototypes beside it, relative weights, fairness, alignment.
+    /// DPA (Ali et al., WACV 2025): class means as a cosine head, image prototypes next to it, relative weights, fairness, alignment.
     ///
     /// What its authors do that this preset does not: random crops also in the pass that fills the memory of the prototypes before
     /// training (here the middle; in training itself the weak view is a random crop, as theirs), ImageNet cut to 50 pictures of each *true*

@@ -121,7 +121,7 @@ impl Bank {
     /// Writes a file that [`read`](Self::read) reads, with further metadata (atomically).
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub fn save(
         path: impl AsRef<Path>,
         names: &[String],

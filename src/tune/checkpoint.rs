@@ -44,7 +44,7 @@ impl Run {
     /// Writes everything that a later [`resume`](Self::resume) needs to go on bit for bit (atomically).
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) where the file cannot be written.
+    /// [`Error::Io`](crate::Error::Io) if the file cannot be written.
     pub fn checkpoint(&self, path: impl AsRef<Path>) -> Result<()> {
         let state = State {
             config: self.tuner.config.clone(),

@@ -69,7 +69,7 @@ impl Finetuner {
     /// Sets up student, teacher and optimizer; `rng` draws the prompts and seeds order and augmentation.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] where the classifier expects features of another width.
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if the classifier expects features of another width.
     pub fn new(clip: &Clip, classifier: &TextClassifier, config: FinetuneConfig, rng: &mut Rng) -> Result<Self> {
         let sets = config.sets();
         Self::with_sets(clip, classifier, config, sets, rng)
@@ -154,7 +154,7 @@ impl Finetuner {
     /// weak views `[batch, 3, side, side]` → class indices `[batch]` u32, and the softmax confidences `[batch]`.
     ///
     /// # Errors
-    /// [`Error::Candle`] where the pixels do not fit the tower.
+    /// [`Error::Candle`] if the pixels do not fit the tower.
     pub fn pseudo_labels(&self, weak: &Tensor) -> Result<(Tensor, Tensor)> {
         let targets = self.teacher.targets(&Views::new(weak.clone(), weak.clone()))?;
         Ok((targets.labels, targets.confidence))
@@ -163,7 +163,7 @@ impl Finetuner {
     /// The teacher's answer, and what the refinements make of it. (eq. 3)
     ///
     /// # Errors
-    /// [`Error::Candle`] where the pixels do not fit the tower, or the views lack what a block needs.
+    /// [`Error::Candle`] if the pixels do not fit the tower, or the views lack what a block needs.
     pub fn targets(&mut self, views: &Views) -> Result<Targets> {
         let answer = self.teacher.targets(views)?;
         Ok(self.refine.iter_mut().try_fold(answer, |targets, rule| rule.refine(views, targets))?)
@@ -176,7 +176,7 @@ impl Finetuner {
     /// strong views `[batch, 3, side, side]` → scalar, and the logits `[batch, C]`.
     ///
     /// # Errors
-    /// [`Error::Candle`] where the pixels do not fit the tower, or there is not one pseudo-label per view.
+    /// [`Error::Candle`] if the pixels do not fit the tower, or there is not one pseudo-label per view.
     pub fn loss(&mut self, views: &Views, targets: &Targets) -> Result<(Tensor, Tensor)> {
         let (loss, _, logits) = self.losses(views, targets)?;
         Ok((loss, logits))
@@ -192,7 +192,7 @@ impl Finetuner {
     /// One update of all that learns, at the base learning rate; the teacher follows.
     ///
     /// # Errors
-    /// [`Error::Candle`] where a parameter has no part in the loss.
+    /// [`Error::Candle`] if a parameter has no part in the loss.
     pub fn apply(&mut self, loss: &Tensor) -> Result<()> {
         self.apply_at(loss, 1.0)
     }
@@ -210,7 +210,7 @@ impl Finetuner {
     /// One step on a batch of weak and strong views of the same images at the base learning rate.
     ///
     /// # Errors
-    /// [`Error::Candle`] where the pixels do not fit the tower, or weak and strong views differ in number.
+    /// [`Error::Candle`] if the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
         let views = Views { step: self.optimizer.steps(), ..Views::new(weak.clone(), strong.clone()) };
         self.step_at(&views, 1.0)?.read()

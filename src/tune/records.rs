@@ -35,11 +35,11 @@ pub(super) struct OnDevice {
     pub predictions: Tensor,
     pub confidence: Tensor,
     pub kept: Option<Tensor>,
-    /// The confidence of each picture, where rules gave weights.
+    /// The confidence of each picture, if rules gave weights.
     pub confidences: Option<Tensor>,
-    /// The weight of each picture, where rules gave weights.
+    /// The weight of each picture, if rules gave weights.
     pub weights: Option<Tensor>,
-    /// The loss of each term, where there are several.
+    /// The loss of each term, if there are several.
     pub terms: Vec<Tensor>,
 }
 
@@ -83,13 +83,13 @@ pub(super) struct EpochSums {
     pub labeled: usize,
     pub images: usize,
     pub seconds: f64,
-    /// Images whose pseudo-label counted, where rules gave weights.
+    /// Images whose pseudo-label counted, if rules gave weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub kept: Option<f64>,
-    /// How many pictures were how sure, where rules gave weights: in [`BINS`] equal parts of 0 to 1.
+    /// How many pictures were how sure, if rules gave weights: in [`BINS`] equal parts of 0 to 1.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub confidences: Vec<usize>,
-    /// Sum of the weights, where rules gave weights.
+    /// Sum of the weights, if rules gave weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<f64>,
     /// The classes that pseudo-labels named which counted; `None` before the first picture, and in an epoch that an earlier version began.

@@ -78,7 +78,7 @@ macro_rules! role {
             /// The block, before its first step.
             ///
             /// # Errors
-            /// Where the device has no memory left (Candle's).
+            /// If the device has no memory left (Candle's).
             pub fn block(&self, setup: &$crate::tune::Setup) -> candle_core::Result<Box<dyn $role>> {
                 match self {
                     $(Self::$variant(settings) => settings.block(setup),)+

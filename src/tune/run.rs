@@ -91,8 +91,8 @@ impl Run {
     ///
     /// # Errors
     /// [`Error::Data`] without images or with too many unreadable ones; [`Error::Usage`] if stored answers are others than those
-    /// of the checkpoint; [`Error::Diverged`] where a loss is not finite;
-    /// [`Error::Interrupted`] between two steps; [`Error::Io`] where an autosave cannot be written.
+    /// of the checkpoint; [`Error::Diverged`] if a loss is not finite;
+    /// [`Error::Interrupted`] between two steps; [`Error::Io`] if an autosave cannot be written.
     pub fn fit_epoch(&mut self, unlabeled: &Dataset, mut events: impl FnMut(&Event)) -> Result<EpochRecord> {
         let mut events = progress::watched(&mut events);
         let epoch = self.history.len();
@@ -228,7 +228,7 @@ impl Run {
     /// LaFTer's inference on labeled images: weak view, prompted tower, tuned head.
     ///
     /// # Errors
-    /// [`Error::Data`] where the images have no labels or too many cannot be read, [`Error::Usage`] where the head has
+    /// [`Error::Data`] if the images have no labels or too many cannot be read, [`Error::Usage`] if the head has
     /// another number of classes, [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset) -> Result<Evaluation> {
         self.evaluate_with(test, progress::silent)

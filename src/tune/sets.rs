@@ -21,7 +21,7 @@ pub trait ParameterSet: Debug + Send + Sync {
     /// nothing to learn.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     fn trainable(&self, model: &mut Tuned) -> Result<Vec<Param>>;
 
     /// Its tensors by name, as files keep them.
@@ -30,7 +30,7 @@ pub trait ParameterSet: Debug + Send + Sync {
     /// Takes its tensors out of those of a file and puts them into the model, which has the CLIP's values until then.
     ///
     /// # Errors
-    /// What is wrong with the file, in one line, where a tensor is missing or does not fit.
+    /// What is wrong with the file, in one line, if a tensor is missing or does not fit.
     fn load(&self, model: &mut Tuned, saved: &mut HashMap<String, Tensor>) -> std::result::Result<(), String>;
 
     /// Whether its parameters come on top of the CLIP's; false where they take the place of some.

@@ -23,7 +23,7 @@ impl Tuned {
     /// v^p(x): pixels `[batch, 3, side, side]` → features `[batch, d]`.
     ///
     /// # Errors
-    /// Where the pixels do not fit the tower (Candle's).
+    /// If the pixels do not fit the tower (Candle's).
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
         let features = self.prompts.forward(&self.vision, pixels)?;
         if self.normalize { normalize(&features) } else { Ok(features) }
@@ -32,7 +32,7 @@ impl Tuned {
     /// f(v^p(x)): pixels `[batch, 3, side, side]` → logits `[batch, C]`.
     ///
     /// # Errors
-    /// Where the pixels do not fit the tower (Candle's).
+    /// If the pixels do not fit the tower (Candle's).
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         self.head.forward(&self.features(pixels)?)
     }
@@ -41,7 +41,7 @@ impl Tuned {
     /// pixels `[batch, 3, side, side]`.
     ///
     /// # Errors
-    /// Where the tower has no such block.
+    /// If the tower has no such block.
     pub fn attention(&self, pixels: &Tensor, layer: usize) -> Result<AttentionMaps> {
         self.prompts.attention(&self.vision, pixels, layer)
     }
@@ -49,7 +49,7 @@ impl Tuned {
     /// The class index of each image.
     ///
     /// # Errors
-    /// Where the pixels do not fit the tower (Candle's).
+    /// If the pixels do not fit the tower (Candle's).
     pub fn predict(&self, pixels: &Tensor) -> Result<Vec<usize>> {
         Ok(self.logits(pixels)?.argmax(D::Minus1)?.to_vec1::<u32>()?.into_iter().map(|index| index as usize).collect())
     }

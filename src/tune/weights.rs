@@ -56,7 +56,7 @@ impl Tuned {
     /// Writes prompts, norms and head, and what else was tuned (atomically): a few hundred kB on top of the user's own CLIP.
     ///
     /// # Errors
-    /// [`Error::Io`] where the file cannot be written.
+    /// [`Error::Io`] if the file cannot be written.
     pub fn save(&self, path: impl AsRef<Path>, info: &WeightsInfo) -> Result<()> {
         self.save_with(path, info, &known())
     }

@@ -25,13 +25,13 @@ pub trait Term: Stateful {
     /// The student's logits `[b, C]` on the strong views, with their graph → scalar. Nothing is read back to the host here.
     ///
     /// # Errors
-    /// Where logits and targets do not fit (Candle's).
+    /// If logits and targets do not fit (Candle's).
     fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor>;
 
     /// As [`Teacher::open`](super::Teacher::open).
     ///
     /// # Errors
-    /// Where it lacks something about them.
+    /// If it lacks something about them.
     fn open(&mut self, pictures: &Dataset) -> crate::error::Result<Vec<String>> {
         let _ = pictures;
         Ok(Vec::new())
@@ -66,7 +66,7 @@ impl Objective {
     /// The terms of the settings, before the first step.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn new(terms: &[(f64, TermKind)], setup: &Setup) -> Result<Self> {
         Ok(Self { terms: terms.iter().map(|(weight, kind)| Ok((*weight, kind.block(setup)?))).collect::<Result<_>>()? })
     }
@@ -74,7 +74,7 @@ impl Objective {
     /// The sum, with its graph.
     ///
     /// # Errors
-    /// Where there is no term, or one fails.
+    /// If there is no term, or one fails.
     pub fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
         let terms = self.each(views, student, logits, targets)?;
         self.sum(&terms)

@@ -43,7 +43,7 @@ pub trait Refine: Stateful {
     /// What becomes of the targets of this batch. Nothing is read back to the host here: a GPU would have to wait.
     ///
     /// # Errors
-    /// Where the targets lack what it needs (Candle's).
+    /// If the targets lack what it needs (Candle's).
     fn refine(&mut self, views: &Views, targets: Targets) -> Result<Targets>;
 
     /// Before the first step of a run on `images` pictures; by default nothing. `pass` is the teacher's answer to all of them, made

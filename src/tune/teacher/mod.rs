@@ -28,7 +28,7 @@ pub trait Teacher: Stateful {
     /// The answer to the weak views, with no graph.
     ///
     /// # Errors
-    /// Where the pixels do not fit (Candle's).
+    /// If the pixels do not fit (Candle's).
     fn targets(&self, views: &Views) -> Result<Targets>;
 
     /// Follows the student after its step, `step` counted from 0 over all epochs; by default it does nothing, since a teacher
@@ -45,7 +45,7 @@ pub trait Teacher: Stateful {
     /// should know.
     ///
     /// # Errors
-    /// Where it cannot answer for them.
+    /// If it cannot answer for them.
     fn open(&mut self, pictures: &Dataset) -> crate::error::Result<Vec<String>> {
         let _ = pictures;
         Ok(Vec::new())
@@ -100,7 +100,7 @@ impl TeacherKind {
     /// The teacher, before the first step.
     ///
     /// # Errors
-    /// Where the device has no memory left (Candle's).
+    /// If the device has no memory left (Candle's).
     pub fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
         let tower = match self {
             Self::Tower => setup.student.vision.detached(),
