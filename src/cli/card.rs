@@ -30,7 +30,7 @@ pub struct CardArgs {
     /// The license of these weights, as the hub names it [default: left for you to fill in]
     #[arg(long, value_name = "NAME")]
     pub license: Option<String>,
-    /// Replace a README.md that was edited, or is no card
+    /// Replace a README.md that was edited, or is not a card
     #[arg(long)]
     pub overwrite: bool,
 }
@@ -45,7 +45,7 @@ pub fn card(args: CardArgs, common: &Common) -> Result<()> {
     let path = args.run.join("README.md");
     let card = Card { name: args.name, license: args.license, base_license };
     if card.write(&args.run, args.overwrite)? == CardOutcome::Kept {
-        return Err(Error::Usage(format!("{} was edited, or is no card of lafter: --overwrite replaces it", path.display())));
+        return Err(Error::Usage(format!("{} was edited, or is not a card of lafter: --overwrite replaces it", path.display())));
     }
     if common.json {
         print(&json!({ "file": shown(&path) }));

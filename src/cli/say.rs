@@ -1,4 +1,4 @@
-//! Lines on standard output and standard error; a reader that leaves early (`| head`) is no fault, and ends no run.
+//! Lines on standard output and standard error; a reader that leaves early (`| head`) is not a fault, and ends no run.
 
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};

@@ -82,7 +82,7 @@ impl Weight {
     /// Outputs and inputs.
     ///
     /// # Errors
-    /// If it is no matrix (Candle's).
+    /// If it is not a matrix (Candle's).
     pub fn dims2(&self) -> Result<(usize, usize)> {
         Shape::from(self.dims()).dims2()
     }

@@ -22,7 +22,7 @@ pub(super) fn is_wanted(name: &str) -> bool {
     translation(name) != Unused
 }
 
-/// The tensor under transformers' names: one, or three from a packed one.
+/// The tensor under transformers' names: one, or three from a fused one.
 pub(super) fn translate(name: &str, tensor: Tensor) -> Result<Vec<(String, Tensor)>> {
     match translation(name) {
         Unused => Ok(Vec::new()),
@@ -132,12 +132,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn packed_and_transposed_tensors_are_taken_apart() {
-        let packed = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
-        let parts = translate("visual.transformer.resblocks.7.attn.in_proj_weight", packed.clone()).unwrap();
+    fn fused_and_transposed_tensors_are_taken_apart() {
+        let fused = Tensor::arange(0f32, 12.0, &Device::Cpu).unwrap().reshape((6, 2)).unwrap();
+        let parts = translate("visual.transformer.resblocks.7.attn.in_proj_weight", fused.clone()).unwrap();
         assert_eq!(parts[1].0, "vision_model.encoder.layers.7.self_attn.k_proj.weight");
         assert_eq!(parts[1].1.to_vec2::<f32>().unwrap(), [[4.0, 5.0], [6.0, 7.0]]);
-        let turned = translate("text.text_projection", packed).unwrap();
+        let turned = translate("text.text_projection", fused).unwrap();
         assert_eq!((turned[0].0.as_str(), turned[0].1.dims()), ("text_projection.weight", &[2, 6][..]));
     }
 

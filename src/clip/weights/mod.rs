@@ -28,7 +28,7 @@ const LARGEST_LOG_SCALE: f64 = 14.0;
 
 /// The tensors of a CLIP checkpoint under transformers' names (`vision_model.…`, `text_projection.weight`, …).
 ///
-/// open_clip's and OpenAI's layout is translated: packed query, key and value are split, projections transposed.
+/// open_clip's and OpenAI's layout is translated: fused query, key and value are split, projections transposed.
 /// Cloning shares everything.
 ///
 /// ```
