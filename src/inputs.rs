@@ -149,7 +149,24 @@ impl Inputs {
             [first @ .., last] if classes.len() > LISTED => format!("{}, …, {last}", first[..LISTED - 1].join(", ")),
             all => all.join(", "),
         };
+        let labeled = self.sets.iter().any(|set| set.labeled > 0); // then the set's own notice says it
+        self.notices.extend(odd_names(classes).filter(|_| classes.len() > 1 || !labeled));
     }
+}
+
+/// Says so where the names can tell nothing apart: one alone, or one that stands several times.
+fn odd_names(classes: &[String]) -> Option<String> {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    classes.iter().for_each(|name| *counts.entry(name.trim()).or_default() += 1);
+    if let [name] = classes {
+        return Some(format!("classes: there is only one, {name}: every picture is answered with it"));
+    }
+    let repeated: Vec<&str> = counts.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect();
+    let shown = repeated.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let more = if repeated.len() > 3 { ", …" } else { "" };
+    let stands = if repeated.len() == 1 { "stands" } else { "stand" };
+    (!repeated.is_empty())
+        .then(|| format!("classes: {shown}{more} {stands} several times: nothing tells such classes apart; give each name once"))
 }
 
 /// The model in two lines: what it is, and how pictures and texts reach it.
@@ -240,5 +257,20 @@ impl Inputs {
     /// Shows the block in a notebook (called by evcxr).
     pub fn evcxr_display(&self) {
         crate::notebook::print_media(self.to_string().as_str());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_tell_nothing_apart_are_told() {
+        let names = |list: &[&str]| list.iter().map(|name| name.to_string()).collect::<Vec<_>>();
+        let notices = |list: &[&str]| Inputs::default().with_prompts(&names(list), &[]).notices;
+        assert!(notices(&["cat", "dog"]).is_empty());
+        assert_eq!(notices(&["cat"]), ["classes: there is only one, cat: every picture is answered with it"]);
+        let said = notices(&["cat", "dog", "cat "]);
+        assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
     }
 }

@@ -6,7 +6,9 @@
 """
 
 import argparse
+import base64
 import contextlib
+import io
 import os
 import pathlib
 import re
@@ -16,6 +18,7 @@ import time
 
 import nbclient
 import nbformat
+from PIL import Image
 
 # Lesson 10 asks the hub for a real CLIP; here it is to show what it does without one.
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -111,6 +114,20 @@ def faults(notebook):
     return found
 
 
+def slim(data):
+    """A committed figure: SVG and a PNG of 256 colors, which every reader shows. HTML repeats them for a theme, SVG a photograph's pixels."""
+    if "lafter-figure" not in data.get("text/html", ""):
+        return
+    del data["text/html"]
+    if "<image" in data.get("image/svg+xml", ""):
+        del data["image/svg+xml"]
+    if "image/png" in data:
+        picture, small = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA"), io.BytesIO()
+        on_white = Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture).convert("RGB")
+        on_white.quantize(256).save(small, "png", optimize=True)
+        data["image/png"] = base64.b64encode(small.getvalue()).decode()
+
+
 def write(notebook, path):
     """Keeps the outputs, without what differs from machine to machine."""
     notebook.metadata = nbformat.from_dict(METADATA)
@@ -118,6 +135,7 @@ def write(notebook, path):
         cell.metadata = {}
         for output in cell.get("outputs", []):
             output.pop("transient", None)
+            slim(output.get("data", {}))
             if "metadata" in output:
                 output.metadata = {}
     nbformat.validate(notebook)

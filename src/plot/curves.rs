@@ -108,7 +108,7 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel, epochs: 
         let color = color(index);
         let (width, dash) = if series.faint { ("1\" stroke-opacity=\"0.35", "") } else { ("1.8", dash(index)) };
         index += usize::from(!series.faint);
-        let shown = thin(&series.points, across as usize);
+        let shown = thin(&series.points, across as usize / 2);
         let pixels: Vec<(f64, f64)> = shown.iter().map(|&(x, y)| axes.at(x, y)).collect();
         if pixels.len() > 1 {
             let path: Vec<String> = pixels.iter().map(|(x, y)| format!("{x:.1},{y:.1}")).collect();
@@ -133,7 +133,7 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel, epochs: 
     Ok(())
 }
 
-/// At most about four points per pixel column: of each run of points the first, least, greatest and last, so that no spike
+/// At most about four points per column: of each run of points the first, least, greatest and last, so that no spike
 /// is lost.
 fn thin(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> {
     let run = points.len().div_ceil(columns.max(1));
