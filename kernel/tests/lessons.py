@@ -115,11 +115,13 @@ def faults(notebook):
 
 
 def slim(data):
-    """A committed figure: SVG and a PNG of 256 colors, which every reader shows. HTML repeats them for a theme, SVG a photograph's pixels."""
+    """A committed figure: SVG and a PNG of 256 colors, which every reader shows. HTML repeats them for a theme; SVG repeats a
+    photograph's pixels, and of thousands of points it is the larger."""
     if "lafter-figure" not in data.get("text/html", ""):
         return
     del data["text/html"]
-    if "<image" in data.get("image/svg+xml", ""):
+    vector = data.get("image/svg+xml", "")
+    if "<image" in vector or len(vector) > LARGEST // 10:
         del data["image/svg+xml"]
     if "image/png" in data:
         picture, small = Image.open(io.BytesIO(base64.b64decode(data["image/png"]))).convert("RGBA"), io.BytesIO()

@@ -140,7 +140,7 @@ impl Transduct {
         Ok((named < classes).then(|| {
             format!(
                 "{name} takes every class to be among the pictures, and texts name {named} of {classes} classes: where classes are \
-                 absent it answers worse than texts alone; stata does not"
+                 absent its answers get worse, with stata less so"
             )
         }))
     }
