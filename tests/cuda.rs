@@ -1,11 +1,10 @@
 //! The same code on a GPU: operations, a tuning step, a text epoch and a whole run agree with the CPU to 1e-3; times are printed.
 //!
 //! ```text
-//! cargo test --release --features cuda --test cuda -- --nocapture --ignored
-//! cargo test --release --features cuda --test cuda -- --nocapture --ignored agree same_bits     # without the sizes of the paper
+//! cargo test --release --features cuda --test cuda -- --nocapture
+//! cargo test --release --features cuda --test cuda -- --nocapture --include-ignored     # also at the sizes of the paper
 //! ```
-//! Each test is ignored unless it is asked for, and fails without a GPU: a test that passes has run on one. Without the
-//! feature there is nothing to compile.
+//! Each test fails without a GPU: one that passes has run on one. Without the feature there is nothing to compile.
 #![cfg(feature = "cuda")]
 
 use std::path::Path;
@@ -18,12 +17,15 @@ use lafter::ablate::Ablation;
 use lafter::augment::{Preprocess, RgbImage};
 use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextTrainer, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, save_tensors};
+use lafter::data::Dataset;
+use lafter::data::scenes::{Domain, Scenes};
 use lafter::experiment::Experiment;
 use lafter::nn::{Activation, AdamW, AdamWConfig, Attention, Block, Isa, LayerNorm, Linear, Param, ParamGroup, Precision, softmax};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner, Targets, Views};
+use lafter::tune::{FinetuneConfig, Finetuner, Run, Targets, Views};
+use serde_json::{Value, json};
 
 /// One test at a time: whether products may round to TF32 is a switch of the whole process, and times are printed.
 static ONE: Mutex<()> = Mutex::new(());
@@ -71,7 +73,6 @@ fn agrees(name: &str, device: &Device, inputs: &[&Tensor], tolerance: f32, f: im
 }
 
 #[test]
-#[ignore = "needs a GPU"]
 fn operations_agree_with_the_cpu() {
     let (device, _turn) = gpu();
     for (rows, width) in [(37, 48), (1, 33), (5, 7), (130, 768)] {
@@ -126,7 +127,6 @@ fn block(device: &Device, [width, heads, hidden]: [usize; 3], causal: bool, prec
 /// A block's two branches, all tokens and the first alone, on sizes that are no multiple of anything: values and gradients of the
 /// input and of the norms; the same bits twice.
 #[test]
-#[ignore = "needs a GPU"]
 fn blocks_agree_with_the_cpu_and_repeat() {
     let (device, _turn) = gpu();
     for (sizes @ [width, ..], batch, tokens, causal) in
@@ -163,7 +163,6 @@ fn blocks_agree_with_the_cpu_and_repeat() {
 
 /// Bytes to planes, planes to patches: the CPU's bits.
 #[test]
-#[ignore = "needs a GPU"]
 fn views_have_the_bits_of_the_cpu() {
     let (device, _turn) = gpu();
     let weak = Preprocess::clip(35);
@@ -192,7 +191,6 @@ fn demo(device: &Device) -> Clip {
 }
 
 #[test]
-#[ignore = "needs a GPU"]
 fn towers_agree_with_the_cpu() {
     let (device, _turn) = gpu();
     let (ours, cpu) = (demo(&device), demo(&Device::Cpu));
@@ -244,7 +242,6 @@ fn tuned(device: &Device, precision: Precision) -> (Vec<(String, Tensor)>, Vec<f
 }
 
 #[test]
-#[ignore = "needs a GPU"]
 fn tuning_steps_agree_with_the_cpu() {
     let (device, _turn) = gpu();
     let (expected, expected_losses) = tuned(&Device::Cpu, Precision::F32);
@@ -266,7 +263,6 @@ fn tuning_steps_agree_with_the_cpu() {
 
 /// In chunks, for a linear head and for an MLP, with and without a choice of rows; a different noise would show in all.
 #[test]
-#[ignore = "needs a GPU"]
 fn the_text_loss_agrees_with_the_cpu() {
     let (device, _turn) = gpu();
     let labels: Vec<usize> = (0..20_000).map(|i| i * 7 % 101).collect();
@@ -295,7 +291,6 @@ fn the_text_loss_agrees_with_the_cpu() {
 }
 
 #[test]
-#[ignore = "needs a GPU"]
 fn a_text_epoch_agrees_with_the_cpu() {
     let (device, _turn) = gpu();
     let features = normal((600, 64), 3);
@@ -318,7 +313,6 @@ fn a_text_epoch_agrees_with_the_cpu() {
 /// AdamW moves a parameter by at most the learning rate, so a hundred steps show a wrong moment; half of them after a restore. Several
 /// parameters of odd sizes, with and without decay: each has its own place in the flat moments.
 #[test]
-#[ignore = "needs a GPU"]
 fn adamw_agrees_with_the_cpu() {
     let (device, _turn) = gpu();
     let run = |device: &Device| {
@@ -353,7 +347,6 @@ fn adamw_agrees_with_the_cpu() {
 
 /// The same seed gives the same bits on one device: no sum depends on which thread comes first.
 #[test]
-#[ignore = "needs a GPU"]
 fn the_same_seed_gives_the_same_bits() {
     let (device, _turn) = gpu();
     let values = |named: &[(String, Tensor)]| -> Vec<Vec<f32>> {
@@ -376,7 +369,6 @@ fn short(clip: Clip) -> Experiment {
 
 /// A whole run: features, three classifiers, signals, predictions, files; stopped after an epoch and resumed, it ends the same.
 #[test]
-#[ignore = "needs a GPU"]
 fn a_whole_run_agrees_with_the_cpu_and_resumes() {
     let (device, _turn) = gpu();
     let folder = tempfile::tempdir().unwrap();
@@ -409,8 +401,52 @@ fn a_whole_run_agrees_with_the_cpu_and_resumes() {
     }
 }
 
+/// The methods after LaFTer, their blocks in a few lists, two epochs on a few pictures each: losses, their terms and what the rules
+/// left in are those of the CPU.
 #[test]
-#[ignore = "needs a GPU"]
+fn the_later_methods_agree_with_the_cpu() {
+    let (device, _turn) = gpu();
+    let pictures = Dataset::new(Scenes::new(Domain::Target, 9, 3));
+    let run = |device: &Device, settings: &Value| {
+        let clip = demo(device);
+        let base = FinetuneConfig { prompts: 2, epochs: 2, batch_size: 4, learning_rate: 1e-3, ..FinetuneConfig::official() };
+        let mut config = serde_json::to_value(base).unwrap();
+        config.as_object_mut().unwrap().extend(settings.as_object().unwrap().clone());
+        let config = serde_json::from_value(config).unwrap();
+        let head = Head::linear(clip.config().projection, pictures.classes().len(), &mut Rng::new(5), clip.device()).unwrap();
+        let tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(7)).unwrap();
+        Run::new(tuner).fit(&pictures, silent).unwrap()
+    };
+    for settings in [
+        json!({
+            "head_form": {"cosine": {"scale": 20.0}}, "teacher_head": "shared", "keep_last": true, "prompts": 0,
+            "refine": [{"align": {"window": 2}}, {"prototypes": {"scale": 20.0}}, "relative"],
+            "objective": [[1.0, "cross_entropy"], [0.5, "fairness"], [0.1, {"alignment": {"scale": 5.0}}]],
+        }),
+        json!({"refine": [{"align": {"momentum": 0.9}}, "free_match", {"top_share": {"share": 0.75}}], "low_rank": {"rank": 2}}),
+        json!({"temperature": 0.1, "refine": [{"flex_match": {"above": 0.3}}, {"threshold": {"above": 0.1, "over": "kept"}}]}),
+        json!({"temperature": 0.25, "refine": [{"candidates": {"every": 1, "gamma": 3.0}}], "objective": [[1.0, "candidates"]]}),
+        json!({"teacher": {"transduct": "stata"}, "refine": ["prototypes"], "tune_biases": true}),
+        json!({"teacher": {"labeler": {"epochs": 3}}, "refine": [{"top_k": {"rule": "nola", "k": 1, "share": 0.0}}], "keep_last": true}),
+        json!({
+            "teacher": {"ema": {"start": 0.5, "end": 0.9, "warm": 4, "prompts": true}},
+            "objective": [[1.0, "cross_entropy"], [1.0, {"fairness": {"averaged": true}}]],
+        }),
+        json!({"teacher": "untuned", "tune_head": false, "objective": [[1.0, {"information": {"weighted": true}}]]}),
+    ] {
+        let (ours, cpu) = (run(&device, &settings), run(&Device::Cpu, &settings));
+        assert_eq!(ours.len(), cpu.len());
+        let near = |ours: f64, cpu: f64| (ours - cpu).abs() < 1e-3 * cpu.abs().max(1.0);
+        for (ours, cpu) in ours.iter().zip(&cpu) {
+            let pairs = ours.terms.values().zip(cpu.terms.values()).map(|(ours, cpu)| (*ours, *cpu));
+            let weights = [(ours.loss, cpu.loss), (ours.mean_weight.unwrap_or(1.0), cpu.mean_weight.unwrap_or(1.0))];
+            assert!(ours.steps > 0 && pairs.chain(weights).all(|(ours, cpu)| near(ours, cpu)), "{settings}: {ours:?} and {cpu:?}");
+            assert_eq!((ours.images, ours.kept, ours.classes_named), (cpu.images, cpu.kept, cpu.classes_named), "{settings}");
+        }
+    }
+}
+
+#[test]
 fn a_grid_runs_one_after_another() {
     let (device, _turn) = gpu();
     let mut base = short(demo(&device));
@@ -423,7 +459,6 @@ fn a_grid_runs_one_after_another() {
 
 /// A label that is no class: nothing is read there, and the loss says so.
 #[test]
-#[ignore = "needs a GPU"]
 fn a_wrong_label_makes_the_text_loss_nan() {
     let (device, _turn) = gpu();
     let head = Head::linear(5, 3, &mut Rng::new(1), &device).unwrap();
@@ -437,7 +472,7 @@ fn a_wrong_label_makes_the_text_loss_nan() {
 
 /// The paper's stage one at the size of ImageNet: 130,000 texts, width 512, 1,000 classes.
 #[test]
-#[ignore = "needs a GPU, and time"]
+#[ignore = "takes time: the sizes of the paper"]
 fn the_papers_text_epochs_at_full_size() {
     let (device, _turn) = gpu();
     let features = normal((130_000, 512), 6).to_device(&device).unwrap();
@@ -471,7 +506,7 @@ fn write_vit_b32(folder: &Path) {
 
 /// The released code's step: batch 50, 50 visual prompts, 1,000 classes, a ViT-B/32 with random weights.
 #[test]
-#[ignore = "needs a GPU, and time"]
+#[ignore = "takes time: the sizes of the paper"]
 fn a_tuning_step_of_vit_b32_at_batch_50() {
     let (device, _turn) = gpu();
     let folder = tempfile::tempdir().unwrap();

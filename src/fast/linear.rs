@@ -42,7 +42,8 @@ pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
         return Ok(None);
     }
     // a weight in bf16 takes its input in bf16; the answer is in the type of the input
-    let frozen = FrozenProduct { weight: weight.clone(), bias: bias.cloned() };
+    let bias = bias.map(|bias| bias.to_dtype(weight.dtype())).transpose()?; // one that was tuned is f32
+    let frozen = FrozenProduct { weight: weight.clone(), bias };
     let rows = x.to_dtype(weight.dtype())?.reshape(((), inputs))?.contiguous()?;
     Ok(Some(rows.apply_op1(frozen)?.reshape(dims)?.to_dtype(x.dtype())?))
 }
@@ -194,5 +195,22 @@ impl CustomOp3 for SparingLinear {
         let (dx, dw) = gradients(x, weight, grad)?;
         let db = bias.track_op().then(|| grad.sum(0)).transpose()?;
         Ok((dx, dw, db))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+
+    #[test]
+    fn a_frozen_weight_in_bf16_takes_a_bias_in_f32() {
+        let weight = Tensor::new(&[[1f32, 2.0], [-1.0, 0.5]], &Device::Cpu).unwrap().to_dtype(DType::BF16).unwrap();
+        let bias = Tensor::new(&[0.5f32, -4.0], &Device::Cpu).unwrap();
+        let x = Tensor::new(&[[3f32, 4.0]], &Device::Cpu).unwrap();
+        let layer = Layer { weight: Weight::Plain(&weight), bias: Some(&bias), joined: None };
+        let y = linear(&x, layer).unwrap().unwrap();
+        assert_eq!(y.to_vec2::<f32>().unwrap(), [[11.5, -5.0]]);
     }
 }

@@ -7,7 +7,7 @@ use super::refine::PassFn;
 use super::run::Run;
 use super::targets::Views;
 use super::teacher::Teacher;
-use crate::augment::Preprocess;
+use crate::augment::{Form, Preprocess, Transfer};
 use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
@@ -41,11 +41,11 @@ impl Pass {
     /// A pass of the teacher over the pictures, batch by batch; decoding runs ahead in the background.
     fn new(source: &Source, teacher: &dyn Teacher, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         let Source { unlabeled, weak, device, skipped, max_unreadable, at: (step, epoch) } = *source;
-        let (started, total, side) = (std::time::Instant::now(), unlabeled.len(), weak.side());
+        let (started, total) = (std::time::Instant::now(), unlabeled.len());
         events(&Event::Started { stage: STAGE.into(), total, unit: "images".into() });
-        let view = weak.clone();
+        let (mut pixels, form, view) = (Transfer::new(weak, device)?, Form::new(weak, device), weak.clone());
         let batches = prefetch_with(unlabeled, epoch_batches(total, BATCH, false, None), 2, move |pictures, index| {
-            Ok(view.planes(&pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
+            Ok(form.view(pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let (mut indices, mut features, mut probabilities, mut done) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for batch in batches.log(skipped).max_unreadable(max_unreadable) {
@@ -53,7 +53,7 @@ impl Pass {
             let batch = batch?;
             done = (done + BATCH).min(total);
             if !batch.is_empty() {
-                let pixels = Tensor::from_vec(batch.items.concat(), (batch.items.len(), 3, side, side), device)?;
+                let pixels = pixels.batch(batch.items)?;
                 let these: Vec<u32> = batch.indices.iter().map(|index| *index as u32).collect();
                 let targets = teacher.targets(&Views { indices: these.clone(), step, epoch, ..Views::new(pixels.clone(), pixels) })?;
                 indices.extend(these);

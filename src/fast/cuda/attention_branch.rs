@@ -184,9 +184,9 @@ impl AttentionBranch {
         };
         let [all, p] = parts(kept.as_cuda_slice::<T>()?, [asking + 2 * each, scores]);
         let typed = if T::NAME == f32::NAME { 0 } else { asking };
-        let (exact, room) = ([rows.rows * width, rows.partial()], [typed, asking, scores, asking + 2 * each, 3 * rows.rows * width]);
-        let scratch = Scratch::take(device, bytes::<f32, 2>(exact) + bytes::<T, 5>(room))?;
-        let ([dn, partial], [typed, by_head, dp, d_all, joined]) = (scratch.parts::<f32, 2>(exact)?, scratch.parts::<T, 5>(room)?);
+        let (exact, room) = ([rows.partial()], [typed, asking, scores, asking + 2 * each, 3 * rows.rows * width, rows.rows * width]);
+        let scratch = Scratch::take(device, bytes::<f32, 1>(exact) + bytes::<T, 6>(room))?;
+        let ([partial], [typed, by_head, dp, d_all, joined, dn]) = (scratch.parts::<f32, 1>(exact)?, scratch.parts::<T, 6>(room)?);
         let split = Heads::of(&all, sizes);
         let d_split = Heads::of(&d_all, sizes);
         with::<T, _, 2>([&self.qkv.weight, &self.out.weight], |[w_qkv, w_out]| {
@@ -204,7 +204,7 @@ impl AttentionBranch {
             self.join(device, sizes, &d_all, &joined)?;
             let layer = [Matrix::one(&joined, 3 * width), Matrix::one(&w_qkv, width)];
             product(device, 1, [rows.rows, width, 3 * width], 1.0, layer, 0.0, Matrix::one(&dn, width))?;
-            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], gradients, &partial)
+            begin_backward(device, rows, [&x, &weight], self.eps, (&dn, &g), gradients, &partial)
         })
     }
 

@@ -158,27 +158,27 @@ pub(super) fn begin<T: Number>(
     Ok(())
 }
 
-/// From g, the gradient of the norm's output `[rows, width]`, and `past`, that of what runs past the branch: dx `[rows, width]`, and
+/// From g, the gradient of the norm's output `[rows, width]` as its product gives it, and `past`, that of what runs past the branch: dx `[rows, width]`, and
 /// the gradients of scale and shift `[2, width]`; `partial` is scratch.
-pub(super) fn begin_backward(
+pub(super) fn begin_backward<T: Number>(
     device: &CudaDevice,
     rows: Rows,
     [x, weight]: [&CudaView<f32>; 2],
     eps: f32,
-    [g, past]: [&CudaView<f32>; 2],
+    (g, past): (&CudaView<T>, &CudaView<f32>),
     [dx, sums]: [&CudaView<f32>; 2],
     partial: &CudaView<f32>,
 ) -> Result<()> {
     let [count, width, tokens, queries] = rows.numbers()?;
     let strips = count.div_ceil(STRIP);
-    let grid = by_strips(strips);
+    let (name, grid) = (format!("begin_backward_{}", T::NAME), by_strips(strips));
     if partial.len() < rows.partial() {
         candle_core::bail!("{} values for the sums of {strips} strips of width {width}", partial.len());
     }
     // SAFETY: rows · width values stand behind x, g and dx, those of the rows that ask behind past, width behind weight, 2 strips · width
     // behind partial, 2 width behind sums.
     unsafe {
-        launch!(device, "begin_backward", grid, x, weight, g, past, &eps, &count, &width, &tokens, &queries, dx, partial);
+        launch!(device, &name, grid, x, weight, g, past, &eps, &count, &width, &tokens, &queries, dx, partial);
         launch!(device, "strip_sums", by_strips((2 * width).div_ceil(32)), partial, &strips, &width, sums);
     }
     Ok(())

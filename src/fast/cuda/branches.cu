@@ -95,20 +95,67 @@ template <typename T> __device__ inline void probabilities_backward(const T *p, 
     for (unsigned j = lane(); j < width; j += 32) put(g + j, get(p[j]) * (get(g[j]) - sum));
 }
 
-// z <- z + bias, active = act(z); both may be one
+// active = act(z + bias); both may be one
 template <typename T>
-__device__ inline void hidden(T *z, const T *bias, unsigned quick, u64 count, unsigned width, T *active) {
+__device__ inline void hidden(const T *z, const T *bias, unsigned quick, u64 count, unsigned width, T *active) {
     u64 i = element();
     if (i >= count) return;
-    put(z + i, get(z[i]) + get(bias[i % width]));
-    put(active + i, activation(get(z[i]), quick));
+    put(active + i, activation(get(z[i]) + get(bias[i % width]), quick));
 }
 
-// g <- g * act'(z)
-template <typename T> __device__ inline void hidden_backward(const T *z, unsigned quick, u64 count, T *g) {
+// g <- g * act'(z + bias): adding the bias again costs less than writing the sum in between
+template <typename T>
+__device__ inline void hidden_backward(const T *z, const T *bias, unsigned quick, u64 count, unsigned width, T *g) {
     u64 i = element();
     if (i >= count) return;
-    put(g + i, get(g[i]) * activation_slope(get(z[i]), quick));
+    put(g + i, get(g[i]) * activation_slope(get(z[i]) + get(bias[i % width]), quick));
+}
+
+// Rows of a strip: `begin_backward` adds up the gradients of scale and shift over so many.
+#define STRIP 16
+
+// dx = g of the layer norm's output taken back through it, plus what runs past the branch, for the rows that ask. A block takes a
+// strip: partial[0, strip, j] = sum of g * (x - mean) * scale, partial[1, strip, j] = sum of g, over its rows.
+template <typename T>
+__device__ inline void begin_backward(const float *x, const float *weight, const T *g, const float *past, float eps, unsigned rows,
+                                      unsigned width, unsigned tokens, unsigned queries, float *dx, float *partial) {
+    __shared__ float stats[2 * STRIP];
+    unsigned from = blockIdx.x * STRIP, to = min(rows, from + STRIP);
+    for (unsigned row = from + threadIdx.x / 32; row < to; row += blockDim.x / 32) {
+        const float *xs = x + (u64)row * width;
+        const T *gs = g + (u64)row * width;
+        float *out = dx + (u64)row * width;
+        float mean, scale;
+        row_moments(xs, width, eps, &mean, &scale);
+        float of_g = 0.0f, of_gx = 0.0f;
+        for (unsigned j = lane(); j < width; j += 32) {
+            float gw = get(gs[j]) * weight[j];
+            of_g += gw;
+            of_gx += gw * ((xs[j] - mean) * scale);
+        }
+        of_g = warp_sum(of_g) / width;
+        of_gx = warp_sum(of_gx) / width;
+        unsigned token = row % tokens;
+        bool asks = token < queries;
+        const float *beside = past + ((u64)(row / tokens) * queries + (asks ? token : 0)) * width;
+        for (unsigned j = lane(); j < width; j += 32)
+            out[j] = scale * (get(gs[j]) * weight[j] - of_g - (xs[j] - mean) * scale * of_gx) + (asks ? beside[j] : 0.0f);
+        if (lane() == 0) {
+            stats[2 * (row - from)] = mean;
+            stats[2 * (row - from) + 1] = scale;
+        }
+    }
+    __syncthreads();
+    for (unsigned j = threadIdx.x; j < width; j += blockDim.x) {
+        float of_gx = 0.0f, of_g = 0.0f;
+        for (unsigned row = from; row < to; row++) {
+            u64 at = (u64)row * width + j;
+            of_gx += get(g[at]) * ((x[at] - stats[2 * (row - from)]) * stats[2 * (row - from) + 1]);
+            of_g += get(g[at]);
+        }
+        partial[(u64)blockIdx.x * width + j] = of_gx;
+        partial[((u64)gridDim.x + blockIdx.x) * width + j] = of_g;
+    }
 }
 
 #define BOTH(TYPE, NAME)                                                                                                               \
@@ -134,11 +181,18 @@ template <typename T> __device__ inline void hidden_backward(const T *z, unsigne
     extern "C" __global__ void probabilities_backward_##NAME(const TYPE *p, unsigned rows, unsigned width, TYPE *g) {                  \
         probabilities_backward(p, rows, width, g);                                                                                     \
     }                                                                                                                                  \
-    extern "C" __global__ void hidden_##NAME(TYPE *z, const TYPE *bias, unsigned quick, u64 count, unsigned width, TYPE *active) {     \
+    extern "C" __global__ void hidden_##NAME(const TYPE *z, const TYPE *bias, unsigned quick, u64 count, unsigned width,               \
+                                             TYPE *active) {                                                                           \
         hidden(z, bias, quick, count, width, active);                                                                                  \
     }                                                                                                                                  \
-    extern "C" __global__ void hidden_backward_##NAME(const TYPE *z, unsigned quick, u64 count, TYPE *g) {                             \
-        hidden_backward(z, quick, count, g);                                                                                           \
+    extern "C" __global__ void hidden_backward_##NAME(const TYPE *z, const TYPE *bias, unsigned quick, u64 count, unsigned width,      \
+                                                      TYPE *g) {                                                                       \
+        hidden_backward(z, bias, quick, count, width, g);                                                                              \
+    }                                                                                                                                  \
+    extern "C" __global__ void begin_backward_##NAME(const float *x, const float *weight, const TYPE *g, const float *past, float eps, \
+                                                     unsigned rows, unsigned width, unsigned tokens, unsigned queries, float *dx,      \
+                                                     float *partial) {                                                                 \
+        begin_backward(x, weight, g, past, eps, rows, width, tokens, queries, dx, partial);                                            \
     }
 
 BOTH(float, f32)
@@ -147,51 +201,6 @@ BOTH(bf16, bf16)
 extern "C" __global__ void round_bf16(const float *x, u64 count, bf16 *to) {
     u64 i = element();
     if (i < count) put(to + i, x[i]);
-}
-
-// Rows of a strip: `begin_backward` adds up the gradients of scale and shift over so many.
-#define STRIP 16
-
-// dx = g of the layer norm's output taken back through it, plus what runs past the branch, for the rows that ask. A block takes a
-// strip: partial[0, strip, j] = sum of g * (x - mean) * scale, partial[1, strip, j] = sum of g, over its rows.
-extern "C" __global__ void begin_backward(const float *x, const float *weight, const float *g, const float *past, float eps, unsigned rows,
-                                          unsigned width, unsigned tokens, unsigned queries, float *dx, float *partial) {
-    __shared__ float stats[2 * STRIP];
-    unsigned from = blockIdx.x * STRIP, to = min(rows, from + STRIP);
-    for (unsigned row = from + threadIdx.x / 32; row < to; row += blockDim.x / 32) {
-        const float *xs = x + (u64)row * width, *gs = g + (u64)row * width;
-        float *out = dx + (u64)row * width;
-        float mean, scale;
-        row_moments(xs, width, eps, &mean, &scale);
-        float of_g = 0.0f, of_gx = 0.0f;
-        for (unsigned j = lane(); j < width; j += 32) {
-            float gw = gs[j] * weight[j];
-            of_g += gw;
-            of_gx += gw * ((xs[j] - mean) * scale);
-        }
-        of_g = warp_sum(of_g) / width;
-        of_gx = warp_sum(of_gx) / width;
-        unsigned token = row % tokens;
-        bool asks = token < queries;
-        const float *beside = past + ((u64)(row / tokens) * queries + (asks ? token : 0)) * width;
-        for (unsigned j = lane(); j < width; j += 32)
-            out[j] = scale * (gs[j] * weight[j] - of_g - (xs[j] - mean) * scale * of_gx) + (asks ? beside[j] : 0.0f);
-        if (lane() == 0) {
-            stats[2 * (row - from)] = mean;
-            stats[2 * (row - from) + 1] = scale;
-        }
-    }
-    __syncthreads();
-    for (unsigned j = threadIdx.x; j < width; j += blockDim.x) {
-        float of_gx = 0.0f, of_g = 0.0f;
-        for (unsigned row = from; row < to; row++) {
-            u64 at = (u64)row * width + j;
-            of_gx += g[at] * ((x[at] - stats[2 * (row - from)]) * stats[2 * (row - from) + 1]);
-            of_g += g[at];
-        }
-        partial[(u64)blockIdx.x * width + j] = of_gx;
-        partial[((u64)gridDim.x + blockIdx.x) * width + j] = of_g;
-    }
 }
 
 // [2, strips, width] -> [2, width]: eight sums of every eighth strip, added in their order; a block takes 32 columns

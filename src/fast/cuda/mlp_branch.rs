@@ -30,7 +30,7 @@ struct MlpBranch {
     fc2: Frozen,
     gelu: Gelu,
     eps: f32,
-    /// fc1's output with its bias, kept from forward to backward; `None` if nothing learns.
+    /// fc1's output without its bias, kept from forward to backward; `None` if nothing learns.
     kept: Option<OnceLock<CudaStorage>>,
 }
 
@@ -89,18 +89,18 @@ impl MlpBranch {
         };
         let z = kept.as_cuda_slice::<T>()?.slice(..count * hidden);
         let typed = if T::NAME == f32::NAME { 0 } else { count * width };
-        let (exact, room) = ([count * width, rows.partial()], [typed, count * hidden]);
-        let scratch = Scratch::take(device, bytes::<f32, 2>(exact) + bytes::<T, 2>(room))?;
-        let ([dn, partial], [typed, dz]) = (scratch.parts::<f32, 2>(exact)?, scratch.parts::<T, 2>(room)?);
-        with::<T, _, 2>([&self.fc1.weight, &self.fc2.weight], |[w1, w2]| {
+        let (exact, room) = ([rows.partial()], [typed, count * hidden, count * width]);
+        let scratch = Scratch::take(device, bytes::<f32, 1>(exact) + bytes::<T, 3>(room))?;
+        let ([partial], [typed, dz, dn]) = (scratch.parts::<f32, 1>(exact)?, scratch.parts::<T, 3>(room)?);
+        with::<T, _, 3>([&self.fc1.weight, &self.fc1.bias, &self.fc2.weight], |[w1, b1, w2]| {
             let layer = [Matrix::one(T::of(device, &g, &typed)?, width), Matrix::one(&w2, hidden)];
             product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&dz, hidden))?;
-            let (name, quick, n) = (format!("hidden_backward_{}", T::NAME), self.quick(), z.len() as u64);
-            // SAFETY: n values stand behind z and dz.
-            unsafe { launch!(device, &name, by_elements(n), &z, &quick, &n, &dz) };
+            let (name, quick, n, columns) = (format!("hidden_backward_{}", T::NAME), self.quick(), z.len() as u64, hidden as u32);
+            // SAFETY: n values stand behind z and dz, `hidden` behind the bias.
+            unsafe { launch!(device, &name, by_elements(n), &z, &b1, &quick, &n, &columns, &dz) };
             let layer = [Matrix::one(&dz, hidden), Matrix::one(&w1, width)];
             product(device, 1, [count, width, hidden], 1.0, layer, 0.0, Matrix::one(&dn, width))?;
-            begin_backward(device, rows, [&x, &weight], self.eps, [&dn, &g], gradients, &partial)
+            begin_backward(device, rows, [&x, &weight], self.eps, (&dn, &g), gradients, &partial)
         })
     }
 }
