@@ -1,5 +1,6 @@
 //! The cell that runs: what its process reports becomes messages and, in the end, success or a failure.
 
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -8,7 +9,10 @@ use serde_json::Value;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::failure::Failure;
+use crate::messages;
+use crate::place::{self, Place};
 use crate::publish::Publisher;
+use crate::shim;
 use crate::stream::{Bundle, Piece};
 
 /// Shared by the server, the engine, and the thread that reads the cell's output.
@@ -23,13 +27,19 @@ pub struct State {
     /// From the first to the last statement of the cell.
     pub running: bool,
     pub interrupted: bool,
+    /// The numbers of requests that were answered although the analyzer still works on them, or was to begin.
+    pub abandoned: Vec<usize>,
+    /// What is compiled for the request.
+    pub code: String,
+    /// The session's folder, where the compiler's notes are.
+    folder: Option<PathBuf>,
     /// True until the engine has started: evcxr tries the linker on a cell of its own, whose value belongs to no reader.
-    pub mute: bool,
+    mute: bool,
     began: Option<Instant>,
     ran: Duration,
     panics: Vec<Panic>,
     panicked: bool,
-    error: Option<String>,
+    error: Option<(usize, String)>,
 }
 
 /// What the panic hook said.
@@ -43,8 +53,8 @@ pub struct Panic {
 /// How a cell that was loaded came to its end.
 pub enum End {
     Fine,
-    /// An error reached the cell's level through `?`.
-    Error(String),
+    /// An error reached the cell's level through `?`, in a line of the generated file.
+    Error(usize, String),
     Panic(Panic),
     /// Stopped by the user; with what the stopped operation said.
     Interrupted(Option<String>),
@@ -58,6 +68,9 @@ impl Cell {
             busy: false,
             running: false,
             interrupted: false,
+            abandoned: Vec::new(),
+            code: String::new(),
+            folder: None,
             mute: true,
             began: None,
             ran: Duration::ZERO,
@@ -82,6 +95,24 @@ impl State {
         self.panics.clear();
     }
 
+    /// The engine has started, in the session's folder: from now on cells are a reader's.
+    pub fn listen_to(&mut self, folder: &Path) {
+        (self.mute, self.folder) = (false, Some(folder.to_path_buf()));
+    }
+
+    /// What the compiler had to say of the cell's own lines.
+    fn notes(&self) -> String {
+        let Some(folder) = &self.folder else { return String::new() };
+        let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap_or_default();
+        let notes = messages::from_text(&read(shim::NOTES));
+        let source = if notes.is_empty() { String::new() } else { read(shim::SOURCE) };
+        let note = |note: messages::Note| match place::find(note.line, &self.code, &source) {
+            place @ Place::Cell(..) => Some(format!("note: {} ({})\n", note.text, place.words())),
+            _ => None, // of an earlier cell: it was said there
+        };
+        notes.into_iter().filter_map(note).collect()
+    }
+
     /// Time in the cell's own statements.
     pub fn ran(&self) -> Duration {
         self.ran
@@ -95,15 +126,19 @@ impl State {
             Piece::Shown(bundle) => self.publisher.display(bundle, None),
             Piece::Last(bundle) => self.publisher.result(bundle),
             Piece::Message(message) => self.message(&message),
-            Piece::Begin => (self.began, self.running) = (Some(Instant::now()), true),
+            Piece::Begin => {
+                let notes = self.notes();
+                self.publisher.err(&notes);
+                (self.began, self.running) = (Some(Instant::now()), true);
+            }
             Piece::End => {
                 self.stopped();
                 return Some("EVCXR_EXECUTION_COMPLETE".into());
             }
+            Piece::Failed(line, error) => self.error = Some((line, error)),
             Piece::Evcxr(line) => {
                 match line.as_str() {
                     "EVCXR_PANIC_NOTIFICATION" => self.panicked = true,
-                    "EVCXR_ERROR_OCCURRED" => self.error = Some(self.publisher.take_error_line().unwrap_or_default()),
                     line if line.starts_with("EVCXR_INPUT_REQUEST") => self.publisher.tick(),
                     _ => {}
                 }
@@ -122,16 +157,18 @@ impl State {
 
     pub fn end(&mut self) -> End {
         let mut panics = std::mem::take(&mut self.panics);
-        let panic = if self.panicked { panics.pop() } else { None };
+        let unwound = self.panicked;
+        let panic = if unwound { panics.pop() } else { None };
         for other in panics {
             // in a thread of the cell's own, or caught
             self.publisher.err(&format!("a thread panicked at {}:{}: {}\n", other.file, other.line, other.message));
         }
         match (self.interrupted, panic, self.error.take()) {
             (true, Some(panic), _) => End::Interrupted(Some(panic.message)),
-            (true, None, Some(error)) => End::Interrupted(Some(error)),
+            (true, None, Some((_, error))) => End::Interrupted(Some(error)),
+            (true, None, None) if unwound => End::Interrupted(None), // a loop that asked
             (_, Some(panic), _) => End::Panic(panic),
-            (_, None, Some(error)) => End::Error(error),
+            (_, None, Some((line, error))) => End::Error(line, error),
             _ => End::Fine,
         }
     }
@@ -163,9 +200,13 @@ impl End {
     pub fn failure(self, code: &str, source: &str) -> Option<Failure> {
         Some(match self {
             Self::Fine => return None,
-            Self::Error(error) => Failure::new("Error", error),
+            Self::Error(line, error) => {
+                let error = if error.trim().is_empty() { "an error that says nothing of itself" } else { error.trim_end() };
+                let place = place::find(line, code, source).words();
+                Failure::new("Error", format!("{error} ({place})"))
+            }
             Self::Panic(panic) => {
-                let place = place(&panic, code, source);
+                let place = place_of(&panic, code, source);
                 Failure::new("panic", format!("{} ({place}); variables from before this cell are kept", panic.message))
             }
             Self::Interrupted(said) => {
@@ -178,7 +219,7 @@ impl End {
 }
 
 /// Where a panic arose: a line of the cell, or of a library.
-fn place(panic: &Panic, code: &str, source: &str) -> String {
+fn place_of(panic: &Panic, code: &str, source: &str) -> String {
     if !panic.file.ends_with("src/lib.rs") || panic.file.contains('/') && !panic.file.starts_with("src/") {
         let file = panic
             .file
@@ -186,13 +227,7 @@ fn place(panic: &Panic, code: &str, source: &str) -> String {
             .map_or(panic.file.as_str(), |(_, file)| file.split_once('/').map_or(file, |(_, file)| file));
         return format!("{file}:{}", panic.line);
     }
-    let Some(text) = panic.line.checked_sub(1).and_then(|line| source.lines().nth(line)).map(str::trim) else {
-        return "in the cell".into();
-    };
-    match code.lines().position(|line| line.trim() == text || (text.len() > 3 && line.contains(text))) {
-        Some(line) => format!("line {} of the cell: {}", line + 1, text),
-        None => format!("in an earlier cell: {text}"),
-    }
+    place::find(panic.line, code, source).words()
 }
 
 #[cfg(test)]
@@ -203,10 +238,18 @@ mod tests {
     fn a_panic_is_placed_in_the_words_of_the_cell() {
         let panic = Panic { message: "out of bounds".into(), file: "src/lib.rs".into(), line: 3 };
         let (code, source) = ("let é = 1;\nv[3];", "generated\nlet é = 1;\nv[3];\n");
-        assert_eq!(place(&panic, code, source), "line 2 of the cell: v[3];");
+        assert_eq!(place_of(&panic, code, source), "line 2 of the cell: v[3];");
         let elsewhere = Panic { file: "/home/x/.cargo/registry/src/index-1/candle-core-0.11.1/src/op.rs".into(), ..panic.clone() };
-        assert_eq!(place(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
+        assert_eq!(place_of(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
         let failure = End::Panic(panic).failure(code, source).unwrap();
         assert_eq!(failure.lines.len(), 1);
+    }
+
+    #[test]
+    fn an_error_says_its_line_and_is_never_empty() {
+        let (code, source) = ("let a = 1;\nf()?;", "generated\nlet a = 1;\nf()?;\n");
+        let value = |error: &str| End::Error(3, error.into()).failure(code, source).unwrap().value;
+        assert_eq!(value("no such file\n"), "no such file (line 2 of the cell: f()?;)");
+        assert_eq!(value(""), "an error that says nothing of itself (line 2 of the cell: f()?;)");
     }
 }

@@ -10,6 +10,7 @@ use crate::cell::Cell;
 use crate::engine::{self, Engine};
 use crate::layout::{Layout, Scope, size};
 use crate::metadata;
+use crate::private::Private;
 use crate::server;
 use crate::session::{self, Session};
 use crate::shim;
@@ -22,7 +23,7 @@ pub fn serve(layout: Layout, connection_file: &Path) -> Result<()> {
     let identity = toolchain::recorded(&layout);
     let rust_version = toolchain::rust_version(&identity).unwrap_or("1");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-    runtime.block_on(server::serve(connection_file, session, rust_version))
+    runtime.block_on(server::serve(connection_file, session, rust_version, &layout))
 }
 
 fn open(layout: &Layout) -> Result<Session> {
@@ -55,7 +56,7 @@ pub fn try_cell(layout: &Layout) -> Result<(f64, f64)> {
     let started = Instant::now();
     let session = open(layout)?;
     let (iopub, _messages) = tokio::sync::mpsc::unbounded_channel();
-    let mut engine = Engine::start(&session, Arc::new(Cell::new(iopub)))?;
+    let mut engine = Engine::start(&session, Arc::new(Cell::new(iopub)), Arc::default(), Private::default())?;
     let ready = started.elapsed().as_secs_f64();
     let code = "let check = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;\nassert_eq!(check.dims(), [2, 3]);";
     engine.execute(code, &|_, _| String::new()).map_err(|failure| anyhow!("the first cell failed: {}", failure.lines.join("\n")))?;

@@ -2,8 +2,10 @@
 
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, Source};
 use evcxr::CompilationError;
+use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::place::{self, Place};
 
 /// One labeled range: from line and column to line and column, counted in characters from 1, the end excluded.
 #[derive(Clone, Debug)]
@@ -14,10 +16,31 @@ struct Mark {
     primary: bool,
 }
 
-pub fn failure(errors: &[CompilationError], code: &str) -> Failure {
-    let value = errors.first().map(CompilationError::message).unwrap_or_default();
-    let lines = errors.iter().flat_map(|error| render(&error.message(), error.code(), &marks(error), &notes(error), code)).collect();
+/// `source` is what was generated for the cell.
+pub fn failure(errors: &[CompilationError], code: &str, source: &str) -> Failure {
+    let are_errors: Vec<&CompilationError> = errors.iter().filter(|error| error.level() != "warning").collect();
+    let errors = if are_errors.is_empty() { errors.iter().collect() } else { are_errors };
+    let value = errors.first().map(|error| error.message()).unwrap_or_default();
+    let lines = errors.iter().flat_map(|error| {
+        let marks = marks(error);
+        let elsewhere = if marks.is_empty() { elsewhere(&error.json, code, source) } else { None };
+        let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).collect();
+        render(&error.message(), error.code(), &marks, &notes, code)
+    });
+    let lines = lines.collect();
     Failure { name: "CompileError".into(), value, lines }
+}
+
+/// Where an error stands that is not in the cell's own lines: most often in a function of an earlier cell whose types have changed.
+fn elsewhere(error: &Value, code: &str, source: &str) -> Option<String> {
+    let span = error["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
+    let line = span["file_name"].as_str().filter(|name| name.ends_with("src/lib.rs")).and(span["line_start"].as_u64())?;
+    match place::find(line as usize, code, source) {
+        Place::Around => None,
+        place @ Place::Cell(..) => Some(place.words()),
+        place @ Place::Earlier(None, _) => Some(place.words()),
+        place @ Place::Earlier(Some(_), _) => Some(format!("{}; define it again here, as the cell now needs it", place.words())),
+    }
 }
 
 fn marks(error: &CompilationError) -> Vec<Mark> {
@@ -31,12 +54,21 @@ fn marks(error: &CompilationError) -> Vec<Mark> {
     marks
 }
 
-fn notes(error: &CompilationError) -> Vec<String> {
+/// Help that no mark says already.
+fn notes(error: &CompilationError, marks: &[Mark]) -> Vec<String> {
     let hint = match error.code() {
         Some("E0384" | "E0596") => Some("a variable of an earlier cell becomes mutable by: let mut x = x;".to_string()),
         _ => error.evcxr_extra_hint().map(String::from),
     };
-    error.help().into_iter().chain(hint).collect()
+    let help = error.json["children"].as_array().into_iter().flatten().filter(|child| child["level"] == "help");
+    let help = help.filter_map(|child| unsaid(child, marks)).collect::<Vec<_>>();
+    help.into_iter().chain(hint).collect()
+}
+
+fn unsaid(help: &Value, marks: &[Mark]) -> Option<String> {
+    let message = help["message"].as_str()?;
+    let said = |mark: &Mark| mark.label.strip_prefix("help: ").is_some_and(|label| label.starts_with(message));
+    (!marks.iter().any(said)).then(|| message.to_string())
 }
 
 fn render(message: &str, code: Option<&str>, marks: &[Mark], notes: &[String], cell: &str) -> Vec<String> {
@@ -122,6 +154,18 @@ mod tests {
         assert!(text.contains("cell:2:14"), "{text}");
         assert!(text.contains("2 │ let x: u32 = größe;"), "{text}");
         assert!(text.contains("expected `u32`") && text.ends_with("help: try this"), "{text}");
+    }
+
+    #[test]
+    fn help_is_said_once_and_a_place_in_an_earlier_cell_is_named() {
+        let mark = Mark { from: (1, 1), to: (1, 2), label: "help: consider borrowing here: `&`".into(), primary: false };
+        let help = |message: &str| serde_json::json!({"level": "help", "message": message, "spans": [{"suggested_replacement": "&"}]});
+        assert_eq!(unsaid(&help("consider borrowing here"), std::slice::from_ref(&mark)), None);
+        assert_eq!(unsaid(&help("add a bound"), &[mark]).as_deref(), Some("add a bound"));
+        let span = serde_json::json!({"file_name": "src/lib.rs", "is_primary": true, "line_start": 2});
+        let source = "fn norm(p: &P) -> f32 {\n    p.x\n}\npub extern \"C\" fn run_user_code_3(\n";
+        let place = elsewhere(&serde_json::json!({"spans": [span]}), "struct P { y: f32 }", source).unwrap();
+        assert!(place.starts_with("in `norm` of an earlier cell: p.x"), "{place}");
     }
 
     #[test]

@@ -30,8 +30,8 @@ struct Entry {
 /// What was kept of a cell.
 #[derive(Debug, PartialEq)]
 pub enum Found {
-    /// The library is where it was asked for.
-    Library,
+    /// The library is where it was asked for; with the notes on its source.
+    Library(String),
     /// What Cargo said of a cell that does not compile.
     Failure(Vec<u8>),
 }
@@ -59,12 +59,20 @@ impl Kept {
         }
         fs::create_dir_all(to.parent()?).ok()?;
         fs::copy(&self.library.file, to).ok()?;
-        Some(Found::Library)
+        Some(Found::Library(fs::read_to_string(self.notes()).unwrap_or_default()))
     }
 
-    /// Keeps a library that was just compiled.
-    pub fn keep(&self, library: &Path) -> Result<()> {
+    /// Keeps a library that was just compiled, with the notes on its source.
+    pub fn keep(&self, library: &Path, notes: &str) -> Result<()> {
+        if !notes.is_empty() {
+            fs::create_dir_all(self.library.file.parent().unwrap_or(&self.library.file))?;
+            fs::write(self.notes(), notes)?;
+        }
         self.library.write(&fs::read(library)?)
+    }
+
+    fn notes(&self) -> PathBuf {
+        self.library.file.with_extension("notes")
     }
 
     /// Keeps what Cargo said of a cell that does not compile.
@@ -105,7 +113,7 @@ fn forget(folder: &Path) -> Result<()> {
     let mut all: Vec<_> = sources.filter_map(|entry| Some((entry.metadata().ok()?.modified().ok()?, entry.path()))).collect();
     all.sort();
     for (_, source) in all.iter().rev().skip(MOST) {
-        for end in ["rs", "so", "json"] {
+        for end in ["rs", "so", "json", "notes"] {
             let _ = fs::remove_file(source.with_extension(end));
         }
     }
@@ -161,8 +169,8 @@ mod tests {
         fs::write(&library, "compiled").unwrap();
         let kept = Kept::new(&layout, "fn a() {}", "opt 1");
         assert_eq!(kept.fetch(&to), None);
-        kept.keep(&library).unwrap();
-        assert_eq!(kept.fetch(&to), Some(Found::Library));
+        kept.keep(&library, "3 unused\n").unwrap();
+        assert_eq!(kept.fetch(&to), Some(Found::Library("3 unused\n".into())));
         assert_eq!(fs::read_to_string(&to).unwrap(), "compiled");
         assert_eq!(Kept::new(&layout, "fn a() {}", "opt 2").fetch(&to), None);
         let wrong = Kept::new(&layout, "fn b() {}", "opt 1");
@@ -171,11 +179,11 @@ mod tests {
         assert_eq!(wrong.fetch(&to), Some(Found::Failure(b"no".to_vec())));
         // in another order the library is the same, but what Cargo says names other lines
         let two = |first: &str, second: &str| Kept::new(&layout, &format!("use {first};\nuse {second};\n"), "opt 1");
-        two("a", "b").keep(&library).unwrap();
-        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library));
+        two("a", "b").keep(&library, "").unwrap();
+        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library(String::new())));
         two("a", "b").keep_failure(b"line 1").unwrap();
         assert_eq!(two("a", "b").fetch(&to), Some(Found::Failure(b"line 1".to_vec())));
-        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library));
+        assert_eq!(two("b", "a").fetch(&to), Some(Found::Library(String::new())));
         // the text is compared, not only its hash
         fs::write(kept.library.source(), "something else").unwrap();
         assert_eq!(kept.fetch(&to), None);

@@ -1,21 +1,27 @@
-//! Completion and documentation, from evcxr's rust-analyzer.
+//! Completion and documentation, from evcxr's rust-analyzer; names of files and what is known without it.
+
+use std::path::Path;
 
 use jupyter_protocol::{CompleteReply, CompleteRequest, InspectReply, InspectRequest, Media, MediaType};
 use serde_json::{Value, json};
 
 use crate::engine::Engine;
+use crate::files;
+use crate::inspect;
+use crate::known::{Known, Name};
+use crate::lexer::Code;
 use crate::magics::COMMANDS;
 
 pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply {
-    let mut reply = CompleteReply { cursor_start: request.cursor_pos, cursor_end: request.cursor_pos, ..Default::default() };
-    if request.code.starts_with('%') && !request.code.contains('\n') {
-        reply.cursor_start = 0;
-        let names = COMMANDS.iter().filter_map(|(name, _)| name.split(' ').next());
-        reply.matches = names.filter(|name| name.starts_with(request.code.trim())).map(String::from).collect();
+    let folder = engine.folder().unwrap_or_default();
+    if let Some(reply) = without_rust(request, &folder) {
         return reply;
     }
     let code = blank_magic(&request.code);
-    let Ok(found) = engine.context().completions(&code, byte(&code, request.cursor_pos)) else { return reply };
+    let cursor = byte(&code, request.cursor_pos);
+    let mut reply = CompleteReply { cursor_start: request.cursor_pos, cursor_end: request.cursor_pos, ..Default::default() };
+    let Ok(mut found) = engine.context().completions(&code, cursor) else { return reply };
+    found.completions.retain(|item| !engine.hides(&item.code, item.kind, &code[..found.start_offset]));
     reply.cursor_start = code[..found.start_offset].chars().count();
     reply.cursor_end = code[..found.end_offset].chars().count();
     let kinds: Vec<Value> = found
@@ -28,19 +34,71 @@ pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply
     reply
 }
 
-pub fn inspect(engine: &mut Engine, request: &InspectRequest) -> InspectReply {
-    let code = blank_magic(&request.code);
-    let end = word_end(&code, byte(&code, request.cursor_pos));
-    match documentation(engine, &code, end) {
-        Some(data) => InspectReply { found: true, data, ..Default::default() },
-        None => InspectReply::default(),
+/// While the analyzer is not free: names that begin like the word before the cursor.
+pub fn quickly(known: &Known, request: &CompleteRequest, folder: &Path) -> CompleteReply {
+    if let Some(reply) = without_rust(request, folder) {
+        return reply;
     }
+    let code = blank_magic(&request.code);
+    let cursor = byte(&code, request.cursor_pos);
+    let start = code[..cursor]
+        .rfind(|c: char| !(c.is_alphanumeric() || c == '_'))
+        .map_or(0, |at| at + code[at..].chars().next().map_or(1, char::len_utf8));
+    let before = code[..start].trim_end();
+    if before.ends_with("::") || before.ends_with('.') && !before.ends_with("..") {
+        return offer(&code, cursor..cursor, vec![]); // a member: only the analyzer knows them
+    }
+    offer(&code, start..cursor, known.names(&code[start..cursor]))
 }
 
-/// What rust-analyzer says about the word that ends at `end`.
+/// Commands of the first line, and files.
+fn without_rust(request: &CompleteRequest, folder: &Path) -> Option<CompleteReply> {
+    let code = &request.code;
+    let cursor = byte(code, request.cursor_pos);
+    if code.starts_with('%') && !code[..cursor].contains([' ', '\n']) {
+        let names = COMMANDS.iter().filter_map(|(name, _)| name.split(' ').next());
+        let names = names.filter(|name| name.starts_with(&code[..cursor])).map(|name| (name.to_string(), "magic".to_string()));
+        return Some(offer(code, 0..cursor, names.collect()));
+    }
+    let spot = files::spot(code, cursor)?;
+    let (names, length) = files::matching(&code[spot.name.clone()], folder, spot.shell);
+    let kind = |name: String| {
+        let kind = if name.ends_with('/') { "folder" } else { "file" };
+        (name, kind.to_string())
+    };
+    Some(offer(code, spot.name.end - length..spot.name.end, names.into_iter().map(kind).collect()))
+}
+
+fn offer(code: &str, place: std::ops::Range<usize>, names: Vec<Name>) -> CompleteReply {
+    let characters = |at: usize| code[..at].chars().count();
+    let (start, end) = (characters(place.start), characters(place.end));
+    let mut reply = CompleteReply { cursor_start: start, cursor_end: end, ..Default::default() };
+    let kinds: Vec<Value> =
+        names.iter().map(|(name, kind)| json!({"text": name, "displayText": name, "type": kind, "start": start, "end": end})).collect();
+    reply.metadata.insert("_jupyter_types_experimental".into(), kinds.into());
+    reply.matches = names.into_iter().map(|(name, _)| name).collect();
+    reply
+}
+
+pub fn inspect(engine: &mut Engine, request: &InspectRequest) -> InspectReply {
+    let found = |data| InspectReply { found: true, data, ..Default::default() };
+    if let Some(text) = inspect::command(&request.code, request.cursor_pos) {
+        return found(Media::new(vec![MediaType::Plain(text)]));
+    }
+    let code = blank_magic(&request.code);
+    let ends = inspect::candidates(&Code::new(&code), byte(&code, request.cursor_pos));
+    ends.into_iter().find_map(|end| documentation(engine, &code, end)).map_or_else(InspectReply::default, found)
+}
+
+/// What rust-analyzer says about the name that ends at `end`.
 pub fn documentation(engine: &mut Engine, code: &str, end: usize) -> Option<Media> {
-    let (text, html) = engine.context().hover_at(code, end).ok()?;
-    (text != "No documentation found").then(|| Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]))
+    let mut ask = |code: &str| {
+        let asking = std::panic::AssertUnwindSafe(|| engine.context().hover_at(code, code.len()).ok());
+        let (text, html) = std::panic::catch_unwind(asking).ok()??;
+        (!text.is_empty() && text != "No documentation found").then(|| Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]))
+    };
+    // a name that is no value: a type, a macro
+    inspect::questions(code, end).iter().find_map(|question| ask(question))
 }
 
 /// The first question costs seconds, later ones little: asked before anybody waits.
@@ -49,24 +107,13 @@ pub fn warm(engine: &mut Engine) {
     let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.context().completions(code, code.len())));
 }
 
-/// Where the word ends that the cursor stands in; inside the brackets of a call, the called name.
-fn word_end(code: &str, at: usize) -> usize {
-    let in_word = |c: char| c.is_alphanumeric() || c == '_';
-    let end = code[at..].find(|c| !in_word(c)).map_or(code.len(), |n| at + n);
-    if code[..end].ends_with(in_word) {
-        return end;
-    }
-    let before = code[..at].trim_end_matches(|c: char| c == '(' || c.is_whitespace());
-    before.len()
-}
-
 /// The first line's command, as spaces: offsets stay.
 fn blank_magic(code: &str) -> String {
-    if !code.starts_with('%') {
+    if !code.starts_with(['%', '?']) {
         return code.to_string();
     }
     let (first, rest) = code.split_once('\n').map_or((code, ""), |(first, rest)| (first, rest));
-    let name = first.find(' ').unwrap_or(first.len());
+    let name = if code.starts_with('?') { 1 } else { first.find(' ').unwrap_or(first.len()) };
     let mut blank = " ".repeat(first[..name].chars().count()) + &first[name..];
     if code.len() > first.len() {
         blank.push('\n');
@@ -76,7 +123,7 @@ fn blank_magic(code: &str) -> String {
 }
 
 /// Jupyter counts characters, evcxr bytes.
-fn byte(code: &str, characters: usize) -> usize {
+pub fn byte(code: &str, characters: usize) -> usize {
     code.char_indices().nth(characters).map_or(code.len(), |(i, _)| i)
 }
 
@@ -84,12 +131,8 @@ fn byte(code: &str, characters: usize) -> usize {
 mod tests {
     use super::*;
 
-    #[test]
-    fn the_word_under_the_cursor() {
-        let code = "größe.to_string()";
-        assert_eq!(&code[..word_end(code, byte(code, 2))], "größe");
-        assert_eq!(&code[..word_end(code, byte(code, 8))], "größe.to_string");
-        assert_eq!(&code[..word_end(code, byte(code, 16))], "größe.to_string");
+    fn request(code: &str) -> CompleteRequest {
+        CompleteRequest { code: code.into(), cursor_pos: code.chars().count() }
     }
 
     #[test]
@@ -97,5 +140,20 @@ mod tests {
         assert_eq!(blank_magic("%%time\nlet a"), "      \nlet a");
         assert_eq!(blank_magic("%time f()"), "      f()");
         assert_eq!(blank_magic("let a"), "let a");
+        assert_eq!(blank_magic("?Tensor"), " Tensor");
+    }
+
+    #[test]
+    fn names_are_offered_while_a_cell_runs() {
+        let mut known = Known::default();
+        known.learn(vec![("größe".into(), "f32".into())], vec![]);
+        let reply = |code: &str| quickly(&known, &request(code), Path::new("/"));
+        let one = reply("let é = grö");
+        assert_eq!((one.matches, one.cursor_start, one.cursor_end), (vec!["größe".to_string()], 8, 11));
+        assert_eq!(reply("wh").matches, ["while"]);
+        assert!(reply("x.wh").matches.is_empty() && reply("std::wh").matches.is_empty());
+        assert_eq!(reply("0..grö").matches, ["größe"]);
+        assert_eq!(reply("%va").matches, ["%vars"]);
+        assert_eq!(reply("open(\"/et").matches, ["etc/"]);
     }
 }

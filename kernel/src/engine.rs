@@ -1,8 +1,9 @@
 //! The evaluator: evcxr with the seed's build folder, our own process for the cells, and errors as failures.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
 use std::process::Child;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, anyhow};
 use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
@@ -11,8 +12,11 @@ use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
 use crate::failure::Failure;
+use crate::known::Known;
 use crate::layout::Layout;
 use crate::link;
+use crate::notice;
+use crate::private::{self, Of, Private};
 use crate::seed;
 use crate::session::Session;
 
@@ -22,6 +26,12 @@ pub type AskLine<'a> = dyn Fn(&str, bool) -> String + 'a;
 pub struct Engine {
     context: CommandContext,
     cell: Arc<Cell>,
+    known: Arc<Mutex<Known>>,
+    /// Whether cells may await: tokio is there.
+    awaits: bool,
+    /// Names that are not offered, and the reader's own, which are.
+    private: Private,
+    own: HashSet<String>,
 }
 
 /// Sets what evcxr and Cargo read from the environment.
@@ -42,15 +52,15 @@ pub unsafe fn set_environment(layout: &Layout, session: &Session) {
 
 impl Engine {
     /// Starts the cell's process and runs the prelude.
-    pub fn start(session: &Session, cell: Arc<Cell>) -> Result<Self> {
+    pub fn start(session: &Session, cell: Arc<Cell>, known: Arc<Mutex<Known>>, private: Private) -> Result<Self> {
         link::listen(&session.socket(), cell.clone()).context("listening for the cell's output")?;
         let command = std::process::Command::new(std::env::current_exe()?);
         let (context, outputs) = EvalContext::with_subprocess_command(command).map_err(|e| anyhow!("{e}"))?;
         drop(outputs); // the cell's process writes to our sockets instead
         let mut context = CommandContext::with_eval_context(context);
         context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
-        cell.lock().mute = false;
-        Ok(Self { context, cell })
+        cell.lock().listen_to(&session.folder);
+        Ok(Self { context, cell, known, awaits: false, private, own: HashSet::new() })
     }
 
     /// The cell's process: the handle stays right when it is restarted.
@@ -58,11 +68,36 @@ impl Engine {
         self.context.process_handle()
     }
 
+    /// Where the cells are: what they call the current folder.
+    pub fn folder(&self) -> Option<PathBuf> {
+        folder(&self.process())
+    }
+
     /// Runs a cell; what a `:command` answers comes back as media.
     pub fn execute(&mut self, code: &str, ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
+        if !self.awaits && notice::awaits(code) {
+            self.awaits = true;
+            self.cell.lock().publisher.err(notice::AWAITS);
+            self.cell.lock().publisher.tick();
+        }
+        self.cell.lock().code = code.to_string();
+        self.own.extend(private::own(code));
+        let before = self.variables();
         let result = self
             .context
             .execute_with_callbacks(code, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
+        let result = self.conclude(code, &before, result);
+        let items = self.context.defined_item_names().map(String::from).collect();
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).learn(self.variables(), items);
+        result
+    }
+
+    fn conclude(
+        &mut self,
+        code: &str,
+        before: &[(String, String)],
+        result: Result<evcxr::EvalOutputs, Error>,
+    ) -> Result<HashMap<String, String>, Failure> {
         match result {
             Ok(outputs) => {
                 let end = self.cell.lock().end();
@@ -70,20 +105,28 @@ impl Engine {
                 end.failure(code, &source).map_or(Ok(outputs.content_by_mime_type), Err)
             }
             Err(Error::SubprocessTerminated(said)) => {
+                // what follows is not what was to stop
+                let interrupted = std::mem::take(&mut self.cell.lock().interrupted);
                 let restarted = self.context.execute(seed::RESTART);
-                let state = self.cell.lock();
-                let why = match state.interrupted {
-                    true => "the cell did not stop within 3 s of the interrupt, so its process was ended".to_string(),
-                    false => format!("the cell's process ended ({})", status(&said)),
+                let (name, why) = match interrupted {
+                    true => {
+                        let why = "the cell did not stop within 3 s of the interrupt (loops stop, other code does where it calls lafter), \
+                                   so its process was ended";
+                        ("Interrupted", why.to_string())
+                    }
+                    false => ("ProcessEnded", format!("the cell's process ended ({})", status(&said))),
                 };
                 let after = if restarted.is_ok() { "a new one is running" } else { "no new one could be started: restart the kernel" };
-                let name = if state.interrupted { "Interrupted" } else { "ProcessEnded" };
-                Err(Failure::new(name, format!("{why}; {after}; variables are lost, imports and functions are kept")))
+                let names: Vec<&str> = before.iter().map(|(name, _)| name.as_str()).collect();
+                let lost = notice::lost(&names);
+                Err(Failure::new(name, format!("{why}; {after}; {lost}; imports, functions and types are kept")))
             }
             Err(_) if self.cell.lock().interrupted => {
                 Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"))
             }
-            Err(Error::CompilationErrors(errors)) => Err(compile_errors::failure(&errors, code)),
+            Err(Error::CompilationErrors(errors)) => {
+                Err(compile_errors::failure(&errors, code, &self.context.last_source().unwrap_or_default()))
+            }
             Err(error) => Err(Failure::new("Error", error.to_string())),
         }
     }
@@ -95,9 +138,35 @@ impl Engine {
         variables
     }
 
+    /// Whether a completion is of a name that cells cannot use; `before` is the code up to it.
+    pub fn hides(&self, name: &str, kind: &str, before: &str) -> bool {
+        let bare = name.split(['(', '!', '<', ':', ' ']).next().unwrap_or(name);
+        let word = |text: &str| text.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or("").to_string();
+        let variables = || self.context.variables_and_types();
+        let of = match (before.strip_suffix("::"), before.strip_suffix('.')) {
+            (Some(path), _) => (true, Some(word(path))),
+            (None, Some(value)) => {
+                let name = word(value);
+                let alone = !value[..value.len() - name.len()].ends_with('.');
+                let kind =
+                    variables().find(|(variable, _)| alone && *variable == name).map(|(_, kind)| private::type_name(kind).to_string());
+                (false, kind)
+            }
+            _ => (true, None),
+        };
+        let of = if of.0 { Of::Path(of.1.as_deref()) } else { Of::Value(of.1.as_deref()) };
+        !self.own.contains(bare) && self.private.hides(bare, kind, of)
+    }
+
     pub fn context(&mut self) -> &mut CommandContext {
         &mut self.context
     }
+}
+
+/// The current folder of a process.
+pub fn folder(process: &Mutex<Child>) -> Option<PathBuf> {
+    let number = process.try_lock().ok()?.id();
+    std::fs::read_link(format!("/proc/{number}/cwd")).ok()
 }
 
 /// "… Subprocess terminated with status: signal: 6 (SIGABRT) (core dumped)" → "signal: 6 (SIGABRT)".

@@ -13,12 +13,16 @@ use jupyter_protocol::{
 use crate::cell::{Cell, plain};
 use crate::complete;
 use crate::engine::Engine;
+use crate::environment;
 use crate::failure::Failure;
 use crate::history::History;
 use crate::input::Input;
 use crate::magics;
 use crate::shim;
 use crate::stream::{Bundle, take_whole};
+
+/// How long an interrupted cell that does not run yet may take to end.
+const PATIENCE: Duration = Duration::from_millis(600);
 
 pub struct Executor {
     cell: Arc<Cell>,
@@ -29,8 +33,8 @@ pub struct Executor {
 }
 
 impl Executor {
-    pub fn new(cell: Arc<Cell>, engine: Arc<Mutex<Result<Engine, String>>>, input: Input) -> Self {
-        Self { cell, engine, input, history: Mutex::default(), count: AtomicUsize::new(0) }
+    pub fn new(cell: Arc<Cell>, engine: Arc<Mutex<Result<Engine, String>>>, input: Input, history: History) -> Self {
+        Self { cell, engine, input, history: Mutex::new(history), count: AtomicUsize::new(0) }
     }
 
     pub fn history(&self, request: &HistoryRequest) -> HistoryReply {
@@ -38,7 +42,7 @@ impl Executor {
     }
 
     /// Runs the request to its end; blocks.
-    pub fn run(&self, parent: &JupyterMessage, request: &ExecuteRequest) -> ExecuteReply {
+    pub fn run(self: &Arc<Self>, parent: &JupyterMessage, request: &ExecuteRequest) -> ExecuteReply {
         if request.store_history && !request.silent && !request.code.trim().is_empty() {
             self.count.fetch_add(1, Ordering::SeqCst);
             self.history.lock().unwrap_or_else(PoisonError::into_inner).push(&request.code);
@@ -51,10 +55,7 @@ impl Executor {
                 state.publisher.send(ExecuteInput { code: request.code.clone(), execution_count: ExecutionCount::new(count) });
             }
         }
-        // a fault inside evcxr must not take the kernel with it
-        let run = std::panic::AssertUnwindSafe(|| self.cell_of(parent, request));
-        let result = std::panic::catch_unwind(run)
-            .unwrap_or_else(|_| Err(Failure::new("Error", "the evaluator failed on this cell; if it goes on, restart the kernel")));
+        let result = self.result(parent, request);
         let mut state = self.cell.lock();
         state.publisher.flush();
         state.busy = false;
@@ -73,15 +74,72 @@ impl Executor {
         reply
     }
 
-    fn cell_of(&self, parent: &JupyterMessage, request: &ExecuteRequest) -> Result<Vec<Payload>, Failure> {
-        match magics::parse(&request.code) {
+    /// Runs the cell; after an interrupt it does not wait for the analyzer, which cannot be stopped.
+    fn result(self: &Arc<Self>, parent: &JupyterMessage, request: &ExecuteRequest) -> Result<Vec<Payload>, Failure> {
+        let (done, result) = std::sync::mpsc::channel();
+        let (executor, parent, request) = (self.clone(), parent.clone(), request.clone());
+        let serial = self.cell.lock().serial;
+        std::thread::spawn(move || {
+            // a fault inside evcxr must not take the kernel with it
+            let run = std::panic::AssertUnwindSafe(|| executor.cell_of(&parent, &request, &request.code, serial));
+            let result = std::panic::catch_unwind(run)
+                .unwrap_or_else(|_| Err(Failure::new("Error", "the evaluator failed on this cell; if it goes on, restart the kernel")));
+            let mut state = executor.cell.lock();
+            state.abandoned.retain(|other| *other != serial);
+            let _ = done.send(result); // nobody waits any more
+        });
+        let mut interrupted: Option<Instant> = None;
+        loop {
+            if let Ok(result) = result.recv_timeout(Duration::from_millis(20)) {
+                return result;
+            }
+            let mut state = self.cell.lock();
+            let compiles = state.interrupted && !state.running;
+            interrupted = if compiles { interrupted.or_else(|| Some(Instant::now())) } else { None };
+            if interrupted.is_some_and(|since| since.elapsed() > PATIENCE) {
+                state.abandoned.push(serial);
+                let why =
+                    "the cell was stopped before it ran; all variables are kept; the next cell waits until the analyzer is done with it";
+                return Err(Failure::new("Interrupted", why));
+            }
+        }
+    }
+
+    fn cell_of(&self, parent: &JupyterMessage, request: &ExecuteRequest, code: &str, serial: usize) -> Result<Vec<Payload>, Failure> {
+        match magics::parse(code) {
             magics::Cell::Help => {
                 let (text, html) = magics::help();
                 self.show(text, html);
                 Ok(vec![])
             }
             magics::Cell::Unknown(line) => Err(Failure::new("Error", format!("{line}: no such command; %help lists those that there are"))),
-            magics::Cell::Shell(script) => self.shell(&script),
+            magics::Cell::Shell(script, below) => {
+                self.shell(&script)?;
+                self.cell_of(parent, request, &below, serial)
+            }
+            magics::Cell::Folder(name, below) => {
+                self.with_engine(|engine| {
+                    let folder = environment::folder(&name, engine.folder())?;
+                    let code = environment::change_folder(&folder)?;
+                    engine.execute(&code, &|_, _| String::new())?;
+                    self.cell.lock().publisher.out(&format!("{}\n", folder.display()));
+                    Ok(vec![])
+                })?;
+                self.cell_of(parent, request, &below, serial)
+            }
+            magics::Cell::Variable(name, None, below) => {
+                self.cell.lock().publisher.out(&environment::show(&name)?);
+                self.cell_of(parent, request, &below, serial)
+            }
+            magics::Cell::Variable(name, Some(value), below) => {
+                self.with_engine(|engine| {
+                    let code = environment::set(&name, &value)?;
+                    engine.execute(&code, &|_, _| String::new())?;
+                    self.cell.lock().publisher.out(&format!("{name}={value}\n"));
+                    Ok(vec![])
+                })?;
+                self.cell_of(parent, request, &below, serial)
+            }
             magics::Cell::Doc(item) => self.with_engine(|engine| {
                 let data = complete::documentation(engine, &item, item.len())
                     .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;
@@ -97,6 +155,9 @@ impl Executor {
             }),
             magics::Cell::Code { code, .. } if code.trim().is_empty() => Ok(vec![]),
             magics::Cell::Code { code, timed } => self.with_engine(|engine| {
+                if self.cell.lock().abandoned.contains(&serial) {
+                    return Err(Failure::new("Interrupted", "the cell was stopped before its turn"));
+                }
                 let started = Instant::now();
                 let ask = |prompt: &str, hidden: bool| self.input.ask(parent, request.allow_stdin, prompt, hidden, &self.cell);
                 let answer = engine.execute(&code, &ask)?;
@@ -132,6 +193,12 @@ impl Executor {
         let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        while !self.cell.lock().abandoned.is_empty() {
+            std::thread::sleep(Duration::from_millis(20)); // what is compiled for it is stopped, and so would be this
+        }
+        if let Some(folder) = self.engine.try_lock().ok().and_then(|engine| engine.as_ref().ok()?.folder()) {
+            command.current_dir(folder); // where the cells are
+        }
         let mut child = shim::restore(&mut command).spawn().map_err(failed)?;
         let readers = [child.stdout.take().map(|out| self.pump(out, false)), child.stderr.take().map(|err| self.pump(err, true))];
         let status = loop {

@@ -1,39 +1,68 @@
-//! The stop button: first a word to the cell, then, after three seconds, the end of its process.
+//! The stop button: the end of the compiler, or a word to the cell that runs and, after three seconds, the end of its process.
 
 use std::process::Child;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cell::Cell;
 
 /// How long a cell may take to stop.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// Between two looks at it.
+const EVERY: Duration = Duration::from_millis(50);
 
 pub fn interrupt(cell: &Arc<Cell>, process: &Arc<Mutex<Child>>) {
-    let (running, serial) = {
+    let serial = {
         let mut state = cell.lock();
         if !state.busy {
             return;
         }
         state.interrupted = true;
-        (state.running, state.serial)
+        state.serial
     };
-    let pid = process.lock().map(|child| child.id()).unwrap_or(0);
-    if !running {
-        stop_compiler(pid);
+    if !step(cell, process, serial, &mut None) {
         return;
     }
-    signal(pid, libc::SIGINT);
     let (cell, process) = (cell.clone(), process.clone());
     std::thread::spawn(move || {
-        std::thread::sleep(PATIENCE);
-        let still = |state: &crate::cell::State| state.busy && state.running && state.serial == serial;
-        if still(&cell.lock())
-            && let Ok(mut child) = process.lock()
-        {
-            let _ = child.kill();
+        let mut told = None;
+        // evcxr may call the compiler again, and a cell that was compiled may begin to run
+        while step(&cell, &process, serial, &mut told) {
+            std::thread::sleep(EVERY);
         }
     });
+}
+
+/// One try; false when the cell has ended. `told`: since when the cell knows.
+fn step(cell: &Cell, process: &Mutex<Child>, serial: usize, told: &mut Option<Instant>) -> bool {
+    let running = {
+        let state = cell.lock();
+        // one that was abandoned must not be compiled either, and not run
+        if !state.abandoned.contains(&serial) && (!state.busy || state.serial != serial) {
+            return false;
+        }
+        state.running
+    };
+    let pid = || process.try_lock().map(|child| child.id()).unwrap_or(0);
+    match told {
+        Some(_) if !running => return false, // it has stopped; what is compiled now is not the reader's
+        None if !running => match pid() {
+            0 => {}
+            pid => stop_compiler(pid),
+        },
+        None => {
+            signal(pid(), libc::SIGINT);
+            *told = Some(Instant::now());
+        }
+        Some(since) if since.elapsed() >= PATIENCE => {
+            if let Ok(mut child) = process.lock() {
+                let _ = child.kill();
+            }
+            return false;
+        }
+        Some(_) => {}
+    }
+    true
 }
 
 /// Ends Cargo and what it started, but not the cell's process.

@@ -8,6 +8,8 @@
 //! DATA/wrapper/             its package, where there is no checkout
 //! DATA/rust-src/            the standard library's source for the analyzer
 //! DATA/compiled/            the cache of compiled cells
+//! DATA/private              names that are not offered
+//! DATA/history              the inputs of all sessions
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
@@ -103,6 +105,16 @@ impl Layout {
     /// The cache of compiled cells.
     pub fn compiled(&self) -> PathBuf {
         self.data.join("compiled")
+    }
+
+    /// Names that cells cannot use.
+    pub fn private(&self) -> PathBuf {
+        self.data.join("private")
+    }
+
+    /// The inputs of all sessions.
+    pub fn history(&self) -> PathBuf {
+        self.data.join("history")
     }
 
     pub fn sessions(&self) -> PathBuf {

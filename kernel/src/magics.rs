@@ -1,4 +1,6 @@
-//! The commands of a cell's first line: `%%time`, `%timeit`, `%vars`, `%%sh`, `%help`.
+//! The commands of a cell's first line: `%%time`, `%timeit`, `%vars`, `%cd`, `%env`, `%%sh`, `%help`.
+
+use crate::lexer::{Kind, tokens};
 
 /// What a cell asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -9,7 +11,12 @@ pub enum Cell {
         timed: bool,
     },
     Vars,
-    Shell(String),
+    /// A script, and the code below its line.
+    Shell(String, String),
+    /// Another folder, and the code below.
+    Folder(String, String),
+    /// A variable of the environment to show or to set, and the code below.
+    Variable(String, Option<String>, String),
     /// Documentation in the front end's pager.
     Doc(String),
     Help,
@@ -24,10 +31,12 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("%%timeit", "the same for the whole cell"),
     ("%vars", "variables and their types (also :vars)"),
     ("%%sh", "runs the cell in the shell; %sh COMMAND or !COMMAND for one line"),
+    ("%cd FOLDER", "another folder for the cells and for !COMMAND (alone: home)"),
+    ("%env NAME=VALUE", "sets a variable of the environment for both; %env NAME shows it, %env all"),
     ("%help", "this list"),
     (":dep NAME = \"1.2\"", "adds a crate (lafter, candle_core, candle_nn and image are there already)"),
     (":opt 0|1|2|3", "optimization of the cells (the library is always optimized)"),
-    ("?ITEM", "documentation in a pane of its own (also Shift-Tab, or :doc ITEM)"),
+    ("?ITEM", "documentation in a pane of its own (also ITEM?, Shift-Tab, or :doc ITEM)"),
     (":type NAME", "the type of a variable"),
     (":explain", "rustc's explanation of the last compile error"),
     (":clear", "forgets variables, functions and imports"),
@@ -39,15 +48,17 @@ pub fn parse(cell: &str) -> Cell {
     let trimmed = cell.trim_start();
     let above = cell[..cell.len() - trimmed.len()].matches('\n').count();
     let (first, rest) = trimmed.split_once('\n').unwrap_or((trimmed, ""));
-    if let (Some(item), "") = (first.strip_prefix('?').or(first.trim_end().strip_suffix('?').filter(|item| is_path(item))), rest.trim()) {
-        return Cell::Doc(item.trim().to_string());
+    let asked = || first.strip_prefix('?').or(first.trim_end().strip_suffix('?').filter(|item| is_path(item.trim_end_matches('?'))));
+    if let (Some(item), "") = (asked(), rest.trim()) {
+        return Cell::Doc(item.trim_matches([' ', '?']).to_string());
     }
-    let Some(command) = first.strip_prefix('%').or_else(|| first.strip_prefix('!').filter(|_| !rest.contains('!')).and(Some(first))) else {
+    let code_below = || format!("{}\n{rest}", "\n".repeat(above));
+    if let Some(command) = first.strip_prefix('!') {
+        return Cell::Shell(command.trim().to_string(), code_below());
+    }
+    let Some(command) = first.strip_prefix('%') else {
         return Cell::Code { code: cell.to_string(), timed: false };
     };
-    if let Some(command) = command.strip_prefix('!') {
-        return Cell::Shell(command.trim().to_string());
-    }
     let (whole, command) = command.strip_prefix('%').map_or((false, command), |command| (true, command));
     let (name, argument) = command.split_once(char::is_whitespace).map_or((command, ""), |(name, argument)| (name, argument.trim()));
     // the command's line becomes an empty one, or a line that opens a closure
@@ -55,14 +66,56 @@ pub fn parse(cell: &str) -> Cell {
     match (name, whole) {
         ("time", true) => Cell::Code { code: below(argument, ""), timed: true },
         ("time", false) => Cell::Code { code: below(argument, ""), timed: true },
-        ("timeit", true) => Cell::Code { code: below(&format!("lafter::notebook::timeit(|| {{ {argument}"), "\n});"), timed: false },
-        ("timeit", false) => Cell::Code { code: below(&format!("lafter::notebook::timeit(|| {{ {argument} }});"), ""), timed: false },
+        ("timeit", _) => {
+            let timed = if whole { format!("{argument}\n{rest}") } else { argument.to_string() };
+            let (open, close) = if can_fail(&timed) { FALLIBLE } else { ("{ ", " }") };
+            let (first, last) = (format!("lafter::notebook::timeit(|| {open}{argument}"), format!("{close});"));
+            let code = if whole { below(&first, &format!("\n{}", last.trim_start())) } else { below(&(first + &last), "") };
+            Cell::Code { code, timed: false }
+        }
         ("vars" | "who" | "whos", _) => Cell::Vars,
-        ("sh" | "bash", true) => Cell::Shell(format!("{argument}\n{rest}").trim().to_string()),
-        ("sh" | "bash", false) => Cell::Shell(argument.to_string()),
+        ("sh" | "bash", true) => Cell::Shell(format!("{argument}\n{rest}").trim().to_string(), String::new()),
+        ("sh" | "bash", false) => Cell::Shell(argument.to_string(), code_below()),
+        ("cd", false) => Cell::Folder(unquoted(argument).to_string(), code_below()),
+        ("env", false) => {
+            let (name, value) = match argument.split_once('=').or_else(|| argument.split_once(char::is_whitespace)) {
+                Some((name, value)) => (name.trim(), Some(unquoted(value.trim()).to_string())),
+                None => (argument, None),
+            };
+            Cell::Variable(name.to_string(), value, code_below())
+        }
         ("help" | "lsmagic", _) => Cell::Help,
         _ => Cell::Unknown(first.trim().to_string()),
     }
+}
+
+/// Around what `%timeit` measures where a `?` may end it: the error is said where it arises, and ends the measurement, too.
+const FALLIBLE: (&str, &str) = (
+    "match (|| -> ::std::result::Result<_, EvcxrUserCodeError> { Ok({ ",
+    " }) })() { Ok(value) => value, Err(_) => ::std::panic::resume_unwind(::std::boxed::Box::new(\"an error\")) }",
+);
+
+/// A line of the cell as it was before a command changed it.
+pub fn original(line: &str) -> &str {
+    let inner = line.strip_prefix("lafter::notebook::timeit(|| ").and_then(|line| {
+        let whole = |(open, close): (&str, &str)| line.strip_prefix(open)?.strip_suffix(&format!("{close});"));
+        whole(FALLIBLE).or_else(|| whole(("{ ", " }")))
+    });
+    inner.unwrap_or(line)
+}
+
+fn can_fail(code: &str) -> bool {
+    tokens(code).iter().any(|token| token.kind == Kind::Mark('?'))
+}
+
+fn unquoted(text: &str) -> &str {
+    ['"', '\''].iter().find_map(|quote| text.strip_prefix(*quote)?.strip_suffix(*quote)).unwrap_or(text)
+}
+
+/// What a command of the first line does, by its name: "%%time".
+pub fn description(name: &str) -> Option<String> {
+    let named = |(command, _): &&(&str, &str)| command.split(' ').next() == Some(name);
+    COMMANDS.iter().find(named).map(|(command, does)| format!("{command}\n\n{does}"))
 }
 
 /// A name or a path: `f(x)?` is code.
@@ -95,28 +148,58 @@ mod tests {
         assert_eq!(parse("%time f()"), code("f()\n", true));
         assert_eq!(parse("%%timeit\nf(1)"), code("lafter::notebook::timeit(|| { \nf(1)\n});", false));
         assert_eq!(parse("%timeit f(1)"), code("lafter::notebook::timeit(|| { f(1) });\n", false));
+        let Cell::Code { code, .. } = parse("%timeit f(1)?") else { panic!() };
+        assert!(
+            code.starts_with("lafter::notebook::timeit(|| match (|| ") && code.contains("{ f(1)? }") && code.ends_with(" });\n"),
+            "{code}"
+        );
+        assert_eq!(original(code.trim_end()), "f(1)?");
+        assert_eq!(original("f(1)?"), "f(1)?");
+        let Cell::Code { code, .. } = parse("%%timeit\nlet a = f()?;\na") else { panic!() };
+        assert_eq!(code.lines().nth(1), Some("let a = f()?;"));
+        assert!(code.lines().last().unwrap().starts_with("}) })()"), "{code}");
     }
 
     #[test]
     fn commands_without_code() {
+        let shell = |script: &str| Cell::Shell(script.into(), "\n".into());
         assert_eq!(parse("%vars"), Cell::Vars);
-        assert_eq!(parse("%%sh\necho a\necho b"), Cell::Shell("echo a\necho b".into()));
-        assert_eq!(parse("%sh ls -l"), Cell::Shell("ls -l".into()));
-        assert_eq!(parse("!ls é"), Cell::Shell("ls é".into()));
-        assert_eq!(parse("?Tensor::zeros"), Cell::Doc("Tensor::zeros".into()));
+        assert_eq!(parse("%%sh\necho a\necho b"), Cell::Shell("echo a\necho b".into(), String::new()));
+        assert_eq!(parse("%sh ls -l"), shell("ls -l"));
+        assert_eq!(parse("!ls é"), shell("ls é"));
+        for cell in ["?Tensor::zeros", "Tensor::zeros?", "??Tensor::zeros", "Tensor::zeros??"] {
+            assert_eq!(parse(cell), Cell::Doc("Tensor::zeros".into()), "{cell}");
+        }
         assert_eq!(parse("Clip?"), Cell::Doc("Clip".into()));
         assert_eq!(parse("f()?"), code("f()?", false));
         assert_eq!(parse("%help"), Cell::Help);
         assert_eq!(parse("%matplotlib inline"), Cell::Unknown("%matplotlib inline".into()));
         assert_eq!(parse(""), code("", false));
-        assert_eq!(parse("!true && false"), Cell::Shell("true && false".into()));
+        assert_eq!(parse("!true && false"), shell("true && false"));
+    }
+
+    #[test]
+    fn code_below_a_command_stays_and_keeps_its_lines() {
+        assert_eq!(parse("!ls\nlet a = 1;"), Cell::Shell("ls".into(), "\nlet a = 1;".into()));
+        assert_eq!(parse("\n%cd \"my data\"\n!ls"), Cell::Folder("my data".into(), "\n\n!ls".into()));
+        let set = |value: &str| Cell::Variable("A".into(), Some(value.into()), "\n".into());
+        assert_eq!(parse("%env A=b c"), set("b c"));
+        assert_eq!(parse("%env A 1"), set("1"));
+        assert_eq!(parse("%env A"), Cell::Variable("A".into(), None, "\n".into()));
+        assert_eq!(parse("%env"), Cell::Variable(String::new(), None, "\n".into()));
     }
 
     #[test]
     fn every_command_is_listed() {
         let (text, html) = help();
-        for name in ["%%time", "%timeit", "%vars", "%%sh", "%help", ":dep"] {
+        for name in ["%%time", "%timeit", "%vars", "%%sh", "%help", ":dep", "%cd", "%env"] {
             assert!(text.contains(name) && html.contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn a_command_is_described_by_its_name() {
+        assert!(description("%%time").unwrap().contains("how long"));
+        assert!(description("%cd").is_some() && description("%none").is_none());
     }
 }

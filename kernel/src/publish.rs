@@ -14,6 +14,8 @@ use crate::stream::Bundle;
 
 /// Between two updates of one display: what comes faster replaces what waits.
 const UPDATE_EVERY: Duration = Duration::from_millis(50);
+/// Bytes of a value's text.
+const LONGEST_VALUE: usize = 20_000;
 /// Values that one cell may show; a loop that shows thousands would choke the browser.
 const MOST_SHOWN: usize = 500;
 
@@ -23,6 +25,8 @@ pub struct Publisher {
     out: String,
     err: String,
     limit: Limit,
+    /// Nothing is shown of a silent request.
+    silent: bool,
     updates: HashMap<String, Update>,
     shown: usize,
     count: usize,
@@ -45,6 +49,7 @@ impl Publisher {
             out: String::new(),
             err: String::new(),
             limit,
+            silent: false,
             updates: HashMap::new(),
             shown: 0,
             count: 0,
@@ -55,6 +60,7 @@ impl Publisher {
     /// From now on everything belongs to `parent`, the cell numbered `count`.
     pub fn begin(&mut self, parent: &JupyterMessage, count: usize) {
         self.flush();
+        self.silent = matches!(&parent.content, JupyterMessageContent::ExecuteRequest(request) if request.silent);
         (self.parent, self.count, self.shown) = (Some(parent.clone()), count, 0);
         self.limit = Limit::new(Instant::now());
         self.value.clear();
@@ -68,27 +74,19 @@ impl Publisher {
         self.err.push_str(text);
     }
 
-    /// The last line on standard error, if it was not sent yet: it becomes the cell's error instead.
-    pub fn take_error_line(&mut self) -> Option<String> {
-        let text = self.err.trim_end();
-        let at = text.rfind('\n').map_or(0, |at| at + 1);
-        let line = text[at..].to_string();
-        self.err.truncate(at);
-        (!line.is_empty()).then_some(line)
-    }
-
     /// Anything else, after the text that came before it.
     pub fn send(&mut self, content: impl Into<JupyterMessageContent>) {
         self.text();
         self.raw(content.into());
     }
 
-    pub fn display(&mut self, data: Bundle, id: Option<String>) {
+    pub fn display(&mut self, mut data: Bundle, id: Option<String>) {
         self.shown += 1;
         if self.shown == MOST_SHOWN {
             self.err.push_str(&format!("[… more than {MOST_SHOWN} displays in one cell are not shown; update one instead]\n"));
         }
         if self.shown < MOST_SHOWN {
+            shorten(&mut data);
             let transient = Some(Transient { display_id: id });
             self.send(DisplayData { data: media(data), metadata: Default::default(), transient });
         }
@@ -105,7 +103,8 @@ impl Publisher {
         }
     }
 
-    pub fn result(&mut self, data: Bundle) {
+    pub fn result(&mut self, mut data: Bundle) {
+        shorten(&mut data);
         self.value = data.get("text/plain").and_then(|text| text.as_str()).unwrap_or_default().to_string();
         let (execution_count, transient) = (ExecutionCount::new(self.count), Some(Transient::default()));
         self.send(ExecuteResult { execution_count, data: media(data), metadata: Default::default(), transient });
@@ -161,10 +160,57 @@ impl Publisher {
     }
 
     fn raw(&self, content: JupyterMessageContent) {
-        if let Some(parent) = &self.parent {
+        if let Some(parent) = self.parent.as_ref().filter(|_| !self.silent) {
             let _ = self.iopub.send(JupyterMessage::new(content, Some(parent))); // the server is going down
         }
     }
+}
+
+/// Cuts a text that nobody reads to its end.
+fn shorten(data: &mut Bundle) {
+    if let Some(text) = data.get_mut("text/plain")
+        && let Some(shorter) = text.as_str().and_then(shortened)
+    {
+        *text = shorter.into();
+    }
+}
+
+/// Beginning and end of a long value, and how much is left out between them; `None` if it is short enough.
+fn shortened(text: &str) -> Option<String> {
+    if text.len() <= LONGEST_VALUE {
+        return None;
+    }
+    let (head, tail) = (text.floor_char_boundary(LONGEST_VALUE * 9 / 10), text.ceil_char_boundary(text.len() - LONGEST_VALUE / 10));
+    let ends = values(text);
+    if ends.len() < 2 {
+        let notice = format!("[… {} bytes are not shown: print a part of it, or write it to a file]", tail - head);
+        return Some(format!("{}\n{notice}\n{}", &text[..head], &text[tail..]));
+    }
+    // whole values only
+    let (before, behind) = (ends.partition_point(|end| *end <= head), ends.partition_point(|end| *end < tail));
+    let head = before.checked_sub(1).map_or(head, |last| ends[last]);
+    let tail = ends.get(behind).copied().unwrap_or(tail);
+    let left_out = (behind + 1).min(ends.len()) - before;
+    let notice = format!("[… {left_out} of {} values are not shown: print a part, or write them to a file]", ends.len() + 1);
+    Some(format!("{}\n{notice}\n{}", &text[..head], &text[tail..].trim_start_matches([',', ' ', '\n'])))
+}
+
+/// The ends of the values of a list, but for the last: behind the commas of the outermost bracket.
+fn values(text: &str) -> Vec<usize> {
+    let (mut ends, mut depth, mut quoted, mut escaped) = (Vec::new(), 0usize, false, false);
+    for (i, byte) in text.bytes().enumerate() {
+        match byte {
+            _ if escaped => escaped = false,
+            b'\\' => escaped = quoted,
+            b'"' => quoted = !quoted,
+            _ if quoted => {}
+            b'[' | b'{' | b'(' => depth += 1,
+            b']' | b'}' | b')' => depth = depth.saturating_sub(1),
+            b',' if depth == 1 => ends.push(i + 1),
+            _ => {}
+        }
+    }
+    ends
 }
 
 fn media(data: Bundle) -> Media {
@@ -198,11 +244,32 @@ mod tests {
     }
 
     #[test]
-    fn the_error_line_is_taken_from_standard_error() {
-        let (iopub, _messages) = tokio::sync::mpsc::unbounded_channel();
+    fn a_long_value_is_cut_and_says_what_is_left_out() {
+        let short = format!("{:?}", vec![7; 1000]);
+        assert_eq!(shortened(&short), None);
+        let long = format!("{:?}", (0..200_000).map(|i| (i, "a, b")).collect::<Vec<_>>());
+        let cut = shortened(&long).unwrap();
+        assert!(cut.len() < LONGEST_VALUE + 200 && cut.starts_with("[(0, \"a, b\"), (1") && cut.ends_with("(199999, \"a, b\")]"), "{cut}");
+        let left_out: usize = cut.split_once("[… ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+        let shown = cut.matches("), (").count();
+        assert!(cut.contains("of 200000 values are not shown") && left_out.abs_diff(200_000 - shown) < 5, "{left_out} {shown}");
+        let text = shortened(&format!("{:?}", "é".repeat(100_000))).unwrap();
+        assert!(text.contains("bytes are not shown") && text.ends_with("é\""), "{}", &text[text.len() - 100..]);
+    }
+
+    #[test]
+    fn a_silent_request_shows_nothing() {
+        let (iopub, mut messages) = tokio::sync::mpsc::unbounded_channel();
         let mut publisher = Publisher::new(iopub);
-        publisher.err("a warning\nno such file\n");
-        assert_eq!(publisher.take_error_line().as_deref(), Some("no such file"));
-        assert_eq!(publisher.err, "a warning\n");
+        let request = ExecuteRequest { silent: true, ..ExecuteRequest::new("1".into()) };
+        publisher.begin(&JupyterMessage::new(request, None), 1);
+        publisher.out("text");
+        publisher.result(Map::from_iter([("text/plain".to_string(), Value::from("1"))]));
+        publisher.flush();
+        assert!(messages.try_recv().is_err());
+        publisher.begin(&JupyterMessage::new(ExecuteRequest::new("1".into()), None), 1);
+        publisher.out("text");
+        publisher.flush();
+        assert!(messages.try_recv().is_ok());
     }
 }

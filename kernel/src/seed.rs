@@ -11,6 +11,7 @@ use anyhow::{Context, Result, ensure};
 use crate::building::{Built, Order, PACKAGE};
 use crate::layout::Layout;
 use crate::metadata;
+use crate::private;
 use crate::rust_src;
 use crate::shim;
 use crate::toolchain;
@@ -92,6 +93,10 @@ pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
     fs::write(layout.toolchain(), toolchain::identity()?)?;
     let source = toolchain::library_source().context("rustc names no sysroot")?;
     rust_src::link(&source, &layout.rust_src()).with_context(|| format!("linking {}", source.display()))?;
+    let description = fs::read_to_string(layout.description()).unwrap_or_default();
+    let std = ["core", "alloc", "std"].map(|name| source.join(name).join("src"));
+    let sources = private::sources(&description).into_iter().chain(std).collect::<Vec<_>>();
+    write(&layout.private(), &private::collect(&sources))?;
     for of_before in [layout.data.join("answers"), layout.compiled()] {
         let _ = fs::remove_dir_all(of_before); // of an older toolchain or library
     }

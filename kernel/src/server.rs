@@ -1,5 +1,6 @@
 //! The Jupyter side: sockets, requests, replies.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::process::Child;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -7,8 +8,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use jupyter_protocol::{
-    CodeMirrorMode, CommInfoReply, ConnectionInfo, ExecuteReply, ExecuteRequest, InterruptReply, JupyterMessage, JupyterMessageContent,
-    KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
+    CodeMirrorMode, CommInfoReply, CompleteReply, CompleteRequest, ConnectionInfo, ExecuteReply, ExecuteRequest, InterruptReply,
+    JupyterMessage, JupyterMessageContent, KernelInfoReply, LanguageInfo, ReplyStatus, ShutdownReply, Status,
 };
 use jupyter_zmq_client::{
     RuntimeError, create_kernel_control_connection, create_kernel_heartbeat_connection, create_kernel_iopub_connection,
@@ -20,11 +21,15 @@ use tokio::task::spawn_blocking;
 use crate::cell::Cell;
 use crate::compiling;
 use crate::complete;
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::execute::Executor;
+use crate::history::History;
 use crate::input::Input;
 use crate::interrupt;
 use crate::is_complete;
+use crate::known::Known;
+use crate::layout::Layout;
+use crate::private::Private;
 use crate::receive;
 use crate::session::Session;
 
@@ -34,7 +39,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 const WARM_AFTER: Duration = Duration::from_secs(2);
 
 /// Serves one front end until it says shutdown.
-pub async fn serve(connection_file: &Path, session: Session, rust_version: &str) -> Result<()> {
+pub async fn serve(connection_file: &Path, session: Session, rust_version: &str, layout: &Layout) -> Result<()> {
     let text = std::fs::read_to_string(connection_file).with_context(|| format!("reading {}", connection_file.display()))?;
     let info: ConnectionInfo =
         serde_json::from_str(&text).with_context(|| format!("{} is not a connection file", connection_file.display()))?;
@@ -79,11 +84,12 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
         cell: cell.clone(),
         engine: Arc::new(Mutex::new(Err("starting".into()))),
         process: Arc::default(),
+        known: Arc::default(),
         rust_version: rust_version.into(),
     };
     compiling::show(cell.clone()).context("taking over standard error")?;
     let session = Arc::new(session);
-    kernel.start(session.clone()).await;
+    kernel.start(session.clone(), Private::read(layout)).await;
     tokio::spawn({
         let (kernel, bye_session) = (kernel.clone(), session.clone());
         async move {
@@ -123,14 +129,42 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
             }
         }
     });
-    let executor = Arc::new(Executor::new(cell, kernel.engine.clone(), input));
-    while let Some(message) = queue.recv().await {
+    let history = History::open(&layout.history());
+    let executor = Arc::new(Executor::new(cell, kernel.engine.clone(), input, history));
+    let mut waiting = VecDeque::new();
+    loop {
+        let message = match waiting.pop_front() {
+            Some(message) => message,
+            None => match queue.recv().await {
+                Some(message) => message,
+                None => return Ok(()),
+            },
+        };
         kernel.status(&message, Status::busy());
-        let reply = kernel.shell(&message, &executor).await.unwrap_or_default();
+        let runs = matches!(&message.content, JupyterMessageContent::ExecuteRequest(_));
+        let work = kernel.shell(&message, &executor);
+        tokio::pin!(work);
+        let reply = loop {
+            tokio::select! {
+                reply = &mut work => break reply.unwrap_or_default(),
+                Some(question) = queue.recv(), if runs => match kernel.meanwhile(&question, &executor) {
+                    Some(reply) => {
+                        kernel.status(&question, Status::busy());
+                        let _ = shell_out.send(reply).await;
+                        kernel.status(&question, Status::idle());
+                        kernel.status(&message, Status::busy()); // still
+                    }
+                    None => waiting.push_back(question),
+                },
+            }
+        };
         let failed = matches!(&reply, Some(JupyterMessage { content: JupyterMessageContent::ExecuteReply(reply), .. }) if reply.status == ReplyStatus::Error);
         // what stands behind a failed cell (Run All) was sent before its reply is
         let stop = failed && matches!(&message.content, JupyterMessageContent::ExecuteRequest(request) if request.stop_on_error);
-        let behind: Vec<JupyterMessage> = std::iter::from_fn(|| if stop { queue.try_recv().ok() } else { None }).collect();
+        if stop {
+            waiting.extend(std::iter::from_fn(|| queue.try_recv().ok()));
+        }
+        let behind = if stop { std::mem::take(&mut waiting) } else { VecDeque::new() };
         if let Some(reply) = reply {
             let _ = shell_out.send(reply).await; // who asked has gone
         }
@@ -149,7 +183,6 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str)
             kernel.status(&message, Status::idle());
         }
     }
-    Ok(())
 }
 
 /// `None` if nothing could be read: a front end that goes away in the middle of a word, or a message that makes no sense, must
@@ -168,18 +201,20 @@ struct Kernel {
     engine: Arc<Mutex<Result<Engine, String>>>,
     /// The cell's process, once there is one.
     process: Arc<Mutex<Option<Arc<Mutex<Child>>>>>,
+    known: Arc<Mutex<Known>>,
     rust_version: Arc<str>,
 }
 
 impl Kernel {
     /// Starts the engine in the background; whoever needs it waits for the lock, which is taken when this returns.
-    async fn start(&self, session: Arc<Session>) {
+    async fn start(&self, session: Arc<Session>, private: Private) {
         let (locked, wait) = tokio::sync::oneshot::channel();
         let (engine, warm, cell, process) = (self.engine.clone(), self.engine.clone(), self.cell.clone(), self.process.clone());
+        let known = self.known.clone();
         std::thread::spawn(move || {
             let mut engine = engine.lock().unwrap_or_else(PoisonError::into_inner);
             let _ = locked.send(());
-            *engine = Engine::start(&session, cell).map_err(|error| format!("{error:#}"));
+            *engine = Engine::start(&session, cell, known, private).map_err(|error| format!("{error:#}"));
             if let Ok(engine) = &mut *engine {
                 *process.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.process());
             }
@@ -242,6 +277,22 @@ impl Kernel {
             JupyterMessageContent::ShutdownRequest(_) => return Ok(self.control(message)),
             _ => return Ok(None),
         }))
+    }
+
+    /// What can be answered while a cell runs; `None` if the question has to wait.
+    fn meanwhile(&self, message: &JupyterMessage, executor: &Executor) -> Option<JupyterMessage> {
+        Some(match &message.content {
+            JupyterMessageContent::CompleteRequest(request) => self.complete_quickly(request).as_child_of(message),
+            JupyterMessageContent::IsCompleteRequest(request) => is_complete::reply(&request.code).as_child_of(message),
+            JupyterMessageContent::HistoryRequest(request) => executor.history(request).as_child_of(message),
+            JupyterMessageContent::KernelInfoRequest(_) => kernel_info(&self.rust_version).as_child_of(message),
+            _ => return None,
+        })
+    }
+
+    fn complete_quickly(&self, request: &CompleteRequest) -> CompleteReply {
+        let folder = self.process().and_then(|process| engine::folder(&process)).unwrap_or_default();
+        complete::quickly(&self.known.lock().unwrap_or_else(PoisonError::into_inner), request, &folder)
     }
 
     async fn with_engine<T: Send + 'static>(&self, f: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<Option<T>> {

@@ -8,21 +8,29 @@
 use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio, exit};
+use std::process::{Command, Output, Stdio, exit};
 
 use anyhow::{Context, Result};
 
 use crate::compiled::{self, Found, Kept};
+use crate::identity;
 use crate::layout::Layout;
+use crate::messages::{self, Note};
 use crate::metadata;
-use crate::moved;
+use crate::rewrite;
 
 /// The data folder, for the stand-in.
 const DATA: &str = "LAFTER_KERNEL_DATA";
 /// What `CARGO_HOME` was; empty if it was not set.
 const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
+/// Set where a cell is to be compiled without optimization.
+const PLAIN: &str = "LAFTER_KERNEL_PLAIN";
+/// The file of a session with notes on the cell that was compiled last.
+pub const NOTES: &str = "notes";
 /// Cargo's exit status for a failure.
 const FAILED: i32 = 101;
+/// What evcxr generated for the cell.
+pub const SOURCE: &str = "src/lib.rs";
 
 /// Puts the stand-in in the way of evcxr (by PATH) and of rust-analyzer (by CARGO_HOME).
 ///
@@ -80,7 +88,10 @@ pub fn hook() {
 fn rustc(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let mut command = Command::new(real(layout, "rustc")?);
-    restore(&mut command).args(arguments);
+    restore(&mut command).args(identity::steady(Path::new("."), arguments.to_vec()));
+    if std::env::var_os(PLAIN).is_some() && words.windows(2).any(|pair| pair == ["--crate-name", "ctx"]) {
+        command.arg("-Copt-level=0");
+    }
     let only_asks = matches!(words[..], ["--version" | "-V" | "-vV" | "-Vv"] | ["--print", _]) && words.len() == arguments.len();
     if only_asks {
         memo(layout, &[&["rustc"], &words[..]].concat(), &mut command)?;
@@ -112,6 +123,9 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
             if subcommand == "build" {
                 build(layout, &words, &flags, &mut command)?;
             }
+            let output = command.output().context("running cargo check")?;
+            std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
+            return answer(&messages::read(&output.stdout, &[], "").0, output.status.code());
         }
         Some(&"metadata") => match after(&words, "--manifest-path") {
             Some(manifest) if session(manifest) && !words.contains(&"--no-deps") => {
@@ -134,19 +148,23 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
 /// Compiles a cell, unless the same was compiled before. Cells with `:dep` crates are not cached.
 fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
-    let source = std::fs::read_to_string("src/lib.rs").unwrap_or_default();
+    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
     let Some(target) = after(words, "--target") else { return Ok(()) }; // not evcxr's
     let compiled = Path::new("target").join(target).join("debug/libctx.so");
     if metadata::has_dependencies(&manifest) || compiled::reads_more(&source) {
-        let output = command.stderr(Stdio::inherit()).output().context("running cargo build")?; // it says what it compiles
-        return answer(&moved::named_once(&output.stdout), output.status.code());
+        command.stderr(Stdio::inherit()); // it says what it compiles
+        let (output, said, notes) = compile(&source, &manifest, command)?;
+        std::fs::write(NOTES, messages::to_text(&notes))?;
+        return answer(&said, output.status.code());
     }
     let library = layout.library().0;
     let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
-    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{}", std::fs::read_to_string(layout.toolchain())?);
+    let toolchain = std::fs::read_to_string(layout.toolchain())?;
+    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{toolchain}\nrewritten {}", rewrite::VERSION);
     let kept = Kept::new(layout, &source, &circumstances);
     match kept.fetch(&compiled) {
-        Some(Found::Library) => {
+        Some(Found::Library(notes)) => {
+            std::fs::write(NOTES, notes)?;
             // where evcxr reads which file to load
             let path = std::env::var_os("EVCXR_EXECUTION_SO_PATH").context("EVCXR_EXECUTION_SO_PATH is not set")?;
             std::fs::write(path, std::env::current_dir()?.join(&compiled).to_string_lossy().as_bytes())?;
@@ -155,16 +173,36 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
         Some(Found::Failure(said)) => return answer(&said, Some(FAILED)),
         None => {}
     }
-    let output = command.output().context("running cargo build")?;
-    let said = moved::named_once(&output.stdout);
+    let (output, said, notes) = compile(&source, &manifest, command)?;
+    let notes = messages::to_text(&notes);
+    std::fs::write(NOTES, &notes)?;
     // keeping is no more than a saving of time: the folder may not be ours to write in
     if output.status.success() {
-        let _ = kept.keep(&compiled);
+        let _ = kept.keep(&compiled, &notes);
     } else if output.status.code() == Some(FAILED) && contains(&said, b"\"code\":\"E") && !contains(&output.stderr, b"signal") {
         let _ = kept.keep_failure(&said); // not where an interrupt ended the compiler
     }
     std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
     answer(&said, output.status.code())
+}
+
+/// Compiles the cell's file as [`rewrite`] changes it; the file is then again what evcxr wrote.
+fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Output, Vec<u8>, Vec<Note>)> {
+    let said = rewrite::errors_say_their_line(source);
+    // what is to be optimized well is left alone
+    let (changed, inserts) = match ["opt-level = 0", "opt-level = 1"].iter().any(|level| manifest.contains(level)) {
+        true => rewrite::loops_ask(&said),
+        false => (said, Vec::new()),
+    };
+    if rewrite::has_long_literal(source) {
+        command.env(PLAIN, "1");
+    }
+    std::fs::write(SOURCE, changed)?;
+    let output = command.output().context("running cargo build");
+    std::fs::write(SOURCE, source)?;
+    let output = output?;
+    let (said, notes) = messages::read(&output.stdout, &inserts, source);
+    Ok((output, said, notes))
 }
 
 /// Ends the stand-in as Cargo would have ended.
@@ -238,6 +276,24 @@ fn sysroot(layout: &Layout) -> Result<PathBuf> {
 fn recorded(layout: &Layout, line: usize) -> Result<String> {
     let recorded = std::fs::read_to_string(layout.toolchain()).context("no toolchain was recorded: install the kernel again")?;
     recorded.lines().nth(line).map(String::from).context("the kernel was installed by an older version: install it again")
+}
+
+/// Sets a variable as a reader means it: what stands in front of it stays in front.
+///
+/// # Safety
+/// As for [`std::env::set_var`].
+pub unsafe fn set_variable(name: &str, value: &str) {
+    let path = || {
+        let shims = std::env::var_os(DATA).map(|data| Layout { data: data.into() }.shims().join("bin"));
+        std::env::join_paths(shims.into_iter().chain(std::env::split_paths(value))).ok()
+    };
+    let (name, value) = match (name, std::env::var_os(DATA).is_some()) {
+        ("PATH", true) => (name, path().unwrap_or_else(|| value.into())),
+        ("CARGO_HOME", true) => (HOME, value.into()),
+        _ => (name, value.into()),
+    };
+    // SAFETY: as the caller promises
+    unsafe { std::env::set_var(name, value) }
 }
 
 /// Gives a command the environment as it was before [`set_environment`].

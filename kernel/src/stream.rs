@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::child::{BEGIN, END, RAN};
+use crate::rewrite::FAILED;
 
 /// The beginning of a message from `lafter::notebook`.
 const MARK: &str = "\u{1e}LAFTER ";
@@ -24,6 +25,8 @@ pub enum Piece {
     Last(Bundle),
     /// A message of `lafter::notebook`: an object with an `op`.
     Message(Value),
+    /// A `?` failed: the line of the generated file, the error.
+    Failed(usize, String),
     /// `EVCXR_…`: a line that evcxr waits for.
     Evcxr(String),
     Begin,
@@ -83,6 +86,14 @@ impl Parser {
                 return;
             }
             content.pop();
+            if media == FAILED {
+                let (at, error) = content.split_once('\n').unwrap_or(("", content));
+                let failed = Piece::Failed(at.parse().unwrap_or(0), error.to_string());
+                self.block = None;
+                self.close_bundle(pieces);
+                pieces.push(failed);
+                return;
+            }
             let value = if media.ends_with("json") { serde_json::from_str(content).ok() } else { None };
             let (media, value) = (media.clone(), value.unwrap_or_else(|| Value::from(content.as_str())));
             self.block = None;
@@ -211,6 +222,14 @@ mod tests {
         assert_eq!(parser.idle(), [Piece::Text("é".into())]);
         assert!(parser.feed(b"EVCXR_BEG").is_empty());
         assert!(parser.idle().is_empty());
+    }
+
+    #[test]
+    fn a_failed_question_mark_comes_in_one_piece() {
+        let mut parser = Parser::default();
+        let bytes = format!("text{CONTENT}{FAILED}\n12\nno such file\nat all\n{CONTENT_END}\nEVCXR_ERROR_OCCURRED\n");
+        let failed = Piece::Failed(12, "no such file\nat all".into());
+        assert_eq!(parser.feed(bytes.as_bytes()), [Piece::Text("text".into()), failed, Piece::Evcxr("EVCXR_ERROR_OCCURRED".into())]);
     }
 
     #[test]

@@ -1,7 +1,10 @@
 """What a reader of a notebook sees: live output, interrupts that keep variables, failures in one line."""
 
+import os
 import platform
 import re
+import tempfile
+import threading
 import time
 import unittest
 
@@ -102,7 +105,7 @@ class Behavior(unittest.TestCase):
 
     def test_interrupt_of_a_loop_that_never_looks(self):
         self.ok("let lost = 1;")
-        request = self.session.send('println!("go"); loop { std::hint::spin_loop(); }')
+        request = self.session.send('println!("go"); (0u64..).map(std::hint::black_box).filter(|n| *n == u64::MAX).count()')
         asked = []
 
         def stop(message):
@@ -113,9 +116,45 @@ class Behavior(unittest.TestCase):
         result = self.session.collect(request, meanwhile=stop)
         self.assertEqual(result.reply["ename"], "Interrupted")
         self.assertIn("3 s", result.error)
-        self.assertIn("variables are lost", result.error)
+        self.assertRegex(result.error, r"variables are lost: .*\blost\b")
+        self.assertIn("imports, functions and types are kept", result.error)
         self.assertLess(time.monotonic() - asked[0], 6)
         self.assertEqual(self.ok("1 + 1").data()[0]["text/plain"], "2")
+
+    def interrupted_after(self, code, seconds):
+        request = self.session.send(code)
+        asked = []
+
+        def stop():
+            asked.append(time.monotonic())
+            self.session.manager.interrupt_kernel()
+
+        timer = threading.Timer(seconds, stop)
+        timer.start()
+        result = self.session.collect(request)
+        return result, time.monotonic() - asked[0]
+
+    def test_interrupt_of_a_loop_keeps_variables(self):
+        self.ok("let kept = 1; fn spin(n: u64) -> u64 { let mut x = n; while x > 0 { x = std::hint::black_box(x) | 1; } x }")
+        for code in ("loop { std::hint::spin_loop(); }", "spin(3)", "for i in 0.. { std::hint::black_box(i); }"):
+            result, seconds = self.interrupted_after(code, 4)
+            self.assertEqual(result.reply["ename"], "Interrupted", result.reply)
+            self.assertIn("variables from before this cell are kept", result.error)
+            self.assertLess(seconds, 1)
+            self.assertEqual(self.ok("kept").data()[0]["text/plain"], "1")
+
+    def test_a_long_literal_compiles_in_seconds_and_stops_at_once(self):
+        def literal(count):
+            return "let tensors = [" + ", ".join(["Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?"] * count) + "];"
+
+        self.ok("let small = 3;")
+        result, seconds = self.interrupted_after(literal(400), 0.5)
+        self.assertEqual(result.reply["ename"], "Interrupted", result.reply)
+        self.assertLess(seconds, 1.5)
+        self.ok("small")  # waits until the analyzer is done with the literal
+        began = time.monotonic()
+        self.ok(literal(160) + " tensors.len() + small")
+        self.assertLess(time.monotonic() - began, 60)  # optimized it took three times that
 
     def test_panic_is_one_line_and_keeps_variables(self):
         self.ok("let before = 5; let values = vec![1, 2];")
@@ -125,12 +164,72 @@ class Behavior(unittest.TestCase):
         self.assertIn("line 2 of the cell", result.error)
         self.assertIn("index out of bounds", result.error)
         self.assertEqual(self.ok("before").data()[0]["text/plain"], "5")
+        for code, line in (("values[7]", "line 1 of the cell: values[7]"), ("let a = 1;\nvalues\n    .get(9)\n    .unwrap()", "line 4 of the cell: .unwrap()")):
+            self.assertIn(line, self.fails(code).error)
+        self.ok("fn seventh(v: &[i32]) -> i32 {\n    v[6]\n}")
+        self.assertIn("in `seventh` of an earlier cell: v[6]", self.fails("seventh(&values)").error)
 
     def test_error_at_cell_level_is_one_line(self):
         result = self.fails('Clip::from_dir("/no/such/folder")?;')
         self.assertEqual(len(result.reply["traceback"]), 1)
         self.assertIn("/no/such/folder", result.error)
         self.assertEqual(result.kinds(), ["error"])
+        result = self.fails('let text = "no number";\nlet n = 1;\nlet m: i32 = text.parse()?;')
+        self.assertIn("invalid digit", result.error)
+        self.assertIn("(line 3 of the cell: let m: i32 = text.parse()?;)", result.error)
+        for i in range(5):
+            self.assertIn("entity not found", self.fails(f"Err(std::io::Error::from(std::io::ErrorKind::NotFound))?; // {i}").error)
+
+    def test_a_result_that_is_thrown_away_is_said(self):
+        for _ in range(2):  # the second time the cell comes compiled
+            said = self.ok('let one = 1;\nClip::from_dir("/nowhere");').text("stderr")
+            self.assertEqual(said.count("must be used"), 1, said)
+            self.assertIn("line 2 of the cell", said)
+        self.ok('fn careless() {\n    Clip::from_dir("/nowhere");\n}')
+        self.assertEqual(self.ok("careless();").text("stderr"), "")
+
+    def test_warnings_of_earlier_cells_are_no_errors(self):
+        self.ok("fn unused() { let x = 1; }\nconst IDLE: i32 = 3;")
+        result = self.fails("let n: u32 = \"a\";")
+        text = "\n".join(result.reply["traceback"])
+        self.assertNotIn("unused", text)
+        self.assertNotIn("never used", text)
+        self.assertEqual(text.count("E0308"), 1, text)
+
+    def test_a_type_that_an_earlier_function_uses(self):
+        self.ok("struct Sized2 { wide: f32 }")
+        self.ok("fn area(s: &Sized2) -> f32 {\n    s.wide\n}")
+        text = "\n".join(self.fails("struct Sized2 { high: f32 }").reply["traceback"])
+        self.assertIn("in `area` of an earlier cell: s.wide", text)
+        self.ok("struct Sized2 { high: f32 }\nfn area(s: &Sized2) -> f32 { s.high }")
+
+    def test_help_is_said_once(self):
+        text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.fails("let text = String::new();\nfn len(t: &String) -> usize { t.len() }\nlen(text)").reply["traceback"]))
+        self.assertEqual(text.count("consider borrowing here"), 1, text)
+
+    def test_long_values_are_cut(self):
+        text = self.ok("(0..200_000).collect::<Vec<i32>>()").data()[0]["text/plain"]
+        self.assertLess(len(text), 25_000)
+        self.assertRegex(text, r"… \d+ of 200000 values are not shown")
+        self.assertTrue(text.endswith("199999]"), text[-50:])
+
+    def test_silent(self):
+        self.assertEqual(self.ok('println!("x"); 7', silent=True).kinds(), [])
+
+    def test_folder_and_variables_are_the_same_everywhere(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = os.path.realpath(folder)
+            before = self.ok("std::env::current_dir()?").data()[0]["text/plain"].strip('"')
+            self.assertEqual(self.ok(f"%cd {folder}\n!pwd").text(), f"{folder}\n{folder}\n")
+            self.assertIn(folder, self.ok("std::env::current_dir()?").data()[0]["text/plain"])
+            self.ok(f'%env LAFTER_TEST_A="b c"\nassert_eq!(std::env::var("LAFTER_TEST_A")?, "b c");')
+            self.assertEqual(self.ok("!echo $LAFTER_TEST_A").text(), "b c\n")
+            self.assertEqual(self.ok("%env LAFTER_TEST_A").text(), "LAFTER_TEST_A=b c\n")
+            self.fails("std::process::exit(1);")  # a new process finds the same
+            self.assertIn(folder, self.ok("std::env::current_dir()?").data()[0]["text/plain"])
+            self.assertIn("no such folder", self.fails("%cd /no/such/folder").error)
+            self.ok(f"%cd {before}")
+        self.assertIn("is not set", self.fails("%env LAFTER_TEST_NONE").error)
 
     def test_the_end_of_the_process_is_said_and_mended(self):
         self.ok("fn twice(x: i32) -> i32 { 2 * x }")
@@ -173,6 +272,13 @@ class Behavior(unittest.TestCase):
     def test_commands(self):
         self.assertIn("of compiling", self.ok("%%time\nlet timed = 1;").text())
         self.assertIn("each", self.ok("%timeit 1 + 1").text())
+        self.ok("let shape = (2usize, 3usize); fn broken() -> Result<i32, lafter::Error> { Ok(Clip::from_dir(\"/nowhere\").map(|_| 1)?) }")
+        self.assertIn("each", self.ok("%timeit Tensor::zeros(shape, DType::F32, &Device::Cpu)?").text())
+        self.assertIn("each", self.ok("%%timeit\nlet t = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;\nt.sum_all()?").text())
+        failed = self.fails("%timeit broken()?")
+        self.assertIn("/nowhere", failed.error)
+        self.assertIn("line 1 of the cell: broken()?", failed.error)
+        self.assertNotIn("each", failed.text())
         self.assertIn("timed: i32", self.ok("%vars").data()[0]["text/plain"])
         self.assertEqual(self.ok("%%sh\necho one\necho two").text(), "one\ntwo\n")
         self.assertEqual(self.fails("%sh exit 3").reply["ename"], "Error")
@@ -192,14 +298,77 @@ class Behavior(unittest.TestCase):
             reply = self.session.ask(self.session.client.complete(code, len(code)))
             self.assertTrue(any(match.startswith(expected) for match in reply["matches"]), (code, reply["matches"]))
             self.assertLess(time.monotonic() - began, 5)
-        reply = self.session.ask(self.session.client.inspect("Clip::demo()", 8))
-        self.assertTrue(reply["found"])
-        self.assertIn("demo", reply["data"]["text/plain"])
+        self.ok("let größe = vec![1, 2];")
+        self.assertTrue(any(match.startswith("len") for match in self.complete("größe.le")["matches"]))
+        self.assertFalse(any("zeros_impl" in match for match in self.complete("Tensor::zero")["matches"]))
+
+    def complete(self, code):
+        return self.session.ask(self.session.client.complete(code, len(code)))
+
+    def test_inspection(self):
+        self.ok("use std::collections::HashMap; let shape = (2, 3);")
+        for code, word in (
+            ("Clip::de|mo()", "demo"),
+            ("Tensor::zeros(|", "zeros"),
+            ("Tensor::zeros((2, 3), |DType::F32)", "DType"),
+            ("Tensor::zeros((2, |3), DType::F32)", "fn zeros"),
+            ("let m: HashMap<i32, i32> = Hash|Map::new();", "HashMap"),
+            ("Cli|p", "Clip"),
+            ("print|ln!(\"a\")", "println"),
+            ("println!(|\"a\")", "println"),
+            ("%%ti|me\nlet a = 1;", "compiled and ran"),
+            ("shape.0.max(|)", "max"),
+        ):
+            at = code.index("|")
+            reply = self.session.ask(self.session.client.inspect(code.replace("|", "", 1), at))
+            self.assertTrue(reply["found"], code)
+            self.assertIn(word, reply["data"]["text/plain"], code)
+        for cell in ("?HashMap", "HashMap?", "?Tensor::zeros", "?println"):
+            pages = self.ok(cell).reply["payload"]
+            self.assertEqual(pages[0]["source"], "page", cell)
+
+    def test_names_of_files(self):
+        with tempfile.TemporaryDirectory() as folder:
+            os.mkdir(os.path.join(folder, "pictures"))
+            open(os.path.join(folder, "pick.txt"), "w").close()
+            for code in (f'Clip::from_dir("{folder}/pic', f"!ls {folder}/pic", f"%cd {folder}/pic"):
+                reply = self.complete(code)
+                self.assertEqual(reply["matches"], ["pick.txt", "pictures/"], code)
+                self.assertEqual(reply["cursor_start"], len(code) - 3)
+
+    def test_completion_while_a_cell_runs(self):
+        self.ok("let number_of_mine = 1;")
+        request = self.session.send("std::thread::sleep(std::time::Duration::from_secs(4));")
+        time.sleep(1)
+        began = time.monotonic()
+        self.assertEqual(self.complete("number_of_m")["matches"], ["number_of_mine"])
+        self.assertIn("while", self.complete("whi")["matches"])
+        self.assertLess(time.monotonic() - began, 1)
+        self.assertEqual(self.session.collect(request).status, "ok")
+
+    def test_is_complete(self):
+        for code, status in (("1 +", "incomplete"), ("let x =", "incomplete"), ("let s = \"a", "incomplete"), ("f(", "incomplete"), ("1 + 1", "complete")):
+            self.assertEqual(self.session.ask(self.session.client.is_complete(code))["status"], status, code)
+
+    def test_history_of_earlier_sessions(self):
+        mark = f"let remembered_{time.time_ns()} = 1;"
+        self.ok(mark)
+        with Session() as other:
+            reply = other.ask(other.client.history(hist_access_type="search", pattern=mark[:15] + "*" + mark[-12:], n=1))
+            self.assertEqual([entry[2] for entry in reply["history"]], [mark])
 
     def test_other_crates(self):
         # a crate that lafter itself depends on: pinned by the lock file, there without a network
         self.ok(":dep serde_json = \"1\"\nserde_json::json!({\"a\": 1}).to_string()", patience=300)
         self.ok("let after_dep = Tensor::zeros(3, DType::F32, &Device::Cpu)?;")
+
+    def test_another_crate_drops_no_variable(self):
+        with Session() as session:
+            self.assertEqual(session.run("#[derive(Debug)] struct Mine { n: i32 } let mine = Mine { n: 4 };").status, "ok")
+            result = session.run(":dep serde_json = \"1\"\nserde_json::json!(mine.n).to_string()", patience=300)
+            self.assertEqual(result.status, "ok", result.reply)
+            self.assertEqual(result.data()[0]["text/plain"], '"4"')
+            self.assertEqual(session.run("mine.n").data()[0]["text/plain"], "4")
 
     def test_values_of_earlier_cells_train(self):
         self.ok("let mut rng = Rng::new(1); let x = Tensor::rand(0f32, 1f32, (16, 4), &Device::Cpu)?;")

@@ -19,7 +19,7 @@ class LafterKernel(jupyter_kernel_test.KernelTests):
         {"text": "Tensor::zer"},
     ]
     complete_code_samples = ["1", "let a = 1;", "fn f() { 1 }", "println!(\"{{\");", "%vars", "// {", ""]
-    incomplete_code_samples = ["fn f() {", "let v = vec![1,", 'let s = "abc', "/* never closed"]
+    incomplete_code_samples = ["fn f() {", "let v = vec![1,", "1 +", "let x =", 'let s = "abc', "/* never closed"]
     invalid_code_samples = ["fn f() }", "(1]"]
     code_page_something = "?Tensor::zeros"
     code_generate_error = "no_such_name"

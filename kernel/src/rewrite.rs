@@ -1,0 +1,199 @@
+//! What evcxr generates for a cell, changed before it is compiled: a failed `?` says its line, loops ask for an interrupt.
+//!
+//! No line is added, so that every place that the compiler or a panic names stays the same but for columns, which
+//! [`Insert`] tells how to count.
+
+use crate::lexer::{Code, Kind};
+
+/// The media type under which a cell says why a `?` failed: the line of the generated file, then the error.
+pub const FAILED: &str = "lafter/failed";
+/// Part of what a compiled cell is kept by: change it with what is written here.
+pub const VERSION: u32 = 1;
+/// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
+/// cube): each must drop all those before it.
+const MOST_CALLS: usize = 40;
+/// Not where a value is dropped because of a first interrupt: a second panic would end the process.
+const ASK: &str = " if ::lafter::progress::interrupted() && !::std::thread::panicking() { \
+                   ::std::panic::resume_unwind(::std::boxed::Box::new(\"interrupted\")) }";
+
+/// Text that was put into a line; what stands behind it has moved. Line and column count from 1, the column in characters.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Insert {
+    pub line: usize,
+    pub column: usize,
+    pub length: usize,
+}
+
+/// Makes `?` say where it failed, in one message with the error: evcxr's own way writes the error to another channel.
+pub fn errors_say_their_line(source: &str) -> String {
+    let Some(at) = source.find("> From<T> for EvcxrUserCodeError {") else { return source.to_string() };
+    let (before, behind) = source.split_at(at);
+    let Some((says, rest)) = behind.split_once("println!(\"{}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);") else {
+        return source.to_string(); // the analyzer's
+    };
+    let mut says = says.replace("fn from(", "#[track_caller] fn from(");
+    if let (Some(from), Some(to)) = (says.find("eprintln!("), says.rfind(", error);")) {
+        let format = &says[from + "eprintln!(".len()..to];
+        let told = format!(
+            "println!(\"EVCXR_BEGIN_CONTENT {FAILED}\\n{{}}\\n{{}}\\nEVCXR_END_CONTENT\", ::std::panic::Location::caller().line(), \
+             ::std::format!({format}, error));"
+        );
+        says.replace_range(from..to + ", error);".len(), &told);
+    }
+    format!("{before}{says}println!(\"{{}}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);{rest}")
+}
+
+/// Makes every loop ask whether the reader has interrupted the cell, and where text was put in.
+pub fn loops_ask(source: &str) -> (String, Vec<Insert>) {
+    let (mut out, mut inserts, mut from) = (String::with_capacity(source.len() * 2), Vec::new(), 0);
+    for at in loop_bodies(&Code::new(source)) {
+        out.push_str(&source[from..at]);
+        out.push_str(ASK);
+        from = at;
+        let start = source[..at].rfind('\n').map_or(0, |end| end + 1);
+        let line = source[..at].matches('\n').count() + 1;
+        inserts.push(Insert { line, column: source[start..at].chars().count() + 1, length: ASK.chars().count() });
+    }
+    out.push_str(&source[from..]);
+    (out, inserts)
+}
+
+/// Behind the opening brace of each loop that may call a function: not in what is evaluated by the compiler, nor in a macro.
+pub fn loop_bodies(code: &Code) -> Vec<usize> {
+    let (mut bodies, mut i) = (Vec::new(), 0);
+    while i < code.tokens.len() {
+        let past = |end: Option<usize>| end.map_or(code.tokens.len(), |end| end + 1);
+        match code.word(i) {
+            "const" | "static" if i == 0 || !["<", ",", "*"].contains(&code.word(i - 1)) => {
+                let is_function = (i + 1..i + 4).any(|at| code.word(at) == "fn");
+                let end = at_top(code, i + 1, if is_function || code.is_mark(i + 1, '{') { &['{', ';'] } else { &[';'] });
+                i = end.map_or(code.tokens.len(), |end| if code.is_mark(end, '{') { past(code.close(end)) } else { end });
+                continue;
+            }
+            // a macro's own words, and those that it is given
+            "!" if i > 0 && code.is_name(i - 1) => {
+                let open = if code.is_name(i + 1) { i + 2 } else { i + 1 };
+                if ["(", "[", "{"].contains(&code.word(open)) {
+                    i = past(code.close(open));
+                    continue;
+                }
+            }
+            "loop" if code.is_mark(i + 1, '{') => bodies.extend(body(code, i + 1)),
+            word @ ("for" | "while") if code.is_name(i) => bodies.extend(header_end(code, i, word).and_then(|at| body(code, at))),
+            _ => {}
+        }
+        i += 1;
+    }
+    bodies
+}
+
+/// The first of `marks` outside of brackets.
+fn at_top(code: &Code, from: usize, marks: &[char]) -> Option<usize> {
+    let mut i = from;
+    while i < code.tokens.len() {
+        match code.tokens[i].kind {
+            Kind::Mark(mark) if marks.contains(&mark) => return Some(i),
+            Kind::Mark('(' | '[' | '{') => i = code.close(i)?,
+            Kind::Mark(')' | ']' | '}') => return None,
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
+/// The brace that begins the body of a `for` or a `while`.
+fn header_end(code: &Code, at: usize, word: &str) -> Option<usize> {
+    let brace = at_top(code, at + 1, &['{', ';'])?;
+    let header = at + 1..brace;
+    let has = |words: &[&str]| header.clone().any(|i| words.contains(&code.word(i)));
+    // `impl A for B {` and `for<'a>` are no loops; a block in the header would be taken for the body
+    let is_loop = word == "while" || header.clone().any(|i| code.word(i) == "in");
+    let simple = !header.is_empty() && code.word(brace - 1) != "in" && !has(&["match", "if", "unsafe", "loop", "async"]);
+    (is_loop && simple && code.is_mark(brace, '{')).then_some(brace)
+}
+
+/// Where the body begins, unless with an attribute of its own.
+fn body(code: &Code, brace: usize) -> Option<usize> {
+    let attribute = code.is_mark(brace + 1, '#') && code.is_mark(brace + 2, '!');
+    (!attribute).then(|| code.tokens[brace].at.end)
+}
+
+/// Whether the cell has a literal that is not to be optimized.
+pub fn has_long_literal(source: &str) -> bool {
+    let code = Code::new(source);
+    let mut open: Vec<usize> = Vec::new();
+    for i in 0..code.tokens.len() {
+        match code.tokens[i].kind {
+            Kind::Mark('[') => open.push(0),
+            Kind::Mark(']') => {
+                let calls = open.pop().unwrap_or(0);
+                if calls > MOST_CALLS {
+                    return true;
+                }
+                if let Some(outer) = open.last_mut() {
+                    *outer += calls;
+                }
+            }
+            Kind::Mark('(') if i > 0 && code.is_name(i - 1) => {
+                if let Some(calls) = open.last_mut() {
+                    *calls += 1;
+                }
+            }
+            _ => {}
+        }
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_mark_names_its_line() {
+        let source = "struct EvcxrUserCodeError {}\n    impl<T: std::fmt::Display> From<T> for EvcxrUserCodeError {\n        \
+                      fn from(error: T) -> Self {\n            eprintln!(\"{}\", error);\n            println!(\"{}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);\n";
+        let changed = errors_say_their_line(source);
+        assert_eq!(changed.lines().count(), source.lines().count());
+        assert!(changed.contains("#[track_caller] fn from(error: T)") && changed.contains("Location::caller().line()"), "{changed}");
+        assert!(!changed.contains("eprintln") && changed.contains("USER_ERROR_OCCURRED"), "{changed}");
+        assert!(changed.contains("::std::format!(\"{}\", error)"), "{changed}");
+        assert_eq!(errors_say_their_line("fn f() {}"), "fn f() {}");
+    }
+
+    #[test]
+    fn loops_ask_and_what_is_no_loop_stays() {
+        for (source, count) in [
+            ("loop { f(); }", 1),
+            ("for i in 0..3 {\n    while x < 3 { x += 1; }\n}", 2),
+            ("'a: for (i, x) in v.iter().map(|x| { x + 1 }).enumerate() { g(x)?; }", 1),
+            ("impl Drop for P { fn drop(&mut self) {} }", 0),
+            ("fn f<F>(f: F) where F: for<'a> Fn(&'a str) -> bool { g() }", 0),
+            ("const fn f() -> i32 { let mut i = 0; while i < 3 { i += 1; } i }", 0),
+            ("const N: usize = { let mut i = 0; loop { break; } 3 }; loop { f() }", 1),
+            ("fn f<const N: usize>(p: *const u8) { for i in 0..N { g() } }", 1),
+            ("macro_rules! m { ($x:expr) => { for i in 0..$x { f() } } }", 0),
+            ("println!(\"for x in y {{\"); // loop {", 0),
+            ("while let Some(x) = stack.pop() { f(x) }", 1),
+            ("for x in match y { _ => v } { f(x) }", 0),
+            ("if a != b { loop { f() } }", 1),
+        ] {
+            let (changed, inserts) = loops_ask(source);
+            assert_eq!(inserts.len(), count, "{source}: {changed}");
+            assert_eq!(changed.lines().count(), source.lines().count());
+        }
+        let (changed, inserts) = loops_ask("é;\nlöop; loop { f() }");
+        assert_eq!(inserts, [Insert { line: 2, column: 13, length: ASK.len() }]);
+        assert!(changed.starts_with("é;\nlöop; loop { if ::lafter::progress::interrupted()"));
+    }
+
+    #[test]
+    fn a_literal_of_many_calls_is_known() {
+        let literal = |n: usize| format!("let v = vec![{}];", vec!["[Tensor::zeros(2, D)?]"; n].join(", "));
+        assert!(!has_long_literal(&literal(MOST_CALLS)));
+        assert!(has_long_literal(&literal(MOST_CALLS + 1)));
+        assert!(!has_long_literal(&format!("let v = [{}];", vec!["(1, 2)"; 100].join(", "))));
+        assert!(!has_long_literal(&"f(); ".repeat(100)));
+    }
+}
