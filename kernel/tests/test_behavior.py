@@ -147,7 +147,7 @@ class Behavior(unittest.TestCase):
         def literal(count):
             return "let tensors = [" + ", ".join(["Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?"] * count) + "];"
 
-        self.ok("let small = 3;")
+        self.ok("let small = 3usize;")
         result, seconds = self.interrupted_after(literal(400), 0.5)
         self.assertEqual(result.reply["ename"], "Interrupted", result.reply)
         self.assertLess(seconds, 1.5)

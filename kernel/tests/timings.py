@@ -79,7 +79,7 @@ def main():
     n = parser.parse_args().cells
     show("rustc of a trivial library, s", [trivial_rustc() for _ in range(5)], "none: the machine's measure")
     show("kernel_info after, s", [kernel_info() for _ in range(3)], "1")
-    show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 3")
+    show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 6")
     with Session() as session:
         session.run("let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;")
         show("trivial cell (let a = 1), s", cells(session, "let a = NUMBER;", n), "0.8")
