@@ -115,7 +115,7 @@ overflow-checks = false
 ";
 
 /// The shared library's only file, the same with a checkout and without.
-const WRAPPER: &str = include_str!("../session/lib.rs");
+const WRAPPER: &str = include_str!("notebook_library.rs");
 
 /// The shared library over the published crate of this program's version.
 fn published_manifest() -> String {
