@@ -114,7 +114,7 @@ debug-assertions = false
 overflow-checks = false
 ";
 
-/// The shared library's only file, the same with a checkout and without.
+/// The shared library's only file, the same with a checkout and without; a link here, so that the published kernel has it, too.
 const WRAPPER: &str = include_str!("notebook_library.rs");
 
 /// The shared library over the published crate of this program's version.
