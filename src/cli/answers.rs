@@ -1,10 +1,11 @@
 //! Who answers: the options that `predict` and `export` share, and the classifiers that they name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::describe::{Templates, TextSet, read_class_names};
+use lafter::eval::Report;
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
 
 use super::args::{ClassArgs, Common};
@@ -77,4 +78,21 @@ pub struct RowArgs {
     /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+/// Why a run's folder has no tuned weights.
+pub fn untuned(run: &Path) -> Result<String> {
+    let said = Report::load(run.join("report.json"))?.selection.and_then(|selection| selection.said());
+    Ok(said.unwrap_or_else(|| "the run has no stage two".into()))
+}
+
+/// Tuned weights over their CLIP; of a run that left none, the reason.
+pub fn tuned(weights: &Path, clip: Clip) -> Result<LaFTer> {
+    if !weights.exists()
+        && let Some(why) = weights.parent().and_then(|run| untuned(run).ok())
+    {
+        let instead = "predict and export take --classes instead, with --descriptions for the text classifier";
+        return Err(Error::Usage(format!("{} is not there: {why}; {instead}", weights.display())));
+    }
+    LaFTer::load(weights, clip)
 }

@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use lafter::eval::Report;
 use lafter::export::{Card, CardOutcome, license_of};
 use lafter::tune::WeightsInfo;
 use lafter::{Error, Result};
 use serde_json::json;
 
+use super::answers;
 use super::args::Common;
 use super::commands::{print, shown};
 use super::say::say;
@@ -37,8 +37,7 @@ pub struct CardArgs {
 
 pub fn card(args: CardArgs, common: &Common) -> Result<()> {
     if !args.run.join("lafter.safetensors").exists() {
-        let said = Report::load(args.run.join("report.json"))?.selection.and_then(|selection| selection.said());
-        let why = said.unwrap_or_else(|| "the run has no stage two".into());
+        let why = answers::untuned(&args.run)?;
         return Err(Error::Usage(format!("{} holds no tuned weights, so there is nothing for a card: {why}", args.run.display())));
     }
     let base_license = license_of(&WeightsInfo::read(args.run.join("lafter.safetensors"))?.base_model);

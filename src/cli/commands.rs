@@ -11,10 +11,11 @@ use lafter::eval::Evaluation;
 use lafter::files::read_text;
 use lafter::inputs::Inputs;
 use lafter::tune::Bank;
-use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
+use lafter::{Error, Result, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
+use super::answers;
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, TestArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
@@ -82,7 +83,7 @@ pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
 
 pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
-    let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
+    let lafter = answers::tuned(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
     let test = open(&args.test, &mut bars)?.with_classes(&names)?;
     test.require_labels()?;

@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::export::{Answering, Onnx, license_of, merge};
-use lafter::{Error, LaFTer, Result};
+use lafter::{Error, Result};
 use serde_json::json;
 
-use super::answers::AnswerArgs;
+use super::answers::{self, AnswerArgs};
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
@@ -77,7 +77,7 @@ pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
 
 /// Writes a CLIP folder with the tuned norms.
 fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Result<()> {
-    let saved = merge(&LaFTer::load(weights, clip)?, directory)?;
+    let saved = merge(&answers::tuned(weights, clip)?, directory)?;
     saved.notices.iter().for_each(|notice| note(format_args!("note: {notice}")));
     if common.json {
         print(&json!({ "folder": shown(directory), "files": saved.files, "weights_hash": saved.weights_hash }));
@@ -90,7 +90,7 @@ fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Resu
 /// The classifier that was asked for, and its class names.
 fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Answering, Vec<String>)> {
     if let Some(weights) = &args.who.weights {
-        let lafter = LaFTer::load(weights, clip.clone())?;
+        let lafter = answers::tuned(weights, clip.clone())?;
         return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
     }
     let names = args.who.names()?;

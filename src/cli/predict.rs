@@ -20,7 +20,7 @@ use super::commands::{load, print};
 use super::inputs::data;
 use super::predict_args::PredictArgs;
 use super::say::{note, say};
-use super::{check, keep, transduct};
+use super::{answers, check, keep, transduct};
 
 /// Pictures per batch: a stop loses no more than these.
 const BATCH: usize = 16;
@@ -141,7 +141,7 @@ pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
 /// The classifier that was asked for, and its class names.
 fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
     if let Some(weights) = &args.who.weights {
-        let lafter = LaFTer::load(weights, clip.clone())?;
+        let lafter = answers::tuned(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
         if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
             return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));

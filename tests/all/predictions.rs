@@ -8,7 +8,7 @@ use std::process::{Output, Stdio};
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
 
-use crate::common::{lafter, pictures, text};
+use crate::common::{lafter, pictures, text, tried};
 
 fn run(folder: &Path, line: &str) -> Output {
     let output = lafter(folder, line).output().unwrap();
@@ -159,4 +159,21 @@ fn a_stopped_table_goes_on() {
     assert!(text(&again.stderr).contains("were done before and are kept"), "{}", text(&again.stderr));
     let read = |name: &str| std::fs::read(root.path().join(name)).unwrap();
     assert!(read("stopped.csv") == read("whole.csv") && !partial.exists());
+}
+
+#[test]
+fn weights_that_a_run_did_not_leave_are_explained() {
+    let root = pictures(Domain::Source, 24);
+    run(root.path(), "run --model demo --train photos --classes names.txt --text-epochs 1 --epochs 0 --out out");
+    let commands = [
+        "predict --model demo --weights out/lafter.safetensors photos",
+        "export --model demo --weights out/lafter.safetensors --out model.onnx",
+        "card --run out",
+    ];
+    for command in commands {
+        let (well, _, said) = tried(root.path(), command);
+        assert!(!well && said.contains("the run has no stage two") && said.lines().count() == 1, "{command}: {said}");
+    }
+    let (_, _, said) = tried(root.path(), "export --model demo --weights nowhere.safetensors --out model.onnx");
+    assert!(said.contains("No such file"), "{said}");
 }
