@@ -21,7 +21,8 @@ pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply
     let cursor = byte(&code, request.cursor_pos);
     let mut reply = CompleteReply { cursor_start: request.cursor_pos, cursor_end: request.cursor_pos, ..Default::default() };
     let Ok(mut found) = engine.context().completions(&code, cursor) else { return reply };
-    found.completions.retain(|item| !engine.hides(&item.code, item.kind, &code[..found.start_offset]));
+    let of = engine.owner(&code[..found.start_offset]);
+    found.completions.retain(|item| !engine.hides(&item.code, item.kind, &of));
     reply.cursor_start = code[..found.start_offset].chars().count();
     reply.cursor_end = code[..found.end_offset].chars().count();
     let kinds: Vec<Value> = found
@@ -90,21 +91,35 @@ pub fn inspect(engine: &mut Engine, request: &InspectRequest) -> InspectReply {
     ends.into_iter().find_map(|end| documentation(engine, &code, end)).map_or_else(InspectReply::default, found)
 }
 
+/// What rust-analyzer says about the name at the end of the code, as text and as HTML.
+pub fn hover(engine: &mut Engine, code: &str) -> Option<(String, String)> {
+    let asking = std::panic::AssertUnwindSafe(|| engine.context().hover_at(code, code.len()).ok());
+    std::panic::catch_unwind(asking).ok()?
+}
+
 /// What rust-analyzer says about the name that ends at `end`.
 pub fn documentation(engine: &mut Engine, code: &str, end: usize) -> Option<Media> {
     let mut ask = |code: &str| {
-        let asking = std::panic::AssertUnwindSafe(|| engine.context().hover_at(code, code.len()).ok());
-        let (text, html) = std::panic::catch_unwind(asking).ok()??;
+        let (text, html) = hover(engine, code)?;
         (!text.is_empty() && text != "No documentation found").then(|| Media::new(vec![MediaType::Plain(text), MediaType::Html(html)]))
     };
     // a name that is no value: a type, a macro
     inspect::questions(code, end).iter().find_map(|question| ask(question))
 }
 
-/// The first question costs seconds, later ones little: asked before anybody waits.
+/// The first question costs seconds, later ones little: asked before anybody waits. What is in scope is kept for [`quickly`].
 pub fn warm(engine: &mut Engine) {
-    let code = "let warm = Tensor::";
-    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| engine.context().completions(code, code.len())));
+    let mut ask = |code: &str| {
+        let asking = std::panic::AssertUnwindSafe(|| engine.context().completions(code, code.len()).ok());
+        std::panic::catch_unwind(asking).ok()?
+    };
+    ask("let warm = Tensor::");
+    let Some(found) = ask("{ ") else { return };
+    let of = engine.owner("");
+    let items = found.completions.into_iter().filter(|item| item.kind != "keyword" && !engine.hides(&item.code, item.kind, &of));
+    let name = |code: &str| code.split(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or("").to_string();
+    let names = items.map(|item| (name(&item.code), item.kind.to_string())).filter(|(name, _)| !name.is_empty()).collect();
+    engine.in_scope(names);
 }
 
 /// The first line's command, as spaces: offsets stay.

@@ -11,8 +11,9 @@ use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
 use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
+use crate::complete;
 use crate::failure::Failure;
-use crate::known::Known;
+use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
 use crate::notice;
@@ -138,23 +139,28 @@ impl Engine {
         variables
     }
 
-    /// Whether a completion is of a name that cells cannot use; `before` is the code up to it.
-    pub fn hides(&self, name: &str, kind: &str, before: &str) -> bool {
-        let bare = name.split(['(', '!', '<', ':', ' ']).next().unwrap_or(name);
+    /// What the analyzer finds in scope.
+    pub fn in_scope(&mut self, names: Vec<Name>) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).in_scope(names);
+    }
+
+    /// What stands before a completed name; `before` is the code up to it.
+    pub fn owner(&mut self, before: &str) -> Of {
         let word = |text: &str| text.rsplit(|c: char| !(c.is_alphanumeric() || c == '_')).next().unwrap_or("").to_string();
-        let variables = || self.context.variables_and_types();
-        let of = match (before.strip_suffix("::"), before.strip_suffix('.')) {
-            (Some(path), _) => (true, Some(word(path))),
-            (None, Some(value)) => {
-                let name = word(value);
-                let alone = !value[..value.len() - name.len()].ends_with('.');
-                let kind =
-                    variables().find(|(variable, _)| alone && *variable == name).map(|(_, kind)| private::type_name(kind).to_string());
-                (false, kind)
-            }
-            _ => (true, None),
-        };
-        let of = if of.0 { Of::Path(of.1.as_deref()) } else { Of::Value(of.1.as_deref()) };
+        let Some(value) = before.strip_suffix('.') else { return Of::Path(before.strip_suffix("::").map(word)) };
+        let name = word(value);
+        if name.is_empty() || value[..value.len() - name.len()].ends_with('.') {
+            return Of::Value(None);
+        }
+        let known = self.context.variables_and_types().find(|(variable, _)| *variable == name).map(|(_, kind)| kind.to_string());
+        // a variable of this cell: the analyzer says `let v: Vec<i32>`
+        let asked = || complete::hover(self, value).and_then(|(text, _)| Some(text.split_once(&format!("{name}: "))?.1.to_string()));
+        Of::Value(known.or_else(asked).map(|kind| private::type_name(&kind).to_string()))
+    }
+
+    /// Whether a completion is of a name that cells cannot use.
+    pub fn hides(&self, name: &str, kind: &str, of: &Of) -> bool {
+        let bare = name.split(['(', '!', '<', ':', ' ']).next().unwrap_or(name);
         !self.own.contains(bare) && self.private.hides(bare, kind, of)
     }
 

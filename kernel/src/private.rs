@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::layout::Layout;
 use crate::lexer::Code;
 
-/// Private names: `Type::method`, `.field`, and the items of modules.
+/// Private names: `Type::method`, `Type.field`, `.field` where no type has a public one, and the items of modules.
 #[derive(Default)]
 pub struct Private(HashSet<String>);
 
@@ -19,7 +19,8 @@ enum Block {
     Trait(Option<String>),
     /// The methods of a type.
     Type(String),
-    Struct,
+    /// The fields of a type.
+    Struct(String),
     /// Whatever it makes may be public.
     Macro,
 }
@@ -31,10 +32,12 @@ impl Private {
     }
 
     /// Whether a completion is of no use: a name without its brackets, what it is, and the type that it would be a member of.
-    pub fn hides(&self, name: &str, kind: &str, of: Of) -> bool {
+    pub fn hides(&self, name: &str, kind: &str, of: &Of) -> bool {
         match (kind, of) {
             ("keyword" | "magic", _) => false,
-            ("instance", Of::Value(_)) => self.0.contains(&format!(".{name}")),
+            ("instance", Of::Value(owner)) => {
+                self.0.contains(&format!(".{name}")) || owner.as_ref().is_some_and(|owner| self.0.contains(&format!("{owner}.{name}")))
+            }
             ("function", Of::Value(Some(owner)) | Of::Path(Some(owner))) if begins_large(owner) => {
                 self.0.contains(&format!("{owner}::{name}"))
             }
@@ -45,12 +48,11 @@ impl Private {
 }
 
 /// What stands before a completed name.
-#[derive(Clone, Copy, Debug)]
-pub enum Of<'a> {
+pub enum Of {
     /// A value and a dot; its type, where it is a variable.
-    Value(Option<&'a str>),
+    Value(Option<String>),
     /// A path and `::`; its last name.
-    Path(Option<&'a str>),
+    Path(Option<String>),
 }
 
 fn begins_large(name: &str) -> bool {
@@ -93,9 +95,10 @@ fn of_file(text: &str, private: &mut BTreeSet<String>, public: &mut HashSet<Stri
             public.extend(named(item.trim_start_matches("unsafe ")).map(String::from));
             continue;
         }
-        if within == Some(Block::Struct) {
+        if let Some(Block::Struct(owner)) = &within {
             if let Some(name) = item.split_once(": ").map(|(name, _)| name).filter(|name| is_name(name)) {
                 note(format!(".{name}"), visible == Some(true), private, public);
+                note(format!("{owner}.{name}"), visible == Some(true), private, public);
             }
             continue;
         }
@@ -108,8 +111,8 @@ fn of_file(text: &str, private: &mut BTreeSet<String>, public: &mut HashSet<Stri
                 Some((_, owner)) => Block::Trait(Some(type_name(owner).to_string())),
                 None => Block::Type(type_name(header).to_string()),
             }));
-        } else if words.starts_with("struct ") && line.ends_with('{') {
-            blocks.extend(opens(Block::Struct));
+        } else if let Some(name) = named(words).filter(|_| words.starts_with("struct ") && !line.ends_with('(')) {
+            blocks.extend(opens(Block::Struct(name.to_string())));
         } else if words.starts_with("macro_rules!") || words.starts_with("macro ") {
             blocks.extend(opens(Block::Macro));
         }
@@ -176,7 +179,7 @@ fn named(words: &str) -> Option<&str> {
 }
 
 fn is_name(text: &str) -> bool {
-    !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
+    !begins_large(text) && !text.is_empty() && text.chars().all(|c| c.is_alphanumeric() || c == '_')
 }
 
 /// The names of a cell that defines something: a reader's own, whatever a library calls private.
@@ -223,6 +226,12 @@ struct P {
     pub width: f32,
     height: f32,
 }
+pub struct Q<T>
+where
+    T: Copy,
+{
+    width: T,
+}
 macro_rules! m {
     () => {
         fn made() {}
@@ -236,13 +245,19 @@ fn both() {}
         std::fs::write(folder.join("src/lib.rs"), text).unwrap();
         std::fs::write(folder.join("src/inner/mod.rs"), "pub fn both() {}\n").unwrap();
         let found = collect(&[folder.join("src")]);
-        assert_eq!(found.lines().collect::<Vec<_>>(), [".height", "P", "Tensor::helper", "Tensor::zeros_impl", "hidden", "inner"]);
+        assert_eq!(
+            found.lines().collect::<Vec<_>>(),
+            [".height", "P", "P.height", "Q.width", "Tensor::helper", "Tensor::zeros_impl", "hidden", "inner"]
+        );
         let private = Private(found.lines().map(String::from).collect());
-        let of = [Of::Path(Some("Tensor")), Of::Value(Some("Tensor"))];
-        assert!(of.iter().all(|of| private.hides("zeros_impl", "function", *of) && !private.hides("zeros", "function", *of)));
-        assert!(private.hides("height", "instance", Of::Value(None)) && !private.hides("height", "instance", Of::Path(None)));
-        assert!(private.hides("inner", "module", Of::Path(Some("lib"))) && !private.hides("open", "module", Of::Path(None)));
-        assert!(!private.hides("zeros_impl", "function", Of::Value(None)));
+        let value = |name: &str| Of::Value(Some(name.to_string()));
+        let path = |name: &str| Of::Path(Some(name.to_string()));
+        let of = [path("Tensor"), value("Tensor")];
+        assert!(of.iter().all(|of| private.hides("zeros_impl", "function", of) && !private.hides("zeros", "function", of)));
+        assert!(private.hides("width", "instance", &value("Q")) && !private.hides("width", "instance", &value("P")));
+        assert!(private.hides("height", "instance", &Of::Value(None)) && !private.hides("height", "instance", &Of::Path(None)));
+        assert!(private.hides("inner", "module", &path("lib")) && !private.hides("open", "module", &Of::Path(None)));
+        assert!(!private.hides("zeros_impl", "function", &Of::Value(None)));
         assert_eq!(type_name("candle_core::Tensor"), "Tensor");
         assert_eq!(type_name("Vec<std::string::String>"), "Vec");
         std::fs::remove_dir_all(folder).unwrap();

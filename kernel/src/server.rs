@@ -35,8 +35,9 @@ use crate::session::Session;
 
 /// After a socket's error, before it is read again.
 const PAUSE: Duration = Duration::from_millis(20);
-/// When the analyzer is made ready for the first question, unless a cell runs.
+/// When the analyzer is made ready for the first question; while a cell runs, as long after, and how often that is tried.
 const WARM_AFTER: Duration = Duration::from_secs(2);
+const TRIES: u32 = 30;
 
 /// Serves one front end until it says shutdown.
 pub async fn serve(connection_file: &Path, session: Session, rust_version: &str, layout: &Layout) -> Result<()> {
@@ -219,11 +220,12 @@ impl Kernel {
                 *process.lock().unwrap_or_else(PoisonError::into_inner) = Some(engine.process());
             }
             drop(engine);
-            std::thread::sleep(WARM_AFTER);
-            if let Ok(mut engine) = warm.try_lock()
-                && let Ok(engine) = &mut *engine
-            {
-                complete::warm(engine);
+            for _ in 0..TRIES {
+                std::thread::sleep(WARM_AFTER);
+                if let Ok(mut engine) = warm.try_lock() {
+                    engine.iter_mut().for_each(complete::warm);
+                    break;
+                }
             }
         });
         let _ = wait.await;

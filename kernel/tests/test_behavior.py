@@ -301,6 +301,10 @@ class Behavior(unittest.TestCase):
         self.ok("let größe = vec![1, 2];")
         self.assertTrue(any(match.startswith("len") for match in self.complete("größe.le")["matches"]))
         self.assertFalse(any("zeros_impl" in match for match in self.complete("Tensor::zero")["matches"]))
+        self.assertFalse({"buf", "len"} & set(self.complete("größe.")["matches"]))
+        of_this_cell = self.complete("let longer = vec![1u8, 2]; longer.")["matches"]
+        self.assertTrue(any(match.startswith("len()") for match in of_this_cell), of_this_cell)
+        self.assertFalse({"buf", "len"} & set(of_this_cell))
 
     def complete(self, code):
         return self.session.ask(self.session.client.complete(code, len(code)))
@@ -338,11 +342,13 @@ class Behavior(unittest.TestCase):
 
     def test_completion_while_a_cell_runs(self):
         self.ok("let number_of_mine = 1;")
+        time.sleep(5)  # what is in scope is found in a quiet moment
         request = self.session.send("std::thread::sleep(std::time::Duration::from_secs(4));")
         time.sleep(1)
         began = time.monotonic()
         self.assertEqual(self.complete("number_of_m")["matches"], ["number_of_mine"])
         self.assertIn("while", self.complete("whi")["matches"])
+        self.assertIn("Tensor", self.complete("Tens")["matches"])
         self.assertLess(time.monotonic() - began, 1)
         self.assertEqual(self.session.collect(request).status, "ok")
 
