@@ -18,6 +18,7 @@
 mod batch;
 mod color;
 mod geometry;
+mod more;
 pub mod ops;
 mod pillow;
 mod preprocess;
@@ -28,6 +29,7 @@ mod transfer;
 
 pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
+pub use more::{Drawn, More};
 pub use pillow::Sampling;
 pub use preprocess::{CropRule, Preprocess, ResizeTo};
 pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};

@@ -4,7 +4,7 @@
 //! `torchvision/transforms/autoaugment.py`. DPA's strong view is timm's `rand-m9-mstd0.5-inc1`: [`RandAugment::default`].
 
 use image::RgbImage;
-use rand::RngCore;
+use rand::{Rng, RngCore};
 
 use super::color;
 use super::pillow::{self, Sampling};
@@ -161,15 +161,15 @@ impl RandAugment {
         match *self {
             Self::Timm(TimmPolicy { ops, magnitude, std, p }) => (0..ops)
                 .filter_map(|_| {
-                    let (which, applied) = (below(rng, TIMM), chance(rng, p));
+                    let (which, applied) = (one_of(rng, TIMM), rng.random::<f32>() < p);
                     let magnitude = magnitude + std * normal(rng);
-                    let negated = chance(rng, 0.5);
+                    let negated = rng.random::<f32>() < 0.5;
                     applied.then(|| timm_step(which, magnitude, negated, side))
                 })
                 .collect(),
             Self::Torchvision(TorchvisionPolicy { ops, magnitude }) => (0..ops)
                 .filter_map(|_| {
-                    let (which, negated) = (below(rng, TORCHVISION), chance(rng, 0.5));
+                    let (which, negated) = (one_of(rng, TORCHVISION), rng.random::<f32>() < 0.5);
                     torchvision_step(which, magnitude, negated, side)
                 })
                 .collect(),
@@ -254,29 +254,14 @@ impl AugmentStep {
     }
 }
 
-/// Uniform in [0, 1), 24 bits: what `rand`'s `random::<f32>()` gives.
-pub(super) fn uniform(rng: &mut impl RngCore) -> f32 {
-    (rng.next_u32() >> 8) as f32 * (1.0 / 16_777_216.0)
-}
-
-/// Uniform in [low, high).
-pub(super) fn range(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
-    low + (high - low) * uniform(rng)
-}
-
-/// True with probability `p`.
-pub(super) fn chance(rng: &mut impl RngCore, p: f32) -> bool {
-    uniform(rng) < p
-}
-
 /// Uniform in 0..n.
-pub(super) fn below(rng: &mut impl RngCore, n: usize) -> usize {
+fn one_of(rng: &mut impl RngCore, n: usize) -> usize {
     ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
 /// Standard normal (Box and Muller 1958).
 fn normal(rng: &mut impl RngCore) -> f64 {
-    let (radius, turn) = (1.0 - f64::from(uniform(rng)), f64::from(uniform(rng)));
+    let (radius, turn) = (1.0 - f64::from(rng.random::<f32>()), f64::from(rng.random::<f32>()));
     (-2.0 * radius.ln()).sqrt() * (std::f64::consts::TAU * turn).cos()
 }
 

@@ -1,15 +1,13 @@
 //! The strong view α_h (eq. 4): SimSiam's augmentation, every parameter open.
 
 use image::RgbImage;
-use rand::RngCore;
+use rand::{Rng, RngCore};
 
 use super::color;
 use super::geometry::{self, CLIP_MEAN, CLIP_STD, Region, Resample};
-use super::pillow;
-use super::rand_augment::{AugmentStep, RandAugment, below, chance, range};
+use super::more; // more::
 
-/// Random resized crop → flip → RandAugment → color jitter → gray → tilt → second jitter → blur → normalize. SimSiam has no
-/// RandAugment, no tilt and no second jitter.
+/// Random resized crop → flip → color jitter → gray → blur → normalize.
 ///
 /// ```
 /// use lafter::augment::{RgbImage, StrongAugment};
@@ -50,20 +48,15 @@ pub struct StrongAugment {
     pub blur_p: f32,
     /// Least and greatest standard deviation of the blur, in pixels of the view.
     pub blur_sigma: (f32, f32),
-    /// RandAugment; `None` leaves it out.
-    pub rand_augment: Option<RandAugment>,
-    /// Probability of a view tilted in space, as torchvision's `RandomPerspective` does it.
-    pub perspective_p: f32,
-    /// How far a tilt moves each corner at most, as a share of half the view.
-    pub perspective: f32,
-    /// Probability of a second color jitter, with the strengths of the first.
-    pub second_jitter_p: f32,
     /// What 8-bit values are multiplied by, as in the weak view: see [`normalized_like`](Self::normalized_like).
     pub rescale: f32,
     /// Subtracted from the rescaled values, per channel (R, G, B).
     pub mean: [f32; 3],
     /// Divided by after that, per channel.
     pub std: [f32; 3],
+    /// What the views of other methods have next to these steps; SimSiam's has nothing of [`more::More`].
+    #[serde(flatten)]
+    pub more: more::More,
 }
 
 impl StrongAugment {
@@ -83,30 +76,16 @@ impl StrongAugment {
             gray_p: 0.2,
             blur_p: 1.0,
             blur_sigma: (0.1, 2.0),
-            rand_augment: None,
-            perspective_p: 0.0,
-            perspective: 0.2,
-            second_jitter_p: 0.0,
             rescale: 1.0 / 255.0,
             mean: CLIP_MEAN,
             std: CLIP_STD,
+            more: more::More::default(),
         }
     }
 
     /// As SimSiam's paper, which LaFTer's paper refers to: the blur on every second view only.
     pub fn paper(size: usize) -> Self {
         Self { blur_p: 0.5, ..Self::simsiam(size) }
-    }
-
-    /// DPA's (`utils/build_dataset.py` there): crop of 0.3 to 1, bicubic, flip, timm's RandAugment; no jitter, gray or blur.
-    pub fn dpa(size: usize) -> Self {
-        let (scale, resample, rand_augment) = ((0.3, 1.0), Resample::Bicubic, Some(RandAugment::default()));
-        Self { scale, resample, rand_augment, jitter_p: 0.0, gray_p: 0.0, blur_p: 0.0, ..Self::simsiam(size) }
-    }
-
-    /// NoLA's (`utils/model_utils.py` there): no gray, every second view tilted by up to 0.2, then a second jitter on every view.
-    pub fn nola(size: usize) -> Self {
-        Self { gray_p: 0.0, perspective_p: 0.5, perspective: 0.2, second_jitter_p: 1.0, ..Self::simsiam(size) }
     }
 
     /// Nothing random, for ablations: the largest square of the image's middle, resized as the weak view is.
@@ -120,96 +99,51 @@ impl StrongAugment {
 
     /// The first field that cannot work, its value and what it may be, in one line.
     pub fn fault(&self) -> Option<String> {
-        let refuse =
-            |field: &str, value: &dyn std::fmt::Debug, may: &str| Some(format!("the strong view's {field} is {value:?}; it must be {may}"));
-        let ordered = |(low, high): (f32, f32)| low > 0.0 && low <= high && high.is_finite();
-        if self.size == 0 || self.size > 16_384 {
-            return refuse("size", &self.size, "1 to 16384 pixels");
-        }
-        if !ordered(self.scale) || self.scale.1 > 1.0 {
-            return refuse("scale", &self.scale, "two shares of the area above 0 and up to 1, the smaller first");
-        }
-        if !ordered(self.ratio) {
-            return refuse("ratio", &self.ratio, "two numbers above 0, the smaller first");
-        }
-        if !ordered(self.blur_sigma) || self.blur_sigma.1 > 1000.0 {
-            return refuse("blur_sigma", &self.blur_sigma, "two numbers above 0 and up to 1000, the smaller first");
-        }
-        let probabilities = [
-            ("flip_p", self.flip_p),
-            ("jitter_p", self.jitter_p),
-            ("gray_p", self.gray_p),
-            ("blur_p", self.blur_p),
-            ("perspective_p", self.perspective_p),
-            ("second_jitter_p", self.second_jitter_p),
+        let rule = |holds: bool, field: &str, value: &dyn std::fmt::Debug, may: &str| {
+            (!holds).then(|| format!("the strong view's {field} is {value:?}; it must be {may}"))
+        };
+        let ordered = |(low, high): (f32, f32), most: f32| low > 0.0 && low <= high && high <= most;
+        let p = |field: &str, p: f32| rule((0.0..=1.0).contains(&p), field, &p, "a probability, 0 to 1");
+        let strength = |field: &str, strength: f32| rule((0.0..=100.0).contains(&strength), field, &strength, "0 to 100");
+        let three = |finite: [f32; 3]| finite.iter().all(|value| value.is_finite());
+        let scaled = three(self.std) && self.std.iter().all(|std| *std > 0.0);
+        let faults = [
+            rule((1..=16_384).contains(&self.size), "size", &self.size, "1 to 16384 pixels"),
+            rule(ordered(self.scale, 1.0), "scale", &self.scale, "two shares of the area above 0 and up to 1, the smaller first"),
+            rule(ordered(self.ratio, f32::MAX), "ratio", &self.ratio, "two numbers above 0, the smaller first"),
+            rule(ordered(self.blur_sigma, 1e3), "blur_sigma", &self.blur_sigma, "two numbers above 0 and up to 1000, the smaller first"),
+            p("flip_p", self.flip_p),
+            p("jitter_p", self.jitter_p),
+            p("gray_p", self.gray_p),
+            p("blur_p", self.blur_p),
+            strength("brightness", self.brightness),
+            strength("contrast", self.contrast),
+            strength("saturation", self.saturation),
+            rule((0.0..=0.5).contains(&self.hue), "hue", &self.hue, "0 to 0.5"),
+            rule(three(self.mean), "mean", &self.mean, "three numbers"),
+            rule(scaled, "std", &self.std, "three numbers above 0"),
+            rule(self.rescale.is_finite() && self.rescale > 0.0, "rescale", &self.rescale, "a number above 0"),
         ];
-        let strengths = [("brightness", self.brightness), ("contrast", self.contrast), ("saturation", self.saturation)];
-        if let Some((field, p)) = probabilities.into_iter().find(|(_, p)| !(0.0..=1.0).contains(p)) {
-            return refuse(field, &p, "a probability, 0 to 1");
-        }
-        if let Some((field, strength)) = strengths.into_iter().find(|(_, strength)| !(0.0..=100.0).contains(strength)) {
-            return refuse(field, &strength, "0 to 100");
-        }
-        if !(0.0..=0.5).contains(&self.hue) {
-            return refuse("hue", &self.hue, "0 to 0.5");
-        }
-        if !(0.0..=1.0).contains(&self.perspective) {
-            return refuse("perspective", &self.perspective, "0 to 1");
-        }
-        if let Some(fault) = self.rand_augment.as_ref().and_then(RandAugment::fault) {
-            return Some(format!("the strong view's rand_augment: {fault}"));
-        }
-        if !self.mean.iter().all(|mean| mean.is_finite()) {
-            return refuse("mean", &self.mean, "three numbers");
-        }
-        if !self.std.iter().all(|std| std.is_finite() && *std > 0.0) {
-            return refuse("std", &self.std, "three numbers above 0");
-        }
-        if !(self.rescale.is_finite() && self.rescale > 0.0) {
-            return refuse("rescale", &self.rescale, "a number above 0");
-        }
-        None
+        let faults = faults.into_iter();
+        let faults = faults.chain([more::More::fault(&self.more)]);
+        faults.flatten().next()
     }
 
     /// Draws the parameters of one view of an image of this size.
     pub fn sample(&self, width: u32, height: u32, rng: &mut impl RngCore) -> StrongParams {
-        let mut params = StrongParams {
+        StrongParams {
             crop: self.sample_crop(width, height, rng),
             jitter: if chance(rng, self.jitter_p) { self.sample_jitter(rng) } else { Vec::new() },
             gray: chance(rng, self.gray_p),
             blur: chance(rng, self.blur_p).then(|| range(rng, self.blur_sigma.0, self.blur_sigma.1)),
             flip: chance(rng, self.flip_p),
-            rand_augment: Vec::new(),
-            perspective: None,
-            second_jitter: Vec::new(),
-        };
-        // after the others, and only if asked for: a view without these draws what it always drew
-        if let Some(policy) = &self.rand_augment {
-            params.rand_augment = policy.sample(self.side(), rng);
+            more: more::More::sample(self, rng), // after the others: a view without it draws what it always drew
         }
-        if self.perspective_p > 0.0 && chance(rng, self.perspective_p) {
-            params.perspective = Some(self.sample_corners(rng));
-        }
-        if self.second_jitter_p > 0.0 && chance(rng, self.second_jitter_p) {
-            params.second_jitter = self.sample_jitter(rng);
-        }
-        params
     }
 
     /// The view's side as pictures count it.
-    fn side(&self) -> u32 {
+    pub(super) fn side(&self) -> u32 {
         u32::try_from(self.size).unwrap_or(u32::MAX)
-    }
-
-    /// The corners of a tilted view, each moved inwards by a uniform number of columns and of rows.
-    fn sample_corners(&self, rng: &mut impl RngCore) -> [(u32, u32); 4] {
-        let (last, most) = (self.side().saturating_sub(1), (self.perspective * (self.size / 2) as f32) as usize);
-        let mut moved = || below(rng, most + 1) as u32;
-        let mut inwards = |right: bool, bottom: bool| {
-            let (x, y) = (moved(), moved());
-            (if right { last.saturating_sub(x) } else { x }, if bottom { last.saturating_sub(y) } else { y })
-        };
-        [inwards(false, false), inwards(true, false), inwards(true, true), inwards(false, true)]
     }
 
     /// A random area and shape, ten tries to fit it into the image, else the largest middle of a permitted shape.
@@ -240,7 +174,7 @@ impl StrongAugment {
     }
 
     /// The four steps in random order; a strength of 0 leaves its step out.
-    fn sample_jitter(&self, rng: &mut impl RngCore) -> Vec<JitterStep> {
+    pub(super) fn sample_jitter(&self, rng: &mut impl RngCore) -> Vec<JitterStep> {
         let mut order = [0, 1, 2, 3];
         for i in (1..order.len()).rev() {
             order.swap(i, below(rng, i + 1)); // Fisher–Yates
@@ -263,27 +197,16 @@ impl StrongAugment {
         if params.flip {
             view = geometry::flip_horizontal(&view);
         }
-        if let Some(policy) = &self.rand_augment {
-            let fill = policy.fill(self.mean_color());
-            view = params.rand_augment.iter().fold(view, |view, step| step.apply(&view, policy.sampling(), fill));
-        }
+        view = more::Drawn::rand_augment(params, self, view);
         view = params.jitter.iter().fold(view, |view, step| step.apply(&view));
         if params.gray {
             view = color::gray(&view);
         }
-        if let Some(corners) = params.perspective {
-            view = pillow::perspective(&view, corners, [0; 3]);
-        }
-        view = params.second_jitter.iter().fold(view, |view, step| step.apply(&view));
+        view = more::Drawn::after_gray(params, view);
         match params.blur {
             Some(sigma) => color::gaussian_blur(&view, sigma),
             None => view,
         }
-    }
-
-    /// The color that the tower reads as 0.
-    fn mean_color(&self) -> [u8; 3] {
-        self.mean.map(|mean| (f64::from(mean) / f64::from(self.rescale)).round_ties_even() as u8)
     }
 
     /// One random view before normalization, for figures: size × size.
@@ -340,20 +263,30 @@ pub struct StrongParams {
     pub gray: bool,
     /// Standard deviation of the blur in pixels of the view; `None` for no blur.
     pub blur: Option<f32>,
-    /// RandAugment's operations, in their order.
-    #[serde(default)]
-    pub rand_augment: Vec<AugmentStep>,
-    /// Where a tilt moves the corners, from the upper left clockwise; `None` for no tilt.
-    #[serde(default)]
-    pub perspective: Option<[(u32, u32); 4]>,
-    /// The second jitter's steps; empty for none.
-    #[serde(default)]
-    pub second_jitter: Vec<JitterStep>,
+    /// What [`more::More`] drew.
+    #[serde(flatten)]
+    pub more: more::Drawn,
+}
+
+/// Uniform in [low, high), in steps of 2⁻²⁴ of the way.
+fn range(rng: &mut impl RngCore, low: f32, high: f32) -> f32 {
+    low + (high - low) * rng.random::<f32>()
+}
+
+/// True with probability `p`.
+pub(super) fn chance(rng: &mut impl RngCore, p: f32) -> bool {
+    rng.random::<f32>() < p
+}
+
+/// Uniform in 0..n.
+pub(super) fn below(rng: &mut impl RngCore, n: usize) -> usize {
+    ((u128::from(rng.next_u64()) * n as u128) >> 64) as usize
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::rand_augment::TimmPolicy;
+    use super::super::more::More;
+    use super::super::rand_augment::{RandAugment, TimmPolicy};
     use super::*;
     use crate::rng::Rng;
 
@@ -365,6 +298,8 @@ mod tests {
             assert_eq!(good.fault(), None);
         }
         let base = StrongAugment::simsiam(32);
+        let with = |more| StrongAugment { more, ..base.clone() };
+        let unlike_a_number = TimmPolicy { magnitude: f64::NAN, ..TimmPolicy::default() };
         let bad = [
             ("size", StrongAugment { size: 0, ..base.clone() }),
             ("scale", StrongAugment { scale: (0.5, 0.2), ..base.clone() }),
@@ -375,15 +310,9 @@ mod tests {
             ("hue", StrongAugment { hue: 0.6, ..base.clone() }),
             ("blur_sigma", StrongAugment { blur_sigma: (0.0, 2.0), ..base.clone() }),
             ("std", StrongAugment { std: [0.0; 3], ..base.clone() }),
-            ("perspective", StrongAugment { perspective: 1.5, ..base.clone() }),
-            ("second_jitter_p", StrongAugment { second_jitter_p: -1.0, ..base.clone() }),
-            (
-                "rand_augment",
-                StrongAugment {
-                    rand_augment: Some(RandAugment::Timm(TimmPolicy { magnitude: f64::NAN, ..TimmPolicy::default() })),
-                    ..base.clone()
-                },
-            ),
+            ("perspective", with(More { perspective: 1.5, ..More::default() })),
+            ("second_jitter_p", with(More { second_jitter_p: -1.0, ..More::default() })),
+            ("rand_augment", with(More { rand_augment: Some(RandAugment::Timm(unlike_a_number)), ..More::default() })),
         ];
         for (field, value) in bad {
             let fault = value.fault().unwrap();

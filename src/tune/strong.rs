@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::augment::{Preprocess, RandAugment, Resample, StrongAugment};
+use crate::augment::{More, Preprocess, RandAugment, Resample, StrongAugment};
 
 /// The strong view α_h in the settings: [`StrongAugment`] without side, mean, standard deviation and rescale, which are
 /// those of the weak view.
@@ -78,7 +78,7 @@ impl StrongConfig {
         let StrongAugment {
             size: _, rescale: _, mean: _, std: _,
             scale, ratio, resample, flip_p, jitter_p, brightness, contrast, saturation, hue, gray_p, blur_p, blur_sigma,
-            rand_augment, perspective_p, perspective, second_jitter_p,
+            more: More { rand_augment, perspective_p, perspective, second_jitter_p },
         } = *view;
         #[rustfmt::skip]
         let settings = Self {
@@ -109,13 +109,10 @@ impl StrongConfig {
             gray_p,
             blur_p,
             blur_sigma,
-            rand_augment,
-            perspective_p,
-            perspective,
-            second_jitter_p,
             rescale: weak.rescale,
             mean: weak.mean,
             std: weak.std,
+            more: More { rand_augment, perspective_p, perspective, second_jitter_p },
         }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use image::RgbImage;
 use lafter::augment::ops::{self, Region, Resample};
-use lafter::augment::{CLIP_MEAN, CLIP_STD, JitterStep, Preprocess, RandAugment, ResizeTo, Sampling, StrongAugment, StrongParams};
+use lafter::augment::{CLIP_MEAN, CLIP_STD, Drawn, JitterStep, Preprocess, RandAugment, ResizeTo, Sampling, StrongAugment, StrongParams};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -161,16 +161,7 @@ fn jitter(steps: &Value) -> Vec<JitterStep> {
 /// Crop and mirror, and nothing else.
 fn cropped(p: &Value) -> StrongParams {
     let (crop, flip) = (region(&[&p["left"], &p["top"], &p["width"], &p["height"]]), p["flip"].as_bool().unwrap());
-    StrongParams {
-        crop,
-        flip,
-        jitter: Vec::new(),
-        gray: false,
-        blur: None,
-        rand_augment: Vec::new(),
-        perspective: None,
-        second_jitter: Vec::new(),
-    }
+    StrongParams { crop, flip, jitter: Vec::new(), gray: false, blur: None, more: Drawn::default() }
 }
 
 fn corners(value: &Value) -> [(u32, u32); 4] {
@@ -226,13 +217,14 @@ fn the_strong_views_of_dpa_and_nola_at_given_parameters() {
         let step = |step: &Value| ops::timm_step(int(&step[0]) as usize, step[1].as_f64().unwrap(), step[2].as_bool().unwrap(), 24);
         let rand_augment = a[1]["steps"].as_array().unwrap().iter().map(step).collect();
         let view = StrongAugment::dpa(int(&a[0]) as usize);
-        assert_eq!(view.rand_augment, Some(RandAugment::default()));
-        view.apply_with(image, &StrongParams { rand_augment, ..cropped(&a[1]) })
+        assert_eq!(view.more.rand_augment, Some(RandAugment::default()));
+        view.apply_with(image, &StrongParams { more: Drawn { rand_augment, ..Drawn::default() }, ..cropped(&a[1]) })
     });
     fixture.check_images("nola", EXACT, |image, a| {
         let p = &a[1];
         let (perspective, blur) = (Some(corners(&p["corners"])), Some(float(&p["blur"])));
-        let params = StrongParams { jitter: jitter(&p["jitter"]), second_jitter: jitter(&p["second"]), perspective, blur, ..cropped(p) };
+        let more = Drawn { second_jitter: jitter(&p["second"]), perspective, ..Drawn::default() };
+        let params = StrongParams { jitter: jitter(&p["jitter"]), blur, more, ..cropped(p) };
         StrongAugment::nola(int(&a[0]) as usize).apply_with(image, &params)
     });
 }

@@ -13,8 +13,8 @@ const CRATES: [(&str, &str); 5] = [("candle_core", ""), ("candle_nn", ""), ("ima
 
 /// Files of a block with those of the blocks that it is made of, at most.
 const FILES: usize = 3;
-/// What is made of several blocks and learns or draws: both stages of the method, and the strong view with its RandAugment.
-const WHOLE: [(&str, usize); 3] = [("text stage", 6), ("strong view", 5), ("LaFTer step", 8)];
+/// What is made of several blocks and learns: both stages of the method.
+const WHOLE: [(&str, usize); 2] = [("text stage", 6), ("LaFTer step", 8)];
 
 struct Block {
     name: String,
@@ -71,7 +71,7 @@ fn folders(blocks: &[Block]) -> Vec<String> {
 /// The copy of a file, as `src/copying.md` says. `crate` is one module deeper here, since one program holds all blocks.
 fn copied(file: &str, folders: &[String]) -> String {
     let source = std::fs::read_to_string(root().join("src").join(file)).unwrap();
-    let kept = source.lines().filter(|line| !line.contains("fast::") && !line.contains("serde"));
+    let kept = source.lines().filter(|line| !["fast::", "more::", "serde"].iter().any(|mark| line.contains(mark)));
     let mut copy = kept.fold(String::new(), |all, line| all + line + "\n");
     for folder in folders {
         copy = copy.replace(&format!("crate::{folder}::"), "crate::");
