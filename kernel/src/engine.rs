@@ -13,6 +13,7 @@ use crate::child;
 use crate::compile_errors;
 use crate::complete;
 use crate::failure::Failure;
+use crate::keep::{Kept, Variable};
 use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
@@ -33,6 +34,9 @@ pub struct Engine {
     /// Names that are not offered, and the reader's own, which are.
     private: Private,
     own: HashSet<String>,
+    kept: Kept,
+    /// Whether loops of the cells ask for an interrupt, and whether that they do not was said.
+    loops: notice::Loops,
 }
 
 /// Sets what evcxr and Cargo read from the environment.
@@ -61,7 +65,16 @@ impl Engine {
         let mut context = CommandContext::with_eval_context(context);
         context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
         cell.lock().listen_to(&session.folder);
-        Ok(Self { context, cell, known, awaits: false, private, own: HashSet::new() })
+        Ok(Self {
+            context,
+            cell,
+            known,
+            awaits: false,
+            private,
+            own: HashSet::new(),
+            kept: Kept::new(&session.folder),
+            loops: Default::default(),
+        })
     }
 
     /// The cell's process: the handle stays right when it is restarted.
@@ -81,13 +94,26 @@ impl Engine {
             self.cell.lock().publisher.err(notice::AWAITS);
             self.cell.lock().publisher.tick();
         }
-        self.cell.lock().code = code.to_string();
+        if let Some(note) = self.loops.before(code) {
+            self.cell.lock().publisher.err(&note);
+            self.cell.lock().publisher.tick();
+        }
         self.own.extend(private::own(code));
         let before = self.variables();
+        let result = self.run(code, &before, ask);
+        if result.is_ok() {
+            self.kept.ran(code, &before, &self.variables());
+        }
+        result
+    }
+
+    /// The same for code that is not the reader's own.
+    fn run(&mut self, code: &str, before: &[Variable], ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
+        self.cell.lock().code = code.to_string();
         let result = self
             .context
             .execute_with_callbacks(code, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
-        let result = self.conclude(code, &before, result);
+        let result = self.conclude(code, before, result);
         let items = self.context.defined_item_names().map(String::from).collect();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).learn(self.variables(), items);
         result
@@ -96,7 +122,7 @@ impl Engine {
     fn conclude(
         &mut self,
         code: &str,
-        before: &[(String, String)],
+        before: &[Variable],
         result: Result<evcxr::EvalOutputs, Error>,
     ) -> Result<HashMap<String, String>, Failure> {
         match result {
@@ -118,8 +144,13 @@ impl Engine {
                     false => ("ProcessEnded", format!("the cell's process ended ({})", status(&said))),
                 };
                 let after = if restarted.is_ok() { "a new one is running" } else { "no new one could be started: restart the kernel" };
-                let names: Vec<&str> = before.iter().map(|(name, _)| name.as_str()).collect();
-                let lost = notice::lost(&names);
+                let (reading, mut back) = self.kept.reading(before);
+                if back.is_empty() || self.context.execute(&reading).is_err() {
+                    back.clear();
+                }
+                let gone: Vec<String> = before.iter().map(|(name, _)| name.clone()).filter(|name| !back.contains(name)).collect();
+                self.kept.lose(&gone);
+                let lost = notice::lost(&gone, &back, self.kept.again.len());
                 Err(Failure::new(name, format!("{why}; {after}; {lost}; imports, functions and types are kept")))
             }
             Err(_) if self.cell.lock().interrupted => {
@@ -132,8 +163,22 @@ impl Engine {
         }
     }
 
+    /// Keeps the named variables, or all that can be written, for the case that the cells' process is lost.
+    pub fn keep(&mut self, names: &[String]) -> Result<String, Failure> {
+        let all = self.variables();
+        let (code, values) = self.kept.writing(names, &all)?;
+        self.run(&code, &all, &|_, _| String::new())?;
+        self.kept.written(values.clone());
+        Ok(notice::kept(&values, self.kept.size(&values), &all))
+    }
+
+    /// The cells that made the variables that were lost: for `%again`, until it is done.
+    pub fn again(&mut self) -> &mut Vec<String> {
+        &mut self.kept.again
+    }
+
     /// Name and type of each variable, by name.
-    pub fn variables(&self) -> Vec<(String, String)> {
+    pub fn variables(&self) -> Vec<Variable> {
         let mut variables: Vec<_> = self.context.variables_and_types().map(|(name, kind)| (name.to_string(), kind.to_string())).collect();
         variables.sort();
         variables

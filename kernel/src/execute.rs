@@ -140,6 +140,33 @@ impl Executor {
                 })?;
                 self.cell_of(parent, request, &below, serial)
             }
+            magics::Cell::Keep(names, below) => {
+                self.with_engine(|engine| {
+                    let said = engine.keep(&names)?;
+                    self.cell.lock().publisher.out(&said);
+                    Ok(vec![])
+                })?;
+                self.cell_of(parent, request, &below, serial)
+            }
+            magics::Cell::Again => {
+                let mut cells = Vec::new();
+                self.with_engine(|engine| {
+                    cells.clone_from(engine.again());
+                    Ok(vec![])
+                })?;
+                if cells.is_empty() {
+                    return Err(Failure::new("Error", "%again: no variables are lost whose cells are known"));
+                }
+                for (at, code) in cells.iter().enumerate() {
+                    let first = code.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
+                    self.cell.lock().publisher.out(&format!("{} of {}: {first}\n", at + 1, cells.len()));
+                    self.cell_of(parent, request, code, serial)?;
+                }
+                self.with_engine(|engine| {
+                    engine.again().clear();
+                    Ok(vec![])
+                })
+            }
             magics::Cell::Doc(item) => self.with_engine(|engine| {
                 let data = complete::documentation(engine, &item, item.len())
                     .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;

@@ -1,4 +1,4 @@
-//! The commands of a cell's first line: `%%time`, `%timeit`, `%vars`, `%cd`, `%env`, `%%sh`, `%help`.
+//! The commands of a cell's first line: `%%time`, `%timeit`, `%vars`, `%cd`, `%env`, `%keep`, `%again`, `%%sh`, `%help`.
 
 use crate::lexer::{Kind, tokens};
 
@@ -17,6 +17,9 @@ pub enum Cell {
     Folder(String, String),
     /// A variable of the environment to show or to set, and the code below.
     Variable(String, Option<String>, String),
+    /// Variables to keep (none: all), and the code below.
+    Keep(Vec<String>, String),
+    Again,
     /// Documentation in the front end's pager.
     Doc(String),
     Help,
@@ -33,6 +36,8 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("%%sh", "runs the cell in the shell; %sh COMMAND or !COMMAND for one line"),
     ("%cd FOLDER", "another folder for the cells and for !COMMAND (alone: home)"),
     ("%env NAME=VALUE", "sets a variable of the environment for both; %env NAME shows it, %env all"),
+    ("%keep NAMES", "writes variables that survive the loss of the cells' process (alone: all that can be written)"),
+    ("%again", "after such a loss: runs the cells that made the lost variables"),
     ("%help", "this list"),
     (":dep NAME = \"1.2\"", "adds a crate (lafter, candle_core, candle_nn and image are there already)"),
     (":opt 0|1|2|3", "optimization of the cells (the library is always optimized)"),
@@ -84,6 +89,11 @@ pub fn parse(cell: &str) -> Cell {
             };
             Cell::Variable(name.to_string(), value, code_below())
         }
+        ("keep", false) => {
+            let names = argument.split([' ', ',']).filter(|name| !name.is_empty()).map(String::from).collect();
+            Cell::Keep(names, code_below())
+        }
+        ("again", false) => Cell::Again,
         ("help" | "lsmagic", _) => Cell::Help,
         _ => Cell::Unknown(first.trim().to_string()),
     }
@@ -186,6 +196,8 @@ mod tests {
         assert_eq!(parse("%env A=b c"), set("b c"));
         assert_eq!(parse("%env A 1"), set("1"));
         assert_eq!(parse("%env A"), Cell::Variable("A".into(), None, "\n".into()));
+        assert_eq!(parse("%keep a, b\nf()"), Cell::Keep(vec!["a".into(), "b".into()], "\nf()".into()));
+        assert_eq!(parse("%again"), Cell::Again);
         assert_eq!(parse("%env"), Cell::Variable(String::new(), None, "\n".into()));
     }
 

@@ -24,6 +24,7 @@ mod inspect;
 mod install;
 mod interrupt;
 mod is_complete;
+mod keep;
 mod known;
 mod layout;
 mod lexer;

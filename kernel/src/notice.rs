@@ -1,6 +1,8 @@
 //! What a reader is told before a cell runs, and what was lost when its process had to end.
 
+use crate::keep::Variable;
 use crate::lexer::Code;
+use crate::rewrite::loop_bodies;
 
 /// Before a cell that awaits, once a session.
 pub const AWAITS: &str = "note: this cell awaits, so tokio is added: it is fetched and compiled first, which takes a while this one time\n";
@@ -25,12 +27,62 @@ pub fn awaits(cell: &str) -> bool {
     false
 }
 
-/// The variables that are gone, by name.
-pub fn lost(names: &[&str]) -> String {
-    match names.len() {
-        0 => "there were no variables to lose".into(),
-        count if count > MOST_NAMES => format!("variables are lost: {} and {} more", names[..MOST_NAMES].join(", "), count - MOST_NAMES),
-        _ => format!("variables are lost: {}", names.join(", ")),
+/// Names, and how many more there are.
+fn list(names: &[String]) -> String {
+    match names.len().checked_sub(MOST_NAMES) {
+        Some(more @ 1..) => format!("{} and {more} more", names[..MOST_NAMES].join(", ")),
+        _ => names.join(", "),
+    }
+}
+
+/// The variables that are gone, those that are back, and how many cells would make the former again.
+pub fn lost(gone: &[String], back: &[String], cells: usize) -> String {
+    let mut parts = Vec::new();
+    if !back.is_empty() {
+        parts.push(format!("back as %keep left them: {}", list(back)));
+    }
+    match (gone.is_empty(), back.is_empty()) {
+        (true, true) => parts.push("there were no variables to lose".into()),
+        (true, false) => {}
+        (false, _) => parts.push(format!("variables are lost: {}", list(gone))),
+    }
+    match cells {
+        0 => {}
+        1 => parts.push("%again runs the cell that made them".into()),
+        count => parts.push(format!("%again runs the {count} cells that made them")),
+    }
+    parts.join("; ")
+}
+
+/// What `%keep` kept, and what it could not.
+pub fn kept(values: &[Variable], bytes: u64, all: &[Variable]) -> String {
+    let names = |of: &[Variable]| list(&of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>());
+    let left: Vec<Variable> = all.iter().filter(|variable| !values.contains(variable)).cloned().collect();
+    let kept = if values.is_empty() { "nothing".into() } else { format!("{} ({} kB)", names(values), bytes.div_ceil(1000)) };
+    let other = if left.is_empty() { String::new() } else { format!("; not kept: {} (%again makes them anew)", names(&left)) };
+    format!("kept: {kept}{other}\n")
+}
+
+/// Whether the loops of cells ask for an interrupt, which they do not at higher levels of optimization.
+#[derive(Default)]
+pub struct Loops {
+    level: u32,
+    said: bool,
+}
+
+impl Loops {
+    /// Once a session, before a cell with a loop that would not stop.
+    pub fn before(&mut self, cell: &str) -> Option<String> {
+        let set = |line: &str| line.trim().strip_prefix(":opt")?.trim().parse().ok();
+        self.level = cell.lines().filter_map(set).last().unwrap_or(self.level);
+        if self.level < 2 || self.said || loop_bodies(&Code::new(cell)).is_empty() {
+            return None;
+        }
+        self.said = true;
+        let level = self.level;
+        Some(format!(
+            "note: at :opt {level} loops do not ask for an interrupt; stopping this cell would lose all variables but those of %keep\n"
+        ))
     }
 }
 
@@ -47,7 +99,24 @@ mod tests {
 
     #[test]
     fn what_is_lost_is_named() {
-        assert_eq!(lost(&["a", "b"]), "variables are lost: a, b");
-        assert!(lost(&["x"; 25]).ends_with("x and 5 more"));
+        let names = |count: usize| vec!["x".to_string(); count];
+        assert_eq!(lost(&["a".into(), "b".into()], &[], 0), "variables are lost: a, b");
+        assert!(lost(&names(25), &[], 2).ends_with("x and 5 more; %again runs the 2 cells that made them"));
+        assert_eq!(lost(&[], &names(1), 0), "back as %keep left them: x");
+        assert_eq!(lost(&[], &[], 0), "there were no variables to lose");
+    }
+
+    #[test]
+    fn loops_that_do_not_ask_are_said_once() {
+        let mut loops = Loops::default();
+        assert!(loops.before("for i in 0..9 { f(i) }").is_none() && loops.before(":opt 2").is_none() && loops.before("f()").is_none());
+        assert!(loops.before("for i in 0..9 { f(i) }").unwrap().contains(":opt 2") && loops.before("loop { f() }").is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_said() {
+        let variable = |name: &str| (name.to_string(), "Clip".to_string());
+        let text = kept(&[variable("a")], 1200, &[variable("a"), variable("b")]);
+        assert_eq!(text, "kept: a (2 kB); not kept: b (%again makes them anew)\n");
     }
 }

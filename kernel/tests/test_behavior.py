@@ -121,6 +121,20 @@ class Behavior(unittest.TestCase):
         self.assertLess(time.monotonic() - asked[0], 6)
         self.assertEqual(self.ok("1 + 1").data()[0]["text/plain"], "2")
 
+    def test_what_is_kept_comes_back_and_the_rest_is_made_again(self):
+        self.ok("let steady = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?; let notes = vec![(String::from(\"é\"), 0.1f32)];")
+        self.ok("let set_of_mine = Dataset::new(lafter::data::scenes::Scenes::new(lafter::data::scenes::Domain::Target, 4, 1));")
+        kept = self.ok("%keep").text()
+        self.assertRegex(kept, r"kept: .*notes, .*steady")
+        self.assertRegex(kept, r"not kept: .*set_of_mine")
+        self.assertIn("cannot be kept", self.fails("%keep set_of_mine").error)
+        result = self.fails("std::process::abort();")
+        self.assertRegex(result.error, r"back as %keep left them: .*notes, .*steady.*variables are lost: .*set_of_mine.*%again runs")
+        self.assertEqual(self.ok("(steady.to_vec2::<f32>()?[1][2], notes[0].1, notes[0].0.clone())").data()[0]["text/plain"], '(5.0, 0.1, "é")')
+        self.ok("%again")
+        self.assertEqual(self.ok("set_of_mine.len()").data()[0]["text/plain"], "4")
+        self.assertIn("no variables are lost", self.fails("%again").error)
+
     def interrupted_after(self, code, seconds):
         request = self.session.send(code)
         asked = []

@@ -5,6 +5,7 @@
 
 mod display;
 mod hooks;
+mod keep;
 mod last;
 mod layout;
 mod live;
@@ -13,6 +14,7 @@ mod timing;
 pub(crate) use display::print_media;
 pub use display::{Display, Html, Markdown, Show, clear_output, display, input};
 pub use hooks::start;
+pub use keep::{Keep, keep, kept};
 pub use last::ShowLast;
 pub use layout::{HOOKS_VARIABLE, Hooks};
 pub use timing::timeit;
