@@ -5,6 +5,7 @@
 //! |---|---|
 //! | two_views | decode, weak view, strong view as in the released code |
 //! | two_views_decode, two_views_weak, two_views_strong | its parts, from the decoded picture |
+//! | two_views_recipe | what is left of the strong view where a GPU makes it (`tune.views_on_gpu`) |
 //!
 //! `LAFTER_BENCH_PHOTOS` names a folder of JPEGs to take; without it, 16 pictures of photographic statistics are encoded first.
 
@@ -47,6 +48,13 @@ fn main() -> lafter::Result<()> {
     bench.row("two_views_strong", n, || {
         let view = |(i, picture): (usize, &RgbImage)| drop(std::hint::black_box(strong.apply(picture, &mut rng.fork(i as u64))));
         pictures.iter().enumerate().for_each(view);
+        Ok(())
+    })?;
+    bench.row("two_views_recipe", n, || {
+        for (i, picture) in pictures.iter().enumerate() {
+            let params = strong.sample(picture.width(), picture.height(), &mut rng.fork(i as u64));
+            std::hint::black_box(strong.recipe(picture, &params));
+        }
         Ok(())
     })
 }

@@ -278,6 +278,7 @@ impl Experiment {
 
     fn check(&self) -> Result<()> {
         self.config.validate()?;
+        self.config.tune.check_device(self.clip.device())?;
         if let Some(test) = self.test.as_ref().filter(|test| test.classes() != self.texts.classes()) {
             let (test, texts) = (test.classes().len(), self.texts.classes().len());
             return Err(Error::Data(format!(

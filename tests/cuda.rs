@@ -27,6 +27,9 @@ use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, Run, Targets, Views};
 use serde_json::{Value, json};
 
+#[path = "cuda/strong_views.rs"]
+mod strong_views;
+
 /// One test at a time: whether products may round to TF32 is a switch of the whole process, and times are printed.
 static ONE: Mutex<()> = Mutex::new(());
 

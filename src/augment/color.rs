@@ -77,10 +77,14 @@ pub(super) fn blend(simple: u8, value: u8, factor: f32) -> u8 {
 /// Hue, saturation and value are whole numbers of 0..=255 in between, as in torchvision on Pillow images, so a turn
 /// below 1/255 does nothing but that rounding.
 pub fn hue(image: &RgbImage, turn: f32) -> RgbImage {
-    let shift = (f64::from(turn) * 255.0) as i32 as u8; // toward zero, then around the circle
     let mut out = image.clone();
-    turn_all(&mut out, shift);
+    turn_all(&mut out, hue_shift(turn));
     out
+}
+
+/// Toward zero, then around the circle.
+pub(super) fn hue_shift(turn: f32) -> u8 {
+    (f64::from(turn) * 255.0) as i32 as u8
 }
 
 fast::wide! { // fast::
@@ -160,7 +164,7 @@ fn for_each_block(values: &mut [u8], mut f: impl FnMut(&mut [u8; BLOCK], &mut [u
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-const PASSES: usize = 3;
+pub(super) const PASSES: usize = 3;
 /// Above this the weights of the box run out of bits.
 const WIDEST: f32 = 1000.0;
 
@@ -172,10 +176,7 @@ const WIDEST: f32 = 1000.0;
 /// foundations of Gaussian convolution by extended box filtering" (SSVM 2011).
 pub fn gaussian_blur(image: &RgbImage, sigma: f32) -> RgbImage {
     let (width, height) = (image.width() as usize * 3, image.height() as usize);
-    if sigma.is_nan() || sigma <= 0.0 || width == 0 || height == 0 {
-        return image.clone();
-    }
-    let kernel = BoxKernel::for_gaussian(sigma.min(WIDEST));
+    let Some(kernel) = BoxKernel::of_blur(sigma).filter(|_| width > 0 && height > 0) else { return image.clone() };
     let mut out = RgbImage::new(image.width(), image.height());
     let mut sums = vec![0u32; width];
 
@@ -215,13 +216,18 @@ fn pad(row: &[u8], padded: &mut [u8], edge: usize) {
 
 /// A box of 2·radius + 1 pixels of weight `inner` and one more at each end of weight `outer`, in units of 2⁻²⁴.
 #[derive(Clone, Copy, Debug)]
-struct BoxKernel {
-    radius: usize,
-    inner: u32,
-    outer: u32,
+pub(super) struct BoxKernel {
+    pub radius: usize,
+    pub inner: u32,
+    pub outer: u32,
 }
 
 impl BoxKernel {
+    /// The box of [`gaussian_blur`]; `None` for a copy.
+    pub fn of_blur(sigma: f32) -> Option<Self> {
+        (sigma > 0.0).then(|| Self::for_gaussian(sigma.min(WIDEST)))
+    }
+
     /// The box whose [`PASSES`]-fold repetition has the variance of the Gaussian.
     fn for_gaussian(sigma: f32) -> Self {
         let variance = f64::from(sigma * sigma / PASSES as f32) as f32;

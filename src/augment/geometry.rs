@@ -173,7 +173,7 @@ pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), windo
 /// The order of the two passes matters, because the picture between them has 8 bits: up to ten levels on noise, one or two on
 /// photographs. Pillow 13 and later resize vertically first if `height removed > 2 × width removed`; earlier versions always
 /// resize horizontally first.
-fn rows_first(region: Region, size: (u32, u32)) -> bool {
+pub(super) fn rows_first(region: Region, size: (u32, u32)) -> bool {
     let removed = |from: u32, to: u32| i64::from(from) - i64::from(to);
     removed(region.height, size.1) > (2 * removed(region.width, size.0)).max(0)
 }
@@ -183,20 +183,20 @@ const BITS: u32 = 22;
 
 /// What every output pixel of a line reads: a run of source pixels and their weights, which sum to 1. Weights, order of sums and
 /// rounding are Pillow's, in whole numbers.
-struct Taps {
+pub(super) struct Taps {
     /// Where each run begins.
-    starts: Vec<usize>,
+    pub starts: Vec<usize>,
     /// `width` weights for each output pixel; those past the end of a run are 0.
-    weights: Vec<i32>,
-    lengths: Vec<usize>,
-    width: usize,
+    pub weights: Vec<i32>,
+    pub lengths: Vec<usize>,
+    pub width: usize,
 }
 
 impl Taps {
     /// The taps for `count` output pixels from `first` on, of a line of `source` pixels resized to `target` pixels.
     ///
     /// The filter is centered on the output pixel and widened by the scale when shrinking.
-    fn new(source: u32, target: u32, first: u32, count: u32, filter: Resample) -> Self {
+    pub fn new(source: u32, target: u32, first: u32, count: u32, filter: Resample) -> Self {
         let scale = f64::from(source) / f64::from(target);
         let widen = scale.max(1.0);
         let reach = filter.support() * widen;

@@ -24,6 +24,7 @@ mod pillow;
 mod preprocess;
 mod preprocessor_config;
 mod rand_augment;
+mod recipe;
 mod strong;
 mod transfer;
 

@@ -97,11 +97,16 @@ fn corners(view: &StrongAugment, rng: &mut impl RngCore) -> [(u32, u32); 4] {
     [inwards(false, false), inwards(true, false), inwards(true, true), inwards(false, true)]
 }
 
+/// The color that the tower reads as 0.
+pub(super) fn mean_color(of: &StrongAugment) -> [u8; 3] {
+    of.mean.map(|mean| (f64::from(mean) / f64::from(of.rescale)).round_ties_even() as u8)
+}
+
 impl Drawn {
     /// RandAugment's part.
     pub(super) fn rand_augment(params: &StrongParams, of: &StrongAugment, view: RgbImage) -> RgbImage {
         let Some(policy) = &of.more.rand_augment else { return view };
-        let fill = policy.fill(of.mean.map(|mean| (f64::from(mean) / f64::from(of.rescale)).round_ties_even() as u8)); // the tower reads it as 0
+        let fill = policy.fill(mean_color(of));
         params.more.rand_augment.iter().fold(view, |view, step| step.apply(&view, policy.sampling(), fill))
     }
 

@@ -129,9 +129,7 @@ pub fn affine(image: &RgbImage, [a, b, c, d, e, f]: [f64; 6], sampling: Sampling
     if sampling == Sampling::Bicubic {
         return bicubic(image, fill, |x, y| (a * x + b * y + c, d * x + e * y + f));
     }
-    let fixed = |value: f64| (value * 65_536.0 + 0.5).floor() as i64;
-    let [x_by_x, x_by_y, x_0] = [fixed(a), fixed(b), fixed(c + a * 0.5 + b * 0.5)];
-    let [y_by_x, y_by_y, y_0] = [fixed(d), fixed(e), fixed(f + d * 0.5 + e * 0.5)];
+    let [x_by_x, x_by_y, x_0, y_by_x, y_by_y, y_0] = fixed([a, b, c, d, e, f]);
     RgbImage::from_fn(image.width(), image.height(), |x, y| {
         let (x, y) = (i64::from(x), i64::from(y));
         let from = (x_0 + x * x_by_x + y * x_by_y, y_0 + x * y_by_x + y * y_by_y);
@@ -143,16 +141,29 @@ pub fn affine(image: &RgbImage, [a, b, c, d, e, f]: [f64; 6], sampling: Sampling
     })
 }
 
+/// The same in units of 2⁻¹⁶, from the middle of each pixel.
+pub(super) fn fixed([a, b, c, d, e, f]: [f64; 6]) -> [i64; 6] {
+    [a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5].map(|value| (value * 65_536.0 + 0.5).floor() as i64)
+}
+
 /// Turned counter-clockwise by this angle around the middle, the corners cut off: Pillow's `Image.rotate`.
 pub fn rotate(image: &RgbImage, degrees: f64, sampling: Sampling, fill: [u8; 3]) -> RgbImage {
+    match rotation(image.dimensions(), degrees) {
+        Some(matrix) => affine(image, matrix, sampling, fill),
+        None => image.clone(),
+    }
+}
+
+/// The [affine] matrix of a turn; `None` for none.
+pub(super) fn rotation((width, height): (u32, u32), degrees: f64) -> Option<[f64; 6]> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
-        return image.clone();
+        return None;
     }
     let angle = -degrees.to_radians();
     let (cos, sin) = (digits(angle.cos()), digits(angle.sin()));
-    let (x, y) = (f64::from(image.width()) / 2.0, f64::from(image.height()) / 2.0);
-    affine(image, [cos, sin, (cos * -x + sin * -y) + x, -sin, cos, (-sin * -x + cos * -y) + y], sampling, fill)
+    let (x, y) = (f64::from(width) / 2.0, f64::from(height) / 2.0);
+    Some([cos, sin, (cos * -x + sin * -y) + x, -sin, cos, (-sin * -x + cos * -y) + y])
 }
 
 /// Rounded to 15 decimal digits, as Pillow does with sines and cosines.
@@ -172,7 +183,7 @@ pub fn perspective(image: &RgbImage, corners: [(u32, u32); 4], fill: [u8; 3]) ->
 
 /// a to h of x' = (a x + b y + c) / (g x + h y + 1), y' = (d x + e y + f) / (g x + h y + 1), which takes the corners back to those
 /// of the picture: eight equations in eight unknowns, solved in f64 and rounded to f32.
-fn coefficients((width, height): (u32, u32), corners: [(u32, u32); 4]) -> Option<[f64; 8]> {
+pub(super) fn coefficients((width, height): (u32, u32), corners: [(u32, u32); 4]) -> Option<[f64; 8]> {
     let (right, bottom) = (width.saturating_sub(1), height.saturating_sub(1));
     let mut rows = [[0f64; 9]; 8];
     for (i, ((x, y), (u, v))) in corners.into_iter().zip([(0, 0), (right, 0), (right, bottom), (0, bottom)]).enumerate() {

@@ -24,7 +24,7 @@
 //! | [`linear`] | only the gradients that are asked for; [`Packed`] weights | no gradient of a frozen weight |
 //! | [`attention_branch`], [`mlp_branch`] | a transformer block's branches, frozen but for their norms | the same: products by cuBLAS, one kernel between two |
 //! | [`first_attention_branch`] | | the first token's alone |
-//! | [`patches`], [`Upload`] | one copy on all threads | one kernel; 8-bit pictures from page-locked memory |
+//! | [`patches`], [`Upload`] | one copy on all threads | one kernel; 8-bit pictures from page-locked memory, strong views by [`ViewRecipe`] |
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
 //! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbors | |
 //! | [`smoothed_cross_entropy`], [`unit()`] | | one kernel in each direction |
@@ -62,6 +62,7 @@ mod parallel;
 mod patches;
 #[cfg(test)]
 mod random;
+mod recipe;
 mod smoothed;
 mod softmax;
 mod storage;
@@ -89,6 +90,7 @@ pub use noise::{Noise, NoisyUnit};
 pub use noisy_loss::NoisyLoss;
 pub use packed::Packed;
 pub use patches::patches;
+pub use recipe::{ViewRecipe, ViewStep, ViewTaps};
 pub use smoothed::{smoothed_cross_entropy, unit};
 pub use softmax::softmax;
 pub use storage::{on_cpu_f32, on_gpu_f32, with_f32};

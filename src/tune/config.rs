@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use candle_core::Device;
 use serde::{Deserialize, Serialize};
 
 use super::bank::Bank;
@@ -108,6 +109,10 @@ pub struct FinetuneConfig {
     /// The strong view; default the released code's.
     #[serde(default)]
     pub strong: StrongConfig,
+    /// Whether a GPU makes the strong views itself, bit for bit as the processor does, which is then left with reading pictures and with
+    /// weak views; refused on other devices. Default false.
+    #[serde(default)]
+    pub views_on_gpu: bool,
     /// Epochs between two evaluations on the test set, default 1; 0 evaluates only after the last.
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
@@ -145,6 +150,7 @@ impl FinetuneConfig {
             augment: true,
             weak_crop: WeakCrop::Center,
             strong: StrongConfig::simsiam(),
+            views_on_gpu: false,
             eval_every: 1,
             max_unreadable: 0.05,
             precision: Precision::F32,
@@ -237,6 +243,17 @@ impl FinetuneConfig {
 }
 
 impl FinetuneConfig {
+    /// Whether a GPU is there for what only a GPU does.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for [`views_on_gpu`](Self::views_on_gpu) on another device.
+    pub fn check_device(&self, device: &Device) -> Result<()> {
+        match self.views_on_gpu && !device.is_cuda() {
+            true => Err(Error::Usage("tuning: views_on_gpu is set, but the CLIP is not on a GPU: leave it off, or take --device cuda".into())),
+            false => Ok(()),
+        }
+    }
+
     /// Whether the stored answers that the settings name fit these pictures and classes, before any work.
     ///
     /// # Errors

@@ -87,6 +87,7 @@ impl Finetuner {
         rng: &mut Rng,
     ) -> Result<Self> {
         config.validate()?;
+        config.check_device(clip.device())?;
         let (width, blocks) = (clip.config().vision.width, clip.config().vision.layers);
         let expected = clip.config().projection;
         if classifier.head.inputs() != expected {

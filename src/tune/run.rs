@@ -168,12 +168,13 @@ impl Run {
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
         let (weak, strong, crop) = (self.weak.clone(), self.strong.clone(), self.tuner.config.weak_crop);
-        let form = Form::new(&self.weak, self.tuner.clip.device()); // both are normalized alike
+        // both are normalized alike
+        let form = Form::new(&self.weak, self.tuner.clip.device()).strong_on_gpu(self.tuner.config.views_on_gpu);
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
             let mut rng = rng.fork(index as u64);
             let view = crop.view(&weak, pictures, index, &picture, &rng)?;
-            Ok((form.view(view), form.view(strong.image(&picture, &mut rng))))
+            Ok((form.view(view), form.strong(&strong, &picture, &mut rng)))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)
     }

@@ -70,6 +70,7 @@ fn what_cannot_be_is_refused_in_one_line() {
         (run(&["--set", "tune.prompts=3", "--set", "tune.prompts=4"]), "given twice"),
         (run(&["--set", "seed=3"]), "--seed"),
         (run(&["--set", "tune.strong.hue=0.7"]), "hue"),
+        (run(&["--set", "tune.views_on_gpu=true"]), "not on a GPU"),
         (lafter(&["demo", "--set", "text.nose=3"]), "did you mean text.noise?"),
         (ablate(&["--set", "image.crop_scale=[0.5,1]", "--vary", "tune.strong.scale=[0.2,1]"]), "is varied"),
         (ablate(&["--vary", "image.epoch=1,2"]), "did you mean tune.epochs?"),

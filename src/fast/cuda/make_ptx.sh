@@ -6,7 +6,7 @@
 # The first line ties a file to its source, with common.cuh before it: a test compares it.
 set -e
 cd "$(dirname "$0")"
-for name in kernels branches views; do
+for name in kernels branches views strong; do
     nvcc -ptx -arch=compute_75 -fmad=false -O3 $name.cu -o $name.tmp
     sum=$(cat common.cuh $name.cu | sha256sum | cut -d' ' -f1)
     { echo "// $name.cu $sum"; grep -v '^//' $name.tmp | sed 's/^\.version .*/.version 6.5/'; } > $name.ptx

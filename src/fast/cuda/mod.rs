@@ -2,7 +2,7 @@
 //!
 //! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
 //! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
-//! entropy, AdamW. The operations that use them are those of the CPU, one file each.
+//! entropy, AdamW, the strong view. The operations that use them are those of the CPU, one file each.
 
 /// A source file's kernels: its name, its PTX, and every kernel with the number of its parameters.
 #[cfg(any(test, feature = "cuda"))]
@@ -13,7 +13,7 @@ struct Module {
 }
 
 #[cfg(any(test, feature = "cuda"))]
-const MODULES: [Module; 3] = [
+const MODULES: [Module; 4] = [
     Module {
         name: "kernels",
         ptx: include_str!("kernels.ptx"),
@@ -62,6 +62,7 @@ const MODULES: [Module; 3] = [
         ],
     },
     Module { name: "views", ptx: include_str!("views.ptx"), kernels: &[("planes", 5), ("patches", 6)] },
+    Module { name: "strong", ptx: include_str!("strong.ptx"), kernels: &[("resized", 5), ("strong_steps", 5)] },
 ];
 
 #[cfg(feature = "cuda")]
@@ -84,6 +85,8 @@ mod product;
 mod rows;
 #[cfg(feature = "cuda")]
 mod scratch;
+#[cfg(feature = "cuda")]
+mod strong;
 #[cfg(feature = "cuda")]
 mod text;
 #[cfg(feature = "cuda")]
@@ -117,7 +120,8 @@ mod tests {
     use sha2::{Digest, Sha256};
 
     const COMMON: &str = include_str!("common.cuh");
-    const SOURCES: [&str; 3] = [include_str!("kernels.cu"), include_str!("branches.cu"), include_str!("views.cu")];
+    const SOURCES: [&str; 4] =
+        [include_str!("kernels.cu"), include_str!("branches.cu"), include_str!("views.cu"), include_str!("strong.cu")];
 
     #[test]
     fn the_ptx_is_made_of_the_source_and_fits_old_cards() {

@@ -2,7 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::WrapErr;
-use candle_core::cuda::cudarc::driver::PinnedHostSlice;
+use candle_core::cuda::cudarc::driver::{CudaSlice, PinnedHostSlice};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
@@ -28,8 +28,8 @@ const SLOTS: usize = 4;
 /// Pictures of bytes on their way to a GPU, through page-locked buffers in turn: the host fills one while the copies from the others
 /// are queued, and waits only for the copy that used the same one [`SLOTS`] batches ago.
 pub struct Upload {
-    device: CudaDevice,
-    table: Tensor,
+    pub(super) device: CudaDevice,
+    pub(super) table: Tensor,
     slots: Vec<PinnedHostSlice<u8>>,
     turn: usize,
 }
@@ -55,20 +55,9 @@ impl Upload {
             candle_core::bail!("expected pictures of 3 · {width} · {height} bytes");
         }
         let size = 3 * n * pixels;
-        let stream = self.device.cuda_stream();
-        self.turn = (self.turn + 1) % SLOTS;
-        if self.turn >= self.slots.len() || self.slots[self.turn].len() != size {
-            // SAFETY: it is filled below before it is read.
-            let slot = unsafe { stream.context().alloc_pinned::<u8>(size).w()? };
-            self.turn = self.turn.min(self.slots.len());
-            if self.turn < self.slots.len() { self.slots[self.turn] = slot } else { self.slots.push(slot) }
-        }
-        let slot = &mut self.slots[self.turn];
-        let to = slot.as_mut_slice().w()?; // waits for its last copy
-        to.par_chunks_mut(3 * pixels).zip(pictures).for_each(|(to, picture)| to.copy_from_slice(picture));
-        // SAFETY: the copy writes every value.
-        let mut bytes = unsafe { self.device.alloc::<u8>(size)? };
-        stream.memcpy_htod(slot, &mut bytes).w()?;
+        let bytes = self.staged(size, size, |to| {
+            to.par_chunks_mut(3 * pixels).zip(pictures).for_each(|(to, picture)| to.copy_from_slice(picture));
+        })?;
         let bytes = bytes.slice(..);
         let (storage, layout) = self.table.storage_and_layout();
         let Storage::Cuda(table) = &*storage else { candle_core::bail!("the table is not on the device") };
@@ -81,5 +70,24 @@ impl Upload {
         let planes = Storage::Cuda(wrap(planes, &self.device));
         debug_assert_eq!(planes.dtype(), DType::F32);
         Ok(Tensor::from_storage(planes, (n, 3, height, width), BackpropOp::none(), false))
+    }
+
+    /// At least `size` bytes on the device, the first of them as `fill` writes them, by way of the next page-locked buffer. One of `size` to
+    /// twice that is kept, another is replaced by one of `room`.
+    pub(super) fn staged(&mut self, size: usize, room: usize, fill: impl FnOnce(&mut [u8])) -> Result<CudaSlice<u8>> {
+        let stream = self.device.cuda_stream();
+        self.turn = (self.turn + 1) % SLOTS;
+        if !self.slots.get(self.turn).is_some_and(|slot| (size..=2 * size).contains(&slot.len())) {
+            // SAFETY: what is read of it is filled below.
+            let slot = unsafe { stream.context().alloc_pinned::<u8>(room.max(size)).w()? };
+            self.turn = self.turn.min(self.slots.len());
+            if self.turn < self.slots.len() { self.slots[self.turn] = slot } else { self.slots.push(slot) }
+        }
+        let slot = &mut self.slots[self.turn];
+        fill(&mut slot.as_mut_slice().w()?[..size]); // waits for its last copy
+        // SAFETY: the copy writes every value.
+        let mut bytes = unsafe { self.device.alloc::<u8>(slot.len())? };
+        stream.memcpy_htod(slot, &mut bytes).w()?;
+        Ok(bytes)
     }
 }
