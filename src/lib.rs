@@ -42,10 +42,36 @@
 //! | [`copying`] | which files a block of this crate needs in yours |
 //! | [`for_pytorch_users`] | the same things under PyTorch's names and under these |
 //!
+//! # The rooms
+//! Each room knows only those of its own line and of the lines below (`tests/all/rooms.rs`). What a room is there for is the first
+//! line of its documentation, and stands in the map above. Below all of them lie `lafter-fast` (`src/fast`) and Candle.
+//!
+//! ```text
+//! cli
+//! ablate · gallery
+//! experiment · shared · export
+//! lafter · predictions
+//! adapt · settings · watch
+//! tune
+//! embed · pretrain · transduct
+//! classify · inputs · run_folder · sealed
+//! checkpoint · data
+//! clip · describe
+//! augment · eval · plot · notebook · hub
+//! device · files · progress · config_keys
+//! nn · rng · error · allocator · proxy · catch_panic
+//! ```
+//!
+//! What passes through them, from left to right:
+//!
+//! ```text
+//! class names ─► describe ─► clip (text tower) ─► embed ─► classify (eq. 1, 2) ─┐
+//! pictures ─► data ─► augment ─► clip (vision tower) ─► tune (eq. 3, 4) ◄───────┴─► predictions, eval ─► plot, gallery, export
+//! ```
+//!
 //! The method and its handle are [`LaFTer`]; types that belong to it begin with `Lafter` ([`LafterConfig`]), as Rust's names do.
 //!
-//! One direction: a block never reaches back. [`clip`] knows nothing of classifiers, [`tune`] nothing of command lines,
-//! [`plot`] only plain numbers. Everything random takes an [`Rng`](rng::Rng); everything long reports
+//! Everything random takes an [`Rng`](rng::Rng); everything long reports
 //! [`progress`](progress::Event).
 //!
 //! ```

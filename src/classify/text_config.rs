@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
-use crate::nn::Schedule;
+use crate::nn::LrSchedule;
 
 /// Beyond these a number is a mistake: it would take all memory, years, or end in values that are not finite.
 pub(crate) const MOST_EPOCHS: usize = 10_000_000;
@@ -43,7 +43,7 @@ pub struct TextClassifierConfig {
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
     /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,
     /// Share of each class's texts that is kept out of training, 0 to 0.5, always fewer than all: [signals](crate::eval::Signals)
@@ -63,7 +63,7 @@ impl TextClassifierConfig {
             label_smoothing: 0.1,
             learning_rate: 5e-4,
             weight_decay: 0.01,
-            schedule: Schedule::Constant,
+            schedule: LrSchedule::Constant,
             hidden: None,
             hold_out: 0.0,
         }
@@ -106,7 +106,7 @@ impl TextClassifierConfig {
 }
 
 /// What cannot work about the settings that both stages have.
-pub(crate) fn optimizer_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &Schedule) -> Option<String> {
+pub(crate) fn optimizer_fault(learning_rate: f64, weight_decay: f64, smoothing: f64, schedule: &LrSchedule) -> Option<String> {
     if !(learning_rate > 0.0 && learning_rate <= MOST_RATE) {
         return Some(format!("learning rate must be above 0 and up to {MOST_RATE}, got {learning_rate}"));
     }

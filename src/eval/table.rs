@@ -118,8 +118,8 @@ fn latex(text: &str) -> String {
             '–' => safe.push_str("--"),
             '-' if safe.ends_with('-') => safe.push_str("{}-"), // two would become a dash
             c if c.is_whitespace() => safe.push(' '),
-            c => match MATHS.iter().find(|(sign, _)| *sign == c) {
-                Some((_, name)) => safe.extend(["$\\", name, "$"]),
+            c => match MATHS.split_whitespace().find_map(|sign| sign.strip_prefix(c)) {
+                Some(name) => safe.extend(["$\\", name, "$"]),
                 None => safe.push(c),
             },
         }
@@ -127,45 +127,9 @@ fn latex(text: &str) -> String {
     safe
 }
 
-/// Signs that LaTeX has in formulas only, with its names for them.
-const MATHS: [(char, &str); 36] = [
-    ('±', "pm"),
-    ('≤', "leq"),
-    ('≥', "geq"),
-    ('≠', "neq"),
-    ('→', "to"),
-    ('∞', "infty"),
-    ('α', "alpha"),
-    ('β', "beta"),
-    ('γ', "gamma"),
-    ('δ', "delta"),
-    ('ε', "varepsilon"),
-    ('ζ', "zeta"),
-    ('η', "eta"),
-    ('θ', "theta"),
-    ('ι', "iota"),
-    ('κ', "kappa"),
-    ('λ', "lambda"),
-    ('μ', "mu"),
-    ('ν', "nu"),
-    ('ξ', "xi"),
-    ('π', "pi"),
-    ('ρ', "rho"),
-    ('σ', "sigma"),
-    ('τ', "tau"),
-    ('φ', "varphi"),
-    ('χ', "chi"),
-    ('ψ', "psi"),
-    ('ω', "omega"),
-    ('Γ', "Gamma"),
-    ('Δ', "Delta"),
-    ('Θ', "Theta"),
-    ('Λ', "Lambda"),
-    ('Π', "Pi"),
-    ('Σ', "Sigma"),
-    ('Φ', "Phi"),
-    ('Ω', "Omega"),
-];
+/// Signs that LaTeX has in formulas only, each before its name there.
+const MATHS: &str = "±pm ≤leq ≥geq ≠neq →to ∞infty αalpha βbeta γgamma δdelta εvarepsilon ζzeta ηeta θtheta ιiota κkappa λlambda \
+    μmu νnu ξxi πpi ρrho σsigma τtau φphi χchi ψpsi ωomega ΓGamma ΔDelta ΘTheta ΛLambda ΞXi ΠPi ΣSigma ΦPhi ΨPsi ΩOmega";
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

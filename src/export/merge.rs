@@ -27,7 +27,7 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
         let remedy = "tune with --prompts 0, or export an ONNX file (--out)";
         return Err(Error::Usage(format!("the weights hold {prompts} visual prompts, for which an ordinary CLIP has no place: {remedy}")));
     }
-    let more = |layer: &Linear| layer.low_rank.is_some() || layer.tuned_bias;
+    let more = |layer: &Linear| layer.tuning.low_rank.is_some() || layer.tuning.bias;
     if tuned.vision.blocks.iter().flat_map(|block| block.layers()).any(more) {
         let remedy = "export an ONNX file (--out), which holds them";
         return Err(Error::Usage(format!("the weights hold low-rank updates or biases, which are not merged: {remedy}")));

@@ -51,9 +51,8 @@ impl Attention {
     /// # Errors
     /// If a tensor is missing or has another shape.
     pub fn load(width: usize, heads: usize, causal: bool, vb: VarBuilder) -> Result<Self> {
-        let linear = |name| Linear::load(width, width, vb.pp(name));
-        let (query, key, value, output) = (linear("q_proj")?, linear("k_proj")?, linear("v_proj")?, linear("out_proj")?);
-        Ok(Self { query, key, value, output, heads, causal })
+        let part = |name| Linear::load(width, width, vb.pp(name));
+        Ok(Self { query: part("q_proj")?, key: part("k_proj")?, value: part("v_proj")?, output: part("out_proj")?, heads, causal })
     }
 
     /// Self-attention: `[batch, tokens, width]` → `[batch, tokens, width]`.
@@ -89,8 +88,7 @@ impl Attention {
     }
 
     fn mix_plain(&self, query: &Tensor, key: &Tensor, value: &Tensor) -> Result<Tensor> {
-        let mixed = self.scores(query, key)?.matmul(&self.split(value)?)?; // [batch, heads, n, width / heads]
-        mixed.transpose(1, 2)?.reshape(query.shape())
+        self.scores(query, key)?.matmul(&self.split(value)?)?.transpose(1, 2)?.reshape(query.shape())
     }
 
     /// The attention weights alone, `[batch, heads, n, m]`; each row sums to 1.
@@ -109,10 +107,9 @@ impl Attention {
         if !self.causal {
             return softmax(&scores);
         }
-        let (n, m) = (scores.dim(2)?, scores.dim(3)?);
-        let mask: Vec<f32> = (0..n * m).map(|i| if i % m > i / m { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let mask = Tensor::from_vec(mask, (1, 1, n, m), query.device())?.to_dtype(query.dtype())?;
-        softmax(&scores.broadcast_add(&mask)?)
+        let (_, _, n, m) = scores.dims4()?;
+        let mask = Tensor::from_iter((0..n * m).map(|i| if i % m > i / m { f32::NEG_INFINITY } else { 0.0 }), query.device())?;
+        softmax(&scores.broadcast_add(&mask.reshape((n, m))?.to_dtype(query.dtype())?)?)
     }
 
     /// `[batch, tokens, width]` → `[batch, heads, tokens, width / heads]`
@@ -126,14 +123,8 @@ impl Attention {
 
     /// The same values without a graph.
     pub fn detached(&self) -> Self {
-        Self {
-            query: self.query.detached(),
-            key: self.key.detached(),
-            value: self.value.detached(),
-            output: self.output.detached(),
-            heads: self.heads,
-            causal: self.causal,
-        }
+        let [query, key, value, output] = [&self.query, &self.key, &self.value, &self.output].map(Linear::detached);
+        Self { query, key, value, output, ..*self }
     }
 }
 
@@ -247,8 +238,7 @@ impl Block {
     fn attend_class(&self, x: &Tensor) -> Result<Tensor> {
         fast::prefer!(self.fused_first_attention(x)); // fast::
         let normed = self.before_attention(x)?;
-        let class = normed.narrow(1, 0, 1)?;
-        let mixed = self.attention.attend(&class.contiguous()?, &normed)?; // [batch, 1, width]
+        let mixed = self.attention.attend(&normed.narrow(1, 0, 1)?.contiguous()?, &normed)?; // [batch, 1, width]
         x.narrow(1, 0, 1)? + mixed.to_dtype(x.dtype())?
     }
 
@@ -283,13 +273,7 @@ impl Block {
 
     /// The same values without a graph.
     pub fn detached(&self) -> Self {
-        Self {
-            norm1: self.norm1.detached(),
-            attention: self.attention.detached(),
-            norm2: self.norm2.detached(),
-            fc1: self.fc1.detached(),
-            fc2: self.fc2.detached(),
-            activation: self.activation,
-        }
+        let (norm1, norm2, attention) = (self.norm1.detached(), self.norm2.detached(), self.attention.detached());
+        Self { norm1, attention, norm2, fc1: self.fc1.detached(), fc2: self.fc2.detached(), ..*self }
     }
 }

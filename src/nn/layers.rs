@@ -1,10 +1,12 @@
 //! The two layers with weights of their own: a linear layer and layer normalization, both over the last dimension.
 
-use candle_core::{D, DType, Device, Result, Shape, Tensor};
+use candle_core::{D, DType, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
-/// y = x Wᵀ + b, or x (W + ΔW)ᵀ + b with a change of [low rank](LowRank).
+use super::more; // more::
+
+/// y = x Wᵀ + b.
 ///
 /// Candle's `matmul` always computes both gradients, also that of a frozen weight. The fused form computes only those that are
 /// asked for.
@@ -28,10 +30,8 @@ pub struct Linear {
     pub weight: Weight,
     /// b, `[out]`; replaced as the weight is.
     pub bias: Option<Tensor>,
-    /// A change of the weight that learns while the weight stays as it is.
-    pub low_rank: Option<LowRank>,
-    /// Whether the bias is another than the checkpoint's, so that it is saved with what was tuned.
-    pub tuned_bias: bool,
+    /// What tuning adds to it: [`more::Tuning`].
+    pub tuning: more::Tuning,
     pub(super) joined: Option<fast::Joined>,
 }
 
@@ -91,11 +91,6 @@ impl Weight {
     pub fn dtype(&self) -> DType {
         self.plain().map_or(DType::F32, Tensor::dtype)
     }
-
-    /// Where it lies.
-    pub fn device(&self) -> &Device {
-        self.plain().map_or(&Device::Cpu, Tensor::device)
-    }
 }
 
 impl From<Tensor> for Weight {
@@ -110,8 +105,7 @@ impl Linear {
         Self {
             weight: weight.into(),
             bias,
-            low_rank: None,
-            tuned_bias: false,
+            tuning: more::Tuning::default(),
             joined: None, // fast::
         }
     }
@@ -144,48 +138,16 @@ impl Linear {
         if outputs == 0 || inputs == 0 {
             candle_core::bail!("a linear layer of shape [{outputs}, {inputs}] computes nothing: give it inputs and outputs");
         }
-        match self.change() {
-            Some(change) => self.unchanged(x)? + change.forward(x)?,
-            None => self.unchanged(x),
-        }
+        fast::prefer!(self.fused(x)); // fast::
+        self.forward_plain(x)
     }
 
-    /// x Wᵀ + b
-    fn unchanged(&self, x: &Tensor) -> Result<Tensor> {
-        fast::prefer!(fast::linear(x, self.layer()));
-        self.unchanged_plain(x)
-    }
-
-    /// The change of the weight that is not part of the weight itself.
-    pub(super) fn change(&self) -> Option<&LowRank> {
-        self.low_rank.as_ref().filter(|change| !change.folded)
-    }
-
-    /// The same layer with its [change](Self::low_rank) folded into the weight: faster, equal but for rounding. The change is kept, so
-    /// that it can be saved; the layer is no longer packed.
-    ///
-    /// # Errors
-    /// If the change does not fit the weight (Candle's).
-    pub fn folded(&self) -> Result<Self> {
-        let Some(change) = self.change() else { return Ok(self.clone()) };
-        let weight = (self.weight.tensor().to_dtype(change.down.dtype())? + change.weight()?)?.to_dtype(self.weight.dtype())?.detach();
-        let low_rank = Some(LowRank { folded: true, ..change.clone() });
-        Ok(Self { low_rank, tuned_bias: self.tuned_bias, ..Self::new(weight, self.bias.clone()) })
-    }
-
-    /// The same as [`forward`](Self::forward), built from Candle's own matmul and addition: the reference. A weight in bf16 takes its
-    /// input in bf16; the answer is in the type of the input.
+    /// The same, built from Candle's own matmul and addition: the reference. A weight in bf16 takes its input in bf16; the answer is
+    /// in the type of the input.
     ///
     /// # Errors
     /// If `x` has another width (Candle's).
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
-        match self.change() {
-            Some(change) => self.unchanged_plain(x)? + change.forward(x)?,
-            None => self.unchanged_plain(x),
-        }
-    }
-
-    fn unchanged_plain(&self, x: &Tensor) -> Result<Tensor> {
         let weight = self.weight.tensor();
         let (outputs, inputs) = weight.dims2()?;
         let mut dims = x.dims().to_vec();
@@ -193,77 +155,23 @@ impl Linear {
         dims.push(outputs);
         let rows = x.to_dtype(weight.dtype())?.reshape(((), inputs))?;
         let y = rows.matmul(&weight.t()?)?.reshape(dims)?;
-        match &self.bias {
-            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?.to_dtype(x.dtype()),
-            None => y.to_dtype(x.dtype()),
+        let y = match &self.bias {
+            Some(bias) => y.broadcast_add(&bias.to_dtype(y.dtype())?)?,
+            None => y,
+        };
+        let y = y.to_dtype(x.dtype())?;
+        let y = more::changed(self, x, y)?;
+        Ok(y)
+    }
+
+    /// The same values without a graph; sees later updates of the variables it shares storage with.
+    pub fn detached(&self) -> Self {
+        Self {
+            weight: self.weight.plain().map_or_else(|| self.weight.clone(), |weight| weight.detach().into()),
+            bias: self.bias.as_ref().map(Tensor::detach),
+            tuning: more::Tuning::detached(&self.tuning),
+            joined: self.joined.clone(), // fast::
         }
-    }
-
-    /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn detached(&self) -> Self {
-        let low_rank = self.low_rank.as_ref().map(LowRank::detached);
-        let weight = self.weight.plain().map_or_else(|| self.weight.clone(), |weight| weight.detach().into());
-        Self { weight, bias: self.bias.as_ref().map(Tensor::detach), low_rank, ..self.clone() }
-    }
-}
-
-/// ΔW = s B A, a change of a weight by a matrix of low rank (LoRA, Hu et al. 2022, eq. 3): y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
-///
-/// With B = 0 the layer answers as without it.
-///
-/// ```
-/// use candle_core::{Device, Tensor, Var};
-/// use lafter::nn::{Linear, LowRank};
-/// let a = Var::new(&[[1f32, -1.]], &Device::Cpu)?;
-/// let b = Var::new(&[[3f32]], &Device::Cpu)?;
-/// let change = LowRank { down: a.as_tensor().clone(), up: b.as_tensor().clone(), scale: 2.0, folded: false };
-/// let mut layer = Linear::new(Tensor::new(&[[1f32, 2.]], &Device::Cpu)?, None);
-/// layer.low_rank = Some(change);
-/// let x = Tensor::new(&[[3f32, 4.]], &Device::Cpu)?;
-/// let y = layer.forward(&x)?;
-/// assert_eq!(y.to_vec2::<f32>()?, [[11. - 6.]]);
-/// assert_eq!(y.backward()?.get(&b).unwrap().to_vec2::<f32>()?, [[-2.]]);
-/// assert_eq!(layer.folded()?.forward(&x)?.to_vec2::<f32>()?, [[5.]]);
-/// # Ok::<(), candle_core::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-pub struct LowRank {
-    /// A, `[rank, in]`.
-    pub down: Tensor,
-    /// B, `[out, rank]`.
-    pub up: Tensor,
-    /// s = α / rank.
-    pub scale: f64,
-    /// Whether the weight has it in it already.
-    pub folded: bool,
-}
-
-impl LowRank {
-    /// s (x Aᵀ) Bᵀ: `[.., in]` → `[.., out]`, in the number type of `x`.
-    ///
-    /// # Errors
-    /// If `x` has another width (Candle's).
-    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        let (outputs, inputs) = (self.up.dim(0)?, self.down.dim(1)?);
-        let mut dims = x.dims().to_vec();
-        dims.pop();
-        dims.push(outputs);
-        let rows = x.to_dtype(self.down.dtype())?.reshape(((), inputs))?;
-        let inner = rows.matmul(&self.down.t()?)?; // [rows, rank]
-        (inner.matmul(&self.up.t()?)? * self.scale)?.reshape(dims)?.to_dtype(x.dtype())
-    }
-
-    /// s B A `[out, in]`.
-    ///
-    /// # Errors
-    /// If the two do not fit (Candle's).
-    pub fn weight(&self) -> Result<Tensor> {
-        self.up.matmul(&self.down)? * self.scale
-    }
-
-    /// The same values without a graph; sees later updates of the variables it shares storage with.
-    pub fn detached(&self) -> Self {
-        Self { down: self.down.detach(), up: self.up.detach(), ..self.clone() }
     }
 }
 

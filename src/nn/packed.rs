@@ -1,10 +1,17 @@
 //! The frozen layers of a tower in the form in which this processor multiplies fastest: what the crate `lafter-fast` makes of
 //! the blocks.
 
-use candle_core::{DType, Result, Tensor};
+use candle_core::{DType, Device, Result, Tensor};
 use lafter_fast::{self as fast, Isa, Joined, Layer, Norm, Packed, Precision};
 
-use super::{Activation, Attention, Block, LayerNorm, Linear, Weight};
+use super::{Activation, Attention, Block, LayerNorm, Linear, Weight, more};
+
+impl Weight {
+    /// Where it lies.
+    pub fn device(&self) -> &Device {
+        self.plain().map_or(&Device::Cpu, Tensor::device)
+    }
+}
 
 impl LayerNorm {
     pub(super) fn norm(&self) -> Norm<'_> {
@@ -19,6 +26,11 @@ impl Linear {
             Weight::Packed(weight) => fast::Weight::Packed(weight),
         };
         Layer { weight, bias: self.bias.as_ref(), joined: self.joined.as_ref() }
+    }
+
+    /// [`forward`](Self::forward) in one operation, if there is one for this weight.
+    pub(super) fn fused(&self, x: &Tensor) -> Result<Option<Tensor>> {
+        fast::linear(x, self.layer())?.map(|y| more::changed(self, x, y)).transpose()
     }
 
     /// The same layer with its weight put into the order in which the processor multiplies fastest, and in no other; it no longer sees
@@ -70,8 +82,8 @@ impl Linear {
         if weight.track_op() || self.bias.as_ref().is_some_and(Tensor::track_op) {
             return Ok(self.clone());
         }
-        let (low_rank, tuned_bias) = (self.low_rank.clone(), self.tuned_bias);
-        Ok(Self { low_rank, tuned_bias, ..Self::new(round(&weight)?, self.bias.as_ref().map(round).transpose()?) })
+        let rounded = Self::new(round(&weight)?, self.bias.as_ref().map(round).transpose()?);
+        Ok(Self { tuning: self.tuning.clone(), ..rounded })
     }
 
     /// Memory of the weight in bytes, in whatever forms it is held for now: as a tensor, or packed for one direction, or for both.

@@ -3,16 +3,16 @@
 /// The factor on the base learning rate, by step.
 ///
 /// ```
-/// use lafter::nn::Schedule;
-/// assert_eq!(Schedule::Constant.factor(7, 10), 1.0);
-/// let cosine = Schedule::Cosine { warmup: 2, floor: 0.0 };
+/// use lafter::nn::LrSchedule;
+/// assert_eq!(LrSchedule::Constant.factor(7, 10), 1.0);
+/// let cosine = LrSchedule::Cosine { warmup: 2, floor: 0.0 };
 /// assert_eq!(cosine.factor(0, 10), 0.5);
 /// assert_eq!(cosine.factor(9, 10), 0.0); // the last step
 /// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Schedule {
+pub enum LrSchedule {
     /// The same rate throughout: what the released code in effect uses.
     #[default]
     Constant,
@@ -31,7 +31,7 @@ pub enum Schedule {
     },
 }
 
-impl Schedule {
+impl LrSchedule {
     /// True if the factor depends on the number of steps to come.
     pub fn depends_on_length(&self) -> bool {
         matches!(self, Self::Cosine { .. })
@@ -69,14 +69,14 @@ mod tests {
     #[test]
     fn the_cosine_begins_at_one_and_ends_at_its_floor() {
         for (warmup, floor, total) in [(0, 0.0, 10), (3, 0.1, 10), (0, 0.5, 2), (9, 0.2, 11)] {
-            let factors: Vec<f64> = (0..total).map(|step| Schedule::Cosine { warmup, floor }.factor(step, total)).collect();
+            let factors: Vec<f64> = (0..total).map(|step| LrSchedule::Cosine { warmup, floor }.factor(step, total)).collect();
             assert_eq!((factors[warmup], factors[total - 1]), (1.0, floor), "{factors:?}");
             assert!(factors[warmup..].windows(2).all(|pair| pair[0] > pair[1]), "{factors:?}");
         }
-        let cosine = Schedule::Cosine { warmup: 2, floor: 0.0 };
+        let cosine = LrSchedule::Cosine { warmup: 2, floor: 0.0 };
         assert_eq!((cosine.factor(0, 1), cosine.factor(2, 3), cosine.factor(50, 10)), (0.5, 1.0, 0.0));
         for floor in [-0.1, 7.0, f64::NAN] {
-            assert!(Schedule::Cosine { warmup: 0, floor }.fault().is_some(), "{floor}");
+            assert!(LrSchedule::Cosine { warmup: 0, floor }.fault().is_some(), "{floor}");
         }
     }
 }

@@ -21,7 +21,7 @@ use crate::data::scenes::{CLASSES, DESCRIPTIONS, Domain, Scenes, captions};
 use crate::error::{Error, Result};
 use crate::eval::as_written;
 use crate::files::save_atomically;
-use crate::nn::{Activation, Schedule};
+use crate::nn::{Activation, LrSchedule};
 use crate::progress::{self, Event, Stage};
 use crate::rng::Rng;
 
@@ -162,7 +162,7 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
     let images = render(&scenes, &view, "rendering scenes", &mut events)?;
     let mut trainer = Pretrainer::new(&config, &mut rng.fork(2), &device)?;
     let mut draws = rng.fork(3);
-    let schedule = Schedule::Cosine { warmup: config.warmup, floor: 0.0 };
+    let schedule = LrSchedule::Cosine { warmup: config.warmup, floor: 0.0 };
     let stage = Stage::from("pre-training");
     events(&Event::Started { stage: stage.clone(), total: config.steps, unit: "steps".into() });
     let mut losses = Vec::with_capacity(config.steps);

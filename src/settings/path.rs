@@ -143,7 +143,7 @@ mod tests {
         assert_eq!((config.text.batch_size, config.text.hidden, config.tune.strong.scale), (Some(32), None, (0.5, 1.0)));
         config.set("tune.schedule", r#"{"warmup": {"warmup": 10}}"#).unwrap();
         config.set("tune.schedule", "constant").unwrap(); // from one that is an object
-        assert_eq!(config.tune.schedule, crate::nn::Schedule::Constant);
+        assert_eq!(config.tune.schedule, crate::nn::LrSchedule::Constant);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
 use crate::classify::{TextClassifierConfig, TextStart};
 use crate::describe::names::closest;
-use crate::nn::Schedule;
+use crate::nn::LrSchedule;
 use crate::tune::{
     Align, Alignment, CandidateClasses, Candidates, CrossEntropy, Ema, Fairness, FinetuneConfig, HeadForm, Information, Labeler, Over,
     Prototypes, RefineKind, Relative, StrongConfig, TeacherHead, TeacherKind, TermKind, Threshold, WeakCrop,
@@ -211,7 +211,7 @@ fn dpa(set: Option<TableSet>) -> FinetuneConfig {
         keep_last: true,
         learning_rate,
         weight_decay: 0.1,
-        schedule: Schedule::Cosine { warmup: 0, floor: 2e-6 / learning_rate }, // to 2e-6, which is more than some begin with
+        schedule: LrSchedule::Cosine { warmup: 0, floor: 2e-6 / learning_rate }, // to 2e-6, which is more than some begin with
         label_smoothing: 0.0,
         prompts: 0,
         head_form: HeadForm::Cosine { scale: 100.0 },
@@ -353,6 +353,6 @@ mod tests {
         assert_eq!(own.refine, eurosat.refine);
         assert_ne!(own.refine, dpa(Some(Dtd)).refine);
         assert_eq!(eurosat.objective[2], (0.01, TermKind::Alignment(Alignment { scale: 1.0 })));
-        assert_eq!((sun.objective[1].0, sun.schedule), (0.2, Schedule::Cosine { warmup: 0, floor: 2.0 })); // it rises
+        assert_eq!((sun.objective[1].0, sun.schedule), (0.2, LrSchedule::Cosine { warmup: 0, floor: 2.0 })); // it rises
     }
 }

@@ -31,7 +31,7 @@ fn name(i: usize, layer: &str) -> String {
 
 /// Puts another bias into a layer, which then multiplies with the tensor of its weight: what was packed goes with the bias of then.
 fn replace(layer: &mut Linear, bias: Tensor) {
-    (layer.weight, layer.bias, layer.tuned_bias) = (layer.weight.tensor().into(), Some(bias), true);
+    (layer.weight, layer.bias, layer.tuning.bias) = (layer.weight.tensor().into(), Some(bias), true);
 }
 
 impl ParameterSet for Biases {
@@ -53,7 +53,7 @@ impl ParameterSet for Biases {
         let blocks = vision.blocks.iter_mut().enumerate();
         let tuned = |(i, block)| {
             let bias = move |(kind, layer): (&str, &mut Linear)| {
-                layer.bias.as_ref().filter(|_| layer.tuned_bias).map(|bias| (name(i, kind), bias.detach()))
+                layer.bias.as_ref().filter(|_| layer.tuning.bias).map(|bias| (name(i, kind), bias.detach()))
             };
             layers(block).into_iter().filter_map(bias).collect::<Vec<_>>()
         };

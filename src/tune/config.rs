@@ -20,7 +20,7 @@ use crate::augment::{Preprocess, StrongAugment};
 use crate::classify::{MOST_EPOCHS, optimizer_fault};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::nn::{Precision, Schedule};
+use crate::nn::{LrSchedule, Precision};
 
 /// No tower has as many patches; a larger number is a mistake that would take the memory of the machine.
 const MOST_PROMPTS: usize = 10_000;
@@ -53,7 +53,7 @@ pub struct FinetuneConfig {
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
     /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
-    pub schedule: Schedule,
+    pub schedule: LrSchedule,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub label_smoothing: f64,
     /// N_P, the number of visual prompts, up to 10,000; 0 tunes without any. Default 50.
@@ -132,7 +132,7 @@ impl FinetuneConfig {
             keep_last: false,
             learning_rate: 5e-4,
             weight_decay: 0.01,
-            schedule: Schedule::Constant,
+            schedule: LrSchedule::Constant,
             label_smoothing: 0.1,
             prompts: 50,
             deep_prompts: false,
@@ -323,7 +323,7 @@ mod tests {
         official().validate().unwrap();
         let objective = [official().objective, vec![(0.2, fair.clone())]].concat();
         FinetuneConfig { refine: vec![threshold(0.0), threshold(0.5)], objective, temperature: 0.25, ..official() }.validate().unwrap();
-        let cosine = |floor| Schedule::Cosine { warmup: 3, floor };
+        let cosine = |floor| LrSchedule::Cosine { warmup: 3, floor };
         FinetuneConfig { schedule: cosine(0.1), weight_decay: 0.0, epochs: 0, prompts: 0, ..official() }.validate().unwrap();
         for (bad, word) in [
             (FinetuneConfig { batch_size: 0, ..official() }, "batch size"),

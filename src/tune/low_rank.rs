@@ -86,7 +86,7 @@ impl LowRankConfig {
             let bound = (inputs.max(1) as f32).powf(-0.5);
             let down = rng.uniform_tensor((self.rank, inputs), -bound, bound, &device)?;
             let up = Tensor::zeros((outputs, self.rank), DType::F32, &device)?;
-            layer.low_rank = Some(LowRank { down, up, scale: self.alpha / self.rank as f64, folded: false });
+            layer.tuning.low_rank = Some(LowRank { down, up, scale: self.alpha / self.rank as f64, folded: false });
         }
         Ok(())
     }
@@ -111,7 +111,7 @@ impl ParameterSet for LowRankUpdates {
     fn trainable(&self, model: &mut Tuned) -> Result<Vec<Param>> {
         let mut params = Vec::new();
         for (name, layer) in layers(&mut model.vision, &Projection::ALL) {
-            let Some(change) = &mut layer.low_rank else { continue };
+            let Some(change) = &mut layer.tuning.low_rank else { continue };
             for (tensor, kind) in [(&mut change.down, "lora_a"), (&mut change.up, "lora_b")] {
                 let var = Var::from_tensor(&tensor.copy()?)?;
                 *tensor = var.as_tensor().clone();
@@ -124,7 +124,7 @@ impl ParameterSet for LowRankUpdates {
     fn tensors(&self, model: &Tuned) -> Vec<(String, Tensor)> {
         let mut tensors = Vec::new();
         for (name, layer) in layers(&mut model.vision.clone(), &Projection::ALL) {
-            let Some(LowRank { down, up, scale, .. }) = &layer.low_rank else { continue };
+            let Some(LowRank { down, up, scale, .. }) = &layer.tuning.low_rank else { continue };
             if let (true, Ok(scale)) = (tensors.is_empty(), Tensor::new(&[*scale as f32], down.device())) {
                 tensors.push((SCALE.to_string(), scale));
             }
@@ -145,7 +145,7 @@ impl ParameterSet for LowRankUpdates {
                 (None, None) => continue,
                 _ => return Err(format!("{name} has one of lora_a and lora_b: {REMEDY}")),
             };
-            if layer.low_rank.as_ref().is_some_and(|before| before.folded) {
+            if layer.tuning.low_rank.as_ref().is_some_and(|before| before.folded) {
                 return Err(format!("{name} has an update in its weight already: read it over the CLIP itself"));
             }
             let (outputs, inputs) = layer.weight.dims2().map_err(|e| format!("{name}: {e}"))?;
@@ -156,7 +156,7 @@ impl ParameterSet for LowRankUpdates {
                     "{name} has lora_a {down:?} and lora_b {up:?}, the tower expects [rank, {inputs}] and [{outputs}, rank]"
                 ));
             }
-            layer.low_rank = Some(LowRank { down, up, scale: f64::from(scale), folded: false });
+            layer.tuning.low_rank = Some(LowRank { down, up, scale: f64::from(scale), folded: false });
             *layer = layer.folded().map_err(|e| format!("{name}: {e}"))?;
         }
         Ok(())

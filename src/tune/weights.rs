@@ -137,7 +137,7 @@ impl Tuned {
             set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
         }
         // folded weights are others than those that were packed
-        let folded = |block: &Block| block.layers().iter().any(|layer| layer.low_rank.as_ref().is_some_and(|change| change.folded));
+        let folded = |block: &Block| block.layers().iter().any(|layer| layer.tuning.low_rank.as_ref().is_some_and(|change| change.folded));
         if let (true, Some(precision)) = (tuned.vision.blocks.iter().any(folded), packed) {
             tuned.vision = tuned.vision.packed(precision)?;
         }

@@ -154,6 +154,18 @@ fn a_block_is_few_files_and_names_its_crates() {
     assert_eq!(checks, blocks.len(), "one check for each block, and no other");
 }
 
+/// A file of `src/nn` is read in one go: at most 150 lines, its documentation and its tests not counted.
+#[test]
+fn plain_blocks_are_short() {
+    for entry in std::fs::read_dir(root().join("src/nn")).unwrap() {
+        let path = entry.unwrap().path();
+        let source = std::fs::read_to_string(&path).unwrap();
+        let code = source.split("#[cfg(test)]").next().unwrap().lines().map(str::trim);
+        let lines = code.filter(|line| !line.is_empty() && !line.starts_with("//")).count();
+        assert!(lines <= 150, "{}: {lines} lines of code", path.display());
+    }
+}
+
 /// The lessons' lists of what to copy are rows of the table, and the files that they name are there.
 #[test]
 fn lessons_name_blocks_and_files_that_are_there() {

@@ -56,6 +56,7 @@ mod random_gguf;
 mod real_images;
 mod replaced;
 mod resume;
+mod rooms;
 mod selection_study;
 mod settings;
 mod shards;

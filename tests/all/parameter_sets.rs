@@ -141,9 +141,9 @@ fn biases_and_low_rank_updates_learn_are_saved_resumed_and_folded() {
             for block in &mut tuned.vision.blocks {
                 let Attention { query, key, value, output, .. } = &mut block.attention;
                 for layer in [query, key, value, output, &mut block.fc1, &mut block.fc2] {
-                    let low_rank = layer.low_rank.clone().filter(|_| changed);
+                    let low_rank = layer.tuning.low_rank.clone().filter(|_| changed);
                     *layer = Linear::new(layer.weight.tensor(), layer.bias.clone());
-                    layer.low_rank = low_rank;
+                    layer.tuning.low_rank = low_rank;
                 }
             }
             bits(&tuned.logits(&view(1)).unwrap())
@@ -200,7 +200,7 @@ fn biases_and_low_rank_updates_learn_are_saved_resumed_and_folded() {
         let (ours, learned) = (loaded.logits(&view(7)).unwrap(), tuned.logits(&view(7)).unwrap());
         assert!(largest(&(&ours - &learned).unwrap()) < 1e-5 * largest(&learned), "folded");
         assert!(largest(&(&ours - untuned.logits(&view(7)).unwrap()).unwrap()) > 1e-3 * largest(&learned), "not read at all");
-        assert!(loaded.vision.blocks.iter().all(|block| block.attention.query.low_rank.as_ref().is_none_or(|change| change.folded)));
+        assert!(loaded.vision.blocks.iter().all(|block| block.attention.query.tuning.low_rank.as_ref().is_none_or(|change| change.folded)));
         loaded.save(&again, &info).unwrap();
         assert_eq!(bits(&Tuned::load(&again, &clip).unwrap().0.logits(&view(7)).unwrap()), bits(&ours), "saved again");
     }

@@ -9,7 +9,7 @@ use image::RgbImage;
 use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextTrainer, normalize, smoothed_cross_entropy};
 use lafter::clip::{Clip, ClipConfig, TextTower, VisionTower, Weights, read_tensors};
 use lafter::data::{Dataset, ImageSource};
-use lafter::nn::{AdamW, AdamWConfig, Param, ParamGroup, Schedule};
+use lafter::nn::{AdamW, AdamWConfig, LrSchedule, Param, ParamGroup};
 use lafter::progress::silent;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, Run, Views, VisualPrompts};
@@ -312,8 +312,8 @@ fn a_step_with_the_blocks_of_must_agrees() {
 }
 
 /// The schedules of the fixture, and torch's factors on the learning rate at each of its six steps.
-fn schedules(expected: &Fixture) -> [(&'static str, Schedule, Vec<f64>); 2] {
-    [("warmup", Schedule::Warmup { warmup: 2 }), ("cosine", Schedule::Cosine { warmup: 2, floor: 0.1 })].map(|(kind, schedule)| {
+fn schedules(expected: &Fixture) -> [(&'static str, LrSchedule, Vec<f64>); 2] {
+    [("warmup", LrSchedule::Warmup { warmup: 2 }), ("cosine", LrSchedule::Cosine { warmup: 2, floor: 0.1 })].map(|(kind, schedule)| {
         let factors: Vec<f32> = expected.get(&format!("{kind}.factors")).to_vec1().unwrap();
         (kind, schedule, factors.into_iter().map(f64::from).collect())
     })

@@ -22,14 +22,14 @@ fn close(a: &Tensor, b: &Tensor) -> bool {
 /// The same layer, never packed.
 fn plain(layer: &Linear) -> Linear {
     let mut plain = Linear::new(layer.weight.tensor(), layer.bias.clone());
-    plain.low_rank = layer.low_rank.clone();
+    plain.tuning.low_rank = layer.tuning.low_rank.clone();
     plain
 }
 
 /// A change of rank 2.
 fn change(layer: &mut Linear) {
     let (outputs, inputs) = layer.weight.dims2().unwrap();
-    layer.low_rank = Some(LowRank { down: normal((2, inputs), 7), up: normal((outputs, 2), 8), scale: 0.1, folded: false });
+    layer.tuning.low_rank = Some(LowRank { down: normal((2, inputs), 7), up: normal((outputs, 2), 8), scale: 0.1, folded: false });
 }
 
 fn unpacked(block: &Block) -> Block {
