@@ -8,7 +8,7 @@
 //!
 //! It prints one line of JSON a row: `seconds` and `products_seconds` (medians), `times` (the median of their ratios, each of two runs
 //! that follow one another), `cpu_times` (the same of processor seconds, which other programs hardly blur), `extra_rss_bytes` (what the
-//! first method of the call took beyond the features), `arrays` (that in arrays n × C). ZLaP's sparse products are no bound; its row has
+//! first method of the call took beyond the features), `arrays` (that in arrays n × C). ZLaP's sparse products are not a bound; its row has
 //! none.
 //!
 //! The authors' formula in PyTorch, with n × C × d in pieces and n × n whole: `python benches/transduct.py --pictures 5000`.

@@ -145,8 +145,8 @@ mod tests {
     #[test]
     fn a_long_word_loses_its_middle_and_the_remedy_stays() {
         let word = "x".repeat(100_000);
-        let text = Error::Text(format!("names.txt: \"{word}\" is no name: shorten it")).to_string();
-        assert!(text.len() < 250 && text.starts_with("names.txt: \"xxx") && text.ends_with("is no name: shorten it"), "{text}");
+        let text = Error::Text(format!("names.txt: \"{word}\" is not a name: shorten it")).to_string();
+        assert!(text.len() < 250 && text.starts_with("names.txt: \"xxx") && text.ends_with("is not a name: shorten it"), "{text}");
         let path = format!("/{}: no such file", "folder/".repeat(40));
         assert_eq!(Error::Data(path.clone()).to_string(), path);
     }
@@ -165,8 +165,8 @@ mod tests {
     fn long_values_are_cut_and_the_remedy_stays() {
         assert_eq!(cut("é".repeat(41)), format!("{}…", "é".repeat(40)));
         assert_eq!(cut("é".repeat(40)), "é".repeat(40));
-        let message = Error::Usage(format!("{} is no number: give one", "9".repeat(100_000))).to_string();
-        assert!(message.len() < 200 && message.ends_with("is no number: give one") && message.contains('…'), "{message}");
+        let message = Error::Usage(format!("{} is not a number: give one", "9".repeat(100_000))).to_string();
+        assert!(message.len() < 200 && message.ends_with("is not a number: give one") && message.contains('…'), "{message}");
     }
 
     #[test]

@@ -6,7 +6,7 @@ use super::Ablation;
 use crate::error::Result;
 use crate::experiment::Experiment;
 
-/// One row of the comparison: what stands in the place of LaFTer's step, or beside it.
+/// One row of the comparison: what stands in the place of LaFTer's step, or next to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Method {
     /// The base as it is.

@@ -65,7 +65,7 @@ impl FromStr for Shard {
         let parts = text.split_once('/').and_then(|(index, count)| Some((index.trim().parse().ok()?, count.trim().parse().ok()?)));
         match parts {
             Some((index, count)) if index >= 1 && index <= count => Ok(Self { index, count }),
-            _ => Err(Error::Usage(format!("{text:?} is no shard: write i/n with i from 1 to n, as in 2/8"))),
+            _ => Err(Error::Usage(format!("{text:?} is not a shard: write i/n with i from 1 to n, as in 2/8"))),
         }
     }
 }

@@ -61,7 +61,7 @@ impl Tda {
         Self::over(Base::zero_shot(clip, zero_shot), config)
     }
 
-    /// With empty caches, over a tuned tower, its visual prompts and its head. α is made for logits of 100 times a cosine: beside those of a
+    /// With empty caches, over a tuned tower, its visual prompts and its head. α is made for logits of 100 times a cosine: next to those of a
     /// plain head, which are flatter, the caches count more.
     pub fn over_tuned(clip: &Clip, tuned: &Tuned, config: TdaConfig) -> Self {
         Self::over(Base::tuned(clip, tuned), config)

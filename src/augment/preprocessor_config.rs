@@ -43,7 +43,7 @@ impl Preprocess {
     /// is not square, and a resize that keeps the shape without a crop.
     pub fn from_json(value: &Value, size: usize) -> Result<Self> {
         if !value.is_object() {
-            return Err(Error::Config("the preprocessing settings are no JSON object: download the model again".into()));
+            return Err(Error::Config("the preprocessing settings are not a JSON object: download the model again".into()));
         }
         config_keys::IMAGE_PROCESSOR.judge("image_processor", value)?;
         let mut weak = Self::transformers(size);

@@ -71,7 +71,7 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
         };
         let field = full_path(field.trim())?;
         if field == "seed" {
-            return Err(Error::Usage("the seed is no factor: give --seed for the first and --seeds for how many".into()));
+            return Err(Error::Usage("the seed is not a factor: give --seed for the first and --seeds for how many".into()));
         }
         if args.paper && field == "text.noise" {
             return Err(Error::Usage(PAPER_VARIES_NOISE.into()));

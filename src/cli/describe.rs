@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lafter::describe::generate::{
-    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, ask_once, beside,
-    meta_request, queries_of, random_words, write,
+    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, ask_once,
+    meta_request, next_to, queries_of, random_words, write,
 };
 use lafter::describe::{ClassNames, Descriptions, read_class_names};
 use lafter::eval::to_json;
@@ -90,7 +90,7 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
     if out.is_dir() {
         return Err(Error::Usage(format!("--out {} is a folder: name a file in it, such as texts.json", out.display())));
     }
-    let (trace, journal) = (beside(out, "trace"), journal_path(args, out));
+    let (trace, journal) = (next_to(out, "trace"), journal_path(args, out));
     let read = [Some(&args.classes), args.queries.queries.as_ref(), args.source.from.as_ref(), args.pairs.texts.as_ref()];
     let same = |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     for (written, kept) in [(out, Some(&journal)), (&trace, Some(&journal)), (&journal, None)] {
@@ -103,7 +103,7 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
 }
 
 fn journal_path(args: &DescribeArgs, out: &Path) -> PathBuf {
-    args.journal.clone().unwrap_or_else(|| beside(out, "journal"))
+    args.journal.clone().unwrap_or_else(|| next_to(out, "journal"))
 }
 
 fn open(args: &DescribeArgs, out: &Path, bars: &mut Bars) -> Result<Journal> {
@@ -221,7 +221,7 @@ fn finish(
 }
 
 fn print_result(model: &str, asked: &Asked, collected: &Collected, classes: usize, (out, journal): (&Path, &Path), common: &Common) {
-    let trace = beside(out, "trace");
+    let trace = next_to(out, "trace");
     if common.json {
         let Collected { counts, empty_classes } = collected;
         print(&json!({
@@ -245,11 +245,11 @@ fn control(count: usize, classes: &ClassNames, out: &Path, common: &Common) -> R
         to_json(&texts.entries().iter().map(|(name, list)| (name.clone(), json!(list))).collect::<serde_json::Map<_, _>>())?
     };
     let trace = json!({ "model": "random words", "seed": common.seed, "sentences_per_class": count });
-    save_atomically(beside(out, "trace"), format!("{trace}\n").as_bytes())?;
+    save_atomically(next_to(out, "trace"), format!("{trace}\n").as_bytes())?;
     save_atomically(out, json.as_bytes())?;
     if common.json {
         print(
-            &json!({ "out": shown(out), "trace": shown(&beside(out, "trace")), "classes": classes.len(), "sentences": texts.sentence_count() }),
+            &json!({ "out": shown(out), "trace": shown(&next_to(out, "trace")), "classes": classes.len(), "sentences": texts.sentence_count() }),
         );
     } else {
         say(format_args!("{} sentences with random words for {} classes: {}", texts.sentence_count(), classes.len(), out.display()));

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use lafter::describe::generate::{Api, ConfusedPair, PairRule, Plan, Settings, beside, confused_pairs};
+use lafter::describe::generate::{Api, ConfusedPair, PairRule, Plan, Settings, confused_pairs, next_to};
 use lafter::describe::{ClassNames, Descriptions};
 use lafter::files::{read_text, save_atomically};
 use lafter::predictions::{UNKNOWN, read_two_best};
@@ -103,7 +103,7 @@ impl Pairs {
     pub fn save(&self, out: &Path) -> Result<()> {
         let lines: Vec<String> =
             self.lines.iter().map(serde_json::to_string).collect::<Result<_, _>>().map_err(|e| Error::Text(e.to_string()))?;
-        save_atomically(beside(out, "pairs"), format!("{}\n", lines.join("\n")).as_bytes())
+        save_atomically(next_to(out, "pairs"), format!("{}\n", lines.join("\n")).as_bytes())
     }
 }
 
@@ -122,7 +122,7 @@ pub fn settings(mut settings: Settings, max_tokens: Option<usize>, stop: &[Strin
 
 /// The pairs that these texts know, by the names of today.
 fn before(texts: &Path, names: &[String]) -> Result<Vec<Line>> {
-    let file = beside(texts, "pairs");
+    let file = next_to(texts, "pairs");
     if !file.exists() {
         return Ok(Vec::new());
     }

@@ -10,7 +10,7 @@ const HEAD: usize = 64;
 /// The configuration of one of OpenAI's models; its heads and its activation are those of all of them.
 ///
 /// # Errors
-/// [`Error::Weights`] if the tensors are no vision transformer's.
+/// [`Error::Weights`] if the tensors are not a vision transformer's.
 pub(super) fn config(weights: &Weights) -> Result<ClipConfig> {
     let size = |name: &str, axis: usize| {
         weights.get(name).and_then(|tensor| tensor.dims().get(axis).copied()).ok_or_else(|| {

@@ -126,9 +126,9 @@ fn open_classes(path: &Path, listing: Listing, parts: &[Part], options: &OpenOpt
         }
     }
     folder::count(&listing.others, found);
-    // Annotations and the like are no class; another folder without pictures may be one that somebody forgot to fill.
-    let (beside, classes): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.holds == Holds::Nothing && part.is_beside());
-    beside.iter().for_each(|part| found.notices.push(format!("{}: holds no pictures: left out", part.path.display())));
+    // Annotations and the like are not a class; another folder without pictures may be one that somebody forgot to fill.
+    let (aside, classes): (Vec<&Part>, Vec<&Part>) = parts.iter().partition(|part| part.holds == Holds::Nothing && part.is_aside());
+    aside.iter().for_each(|part| found.notices.push(format!("{}: holds no pictures: left out", part.path.display())));
     check_nested(path, &classes, found)?;
     let folders: Vec<PathBuf> = classes.iter().map(|part| part.path.clone()).collect();
     Ok(Dataset::new(folder::class_folders(path, &folders, options.labeled, found)?))
@@ -146,7 +146,7 @@ impl Part {
         Self { path: path.to_path_buf(), name: file_name(path), holds: folder::holds(path) }
     }
 
-    fn is_beside(&self) -> bool {
+    fn is_aside(&self) -> bool {
         words(&self.name).iter().any(|word| BESIDE.contains(&word.trim_end_matches('s')))
     }
 
@@ -196,7 +196,7 @@ fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, fou
     if let ([(_, only)], false) = (named.as_slice(), all)
         && exact(only)
         && only.holds == Holds::Below
-        && !holders.iter().any(|part| part.is_beside())
+        && !holders.iter().any(|part| part.is_aside())
     {
         let others: Vec<&str> = holders.iter().map(|part| part.name.as_str()).filter(|name| *name != only.name).collect();
         return Err(Error::Data(format!(
@@ -208,7 +208,7 @@ fn split_folder<'a>(path: &Path, holders: &[&'a Part], wanted: Option<&str>, fou
     }
     let are_splits = match (different.len(), named.as_slice()) {
         (0, _) => false,
-        (1, [(_, only)]) => all || (exact(only) && holders.iter().all(|part| part.is_beside() || part.name == only.name)),
+        (1, [(_, only)]) => all || (exact(only) && holders.iter().all(|part| part.is_aside() || part.name == only.name)),
         (1, _) => false,
         _ => all || nested || named.iter().filter(|(_, part)| exact(part)).count() > 1,
     };
@@ -270,7 +270,7 @@ fn class_names(part: &Part) -> Result<BTreeSet<String>> {
     if inner.iter().any(|inner| inner.is_main() || inner.holds == Holds::Parquet) {
         return Ok(BTreeSet::new());
     }
-    Ok(inner.into_iter().filter(|inner| inner.holds != Holds::Nothing && !inner.is_beside()).map(|inner| inner.name).collect())
+    Ok(inner.into_iter().filter(|inner| inner.holds != Holds::Nothing && !inner.is_aside()).map(|inner| inner.name).collect())
 }
 
 /// The one folder that holds everything: an archive's outer folder, or the pictures next to their annotations.
@@ -279,7 +279,7 @@ fn inner_folder<'a>(parts: &'a [Part], holders: &[&'a Part]) -> Option<&'a Part>
     match (holders, main.as_slice()) {
         // an empty folder next to it may be a class that somebody forgot to fill
         ([only], _) if only.holds == Holds::Below && !parts.iter().any(Part::is_empty) => Some(only),
-        (_, [main]) if parts.iter().all(|part| part.name == main.name || part.is_beside()) => Some(main),
+        (_, [main]) if parts.iter().all(|part| part.name == main.name || part.is_aside()) => Some(main),
         _ => None,
     }
 }

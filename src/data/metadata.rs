@@ -129,8 +129,8 @@ fn note(listing: &Listing, file: &Path, label: Option<&String>, files: &[(PathBu
 fn note_unlisted(listing: &Listing, file: &Path, entries: &[(PathBuf, Option<String>)], found: &mut Findings) -> Result<()> {
     let listed: BTreeSet<&PathBuf> = entries.iter().map(|(path, _)| path).collect();
     let count = |pictures: &[PathBuf]| pictures.iter().filter(|picture| !listed.contains(picture)).count();
-    let (beside, below) = (count(&listing.pictures), count(&folder::below(&listing.folders)?));
-    for (missing, place) in [(beside, "next to it"), (below, "in folders below")] {
+    let (here, below) = (count(&listing.pictures), count(&folder::below(&listing.folders)?));
+    for (missing, place) in [(here, "next to it"), (below, "in folders below")] {
         if missing > 0 {
             found.notices.push(format!("{}: {missing} pictures {place} are not in it, and are left out", file.display()));
         }

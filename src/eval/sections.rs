@@ -78,7 +78,7 @@ impl LafterReport {
 fn percents<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Option<f64>>, D::Error> {
     let read = Vec::<Option<f64>>::deserialize(deserializer)?;
     match read.iter().flatten().find(|value| !(0.0..=100.0 + 1e-9).contains(*value)) {
-        Some(bad) => Err(D::Error::custom(format!("per_epoch: {bad} is no percentage"))),
+        Some(bad) => Err(D::Error::custom(format!("per_epoch: {bad} is not a percentage"))),
         None => Ok(read),
     }
 }

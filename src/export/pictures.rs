@@ -65,7 +65,7 @@ pub(super) fn weak_view(graph: &mut Graph, weak: &Preprocess, pictures: &str) ->
     let factor = graph.number(*rescale)?;
     let values = graph.node("Mul", &[&values, &factor], &[]);
     let mut channels = |name: &str, values: &[f32; 3]| -> Result<String> {
-        // three numbers are no matrix: they keep f32 also among halves
+        // three numbers are not a matrix: they keep f32 also among halves
         let name = graph.tensor(name, &Tensor::new(values, &Device::Cpu)?)?;
         let shape = graph.ints(&[3, 1, 1]);
         Ok(graph.node("Reshape", &[&name, &shape], &[]))

@@ -1,6 +1,6 @@
 //! The two layers with weights of their own: a linear layer and layer normalization, both over the last dimension.
 
-use candle_core::{D, DType, Result, Shape, Tensor};
+use candle_core::{D, DType, Device, Result, Shape, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
@@ -90,6 +90,11 @@ impl Weight {
     /// Its number type; what is packed was f32, on the CPU.
     pub fn dtype(&self) -> DType {
         self.plain().map_or(DType::F32, Tensor::dtype)
+    }
+
+    /// Where it lies.
+    pub fn device(&self) -> &Device {
+        self.plain().map_or(&Device::Cpu, Tensor::device)
     }
 }
 

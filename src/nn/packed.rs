@@ -1,17 +1,10 @@
 //! The frozen layers of a tower in the form in which this processor multiplies fastest: what the crate `lafter-fast` makes of
 //! the blocks.
 
-use candle_core::{DType, Device, Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use lafter_fast::{self as fast, Isa, Joined, Layer, Norm, Packed, Precision};
 
 use super::{Activation, Attention, Block, LayerNorm, Linear, Weight, more};
-
-impl Weight {
-    /// Where it lies.
-    pub fn device(&self) -> &Device {
-        self.plain().map_or(&Device::Cpu, Tensor::device)
-    }
-}
 
 impl LayerNorm {
     pub(super) fn norm(&self) -> Norm<'_> {

@@ -36,7 +36,7 @@ impl Axes {
         let label = |value: f64| text_width(&number(value, y_step), SIZE);
         // A tick between the ends can have one decimal more than they have.
         let widest = [y.0, y.1, y.0 + y_step, (y.0 + y.1) / 2.0].map(label).into_iter().fold(0.0, f64::max);
-        let beside = if ticks != Ticks::Across { widest + 12.0 } else { 0.0 };
+        let left_of = if ticks != Ticks::Across { widest + 12.0 } else { 0.0 };
         let below = 22;
         // The last tick's label stands around its tick: half of it lies beyond the plane.
         let beyond = text_width(&number(x.1, x_step), SIZE).max(text_width(&number(x.1 - x_step, x_step), SIZE)) / 2.0;
@@ -46,7 +46,7 @@ impl Axes {
             let root = SVGBackend::with_string(&mut svg, (right.ceil() as u32, bottom.ceil() as u32)).into_drawing_area();
             let sheet = root.margin(top.round() as i32, 0, left.round() as i32, beyond.ceil() as i32);
             let mut chart = ChartBuilder::on(&sheet)
-                .set_label_area_size(LabelAreaPosition::Left, beside.ceil() as i32)
+                .set_label_area_size(LabelAreaPosition::Left, left_of.ceil() as i32)
                 .set_label_area_size(LabelAreaPosition::Bottom, below)
                 .build_cartesian_2d(x.0..x.1, y.0..y.1)
                 .map_err(|e| failed(&e))?;

@@ -21,7 +21,7 @@ use crate::error::Result;
 /// `texts` `[n][d]` with `text_labels` `[n]`, `images` `[m][d]` with `image_labels` `[m]`; either may be empty.
 ///
 /// # Errors
-/// [`crate::Error::Usage`] for no features, widths or numbers of labels that differ, labels that are no class, values that
+/// [`crate::Error::Usage`] for no features, widths or numbers of labels that differ, labels that are not a class, values that
 /// are not finite.
 ///
 /// ```

@@ -52,7 +52,7 @@ pub fn read_two_best(path: impl AsRef<Path>) -> Result<Vec<TwoBest>> {
                 (Some(class), Some(runner_up), Some(Ok(margin))) => {
                     two_best(class.clone(), runner_up.clone(), margin).ok_or_else(|| fault(at + 1, NO_ANSWER))
                 }
-                _ => Err(fault(at + 1, "not as many fields as columns, or a margin that is no number")),
+                _ => Err(fault(at + 1, "not as many fields as columns, or a margin that is not a number")),
             };
             rows.map(read).collect()
         }

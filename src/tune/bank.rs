@@ -70,7 +70,7 @@ impl Bank {
         let list = |key: &str| match metadata.get(key).map(|json| serde_json::from_str::<Vec<String>>(json)) {
             None => Ok(None),
             Some(Ok(list)) => Ok(Some(list)),
-            Some(Err(error)) => Err(wrong(format!("its metadata \"{key}\" are no JSON list of texts: {error}"))),
+            Some(Err(error)) => Err(wrong(format!("its metadata \"{key}\" are not a JSON list of texts: {error}"))),
         };
         let names = list(NAMES)?.ok_or_else(|| {
             wrong("its metadata lack \"names\", a JSON list of the pictures' names: write it with `lafter embed`, or add them".into())

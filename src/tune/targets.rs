@@ -51,7 +51,7 @@ impl Targets {
     /// Pseudo-labels and confidence of probabilities `[b, C]`; all pictures count alike.
     ///
     /// # Errors
-    /// If the probabilities are no matrix (Candle's).
+    /// If the probabilities are not a matrix (Candle's).
     pub fn new(features: Tensor, probabilities: Tensor) -> Result<Self> {
         let (features, probabilities) = (features.detach(), probabilities.detach());
         let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
@@ -62,7 +62,7 @@ impl Targets {
     /// Other probabilities for the same pictures, with the pseudo-labels and the confidence that follow from them.
     ///
     /// # Errors
-    /// If the probabilities are no matrix (Candle's).
+    /// If the probabilities are not a matrix (Candle's).
     pub fn with_probabilities(self, probabilities: Tensor) -> Result<Self> {
         let probabilities = probabilities.detach();
         let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);

@@ -40,7 +40,7 @@ fn answers_do_not_depend_on_what_comes_after() {
         let again = far(&streamed.answer(&first).unwrap(), &expected);
         assert_eq!(again > 0.0, streamed.remembers(), "{name} {again}");
     }
-    // TDA takes pictures one by one, so a batch is no unit for it
+    // TDA takes pictures one by one, so a batch is not a unit for it
     let mut by_one = Tda::new(&clip, &zero_shot, TdaConfig::default());
     let singles: Vec<Tensor> = (0..12).map(|i| by_one.answer(&all.narrow(0, i, 1).unwrap()).unwrap()).collect();
     let whole = Tda::new(&clip, &zero_shot, TdaConfig::default()).answer(&all).unwrap();

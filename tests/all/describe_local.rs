@@ -70,9 +70,9 @@ fn a_tokenizer_beside_the_file_comes_first() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::copy(fixture("qwen2.gguf"), dir.path().join("m.gguf")).unwrap();
     std::fs::copy(fixture("qwen2.tokenizer.json"), dir.path().join("tokenizer.json")).unwrap();
-    let beside = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap();
+    let sibling = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap();
     for (text, wanted) in expected()["qwen2"]["texts"].as_object().unwrap() {
-        assert_eq!(beside.tokens(&Request::new(text, &completion())).unwrap(), ids(wanted));
+        assert_eq!(sibling.tokens(&Request::new(text, &completion())).unwrap(), ids(wanted));
     }
     std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
     let error = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap_err().to_string();

@@ -1,4 +1,4 @@
-//! Folders as people have them: outer folders, splits of any name, files of other formats, metadata files, names that are no words.
+//! Folders as people have them: outer folders, splits of any name, files of other formats, metadata files, names that are not words.
 
 use std::fs;
 use std::path::{Path, PathBuf};

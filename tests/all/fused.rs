@@ -1,5 +1,5 @@
 //! Each fused operation against its plain differentiable form in f64, forward and every gradient, within 1e-5, on every set of
-//! instructions that this processor has, for sizes that are no multiple of any tile; and the same bits for any number of
+//! instructions that this processor has, for sizes that are not a multiple of any tile; and the same bits for any number of
 //! threads. The loss of the text classifier has a file of its own (`tests/all/text_loss.rs`).
 
 use candle_core::{D, DType, Device, Result, Tensor, Var};

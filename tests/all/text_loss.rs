@@ -29,7 +29,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     /// Loss and gradient of the fused form are within 1e-5 of f64, relative to their own length, however much of it cancels.
-    /// Candle's operations in f32 are not always: they come to 1e-5 themselves, so they are no reference for that.
+    /// Candle's operations in f32 are not always: they come to 1e-5 themselves, so they are not a reference for that.
     ///
     /// With one class p = q = 1 and the gradient Σ (p − q) xᵀ / n is 0: what is left is the rounding of its terms.
     #[test]

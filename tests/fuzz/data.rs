@@ -13,7 +13,7 @@ use crate::{Form, Loader, fixture, tar_file};
 /// The decoded size is the one that the file states, upright or turned.
 fn pictures(name: &'static str, form: Form, files: &[&str]) {
     let seeds = files.iter().map(|file| fixture(&format!("augment/decode/{file}"))).collect();
-    Loader { name, inputs: 300, file: "picture", form, seeds, beside: vec![] }.check(|folder| {
+    Loader { name, inputs: 300, file: "picture", form, seeds, others: vec![] }.check(|folder| {
         let bytes = std::fs::read(folder.join("picture")).unwrap_or_default();
         let (width, height) = decode(&bytes, "picture")?.dimensions();
         assert!(u64::from(width) * u64::from(height) <= MAX_PIXELS, "a picture above the limit");
@@ -100,7 +100,7 @@ fn open(path: &Path) -> Result<Dataset> {
 #[test]
 fn parquet() {
     let seeds = ["plain", "snappy", "zstd", "odd", "names"].map(|name| fixture(&format!("data/{name}.parquet"))).to_vec();
-    let loader = Loader { name: "parquet", inputs: 300, file: "train.parquet", form: Form::Bytes, seeds, beside: vec![] };
+    let loader = Loader { name: "parquet", inputs: 300, file: "train.parquet", form: Form::Bytes, seeds, others: vec![] };
     loader.check(|folder| right(&open(&folder.join("train.parquet"))?));
 }
 
@@ -108,8 +108,8 @@ fn parquet() {
 fn cifar() {
     let record = |label: u8| [vec![label], (0..3072).map(|i| (i * 7) as u8).collect()].concat();
     let (seed, names) = ((0..3).flat_map(record).collect(), b"airplane\nautomobile\nbird\n".to_vec());
-    let beside = vec![("batches.meta.txt", names)];
-    Loader { name: "cifar", inputs: 300, file: "data_batch_1.bin", form: Form::Bytes, seeds: vec![seed], beside }.check(|folder| {
+    let others = vec![("batches.meta.txt", names)];
+    Loader { name: "cifar", inputs: 300, file: "data_batch_1.bin", form: Form::Bytes, seeds: vec![seed], others }.check(|folder| {
         let set = open(folder)?;
         right(&set)?;
         assert!((0..set.len()).all(|i| set.image(i).is_ok_and(|picture| picture.dimensions() == (32, 32))), "no picture of 32 x 32");
@@ -120,8 +120,8 @@ fn cifar() {
 #[test]
 fn split_file() {
     let seed = br#"{"train": [["a/1.ppm", 0, "house"], ["b/1.ppm", 1, "fish"]], "val": [], "test": [["a/1.ppm", 0, "house"]]}"#.to_vec();
-    let beside = vec![("a/1.ppm", fixture("augment/decode/rgb.ppm")), ("b/1.ppm", fixture("augment/decode/rgb.ppm"))];
-    Loader { name: "split_file", inputs: 400, file: "split.json", form: Form::Json, seeds: vec![seed], beside }.check(|folder| {
+    let others = vec![("a/1.ppm", fixture("augment/decode/rgb.ppm")), ("b/1.ppm", fixture("augment/decode/rgb.ppm"))];
+    Loader { name: "split_file", inputs: 400, file: "split.json", form: Form::Json, seeds: vec![seed], others }.check(|folder| {
         let options = OpenOptions::split(data::Split::Train);
         right(&data::open(&folder.join("split.json").display().to_string(), &options)?)
     });
@@ -129,9 +129,9 @@ fn split_file() {
 
 /// A folder of pictures with the file of datasets' imagefolder that gives their labels.
 fn metadata(name: &'static str, file: &str, form: Form, seeds: &[&str]) {
-    let beside = vec![("1.ppm", fixture("augment/decode/rgb.ppm")), ("b/2.ppm", fixture("augment/decode/rgb.ppm"))];
+    let others = vec![("1.ppm", fixture("augment/decode/rgb.ppm")), ("b/2.ppm", fixture("augment/decode/rgb.ppm"))];
     let seeds = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
-    Loader { name, inputs: 300, file, form, seeds, beside }.check(|folder| right(&open(folder)?));
+    Loader { name, inputs: 300, file, form, seeds, others }.check(|folder| right(&open(folder)?));
 }
 
 #[test]
@@ -155,6 +155,6 @@ fn shards() {
     let mut pax = tar_file::member(b"x", b"14 path=4.ppm\n12 size=100\n", b'x');
     pax.extend(tar_file::member(b"4", &picture[..100.min(picture.len())], b'0'));
     let seeds = vec![tar_file::archive(&plain), tar_file::archive(&[(&long, picture), ("b.cls", b"cat".to_vec())]), pax];
-    Loader { name: "shards", inputs: 400, file: "0.tar", form: Form::Bytes, seeds, beside: vec![] }
+    Loader { name: "shards", inputs: 400, file: "0.tar", form: Form::Bytes, seeds, others: vec![] }
         .check(|folder| right(&open(&folder.join("0.tar"))?));
 }

@@ -44,7 +44,7 @@ struct Loader<'a> {
     /// Valid files; the damaged ones are made of these.
     seeds: Vec<Vec<u8>>,
     /// Other files of the folder.
-    beside: Vec<(&'static str, Vec<u8>)>,
+    others: Vec<(&'static str, Vec<u8>)>,
 }
 
 /// Processor time that one input may take.
@@ -76,7 +76,7 @@ impl Loader<'_> {
         prepare();
         QUIET.set(true);
         let _ = std::fs::remove_dir_all(folder);
-        for (name, bytes) in &self.beside {
+        for (name, bytes) in &self.others {
             write(&folder.join(name), bytes);
         }
         let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());

@@ -53,10 +53,10 @@ fn works(clip: &Clip) -> Result<()> {
     assert_finite(&pictures, "picture features")
 }
 
-/// A file of a CLIP's folder, whose other files are `beside`; all that is accepted must compute.
-fn clip_file(name: &'static str, file: &str, form: Form, seeds: Vec<Vec<u8>>, mut beside: Vec<(&'static str, Vec<u8>)>) {
-    beside.retain(|(name, _)| *name != file);
-    Loader { name, inputs: 250, file, form, seeds, beside }.check(|folder| works(&ClipLoader::from_dir(folder).load(silent)?));
+/// A file of a CLIP's folder, whose other files are `others`; all that is accepted must compute.
+fn clip_file(name: &'static str, file: &str, form: Form, seeds: Vec<Vec<u8>>, mut others: Vec<(&'static str, Vec<u8>)>) {
+    others.retain(|(name, _)| *name != file);
+    Loader { name, inputs: 250, file, form, seeds, others }.check(|folder| works(&ClipLoader::from_dir(folder).load(silent)?));
 }
 
 fn open_clip() -> Vec<(&'static str, Vec<u8>)> {
@@ -93,9 +93,9 @@ fn preprocessor_config_json() {
 fn processor_config_json() {
     let seed = br#"{"image_processor": {"size": {"shortest_edge": 16}, "crop_size": {"height": 16, "width": 16}, "resample": 3,
         "do_convert_rgb": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]}, "processor_class": "CLIPProcessor"}"#;
-    let mut beside = quick();
-    beside.retain(|(name, _)| *name != "preprocessor_config.json");
-    clip_file("processor_config_json", "processor_config.json", Form::Json, vec![seed.to_vec()], beside);
+    let mut others = quick();
+    others.retain(|(name, _)| *name != "preprocessor_config.json");
+    clip_file("processor_config_json", "processor_config.json", Form::Json, vec![seed.to_vec()], others);
 }
 
 #[test]
@@ -104,8 +104,8 @@ fn tokenizer_json() {
 }
 
 /// A tokenizer by itself: its ids must lie within the vocabulary that it was checked against.
-fn tokenizer(name: &'static str, file: &str, form: Form, beside: Vec<(&'static str, Vec<u8>)>, seed: Vec<u8>) {
-    Loader { name, inputs: 250, file, form, seeds: vec![seed], beside }.check(|folder| {
+fn tokenizer(name: &'static str, file: &str, form: Form, others: Vec<(&'static str, Vec<u8>)>, seed: Vec<u8>) {
+    Loader { name, inputs: 250, file, form, seeds: vec![seed], others }.check(|folder| {
         let (context, vocabulary) = (16, 640);
         let tokenizer = Tokenizer::from_dir(folder, context)?;
         tokenizer.check_vocabulary(vocabulary)?;
@@ -147,9 +147,9 @@ fn merge_list_gz() {
 }
 
 /// Weights by themselves: every number finite, every shape as the configuration says.
-fn weights(name: &'static str, file: &str, form: Form, seeds: Vec<Vec<u8>>, mut beside: Vec<(&'static str, Vec<u8>)>) {
-    beside.extend([("config.json", fixture("parity/micro/config.json")), ("tokenizer.json", fixture("tokenizer/json/tokenizer.json"))]);
-    Loader { name, inputs: 400, file, form, seeds, beside }.check(|folder| {
+fn weights(name: &'static str, file: &str, form: Form, seeds: Vec<Vec<u8>>, mut others: Vec<(&'static str, Vec<u8>)>) {
+    others.extend([("config.json", fixture("parity/micro/config.json")), ("tokenizer.json", fixture("tokenizer/json/tokenizer.json"))]);
+    Loader { name, inputs: 400, file, form, seeds, others }.check(|folder| {
         let json = serde_json::from_slice(&fixture("parity/micro/config.json")).expect("the fixture");
         let weights = Weights::load(folder, DType::F32, &Device::Cpu)?;
         weights.check(&lafter::clip::ClipConfig::from_transformers(&json)?)?;
@@ -185,16 +185,16 @@ fn pickle() {
 #[test]
 fn shard_index() {
     let shards = ["model-00001-of-00003.safetensors", "model-00002-of-00003.safetensors", "model-00003-of-00003.safetensors"];
-    let beside = shards.map(|name| (name, fixture(&format!("parity/micro_sharded/{name}")))).to_vec();
+    let others = shards.map(|name| (name, fixture(&format!("parity/micro_sharded/{name}")))).to_vec();
     let file = "model.safetensors.index.json";
-    weights("shard_index", file, Form::Json, vec![fixture(&format!("parity/micro_sharded/{file}"))], beside);
+    weights("shard_index", file, Form::Json, vec![fixture(&format!("parity/micro_sharded/{file}"))], others);
 }
 
 /// Any safetensors file, as `lafter embed` writes them.
 #[test]
 fn tensors() {
     let seeds = vec![fixture("parity/text_classifier.safetensors"), fixture("parity/micro/expected.safetensors")];
-    Loader { name: "tensors", inputs: 400, file: "embedded.safetensors", form: Form::Safetensors, seeds, beside: vec![] }.check(|folder| {
+    Loader { name: "tensors", inputs: 400, file: "embedded.safetensors", form: Form::Safetensors, seeds, others: vec![] }.check(|folder| {
         let (tensors, _) = read_tensors(folder.join("embedded.safetensors"), &Device::Cpu)?;
         let size = std::fs::metadata(folder.join("embedded.safetensors")).map_or(0, |file| file.len() as usize);
         let held: usize = tensors.values().map(|tensor| tensor.elem_count() * tensor.dtype().size_in_bytes()).sum();
@@ -234,15 +234,15 @@ fn inside(folder: &Path, found: &Path) {
 /// What a cached branch leads to: never a folder outside the cache.
 #[test]
 fn hub_reference() {
-    let mut beside = cached();
-    beside.retain(|(name, _)| *name != "models--a--clip/refs/main");
+    let mut others = cached();
+    others.retain(|(name, _)| *name != "models--a--clip/refs/main");
     let loader = Loader {
         name: "hub_reference",
         inputs: 400,
         file: "models--a--clip/refs/main",
         form: Form::Lines,
         seeds: vec![b"abc\n".to_vec()],
-        beside,
+        others,
     };
     loader.check(|folder| {
         inside(folder, &hub::download_with(&cache(folder), "a/clip", None, &mut |_| {})?);
@@ -253,7 +253,7 @@ fn hub_reference() {
 /// The name of something: refused, or looked for in the cache, never anywhere else.
 fn named(name: &'static str, seeds: &[&str], open: impl Fn(HubOptions, &str) -> Result<()> + Send + Sync) {
     let seeds = seeds.iter().map(|seed| seed.as_bytes().to_vec()).collect();
-    Loader { name, inputs: 300, file: "name", form: Form::Lines, seeds, beside: cached() }
+    Loader { name, inputs: 300, file: "name", form: Form::Lines, seeds, others: cached() }
         .check(|folder| open(cache(folder), &String::from_utf8_lossy(&std::fs::read(folder.join("name")).unwrap_or_default())));
 }
 
@@ -287,8 +287,8 @@ fn hub_data() {
 #[test]
 fn data_card() {
     let path = "datasets--a--set/snapshots/abc/README.md";
-    let mut beside = cached();
-    beside.retain(|(name, _)| *name != path);
-    let loader = Loader { name: "data_card", inputs: 300, file: path, form: Form::Lines, seeds: vec![CARD.into()], beside };
+    let mut others = cached();
+    others.retain(|(name, _)| *name != path);
+    let loader = Loader { name: "data_card", inputs: 300, file: path, form: Form::Lines, seeds: vec![CARD.into()], others };
     loader.check(|folder| crate::data::right(&data::open("hf:a/set", &OpenOptions { hub: Some(cache(folder)), ..Default::default() })?));
 }

@@ -50,7 +50,7 @@ fn lafter_file() {
     lafter.fit_images(&pictures(), |_| {}).expect("stage two");
     let seed = bytes("lafter-seed.safetensors", |path| lafter.save(path));
     let loader =
-        Loader { name: "lafter_file", inputs: 300, file: "lafter.safetensors", form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
+        Loader { name: "lafter_file", inputs: 300, file: "lafter.safetensors", form: Form::Safetensors, seeds: vec![seed], others: vec![] };
     loader.check(|folder| {
         let lafter = LaFTer::load(folder.join("lafter.safetensors"), clip().clone())?;
         for answer in lafter.predict(&[picture()])? {
@@ -83,7 +83,7 @@ fn text_checkpoint() {
         file: "checkpoint.safetensors",
         form: Form::Safetensors,
         seeds: vec![seed],
-        beside: vec![],
+        others: vec![],
     };
     loader.check(|folder| {
         let mut trainer = trainer();
@@ -106,7 +106,7 @@ fn tuning(name: &'static str, lafter: &LaFTer, inputs: usize) {
     let mut first = run();
     first.fit_epoch(&pictures(), |_| {}).expect("an epoch");
     let seed = bytes(&format!("{name}-seed.safetensors"), |path| first.checkpoint(path));
-    let loader = Loader { name, inputs, file: "checkpoint.safetensors", form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
+    let loader = Loader { name, inputs, file: "checkpoint.safetensors", form: Form::Safetensors, seeds: vec![seed], others: vec![] };
     loader.check(|folder| {
         let mut run = run();
         run.resume(folder.join("checkpoint.safetensors"))?;
@@ -146,7 +146,7 @@ fn stored_answers() {
         bytes(tensor, |path| save_tensors(path, &[(tensor.to_string(), rows.clone())], metadata.clone()))
     };
     let seeds = vec![seed("logits"), seed("features")];
-    let loader = Loader { name: "stored_answers", inputs: 400, file: "bank.safetensors", form: Form::Safetensors, seeds, beside: vec![] };
+    let loader = Loader { name: "stored_answers", inputs: 400, file: "bank.safetensors", form: Form::Safetensors, seeds, others: vec![] };
     loader.check(|folder| {
         let bank = Bank::read(folder.join("bank.safetensors"))?;
         let pictures = pictures();
@@ -166,7 +166,7 @@ fn prediction_table() {
     for (name, file, form, seed) in
         [("prediction_csv", "table.csv", Form::Lines, csv), ("prediction_jsonl", "table.jsonl", Form::JsonLines, json)]
     {
-        let loader = Loader { name, inputs: 400, file, form, seeds: vec![seed.as_bytes().to_vec()], beside: vec![] };
+        let loader = Loader { name, inputs: 400, file, form, seeds: vec![seed.as_bytes().to_vec()], others: vec![] };
         loader.check(|folder| {
             for row in read_two_best(folder.join(file))? {
                 assert!(!row.class.is_empty() && (0.0..=1.0).contains(&row.margin), "no answer");
@@ -181,7 +181,7 @@ fn prediction_table() {
 fn released_state() {
     let clip = Clip::from_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/quick")).expect("a fixture");
     let seeds = vec![fixture("pytorch/released.pth")];
-    let loader = Loader { name: "released_state", inputs: 200, file: "state.pth", form: Form::Zip, seeds, beside: vec![] };
+    let loader = Loader { name: "released_state", inputs: 200, file: "state.pth", form: Form::Zip, seeds, others: vec![] };
     loader.check(|folder| {
         let lafter = from_released(folder.join("state.pth"), clip.clone(), &RELEASED)?;
         let tuned = lafter.tuned().expect("tuned weights");
@@ -199,7 +199,7 @@ fn text_cache() {
     embed::texts(clip(), &sentences, Some(&FeatureCache::new(&folder)), silent).expect("features");
     let file = std::fs::read_dir(&folder).expect("a cache").flatten().next().expect("a file").path();
     let (name, seed) = (file.file_name().expect("a name").to_string_lossy().into_owned(), std::fs::read(&file).expect("the cache"));
-    let loader = Loader { name: "text_cache", inputs: 300, file: &name, form: Form::Safetensors, seeds: vec![seed], beside: vec![] };
+    let loader = Loader { name: "text_cache", inputs: 300, file: &name, form: Form::Safetensors, seeds: vec![seed], others: vec![] };
     loader.check(|folder| {
         let found = embed::texts(clip(), &sentences, Some(&FeatureCache::new(folder)), silent)?.to_vec2::<f32>()?;
         assert!(found == right, "other features than the text tower's");
@@ -222,8 +222,8 @@ fn run_folder() {
     let right = experiment(&folder).run(silent).expect("a run").report.without_timing();
     let right = serde_json::to_string(&(&right.zero_shot, &right.text_classifier)).expect("a report");
     let file = |name: &'static str| (name, std::fs::read(folder.join(name)).expect("a file of the run"));
-    let (seed, beside) = (file("images.json").1, vec![file("text-checkpoint.safetensors")]);
-    Loader { name: "run_folder", inputs: 60, file: "images.json", form: Form::Json, seeds: vec![seed], beside }.check(|folder| {
+    let (seed, others) = (file("images.json").1, vec![file("text-checkpoint.safetensors")]);
+    Loader { name: "run_folder", inputs: 60, file: "images.json", form: Form::Json, seeds: vec![seed], others }.check(|folder| {
         let report = experiment(folder).run(silent)?.report;
         let found = serde_json::to_string(&(&report.zero_shot, &report.text_classifier)).expect("a report");
         assert!(found == right, "other numbers");
@@ -253,7 +253,7 @@ fn partial_predictions() {
         right.chunks(2).try_for_each(|rows| partial.add(rows, vec![("torn.jpg".into(), "not an image".into())]))
     });
     let file = "rows.jsonl";
-    Loader { name: "partial_predictions", inputs: 300, file, form: Form::JsonLines, seeds: vec![seed], beside: vec![] }.check(|folder| {
+    Loader { name: "partial_predictions", inputs: 300, file, form: Form::JsonLines, seeds: vec![seed], others: vec![] }.check(|folder| {
         let (partial, mut rows) = (Partial::open(&folder.join(file), "a pass")?, Vec::new());
         partial.each(|row| {
             rows.push(row.clone());
@@ -277,7 +277,7 @@ fn partial_rows() {
     pass(Some(&folder)).expect("rows");
     let seed = std::fs::read(folder.join("rows-000000.safetensors")).expect("the rows of the first batch");
     let file = "rows-000000.safetensors";
-    Loader { name: "partial_rows", inputs: 200, file, form: Form::Safetensors, seeds: vec![seed], beside: vec![] }.check(|folder| {
+    Loader { name: "partial_rows", inputs: 200, file, form: Form::Safetensors, seeds: vec![seed], others: vec![] }.check(|folder| {
         let rows: Result<_> = pass(Some(folder));
         assert!(rows? == right, "other rows than the tower's");
         // the files of the later batches

@@ -11,7 +11,7 @@ fn seeds(texts: &[&str]) -> Vec<Vec<u8>> {
 }
 
 fn classes(name: &'static str, form: Form, texts: &[&str]) {
-    Loader { name, inputs: 400, file: "classes", form, seeds: seeds(texts), beside: vec![] }.check(|folder| {
+    Loader { name, inputs: 400, file: "classes", form, seeds: seeds(texts), others: vec![] }.check(|folder| {
         let names = read_class_names(folder.join("classes"))?;
         assert!(!names.names().is_empty(), "no class");
         for name in names.names() {
@@ -40,7 +40,7 @@ fn class_list_json() {
 #[test]
 fn templates() {
     let seeds = seeds(&["a photo of a {}.\n# a comment\nart of the {}\n", "{}\n"]);
-    Loader { name: "templates", inputs: 500, file: "templates.txt", form: Form::Lines, seeds, beside: vec![] }.check(|folder| {
+    Loader { name: "templates", inputs: 500, file: "templates.txt", form: Form::Lines, seeds, others: vec![] }.check(|folder| {
         let sentences = Templates::read(folder.join("templates.txt"))?.fill("zebra");
         assert!(
             !sentences.is_empty() && sentences.iter().all(|sentence| sentence.contains("zebra") && !sentence.contains('\n')),
@@ -53,7 +53,7 @@ fn templates() {
 #[test]
 fn queries() {
     let seeds = seeds(&["Describe {article} {}.\nWhat does {article} {} look like?\n", "{}\n"]);
-    Loader { name: "queries", inputs: 500, file: "queries.txt", form: Form::Lines, seeds, beside: vec![] }.check(|folder| {
+    Loader { name: "queries", inputs: 500, file: "queries.txt", form: Form::Lines, seeds, others: vec![] }.check(|folder| {
         let filled = Queries::read(folder.join("queries.txt"))?.fill("zebra");
         assert!(!filled.is_empty() && filled.iter().all(|query| query.contains("zebra")), "no query");
         Ok(())
@@ -67,7 +67,7 @@ fn descriptions() {
         r#"[["A house has a roof."], ["A fish has fins.", "."]]"#,
         r#"{"0": ["A house has a roof."], "1": ["A fish has fins."]}"#,
     ]);
-    Loader { name: "descriptions", inputs: 500, file: "texts.json", form: Form::Json, seeds, beside: vec![] }.check(|folder| {
+    Loader { name: "descriptions", inputs: 500, file: "texts.json", form: Form::Json, seeds, others: vec![] }.check(|folder| {
         let sentences = Descriptions::read(folder.join("texts.json"))?.for_classes(&["house", "fish"])?;
         assert!(
             sentences.len() == 2 && sentences.iter().all(|own| own.iter().any(|sentence| !sentence.trim().is_empty())),
@@ -94,7 +94,7 @@ fn journal() {
     // the time of day is not part of an input
     let lines = text.lines().map(|line| line.rsplit_once("\"time\":").map_or(line, |(line, _)| line).to_string() + "\"time\":1}\n");
     let seed = lines.collect::<String>().into_bytes();
-    Loader { name: "journal", inputs: 400, file: "journal.jsonl", form: Form::JsonLines, seeds: vec![seed], beside: vec![] }.check(
+    Loader { name: "journal", inputs: 400, file: "journal.jsonl", form: Form::JsonLines, seeds: vec![seed], others: vec![] }.check(
         |folder| {
             let mut journal = Journal::open(folder.join("journal.jsonl"))?;
             for i in 0..plan.len() {
@@ -119,7 +119,7 @@ fn answers() {
         "| feature | text |\n|---|---|\n| eyes | An owl has large eyes. |\n",
         "What does a {} look like from above?\n- Describe [class name] at noon.\n",
     ]);
-    Loader { name: "answers", inputs: 500, file: "answer.txt", form: Form::Lines, seeds, beside: vec![] }.check(|folder| {
+    Loader { name: "answers", inputs: 500, file: "answer.txt", form: Form::Lines, seeds, others: vec![] }.check(|folder| {
         let bytes = std::fs::read(folder.join("answer.txt")).unwrap_or_default();
         let text = String::from_utf8_lossy(&bytes).into_owned();
         for (keep, settings) in [(Keep::First, Settings::official()), (Keep::Each, Settings::chat()), (Keep::Whole, Settings::chat())] {
@@ -165,7 +165,7 @@ fn report_json() {
     report.lafter = Some(LafterReport::new(evaluation(), vec![record(1, None), record(2, Some(50.0))]));
     report.timing.stage("tuning", 1.5);
     let seed = report.to_json().expect("a report").into_bytes();
-    Loader { name: "report_json", inputs: 500, file: "report.json", form: Form::Json, seeds: vec![seed], beside: vec![] }.check(|folder| {
+    Loader { name: "report_json", inputs: 500, file: "report.json", form: Form::Json, seeds: vec![seed], others: vec![] }.check(|folder| {
         let report = Report::load(folder.join("report.json"))?;
         let rate = |rate: f64| assert!((0.0..=100.0).contains(&rate), "no rate: {rate}");
         for (_, evaluation) in report.sections() {

@@ -115,7 +115,7 @@ impl Weights {
         builder.finish(Origin::default())
     }
 
-    /// The same from tensors in any of the layouts; names that are no part of CLIP's towers are left out.
+    /// The same from tensors in any of the layouts; names that are not part of CLIP's towers are left out.
     ///
     /// # Errors
     /// [`Error::Weights`] if no tensor belongs to a CLIP, or a value is not finite.

@@ -255,7 +255,7 @@ impl Labels {
                 let notice = (!source.is_empty() && source != super::METADATA).then(|| format!("class names are taken from {source}"));
                 (names, self.rows, notice)
             }
-            // that they are no words is seen where the user's own list of names is known
+            // that they are not words is seen where the user's own list of names is known
             (None, Some(highest)) => {
                 let first = u32::from(lowest == Some(1));
                 self.rows.iter_mut().filter(|row| **row != UNKNOWN).for_each(|row| *row -= first);

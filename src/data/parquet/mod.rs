@@ -261,7 +261,7 @@ impl Parquet {
             if from_base64(&path).is_some() {
                 return Ok(());
             }
-            if beside(&source.path, &path).is_none_or(|file| !file.is_file()) {
+            if next_to(&source.path, &path).is_none_or(|file| !file.is_file()) {
                 let (shown, name) = (source.path.display(), &source.pictures.name);
                 let remedy = "put the files there, or store the pictures' bytes";
                 let path = cut(&path);
@@ -280,7 +280,7 @@ impl Parquet {
 }
 
 /// The file that a path in a row means: below the Parquet file's folder or the one above it, never outside.
-fn beside(file: &Path, path: &str) -> Option<PathBuf> {
+fn next_to(file: &Path, path: &str) -> Option<PathBuf> {
     let plain = Path::new(path).components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir));
     if path.is_empty() || !plain {
         return None;
@@ -331,7 +331,7 @@ impl ImageSource for Parquet {
         if let Some(bytes) = from_base64(&path) {
             return decode(&bytes, &self.name(i));
         }
-        let file = self.store.place(i).and_then(|(source, _)| beside(&source.path, &path)).filter(|file| file.is_file());
+        let file = self.store.place(i).and_then(|(source, _)| next_to(&source.path, &path)).filter(|file| file.is_file());
         match file {
             Some(file) => decode_file(file),
             None => {

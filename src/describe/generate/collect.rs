@@ -134,7 +134,7 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
 /// As [`collect`]; [`Error::Io`] if a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
-    let mut trace = LineFile::begin(&beside(out, "trace"))?;
+    let mut trace = LineFile::begin(&next_to(out, "trace"))?;
     let begin = |class: usize, name: &str| {
         let mut file = file.borrow_mut();
         file.class(name)?;
@@ -155,6 +155,6 @@ pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner,
 }
 
 /// The file next to `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl.
-pub fn beside(out: &Path, what: &str) -> PathBuf {
+pub fn next_to(out: &Path, what: &str) -> PathBuf {
     out.with_extension(format!("{what}.jsonl"))
 }

@@ -261,7 +261,7 @@ impl Endpoint {
             ureq::ErrorKind::ConnectionFailed if !known => {
                 Reply::Fatal(format!("cannot be reached ({reason}): start the server, or check the port of --endpoint"))
             }
-            ureq::ErrorKind::InvalidUrl | ureq::ErrorKind::UnknownScheme => Reply::Fatal("is no address: check --endpoint".into()),
+            ureq::ErrorKind::InvalidUrl | ureq::ErrorKind::UnknownScheme => Reply::Fatal("is not an address: check --endpoint".into()),
             ureq::ErrorKind::InvalidProxyUrl | ureq::ErrorKind::ProxyConnect | ureq::ErrorKind::ProxyUnauthorized => {
                 Reply::Fatal(format!("cannot be reached through the proxy ({reason}): check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"))
             }

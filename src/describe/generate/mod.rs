@@ -54,7 +54,7 @@ mod web;
 pub use article::article_by_sound;
 pub use ask::{Asked, ask, ask_once};
 pub use clean::{ClassCleaner, CleanCounts, Cleaner, Keep};
-pub use collect::{Collected, beside, collect, write};
+pub use collect::{Collected, collect, next_to, write};
 pub use endpoint::Endpoint;
 pub use generator::Generator;
 pub use journal::{Journal, Record};

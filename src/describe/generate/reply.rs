@@ -71,7 +71,7 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     Reply::Answer(Answer { text, finish })
 }
 
-/// What a message holds. Thoughts in fields of their own (`reasoning_content`, `reasoning`) are no part of it.
+/// What a message holds. Thoughts in fields of their own (`reasoning_content`, `reasoning`) are not part of it.
 struct Said {
     text: String,
     /// The model declined, in the field or the part that exists to say so.

@@ -19,13 +19,13 @@ pub fn nuclear_norm(p: &[f64], width: usize) -> f64 {
 /// implicit shifts (Golub & Van Loan, §8.3).
 fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
     let n = a.len();
-    let mut beside = vec![0f64; n]; // beside[i] stands between i and i + 1
+    let mut off = vec![0f64; n]; // off the diagonal: off[i] stands between i and i + 1
     for k in 0..n.saturating_sub(2) {
         let column: Vec<f64> = (k + 1..n).map(|i| a[i][k]).collect();
         let length = column.iter().map(|v| v * v).sum::<f64>().sqrt();
-        beside[k] = if column[0] > 0.0 { -length } else { length };
+        off[k] = if column[0] > 0.0 { -length } else { length };
         let mut v = column;
-        v[0] -= beside[k];
+        v[0] -= off[k];
         let square: f64 = v.iter().map(|v| v * v).sum();
         if square == 0.0 {
             continue; // there is nothing below the diagonal
@@ -41,35 +41,35 @@ fn eigenvalues(mut a: Vec<Vec<f64>>) -> Vec<f64> {
         });
     }
     if n > 1 {
-        beside[n - 2] = a[n - 1][n - 2];
+        off[n - 2] = a[n - 1][n - 2];
     }
     let mut diagonal: Vec<f64> = (0..n).map(|i| a[i][i]).collect();
     for first in 0..n {
         for _ in 0..50 {
-            let small = |i: usize| beside[i].abs() <= f64::EPSILON * (diagonal[i].abs() + diagonal[i + 1].abs());
+            let small = |i: usize| off[i].abs() <= f64::EPSILON * (diagonal[i].abs() + diagonal[i + 1].abs());
             let last = (first..n.saturating_sub(1)).find(|i| small(*i)).unwrap_or(n - 1);
             if last == first {
                 break;
             }
-            sweep(&mut diagonal, &mut beside, first, last);
+            sweep(&mut diagonal, &mut off, first, last);
         }
     }
     diagonal
 }
 
 /// One implicit QL sweep over `first..=last`.
-fn sweep(diagonal: &mut [f64], beside: &mut [f64], first: usize, last: usize) {
-    let g = (diagonal[first + 1] - diagonal[first]) / (2.0 * beside[first]);
+fn sweep(diagonal: &mut [f64], off: &mut [f64], first: usize, last: usize) {
+    let g = (diagonal[first + 1] - diagonal[first]) / (2.0 * off[first]);
     let r = g.hypot(1.0);
-    let mut g = diagonal[last] - diagonal[first] + beside[first] / (g + if g < 0.0 { -r } else { r });
+    let mut g = diagonal[last] - diagonal[first] + off[first] / (g + if g < 0.0 { -r } else { r });
     let (mut sin, mut cos, mut shift) = (1.0, 1.0, 0.0);
     for i in (first..last).rev() {
-        let (f, b) = (sin * beside[i], cos * beside[i]);
+        let (f, b) = (sin * off[i], cos * off[i]);
         let r = f.hypot(g);
-        beside[i + 1] = r;
+        off[i + 1] = r;
         if r == 0.0 {
             diagonal[i + 1] -= shift;
-            beside[last] = 0.0;
+            off[last] = 0.0;
             return;
         }
         (sin, cos) = (f / r, g / r);
@@ -80,8 +80,8 @@ fn sweep(diagonal: &mut [f64], beside: &mut [f64], first: usize, last: usize) {
         g = cos * r - b;
     }
     diagonal[first] -= shift;
-    beside[first] = g;
-    beside[last] = 0.0;
+    off[first] = g;
+    off[last] = 0.0;
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn eigenvalues_of_known_matrices() {
-        // 2 on the diagonal, −1 beside it: 2 − 2 cos(kπ / (n + 1))
+        // 2 on the diagonal, −1 next to it: 2 − 2 cos(kπ / (n + 1))
         let n = 40;
         let entry = |i: usize, j: usize| {
             if i == j {

@@ -28,7 +28,7 @@ impl CandidateClasses {
     }
 }
 
-/// Added to the logarithm of what is no candidate: its exponential is 0.
+/// Added to the logarithm of what is not a candidate: its exponential is 0.
 const NEVER: f64 = -1e4;
 
 /// Logits `[b, C]`, sets `[b, C]` of 0 and 1 → losses `[b]`: logsumexp over all less logsumexp over the set.

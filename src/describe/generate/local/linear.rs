@@ -20,7 +20,7 @@ pub(super) struct Linear {
 }
 
 impl Linear {
-    /// On a CPU, rows that are no multiple of 256 wide (Qwen2.5-0.5B: 896) are lengthened by zeros, and Q4_0 and Q5_0
+    /// On a CPU, rows that are not a multiple of 256 wide (Qwen2.5-0.5B: 896) are lengthened by zeros, and Q4_0 and Q5_0
     /// become Q8_0 then: the same numbers, for which there are fast kernels.
     pub(super) fn new(weight: Arc<QTensor>, bias: Option<Tensor>) -> Result<Self> {
         let width = weight.shape().dims2()?.1;

@@ -16,9 +16,9 @@ const PRE: &str = "tokenizer.ggml.pre";
 
 /// `tokenizer.json` next to the file, else the byte-pair vocabulary in it.
 pub(super) fn tokenizer(path: &Path, file: &mut Gguf) -> Result<Tokenizer> {
-    let beside = path.with_file_name("tokenizer.json");
-    if beside.is_file() {
-        return Tokenizer::from_file(&beside).map_err(|e| Error::Llm(format!("{}: {}", beside.display(), first_line(&e.to_string()))));
+    let sibling = path.with_file_name("tokenizer.json");
+    if sibling.is_file() {
+        return Tokenizer::from_file(&sibling).map_err(|e| Error::Llm(format!("{}: {}", sibling.display(), first_line(&e.to_string()))));
     }
     // llama.cpp calls Llama 3's way to split words "llama-bpe", Candle "llama3"
     let pre = file.text(PRE).unwrap_or_default();
