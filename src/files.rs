@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
     let path = path.as_ref();
     let io = |e| Error::io(path, e);
-    let temporary = temporary_beside(path)?;
+    let temporary = temporary_next_to(path)?;
     let mut writer = BufWriter::new(temporary.as_file());
     write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
     drop(writer);
@@ -27,7 +27,7 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
 }
 
 /// A temporary file in the folder of `path`, which is created if it is missing; `persist` gives it that path.
-pub(crate) fn temporary_beside(path: &Path) -> Result<NamedTempFile> {
+pub(crate) fn temporary_next_to(path: &Path) -> Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
     let mut builder = tempfile::Builder::new();

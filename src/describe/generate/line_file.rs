@@ -7,7 +7,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::temporary_beside;
+use crate::files::temporary_next_to;
 
 /// JSON lines.
 pub(super) struct LineFile {
@@ -17,7 +17,7 @@ pub(super) struct LineFile {
 
 impl LineFile {
     pub(super) fn begin(path: &Path) -> Result<Self> {
-        let file = temporary_beside(path)?;
+        let file = temporary_next_to(path)?;
         Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
     }
 

@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_thoughts_and_parts_beside_the_text() {
+    fn refusals_thoughts_and_parts_next_to_the_text() {
         let chat = |message: &str, finish: &str| {
             text(&format!("{{\"choices\": [{{\"message\": {{{message}}}, \"finish_reason\": \"{finish}\"}}]}}"), Api::Chat).unwrap()
         };
