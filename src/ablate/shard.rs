@@ -28,7 +28,7 @@ impl Shard {
 
     /// Whether the cell at this place of the grid, from 0, belongs to it.
     pub fn holds(&self, cell: usize) -> bool {
-        cell % self.count == self.index - 1
+        cell % self.count.max(1) + 1 == self.index
     }
 
     /// The task of a SLURM array job (`SLURM_ARRAY_TASK_ID`, `…_MIN`, `…_MAX`, `…_COUNT`, `…_STEP`), whatever its first index

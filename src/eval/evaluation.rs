@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::calibration::{Bin, CALIBRATION_BINS, calibration_error};
 use super::confusion::{Confusion, Form};
 use super::metrics::{argmax_rows, percent, rank_of, unique_names};
-use super::named::Named;
+use super::ordered_map::OrderedMap;
 use super::table::Table;
 use crate::error::{Error, Result};
 
@@ -198,7 +198,7 @@ struct Stored {
     n: usize,
     calibration_error: f64,
     mean_confidence: f64,
-    per_class: Named<Option<f64>>,
+    per_class: OrderedMap<Option<f64>>,
     confusion: Form,
     calibration: Vec<Bin>,
 }

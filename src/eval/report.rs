@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::epoch::EpochRecord;
 use super::evaluation::Evaluation;
 use super::json::to_json;
-use super::named::Named;
+use super::ordered_map::OrderedMap;
 use super::peak_memory::peak_rss_bytes;
 use super::sections::{LafterReport, TextClassifierReport};
 use super::selection::Selection;
@@ -49,8 +49,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Selection>,
     /// How many pictures of the training set got each class: of zero-shot, of the text classifier, at the end.
-    #[serde(default, skip_serializing_if = "Named::is_empty")]
-    pub answers: Named<[usize; 3]>,
+    #[serde(default, skip_serializing_if = "OrderedMap::is_empty")]
+    pub answers: OrderedMap<[usize; 3]>,
     /// Seconds by stage and rates.
     #[serde(default)]
     pub timing: Timing,
@@ -68,8 +68,8 @@ pub struct Report {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,
     /// Sentences kept, dropped and cut, by name.
-    #[serde(default, skip_serializing_if = "Named::is_empty")]
-    pub texts: Named<usize>,
+    #[serde(default, skip_serializing_if = "OrderedMap::is_empty")]
+    pub texts: OrderedMap<usize>,
     /// The whole configuration.
     pub config: serde_json::Value,
     /// The seed.
@@ -109,7 +109,7 @@ pub struct ImageCounts {
 /// Seconds by stage (`<stage>_seconds`) and rates, in the order they were noted.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Timing(Named<f64>);
+pub struct Timing(OrderedMap<f64>);
 
 impl Timing {
     /// Notes `<stage>_seconds`.
@@ -147,13 +147,13 @@ impl Report {
             lafter: None,
             history: Vec::new(),
             selection: None,
-            answers: Named::new(),
+            answers: OrderedMap::new(),
             timing: Timing::default(),
             peak_rss_bytes: peak_rss_bytes(),
             trainable: None,
             precision: None,
             images: None,
-            texts: Named::new(),
+            texts: OrderedMap::new(),
             config,
             seed,
             device: device.into(),

@@ -26,6 +26,12 @@ fn shown_in_the_readme(report: &Report) {
     }
 }
 
+/// In percent, with the first seed; other seeds draw other pictures.
+fn zero_shot_of_the_readme() -> f64 {
+    let row = include_str!("../../README.md").lines().find_map(|line| line.strip_prefix("zero-shot  "));
+    row.and_then(|row| row.split_whitespace().next()?.parse().ok()).expect("README's table of the demo")
+}
+
 #[test]
 #[ignore = "needs the reports of `lafter demo` in the folder that LAFTER_DEMO_REPORTS names"]
 fn three_seeds_hold_what_the_readme_says() {
@@ -40,7 +46,7 @@ fn three_seeds_hold_what_the_readme_says() {
         let section = report.lafter.as_ref().unwrap();
         let lafter = section.evaluation.top1;
         println!("seed {}: zero-shot {zero_shot:.1}, text classifier {text:.1}, LaFTer {lafter:.1}", report.seed);
-        assert!((40.0..=75.0).contains(&zero_shot), "the task is neither trivial nor hopeless: {zero_shot}");
+        assert!((zero_shot - zero_shot_of_the_readme()).abs() <= 5.0, "the CLIP is the same for every seed: {zero_shot}");
         assert!(text >= zero_shot, "texts help: {text} against {zero_shot}");
         assert!(lafter >= text + 8.0, "unlabeled images help: {lafter} against {text}");
         assert_eq!(section.per_epoch.last(), Some(&Some(lafter)), "the reported number is the last epoch's");

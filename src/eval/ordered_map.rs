@@ -9,22 +9,22 @@ use serde::ser::{Serialize, Serializer};
 /// Names and values in order, a JSON object when serialized. A name given twice keeps its place and takes the new value.
 ///
 /// ```
-/// let mut map = lafter::eval::Named::new();
+/// let mut map = lafter::eval::OrderedMap::new();
 /// map.set("zebra", 1);
 /// map.set("ant", 2);
 /// map.set("zebra", 3);
 /// assert_eq!(serde_json::to_string(&map).unwrap(), r#"{"zebra":3,"ant":2}"#);
 /// ```
 #[derive(Clone, PartialEq)]
-pub struct Named<V>(Vec<(String, V)>);
+pub struct OrderedMap<V>(Vec<(String, V)>);
 
-impl<V> Default for Named<V> {
+impl<V> Default for OrderedMap<V> {
     fn default() -> Self {
         Self(Vec::new())
     }
 }
 
-impl<V> Named<V> {
+impl<V> OrderedMap<V> {
     /// Nothing yet.
     pub fn new() -> Self {
         Self::default()
@@ -61,29 +61,29 @@ impl<V> Named<V> {
 }
 
 /// Takes the pairs as they come: the names must differ.
-impl<V> FromIterator<(String, V)> for Named<V> {
+impl<V> FromIterator<(String, V)> for OrderedMap<V> {
     fn from_iter<I: IntoIterator<Item = (String, V)>>(pairs: I) -> Self {
         Self(pairs.into_iter().collect())
     }
 }
 
-impl<V: fmt::Debug> fmt::Debug for Named<V> {
+impl<V: fmt::Debug> fmt::Debug for OrderedMap<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
     }
 }
 
-impl<V: Serialize> Serialize for Named<V> {
+impl<V: Serialize> Serialize for OrderedMap<V> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_map(self.iter())
     }
 }
 
-impl<'de, V: Deserialize<'de>> Deserialize<'de> for Named<V> {
+impl<'de, V: Deserialize<'de>> Deserialize<'de> for OrderedMap<V> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct InOrder<V>(PhantomData<V>);
         impl<'de, V: Deserialize<'de>> Visitor<'de> for InOrder<V> {
-            type Value = Named<V>;
+            type Value = OrderedMap<V>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a map from names to values")
@@ -94,7 +94,7 @@ impl<'de, V: Deserialize<'de>> Deserialize<'de> for Named<V> {
                 while let Some(pair) = access.next_entry()? {
                     pairs.push(pair);
                 }
-                Ok(Named(pairs))
+                Ok(OrderedMap(pairs))
             }
         }
         deserializer.deserialize_map(InOrder(PhantomData))
