@@ -14,7 +14,8 @@ use super::transfer::upload;
 use crate::error::{Error, Result};
 
 impl StrongAugment {
-    /// [`apply_with`](Self::apply_with) in numbers, of which a GPU makes the view: of the picture only what the crop reads.
+    /// [`apply_with`](Self::apply_with) in numbers, of which a GPU makes the view: of the picture only what the crop reads. A crop of more
+    /// than 16 times the view's pixels is resized here, which costs less than to keep and send it.
     pub fn recipe(&self, image: &RgbImage, params: &StrongParams) -> ViewRecipe {
         let mut recipe = resized(image, params.crop, self.size, self.resample);
         if params.flip {
@@ -58,10 +59,16 @@ impl StrongAugment {
     }
 }
 
+/// Pixels of a crop for each of the view, at most.
+const MOST: usize = 16;
+
 /// [`geometry::crop_resize`] to side × side, without steps.
 fn resized(image: &RgbImage, region: Region, side: usize, filter: Resample) -> ViewRecipe {
-    let cut = geometry::crop(image, region);
-    let (pixels, size) = (cut.dimensions(), side as u32);
+    let size = side as u32;
+    let region = region.within(image.dimensions());
+    let large = region.width as usize * region.height as usize > MOST * side * side;
+    let cut = if large { geometry::crop_resize(image, region, size, size, filter) } else { geometry::crop(image, region) };
+    let pixels = cut.dimensions();
     let whole = Region::whole(pixels);
     let taps = |source| {
         let Taps { starts, lengths, weights, width } = Taps::new(source, size, 0, size, filter);
@@ -155,11 +162,11 @@ mod tests {
     fn taps_and_pixels_give_the_view_of_a_crop() {
         for resample in [Resample::Bilinear, Resample::Bicubic] {
             let strong = StrongAugment { resample, flip_p: 0.5, scale: (0.1, 1.0), ..StrongAugment::none(19) };
-            for (i, (w, h)) in [(40, 31), (31, 90), (19, 19), (5, 7), (200, 23), (0, 3)].into_iter().enumerate() {
+            for (i, (w, h)) in [(40, 31), (31, 90), (19, 19), (5, 7), (200, 23), (200, 190), (0, 3)].into_iter().enumerate() {
                 let (image, mut rng) = (texture(w, h), Rng::new(i as u64));
                 let params = strong.sample(w, h, &mut rng);
                 let ViewRecipe { pixels, width, height, rows_first, columns, rows, steps } = strong.recipe(&image, &params);
-                assert!(pixels.len() == 3 * width * height && steps.is_empty());
+                assert!(pixels.len() == 3 * width * height && steps.is_empty() && pixels.len() <= 3 * MOST * 19 * 19);
                 let view = if rows_first {
                     way(&way(&pixels, &rows, true, width), &columns, false, width)
                 } else {
