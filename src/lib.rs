@@ -37,6 +37,7 @@
 //! | [`ablate`] | a grid of runs over any setting and seeds, its table |
 //! | [`progress`], [`checkpoint`] | events, the time left and interrupts; a training loop's state on disk |
 //! | [`hub`], [`files`] | where models and data sets come from and are kept; files that are whole or not there |
+//! | [`ranks`] | several processes that share one run |
 //! | [`device`], [`allocator`] | where tensors are computed, and the memory of a program that trains |
 //! | [`rng`], [`error`] | the one source of randomness, the one error |
 //! | [`copying`] | which files a block of this crate needs in yours |
@@ -117,6 +118,7 @@ pub mod predictions;
 pub mod pretrain;
 pub mod progress;
 mod proxy;
+pub mod ranks;
 pub mod rng;
 mod run_folder;
 mod sealed;

@@ -67,6 +67,12 @@ impl Skipped {
         SkippedRecord { total: self.total, entries }
     }
 
+    /// Position, name and reason of those among these pictures.
+    pub(crate) fn among(&self, indices: &[usize]) -> Vec<(usize, String, String)> {
+        let entries = self.lock();
+        indices.iter().filter_map(|index| entries.get(index).map(|(name, reason)| (*index, name.clone(), reason.clone()))).collect()
+    }
+
     /// Reads back what [`record`](Self::record) gave.
     pub(crate) fn from_record(record: SkippedRecord) -> Self {
         let log = Self::new(record.total);

@@ -72,10 +72,10 @@ impl Run {
     pub fn resume(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let saved = Saved::<State>::read(path.as_ref(), KIND, self.tuner.clip.device())?;
         let State { config, rng, weights_hash, classifier, sums, history, .. } = &saved.state;
-        // how often to evaluate, how many pictures may be unreadable, and where views are made changes nothing that is learned; the number
-        // of epochs neither where the schedule is constant, unless more were begun already
-        let FinetuneConfig { epochs, eval_every, max_unreadable, views_on_gpu, .. } = self.tuner.config;
-        let same = FinetuneConfig { eval_every, max_unreadable, views_on_gpu, ..config.clone() };
+        // how often to evaluate, how many pictures may be unreadable, and where views are made changes nothing that is learned, in how many
+        // parts a step is taken only its rounding; the number of epochs neither where the schedule is constant, unless more were begun
+        let FinetuneConfig { epochs, eval_every, max_unreadable, micro_batch, views_on_gpu, .. } = self.tuner.config;
+        let same = FinetuneConfig { eval_every, max_unreadable, micro_batch, views_on_gpu, ..config.clone() };
         let begun = history.len() + usize::from(sums.steps > 0);
         let other_length = FinetuneConfig { epochs, ..same.clone() } == self.tuner.config
             && !self.tuner.config.schedule.depends_on_length()

@@ -117,6 +117,11 @@ pub struct FinetuneConfig {
     pub eval_every: usize,
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
     pub max_unreadable: f64,
+    /// Images of a step that are in memory with all that their gradients need at a time, at least 1: the gradients of the parts are
+    /// summed, and the result is that of the whole batch but for rounding, at the cost of one more forward pass; default null, the whole
+    /// batch.
+    #[serde(default)]
+    pub micro_batch: Option<usize>,
     /// The number format in which the tower's frozen layers multiply, `f32` or `bf16`, whatever the CLIP was loaded in; default
     /// f32.
     #[serde(default)]
@@ -153,6 +158,7 @@ impl FinetuneConfig {
             views_on_gpu: false,
             eval_every: 1,
             max_unreadable: 0.05,
+            micro_batch: None,
             precision: Precision::F32,
         }
     }
@@ -195,6 +201,9 @@ impl FinetuneConfig {
         let wrong = |what: String| Err(Error::Usage(format!("tuning: {what}")));
         if self.batch_size == 0 {
             return wrong("batch size must be at least 1".into());
+        }
+        if self.micro_batch == Some(0) {
+            return wrong("micro batch must be at least 1, or null for the whole batch".into());
         }
         if self.epochs > MOST_EPOCHS {
             return wrong(format!("at most {MOST_EPOCHS} epochs, got {}", self.epochs));
@@ -327,6 +336,7 @@ mod tests {
         FinetuneConfig { schedule: cosine(0.1), weight_decay: 0.0, epochs: 0, prompts: 0, ..official() }.validate().unwrap();
         for (bad, word) in [
             (FinetuneConfig { batch_size: 0, ..official() }, "batch size"),
+            (FinetuneConfig { micro_batch: Some(0), ..official() }, "micro batch"),
             (FinetuneConfig { epochs: usize::MAX, ..official() }, "epochs"),
             (FinetuneConfig { prompts: 1_000_000_000, ..official() }, "prompts"),
             (FinetuneConfig { learning_rate: f64::NAN, ..official() }, "learning rate"),

@@ -1,12 +1,15 @@
 //! The tuning step: pseudo-labels from weak views (eq. 3), learning on strong views (eq. 4). Files, events and epochs: [`Run`](super::Run).
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use candle_core::Tensor;
+use candle_core::backprop::GradStore;
 use lafter_fast as fast;
 
 use super::config::FinetuneConfig;
 use super::objective::Objective;
+use super::parts::Batch;
 use super::prompts::VisualPrompts;
 use super::records::{OnDevice, StepRecord};
 use super::refine::Refine;
@@ -21,6 +24,7 @@ use crate::classify::TextClassifier;
 use crate::clip::Clip;
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup, Precision};
+use crate::ranks::{self, Alone, Ranks};
 use crate::rng::Rng;
 
 /// Tunes visual prompts, layer-norm affines and the head on unlabeled images, a step at a time; a [`Run`](super::Run) leads it
@@ -52,7 +56,7 @@ pub struct Finetuner {
     pub(super) clip: Clip,
     /// A hash of the text classifier that the run started from.
     pub(super) classifier: String,
-    student: Tuned,
+    pub(super) student: Tuned,
     /// Who gives the pseudo-labels (eq. 3).
     pub teacher: Box<dyn Teacher>,
     /// What happens to them before the loss, in this order; nothing in LaFTer.
@@ -63,6 +67,8 @@ pub struct Finetuner {
     pub(super) optimizer: AdamW,
     /// The stream that orders and augments; forked by epoch and image, so it never moves.
     pub(super) rng: Rng,
+    /// The processes that share the run.
+    pub(super) ranks: Arc<dyn Ranks>,
 }
 
 impl Finetuner {
@@ -135,8 +141,15 @@ impl Finetuner {
             trainable: Trainable { params, total },
             optimizer,
             rng: rng.fork(0x7475_6e65),
+            ranks: Arc::new(Alone),
             config,
         })
+    }
+
+    /// Shares its steps among several processes, of which each made the same tuner: a [`Run`](super::Run) then works on this
+    /// process's rows of every batch, and [`step`](Self::step) takes them.
+    pub fn share_among(&mut self, ranks: Arc<dyn Ranks>) {
+        self.ranks = ranks;
     }
 
     /// What learns.
@@ -167,6 +180,11 @@ impl Finetuner {
     /// [`Error::Candle`] if the pixels do not fit the tower, or the views lack what a block needs.
     pub fn targets(&mut self, views: &Views) -> Result<Targets> {
         let answer = self.teacher.targets(views)?;
+        self.refined(views, answer)
+    }
+
+    /// What the refinements make of the teacher's answer.
+    pub(super) fn refined(&mut self, views: &Views, answer: Targets) -> Result<Targets> {
         Ok(self.refine.iter_mut().try_fold(answer, |targets, rule| rule.refine(views, targets))?)
     }
 
@@ -203,8 +221,13 @@ impl Finetuner {
     /// # Errors
     /// As [`apply`](Self::apply).
     pub fn apply_at(&mut self, loss: &Tensor, factor: f64) -> Result<()> {
+        self.update(&fast::backward(loss)?, factor)
+    }
+
+    /// One update with the gradients of a loss; the teacher follows.
+    pub(super) fn update(&mut self, gradients: &GradStore, factor: f64) -> Result<()> {
         let step = self.optimizer.steps();
-        self.optimizer.step(&fast::backward(loss)?, factor)?;
+        self.optimizer.step(gradients, factor)?;
         Ok(self.teacher.after_step(&self.student, step)?)
     }
 
@@ -214,11 +237,20 @@ impl Finetuner {
     /// [`Error::Candle`] if the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
         let views = Views { step: self.optimizer.steps(), ..Views::new(weak.clone(), strong.clone()) };
-        self.step_at(&views, 1.0)?.read()
+        let mut batch = Batch::whole(views)?;
+        if self.ranks.size() > 1 {
+            let before: usize = ranks::told(&*self.ranks, &batch.own.len())?[..self.ranks.rank()].iter().sum();
+            batch.own = before..before + batch.own.len();
+        }
+        self.step_at(&batch, 1.0)?.read()
     }
 
-    /// The method.
-    pub(super) fn step_at(&mut self, views: &Views, factor: f64) -> Result<OnDevice> {
+    /// The method, on the whole batch at once if it may be.
+    pub(super) fn step_at(&mut self, batch: &Batch, factor: f64) -> Result<OnDevice> {
+        let (views, at_once) = (&batch.views, self.config.micro_batch.unwrap_or(usize::MAX));
+        if self.ranks.size() > 1 || batch.own.len() > at_once {
+            return self.step_in_parts(batch, at_once, factor);
+        }
         let targets = self.targets(views)?;
         let (loss, terms, logits) = self.losses(views, &targets)?;
         self.apply_at(&loss, factor)?;

@@ -3,6 +3,7 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::finetuner::Finetuner;
+use super::meeting::{check_share, share_log};
 use super::refine::PassFn;
 use super::run::Run;
 use super::targets::Views;
@@ -12,6 +13,7 @@ use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
 use crate::progress::{Event, check_interrupt};
+use crate::ranks::{Ranks, concatenated, own, rows};
 
 const STAGE: &str = "passing over the pictures";
 
@@ -35,38 +37,52 @@ struct Source<'a> {
     max_unreadable: f64,
     /// Steps and epochs done.
     at: (usize, usize),
+    /// Each takes some of the batches.
+    ranks: &'a dyn Ranks,
 }
+
+const INDICES: &str = "indices";
+const FEATURES: &str = "features";
+const PROBABILITIES: &str = "probabilities";
 
 impl Pass {
     /// A pass of the teacher over the pictures, batch by batch; decoding runs ahead in the background.
     fn new(source: &Source, teacher: &dyn Teacher, events: &mut dyn FnMut(&Event)) -> Result<Self> {
-        let Source { unlabeled, weak, device, skipped, max_unreadable, at: (step, epoch) } = *source;
+        let Source { unlabeled, weak, device, skipped, max_unreadable, at: (step, epoch), ranks } = *source;
         let (started, total) = (std::time::Instant::now(), unlabeled.len());
-        events(&Event::Started { stage: STAGE.into(), total, unit: "images".into() });
         let (mut pixels, form, view) = (Transfer::new(weak, device)?, Form::new(weak, device), weak.clone());
-        let batches = prefetch_with(unlabeled, epoch_batches(total, BATCH, false, None), 2, move |pictures, index| {
+        let batches = epoch_batches(total, BATCH, false, None);
+        let batches = batches[own(batches.len(), ranks)].to_vec();
+        let total: usize = batches.iter().map(Vec::len).sum();
+        events(&Event::Started { stage: STAGE.into(), total, unit: "images".into() });
+        let batches = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             Ok(form.view(pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
-        let (mut indices, mut features, mut probabilities, mut done) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut parts, mut done) = (Vec::new(), 0);
         for batch in batches.log(skipped).max_unreadable(max_unreadable) {
             check_interrupt("stopped while passing over the pictures")?;
             let batch = batch?;
             done = (done + BATCH).min(total);
             if !batch.is_empty() {
                 let pixels = pixels.batch(batch.items)?;
-                let these: Vec<u32> = batch.indices.iter().map(|index| *index as u32).collect();
-                let targets = teacher.targets(&Views { indices: these.clone(), step, epoch, ..Views::new(pixels.clone(), pixels) })?;
-                indices.extend(these);
-                features.push(targets.features);
-                probabilities.push(targets.probabilities.to_dtype(DType::F32)?);
+                let indices: Vec<u32> = batch.indices.iter().map(|index| *index as u32).collect();
+                let rows = Tensor::new(&indices[..], device)?;
+                let targets = teacher.targets(&Views { indices, step, epoch, ..Views::new(pixels.clone(), pixels) })?;
+                let probabilities = targets.probabilities.to_dtype(DType::F32)?;
+                let named = [(INDICES, rows), (FEATURES, targets.features), (PROBABILITIES, probabilities)];
+                parts.push(named.map(|(name, rows)| (name.to_string(), rows)).to_vec());
             }
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
-        if indices.is_empty() {
+        share_log(ranks, skipped)?;
+        check_share(unlabeled, skipped, max_unreadable)?;
+        let mut all = rows(ranks, concatenated(parts)?.into_iter().collect(), device)?;
+        let (Some(indices), Some(features), Some(probabilities)) = (all.remove(INDICES), all.remove(FEATURES), all.remove(PROBABILITIES))
+        else {
             return Err(Error::Data(format!("no image of {} could be read", unlabeled.origin())));
-        }
+        };
         events(&Event::Finished { stage: STAGE.into(), seconds: started.elapsed().as_secs_f64() });
-        Ok(Self { indices, features: Tensor::cat(&features, 0)?, probabilities: Tensor::cat(&probabilities, 0)? })
+        Ok(Self { indices: indices.to_vec1()?, features, probabilities })
     }
 }
 
@@ -110,9 +126,9 @@ impl Run {
         }
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let at = (self.tuner.optimizer.steps(), self.history.len());
-        let Finetuner { teacher, clip, config, .. } = &mut self.tuner;
-        let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
-        let pass = Pass::new(&Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at }, &**teacher, events)?;
+        let Finetuner { teacher, clip, config, ranks, .. } = &mut self.tuner;
+        let (weak, device, max_unreadable, ranks) = (&self.weak, clip.device(), config.max_unreadable, &**ranks);
+        let pass = Pass::new(&Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at, ranks }, &**teacher, events)?;
         teacher.learn(unlabeled.len(), &pass)?.into_iter().for_each(|notice| events(&Event::Notice(notice)));
         Ok(())
     }
@@ -131,9 +147,9 @@ impl Run {
     ) -> Result<()> {
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let at = (self.tuner.optimizer.steps(), self.history.len());
-        let Finetuner { teacher, refine, clip, config, .. } = &mut self.tuner;
-        let (weak, device, max_unreadable) = (&self.weak, clip.device(), config.max_unreadable);
-        let source = Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at };
+        let Finetuner { teacher, refine, clip, config, ranks, .. } = &mut self.tuner;
+        let (weak, device, max_unreadable, ranks) = (&self.weak, clip.device(), config.max_unreadable, &**ranks);
+        let source = Source { unlabeled, weak, device, skipped: &skipped, max_unreadable, at, ranks };
         let mut made: Option<Pass> = None;
         let mut notices = Vec::new();
         for rule in refine.iter_mut() {

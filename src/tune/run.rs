@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use super::finetuner::Finetuner;
+use super::meeting::{self, Meeting};
+use super::parts::Batch;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
 use super::targets::Views;
 use crate::augment::{Form, Preprocess, StrongAugment, Transfer, View};
@@ -13,6 +15,7 @@ use crate::embed;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Signals};
 use crate::progress::{self, Event, Stage};
+use crate::ranks;
 use crate::rng::Rng;
 
 /// Steps on a GPU between two reads of their results.
@@ -111,29 +114,34 @@ impl Run {
         events(&Event::Started { stage: stage.clone(), total: per_epoch, unit: "steps".into() });
         let skipped = self.skipped.get_or_insert_with(|| Skipped::new(unlabeled.len())).clone();
         let known = skipped.count();
-        let mut views = self.views(unlabeled, batches[self.sums.steps.min(per_epoch)..].to_vec(), rng).log(&skipped);
+        let todo = &batches[self.sums.steps.min(per_epoch)..];
+        let own: Vec<Vec<usize>> = todo.iter().map(|batch| batch[ranks::own(batch.len(), &*self.tuner.ranks)].to_vec()).collect();
+        let mut asked = own.clone().into_iter();
+        let mut views = self.views(unlabeled, own, rng).log(&skipped);
         let device = self.tuner.clip.device().clone();
         let mut pixels = Transfer::new(&self.weak, &device)?;
         let mut pending = Vec::new();
         loop {
             let started = Instant::now(); // waiting for the views counts
             let Some(batch) = views.next() else { break };
-            if let Err(stopped) = progress::check_interrupt("tuning stopped between two steps") {
+            let read = batch.as_ref().map_or(&[][..], |batch| &batch.indices);
+            let met = Meeting::held(&*self.tuner.ranks, &asked.next().unwrap_or_default(), read, &skipped)?;
+            if met.stop {
                 self.read_steps(&mut pending, unlabeled)?;
-                return Err(stopped);
+                return Err(Error::Interrupted("interrupted: tuning stopped between two steps".into()));
             }
             let batch = batch?;
+            meeting::check_share(unlabeled, &skipped, self.tuner.config.max_unreadable)?;
             let rate = self.tuner.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.tuner.config.epochs * per_epoch);
-            let n = batch.items.len();
             self.sums.steps += 1;
-            if n == 0 {
+            if met.indices.is_empty() {
                 continue; // not one picture of the batch could be read
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
-            let indices = batch.indices.iter().map(|index| *index as u32).collect();
+            let indices = met.indices.iter().map(|index| *index as u32).collect();
             let views =
                 Views { indices, step: self.tuner.optimizer.steps(), epoch, ..Views::new(pixels.batch(weak)?, pixels.batch(strong)?) };
-            pending.push((batch.indices, self.tuner.step_at(&views, rate)?));
+            pending.push((met.indices, self.tuner.step_at(&Batch { views, own: met.own }, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {
                 let loss = Some(self.read_steps(&mut pending, unlabeled)?);

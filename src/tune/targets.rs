@@ -4,7 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::{D, Result, Tensor};
 
-/// Both views of one batch, and where it stands in the run.
+/// Both views of one batch, and where it stands in the run. Rules and terms that read the pixels find those of this process's rows
+/// alone if [several](crate::ranks) share the run; all built-in ones read answers and logits, which are those of the whole batch.
 #[derive(Clone, Debug)]
 pub struct Views {
     /// α_w(x), pixels `[b, 3, side, side]`: what the teacher sees.
@@ -25,6 +26,14 @@ impl Views {
         Self { weak, strong, indices: Vec::new(), step: 0, epoch: 0 }
     }
 }
+
+const FEATURES: &str = "features";
+const PROBABILITIES: &str = "probabilities";
+const LABELS: &str = "labels";
+const CONFIDENCE: &str = "confidence";
+const WEIGHTS: &str = "weights";
+const CANDIDATES: &str = "candidates";
+const SOURCE: &str = "sources.";
 
 /// What is known about a batch: the teacher's answer, and what the refinements made of it. It carries no graph.
 #[derive(Clone, Debug)]
@@ -57,6 +66,30 @@ impl Targets {
         let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
         let sources = vec![probabilities.clone()];
         Ok(Self { features, probabilities, labels, confidence, weights: None, sources, candidates: None, prototypes: None })
+    }
+
+    /// What has a row for each picture, by name.
+    pub(super) fn rows(&self) -> Vec<(String, Tensor)> {
+        let always = [(FEATURES, &self.features), (PROBABILITIES, &self.probabilities), (LABELS, &self.labels), (CONFIDENCE, &self.confidence)];
+        let given = [(WEIGHTS, &self.weights), (CANDIDATES, &self.candidates)].into_iter().filter_map(|(name, rows)| Some((name, rows.as_ref()?)));
+        let rows = always.into_iter().chain(given).map(|(name, rows)| (name.to_string(), rows.clone()));
+        rows.chain(self.sources.iter().enumerate().map(|(i, source)| (format!("{SOURCE}{i}"), source.clone()))).collect()
+    }
+
+    /// Puts together what [`rows`](Self::rows) gave, with the prototypes.
+    ///
+    /// # Errors
+    /// If there is nothing of the sort.
+    pub(super) fn from_rows(mut rows: HashMap<String, Tensor>, prototypes: Option<Tensor>) -> Result<Self> {
+        let mut take = |name: &str| rows.remove(name);
+        let sources = (0..).map_while(|i| take(&format!("{SOURCE}{i}"))).collect();
+        let (weights, candidates) = (take(WEIGHTS), take(CANDIDATES));
+        match (take(FEATURES), take(PROBABILITIES), take(LABELS), take(CONFIDENCE)) {
+            (Some(features), Some(probabilities), Some(labels), Some(confidence)) => {
+                Ok(Self { features, probabilities, labels, confidence, weights, sources, candidates, prototypes })
+            }
+            _ => candle_core::bail!("there is no answer to this batch: not one of its pictures could be read"),
+        }
     }
 
     /// Other probabilities for the same pictures, with the pseudo-labels and the confidence that follow from them.
