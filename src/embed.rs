@@ -1,5 +1,6 @@
 //! Features of whole data sets and text sets: passes over pictures, the cache of text features.
 
+mod among;
 mod cache;
 mod kept;
 mod pass;
@@ -18,6 +19,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::progress::{Event, silent};
 
+pub(crate) use among::texts_among;
 pub use cache::FeatureCache;
 use cache::short_hash;
 pub use kept::{Keep, Kept};

@@ -3,6 +3,7 @@
 mod answers;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use candle_core::{DType, Tensor};
@@ -24,7 +25,8 @@ use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
 use crate::nn::Precision;
 use crate::predictions::{Predicted, TableFormat};
-use crate::progress::Event;
+use crate::progress::{Event, silent};
+use crate::ranks::{Alone, Ranks, file_of_first};
 use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, SELECTED, TEXT_CHECKPOINT, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
@@ -62,6 +64,9 @@ pub struct Experiment {
     pub checkpoint_every: Duration,
     /// Where text features are kept; `None` computes them anew.
     pub cache: Option<FeatureCache>,
+    /// The processes that share the run, each of which runs the same experiment; default this one [alone](Alone). The first writes and
+    /// speaks, the others know the same at the end.
+    pub ranks: Arc<dyn Ranks>,
 }
 
 /// What a run returns.
@@ -106,8 +111,9 @@ impl Experiment {
     /// ```
     pub fn new(clip: Clip, texts: TextSet, train: Dataset, test: impl Into<Option<Dataset>>) -> Self {
         let (config, checkpoint_every, select) = (LafterConfig::default(), Duration::from_secs(60), Select::Last);
-        let (test, predictions, table) = (test.into(), true, TableFormat::default());
-        Self { clip, texts, train, test, select, predictions, table, config, out: None, resume: false, checkpoint_every, cache: None }
+        let (test, predictions, table, ranks) = (test.into(), true, TableFormat::default(), Arc::new(Alone));
+        let (out, resume, cache) = (None, false, None);
+        Self { clip, texts, train, test, select, predictions, table, config, out, resume, checkpoint_every, cache, ranks }
     }
 
     /// The demo: rendered scenes of the target domain, templates and descriptions of their classes, the demo preset.
@@ -144,9 +150,15 @@ impl Experiment {
 
     /// [`run`](Self::run), with what other runs of a grid have computed already: the same results, bit for bit.
     pub(crate) fn run_with(&self, shared: &Shared, mut events: impl FnMut(&Event)) -> Result<Outcome> {
+        let first = self.ranks.rank() == 0;
+        let mut events = |event: &Event| {
+            if first {
+                events(event);
+            }
+        };
         self.check()?;
         let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, self.test.as_ref(), &mut events);
-        let folder = self.out.as_ref().map(open).transpose()?;
+        let folder = self.out.as_ref().filter(|_| first).map(open).transpose()?;
         self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
             Error::Interrupted(what) if folder.is_some() => {
                 Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
@@ -181,8 +193,8 @@ impl Experiment {
 
         let started = std::time::Instant::now();
         let Trained { classifier, history: text_history, held_out } = shared.classifier(self, || {
-            let mut trainer = lafter.text_trainer(&self.texts, self.cache.as_ref(), &mut events)?;
-            let classifier = self.train_text(&mut trainer, folder, &mut events)?;
+            let mut trainer = lafter.text_trainer_among(&*self.ranks, &self.texts, self.cache.as_ref(), &mut events)?;
+            let classifier = self.train_text_once(&mut trainer, folder, &mut events)?;
             Ok(Trained { classifier, history: trainer.history().to_vec(), held_out: trainer.held_out().cloned() })
         })?;
         lafter.set_text_classifier(classifier);
@@ -196,11 +208,13 @@ impl Experiment {
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.tune.epochs > 0 {
             let mut run = Run::new(lafter.finetuner()?);
+            run.tuner.share_among(self.ranks.clone());
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
-            let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, self.config.tune.max_unreadable, &mut events)?;
+            let (unreadable, ranks) = (self.config.tune.max_unreadable, self.ranks.clone());
+            let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, unreadable, ranks, &mut events)?;
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
                     "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \
@@ -246,7 +260,9 @@ impl Experiment {
                     ));
                 }
                 (Select::Signals, epoch) if epoch < history.len() => {
-                    lafter.set_tuned(watch.kept(&last, epoch, folder.map(|folder| folder.file(SELECTED)).as_deref())?);
+                    let own = folder.map(|folder| folder.file(SELECTED));
+                    let copy = if self.ranks.size() > 1 { file_of_first(&*self.ranks, own.as_deref())? } else { None };
+                    lafter.set_tuned(watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))?);
                 }
                 _ => lafter.set_tuned(last),
             }
@@ -307,7 +323,8 @@ impl Experiment {
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
     fn test_features(&self, test: &Dataset, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
         let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
-        Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "test features") }.run(events, |pixels| self.clip.encode_image(pixels))
+        let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "test features") };
+        pass.run_among(&*self.ranks, events, |pixels| self.clip.encode_image(pixels))
     }
 
     /// LaFTer's inference on the test images, as the tuner stands; `None` if there are none.
@@ -319,7 +336,7 @@ impl Experiment {
             folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
         let keep = keep.transpose()?;
         let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "evaluating") };
-        pass.run(events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(test).map(Some)
+        pass.run_among(&*self.ranks, events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(test).map(Some)
     }
 
     fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
@@ -331,6 +348,28 @@ impl Experiment {
             (Some(features), Some(test)) => features.map(logits)?.evaluate(test).map(Some),
             _ => Ok(None),
         }
+    }
+
+    /// The text classifier's loop on the first of the processes; the others take its end.
+    fn train_text_once(
+        &self,
+        trainer: &mut TextTrainer,
+        folder: Option<&RunFolder>,
+        events: &mut dyn FnMut(&Event),
+    ) -> Result<TextClassifier> {
+        if self.ranks.size() == 1 {
+            return self.train_text(trainer, folder, events);
+        }
+        let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+        let end = scratch.path().join(TEXT_CHECKPOINT);
+        if self.ranks.rank() == 0 {
+            self.train_text(trainer, folder, events)?;
+            trainer.checkpoint(&end)?;
+        }
+        if let Some(copy) = file_of_first(&*self.ranks, Some(&end))? {
+            trainer.resume(&copy)?;
+        }
+        trainer.fit(silent) // nothing is left to do
     }
 
     /// The text classifier's loop with its checkpoint.
@@ -349,11 +388,16 @@ impl Experiment {
 
     /// The tuning loop with evaluation, checkpoint and history after each epoch.
     fn tune(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Option<Evaluation>> {
-        if let Some(path) = folder.map(|folder| folder.file(CHECKPOINT)) {
-            if self.resume && path.exists() {
-                run.resume(&path)?;
-                events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
-            }
+        let path = folder.map(|folder| folder.file(CHECKPOINT));
+        let copy = match self.resume {
+            true => file_of_first(&*self.ranks, path.as_deref())?,
+            false => None,
+        };
+        if let Some(copy) = copy {
+            run.resume(path.as_deref().unwrap_or(&copy))?;
+            events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
+        }
+        if let Some(path) = path {
             run.autosave(Autosave::new(path, self.checkpoint_every));
         }
         let result = self.tune_and_evaluate(run, watch, folder, events);
@@ -461,3 +505,6 @@ fn device_name(device: &candle_core::Device) -> String {
         candle_core::DeviceLocation::Metal { gpu_id } => format!("metal:{gpu_id}"),
     }
 }
+
+#[cfg(test)]
+mod tests;

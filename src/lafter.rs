@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::nn::softmax;
 use crate::progress::{Event, silent};
+use crate::ranks::{Alone, Ranks};
 use crate::settings::{LafterConfig, Preset};
 use crate::tune::{EpochRecord, Finetuner, HeadForm, Run, Tuned, WeightsInfo};
 
@@ -102,6 +103,17 @@ impl LaFTer {
     /// [`Error::Text`] if the texts belong to other classes or a class has none; [`Error::Usage`] for settings that cannot
     /// work; [`Error::Interrupted`].
     pub fn text_trainer(&self, texts: &TextSet, cache: Option<&FeatureCache>, events: impl FnMut(&Event)) -> Result<TextTrainer> {
+        self.text_trainer_among(&Alone, texts, cache, events)
+    }
+
+    /// [`text_trainer`](Self::text_trainer) of a process that shares the texts with others; the trainer is the same on each.
+    pub(crate) fn text_trainer_among(
+        &self,
+        ranks: &dyn Ranks,
+        texts: &TextSet,
+        cache: Option<&FeatureCache>,
+        events: impl FnMut(&Event),
+    ) -> Result<TextTrainer> {
         if texts.classes() != self.classes {
             return Err(Error::Text(
                 "the text set was made for other classes: build it from the same class names, in the same order".into(),
@@ -113,7 +125,7 @@ impl LaFTer {
             let name = &self.classes[class];
             return Err(Error::Text(format!("class \"{name}\" has no text to learn from: give every class a template or a description")));
         }
-        let features = embed::texts(&self.clip, texts.sentences(), cache, events)?;
+        let features = embed::texts_among(ranks, &self.clip, texts.sentences(), cache, events)?;
         TextTrainer::new(&features, texts.labels(), self.config.text.clone(), &mut self.config.text_rng())
     }
 

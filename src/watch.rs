@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use candle_core::{DType, Tensor};
@@ -15,6 +16,7 @@ use crate::error::{Error, Result};
 use crate::eval::Signals;
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
 use crate::progress::{Event, silent};
+use crate::ranks::Ranks;
 use crate::sealed;
 use crate::tune::{Finetuner, Tuned, known};
 
@@ -43,6 +45,8 @@ pub(crate) struct Watch {
     pub start: Signals,
     /// The signals of the zero-shot classifier on the same pictures.
     pub zero_shot: Signals,
+    /// The processes that share the sample.
+    ranks: Arc<dyn Ranks>,
     /// Time that the signals of the epochs took, in seconds.
     pub seconds: Cell<f64>,
     kept: RefCell<Option<Kept>>,
@@ -62,12 +66,13 @@ impl Watch {
         train: &Dataset,
         held_out: Option<HeldOut>,
         max_unreadable: f64,
+        ranks: Arc<dyn Ranks>,
         events: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
         let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
         let sample = train.spread(size).unlabeled();
         let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
-        let features = pass.run(events, |pixels| clip.encode_image(pixels))?.rows;
+        let features = pass.run_among(&*ranks, events, |pixels| clip.encode_image(pixels))?.rows;
         let rows = features.flatten_all()?.to_vec1::<f32>()?;
         let of = |logits: Tensor| seen(&rows, &logits.flatten_all()?.to_vec1::<f32>()?, logits.dim(1)?);
         let (mut start, before) = of(classifier.logits(&features)?)?;
@@ -75,27 +80,27 @@ impl Watch {
         start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
         let (mut zero_shot, first) = of(zero_shot.logits(&features)?)?;
         zero_shot.as_before = Some(equal(&first, &before));
-        Ok(Self { sample, max_unreadable, held_out, before, start, zero_shot, seconds: Cell::new(0.0), kept: RefCell::default() })
+        Ok(Self { sample, max_unreadable, held_out, before, start, zero_shot, ranks, seconds: Cell::new(0.0), kept: RefCell::default() })
     }
 
     /// The signals of the student on the sample, next to its teacher.
     pub fn signals(&self, clip: &Clip, tuner: &Finetuner) -> Result<Signals> {
         let (tuned, started) = (tuner.tuned(), Instant::now());
-        let mut teacher = true;
         // features, logits and the teacher's answer in one row, so that a picture that cannot be read is missing in all
         let row = |pixels: &Tensor| {
             let features = tuned.features(pixels)?;
             let logits = tuned.head.forward(&features)?;
             let taught = pixels.dim(0)?.div_ceil(TAUGHT);
             let mut answers = vec![UNASKED; pixels.dim(0)?];
-            match tuner.pseudo_labels(&pixels.narrow(0, 0, taught)?) {
-                Ok((labels, _)) => answers[..taught].copy_from_slice(&labels.to_dtype(DType::F32)?.to_vec1()?),
-                Err(_) => teacher = false, // one that knows pictures by their place in the training set answers for no others
+            // one that knows pictures by their place in the training set answers for no others
+            if let Ok((labels, _)) = tuner.pseudo_labels(&pixels.narrow(0, 0, taught)?) {
+                answers[..taught].copy_from_slice(&labels.to_dtype(DType::F32)?.to_vec1()?);
             }
             let answers = Tensor::from_vec(answers, (pixels.dim(0)?, 1), pixels.device())?;
             Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?, answers], 1)?)
         };
-        let rows = Pass { max_unreadable: self.max_unreadable, ..Pass::new(&self.sample, clip, "signals") }.run(&mut silent, row)?.rows;
+        let pass = Pass { max_unreadable: self.max_unreadable, ..Pass::new(&self.sample, clip, "signals") };
+        let rows = pass.run_among(&*self.ranks, &mut silent, row)?.rows;
         let classes = tuned.head.classes();
         let width = rows.dim(1)? - classes - 1;
         let part = |from: usize, len: usize| rows.narrow(1, from, len)?.flatten_all()?.to_vec1::<f32>();
@@ -105,7 +110,7 @@ impl Watch {
             taught.into_iter().zip(&now).filter(|(class, _)| *class != UNASKED).map(|(class, now)| (class as usize, *now)).unzip();
         let signals = Signals {
             as_before: (now.len() == self.before.len()).then(|| equal(&now, &self.before)),
-            as_teacher: teacher.then(|| equal(&student, &taught)),
+            as_teacher: (!taught.is_empty()).then(|| equal(&student, &taught)),
             texts_right: self.held_out.as_ref().map(|texts| texts.right(&tuned.head)).transpose()?,
             ..signals
         };

@@ -367,6 +367,10 @@ pub struct RunArgs {
     /// Seconds between checkpoints, which are saved between two steps; 0 saves after each step
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     pub checkpoint_every: u64,
+    /// Memory in GiB that tuning may take: its steps are worked on in parts that fit (tune.micro_batch), with the same result but for
+    /// rounding [default: the whole batch at once]
+    #[arg(long, value_name = "N", allow_negative_numbers = true)]
+    pub memory_gib: Option<f64>,
 }
 
 #[derive(Args)]

@@ -2,6 +2,7 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use lafter::progress::{Event, TimeLeft, in_words};
+use lafter::ranks::Ranks;
 
 use super::say::note;
 
@@ -10,15 +11,28 @@ pub struct Bars {
     bar: Option<ProgressBar>,
     left: TimeLeft,
     quiet: bool,
+    /// Whether not even notices are shown.
+    mute: bool,
 }
 
 impl Bars {
     pub fn new(quiet: bool) -> Self {
-        Self { bar: None, left: TimeLeft::default(), quiet }
+        Self { bar: None, left: TimeLeft::default(), quiet, mute: false }
+    }
+
+    /// Of a process that shares a run, in which the first alone speaks.
+    pub fn of(ranks: &dyn Ranks, quiet: bool) -> Self {
+        Self { mute: ranks.rank() > 0, ..Self::new(quiet) }
+    }
+
+    /// Whether this process speaks.
+    pub fn speaks(&self) -> bool {
+        !self.mute
     }
 
     pub fn show(&mut self, event: &Event) {
         match event {
+            _ if self.mute => return,
             Event::Notice(_) => {}
             _ if self.quiet => return,
             _ => {}

@@ -25,7 +25,7 @@ use super::say::say;
 /// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
     candle_core::cuda::set_gemm_reduced_precision_f32(common.tf32);
-    lafter::device::open(&common.device)
+    lafter::device::open(&lafter::ranks::device_of(&common.device))
 }
 
 pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip> {

@@ -58,11 +58,16 @@ pub fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             note(format_args!("error: {error}"));
-            ExitCode::from(match error {
-                Error::Usage(_) => 2,
-                Error::Interrupted(_) => signals::status(),
-                _ => 1,
-            })
+            ExitCode::from(status(&error))
         }
+    }
+}
+
+/// The exit status that says what failed.
+fn status(error: &Error) -> u8 {
+    match error {
+        Error::Usage(_) => 2,
+        Error::Interrupted(_) => signals::status(),
+        _ => 1,
     }
 }

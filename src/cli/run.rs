@@ -11,6 +11,7 @@ use lafter::eval::Select;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
 use lafter::export::{Card, CardOutcome, license_of};
 use lafter::progress::{Event, in_words};
+use lafter::ranks::Ranks;
 use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DataArgs, DemoArgs, RunArgs, SetupArgs};
@@ -19,19 +20,61 @@ use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
 use super::keep::cache_folder;
 use super::say::{note, say};
-use super::settings;
+use super::{settings, status};
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
-    let experiment = Experiment {
-        out: Some(args.out.clone()),
-        resume: args.resume,
-        checkpoint_every: Duration::from_secs(args.checkpoint_every),
-        table: args.table.into(),
-        select: args.select.map_or_else(|| default_select(&args.setup), Into::into),
-        ..set_up(&args.setup, common, &mut bars)?
-    };
-    finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
+    let ranks = lafter::ranks::join()?;
+    together(&*ranks, || {
+        let mut bars = Bars::of(&*ranks, common.json);
+        let mut experiment = Experiment {
+            out: Some(args.out.clone()),
+            resume: args.resume,
+            checkpoint_every: Duration::from_secs(args.checkpoint_every),
+            table: args.table.into(),
+            select: args.select.map_or_else(|| default_select(&args.setup), Into::into),
+            ranks: ranks.clone(),
+            ..set_up(&args.setup, common, &mut bars)?
+        };
+        if let Some(gib) = args.memory_gib {
+            if experiment.config.tune.micro_batch.is_some() {
+                return Err(Error::Usage("--memory-gib and --set tune.micro_batch are the same choice: leave one out".into()));
+            }
+            bars.show(&Event::Notice(experiment.config.tune.fit_memory(&experiment.clip, gib)?));
+        }
+        finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
+    })
+}
+
+/// Runs the part of this process in a run that several may share: one that fails, or panics, says so and ends all, who would wait for
+/// it.
+fn together(ranks: &dyn Ranks, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    if ranks.size() == 1 {
+        return work();
+    }
+    let panics = AbortIfPanicking(ranks);
+    let result = work();
+    std::mem::forget(panics);
+    let Err(error) = result else { return Ok(()) };
+    // what ends all of them, the first says, and it saves its work before
+    let patience = if matches!(error, Error::Interrupted(_)) { 10 } else { 2 };
+    match ranks.rank() {
+        0 => note(format_args!("error: {error}")),
+        rank => {
+            std::thread::sleep(Duration::from_secs(patience));
+            note(format_args!("error: process {rank}: {error}"));
+        }
+    }
+    ranks.abort(status(&error))
+}
+
+struct AbortIfPanicking<'a>(&'a dyn Ranks);
+
+impl Drop for AbortIfPanicking<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.abort(101); // its message stands above
+        }
+    }
 }
 
 /// The published presets end with the last epoch. Without labels nobody sees whether that helped, so the signals choose.
@@ -71,7 +114,9 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
         bars.show(&Event::Notice(notice));
     }
     experiment.cache = args.cache.clone().or_else(cache_folder).map(FeatureCache::new);
-    check::show(&experiment.inputs(), common);
+    if bars.speaks() {
+        check::show(&experiment.inputs(), common);
+    }
     Ok(experiment)
 }
 
@@ -154,6 +199,9 @@ fn what_comes(experiment: &Experiment) -> String {
 
 fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bars: &mut Bars) -> Result<()> {
     let outcome: Outcome = experiment.run(|event| bars.show(event))?;
+    if !bars.speaks() {
+        return Ok(());
+    }
     gallery::write(experiment, &outcome, title, out).map_err(|error| match error {
         Error::Interrupted(_) => {
             let out = out.display();

@@ -10,8 +10,9 @@ use crate::embed::Keep;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Report, Selection, prefers_zero_shot, selected, unique_names};
 use crate::lafter::LaFTer;
-use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
+use crate::predictions::{Answers, Partial, Predicted, Predicting, PredictionRow, save_table};
 use crate::progress::Event;
+use crate::ranks::{Ranks, own, told};
 use crate::run_folder::{PARTIAL_PREDICTIONS, RunFolder};
 use crate::tune::{EpochRecord, known};
 use crate::watch::Watch;
@@ -67,9 +68,6 @@ impl Experiment {
                 (Some(scratch), rows)
             }
         };
-        let mut partial = Partial::open(&rows, &what)?;
-        let mut counts = vec![[0usize; 3]; classes.len()];
-        let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
         let answer = |pixels: &Tensor| {
             let features = self.clip.encode_image(pixels)?;
             let (zero_shot, text) = (eq1.logits(&features)?, eq2.logits(&features)?);
@@ -77,7 +75,23 @@ impl Experiment {
             let logits = lafter.tuned().map_or_else(|| Ok(before.clone()), |tuned| tuned.logits(pixels))?;
             Ok(Answers { logits, zero_shot: Some(zero_shot), text_classifier: Some(text) })
         };
-        let predicted = predicting.run(&mut partial, events, answer, |row| {
+        let mut partial = Partial::open(&rows, &what)?;
+        let shared = self.ranks.size() > 1;
+        if shared {
+            if partial.batches > 0 {
+                partial.remove();
+                partial = Partial::open(&rows, &what)?;
+            }
+            among(&*self.ranks, &predicting, &mut partial, &mut *events, &answer)?;
+        }
+        let mut counts = vec![[0usize; 3]; classes.len()];
+        let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+        let mut events = |event: &Event| {
+            if !shared {
+                events(event); // else it has been told
+            }
+        };
+        let predicted = predicting.run(&mut partial, &mut events, answer, |row| {
             let answers = [row.zero_shot.as_deref(), row.text_classifier.as_deref(), Some(row.class.as_str())];
             for (which, class) in answers.into_iter().enumerate() {
                 if let Some(at) = class.and_then(|class| places.get(class)) {
@@ -95,4 +109,44 @@ impl Experiment {
         report.timing.stage("predictions", started.elapsed().as_secs_f64());
         Ok(predicted)
     }
+}
+
+/// Fills `partial` with the answers to all pictures, of which each rank takes some of the batches, so that nothing is left to be
+/// answered. A stopped pass that several shared begins anew.
+///
+/// # Errors
+/// As [`Predicting::run`]; if a rank is gone.
+fn among(
+    ranks: &dyn Ranks,
+    predicting: &Predicting,
+    partial: &mut Partial,
+    events: &mut dyn FnMut(&Event),
+    answer: impl FnMut(&Tensor) -> Result<Answers>,
+) -> Result<()> {
+    let (total, size) = (predicting.dataset.len(), predicting.batch_size);
+    let batches = own(total.div_ceil(size), ranks);
+    let pictures: Vec<usize> = (batches.start * size..(batches.end * size).min(total)).collect();
+    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
+    if !pictures.is_empty() {
+        let dataset = predicting.dataset.subset(&pictures)?;
+        let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+        let mut own = Partial::open(&scratch.path().join(PARTIAL_PREDICTIONS), "")?;
+        let predicted = Predicting { dataset: &dataset, max_unreadable: 1.0, ..*predicting }.run(&mut own, events, answer, |row| {
+            rows.push(PredictionRow { index: pictures[row.index], picture: predicting.dataset.name(pictures[row.index]), ..row.clone() });
+            Ok(())
+        })?;
+        skipped = predicted.skipped;
+    }
+    let told: Vec<(Vec<PredictionRow>, Vec<(String, String)>)> = told(ranks, &(rows, skipped))?;
+    let (rows, skipped): (Vec<_>, Vec<_>) = told.into_iter().unzip();
+    let (rows, mut skipped) = (rows.concat(), skipped.concat());
+    if skipped.len() as f64 > predicting.max_unreadable * total as f64 {
+        let (count, origin) = (skipped.len(), predicting.dataset.origin());
+        return Err(Error::Data(format!("{origin}: {count} of {total} pictures cannot be read: repair or remove them")));
+    }
+    for batch in 0..total.div_ceil(size) {
+        let rows: Vec<_> = rows.iter().filter(|row| row.index / size == batch).cloned().collect();
+        partial.add(&rows, std::mem::take(&mut skipped))?;
+    }
+    Ok(())
 }

@@ -1,10 +1,13 @@
 //! What ranks tell each other: tensors with a row for each item, and words.
 
 use std::collections::{BTreeMap, HashMap};
+use std::io::Write;
+use std::path::Path;
 
 use candle_core::{Device, Tensor};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tempfile::TempPath;
 
 use super::Ranks;
 use crate::error::{Error, Result};
@@ -61,6 +64,24 @@ pub(crate) fn of_first(ranks: &dyn Ranks, make: impl FnOnce() -> Result<Vec<u8>>
         return Ok(own);
     }
     Ok(ranks.all_gather(&own)?.swap_remove(0))
+}
+
+/// A copy of a file of the first rank on each, whose disks may be other ones; `None` if the first has no such file.
+///
+/// # Errors
+/// [`Error::Io`] if it cannot be read or written; if a rank is gone.
+pub(crate) fn file_of_first(ranks: &dyn Ranks, path: Option<&Path>) -> Result<Option<TempPath>> {
+    let temporary = |e| Error::io(std::env::temp_dir(), e);
+    let bytes = of_first(ranks, || match path.filter(|path| path.exists()) {
+        Some(path) => std::fs::read(path).map_err(|e| Error::io(path, e)),
+        None => Ok(Vec::new()),
+    })?;
+    if bytes.is_empty() {
+        return Ok(None);
+    }
+    let mut file = tempfile::NamedTempFile::new().map_err(temporary)?;
+    file.write_all(&bytes).map_err(temporary)?;
+    Ok(Some(file.into_temp_path()))
 }
 
 fn encoded(tensors: Named) -> Result<Vec<u8>> {

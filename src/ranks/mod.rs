@@ -5,13 +5,17 @@
 //! whole batch on every rank, and their state is the same everywhere. Only the first rank writes and speaks.
 
 mod gather;
+mod launch;
+#[cfg(feature = "mpi")]
+mod mpi;
 #[cfg(test)]
 pub(crate) mod threads;
 
 use std::fmt::Debug;
 use std::ops::Range;
 
-pub(crate) use gather::{concatenated, of_first, rows, told};
+pub(crate) use gather::{concatenated, file_of_first, rows, told};
+pub use launch::{device_of, join, launched};
 
 use crate::error::Result;
 
@@ -28,6 +32,11 @@ pub trait Ranks: Debug + Send + Sync {
     /// # Errors
     /// If a process is gone.
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>>;
+
+    /// Ends all processes, this one with the status, since one cannot go on without the others.
+    fn abort(&self, status: u8) -> ! {
+        std::process::exit(status.into())
+    }
 }
 
 /// One process by itself: every run that was not started as one of several.

@@ -35,7 +35,7 @@ impl Batch {
 
     /// Its own rows in parts of at most `size`, with the place of each among all.
     fn parts(&self, size: usize) -> Result<Vec<(Views, Range<usize>)>> {
-        let size = size.max(1);
+        let size = size.clamp(1, self.own.len().max(1));
         let part = |start: usize| {
             let rows = self.own.start + start..(self.own.start + start + size).min(self.own.end);
             let pixels = |all: &Tensor| all.narrow(0, start, rows.len());

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use candle_core::{DType, Tensor};
+
 use super::finetuner::Finetuner;
 use super::meeting::{self, Meeting};
 use super::parts::Batch;
@@ -139,8 +141,12 @@ impl Run {
             }
             let (weak, strong): (Vec<_>, Vec<_>) = batch.items.into_iter().unzip();
             let indices = met.indices.iter().map(|index| *index as u32).collect();
-            let views =
-                Views { indices, step: self.tuner.optimizer.steps(), epoch, ..Views::new(pixels.batch(weak)?, pixels.batch(strong)?) };
+            let views = match weak.is_empty() {
+                false => Views::new(pixels.batch(weak)?, pixels.batch(strong)?),
+                true => Tensor::zeros((0, 3, self.weak.side(), self.weak.side()), DType::F32, &device)
+                    .map(|none| Views::new(none.clone(), none))?,
+            };
+            let views = Views { indices, step: self.tuner.optimizer.steps(), epoch, ..views };
             pending.push((met.indices, self.tuner.step_at(&Batch { views, own: met.own }, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {

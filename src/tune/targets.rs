@@ -70,8 +70,10 @@ impl Targets {
 
     /// What has a row for each picture, by name.
     pub(super) fn rows(&self) -> Vec<(String, Tensor)> {
-        let always = [(FEATURES, &self.features), (PROBABILITIES, &self.probabilities), (LABELS, &self.labels), (CONFIDENCE, &self.confidence)];
-        let given = [(WEIGHTS, &self.weights), (CANDIDATES, &self.candidates)].into_iter().filter_map(|(name, rows)| Some((name, rows.as_ref()?)));
+        let always =
+            [(FEATURES, &self.features), (PROBABILITIES, &self.probabilities), (LABELS, &self.labels), (CONFIDENCE, &self.confidence)];
+        let given =
+            [(WEIGHTS, &self.weights), (CANDIDATES, &self.candidates)].into_iter().filter_map(|(name, rows)| Some((name, rows.as_ref()?)));
         let rows = always.into_iter().chain(given).map(|(name, rows)| (name.to_string(), rows.clone()));
         rows.chain(self.sources.iter().enumerate().map(|(i, source)| (format!("{SOURCE}{i}"), source.clone()))).collect()
     }

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use super::*;
 use crate::classify::{Head, TextClassifier};
 use crate::clip::Clip;
-use crate::data::Dataset;
 use crate::data::scenes::{Domain, Scenes};
+use crate::data::{Dataset, ImageSource};
 use crate::ranks::{Ranks, threads};
 use crate::rng::Rng;
 use crate::tune::{Bank, EpochRecord, FinetuneConfig, RefineKind, Run, TermKind};
@@ -121,7 +121,8 @@ fn a_step_in_parts_is_the_whole_step() {
     stored(&bank);
     let cases = cases(&bank);
     let written = json!(cases).to_string();
-    for name in RefineKind::names().into_iter().chain(TermKind::names()).chain(["untuned", "ema", "bank", "labeler", "transduct"].map(String::from))
+    for name in
+        RefineKind::names().into_iter().chain(TermKind::names()).chain(["untuned", "ema", "bank", "labeler", "transduct"].map(String::from))
     {
         assert!(written.contains(&format!("\"{name}\"")) || name == "tower", "no case has {name}");
     }
@@ -136,6 +137,62 @@ fn a_step_in_parts_is_the_whole_step() {
     }
 }
 
+/// Pictures of which one cannot be read.
+struct Damaged(Scenes);
+
+impl ImageSource for Damaged {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+
+    fn label(&self, i: usize) -> Option<usize> {
+        ImageSource::label(&self.0, i)
+    }
+
+    fn name(&self, i: usize) -> String {
+        format!("scene {i}")
+    }
+
+    fn image(&self, i: usize) -> crate::Result<image::RgbImage> {
+        if i == 3 { Err(Error::Image("scene 3: damaged".into())) } else { self.0.image(i) }
+    }
+}
+
+#[test]
+fn ranks_know_what_others_could_not_read_and_some_may_have_nothing_to_do() {
+    let pictures = Dataset::new(Damaged(Scenes::new(Domain::Target, 5, 3)));
+    for (most, size) in [(0.5, 2), (0.5, 3), (0.1, 2)] {
+        let settings = json!({ "batch_size": 2, "max_unreadable": most, "refine": [{"top_k": {"k": 5}}] });
+        let fit = |ranks: Option<threads::Thread>| {
+            let mut run = started(&settings);
+            if let Some(ranks) = ranks {
+                run.tuner.share_among(Arc::new(ranks));
+            }
+            run.fit(&pictures, |_| {}).map(|_| ((run.history().to_vec(), state(&run)), run.skipped()))
+        };
+        let whole = fit(None);
+        let all: Vec<_> = std::thread::scope(|scope| {
+            let fit = &fit;
+            let started: Vec<_> = threads::all(size).into_iter().map(|ranks| scope.spawn(move || fit(Some(ranks)))).collect();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        for shared in all {
+            match (shared, &whole) {
+                (Ok((ended, skipped)), Ok((whole, known))) => {
+                    near(&ended, whole, 1e-5, &format!("{size} ranks"));
+                    assert_eq!((skipped.len(), &skipped), (1, known));
+                }
+                (Err(shared), Err(alone)) => assert!(alone.to_string().contains("cannot be read") && !shared.to_string().is_empty()),
+                (shared, _) => panic!("{:?} on {size} ranks, another end alone", shared.map(drop)),
+            }
+        }
+    }
+}
+
 #[test]
 fn a_batch_that_needs_no_parts_keeps_its_bits() {
     let whole = ended(started(&json!({})));
@@ -146,7 +203,8 @@ fn a_batch_that_needs_no_parts_keeps_its_bits() {
 
 #[test]
 fn ranks_repeat_their_bits_and_a_run_goes_on_with_another_number() {
-    let settings = json!({ "epochs": 7, "refine": ["prototypes"], "objective": [[1.0, "cross_entropy"], [0.3, {"fairness": {"averaged": true}}]] });
+    let settings =
+        json!({ "epochs": 7, "refine": ["prototypes"], "objective": [[1.0, "cross_entropy"], [0.3, {"fairness": {"averaged": true}}]] });
     let whole = ended(started(&settings)); // 21 steps
     let (once, again) = (among(&settings, 3), among(&with(&settings, json!({ "micro_batch": 2 })), 3));
     near(&once[0], &whole, 1e-5, "3 ranks");
@@ -176,7 +234,8 @@ fn ranks_repeat_their_bits_and_a_run_goes_on_with_another_number() {
     for (size, epochs) in [(2, 2), (1, 4), (3, 7)] {
         let runs: Vec<_> = std::thread::scope(|scope| {
             let go_on = &go_on;
-            let ranks: Vec<Option<threads::Thread>> = if size == 1 { vec![None] } else { threads::all(size).into_iter().map(Some).collect() };
+            let ranks: Vec<Option<threads::Thread>> =
+                if size == 1 { vec![None] } else { threads::all(size).into_iter().map(Some).collect() };
             let started: Vec<_> = ranks.into_iter().map(|ranks| scope.spawn(move || go_on(ranks, epochs))).collect();
             started.into_iter().map(|thread| thread.join().unwrap()).collect()
         });

@@ -1,0 +1,62 @@
+//! A whole run shared by several ranks: the same report, table and weights as that of one process; the first alone writes.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::*;
+use crate::ranks::threads;
+
+fn experiment(out: Option<&Path>, epochs: usize) -> Experiment {
+    let (train, test) = scenes::demo_sets(DEMO_PICTURES);
+    let mut run = Experiment::new(Clip::demo().unwrap(), scenes::text_set().unwrap(), train.unlabeled().take(110), test.take(60));
+    run.config = LafterConfig::new(Preset::Demo);
+    (run.config.text.epochs, run.config.tune.epochs, run.config.tune.batch_size, run.config.tune.prompts) = (3, epochs, 11, 2);
+    run.out = out.map(Path::to_path_buf);
+    run
+}
+
+fn among(size: usize, out: &Path, epochs: usize, resume: bool) -> Vec<Outcome> {
+    std::thread::scope(|scope| {
+        let run = |ranks: threads::Thread| {
+            let mut run = Experiment { resume, ..experiment(Some(out), epochs) };
+            run.ranks = Arc::new(ranks);
+            let mut said = 0;
+            let first = run.ranks.rank() == 0;
+            let outcome = run.run(|_| said += 1).unwrap();
+            assert!(first == (said > 0));
+            outcome
+        };
+        let started: Vec<_> = threads::all(size).into_iter().map(|ranks| scope.spawn(move || run(ranks))).collect();
+        started.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn same(shared: &Outcome, alone: &Outcome) {
+    for (a, b) in shared.history.iter().zip(&alone.history) {
+        assert!((a.loss - b.loss).abs() < 1e-5 && a.images == b.images && a.test_top1.is_some(), "{a:?}, {b:?}");
+    }
+    assert_eq!(shared.history.len(), alone.history.len());
+    let top1 = |outcome: &Outcome| [&outcome.zero_shot, &outcome.text_classifier, &outcome.tuned].map(|e| e.as_ref().unwrap().top1);
+    assert_eq!(top1(shared), top1(alone));
+    let (ours, theirs) = (shared.predicted.as_ref().unwrap(), alone.predicted.as_ref().unwrap());
+    assert_eq!((&ours.counts, ours.changed), (&theirs.counts, theirs.changed));
+    assert_eq!(json!(shared.report.answers), json!(alone.report.answers));
+}
+
+#[test]
+fn a_shared_run_is_the_run_of_one_process_also_when_another_number_goes_on() {
+    let folders = [0, 1].map(|_| tempfile::tempdir().unwrap());
+    let alone = experiment(Some(folders[0].path()), 2).run(|_| {}).unwrap();
+    let shared = folders[1].path();
+    among(2, shared, 1, false);
+    let outcomes = among(3, shared, 2, true);
+    outcomes.iter().for_each(|outcome| same(outcome, &alone));
+    let written = |folder: &Path, name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let classes = |folder: &Path| -> Vec<String> {
+        let table = written(folder, "predictions.csv");
+        table.lines().map(|line| line.split(',').take(2).collect::<Vec<_>>().join(",")).collect()
+    };
+    assert_eq!(classes(shared), classes(folders[0].path()));
+    assert_eq!(written(shared, HISTORY).lines().count(), 2);
+    assert!(shared.join(WEIGHTS).exists() && shared.join(REPORT).exists());
+}
