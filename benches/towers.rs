@@ -13,6 +13,7 @@
 //! | vision_forward_avx512, vision_forward_avx2, vision_forward_portable | the forward pass on narrower instructions |
 //! | vision_forward_candle, tuning_step_candle | the forward pass and the step with blocks built from Candle's own operations |
 //! | tuning_step_50_f32, tuning_step_50_tf32, tuning_step_50_bf16 | the step for 50 images, the published setting |
+//! | tuning_step_50_in_10 | the same in f32, taken in parts of 10 images |
 //! | vision_forward_tf32 | as vision_forward_f32; both tf32 rows round the factors of products on a GPU only |
 //! | clip_loaded, clip_features | both towers of a whole ViT-B/32: read from its file, and then 64 images and 64 texts; for their memory |
 
@@ -126,13 +127,14 @@ fn work(row: &str, model: &Path, device: &Device) -> Result<Box<dyn FnMut() -> R
         let pixels = images(64, 2)?;
         Ok(Box::new(move || Ok(tower.forward(&pixels).map(drop)?)))
     };
-    let step = |precision, batch, prompts| -> Result<Box<dyn FnMut() -> Result<()>>> {
+    let in_parts = |precision, batch, prompts, micro_batch| -> Result<Box<dyn FnMut() -> Result<()>>> {
         let head = Head::linear(clip.config().projection, CLASSES, &mut Rng::new(3), device)?;
-        let config = FinetuneConfig { prompts, precision, ..FinetuneConfig::official() };
+        let config = FinetuneConfig { prompts, precision, micro_batch, ..FinetuneConfig::official() };
         let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(4))?;
         let (weak, strong) = (images(batch, 5)?, images(batch, 6)?);
         Ok(Box::new(move || Ok(tuner.step(&weak, &strong).map(drop)?)))
     };
+    let step = |precision, batch, prompts| in_parts(precision, batch, prompts, None);
     let narrower = |name: &str| -> Result<Isa> {
         let isa = Isa::available().into_iter().find(|isa| format!("{isa:?}").eq_ignore_ascii_case(name));
         Ok(isa.ok_or_else(|| format!("this processor has no {name}"))?)
@@ -143,6 +145,7 @@ fn work(row: &str, model: &Path, device: &Device) -> Result<Box<dyn FnMut() -> R
         "tuning_step_f32" => step(Precision::F32, 32, 50),
         "tuning_step_bf16" => step(Precision::Bf16, 32, 50),
         "tuning_step_50_f32" | "tuning_step_50_tf32" => step(Precision::F32, 50, 50),
+        "tuning_step_50_in_10" => in_parts(Precision::F32, 50, 50, Some(10)),
         "tuning_step_50_bf16" => step(Precision::Bf16, 50, 50),
         "demo_step" => step(Precision::F32, 50, 8),
         "clip_loaded" => Ok(Box::new(move || {

@@ -213,8 +213,7 @@ impl Experiment {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
-            let (unreadable, ranks) = (self.config.tune.max_unreadable, self.ranks.clone());
-            let watch = Watch::new(&self.clip, &start, &eq1, &self.train, held_out, unreadable, ranks, &mut events)?;
+            let watch = Watch::new(self, &start, &eq1, held_out, &mut events)?;
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
                     "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \

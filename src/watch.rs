@@ -15,6 +15,7 @@ use crate::embed::Pass;
 use crate::error::{Error, Result};
 use crate::eval::Signals;
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
+use crate::experiment::Experiment;
 use crate::progress::{Event, silent};
 use crate::ranks::Ranks;
 use crate::sealed;
@@ -60,15 +61,13 @@ struct Kept {
 impl Watch {
     /// An evenly spread sample of the training images, as the untouched tower and the text classifier answer them.
     pub fn new(
-        clip: &Clip,
+        run: &Experiment,
         classifier: &TextClassifier,
         zero_shot: &ZeroShotClassifier,
-        train: &Dataset,
         held_out: Option<HeldOut>,
-        max_unreadable: f64,
-        ranks: Arc<dyn Ranks>,
         events: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
+        let (Experiment { clip, train, .. }, max_unreadable, ranks) = (run, run.config.tune.max_unreadable, run.ranks.clone());
         let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
         let sample = train.spread(size).unlabeled();
         let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };

@@ -137,9 +137,7 @@ fn among(
         })?;
         skipped = predicted.skipped;
     }
-    let told: Vec<(Vec<PredictionRow>, Vec<(String, String)>)> = told(ranks, &(rows, skipped))?;
-    let (rows, skipped): (Vec<_>, Vec<_>) = told.into_iter().unzip();
-    let (rows, mut skipped) = (rows.concat(), skipped.concat());
+    let (rows, mut skipped) = (told(ranks, &rows)?.concat(), told(ranks, &skipped)?.concat());
     if skipped.len() as f64 > predicting.max_unreadable * total as f64 {
         let (count, origin) = (skipped.len(), predicting.dataset.origin());
         return Err(Error::Data(format!("{origin}: {count} of {total} pictures cannot be read: repair or remove them")));

@@ -119,7 +119,7 @@ mod tests {
     use crate::rng::Rng;
     use crate::tune::Finetuner;
 
-    const BATCH: usize = 384;
+    const BATCH: usize = 192;
     const PARTS: &str = "LAFTER_TEST_PARTS";
     const BIASES: &str = "LAFTER_TEST_BIASES";
 
@@ -127,11 +127,11 @@ mod tests {
         FinetuneConfig { micro_batch: Some(parts), tune_biases: biases, ..FinetuneConfig::official() }
     }
 
-    /// The peak of two steps in a process of its own, in which the batch is taken in parts of this size.
-    fn measured(parts: usize, biases: bool) -> usize {
+    /// What a step adds to the memory of a process of its own at most, if the batch is taken in parts of this size.
+    fn measured(parts: usize, biases: bool) -> f64 {
         let mut child = Command::new(std::env::current_exe().unwrap());
         child.args(["--exact", "tune::memory::tests::the_formula_is_what_is_measured", "--nocapture"]);
-        child.env("MALLOC_MMAP_THRESHOLD_", "65536").env(PARTS, parts.to_string());
+        child.env("MALLOC_MMAP_THRESHOLD_", "65536").env(PARTS, parts.to_string()); // what is freed is given back
         if biases {
             child.env(BIASES, "1");
         }
@@ -152,17 +152,19 @@ mod tests {
             let side = clip.config().vision.image_size;
             let view = |seed| Rng::new(seed).normal_tensor((BATCH, 3, side, side), 1.0, clip.device()).unwrap();
             let (weak, strong) = (view(5), view(6));
-            for _ in 0..2 {
-                tuner.step(&weak, &strong).unwrap();
-            }
-            println!("peak {}", peak_rss_bytes().unwrap());
+            tuner.step(&weak.narrow(0, 0, 2).unwrap(), &strong.narrow(0, 0, 2).unwrap()).unwrap();
+            // the peak from here on
+            let before = std::fs::write("/proc/self/clear_refs", "5").ok().and_then(|()| peak_rss_bytes());
+            tuner.step(&weak, &strong).unwrap();
+            println!("peak {}", before.map_or(f64::NAN, |before| (peak_rss_bytes().unwrap() - before) as f64));
             return;
         }
-        for (biases, most) in [(false, 1.15), (true, 1.5)] {
-            let slope = (measured(BATCH, biases) - measured(64, biases)) as f64 / (BATCH - 64) as f64;
+        for (biases, most) in [(false, 1.2), (true, 1.5)] {
+            let slope = (measured(BATCH, biases) - measured(24, biases)) / (BATCH - 24) as f64;
             let formula = StepMemory::of(&clip, &config(1, biases)).with_graph as f64;
-            println!("with biases {biases}: measured {slope:.0}, formula {formula:.0} bytes a picture, {:.3}", formula / slope);
-            assert!((0.95..most).contains(&(formula / slope)), "measured {slope}, formula {formula}");
+            println!("biases {biases}: {slope:.0} bytes a picture, the formula says {formula:.0}: {:.3}", formula / slope);
+            // a system that does not let a process measure itself anew says nothing
+            assert!(slope.is_nan() || (0.95..most).contains(&(formula / slope)), "measured {slope}, formula {formula}");
         }
     }
 

@@ -87,12 +87,23 @@ impl Finetuner {
                     None => self.student.logits(&views.strong)?,
                 };
                 let by_logits = by_logits.narrow(0, rows.start, rows.len())?.detach();
-                carried.extend(fast::backward(&(logits * by_logits)?.sum_all()?)?)?;
+                carried.extend(self.learned(fast::backward(&(logits * by_logits)?.sum_all()?)?))?;
             }
             gradients.extend(self.summed(carried)?)?;
         }
         self.update(&gradients, factor)?;
         OnDevice::of(&targets, &loss, &terms, &leaf.as_detached_tensor())
+    }
+
+    /// The gradients of what learns, without the graph that some of them hold on to: a part's is gone before the next one's is made.
+    fn learned(&self, mut all: GradStore) -> GradStore {
+        let mut kept = GradStore::default();
+        for param in &self.trainable.params {
+            if let Some(gradient) = all.remove(&param.var) {
+                kept.insert(&param.var, gradient.detach());
+            }
+        }
+        kept
     }
 
     /// The gradients of all ranks' rows, added up in the order of the ranks.

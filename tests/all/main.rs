@@ -41,6 +41,8 @@ mod hub;
 mod hub_stub;
 mod lafter_file;
 mod llm_stub;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod one_file;
 mod onnx;
 mod onnx_file;
