@@ -107,7 +107,9 @@ Examples:
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --classes names.txt      without any label
   lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
-  lafter run … --out out --resume      continues a stopped run";
+  lafter run … --out out --resume      continues a stopped run
+  lafter run … --memory-gib 3          takes each step in parts that fit, with the same result
+  mpirun -n 4 lafter run …             shares the run among four processes (a build with `--features mpi`)";
 
 const CHECK_EXAMPLES: &str = "\
 Shows the model and where its settings came from, the pictures that were taken and left out, the split rule, the classes and

@@ -26,6 +26,9 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let ranks = lafter::ranks::join()?;
     together(&*ranks, || {
         let mut bars = Bars::of(&*ranks, common.json);
+        if ranks.rank() > 0 && downloads(&args.setup) {
+            ranks.all_gather(&[])?; // until the first has it on disk
+        }
         let mut experiment = Experiment {
             out: Some(args.out.clone()),
             resume: args.resume,
@@ -35,6 +38,9 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
             ranks: ranks.clone(),
             ..set_up(&args.setup, common, &mut bars)?
         };
+        if ranks.rank() == 0 && downloads(&args.setup) {
+            ranks.all_gather(&[])?;
+        }
         if let Some(gib) = args.memory_gib {
             if experiment.config.tune.micro_batch.is_some() {
                 return Err(Error::Usage("--memory-gib and --set tune.micro_batch are the same choice: leave one out".into()));
@@ -43,6 +49,13 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
         }
         finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
     })
+}
+
+/// Whether something may come from the hub first.
+fn downloads(args: &SetupArgs) -> bool {
+    let model = &args.model.model;
+    let data = args.data.train.iter().chain(&args.data.test);
+    (model != "demo" && !Path::new(model).exists()) || data.into_iter().any(|data| data.starts_with("hf:"))
 }
 
 /// Runs the part of this process in a run that several may share: one that fails, or panics, says so and ends all, who would wait for

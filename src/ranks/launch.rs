@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Alone, Ranks};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// How many processes of the program a launcher for MPI started, this one among them; `None` if none did.
 ///
@@ -59,7 +59,9 @@ fn several(_: usize) -> Result<Arc<dyn Ranks>> {
 
 #[cfg(not(feature = "mpi"))]
 fn several(size: usize) -> Result<Arc<dyn Ranks>> {
-    Err(Error::Usage(format!("started as one of {size} processes, but this build has no MPI: build with `--features mpi`, or start one")))
+    Err(crate::error::Error::Usage(format!(
+        "started as one of {size} processes, but this build has no MPI: build with `--features mpi`, or start one"
+    )))
 }
 
 #[cfg(test)]

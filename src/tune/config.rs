@@ -258,7 +258,9 @@ impl FinetuneConfig {
     /// [`Error::Usage`] for [`views_on_gpu`](Self::views_on_gpu) on another device.
     pub fn check_device(&self, device: &Device) -> Result<()> {
         match self.views_on_gpu && !device.is_cuda() {
-            true => Err(Error::Usage("tuning: views_on_gpu is set, but the CLIP is not on a GPU: leave it off, or take --device cuda".into())),
+            true => {
+                Err(Error::Usage("tuning: views_on_gpu is set, but the CLIP is not on a GPU: leave it off, or take --device cuda".into()))
+            }
             false => Ok(()),
         }
     }
