@@ -8,7 +8,7 @@ use crate::ranks::threads;
 
 fn experiment(out: Option<&Path>, epochs: usize) -> Experiment {
     let (train, test) = scenes::demo_sets(DEMO_PICTURES);
-    let mut run = Experiment::new(Clip::demo().unwrap(), scenes::text_set().unwrap(), train.unlabeled().take(110), test.take(60));
+    let mut run = Experiment::new(Clip::demo().unwrap(), scenes::text_set().unwrap(), train.unlabeled().take(60), test.take(52));
     run.config = LafterConfig::new(Preset::Demo);
     (run.config.text.epochs, run.config.tune.epochs, run.config.tune.batch_size, run.config.tune.prompts) = (3, epochs, 11, 2);
     run.out = out.map(Path::to_path_buf);
