@@ -168,11 +168,12 @@ impl Engine {
         let all = self.variables();
         let (code, values) = self.kept.writing(names, &all)?;
         self.run(&code, &all, &|_, _| String::new())?;
-        self.kept.written(values.clone());
-        Ok(notice::kept(&values, self.kept.size(&values), &all))
+        let variables: Vec<Variable> = values.iter().map(|(variable, _)| variable.clone()).collect();
+        let bytes = self.kept.written(values);
+        Ok(notice::kept(&variables, bytes, &all))
     }
 
-    /// The cells that made the variables that were lost: for `%again`, until it is done.
+    /// The cells that made or named the variables that were lost: for `%again`, until it is done.
     pub fn again(&mut self) -> &mut Vec<String> {
         &mut self.kept.again
     }

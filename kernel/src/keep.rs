@@ -1,10 +1,9 @@
 //! What outlives the cells' process: values that `%keep` wrote, and the cells that `%again` runs.
 
-use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::lexer::{Code, Kind};
+use crate::lexer::Code;
 
 /// The types that `lafter::notebook::Keep` writes, by the names that stand in a variable's type.
 const WRITTEN: [&str; 24] = [
@@ -40,8 +39,11 @@ pub type Variable = (String, String);
 /// The values of a session that were kept, and the cells that made its variables.
 pub struct Kept {
     folder: PathBuf,
-    values: Vec<Variable>,
-    /// Cells that ran to their end and the variables that they made, in order.
+    /// How often `%keep` was asked for: each time writes into a folder of its own, so that one that fails spoils nothing.
+    count: usize,
+    /// What is kept, and in which file.
+    values: Vec<(Variable, PathBuf)>,
+    /// Cells that ran to their end, in order, and the variables that each made or named.
     cells: Vec<(String, Vec<String>)>,
     /// What `%again` would run.
     pub again: Vec<String>,
@@ -49,14 +51,14 @@ pub struct Kept {
 
 impl Kept {
     pub fn new(session: &Path) -> Self {
-        Self { folder: session.join("kept"), values: Vec::new(), cells: Vec::new(), again: Vec::new() }
+        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new() }
     }
 
-    /// The code that writes the named variables, or all that can be written, and which these are.
+    /// The code that writes the named variables, or all that can be written, and what it writes where.
     ///
     /// # Errors
     /// If one is no variable, or of a type that cannot be written.
-    pub fn writing(&self, names: &[String], all: &[Variable]) -> Result<(String, Vec<Variable>), Failure> {
+    pub fn writing(&mut self, names: &[String], all: &[Variable]) -> Result<(String, Vec<(Variable, PathBuf)>), Failure> {
         let refuse = |why: String| Failure::new("Error", why);
         let mut chosen = Vec::new();
         for name in names {
@@ -72,37 +74,41 @@ impl Kept {
         if names.is_empty() {
             chosen = all.iter().filter(|(_, kind)| can_be_written(kind)).cloned().collect();
         }
-        std::fs::create_dir_all(&self.folder).map_err(|error| refuse(format!("{}: {error}", self.folder.display())))?;
-        let line = |(name, _): &Variable| format!("lafter::notebook::keep(&{name}, {:?})?;\n", self.folder.join(name));
-        Ok((chosen.iter().map(line).collect(), chosen))
+        self.count += 1;
+        let folder = self.folder.join(self.count.to_string());
+        std::fs::create_dir_all(&folder).map_err(|error| refuse(format!("{}: {error}", folder.display())))?;
+        let values: Vec<_> = chosen.into_iter().map(|variable| (variable.clone(), folder.join(variable.0))).collect();
+        let line = |((name, _), path): &(Variable, PathBuf)| format!("lafter::notebook::keep(&{name}, {path:?})?;\n");
+        Ok((values.iter().map(line).collect(), values))
     }
 
-    /// After [`Self::writing`]'s code ran.
-    pub fn written(&mut self, values: Vec<Variable>) {
-        self.values.retain(|(name, _)| !values.iter().any(|(new, _)| new == name));
-        self.values.extend(values);
-    }
-
-    /// How many bytes they have.
-    pub fn size(&self, values: &[Variable]) -> u64 {
-        values.iter().filter_map(|(name, _)| Some(self.folder.join(name).metadata().ok()?.len())).sum()
+    /// After [`Self::writing`]'s code ran: how many bytes were written.
+    pub fn written(&mut self, values: Vec<(Variable, PathBuf)>) -> u64 {
+        let (old, stay): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.values).into_iter().partition(|((name, _), _)| values.iter().any(|((new, _), _)| new == name));
+        old.iter().for_each(|(_, path)| drop(std::fs::remove_file(path)));
+        let bytes = values.iter().filter_map(|(_, path)| Some(path.metadata().ok()?.len())).sum();
+        self.values = stay.into_iter().chain(values).collect();
+        bytes
     }
 
     /// The code that reads what was kept of variables that are gone.
     pub fn reading(&self, lost: &[Variable]) -> (String, Vec<String>) {
-        let values: Vec<&Variable> = self.values.iter().filter(|(name, _)| lost.iter().any(|(gone, _)| gone == name)).collect();
-        let line = |(name, kind): &&Variable| format!("let mut {name}: {kind} = lafter::notebook::kept({:?})?;\n", self.folder.join(name));
-        (values.iter().map(line).collect(), values.iter().map(|(name, _)| name.clone()).collect())
+        let values: Vec<_> = self.values.iter().filter(|((name, _), _)| lost.iter().any(|(gone, _)| gone == name)).collect();
+        let line = |((name, kind), path): &&(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
+        (values.iter().map(line).collect(), values.iter().map(|((name, _), _)| name.clone()).collect())
     }
 
-    /// After a cell that ran to its end: the variables that it made.
-    pub fn ran(&mut self, code: &str, before: &[Variable], after: &[Variable]) {
-        let bound = bound(code);
-        let is_new = |name: &String| bound.contains(name) || !before.iter().any(|(known, _)| known == name);
-        let made: Vec<String> = after.iter().map(|(name, _)| name.clone()).filter(is_new).collect();
-        self.cells.retain(|(other, _)| other != code);
-        if !made.is_empty() {
-            self.cells.push((code.to_string(), made));
+    /// After a cell that ran to its end. Whether a cell that names a variable changes it cannot be known: `x.step()` may.
+    pub fn ran(&mut self, cell: &str, before: &[Variable], after: &[Variable]) {
+        let code = Code::new(cell);
+        let names = |name: &String| (0..code.tokens.len()).any(|at| code.word(at) == name);
+        let is_new = |name: &String| !before.iter().any(|(known, _)| known == name);
+        let names: Vec<String> = after.iter().map(|(name, _)| name.clone()).filter(|name| is_new(name) || names(name)).collect();
+        match self.cells.iter_mut().find(|(other, _)| other == cell) {
+            Some((_, known)) => *known = names,
+            None if names.is_empty() => {}
+            None => self.cells.push((cell.to_string(), names)),
         }
     }
 
@@ -119,14 +125,6 @@ fn can_be_written(kind: &str) -> bool {
     let last = |word: &str| word.rsplit(':').next().unwrap_or("").to_string();
     let known = |word: &str| WRITTEN.contains(&last(word).as_str()) || word.chars().all(|c| c.is_ascii_digit());
     kind != "()" && !kind.contains(['&', '*']) && words.map(known).fold(true, |all, one| all && one)
-}
-
-/// The names that a cell binds by `let`.
-fn bound(cell: &str) -> HashSet<String> {
-    let code = Code::new(cell);
-    let lets = (0..code.tokens.len()).filter(|i| code.word(*i) == "let");
-    let until = |from: usize| (from..code.tokens.len()).take_while(|at| !["=", ";"].contains(&code.word(*at)));
-    lets.flat_map(|at| until(at + 1).filter(|at| code.tokens[*at].kind == Kind::Word).map(|at| code.word(at).to_string())).collect()
 }
 
 #[cfg(test)]
@@ -148,27 +146,31 @@ mod tests {
     }
 
     #[test]
-    fn cells_are_run_again_for_what_they_made() {
+    fn cells_are_run_again_that_made_or_named_what_is_lost() {
         let mut kept = Kept::new(Path::new("/nowhere"));
         let (x, y) = (variable("x", "i32"), variable("y", "Clip"));
-        kept.ran("let x = 1;", &[], std::slice::from_ref(&x));
-        kept.ran("x + 1", std::slice::from_ref(&x), std::slice::from_ref(&x));
+        kept.ran("let mut x = 1;", &[], std::slice::from_ref(&x));
         kept.ran("let y = Clip::demo()?;", std::slice::from_ref(&x), &[x.clone(), y.clone()]);
-        kept.ran("let (mut x, z) = (2, 3);", &[x.clone(), y.clone()], &[x.clone(), y]);
+        kept.ran("x += 1;", &[x.clone(), y.clone()], &[x.clone(), y.clone()]);
+        kept.ran("1 + 1", &[x.clone(), y.clone()], &[x.clone(), y.clone()]);
+        kept.ran("let mut x = 1;", &[x.clone(), y.clone()], &[x.clone(), y]);
         kept.lose(&["x".into()]);
-        assert_eq!(kept.again, ["let x = 1;", "let (mut x, z) = (2, 3);"]);
-        kept.written(vec![x.clone()]);
+        assert_eq!(kept.again, ["let mut x = 1;", "x += 1;"]);
+        kept.written(vec![(x.clone(), "/nowhere/kept/1/x".into())]);
         let (code, names) = kept.reading(&[x]);
-        assert_eq!((code.as_str(), names), ("let mut x: i32 = lafter::notebook::kept(\"/nowhere/kept/x\")?;\n", vec!["x".to_string()]));
+        assert_eq!((code.as_str(), names), ("let mut x: i32 = lafter::notebook::kept(\"/nowhere/kept/1/x\")?;\n", vec!["x".to_string()]));
     }
 
     #[test]
     fn what_cannot_be_written_is_refused_by_its_name() {
-        let kept = Kept::new(&std::env::temp_dir());
+        let folder = std::env::temp_dir().join(format!("lafter-kernel-keep-{}", std::process::id()));
+        let mut kept = Kept::new(&folder);
         let all = [variable("clip", "Clip"), variable("n", "usize")];
         let error = kept.writing(&["clip".into()], &all).unwrap_err();
         assert!(error.lines[0].contains("clip is a Clip"), "{:?}", error.lines);
         assert!(kept.writing(&["m".into()], &all).unwrap_err().lines[0].contains("no variable"));
-        assert_eq!(kept.writing(&[], &all).unwrap().1, [variable("n", "usize")]);
+        let (code, values) = kept.writing(&[], &all).unwrap();
+        assert!(code.starts_with("lafter::notebook::keep(&n, ") && values.len() == 1 && values[0].0 == variable("n", "usize"), "{code}");
+        std::fs::remove_dir_all(folder).unwrap();
     }
 }

@@ -37,7 +37,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("%cd FOLDER", "another folder for the cells and for !COMMAND (alone: home)"),
     ("%env NAME=VALUE", "sets a variable of the environment for both; %env NAME shows it, %env all"),
     ("%keep NAMES", "writes variables that survive the loss of the cells' process (alone: all that can be written)"),
-    ("%again", "after such a loss: runs the cells that made the lost variables"),
+    ("%again", "after such a loss: runs the cells that made or named the lost variables"),
     ("%help", "this list"),
     (":dep NAME = \"1.2\"", "adds a crate (lafter, candle_core, candle_nn and image are there already)"),
     (":opt 0|1|2|3", "optimization of the cells (the library is always optimized)"),

@@ -49,7 +49,7 @@ pub fn lost(gone: &[String], back: &[String], cells: usize) -> String {
     match cells {
         0 => {}
         1 => parts.push("%again runs the cell that made them".into()),
-        count => parts.push(format!("%again runs the {count} cells that made them")),
+        count => parts.push(format!("%again runs the {count} cells that made or named them")),
     }
     parts.join("; ")
 }
@@ -101,7 +101,7 @@ mod tests {
     fn what_is_lost_is_named() {
         let names = |count: usize| vec!["x".to_string(); count];
         assert_eq!(lost(&["a".into(), "b".into()], &[], 0), "variables are lost: a, b");
-        assert!(lost(&names(25), &[], 2).ends_with("x and 5 more; %again runs the 2 cells that made them"));
+        assert!(lost(&names(25), &[], 2).ends_with("x and 5 more; %again runs the 2 cells that made or named them"));
         assert_eq!(lost(&[], &names(1), 0), "back as %keep left them: x");
         assert_eq!(lost(&[], &[], 0), "there were no variables to lose");
     }

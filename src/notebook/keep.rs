@@ -1,5 +1,6 @@
 //! Values that outlive their process: `%keep` writes them, and where the cells' process was lost the next one reads them again.
 
+use std::any::type_name;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::path::Path;
@@ -26,7 +27,7 @@ pub trait Keep: Sized {
     fn read(from: &mut &[u8]) -> Result<Self>;
 }
 
-/// Writes a value to a file, whole or not at all; returns the number of its bytes.
+/// Writes a value with the name of its type to a file, whole or not at all; returns the number of bytes.
 ///
 /// # Errors
 /// [`Error::Io`] if it cannot be written, and as [`Keep::write`].
@@ -45,6 +46,7 @@ pub trait Keep: Sized {
 /// ```
 pub fn keep<T: Keep>(value: &T, path: impl AsRef<Path>) -> Result<usize> {
     let mut out = Vec::new();
+    type_name::<T>().to_string().write(&mut out)?;
     value.write(&mut out)?;
     files::save_atomically(path, &out)?;
     Ok(out.len())
@@ -58,12 +60,16 @@ pub fn kept<T: Keep>(path: impl AsRef<Path>) -> Result<T> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
     let mut rest = bytes.as_slice();
+    let written = String::read(&mut rest)?;
+    if written != type_name::<T>() {
+        return Err(Error::Data(format!("{}: a kept {written}, read as {}", path.display(), type_name::<T>())));
+    }
     let value = T::read(&mut rest)?;
     if rest.is_empty() { Ok(value) } else { Err(other()) }
 }
 
 fn other() -> Error {
-    Error::Data("a kept value is of another type than it is read as".into())
+    Error::Data("a kept value is damaged".into())
 }
 
 fn take<'a>(from: &mut &'a [u8], count: usize) -> Result<&'a [u8]> {
@@ -263,6 +269,7 @@ mod tests {
         let path = folder.path().join("value");
         keep(&vec![1u32, 2], &path).unwrap();
         assert!(matches!(kept::<u32>(&path), Err(Error::Data(_))) && matches!(kept::<Vec<u64>>(&path), Err(Error::Data(_))));
+        assert!(kept::<Vec<f32>>(&path).unwrap_err().to_string().contains("Vec<u32>"));
         assert!(kept::<Tensor>(&path).is_err() && kept::<RgbImage>(&path).is_err() && kept::<Vec<String>>(&path).is_err());
     }
 }
