@@ -9,8 +9,8 @@ use lafter_fast::with_f32;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
-use crate::clip::{read_tensors, save_tensors};
 use crate::error::{Error, Result};
+use crate::files::{read_tensors, save_tensors};
 use crate::nn::{AdamW, Param};
 
 /// Where and how often a training loop saves its state by itself, between two steps.

@@ -1,4 +1,7 @@
-//! Files: written whole or not at all; text read as UTF-8.
+//! Files: written whole or not at all; text read as UTF-8; tensors as safetensors.
+
+mod safetensors;
+mod save_tensors;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -7,6 +10,9 @@ use std::path::Path;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+pub use safetensors::read_tensors;
+pub(crate) use safetensors::{Safetensors, Sink};
+pub use save_tensors::save_tensors;
 
 /// Writes a file through a temporary one in the same directory, which takes its place only when it is complete: on a
 /// full disk, or any other failure, the old file stays as it was and nothing half-written is left. Folders above `path`

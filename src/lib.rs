@@ -55,10 +55,11 @@
 //! adapt · settings · watch
 //! tune
 //! embed · pretrain · transduct
-//! classify · inputs · run_folder · sealed
-//! checkpoint · data
+//! classify · inputs · run_folder
+//! data
 //! clip · describe
 //! augment · eval · plot · notebook · hub
+//! checkpoint · sealed
 //! device · files · progress · config_keys
 //! nn · rng · error · allocator · proxy · catch_panic
 //! ```

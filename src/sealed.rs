@@ -7,8 +7,8 @@ use candle_core::{Device, Tensor};
 use sha2::{Digest, Sha256};
 
 use crate::checkpoint::fingerprint;
-use crate::clip::{read_tensors, save_tensors};
 use crate::error::{Error, Result};
+use crate::files::{read_tensors, save_tensors};
 
 const KEY: &str = "checksum";
 

@@ -19,6 +19,7 @@ mod tokenizer;
 mod vision;
 mod weights;
 
+pub use crate::files::{read_tensors, save_tensors};
 pub use attention_maps::AttentionMaps;
 pub use config::ClipConfig;
 pub use loader::ClipLoader;
@@ -29,4 +30,4 @@ pub use text::{EndOfText, TextConfig, TextTower};
 pub(crate) use tokenizer::byte_letters;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use vision::{VisionConfig, VisionTower, patches};
-pub use weights::{Weights, read_checkpoint, read_tensors, save_tensors};
+pub use weights::{Weights, read_checkpoint};

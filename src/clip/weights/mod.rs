@@ -7,7 +7,6 @@ mod finite;
 mod layout;
 mod pickle;
 mod pytorch;
-mod save;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -19,9 +18,8 @@ use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
 use crate::error::{Error, Result, cut};
-pub use file::{read_checkpoint, read_tensors};
+pub use file::read_checkpoint;
 pub(super) use find::{choose, find, is_weight_file, other_usual_files, shard_names};
-pub use save::save_tensors;
 
 /// CLIP holds ln(100) = 4.6; the logarithm of a million is 14.
 const LARGEST_LOG_SCALE: f64 = 14.0;
@@ -110,7 +108,7 @@ impl Weights {
     /// [`Error::Weights`] for bytes that are truncated, no safetensors file, or without a tensor of a CLIP.
     pub fn from_bytes(bytes: &[u8], source: &str, dtype: DType, device: &Device) -> Result<Self> {
         let mut builder = Builder::new(source, dtype, device);
-        let mut file = file::Safetensors::open(std::io::Cursor::new(bytes), bytes.len() as u64, source)?;
+        let mut file = crate::files::Safetensors::open(std::io::Cursor::new(bytes), bytes.len() as u64, source)?;
         file.read(layout::is_wanted, &mut |name, tensor| builder.add(&name, &name, tensor))?;
         builder.finish(Origin::default())
     }

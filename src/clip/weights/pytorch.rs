@@ -7,10 +7,10 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use zip::ZipArchive;
 
-use super::file::Sink;
 use super::pickle::{self, Described, Heap, Node, Value};
 use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
+use crate::files::Sink;
 
 /// Objects and lists that are looked through on the way to the tensors.
 const MOST_VISITS: usize = 1 << 21;

@@ -7,8 +7,8 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 use serde_json::{Map, Value, json};
 
+use super::replace_file;
 use crate::error::{Error, Result};
-use crate::files::replace_file;
 
 /// Saves tensors as safetensors, whole or not at all ([`replace_file`]). Equal tensors and metadata give equal bytes:
 /// metadata and tensors are sorted by name, the widest dtypes first, so that every tensor is aligned.
@@ -18,7 +18,7 @@ use crate::files::replace_file;
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
-/// use lafter::clip::{read_tensors, save_tensors};
+/// use lafter::files::{read_tensors, save_tensors};
 /// let folder = tempfile::tempdir().unwrap();
 /// let path = folder.path().join("a.safetensors");
 /// let rows = Tensor::new(&[[1f32, 2.0]], &Device::Cpu)?;
