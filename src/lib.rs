@@ -50,9 +50,9 @@
 //! ```text
 //! cli
 //! ablate · gallery
-//! experiment · shared · export
+//! experiment · shared · watch · export
 //! lafter · predictions
-//! adapt · settings · watch
+//! adapt · settings
 //! tune
 //! embed · pretrain · transduct
 //! classify · inputs · run_folder
