@@ -53,7 +53,7 @@ impl Opened {
 /// wrappers put into them (`_orig_mod.`). Nothing in the file is run.
 ///
 /// # Errors
-/// [`Error::Weights`] for a truncated or foreign file, [`Error::Io`] if it cannot be opened.
+/// [`Error::Weights`](crate::Error::Weights) for a truncated or foreign file, [`Error::Io`](crate::Error::Io) if it cannot be opened.
 pub fn read_checkpoint(path: impl AsRef<Path>) -> Result<Vec<(String, Tensor)>> {
     let mut tensors = Vec::new();
     Opened::open(path.as_ref())?.read(|_| true, &mut |name, tensor| {
