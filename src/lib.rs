@@ -60,7 +60,7 @@
 //! clip · describe
 //! augment · eval · plot · notebook · hub
 //! checkpoint · sealed
-//! device · files · progress · config_keys
+//! device · files · progress · config_keys · ranks
 //! nn · rng · error · allocator · proxy · catch_panic
 //! ```
 //!
