@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::progress::{Event, silent};
 
-pub(crate) use among::texts_among;
+pub use among::texts_among;
 pub use cache::FeatureCache;
 use cache::short_hash;
 pub use kept::{Keep, Kept};

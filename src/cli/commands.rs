@@ -10,6 +10,7 @@ use lafter::embed::{self as embedding, Keep, Pass};
 use lafter::eval::Evaluation;
 use lafter::files::read_text;
 use lafter::inputs::Inputs;
+use lafter::ranks::Ranks;
 use lafter::tune::Bank;
 use lafter::{Error, Result, ZeroShotClassifier};
 use serde_json::json;
@@ -21,6 +22,7 @@ use super::bars::Bars;
 use super::check;
 use super::keep;
 use super::say::say;
+use super::together::together;
 
 /// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
@@ -64,42 +66,67 @@ fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Res
 }
 
 pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
+    let ranks = lafter::ranks::join()?;
+    together(&*ranks, || zero_shot_among(&*ranks, args, common))
+}
+
+fn zero_shot_among(ranks: &dyn Ranks, args: ZeroShotArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::of(ranks, common.json);
     let clip = load(&args.model, common, &mut bars)?;
     let test = open(&args.test, &mut bars)?;
     test.require_labels()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let inputs = Inputs::new(&clip).with_set("test", &test).with_prompts(test.classes(), &check::prompts(&templates, test.classes()));
-    check::show(&inputs, common);
+    if bars.speaks() {
+        check::show(&inputs, common);
+    }
     let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
     let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, &clip, "zero-shot") };
-    let outputs = pass.run(|event| bars.show(event), |pixels| Ok(classifier.logits(&clip.encode_image(pixels)?)?));
-    print_evaluation("zero_shot", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
+    let outputs = pass.run_among(ranks, |event| bars.show(event), |pixels| Ok(classifier.logits(&clip.encode_image(pixels)?)?));
+    let evaluation = keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?;
+    if bars.speaks() {
+        print_evaluation("zero_shot", &evaluation, common)?;
+    }
     keep.iter().for_each(Keep::remove);
     Ok(())
 }
 
 pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
+    let ranks = lafter::ranks::join()?;
+    together(&*ranks, || evaluate_among(&*ranks, args, common))
+}
+
+fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::of(ranks, common.json);
     let lafter = answers::tuned(&args.weights, load(&args.model, common, &mut bars)?)?;
     let names = lafter::describe::ClassNames::new(lafter.classes())?;
     let test = open(&args.test, &mut bars)?.with_classes(&names)?;
     test.require_labels()?;
-    check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
+    if bars.speaks() {
+        check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
+    }
     let weights = std::fs::read(&args.weights).map_err(|e| Error::io(&args.weights, e))?;
     let function = format!("lafter {:x}", Sha256::digest(weights));
     let keep = keep::in_cache(&args.keep, &Keep::decisive(lafter.clip(), &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, lafter.clip(), "evaluating") };
-    let outputs = pass.run(|event| bars.show(event), |pixels| lafter.logits(pixels));
-    print_evaluation("lafter", &keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?, common)?;
+    let outputs = pass.run_among(ranks, |event| bars.show(event), |pixels| lafter.logits(pixels));
+    let evaluation = keep::or_go_on(outputs, keep.is_some())?.evaluate(&test)?;
+    if bars.speaks() {
+        print_evaluation("lafter", &evaluation, common)?;
+    }
     keep.iter().for_each(Keep::remove);
     Ok(())
 }
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
-    let mut bars = Bars::new(common.json);
+    let ranks = lafter::ranks::join()?;
+    together(&*ranks, || embed_among(&*ranks, args, common))
+}
+
+fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::of(ranks, common.json);
     let classes = args.classes.as_ref().map(read_class_names).transpose()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let clip = load(&args.model, common, &mut bars)?;
@@ -107,10 +134,12 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let features = match (&args.input.images, &args.input.texts) {
         (Some(spec), _) => {
             let dataset = data::open_with(spec, &OpenOptions { labeled: false, ..args.split.options(None) }, |event| bars.show(event))?;
-            check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
+            if bars.speaks() {
+                check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
+            }
             let keep = keep::next_to(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
             let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };
-            let outputs = pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)).map_err(keep::go_on)?;
+            let outputs = pass.run_among(ranks, |event| bars.show(event), |pixels| clip.encode_image(pixels)).map_err(keep::go_on)?;
             if let Some((name, reason)) = outputs.skipped.first() {
                 // rows are in input order, so a silent gap would shift every later row
                 return Err(Error::Image(format!(
@@ -126,7 +155,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
                 return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
             let cache = keep::texts_next_to(&args.keep, &args.out);
-            embedding::texts(&clip, &lines, Some(&cache), |event| bars.show(event)).map_err(keep::go_on)?
+            embedding::texts_among(ranks, &clip, &lines, Some(&cache), |event| bars.show(event)).map_err(keep::go_on)?
         }
         (None, None) => return Err(Error::Usage("embed needs --images DATA or --texts FILE".into())),
     };
@@ -134,6 +163,9 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     if !features.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()?.is_finite() {
         let model = clip.id();
         return Err(Error::Weights(format!("features of {model} are not finite: its weights are damaged: download or copy them again")));
+    }
+    if !bars.speaks() {
+        return Ok(()); // the first writes
     }
     let metadata = HashMap::from([
         ("model".to_string(), clip.id().to_string()),

@@ -21,6 +21,7 @@ mod say;
 mod scenes;
 mod settings;
 mod signals;
+mod together;
 mod transduct;
 
 use std::process::ExitCode;

@@ -11,7 +11,6 @@ use lafter::eval::Select;
 use lafter::experiment::{DEMO_PICTURES, Experiment, Outcome};
 use lafter::export::{Card, CardOutcome, license_of};
 use lafter::progress::{Event, in_words};
-use lafter::ranks::Ranks;
 use lafter::{Error, Result, gallery};
 
 use super::args::{Common, DataArgs, DemoArgs, RunArgs, SetupArgs};
@@ -20,7 +19,8 @@ use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
 use super::keep::cache_folder;
 use super::say::{note, say};
-use super::{settings, status};
+use super::settings;
+use super::together::together;
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
     let ranks = lafter::ranks::join()?;
@@ -56,38 +56,6 @@ fn downloads(args: &SetupArgs) -> bool {
     let model = &args.model.model;
     let data = args.data.train.iter().chain(&args.data.test);
     (model != "demo" && !Path::new(model).exists()) || data.into_iter().any(|data| data.starts_with("hf:"))
-}
-
-/// Runs the part of this process in a run that several may share: one that fails, or panics, says so and ends all, who would wait for
-/// it.
-fn together(ranks: &dyn Ranks, work: impl FnOnce() -> Result<()>) -> Result<()> {
-    if ranks.size() == 1 {
-        return work();
-    }
-    let panics = AbortIfPanicking(ranks);
-    let result = work();
-    std::mem::forget(panics);
-    let Err(error) = result else { return Ok(()) };
-    // what ends all of them, the first says, and it saves its work before
-    let patience = if matches!(error, Error::Interrupted(_)) { 10 } else { 2 };
-    match ranks.rank() {
-        0 => note(format_args!("error: {error}")),
-        rank => {
-            std::thread::sleep(Duration::from_secs(patience));
-            note(format_args!("error: process {rank}: {error}"));
-        }
-    }
-    ranks.abort(status(&error))
-}
-
-struct AbortIfPanicking<'a>(&'a dyn Ranks);
-
-impl Drop for AbortIfPanicking<'_> {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.abort(101); // its message stands above
-        }
-    }
 }
 
 /// The published presets end with the last epoch. Without labels nobody sees whether that helped, so the signals choose.

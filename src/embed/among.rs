@@ -16,7 +16,7 @@ impl Pass<'_> {
     ///
     /// # Errors
     /// As [`run`](Self::run); if a rank is gone.
-    pub(crate) fn run_among(
+    pub fn run_among(
         &self,
         ranks: &dyn Ranks,
         mut events: impl FnMut(&Event),
@@ -62,7 +62,7 @@ impl Pass<'_> {
 ///
 /// # Errors
 /// As [`texts`]; if a rank is gone.
-pub(crate) fn texts_among(
+pub fn texts_among(
     ranks: &dyn Ranks,
     clip: &Clip,
     sentences: &[String],
