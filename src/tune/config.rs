@@ -118,8 +118,8 @@ pub struct FinetuneConfig {
     /// Share of unreadable images above which the run fails, 0 to 1; default 0.05.
     pub max_unreadable: f64,
     /// Images of a step that are in memory with all that their gradients need at a time, at least 1: the gradients of the parts are
-    /// summed, and the result is that of the whole batch but for rounding, at the cost of one more forward pass; default null, the whole
-    /// batch.
+    /// summed, and the result is that of the whole batch but for rounding. Terms that need all pictures together (fairness, alignment,
+    /// information) cost one more forward pass then; default null, the whole batch.
     #[serde(default)]
     pub micro_batch: Option<usize>,
     /// The number format in which the tower's frozen layers multiply, `f32` or `bf16`, whatever the CLIP was loaded in; default

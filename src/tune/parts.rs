@@ -62,6 +62,10 @@ impl Finetuner {
         let answer = Targets::from_rows(ranks::rows(&*ranks, answers.into_iter().collect(), &device)?, prototypes)?;
         let targets = self.refined(&batch.views, answer)?;
 
+        if ranks.size() == 1 && self.objective.by_picture() {
+            return self.learn_part_by_part(&parts, &targets, factor);
+        }
+
         let student = self.tuned(); // without a graph
         let (mut logits, mut with_graph) = (Vec::new(), None);
         for (i, (views, _)) in parts.iter().enumerate() {
@@ -93,6 +97,28 @@ impl Finetuner {
         }
         self.update(&gradients, factor)?;
         OnDevice::of(&targets, &loss, &terms, &leaf.as_detached_tensor())
+    }
+
+    /// The step after its targets, if the loss of a batch is the mean of what each picture gives: then the loss of a part needs no other
+    /// part's logits, and each part passes the student once.
+    fn learn_part_by_part(&mut self, parts: &[(Views, Range<usize>)], targets: &Targets, factor: f64) -> Result<OnDevice> {
+        let total: usize = parts.iter().map(|(_, rows)| rows.len()).sum();
+        let (mut gradients, mut terms, mut logits) = (GradStore::default(), Vec::<Tensor>::new(), Vec::new());
+        for (views, rows) in parts {
+            let part = self.student.logits(&views.strong)?;
+            let share = rows.len() as f64 / total as f64;
+            let each = self.objective.each(views, &self.student, &part, &targets.narrow(rows.start, rows.len())?)?;
+            gradients.extend(self.learned(fast::backward(&(self.objective.sum(&each)? * share)?)?))?;
+            let shares = each.iter().map(|loss| loss.detach() * share).collect::<candle_core::Result<Vec<_>>>()?;
+            terms = match terms.is_empty() {
+                true => shares,
+                false => terms.iter().zip(&shares).map(|(sum, share)| sum + share).collect::<candle_core::Result<_>>()?,
+            };
+            logits.push(part.detach());
+        }
+        let loss = self.objective.sum(&terms)?;
+        self.update(&gradients, factor)?;
+        OnDevice::of(targets, &loss, &terms, &Tensor::cat(&logits, 0)?)
     }
 
     /// The gradients of what learns, without the graph that some of them hold on to: a part's is gone before the next one's is made.

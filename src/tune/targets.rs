@@ -78,6 +78,15 @@ impl Targets {
         rows.chain(self.sources.iter().enumerate().map(|(i, source)| (format!("{SOURCE}{i}"), source.clone()))).collect()
     }
 
+    /// The targets of some of the pictures, in their order.
+    ///
+    /// # Errors
+    /// If there are not so many (Candle's).
+    pub(super) fn narrow(&self, start: usize, len: usize) -> Result<Self> {
+        let rows = self.rows().into_iter().map(|(name, rows)| Ok((name, rows.narrow(0, start, len)?)));
+        Self::from_rows(rows.collect::<Result<_>>()?, self.prototypes.clone())
+    }
+
     /// Puts together what [`rows`](Self::rows) gave, with the prototypes.
     ///
     /// # Errors

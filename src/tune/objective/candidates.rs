@@ -41,6 +41,10 @@ fn rows(logits: &Tensor, sets: &Tensor) -> Result<Tensor> {
 }
 
 impl Term for CandidateClasses {
+    fn by_picture(&self) -> bool {
+        true
+    }
+
     fn loss(&mut self, _: &Views, _: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
         let Some(sets) = &targets.candidates else {
             candle_core::bail!("there are no candidate classes: put the rule that makes them into refine")

@@ -35,6 +35,10 @@ struct Smoothed {
 }
 
 impl Term for Smoothed {
+    fn by_picture(&self) -> bool {
+        true
+    }
+
     fn loss(&mut self, _: &Views, _: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor> {
         match &targets.weights {
             None => smoothed_cross_entropy(logits, &targets.labels, self.smoothing),

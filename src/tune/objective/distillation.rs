@@ -64,6 +64,10 @@ pub fn distillation(teacher: &Tensor, student: &Tensor, temperature: f64) -> Res
 }
 
 impl Term for Distilled {
+    fn by_picture(&self) -> bool {
+        true
+    }
+
     fn loss(&mut self, views: &Views, _: &Tuned, logits: &Tensor, _: &Targets) -> Result<Tensor> {
         let Some(answers) = &self.answers else {
             candle_core::bail!("distillation reads answers by picture: let a Run lead the tuner through a data set")

@@ -28,6 +28,12 @@ pub trait Term: Stateful {
     /// If logits and targets do not fit (Candle's).
     fn loss(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Tensor>;
 
+    /// Whether it is the mean over the batch of what each picture gives by itself, and keeps nothing: a step in
+    /// [parts](super::FinetuneConfig::micro_batch) is cheaper then. By default no, which is never wrong.
+    fn by_picture(&self) -> bool {
+        false
+    }
+
     /// As [`Teacher::open`](super::Teacher::open).
     ///
     /// # Errors
@@ -83,6 +89,11 @@ impl Objective {
     /// The loss of each term, before its weight.
     pub(super) fn each(&mut self, views: &Views, student: &Tuned, logits: &Tensor, targets: &Targets) -> Result<Vec<Tensor>> {
         self.terms.iter_mut().map(|(_, term)| term.loss(views, student, logits, targets)).collect()
+    }
+
+    /// Whether all terms are means over the pictures.
+    pub(super) fn by_picture(&self) -> bool {
+        self.terms.iter().all(|(_, term)| term.by_picture())
     }
 
     /// Σ weight · loss.
