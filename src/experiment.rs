@@ -23,10 +23,10 @@ use crate::eval::{
 use crate::files::save_atomically;
 use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
-use crate::nn::Precision;
+use crate::nn::{Isa, Precision};
 use crate::predictions::{Predicted, TableFormat};
 use crate::progress::{Event, silent};
-use crate::ranks::{Alone, Ranks, file_of_first};
+use crate::ranks::{Alone, Ranks, file_of_first, told};
 use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, SELECTED, TEXT_CHECKPOINT, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
@@ -157,6 +157,7 @@ impl Experiment {
             }
         };
         self.check()?;
+        self.agree()?;
         let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, self.test.as_ref(), &mut events);
         let folder = self.out.as_ref().filter(|_| first).map(open).transpose()?;
         self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
@@ -242,7 +243,10 @@ impl Experiment {
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             report.precision = run.tuner.tuned().vision.precision();
-            let selection = self.selection(&watch, &history, zero_shot.as_ref(), text_classifier.as_ref());
+            let mut selection = self.selection(&watch, &history, zero_shot.as_ref(), text_classifier.as_ref());
+            if self.ranks.size() > 1 {
+                selection = told(&*self.ranks, &selection)?.swap_remove(0);
+            }
             let last = run.tuner.tuned();
             let watched = selection.zero_shot.and_then(|signals| signals.as_class_means).unwrap_or_default();
             match (self.select, selection.selected) {
@@ -289,6 +293,30 @@ impl Experiment {
             let _ = std::fs::remove_file(folder.file(SELECTED));
         }
         Ok(outcome)
+    }
+
+    /// Refuses processes that would each do something else: they could not tell, for each sees its own rows only.
+    fn agree(&self) -> Result<()> {
+        if self.ranks.size() == 1 {
+            return Ok(());
+        }
+        let settings = json!([self.settings(), self.config.seed, self.select, self.predictions, self.resume]).to_string();
+        let test = self.test.as_ref().map(Dataset::fingerprint).unwrap_or_default();
+        let own = [
+            ("version of the program", env!("CARGO_PKG_VERSION").to_string()),
+            ("settings, model or texts", settings),
+            ("training pictures", self.train.fingerprint()),
+            ("test pictures", test),
+            ("vector instructions (LAFTER_MAX_ISA=avx2 on all makes them equal)", format!("{:?}", Isa::best())),
+        ]
+        .map(|(what, value)| (what.to_string(), value));
+        let all = told(&*self.ranks, &own)?;
+        for (rank, words) in all.iter().enumerate() {
+            if let Some(((what, _), _)) = words.iter().zip(&all[0]).find(|(word, first)| word != first) {
+                return Err(Error::Usage(format!("process {rank} has other {what} than the first: all must have the same")));
+            }
+        }
+        Ok(())
     }
 
     fn check(&self) -> Result<()> {

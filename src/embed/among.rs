@@ -34,10 +34,10 @@ impl Pass<'_> {
             false => {
                 let dataset = self.dataset.subset(&pictures)?;
                 // a rank whose few pictures cannot be read is no fault yet
-                Some(Pass { dataset: &dataset, keep: None, max_unreadable: 1.0, ..*self }.run(&mut events, f)?)
+                Some(Pass { dataset: &dataset, keep: None, max_unreadable: 1.0, ..*self }.all(&mut events, f)?)
             }
         };
-        let named = part.iter().map(|part| (ROWS.to_string(), part.rows.clone())).collect();
+        let named = part.iter().filter_map(|part| Some((ROWS.to_string(), part.rows.clone()?))).collect();
         let mut all = rows(ranks, named, &Device::Cpu)?;
         let told = told(ranks, &part.as_ref().map(|part| (first, part.indices.clone(), part.skipped.clone(), part.seconds)))?;
         let (mut indices, mut skipped, mut seconds) = (Vec::new(), Vec::new(), 0f64);
@@ -82,9 +82,11 @@ pub fn texts_among(
 
 #[cfg(test)]
 mod tests {
+    use image::RgbImage;
+
     use super::*;
-    use crate::data::Dataset;
     use crate::data::scenes::{Domain, Scenes};
+    use crate::data::{Dataset, ImageSource};
     use crate::progress::silent;
     use crate::ranks::threads;
 
@@ -106,6 +108,33 @@ mod tests {
                 let far = (features - &of_texts).unwrap().abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap();
                 assert!(far < 1e-5, "{far}");
             }
+        }
+    }
+
+    #[test]
+    fn a_rank_none_of_whose_pictures_can_be_read_is_no_fault() {
+        struct LastBroken(Scenes);
+        impl ImageSource for LastBroken {
+            fn len(&self) -> usize {
+                self.0.len()
+            }
+            fn classes(&self) -> &[String] {
+                self.0.classes()
+            }
+            fn label(&self, i: usize) -> Option<usize> {
+                self.0.label(i)
+            }
+            fn name(&self, i: usize) -> String {
+                self.0.name(i)
+            }
+            fn image(&self, i: usize) -> Result<RgbImage> {
+                if i + 1 == self.len() { Err(Error::Image("broken".into())) } else { self.0.image(i) }
+            }
+        }
+        let (clip, pictures) = (Clip::demo().unwrap(), Dataset::new(LastBroken(Scenes::new(Domain::Source, 9, 1))));
+        let pass = Pass { batch_size: 8, max_unreadable: 0.2, ..Pass::new(&pictures, &clip, "test") };
+        for encoded in threads::run(2, |ranks| pass.run_among(ranks, silent, |pixels| clip.encode_image(pixels)).unwrap()) {
+            assert_eq!((encoded.indices.len(), encoded.skipped.len()), (8, 1));
         }
     }
 }

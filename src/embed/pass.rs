@@ -30,6 +30,14 @@ pub struct Pass<'a> {
     pub keep: Option<&'a Keep>,
 }
 
+/// [`Encoded`], or nothing but pictures that cannot be read.
+pub(super) struct Part {
+    pub rows: Option<Tensor>,
+    pub indices: Vec<usize>,
+    pub skipped: Vec<(String, String)>,
+    pub seconds: f64,
+}
+
 impl<'a> Pass<'a> {
     /// A pass as this CLIP sees pictures, in batches of [`BATCH`], that keeps nothing.
     pub fn new(dataset: &'a Dataset, clip: &'a Clip, stage: &'a str) -> Self {
@@ -45,7 +53,14 @@ impl<'a> Pass<'a> {
     /// # Errors
     /// [`Error::Data`] if too many of the images cannot be read, [`Error::Interrupted`] between two batches, and the
     /// errors of `f`.
-    pub fn run(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
+    pub fn run(&self, events: impl FnMut(&Event), f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
+        let Part { rows, indices, skipped, seconds } = self.all(events, f)?;
+        let rows = rows.ok_or_else(|| Error::Data(format!("no image of {} could be read", self.dataset.origin())))?;
+        Ok(Encoded { rows, indices, skipped, seconds })
+    }
+
+    /// The same, and no error if no picture could be read: they may be a part of all.
+    pub(super) fn all(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Part> {
         let Self { dataset, preprocess, device, batch_size, stage, max_unreadable, keep } = *self;
         let mut events = watched(&mut events);
         let total = dataset.len();
@@ -85,12 +100,12 @@ impl<'a> Pass<'a> {
         if let Some(notice) = skipped.summary() {
             events(&Event::Notice(notice));
         }
-        if kept.rows.is_empty() {
-            return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
-        }
+        let rows = if kept.rows.is_empty() { None } else { Some(Tensor::cat(&kept.rows, 0)?) };
         let seconds = seconds();
-        events(&Event::Finished { stage: stage.into(), seconds });
-        Ok(Encoded { rows: Tensor::cat(&kept.rows, 0)?, indices: kept.indices, skipped: skipped.entries(), seconds })
+        if rows.is_some() {
+            events(&Event::Finished { stage: stage.into(), seconds });
+        }
+        Ok(Part { rows, indices: kept.indices, skipped: skipped.entries(), seconds })
     }
 }
 

@@ -131,20 +131,25 @@ fn among(
         let dataset = predicting.dataset.subset(&pictures)?;
         let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
         let mut own = Partial::open(&scratch.path().join(PARTIAL_PREDICTIONS), "")?;
-        let predicted = Predicting { dataset: &dataset, max_unreadable: 1.0, ..*predicting }.run(&mut own, events, answer, |row| {
+        let answered = Predicting { dataset: &dataset, max_unreadable: 1.0, ..*predicting }.run(&mut own, events, answer, |row| {
             rows.push(PredictionRow { index: pictures[row.index], picture: predicting.dataset.name(pictures[row.index]), ..row.clone() });
             Ok(())
-        })?;
-        skipped = predicted.skipped;
+        });
+        skipped = match answered {
+            Err(_) if own.skipped.len() == pictures.len() => own.skipped.clone(), // a rank's few pictures, which is no fault yet
+            answered => answered?.skipped,
+        };
     }
     let (rows, mut skipped) = (told(ranks, &rows)?.concat(), told(ranks, &skipped)?.concat());
     if skipped.len() as f64 > predicting.max_unreadable * total as f64 {
         let (count, origin) = (skipped.len(), predicting.dataset.origin());
         return Err(Error::Data(format!("{origin}: {count} of {total} pictures cannot be read: repair or remove them")));
     }
+    let mut rest = &rows[..]; // in the order of the pictures
     for batch in 0..total.div_ceil(size) {
-        let rows: Vec<_> = rows.iter().filter(|row| row.index / size == batch).cloned().collect();
-        partial.add(&rows, std::mem::take(&mut skipped))?;
+        let (of_batch, later) = rest.split_at(rest.partition_point(|row| row.index / size <= batch));
+        partial.add(of_batch, std::mem::take(&mut skipped))?;
+        rest = later;
     }
     Ok(())
 }

@@ -60,3 +60,25 @@ fn a_shared_run_is_the_run_of_one_process_also_when_another_number_goes_on() {
     assert_eq!(written(shared, HISTORY).lines().count(), 2);
     assert!(shared.join(WEIGHTS).exists() && shared.join(REPORT).exists());
 }
+
+#[test]
+fn processes_that_would_do_something_else_are_refused() {
+    let changes: [fn(&mut Experiment); 3] =
+        [|run| run.train = run.train.take(59), |run| run.config.tune.learning_rate = 1e-4, |run| run.config.seed = 9];
+    for change in changes {
+        let refused = |ranks: threads::Thread| {
+            let mut run = experiment(None, 1);
+            if ranks.rank() == 1 {
+                change(&mut run);
+            }
+            run.ranks = Arc::new(ranks);
+            run.run(|_| {}).map(|_| ()).unwrap_err().to_string()
+        };
+        std::thread::scope(|scope| {
+            let started: Vec<_> = threads::all(2).into_iter().map(|ranks| scope.spawn(move || refused(ranks))).collect();
+            for error in started.into_iter().map(|thread| thread.join().unwrap()) {
+                assert!(error.contains("process 1 has other"), "{error}");
+            }
+        });
+    }
+}
