@@ -52,7 +52,7 @@ fn processes_end_as_one_does_and_go_on_in_another_number() {
         assert_eq!(said(&output).matches("parameters learned").count(), 1, "the first process alone speaks: {}", said(&output));
         let (ours, whole) = (losses(&out(name)), losses(&out("one")));
         assert!(ours.len() == 4 && ours.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5), "{name}: {ours:?}, {whole:?}");
-        let top1 = |name: &str| report(&out(name))["lafter"]["evaluation"]["top1"].clone();
+        let top1 = |name: &str| report(&out(name))["lafter"]["top1"].clone();
         assert_eq!(top1(name), top1("one"));
     }
     assert_eq!(losses(&out("two")), losses(&out("again")));
