@@ -3,6 +3,7 @@
 mod among;
 mod cache;
 mod kept;
+mod once;
 mod pass;
 
 use std::collections::HashSet;
@@ -23,6 +24,7 @@ pub use among::texts_among;
 pub use cache::FeatureCache;
 use cache::short_hash;
 pub use kept::{Keep, Kept};
+pub(crate) use once::{Lasting, Stored};
 pub use pass::Pass;
 
 /// Images per batch unless stated otherwise; the released code evaluates in batches of 50.
@@ -131,7 +133,7 @@ pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mu
     }
     let tokens = clip.tokenizer().encode(sentences)?.ids;
     let keys: Vec<String> = tokens.iter().map(|ids| short_hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())).collect();
-    let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.contains_key(&keys[*i])).collect();
+    let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.holds(&keys[*i])).collect();
     let mut seen = HashSet::new();
     missing.retain(|i| seen.insert(&keys[*i]));
     if !missing.is_empty() {
@@ -139,20 +141,23 @@ pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mu
         let mut saved = Instant::now();
         let encoded = clip.encode_text_each(&wanted, &mut events, |batch, rows| {
             let rows = rows.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-            known.extend(batch.iter().map(|i| keys[missing[*i]].clone()).zip(rows));
+            batch.iter().zip(&rows).for_each(|(i, row)| known.add(&keys[missing[*i]], row));
             if saved.elapsed() >= cache.every {
-                let _ = cache.write(clip, &known); // the last write says what is wrong
+                let _ = cache.write(clip, &mut known); // the last write says what is wrong
                 saved = Instant::now();
             }
             Ok(())
         });
-        if let Err(error) = cache.write(clip, &known) {
+        if let Err(error) = cache.write(clip, &mut known) {
             events(&Event::Notice(format!("text features could not be cached: {error}")));
         }
         encoded?;
     }
-    let rows: Vec<f32> = keys.iter().filter_map(|key| known.get(key)).flatten().copied().collect();
-    Ok(Tensor::from_vec(rows, (sentences.len(), clip.config().projection), clip.device())?)
+    let width = clip.config().projection;
+    let mut rows = Vec::with_capacity(sentences.len() * width);
+    keys.iter().filter_map(|key| known.get(key)).for_each(|row| rows.extend_from_slice(row));
+    drop(known);
+    Ok(Tensor::from_vec(rows, (sentences.len(), width), clip.device())?)
 }
 
 impl Dataset {

@@ -10,11 +10,11 @@ use candle_core::{DType, Tensor};
 use serde_json::json;
 
 use crate::checkpoint::Autosave;
-use crate::classify::{TextClassifier, TextEpoch, TextTrainer, ZeroShotClassifier};
+use crate::classify::{TextClassifier, TextEpoch, TextTrainer};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
-use crate::describe::{Templates, TextSet};
+use crate::describe::TextSet;
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result, cut};
 use crate::eval::{
@@ -31,7 +31,7 @@ use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run};
-use crate::watch::Watch;
+use crate::watch::{Watch, sample_of, signal_features};
 
 /// Everything a run needs. It needs no label: those of `train` are read for analysis only, those of `test`, if there is a test set,
 /// for evaluation only.
@@ -62,7 +62,8 @@ pub struct Experiment {
     /// How often a checkpoint is saved to `out` between two steps; one is saved after every epoch of tuning, too. Default
     /// 60 seconds.
     pub checkpoint_every: Duration,
-    /// Where text features are kept; `None` computes them anew.
+    /// Where results that other runs need, too, are kept: text features, features of pictures from the untouched tower, zero-shot and
+    /// text classifiers. `None` computes them anew.
     pub cache: Option<FeatureCache>,
     /// The processes that share the run, each of which runs the same experiment; default this one [alone](Alone). The first writes and
     /// speaks, the others know the same at the end.
@@ -160,6 +161,10 @@ impl Experiment {
         self.agree()?;
         let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, self.test.as_ref(), &mut events);
         let folder = self.out.as_ref().filter(|_| first).map(open).transpose()?;
+        if let Some(folder) = &folder {
+            shared.know(&self.train, folder.train_images());
+            self.test.iter().for_each(|test| shared.know(test, folder.test_images()));
+        }
         self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
             Error::Interrupted(what) if folder.is_some() => {
                 Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
@@ -180,24 +185,28 @@ impl Experiment {
         lafter.config = self.config.clone();
 
         let features = match &self.test {
-            Some(test) => Some(shared.features(self, test, || self.test_features(test, folder, &mut events))?),
+            Some(test) => {
+                Some(shared.features(self, test, "test features", &mut events, |events| self.test_features(test, folder, events))?)
+            }
             None => None,
         };
         if let Some(features) = &features {
             report.timing.stage("test_features", features.seconds);
         }
         let started = std::time::Instant::now();
-        let eq1 = ZeroShotClassifier::fit(&self.clip, self.texts.classes(), &Templates::single())?;
+        let eq1 = shared.zero_shot(self, &mut events)?;
         let zero_shot = self.evaluate(features.as_ref(), |rows| Ok(eq1.logits(rows)?))?;
         report.timing.stage("zero_shot", started.elapsed().as_secs_f64());
         report.zero_shot = zero_shot.clone();
 
         let started = std::time::Instant::now();
-        let Trained { classifier, history: text_history, held_out } = shared.classifier(self, || {
-            let mut trainer = lafter.text_trainer_among(&*self.ranks, &self.texts, self.cache.as_ref(), &mut events)?;
-            let classifier = self.train_text_once(&mut trainer, folder, &mut events)?;
+        let train = |events: &mut dyn FnMut(&Event)| {
+            let mut trainer = lafter.text_trainer_among(&*self.ranks, &self.texts, self.cache.as_ref(), &mut *events)?;
+            let classifier = self.train_text_once(&mut trainer, folder, events)?;
             Ok(Trained { classifier, history: trainer.history().to_vec(), held_out: trainer.held_out().cloned() })
-        })?;
+        };
+        let held_out = || Ok(lafter.text_trainer(&self.texts, self.cache.as_ref(), silent)?.held_out().cloned());
+        let Trained { classifier, history: text_history, held_out } = shared.classifier(self, &mut events, train, held_out)?;
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
         let eq2 = lafter.text_classifier()?.clone();
@@ -214,7 +223,10 @@ impl Experiment {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
-            let watch = Watch::new(self, &start, &eq1, held_out, &mut events)?;
+            let sample = sample_of(&self.train);
+            let what = format!("signals on {} at most {} unreadable", sample.len(), self.config.tune.max_unreadable);
+            let seen = shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, &sample, events))?;
+            let watch = Watch::new(self, sample, &seen.rows, &start, &eq1, held_out)?;
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
                     "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \

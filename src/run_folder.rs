@@ -108,6 +108,11 @@ impl RunFolder {
         Ok(changes)
     }
 
+    /// The hash of the training images, as the run was begun on them.
+    pub fn train_images(&self) -> &str {
+        &self.images.train
+    }
+
     /// The hash of the test images, as the run was begun on them.
     pub fn test_images(&self) -> &str {
         &self.images.test

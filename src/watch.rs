@@ -11,7 +11,7 @@ use candle_core::{DType, Tensor};
 use crate::classify::{HeldOut, TextClassifier, ZeroShotClassifier};
 use crate::clip::Clip;
 use crate::data::Dataset;
-use crate::embed::Pass;
+use crate::embed::{Encoded, Pass};
 use crate::error::{Error, Result};
 use crate::eval::Signals;
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
@@ -34,6 +34,18 @@ const TAUGHT: usize = 4;
 const UNASKED: f32 = -1.0;
 /// What a file of kept weights says next to them.
 const EPOCH: &str = "epoch";
+
+/// An evenly spread sample of the training images.
+pub(crate) fn sample_of(train: &Dataset) -> Dataset {
+    let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
+    train.spread(size).unlabeled()
+}
+
+/// Features of the sample from the untouched tower.
+pub(crate) fn signal_features(run: &Experiment, sample: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
+    let pass = Pass { max_unreadable: run.config.tune.max_unreadable, ..Pass::new(sample, &run.clip, "signals") };
+    pass.run_among(&*run.ranks, events, |pixels| run.clip.encode_image(pixels))
+}
 
 /// The sample, and the signals of the text classifier on it, before tuning.
 pub(crate) struct Watch {
@@ -59,25 +71,23 @@ struct Kept {
 }
 
 impl Watch {
-    /// An evenly spread sample of the training images, as the untouched tower and the text classifier answer them.
+    /// The signals before tuning: `features` are those of the [`sample`](sample_of) from the untouched tower, as
+    /// [`signal_features`] gives them.
     pub fn new(
         run: &Experiment,
+        sample: Dataset,
+        features: &Tensor,
         classifier: &TextClassifier,
         zero_shot: &ZeroShotClassifier,
         held_out: Option<HeldOut>,
-        events: &mut dyn FnMut(&Event),
     ) -> Result<Self> {
-        let (Experiment { clip, train, .. }, max_unreadable, ranks) = (run, run.config.tune.max_unreadable, run.ranks.clone());
-        let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
-        let sample = train.spread(size).unlabeled();
-        let pass = Pass { max_unreadable, ..Pass::new(&sample, clip, "signals") };
-        let features = pass.run_among(&*ranks, events, |pixels| clip.encode_image(pixels))?.rows;
+        let (max_unreadable, ranks) = (run.config.tune.max_unreadable, run.ranks.clone());
         let rows = features.flatten_all()?.to_vec1::<f32>()?;
         let of = |logits: Tensor| seen(&rows, &logits.flatten_all()?.to_vec1::<f32>()?, logits.dim(1)?);
-        let (mut start, before) = of(classifier.logits(&features)?)?;
+        let (mut start, before) = of(classifier.logits(features)?)?;
         start.as_before = Some(1.0);
         start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
-        let (mut zero_shot, first) = of(zero_shot.logits(&features)?)?;
+        let (mut zero_shot, first) = of(zero_shot.logits(features)?)?;
         zero_shot.as_before = Some(equal(&first, &before));
         Ok(Self { sample, max_unreadable, held_out, before, start, zero_shot, ranks, seconds: Cell::new(0.0), kept: RefCell::default() })
     }

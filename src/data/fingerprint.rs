@@ -29,6 +29,11 @@ impl Dataset {
         }
         format!("{:x}", hash.finalize())
     }
+
+    /// Whether the hash tells each picture from another, not only those that it decodes.
+    pub(crate) fn is_stamped(&self) -> bool {
+        !self.is_empty() && self.stamp(0) != 0 && self.stamp(self.len() - 1) != 0
+    }
 }
 
 /// A short hash of bytes (FNV-1a).

@@ -12,8 +12,35 @@ use crate::clip::Clip;
 use crate::error::{Error, Result};
 use crate::sealed;
 
-/// Features by the hash of their tokens.
-pub(super) type Known = HashMap<String, Vec<f32>>;
+/// Features by the hash of their tokens: one row after another, because a hundred thousand lists of their own would take more.
+#[derive(Default)]
+pub(super) struct Known {
+    places: HashMap<String, usize>,
+    values: Vec<f32>,
+    width: usize,
+}
+
+impl Known {
+    pub(super) fn new(width: usize) -> Self {
+        Self { width, ..Self::default() }
+    }
+
+    pub(super) fn holds(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<&[f32]> {
+        self.values.get(self.places.get(key)? * self.width..)?.get(..self.width)
+    }
+
+    /// Adds a row; one that is known stays.
+    pub(super) fn add(&mut self, key: &str, row: &[f32]) {
+        if row.len() == self.width && !self.holds(key) {
+            self.places.insert(key.to_string(), self.values.len() / self.width.max(1));
+            self.values.extend_from_slice(row);
+        }
+    }
+}
 
 /// Features of texts, kept on disk by tokens and by text tower: after a change of weights, configuration, tokenizer, device
 /// or number type, old features are never reused.
@@ -22,7 +49,7 @@ pub(super) type Known = HashMap<String, Vec<f32>>;
 /// A checksum guards the whole: a file that was damaged is told of, and made anew.
 #[derive(Clone, Debug)]
 pub struct FeatureCache {
-    directory: PathBuf,
+    pub(super) directory: PathBuf,
     /// Time between two writes while texts are embedded.
     pub(super) every: Duration,
 }
@@ -54,39 +81,40 @@ impl FeatureCache {
     /// What is known, and what is wrong with the file: no error, because the features are computed again and the file is replaced.
     /// Rows that are not finite count as unknown.
     pub(super) fn read(&self, clip: &Clip) -> (Known, Option<String>) {
-        let path = self.file(clip);
+        let (path, width) = (self.file(clip), clip.config().projection);
         if !path.exists() {
-            return (Known::new(), None);
+            return (Known::new(width), None);
         }
         let useless = |why: String| {
             let path = path.display();
-            (Known::new(), Some(format!("the cache of text features {path} cannot be used ({why}): they are computed again")))
+            (Known::new(width), Some(format!("the cache of text features {path} cannot be used ({why}): they are computed again")))
         };
-        let (tensors, metadata) = match sealed::read(&path) {
+        let (mut tensors, metadata) = match sealed::read(&path) {
             Ok(read) => read,
             Err(error) => return useless(error.to_string()),
         };
         let keys: Vec<String> = metadata.get("tokens").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default();
-        let rows = tensors.get("features").and_then(|features| features.to_vec2::<f32>().ok()).unwrap_or_default();
-        let width = clip.config().projection;
-        if keys.len() != rows.len() || rows.iter().any(|row| row.len() != width) {
-            return useless(format!("{} texts, {} features", keys.len(), rows.len()));
-        }
-        let finite = |(_, row): &(String, Vec<f32>)| row.iter().all(|value| value.is_finite());
-        (keys.into_iter().zip(rows).filter(finite).collect(), None)
+        let rows = tensors.remove("features").filter(|rows| rows.dims() == [keys.len(), width]);
+        let Some(values) = rows.and_then(|rows| rows.flatten_all().ok()?.to_vec1::<f32>().ok()) else {
+            return useless(format!("{} texts, but not as many features", keys.len()));
+        };
+        let finite = |place: &usize| values[place * width..][..width].iter().all(|value| value.is_finite());
+        let places = keys.into_iter().zip(0..).filter(|(_, place)| finite(place)).collect();
+        (Known { places, values, width }, None)
     }
 
-    /// Adds what is known to what the file holds by now: another run may have written in between.
-    pub(super) fn write(&self, clip: &Clip, known: &Known) -> Result<()> {
+    /// Writes what is known, with what the file holds by now: another run may have written in between.
+    pub(super) fn write(&self, clip: &Clip, known: &mut Known) -> Result<()> {
         std::fs::create_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, e))?;
         let lock = File::open(&self.directory).and_then(|folder| folder.lock().map(|()| folder)); // some systems cannot
-        let (mut all, _) = self.read(clip);
-        all.extend(known.iter().map(|(key, row)| (key.clone(), row.clone())));
-        let mut rows: Vec<_> = all.iter().collect();
-        rows.sort_by_key(|(key, _)| *key);
-        let keys: Vec<&String> = rows.iter().map(|(key, _)| *key).collect();
-        let values = rows.iter().flat_map(|(_, row)| row.iter().copied()).collect();
-        let features = Tensor::from_vec(values, (rows.len(), clip.config().projection), &candle_core::Device::Cpu)?;
+        let (others, _) = self.read(clip);
+        others.places.keys().for_each(|key| others.get(key).into_iter().for_each(|row| known.add(key, row)));
+        drop(others);
+        let mut keys: Vec<&String> = known.places.keys().collect();
+        keys.sort();
+        let mut values = Vec::with_capacity(keys.len() * known.width);
+        keys.iter().filter_map(|key| known.get(key)).for_each(|row| values.extend_from_slice(row));
+        let features = Tensor::from_vec(values, (keys.len(), known.width), &candle_core::Device::Cpu)?;
         let metadata = HashMap::from([("tokens".to_string(), serde_json::json!(keys).to_string())]);
         sealed::save(&self.file(clip), &[("features".to_string(), features)], metadata)?;
         drop(lock);
@@ -144,9 +172,9 @@ mod tests {
         let cache = FeatureCache::new(folder.path());
         let (expected, ..) = embed(&clip, &cache);
         let (mut known, _) = cache.read(&clip);
-        known.values_mut().next().unwrap()[0] = f32::NAN;
+        known.values[0] = f32::NAN;
         std::fs::remove_file(cache.file(&clip)).unwrap();
-        cache.write(&clip, &known).unwrap();
+        cache.write(&clip, &mut known).unwrap();
         let (features, computed, _) = embed(&clip, &cache);
         assert_eq!((features, computed), (expected, 1));
     }
@@ -156,8 +184,9 @@ mod tests {
         let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
         let cache = FeatureCache::new(folder.path());
         embed::texts(&clip, &sentences(), Some(&cache), silent).unwrap();
-        let other = Known::from([("other".to_string(), vec![0.5; clip.config().projection])]);
-        cache.write(&clip, &other).unwrap(); // read before the first had written
-        assert_eq!(cache.read(&clip).0.len(), 4);
+        let mut other = Known::new(clip.config().projection);
+        other.add("other", &vec![0.5; clip.config().projection]);
+        cache.write(&clip, &mut other).unwrap(); // read before the first had written
+        assert_eq!(cache.read(&clip).0.places.len(), 4);
     }
 }

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use lafter::ablate::{Ablation, Shard};
+use lafter::ablate::{Ablation, Shard, TextSource};
 use lafter::clip::Clip;
-use lafter::data::Dataset;
+use lafter::data::{Dataset, scenes};
+use lafter::describe::ClassNames;
+use lafter::embed::FeatureCache;
 use lafter::error::Result;
+use lafter::eval::Report;
 use lafter::experiment::Experiment;
 use lafter::progress::{Event, silent};
 
@@ -192,4 +195,99 @@ fn what_runs_share_changes_no_bit() {
         let mean = (report.lafter.unwrap().evaluation.top1 + other.lafter.unwrap().evaluation.top1) / 2.0;
         assert_eq!(row.lafter.unwrap().mean, mean, "{}", cell.name());
     }
+}
+
+/// A short run on pictures in files, with a cache.
+fn run_on_files(folder: &Path) -> Experiment {
+    let write = |name: &str, set: Dataset| {
+        for index in 0..set.len() {
+            let class = folder.join(name).join(&scenes::class_names()[set.label(index).unwrap()]);
+            std::fs::create_dir_all(&class).unwrap();
+            set.image(index).unwrap().save(class.join(format!("{index:02}.png"))).unwrap();
+        }
+        Dataset::open(folder.join(name)).unwrap().with_classes(&ClassNames::new(&scenes::class_names()).unwrap()).unwrap()
+    };
+    let (train, test) = scenes::demo_sets(2);
+    let (train, test) = (write("train", train.take(24)), write("test", test.take(24)));
+    let demo = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+    let mut base = Experiment { predictions: false, ..Experiment::new(demo.clip, demo.texts, train, test) };
+    base.config = demo.config;
+    (base.config.text.epochs, base.config.text.hold_out, base.config.tune.epochs) = (10, 0.2, 1);
+    base.cache = Some(FeatureCache::new(folder.join("cache")));
+    base
+}
+
+/// Of what may be known from other runs, what this one computed; and its report.
+fn computed(run: &Experiment) -> (Vec<&'static str>, Report) {
+    const ONCE: [&str; 4] = ["test features", "embedding texts", "text classifier", "signals"];
+    let mut stages = Vec::new();
+    let outcome = run.run(|event| {
+        if let Event::Started { stage, total: 1.., .. } = event {
+            stages.extend(ONCE.iter().find(|once| **once == stage.to_string()));
+        }
+    });
+    (stages, outcome.unwrap().report.without_timing())
+}
+
+#[test]
+fn features_and_heads_are_computed_once_for_all_runs_over_a_cache() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = run_on_files(folder.path());
+    let (all, report) = computed(&base);
+    assert_eq!(all, ["test features", "embedding texts", "text classifier", "signals"]);
+    // the same again, and with another number of prompts: nothing, and the bits of a run without a cache
+    let mut other = base.clone();
+    other.config.tune.prompts = 0;
+    assert_eq!(computed(&base), (vec![], report));
+    let (none, report) = computed(&other);
+    assert_eq!((none, &report), (vec![], &computed(&Experiment { cache: None, ..other }).1));
+    assert!(report.lafter.unwrap().history[0].signals.unwrap().texts_right.is_some(), "texts kept out are found again");
+    // another noise or seed is another head on the same features; other texts need features of their own
+    let mut noisier = base.clone();
+    noisier.config.text.noise += 0.25;
+    let mut seed = base.clone();
+    seed.config.seed += 1;
+    for run in [&noisier, &seed] {
+        assert_eq!(computed(run).0, ["text classifier"]);
+        assert!(computed(run).0.is_empty());
+    }
+    let mut names = base.clone();
+    TextSource::RandomWords.apply(&mut names).unwrap();
+    assert_eq!(computed(&names).0, ["embedding texts", "text classifier"]);
+    // other pictures: one file of the test set is replaced, the training set is another part
+    let fewer = Experiment { train: base.train.take(20), ..base.clone() };
+    assert_eq!(computed(&fewer).0, ["signals"]);
+    image::RgbImage::new(9, 9).save(base.test.as_ref().unwrap().name(0)).unwrap();
+    assert_eq!(computed(&base).0, ["test features"]);
+}
+
+#[test]
+fn shards_and_later_grids_train_no_head_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut base = run_on_files(folder.path());
+    (base.config.text.epochs, base.config.tune.epochs) = (2, 0);
+    let grid = |out: &str| {
+        Ablation::new(base.clone())
+            .vary("noise", [0.0, 0.5], |config, noise| config.text.noise = noise)
+            .vary("prompts", [0, 2], |config, prompts| config.tune.prompts = prompts)
+            .seeds(2)
+            .out(folder.path().join(out))
+    };
+    let kept = || {
+        let files = std::fs::read_dir(folder.path().join("cache/once")).unwrap().map(|entry| entry.unwrap());
+        let mut files: Vec<_> = files.map(|entry| (entry.file_name(), std::fs::read(entry.path()).unwrap())).collect();
+        files.sort();
+        files
+    };
+    std::thread::scope(|scope| {
+        for index in 1..=2 {
+            let part = grid("shards").shard(Shard { index, count: 2 });
+            scope.spawn(move || part.run(silent).unwrap());
+        }
+    });
+    let first = kept();
+    let heads = first.iter().filter(|(name, _)| name.to_string_lossy().starts_with("text-classifier")).count();
+    assert_eq!((heads, first.len()), (4, 6), "a head a noise and seed, zero-shot and the test features once");
+    let study = grid("later").run(silent).unwrap();
+    assert_eq!((study, kept()), (grid("shards").collect().unwrap(), first));
 }

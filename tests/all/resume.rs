@@ -20,7 +20,9 @@ fn write_pictures(folder: &Path, count: usize, seed: u64) {
 
 fn start(data: &Path, out: &str, resume: bool) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
-    command.args(["run", "--model", "demo", "--train", "train", "--test", "test", "--out", out, "--cache", "cache"]);
+    command.args(["run", "--model", "demo", "--train", "train", "--test", "test", "--out", out]);
+    // a cache of its own: another would know the text classifier already
+    command.arg("--cache").arg(format!("{out}-cache"));
     command.args(["--text-epochs", "60", "--epochs", "3", "--batch-size", "8", "--prompts", "2", "--checkpoint-every", "0"]);
     if resume {
         command.arg("--resume");
