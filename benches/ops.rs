@@ -13,6 +13,7 @@
 //! | block | a whole block: attention branch and MLP branch, frozen but for their norms |
 //! | text_loss | noise, linear head, smoothed cross entropy and gradient for 10,000 texts of width 512 and 1,000 classes |
 //! | …_candle | the same out of Candle's own operations |
+//! | fma | this machine's limit and the share of it that products with packed layers reach: see `common/fma.rs`; only if it is named |
 
 mod common;
 
@@ -49,6 +50,9 @@ fn norm() -> Result<LayerNorm> {
 fn main() -> Result<()> {
     lafter::allocator::keep_freed_memory();
     let bench = common::Bench::from_args(5)?;
+    if bench.named("fma") {
+        return products_of_the_limit(&bench);
+    }
     let (x, wide) = (variable(WIDTH)?, variable(4 * WIDTH)?);
     type Form<'a> = &'a dyn Fn() -> candle_core::Result<Tensor>;
     // forward, sum, backward
@@ -86,4 +90,28 @@ fn main() -> Result<()> {
         false => Ok(step.loss(&head, None, &mut Rng::new(2))?.0),
     };
     both_of("text_loss", texts, &|| loss(false), &|| loss(true))
+}
+
+/// Products of a tuning step's shapes with layers that are packed, in turns with loops of nothing but FMA.
+fn products_of_the_limit(bench: &common::Bench) -> Result<()> {
+    let rows = TOKENS[0] * TOKENS[1];
+    for isa in Isa::available().into_iter().filter(|isa| isa.level() <= Isa::best().level()) {
+        let Some(limit) = common::fma::Limit::of(isa) else { continue };
+        let mut products = Vec::new();
+        for (inputs, outputs) in [(WIDTH, WIDTH), (WIDTH, 3 * WIDTH), (WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)] {
+            let x = normal(&[rows, inputs], 1.0)?;
+            products.push((inputs, outputs, x, linear(inputs, outputs)?.packed(Precision::F32, isa)?));
+        }
+        let mut best = common::fma::Best::new(products.len());
+        for _ in 0..bench.repetitions() {
+            best.note_limit(&limit);
+            for (place, (inputs, outputs, x, layer)) in products.iter().enumerate() {
+                best.note(place, 2.0 * (rows * inputs * outputs) as f64, || layer.forward(x).map(drop))?;
+            }
+        }
+        for (place, (inputs, outputs, ..)) in products.iter().enumerate() {
+            best.print(&format!("{:?}", isa.level()), place, &format!("{rows} x {inputs} x {outputs}"));
+        }
+    }
+    Ok(())
 }

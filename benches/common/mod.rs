@@ -5,6 +5,7 @@
 #![allow(dead_code)] // each benchmark is a program of its own and needs a part of this
 
 pub mod device;
+pub mod fma;
 
 use std::time::Instant;
 
@@ -92,7 +93,7 @@ pub fn timed(work: impl FnOnce() -> lafter::Result<()>) -> lafter::Result<[f64; 
 
 /// Processor time of this process so far, over all threads: what a busy machine hardly blurs.
 #[cfg(unix)]
-fn cpu_seconds() -> f64 {
+pub fn cpu_seconds() -> f64 {
     // SAFETY: getrusage only writes to the struct it is given; all-zero bytes are a valid `rusage`.
     let usage = unsafe {
         let mut usage: libc::rusage = std::mem::zeroed();
@@ -103,6 +104,6 @@ fn cpu_seconds() -> f64 {
 }
 
 #[cfg(not(unix))]
-fn cpu_seconds() -> f64 {
+pub fn cpu_seconds() -> f64 {
     f64::NAN
 }

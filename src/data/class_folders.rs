@@ -130,10 +130,12 @@ pub(crate) enum Kind {
     Neither,
 }
 
-/// Without asking the file system again, but for links, which are followed.
+/// Without asking the file system again, but for links that are not called as pictures: they are followed.
 pub(crate) fn kind(entry: &DirEntry, folder: &Path) -> Kind {
     match entry.file_type() {
         Ok(kind) if kind.is_dir() => Kind::Folder,
+        // a link that is called as a picture is one, or is told when it is read
+        Ok(kind) if kind.is_symlink() && is_picture_ending(&ending(&entry.path())) => Kind::File,
         Ok(kind) if kind.is_symlink() => match std::fs::metadata(entry.path()) {
             Ok(at) if at.is_dir() && leads_back(&entry.path(), folder) => Kind::Neither,
             Ok(at) if at.is_dir() => Kind::Folder,

@@ -9,8 +9,11 @@ pub(crate) use super::class_folders::{Listing, ending, file_name, is_picture};
 use crate::data::decode::decode_file;
 use crate::data::findings::Findings;
 use crate::data::fingerprint::fnv;
+use crate::data::paths::Paths;
+use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
 use crate::error::{Error, Result};
+use crate::progress::Event;
 
 /// Endings of pictures that the decoder does not read.
 const OTHER_PICTURES: [&str; 22] = [
@@ -24,7 +27,7 @@ pub(crate) struct Files {
     /// The folder that all of them lie in.
     pub(crate) root: PathBuf,
     pub(crate) classes: Vec<String>,
-    pub(crate) files: Vec<(PathBuf, Option<usize>)>,
+    pub(crate) files: Paths,
 }
 
 impl ImageSource for Files {
@@ -37,16 +40,16 @@ impl ImageSource for Files {
     }
 
     fn label(&self, i: usize) -> Option<usize> {
-        self.files.get(i).and_then(|(_, label)| *label)
+        self.files.label(i)
     }
 
     fn name(&self, i: usize) -> String {
-        self.files.get(i).map(|(path, _)| path.display().to_string()).unwrap_or_default()
+        self.files.path(i).map(|path| path.display().to_string()).unwrap_or_default()
     }
 
     fn image(&self, i: usize) -> Result<RgbImage> {
-        match self.files.get(i) {
-            Some((path, _)) => decode_file(path),
+        match self.files.path(i) {
+            Some(path) => decode_file(&path),
             None => Err(Error::Usage(format!("{}: picture {i} of {} was asked for", self.origin, self.files.len()))),
         }
     }
@@ -57,9 +60,9 @@ impl ImageSource for Files {
 
     /// The file's name below the root and its size.
     fn stamp(&self, i: usize) -> u64 {
-        let Some((path, _)) = self.files.get(i) else { return 0 };
-        let size = std::fs::metadata(path).map_or(0, |file| file.len());
-        let name = path.strip_prefix(&self.root).unwrap_or(path).to_string_lossy();
+        let Some(path) = self.files.path(i) else { return 0 };
+        let size = std::fs::metadata(&path).map_or(0, |file| file.len());
+        let name = path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy();
         fnv(name.as_bytes()) ^ size.wrapping_mul(0x9e37_79b9_7f4a_7c15)
     }
 }
@@ -114,8 +117,24 @@ fn look(folder: &Path, depth: usize) -> Holds {
 /// One folder per class, in the order of [`list`]; the class name is the folder's name as it is. Pictures may lie deeper.
 ///
 /// If labels are not needed, an empty class folder is left out with a notice; else it is an error.
-pub(crate) fn class_folders(root: &Path, folders: &[PathBuf], labeled: bool, found: &mut Findings) -> Result<Files> {
-    let set = ClassFolders::of(folders).map_err(|e| Error::io(root, e))?;
+pub(crate) fn class_folders(
+    root: &Path,
+    folders: &[PathBuf],
+    labeled: bool,
+    found: &mut Findings,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Files> {
+    let (mut set, mut files, mut slow) =
+        (ClassFolders::default(), Paths::default(), Slow::new(events, "listing pictures", folders.len(), "folders"));
+    for (done, folder) in folders.iter().enumerate() {
+        // one at a time: a million paths as they are listed would take much memory
+        let one = ClassFolders::of(std::slice::from_ref(folder)).map_err(|e| Error::io(root, e))?;
+        files.extend(one.files.into_iter().map(|(path, _)| (path, Some(set.classes.len()))));
+        set.classes.extend(one.classes);
+        set.empty.extend(one.empty);
+        set.others.extend(one.others);
+        slow.done(done + 1)?;
+    }
     if let (true, Some(empty)) = (labeled, set.empty.first()) {
         let mut others = Findings::default();
         count(&set.others.iter().filter(|file| file.starts_with(empty)).cloned().collect::<Vec<_>>(), &mut others);
@@ -127,7 +146,6 @@ pub(crate) fn class_folders(root: &Path, folders: &[PathBuf], labeled: bool, fou
     found.notices.extend(set.empty.iter().map(|folder| format!("{}: holds no pictures: left out", folder.display())));
     count(&set.others, found);
     note_other_pictures(found);
-    let files = set.files.into_iter().map(|(path, label)| (path, Some(label))).collect();
     Ok(Files { origin: root.display().to_string(), root: root.to_path_buf(), classes: set.classes, files })
 }
 
@@ -182,7 +200,7 @@ pub(crate) fn unlabeled(root: &Path, listing: Listing, deep: bool, found: &mut F
 pub fn pictures_in(folder: impl AsRef<Path>) -> Result<(Vec<PathBuf>, Findings)> {
     let (folder, mut found) = (folder.as_ref(), Findings::default());
     let files = unlabeled(folder, list(folder)?, true, &mut found)?;
-    let pictures: Vec<PathBuf> = files.files.into_iter().map(|(path, _)| path).collect();
+    let pictures: Vec<PathBuf> = (0..files.files.len()).filter_map(|i| files.files.path(i)).collect();
     if pictures.is_empty() {
         let others = found.left_out_by_ending().map_or(String::new(), |others| format!(", but {others}"));
         return Err(Error::Data(format!("{}: this folder holds no pictures{others}: name another", folder.display())));

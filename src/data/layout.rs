@@ -11,6 +11,7 @@ use crate::data::split::{canonical, choose, is_split_name};
 use crate::data::split_files::{Chosen, choose_files};
 use crate::data::{cifar, metadata, parquet, shards};
 use crate::error::{Error, Result};
+use crate::progress::Event;
 
 /// Names of folders that hold the pictures among others that hold what belongs to them.
 const MAIN: [&str; 8] = ["images", "image", "imgs", "img", "photos", "pictures", "jpegimages", "data"];
@@ -33,13 +34,19 @@ const BESIDE: [&str; 14] = [
 ];
 
 /// Opens a folder; `found` takes which part of it was opened, and why.
-pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOptions, found: &mut Findings) -> Result<Dataset> {
+pub(crate) fn open_folder(
+    path: &Path,
+    split: Option<&str>,
+    options: &OpenOptions,
+    found: &mut Findings,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Dataset> {
     if cifar::is_cifar(path) {
         return Ok(Dataset::new(cifar::open(path, split)?));
     }
     let listing = folder::list(path)?;
     if listing.others.iter().any(|file| is_parquet(file)) {
-        match open_parquet_split(&listing.others, path, split, options) {
+        match open_parquet_split(&listing.others, path, split, options, events) {
             Err(e) if without_pictures(&e) && has_pictures(&listing) => pass_over(&e, found),
             opened => return opened,
         }
@@ -51,7 +58,7 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
     if parts.iter().any(|part| part.holds == Holds::Parquet) {
         let pictures = parts.iter().filter(|part| matches!(part.holds, Holds::Pictures | Holds::Below));
         let pictures: Vec<&str> = pictures.map(|part| part.name.as_str()).collect();
-        let opened = parquet_below(path).and_then(|files| open_parquet_split(&files, path, split, options));
+        let opened = parquet_below(path).and_then(|files| open_parquet_split(&files, path, split, options, events));
         let passed_over = match &opened {
             Err(e) if without_pictures(e) && !(pictures.is_empty() && listing.pictures.is_empty()) => {
                 pass_over(e, found);
@@ -80,12 +87,12 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
     if listing.pictures.is_empty() && holders.is_empty() {
         let files = shards_below(&listing)?;
         if !files.is_empty() {
-            return open_shards(&files, path, split, options);
+            return open_shards(&files, path, split, options, events);
         }
     }
     if listing.pictures.is_empty() {
         if let Some(inner) = split_folder(path, &holders, split, found)? {
-            return open_folder(inner, split, options, found);
+            return open_folder(inner, split, options, found, events);
         }
         if let Some(inner) = inner_folder(&parts, &holders) {
             found.add_rule(&format!("inner folder {}", inner.name));
@@ -98,14 +105,21 @@ pub(crate) fn open_folder(path: &Path, split: Option<&str>, options: &OpenOption
                     inner.name
                 ));
             }
-            return open_folder(&inner.path, split, options, found);
+            return open_folder(&inner.path, split, options, found, events);
         }
     }
-    open_classes(path, listing, &parts, options, found)
+    open_classes(path, listing, &parts, options, found, events)
 }
 
 /// Class folders, or pictures without labels.
-fn open_classes(path: &Path, listing: Listing, parts: &[Part], options: &OpenOptions, found: &mut Findings) -> Result<Dataset> {
+fn open_classes(
+    path: &Path,
+    listing: Listing,
+    parts: &[Part],
+    options: &OpenOptions,
+    found: &mut Findings,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Dataset> {
     let holding = parts.iter().filter(|part| part.holds != Holds::Nothing).count();
     match listing.pictures.first() {
         None if holding == 0 => return Err(nothing_recognized(path, &listing)),
@@ -131,7 +145,7 @@ fn open_classes(path: &Path, listing: Listing, parts: &[Part], options: &OpenOpt
     aside.iter().for_each(|part| found.notices.push(format!("{}: holds no pictures: left out", part.path.display())));
     check_nested(path, &classes, found)?;
     let folders: Vec<PathBuf> = classes.iter().map(|part| part.path.clone()).collect();
-    Ok(Dataset::new(folder::class_folders(path, &folders, options.labeled, found)?))
+    Ok(Dataset::new(folder::class_folders(path, &folders, options.labeled, found, events)?))
 }
 
 /// A folder in the one that is opened.
@@ -403,9 +417,15 @@ fn shards_below(listing: &Listing) -> Result<Vec<PathBuf>> {
 }
 
 /// Opens the shards of one split among those below `root`.
-fn open_shards(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+fn open_shards(
+    files: &[PathBuf],
+    root: &Path,
+    split: Option<&str>,
+    options: &OpenOptions,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Dataset> {
     let (files, origin, chosen) = of_split(files, root, split)?;
-    Ok(Dataset::new(shards::open(&files, &origin, options, &chosen)?))
+    Ok(Dataset::new(shards::open(&files, &origin, options, &chosen, events)?))
 }
 
 /// True for the error of a Parquet file without a column of pictures: embeddings, attributes, a list.
@@ -423,10 +443,16 @@ fn pass_over(error: &Error, found: &mut Findings) {
 }
 
 /// Opens the files of one split among Parquet files below `root`.
-fn open_parquet_split(files: &[PathBuf], root: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+fn open_parquet_split(
+    files: &[PathBuf],
+    root: &Path,
+    split: Option<&str>,
+    options: &OpenOptions,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Dataset> {
     let files: Vec<PathBuf> = files.iter().filter(|file| is_parquet(file)).cloned().collect();
     let (files, origin, chosen) = of_split(&files, root, split)?;
-    open_parquet(&files, &origin, options, &chosen)
+    open_parquet(&files, &origin, options, &chosen, events)
 }
 
 /// The files of one split, how a message names them, and how they were chosen.
@@ -442,8 +468,14 @@ fn of_split(files: &[PathBuf], root: &Path, split: Option<&str>) -> Result<(Vec<
     Ok((files, origin, chosen))
 }
 
-pub(crate) fn open_parquet(files: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<Dataset> {
-    let (source, rows) = parquet::open(files, origin, options, chosen)?;
+pub(crate) fn open_parquet(
+    files: &[PathBuf],
+    origin: &str,
+    options: &OpenOptions,
+    chosen: &Chosen,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Dataset> {
+    let (source, rows) = parquet::open(files, origin, options, chosen, events)?;
     let all = Dataset::new(source);
     rows.map_or_else(|| Ok(all.clone()), |rows| all.subset(&rows))
 }

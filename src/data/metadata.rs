@@ -107,7 +107,7 @@ pub(crate) fn open(
     let files: Vec<(PathBuf, Option<usize>)> =
         entries.iter().map(|(path, label)| (path.clone(), label.as_deref().and_then(|label| index.get(label).copied()))).collect();
     note(listing, file, label, &files, found);
-    Ok(Some(Files { origin: root.display().to_string(), root: root.to_path_buf(), classes, files }))
+    Ok(Some(Files { origin: root.display().to_string(), root: root.to_path_buf(), classes, files: files.into_iter().collect() }))
 }
 
 fn note(listing: &Listing, file: &Path, label: Option<&String>, files: &[(PathBuf, Option<usize>)], found: &mut Findings) {

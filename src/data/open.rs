@@ -40,7 +40,7 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
     open_with(spec, options, silent)
 }
 
-/// [`open`], with the progress of downloads from the hub. An interrupt stops it between two files.
+/// [`open`], with the progress of downloads from the hub, and of a listing that takes long. An interrupt stops it between two files.
 ///
 /// # Errors
 /// As [`open`]; [`Error::Interrupted`] after an interrupt.
@@ -54,14 +54,16 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
         let (files, chosen) = hub::data_files(&hub, name, split, &mut events)?;
         if files.first().is_some_and(|file| folder::ending(file) == "tar") {
-            return Ok(Dataset::new(shards::open(&files, spec, options, &chosen)?));
+            return Ok(Dataset::new(shards::open(&files, spec, options, &chosen, &mut events)?));
         }
-        return open_parquet(&files, spec, options, &chosen);
+        return open_parquet(&files, spec, options, &chosen, &mut events);
     }
     // A path may hold colons itself, so it is taken as it stands first.
     match spec.rsplit_once(':') {
-        Some((path, name)) if !Path::new(spec).exists() && Path::new(path).exists() => open_path(Path::new(path), Some(name), options),
-        _ => open_path(Path::new(spec), split, options),
+        Some((path, name)) if !Path::new(spec).exists() && Path::new(path).exists() => {
+            open_path(Path::new(path), Some(name), options, &mut events)
+        }
+        _ => open_path(Path::new(spec), split, options, &mut events),
     }
 }
 
@@ -89,7 +91,7 @@ impl Dataset {
     }
 }
 
-fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<Dataset> {
+fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions, events: &mut dyn FnMut(&Event)) -> Result<Dataset> {
     let shown = path.display();
     if shown.to_string().contains("://") {
         return Err(Error::Data(format!(
@@ -97,7 +99,7 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
         )));
     }
     if let (false, Some(files)) = (path.exists(), shards::expand(&shown.to_string())) {
-        return open_pattern(&files, &shown.to_string(), options);
+        return open_pattern(&files, &shown.to_string(), options, events);
     }
     if !path.exists() {
         return Err(Error::Data(format!("{shown}: no such file or folder: check the path (hub data sets begin with hf:)")));
@@ -105,13 +107,13 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
     let mut found = Findings::default();
     let dataset = match (&options.split_file, folder::ending(path).as_str()) {
         (Some(file), _) => Dataset::new(split_file::open(file, path, path, split)?),
-        (None, _) if path.is_dir() => open_folder(path, split, options, &mut found)?,
+        (None, _) if path.is_dir() => open_folder(path, split, options, &mut found, events)?,
         (None, "json") => Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?),
         (None, "parquet") => {
             let chosen = Chosen { wanted: split.map(str::to_string), ..Chosen::default() };
-            open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &chosen)?
+            open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &chosen, events)?
         }
-        (None, "tar") => Dataset::new(shards::open(&[path.to_path_buf()], &shown.to_string(), options, &Chosen::default())?),
+        (None, "tar") => Dataset::new(shards::open(&[path.to_path_buf()], &shown.to_string(), options, &Chosen::default(), events)?),
         (None, "arrow") => return Err(Error::Data(arrow(path))),
         _ if is_archive(path) => return Err(Error::Data(format!("{shown}: is an archive: unpack it and give the folder"))),
         _ if folder::is_picture(path) => return Err(Error::Data(format!("{shown}: is one picture: give the folder that it is in"))),
@@ -121,7 +123,7 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions) -> Result<
 }
 
 /// Shards by a pattern in braces, which all have to be there.
-fn open_pattern(files: &[PathBuf], pattern: &str, options: &OpenOptions) -> Result<Dataset> {
+fn open_pattern(files: &[PathBuf], pattern: &str, options: &OpenOptions, events: &mut dyn FnMut(&Event)) -> Result<Dataset> {
     if files.iter().any(|file| folder::ending(file) != "tar") {
         return Err(Error::Data(format!("{pattern}: a pattern in braces names tar shards, as in shards/{{00000..01281}}.tar")));
     }
@@ -130,5 +132,5 @@ fn open_pattern(files: &[PathBuf], pattern: &str, options: &OpenOptions) -> Resu
         let (count, all, first) = (missing.len(), files.len(), first.display());
         return Err(Error::Data(format!("{pattern}: {count} of {all} shards are not there ({first}): correct the pattern, or fetch them")));
     }
-    Ok(Dataset::new(shards::open(files, pattern, options, &Chosen::default())?))
+    Ok(Dataset::new(shards::open(files, pattern, options, &Chosen::default(), events)?))
 }

@@ -29,11 +29,12 @@ use crate::data::card::Card;
 use crate::data::decode::{decode, decode_file};
 use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
+use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
 use crate::data::split::{Split, choose};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
-use crate::progress::check_interrupt;
+use crate::progress::Event;
 
 /// Where class names come from if nothing need be said about it.
 const METADATA: &str = "the metadata";
@@ -54,13 +55,15 @@ pub(crate) fn open(
     origin: &str,
     options: &OpenOptions,
     chosen: &Chosen,
+    events: &mut dyn FnMut(&Event),
 ) -> Result<(impl ImageSource + use<>, Option<Vec<usize>>)> {
     let mut labels = Labels::default();
     let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
     let (mut sources, mut column, mut nulls) = (Vec::new(), None, 0);
     let (mut splits, mut split_column) = (Some(Vec::new()), None);
-    for path in paths {
-        check_interrupt("reading labels")?;
+    let mut slow = Slow::new(events, "reading labels", paths.len(), "files");
+    for (done, path) in paths.iter().enumerate() {
+        slow.done(done)?;
         let opened = open_file(path, options.label_column.as_deref())?;
         if let (None, true, Some(reason)) = (&opened.layout.label, findings.unlabeled.is_none(), &opened.layout.unlabeled) {
             findings.unlabeled = Some(reason.clone());
@@ -77,6 +80,7 @@ pub(crate) fn open(
         split_column = split_column.or(opened.layout.split.map(|leaf| leaf.name));
         sources.push(source);
     }
+    slow.done(paths.len())?;
     if labels.len() == 0 {
         return Err(Error::Data(format!("{origin}: the Parquet files hold no rows: fetch them again, or name another split")));
     }

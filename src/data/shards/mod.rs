@@ -25,15 +25,20 @@ use crate::data::fingerprint::fnv;
 use crate::data::folder::file_name;
 use crate::data::options::OpenOptions;
 use crate::data::parquet::labels::{Labels, UNKNOWN};
+use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use crate::progress::Event;
 
 pub(crate) use braces::expand;
 
 /// The names of numbered classes, next to the shards or above them, as CLIP's benchmarks have it.
 pub(crate) const NAMES: &str = "classnames.txt";
+
+/// Shards that are listed between two reports of progress.
+const AT_A_TIME: usize = 64;
 
 /// Faults that are listed; more are counted.
 const SHOWN: usize = 3;
@@ -55,9 +60,15 @@ struct Shards {
 /// # Errors
 /// [`Error::Data`] if none of them holds a picture, or labels go beyond their names; [`Error::Io`] if one cannot be opened;
 /// [`Error::Usage`] for an entry of labels that no `.json` has.
-pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chosen: &Chosen) -> Result<impl ImageSource + use<>> {
+pub(crate) fn open(
+    paths: &[PathBuf],
+    origin: &str,
+    options: &OpenOptions,
+    chosen: &Chosen,
+    events: &mut dyn FnMut(&Event),
+) -> Result<impl ImageSource + use<>> {
     let entry = options.label_column.as_deref();
-    let mut indices = indices(paths, options)?;
+    let mut indices = indices(paths, options, events)?;
     let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
     note_faults(paths, &indices, &mut findings);
     let (mut firsts, mut pictures) = (Vec::new(), 0);
@@ -96,7 +107,7 @@ pub(crate) fn open(paths: &[PathBuf], origin: &str, options: &OpenOptions, chose
 }
 
 /// The index of each shard: as it was kept, where the shard is as it was then; else read, and all of them kept.
-fn indices(paths: &[PathBuf], options: &OpenOptions) -> Result<Vec<Index>> {
+fn indices(paths: &[PathBuf], options: &OpenOptions, events: &mut dyn FnMut(&Event)) -> Result<Vec<Index>> {
     let entry = options.label_column.as_deref();
     let file = options.index_cache.as_ref().map(|folder| kept::path(folder, paths, entry));
     let stamps: Vec<Option<Stamp>> = paths.par_iter().map(|path| Stamp::of(path)).collect();
@@ -107,7 +118,13 @@ fn indices(paths: &[PathBuf], options: &OpenOptions) -> Result<Vec<Index>> {
     };
     let whole = kept.iter().all(Option::is_some);
     let read = |(kept, path): (Option<Index>, &PathBuf)| kept.map_or_else(|| Index::read(path, entry), Ok);
-    let indices: Vec<Index> = kept.into_par_iter().zip(paths).map(read).collect::<Result<_>>()?;
+    let mut slow = Slow::new(events, "listing shards", paths.len(), "shards");
+    let (mut kept, mut indices) = (kept, Vec::with_capacity(paths.len()));
+    for part in paths.chunks(AT_A_TIME) {
+        let known: Vec<Option<Index>> = kept.drain(..part.len()).collect();
+        indices.extend(known.into_par_iter().zip(part).map(read).collect::<Result<Vec<_>>>()?);
+        slow.done(indices.len())?;
+    }
     let (Some(file), false) = (file, whole) else { return Ok(indices) };
     let mut all: Vec<(Option<Stamp>, Index)> = stamps.into_iter().zip(indices).collect();
     // A folder that cannot be written keeps nothing: the next start is slower, not wrong.
