@@ -4,7 +4,6 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use candle_core::{Device, Tensor};
-use lafter_fast::Isa;
 use serde_json::json;
 
 use crate::classify::{Head, HeldOut, TextClassifier, TextEpoch, ZeroShotClassifier};
@@ -15,6 +14,7 @@ use crate::embed::{Encoded, FeatureCache, Lasting, Stored};
 use crate::error::Result;
 use crate::eval::as_written;
 use crate::experiment::Experiment;
+use crate::nn::Isa;
 use crate::progress::Event;
 
 /// To be raised by a change after which eq. 1 or the training of eq. 2 gives other bits: then what a cache holds is made anew.

@@ -205,7 +205,7 @@ fn run_on_files(folder: &Path) -> Experiment {
             std::fs::create_dir_all(&class).unwrap();
             set.image(index).unwrap().save(class.join(format!("{index:02}.png"))).unwrap();
         }
-        Dataset::open(folder.join(name)).unwrap().with_classes(&ClassNames::new(&scenes::class_names()).unwrap()).unwrap()
+        Dataset::open(folder.join(name)).unwrap().with_classes(&ClassNames::new(scenes::class_names()).unwrap()).unwrap()
     };
     let (train, test) = scenes::demo_sets(2);
     let (train, test) = (write("train", train.take(24)), write("test", test.take(24)));

@@ -38,6 +38,12 @@ fn results(data: &Path, out: &str) -> (String, Vec<u8>) {
 
 /// Starts and stops a run, each time after a longer while, until one gets through; gives the number of stops.
 fn stop_again_and_again(data: &Path, out: &str, stop: impl Fn(&mut Child)) -> usize {
+    // texts need not be embedded again: only they are taken over
+    let cache = data.join(format!("{out}-cache"));
+    std::fs::create_dir_all(&cache).unwrap();
+    for entry in std::fs::read_dir(data.join("whole-cache")).unwrap().map(Result::unwrap).filter(|entry| entry.path().is_file()) {
+        std::fs::copy(entry.path(), cache.join(entry.file_name())).unwrap();
+    }
     for tries in 0..60 {
         let mut run = start(data, out, tries > 0 && data.join(out).exists());
         for _ in 0..(10 + 6 * tries) {

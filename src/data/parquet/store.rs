@@ -71,9 +71,24 @@ struct Pages {
     limit: usize,
 }
 
+/// Bytes of pages that threads read from at a time: one of about a megabyte each, and those that the next pictures lie in.
+const IN_USE: usize = 64 << 20;
+/// Pictures of more than so many times the limit are too many to be kept.
+const MULTIPLE: usize = 4;
+
+/// Bytes that the pictures of a file take once they are unpacked.
+fn bytes(source: &Source) -> usize {
+    let Some(leaf) = &source.pictures.bytes else { return 0 };
+    let sizes = source.meta.row_groups().iter().map(|group| group.column(leaf.index).uncompressed_size());
+    sizes.map(|size| usize::try_from(size).unwrap_or(0)).fold(0, usize::saturating_add)
+}
+
 impl Store {
-    /// `limit`: bytes of pages that stay in memory.
+    /// `limit`: bytes of pages that stay in memory; of pictures that take a multiple of it, pages are dropped before they are asked for
+    /// again, so only those in use stay, up to [`IN_USE`].
     pub(super) fn new(sources: Vec<Source>, limit: usize) -> Self {
+        let all: usize = sources.iter().map(bytes).fold(0, usize::saturating_add);
+        let limit = if all / MULTIPLE > limit { limit.min(IN_USE) } else { limit };
         let (mut firsts, mut groups, mut rows) = (Vec::new(), Vec::new(), 0);
         for (at, source) in sources.iter().enumerate() {
             firsts.push(rows);
@@ -283,6 +298,7 @@ mod tests {
                 assert!(store.in_memory() <= limit + 2000, "{} of {limit}", store.in_memory());
             }
             assert_eq!((store.place(123).unwrap().1, store.len()), (123, 200));
+            assert_eq!(bytes(&store.sources[0]) / 60_000, 1, "200 pictures of 300 bytes");
             assert!(store.get(200, Part::Bytes).unwrap().is_none() && store.get(0, Part::Path).unwrap().is_none());
         }
     }
