@@ -341,7 +341,7 @@ pub struct SetupArgs {
     /// Share of unreadable images that a run tolerates, 0 to 1 (tune.max_unreadable) [official: 0.05]
     #[arg(long, value_name = "SHARE")]
     pub max_unreadable: Option<f64>,
-    /// Where text features are kept between runs [default: the user's cache folder]
+    /// Where features and text classifiers are kept between runs [default: the user's cache folder]
     #[arg(long, value_name = "DIR")]
     pub cache: Option<PathBuf>,
     /// Disk space in GiB for decoded pictures and their weak views, made once instead of every epoch; 0 keeps none
