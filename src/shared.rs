@@ -17,7 +17,8 @@ use crate::experiment::Experiment;
 use crate::nn::Isa;
 use crate::progress::Event;
 
-/// To be raised by a change after which eq. 1 or the training of eq. 2 gives other bits: then what a cache holds is made anew.
+/// To be raised by a change after which pictures, features, eq. 1 or the training of eq. 2 get other bits: then what a cache holds is made
+/// anew, as it is for another program file.
 const CALCULATION: u32 = 1;
 
 /// Results by what decides them. Runs that ask at the same time wait for the first; an error is kept by nobody.
@@ -40,7 +41,7 @@ impl Shared {
     }
 
     /// Features of pictures from the untouched tower, by `what` (the stage and its settings): its tower, its views, its pictures
-    /// decide them. They are kept on disk if the pictures can be told from others without being decoded.
+    /// decide them. They are kept on disk if a change of each picture would be known without decoding it.
     pub fn features(
         &self,
         run: &Experiment,
@@ -50,13 +51,13 @@ impl Shared {
         make: impl FnOnce(Events) -> Result<Encoded>,
     ) -> Result<Encoded> {
         let fingerprint = || locked(&self.fingerprints).entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
-        let cache = cache_of(run).filter(|_| set.is_stamped());
+        let (cache, versions) = cache_of(run).zip(set.versions()).unzip();
         let known = locked(&self.fingerprints).get(&set.identity()).cloned();
         let pictures = match known.or_else(|| cache.map(|_| fingerprint())) {
             Some(fingerprint) => fingerprint,
             None => format!("{:?}", set.identity()),
         };
-        let decisive = json!([tower(&run.clip), pictures, what]).to_string();
+        let decisive = json!([CALCULATION, tower(&run.clip), pictures, versions, what]).to_string();
         self.features.get(decisive.clone(), || match cache {
             Some(cache) => Ok((cache.once(&decisive, &Device::Cpu, events, make)?.0, true)),
             None => Ok((make(events)?, true)),
@@ -136,20 +137,25 @@ impl Lasting for Encoded {
     const NAME: &str = "picture features";
 
     fn stored(&self) -> Result<Stored> {
-        let rest = json!([self.indices, self.skipped, self.seconds]).to_string();
+        let rest = json!(self.indices).to_string();
         Ok(Stored { tensors: vec![("rows".into(), self.rows.clone())], rest })
     }
 
     fn restored(mut tensors: HashMap<String, Tensor>, rest: &str, _: &Device) -> Option<Self> {
-        let (rows, (indices, skipped, seconds)) = (tensors.remove("rows")?, serde_json::from_str::<(Vec<usize>, _, _)>(rest).ok()?);
-        (rows.dim(0).ok()? == indices.len()).then_some(Self { rows, indices, skipped, seconds })
+        let (rows, indices) = (tensors.remove("rows")?, serde_json::from_str::<Vec<usize>>(rest).ok()?);
+        (rows.dim(0).ok()? == indices.len()).then_some(Self { rows, indices, skipped: Vec::new(), seconds: 0.0 })
+    }
+
+    /// A picture that could not be read may be readable the next time.
+    fn lasts(&self) -> bool {
+        self.skipped.is_empty()
     }
 }
 
 /// The cache of a run of one process. Processes that share a run make everything together: one that found a result, or waited for it,
-/// would leave the others alone.
+/// would leave the others alone. What a GPU gives is not kept either: another card or driver gives other bits.
 fn cache_of(run: &Experiment) -> Option<&FeatureCache> {
-    run.cache.as_ref().filter(|_| run.ranks.size() == 1)
+    run.cache.as_ref().filter(|_| run.ranks.size() == 1 && run.clip.device().is_cpu())
 }
 
 /// All of a CLIP that decides what it computes, with the arithmetic that computes it.

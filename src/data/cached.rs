@@ -113,6 +113,10 @@ impl ImageSource for Cached {
         self.inner.stamp(i)
     }
 
+    fn version(&self, i: usize) -> u64 {
+        self.inner.version(i)
+    }
+
     fn findings(&self) -> Findings {
         self.inner.findings()
     }

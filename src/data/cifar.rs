@@ -138,6 +138,10 @@ impl ImageSource for Cifar {
         self.record(i).map_or(0, fnv)
     }
 
+    fn version(&self, i: usize) -> u64 {
+        self.stamp(i) // of its bytes
+    }
+
     fn findings(&self) -> Findings {
         Findings { rule: Some(format!("split {} of CIFAR's binary files", self.split)), ..Findings::default() }
     }

@@ -104,6 +104,11 @@ impl Dataset {
         self.at(i).map_or(0, |at| self.source.stamp(at))
     }
 
+    /// See [`ImageSource::version`].
+    pub(crate) fn version(&self, i: usize) -> u64 {
+        self.at(i).map_or(0, |at| self.source.version(at))
+    }
+
     /// The class of picture `i`; `None` if it is not known (or `i` is out of range).
     pub fn label(&self, i: usize) -> Option<usize> {
         let label = self.source.label(self.at(i)?)?;

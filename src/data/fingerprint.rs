@@ -1,5 +1,8 @@
 //! Whether two data sets are the same.
 
+use std::path::Path;
+use std::time::UNIX_EPOCH;
+
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -30,10 +33,20 @@ impl Dataset {
         format!("{:x}", hash.finalize())
     }
 
-    /// Whether the hash tells each picture from another, not only those that it decodes.
-    pub(crate) fn is_stamped(&self) -> bool {
-        !self.is_empty() && self.stamp(0) != 0 && self.stamp(self.len() - 1) != 0
+    /// A hash of the content of all pictures as far as their files' times tell; `None` if one cannot be told.
+    pub(crate) fn versions(&self) -> Option<String> {
+        let versions: Vec<u64> = (0..self.len()).into_par_iter().map(|i| self.version(i)).collect();
+        let mut hash = Sha256::new();
+        versions.iter().for_each(|version| hash.update(version.to_le_bytes()));
+        (!versions.contains(&0)).then(|| format!("{:x}", hash.finalize()))
     }
+}
+
+/// When a file was last changed, in nanoseconds; 0 if that is not known.
+pub(crate) fn changed(path: &Path) -> u64 {
+    let time = std::fs::metadata(path).and_then(|file| file.modified()).ok();
+    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    since.map_or(0, |since| since.as_nanos() as u64)
 }
 
 /// A short hash of bytes (FNV-1a).

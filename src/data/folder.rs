@@ -8,7 +8,7 @@ use super::class_folders::{self, ClassFolders, DEPTH, Kind, is_hidden, kind};
 pub(crate) use super::class_folders::{Listing, ending, file_name, is_picture};
 use crate::data::decode::decode_file;
 use crate::data::findings::Findings;
-use crate::data::fingerprint::fnv;
+use crate::data::fingerprint::{changed, fnv};
 use crate::data::paths::Paths;
 use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
@@ -64,6 +64,10 @@ impl ImageSource for Files {
         let size = std::fs::metadata(&path).map_or(0, |file| file.len());
         let name = path.strip_prefix(&self.root).unwrap_or(&path).to_string_lossy();
         fnv(name.as_bytes()) ^ size.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn version(&self, i: usize) -> u64 {
+        self.files.path(i).map_or(0, |path| changed(&path))
     }
 }
 

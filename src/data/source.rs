@@ -57,6 +57,13 @@ pub trait ImageSource: Send + Sync {
         0
     }
 
+    /// A number that is another once the content of picture `i` has changed, as far as the time of its file tells: what was computed
+    /// from pictures is kept for later runs by it. 0 if that is not known; then nothing is kept.
+    fn version(&self, i: usize) -> u64 {
+        let _ = i;
+        0
+    }
+
     /// What was found beyond the pictures: the split rule, files left out, what is unusual.
     fn findings(&self) -> Findings {
         Findings::default()

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::time::{Duration, Instant, SystemTime};
 
 use candle_core::{Device, Tensor};
@@ -24,6 +25,12 @@ const LONG: Duration = Duration::from_secs(5);
 /// What a file says next to its tensors.
 const REST: &str = "rest";
 
+/// The program that computes: its version, and its file's size and time, which another build changes.
+static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+    let file = std::env::current_exe().and_then(|path| Ok((path.metadata()?.len(), path.metadata()?.modified()?))).ok();
+    format!("{} {file:?}", env!("CARGO_PKG_VERSION"))
+});
+
 /// A result as it lies on disk.
 pub(crate) struct Stored {
     /// Its tensors by name, in f32.
@@ -39,6 +46,11 @@ pub(crate) trait Lasting: Sized {
 
     /// As it is kept.
     fn stored(&self) -> Result<Stored>;
+
+    /// Whether it would be the same the next time.
+    fn lasts(&self) -> bool {
+        true
+    }
 
     /// Reads back what [`stored`](Self::stored) gave; `None` for anything else.
     fn restored(tensors: HashMap<String, Tensor>, rest: &str, device: &Device) -> Option<Self>;
@@ -61,7 +73,7 @@ impl FeatureCache {
     ) -> Result<(T, bool)> {
         let folder = self.directory.join(FOLDER);
         let name = T::NAME.replace(' ', "-");
-        let hash = format!("{:x}", Sha256::digest(format!("{} {name} {decisive}", env!("CARGO_PKG_VERSION"))));
+        let hash = format!("{:x}", Sha256::digest(format!("{} {name} {decisive}", *PROGRAM)));
         let path = folder.join(format!("{name}-{}.safetensors", &hash[..32]));
         if let Some(known) = read(&path, device, events) {
             return Ok((known, true));
@@ -75,6 +87,9 @@ impl FeatureCache {
             return Ok((known, true));
         }
         let made = make(events)?;
+        if !made.lasts() {
+            return Ok((made, false));
+        }
         let kept = made.stored().and_then(|Stored { tensors, rest }| sealed::save(&path, &tensors, HashMap::from([(REST.into(), rest)])));
         if let Err(error) = &kept {
             events(&Event::Notice(format!("{} could not be cached: {error}", T::NAME)));

@@ -352,6 +352,10 @@ impl ImageSource for Parquet {
         self.store.stamp(i)
     }
 
+    fn version(&self, i: usize) -> u64 {
+        self.store.version(i)
+    }
+
     fn findings(&self) -> Findings {
         self.findings.clone()
     }

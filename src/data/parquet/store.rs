@@ -14,6 +14,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::layout::{Leaf, Pictures};
 use super::read_at::ReadAt;
 use crate::catch_panic::catch_panic;
+use crate::data::fingerprint::changed;
 
 /// One file: its footer, and which columns hold its pictures.
 pub(super) struct Source {
@@ -118,6 +119,12 @@ impl Store {
         let leaf = source.pictures.bytes.as_ref().or(source.pictures.path.as_ref());
         let (start, len) = leaf.map_or((0, 0), |leaf| source.meta.row_group(group.index).column(leaf.index).byte_range());
         start.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ len.rotate_left(32) ^ (row - group.first) as u64
+    }
+
+    /// Pictures that lie in files of their own have none.
+    pub(super) fn version(&self, row: usize) -> u64 {
+        let source = self.group_of(row).and_then(|at| self.sources.get(self.groups.get(at)?.source));
+        source.filter(|source| source.pictures.path.is_none()).map_or(0, |source| changed(&source.path))
     }
 
     fn group_of(&self, row: usize) -> Option<usize> {

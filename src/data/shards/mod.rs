@@ -21,7 +21,7 @@ use self::index::{Index, NONE};
 use self::kept::Stamp;
 use crate::data::decode::decode;
 use crate::data::findings::Findings;
-use crate::data::fingerprint::fnv;
+use crate::data::fingerprint::{changed, fnv};
 use crate::data::folder::file_name;
 use crate::data::options::OpenOptions;
 use crate::data::parquet::labels::{Labels, UNKNOWN};
@@ -258,6 +258,10 @@ impl ImageSource for Shards {
         let Some((path, name, start, size)) = self.place(i) else { return 0 };
         let place = start.rotate_left(32) ^ u64::from(size);
         fnv(file_name(path).as_bytes()).rotate_left(7) ^ fnv(name.as_bytes()) ^ place.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn version(&self, i: usize) -> u64 {
+        self.place(i).map_or(0, |(path, ..)| changed(path))
     }
 
     fn findings(&self) -> Findings {
