@@ -3,7 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use crate::common::test_data;
+use image::RgbImage;
 use lafter::data::decode::{MAX_PIXELS, decode, decode_file};
+use lafter::rng::Rng;
 use safetensors::SafeTensors;
 
 fn folder() -> PathBuf {
@@ -223,6 +225,30 @@ fn real_photographs_decode() {
     }
     println!("{count} photographs decoded");
     assert!(count > 0);
+}
+
+/// A few bits are missing: what follows must not be guessed.
+#[test]
+fn cut_jpegs_are_whole_or_refused() {
+    let mut rng = Rng::new(1);
+    let (mut read, mut refused) = (0, 0);
+    for _ in 0..24 {
+        let base = rng.below(200) as u8;
+        let picture = RgbImage::from_fn(24, 17, |x, y| image::Rgb([base + (x + y) as u8, (rng.below(256)) as u8, base]));
+        let mut whole = Vec::new();
+        image::codecs::jpeg::JpegEncoder::new_with_quality(&mut whole, 60).encode_image(&picture).unwrap();
+        let expected = decode(&whole, "whole").unwrap();
+        for lost in 2..30 {
+            match decode(&whole[..whole.len() - lost], "cut") {
+                Ok(picture) => {
+                    assert!(picture == expected, "{lost} bytes less");
+                    read += 1;
+                }
+                Err(_) => refused += 1,
+            }
+        }
+    }
+    assert!(read >= 24 && refused > 400, "{read} read, {refused} refused");
 }
 
 /// A cut photograph is refused, or comes out whole: never with a part filled in.
