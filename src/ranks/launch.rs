@@ -44,7 +44,7 @@ fn device_by(name: &str, env: impl Fn(&str) -> Option<String>) -> String {
 /// Joins the other processes that a launcher started; [`Alone`] if there is none. Once in a program, before its work.
 ///
 /// # Errors
-/// [`Error::Usage`] if there are several and the crate was built without the feature `mpi`; if MPI cannot be started.
+/// [`Error::Usage`](crate::Error::Usage) if there are several and the crate was built without the feature `mpi`; if MPI cannot be started.
 pub fn join() -> Result<Arc<dyn Ranks>> {
     match launched() {
         Some(size) if size > 1 => several(size),
