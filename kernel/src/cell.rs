@@ -12,6 +12,7 @@ use crate::failure::Failure;
 use crate::messages;
 use crate::place::{self, Place};
 use crate::publish::Publisher;
+use crate::rewrite;
 use crate::shim;
 use crate::stream::{Bundle, Piece};
 
@@ -40,6 +41,8 @@ pub struct State {
     panics: Vec<Panic>,
     panicked: bool,
     error: Option<(usize, String)>,
+    /// Variables that the cell dropped, because their type is another one now.
+    pub lost: Vec<String>,
 }
 
 /// What the panic hook said.
@@ -77,6 +80,7 @@ impl Cell {
             panics: Vec::new(),
             panicked: false,
             error: None,
+            lost: Vec::new(),
         }))
     }
 
@@ -93,6 +97,7 @@ impl State {
         (self.busy, self.running, self.interrupted, self.panicked) = (true, false, false, false);
         (self.began, self.ran, self.error) = (None, Duration::ZERO, None);
         self.panics.clear();
+        self.lost.clear();
     }
 
     /// The engine has started, in the session's folder: from now on cells are a reader's.
@@ -127,7 +132,8 @@ impl State {
             Piece::Last(bundle) => self.publisher.result(bundle),
             Piece::Message(message) => self.message(&message),
             Piece::Begin => {
-                let notes = self.notes();
+                // evcxr compiles a cell that dropped variables once more
+                let notes = if self.lost.is_empty() { self.notes() } else { String::new() };
                 self.publisher.err(&notes);
                 (self.began, self.running) = (Some(Instant::now()), true);
             }
@@ -140,7 +146,7 @@ impl State {
                 match line.as_str() {
                     "EVCXR_PANIC_NOTIFICATION" => self.panicked = true,
                     line if line.starts_with("EVCXR_INPUT_REQUEST") => self.publisher.tick(),
-                    _ => {}
+                    line => self.lost.extend(line.strip_prefix(rewrite::LOST).map(String::from)),
                 }
                 return Some(line);
             }

@@ -21,6 +21,8 @@ use crate::notice;
 use crate::private::{self, Of, Private};
 use crate::seed;
 use crate::session::Session;
+use crate::shapes::Shapes;
+use crate::shim;
 
 /// Asks the reader for a line: prompt, whether to hide it.
 pub type AskLine<'a> = dyn Fn(&str, bool) -> String + 'a;
@@ -35,6 +37,11 @@ pub struct Engine {
     private: Private,
     own: HashSet<String>,
     kept: Kept,
+    shapes: Shapes,
+    /// The session's folder.
+    session: PathBuf,
+    /// How often the cells' process had to be started again.
+    restarts: usize,
     /// Whether loops of the cells ask for an interrupt, and whether that they do not was said.
     loops: notice::Loops,
 }
@@ -73,6 +80,9 @@ impl Engine {
             private,
             own: HashSet::new(),
             kept: Kept::new(&session.folder),
+            shapes: Shapes::default(),
+            session: session.folder.clone(),
+            restarts: 0,
             loops: Default::default(),
         })
     }
@@ -91,20 +101,43 @@ impl Engine {
     pub fn execute(&mut self, code: &str, ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
         if !self.awaits && notice::awaits(code) {
             self.awaits = true;
-            self.cell.lock().publisher.err(notice::AWAITS);
-            self.cell.lock().publisher.tick();
+            self.say(notice::AWAITS);
         }
         if let Some(note) = self.loops.before(code) {
-            self.cell.lock().publisher.err(&note);
-            self.cell.lock().publisher.tick();
+            self.say(&note);
         }
         self.own.extend(private::own(code));
         let before = self.variables();
+        let change = self.shapes.before(code, &before);
+        self.say(&notice::change(&change, &before));
+        let restarts = self.restarts;
+        let (file, hidden) = (self.session.join(shim::HIDDEN), change.hidden());
+        if !hidden.is_empty() {
+            std::fs::write(&file, hidden.join("\n")).map_err(|error| Failure::new("Error", format!("{}: {error}", file.display())))?;
+        }
         let result = self.run(code, &before, ask);
+        if !hidden.is_empty() {
+            let _ = std::fs::remove_file(file);
+        }
+        let after = self.variables();
+        let mut lost = [self.cell.lock().lost.clone(), hidden].concat();
+        lost.retain(|name| !after.iter().any(|(there, _)| there == name));
+        if !lost.is_empty() && restarts == self.restarts {
+            let cells = self.kept.drop(&lost, &change.names);
+            let unsaid: Vec<String> = lost.into_iter().filter(|name| !change.gone.contains(name)).collect();
+            self.say(&notice::dropped(&unsaid, cells));
+        }
         if result.is_ok() {
-            self.kept.ran(code, &before, &self.variables());
+            self.kept.ran(code, &before, &after);
         }
         result
+    }
+
+    /// Tells the reader, in the cell's output.
+    fn say(&self, note: &str) {
+        let mut state = self.cell.lock();
+        state.publisher.err(note);
+        state.publisher.tick();
     }
 
     /// The same for code that is not the reader's own.
@@ -127,6 +160,7 @@ impl Engine {
     ) -> Result<HashMap<String, String>, Failure> {
         match result {
             Ok(outputs) => {
+                self.shapes.ran(code);
                 let end = self.cell.lock().end();
                 let source = self.context.last_source().unwrap_or_default();
                 end.failure(code, &source).map_or(Ok(outputs.content_by_mime_type), Err)
@@ -135,6 +169,7 @@ impl Engine {
                 // what follows is not what was to stop
                 let interrupted = std::mem::take(&mut self.cell.lock().interrupted);
                 let restarted = self.context.execute(seed::RESTART);
+                self.restarts += 1;
                 let (name, why) = match interrupted {
                     true => {
                         let why = "the cell did not stop within 3 s of the interrupt (loops stop, other code does where it calls lafter), \

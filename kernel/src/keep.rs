@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 use crate::lexer::Code;
+use crate::shapes;
 
 /// The types that `lafter::notebook::Keep` writes, by the names that stand in a variable's type.
 const WRITTEN: [&str; 24] = [
@@ -105,10 +106,11 @@ impl Kept {
         let names = |name: &String| (0..code.tokens.len()).any(|at| code.word(at) == name);
         let is_new = |name: &String| !before.iter().any(|(known, _)| known == name);
         let names: Vec<String> = after.iter().map(|(name, _)| name.clone()).filter(|name| is_new(name) || names(name)).collect();
-        match self.cells.iter_mut().find(|(other, _)| other == cell) {
+        let cell = shapes::without_crates(cell); // they stay
+        match self.cells.iter_mut().find(|(other, _)| *other == cell) {
             Some((_, known)) => *known = names,
             None if names.is_empty() => {}
-            None => self.cells.push((cell.to_string(), names)),
+            None => self.cells.push((cell, names)),
         }
     }
 
@@ -117,14 +119,22 @@ impl Kept {
         let makes = |names: &Vec<String>| names.iter().any(|name| lost.contains(name));
         self.again = self.cells.iter().filter(|(_, names)| makes(names)).map(|(code, _)| code.clone()).collect();
     }
+
+    /// After variables were dropped because types were defined anew: a cell with the old definition would bring that back. How many
+    /// cells `%again` will run.
+    pub fn drop(&mut self, lost: &[String], anew: &[String]) -> usize {
+        self.cells.retain(|(cell, _)| !shapes::defines(cell, anew));
+        self.lose(lost);
+        self.again.len()
+    }
 }
 
 /// Whether each name in a type is of one that `Keep` writes.
 fn can_be_written(kind: &str) -> bool {
-    let words = kind.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).filter(|word| !word.is_empty());
+    let mut words = kind.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).filter(|word| !word.is_empty());
     let last = |word: &str| word.rsplit(':').next().unwrap_or("").to_string();
     let known = |word: &str| WRITTEN.contains(&last(word).as_str()) || word.chars().all(|c| c.is_ascii_digit());
-    kind != "()" && !kind.contains(['&', '*']) && words.map(known).fold(true, |all, one| all && one)
+    kind != "()" && !kind.contains(['&', '*']) && words.all(known)
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ mod rust_src;
 mod seed;
 mod server;
 mod session;
+mod shapes;
 mod shim;
 mod stream;
 mod toolchain;

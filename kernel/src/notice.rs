@@ -3,6 +3,7 @@
 use crate::keep::Variable;
 use crate::lexer::Code;
 use crate::rewrite::loop_bodies;
+use crate::shapes::Change;
 
 /// Before a cell that awaits, once a session.
 pub const AWAITS: &str = "note: this cell awaits, so tokio is added: it is fetched and compiled first, which takes a while this one time\n";
@@ -35,6 +36,43 @@ fn list(names: &[String]) -> String {
     }
 }
 
+/// Before a cell that changes types or crates: the variables that are dropped, or may be, and those that stay.
+pub fn change(change: &Change, all: &[Variable]) -> String {
+    let stay = |gone: &[String]| {
+        let names: Vec<String> = all.iter().map(|(name, _)| name.clone()).filter(|name| !gone.contains(name)).collect();
+        if names.is_empty() { String::new() } else { format!("; kept: {}", list(&names)) }
+    };
+    let mut text = String::new();
+    let gone: Vec<String> = change.gone.iter().filter(|name| !change.made.contains(name)).cloned().collect();
+    if !gone.is_empty() {
+        let names = list(&change.names);
+        text += &format!("note: {names} is defined anew; variables of the old type are lost: {}{}\n", list(&gone), stay(&change.gone));
+    }
+    if !change.in_doubt.is_empty() {
+        let crates: Vec<String> = change.crates.iter().map(|(name, old)| format!("{name} was {old} until now")).collect();
+        let (crates, names) = (crates.join(", "), list(&change.in_doubt));
+        let stay = stay(&change.in_doubt);
+        text += &format!("note: {crates}; where that changes the crate, variables of its types and of your own are lost: {names}{stay}\n");
+    }
+    text
+}
+
+/// What was dropped, and how many cells would make it again.
+pub fn dropped(unsaid: &[String], cells: usize) -> String {
+    let lost = if unsaid.is_empty() { String::new() } else { format!("lost, because its type is another one now: {}", list(unsaid)) };
+    let again = again(cells);
+    let between = if lost.is_empty() || again.is_empty() { "" } else { "; " };
+    if lost.is_empty() && again.is_empty() { String::new() } else { format!("note: {lost}{between}{again}\n") }
+}
+
+fn again(cells: usize) -> String {
+    match cells {
+        0 => String::new(),
+        1 => "%again runs the cell that made them".into(),
+        count => format!("%again runs the {count} cells that made or named them"),
+    }
+}
+
 /// The variables that are gone, those that are back, and how many cells would make the former again.
 pub fn lost(gone: &[String], back: &[String], cells: usize) -> String {
     let mut parts = Vec::new();
@@ -46,11 +84,7 @@ pub fn lost(gone: &[String], back: &[String], cells: usize) -> String {
         (true, false) => {}
         (false, _) => parts.push(format!("variables are lost: {}", list(gone))),
     }
-    match cells {
-        0 => {}
-        1 => parts.push("%again runs the cell that made them".into()),
-        count => parts.push(format!("%again runs the {count} cells that made or named them")),
-    }
+    parts.extend(Some(again(cells)).filter(|text| !text.is_empty()));
     parts.join("; ")
 }
 
@@ -74,7 +108,7 @@ impl Loops {
     /// Once a session, before a cell with a loop that would not stop.
     pub fn before(&mut self, cell: &str) -> Option<String> {
         let set = |line: &str| line.trim().strip_prefix(":opt")?.trim().parse().ok();
-        self.level = cell.lines().filter_map(set).last().unwrap_or(self.level);
+        self.level = cell.lines().filter_map(set).next_back().unwrap_or(self.level);
         if self.level < 2 || self.said || loop_bodies(&Code::new(cell)).is_empty() {
             return None;
         }
@@ -104,6 +138,25 @@ mod tests {
         assert!(lost(&names(25), &[], 2).ends_with("x and 5 more; %again runs the 2 cells that made or named them"));
         assert_eq!(lost(&[], &names(1), 0), "back as %keep left them: x");
         assert_eq!(lost(&[], &[], 0), "there were no variables to lose");
+    }
+
+    #[test]
+    fn a_change_of_types_says_what_stays() {
+        let variable = |name: &str| (name.to_string(), "A".to_string());
+        let found = Change { names: vec!["A".into()], gone: vec!["a".into()], ..Default::default() };
+        let text = change(&found, &[variable("a"), variable("b")]);
+        let again = Change { made: vec!["a".into()], names: found.names.clone(), gone: found.gone.clone(), ..Default::default() };
+        assert_eq!(change(&again, &[variable("a"), variable("b")]), "");
+        assert_eq!(text, "note: A is defined anew; variables of the old type are lost: a; kept: b\n");
+        let crates = vec![("half".to_string(), "\"1\"".to_string())];
+        let found = Change { crates, in_doubt: vec!["a".into()], ..Default::default() };
+        assert!(change(&found, &[variable("a")]).ends_with("of your own are lost: a\n"));
+        assert_eq!(change(&Change::default(), &[variable("a")]), "");
+        assert_eq!(dropped(&[], 0), "");
+        assert_eq!(
+            dropped(&["a".into()], 2),
+            "note: lost, because its type is another one now: a; %again runs the 2 cells that made or named them\n"
+        );
     }
 
     #[test]

@@ -7,8 +7,10 @@ use crate::lexer::{Code, Kind};
 
 /// The media type under which a cell says why a `?` failed: the line of the generated file, then the error.
 pub const FAILED: &str = "lafter/failed";
+/// What a cell prints of each variable that it drops, for evcxr.
+pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;
@@ -41,6 +43,24 @@ pub fn errors_say_their_line(source: &str) -> String {
         says.replace_range(from..to + ", error);".len(), &told);
     }
     format!("{before}{says}println!(\"{{}}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);{rest}")
+}
+
+/// Takes the named variables from the cell, whatever the compiler takes their types for: their values are dropped as what they are,
+/// and evcxr, which misses them when it stores all variables, forgets them. It says nothing of what it drops: the kernel does.
+pub fn hides(source: &str, names: &[&str]) -> String {
+    let of = |line: &str| Some(line.trim().strip_suffix(");")?.rsplit_once(">(stringify!(")?.1.trim_end_matches(')').to_string());
+    let hidden = |line: &str| of(line).filter(|name| names.contains(&name.as_str()));
+    let change = |line: &str| match hidden(line) {
+        Some(_) if line.trim().starts_with("vars_ok &= evcxr_variable_store.check_variable::<") => "\n".to_string(),
+        Some(name) if line.contains(" = evcxr_variable_store.take_variable::<") => {
+            format!("evcxr_variable_store.put_variable::<()>(\"{name}\", ());\n")
+        }
+        _ => line.to_string(),
+    };
+    let changed: String = source.split_inclusive('\n').map(change).collect();
+    let (begin, end) = ("eprintln!(\"The type of the variable {name}", ");");
+    let said = changed.find(begin).and_then(|at| Some((at, at + changed[at..].find(end)? + end.len())));
+    said.map_or(changed.clone(), |(from, to)| format!("{}{}", &changed[..from], &changed[to..]))
 }
 
 /// Makes every loop ask whether the reader has interrupted the cell, and where text was put in.
@@ -160,6 +180,16 @@ mod tests {
         assert!(!changed.contains("eprintln") && changed.contains("USER_ERROR_OCCURRED"), "{changed}");
         assert!(changed.contains("::std::format!(\"{}\", error)"), "{changed}");
         assert_eq!(errors_say_their_line("fn f() {}"), "fn f() {}");
+    }
+
+    #[test]
+    fn a_variable_is_hidden_without_a_word() {
+        let check = |name: &str| format!("vars_ok &= evcxr_variable_store.check_variable::<A<(u8)>>(stringify!({name}));\n");
+        let take = |name: &str| format!("let mut {name} = evcxr_variable_store.take_variable::<A<(u8)>>(stringify!({name}));\n");
+        let said = "if v.is_none() {\neprintln!(\"The type of the variable {name} was redefined, so was lost.\",);\nx()\n}\n";
+        let changed = hides(&[check("a"), check("b"), take("a"), take("b"), said.into()].concat(), &["b"]);
+        let dropped = "evcxr_variable_store.put_variable::<()>(\"b\", ());\n";
+        assert_eq!(changed, [&check("a"), "\n", &take("a"), dropped, "if v.is_none() {\n\nx()\n}\n"].concat());
     }
 
     #[test]

@@ -27,6 +27,8 @@ const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
 const PLAIN: &str = "LAFTER_KERNEL_PLAIN";
 /// The file of a session with notes on the cell that was compiled last.
 pub const NOTES: &str = "notes";
+/// The file of a session with the variables that the next cell is not to find: their type is defined anew.
+pub const HIDDEN: &str = "hidden";
 /// Cargo's exit status for a failure.
 const FAILED: i32 = 101;
 /// What evcxr generated for the cell.
@@ -160,7 +162,8 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     let library = layout.library().0;
     let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
     let toolchain = std::fs::read_to_string(layout.toolchain())?;
-    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{toolchain}\nrewritten {}", rewrite::VERSION);
+    let hidden = std::fs::read_to_string(HIDDEN).unwrap_or_default();
+    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{toolchain}\nrewritten {}\n{hidden}", rewrite::VERSION);
     let kept = Kept::new(layout, &source, &circumstances);
     match kept.fetch(&compiled) {
         Some(Found::Library(notes)) => {
@@ -188,7 +191,8 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
 
 /// Compiles the cell's file as [`rewrite`] changes it; the file is then again what evcxr wrote.
 fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Output, Vec<u8>, Vec<Note>)> {
-    let said = rewrite::errors_say_their_line(source);
+    let hidden = std::fs::read_to_string(HIDDEN).unwrap_or_default();
+    let said = rewrite::errors_say_their_line(&rewrite::hides(source, &hidden.lines().collect::<Vec<_>>()));
     // what is to be optimized well is left alone
     let (changed, inserts) = match ["opt-level = 0", "opt-level = 1"].iter().any(|level| manifest.contains(level)) {
         true => rewrite::loops_ask(&said),

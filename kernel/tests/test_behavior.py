@@ -217,6 +217,28 @@ class Behavior(unittest.TestCase):
         self.assertIn("in `area` of an earlier cell: s.wide", text)
         self.ok("struct Sized2 { high: f32 }\nfn area(s: &Sized2) -> f32 { s.high }")
 
+    def test_a_type_that_is_defined_anew_drops_its_values_and_says_so(self):
+        with Session() as session:
+            self.assertEqual(session.run("struct Inner { n: i64 } #[derive(Clone, Copy)] struct Small(u8);").status, "ok")
+            self.assertEqual(session.run("struct Outer { inner: Inner }").status, "ok")
+            self.assertEqual(session.run("let o = Outer { inner: Inner { n: 7 } }; let s = Small(1); let v = vec![1, 2];").status, "ok")
+            # the compiler takes the new type for the old one: read as a text, the 7 would be an address
+            result = session.run("struct Inner { n: String } v.len()")
+            self.assertEqual((result.status, result.data()[0]["text/plain"]), ("ok", "2"), result.reply)
+            self.assertIn("Inner is defined anew; variables of the old type are lost: o; kept: s, v", result.text("stderr"))
+            self.assertIn("cannot find value `o`", session.run("o.inner.n").error)
+            self.assertEqual(session.run("let o = Outer { inner: Inner { n: v.len().to_string() } }; o.inner.n").data()[0]["text/plain"], '"2"')
+            # the same again, or only with another method, drops nothing
+            again = session.run("/// Two.\npub struct Inner { n: String } impl Inner { fn f(&self) -> usize { self.n.len() } } o.inner.f()")
+            self.assertEqual((again.data()[0]["text/plain"], again.text("stderr")), ("1", ""))
+            # a value that is copied, too; made again in the same cell it is not lost
+            result = session.run("struct Small(u8, u64); let s = Small(1, 2);")
+            self.assertEqual((result.status, result.text("stderr")), ("ok", ""))
+            self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
+            # a cell that fails has changed nothing
+            self.assertIn("cannot find value `s`", session.run("struct Small(u16); s.0").error)
+            self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
+
     def test_help_is_said_once(self):
         text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.fails("let text = String::new();\nfn len(t: &String) -> usize { t.len() }\nlen(text)").reply["traceback"]))
         self.assertEqual(text.count("consider borrowing here"), 1, text)
@@ -389,6 +411,16 @@ class Behavior(unittest.TestCase):
             self.assertEqual(result.status, "ok", result.reply)
             self.assertEqual(result.data()[0]["text/plain"], '"4"')
             self.assertEqual(session.run("mine.n").data()[0]["text/plain"], "4")
+            # one that is another crate now, with a feature more
+            asked = ":dep serde_json = { version = \"1\", features = [\"preserve_order\"] }"
+            self.assertEqual(session.run("#[derive(Clone)] struct Other(u8); let other = Other(1);").status, "ok")
+            result = session.run(asked + "\nlet json = serde_json::json!(1); let other = Other(2);", patience=300)
+            self.assertEqual(result.status, "ok", result.reply)
+            self.assertIn("of your own are lost: mine", result.text("stderr"))
+            self.assertIn("%again runs", result.text("stderr"))
+            again = session.run("%again", patience=300)
+            self.assertEqual(again.status, "ok", again.reply)
+            self.assertEqual(session.run("mine.n + json.as_i64().unwrap_or(0) as i32 + other.0 as i32").data()[0]["text/plain"], "7")
 
     def test_values_of_earlier_cells_train(self):
         self.ok("let mut rng = Rng::new(1); let x = Tensor::rand(0f32, 1f32, (16, 4), &Device::Cpu)?;")
