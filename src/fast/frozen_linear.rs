@@ -7,8 +7,8 @@ use candle_core::{CpuStorage, CustomOp1, Layout, Result, Shape, Tensor};
 use super::gemm::{Panels, Rows, Target};
 use super::{Packed, f32_slice, parallel, with_f32};
 
-/// Rows that one task multiplies: enough to reuse a panel, few enough for the second-level cache.
-pub(crate) const ROWS: usize = 96;
+/// Rows that one task multiplies: enough to reuse a panel, few enough that no thread waits long for another's last task.
+const ROWS: usize = 48;
 
 /// One layer of a stack as an operation: `[.., inputs]` → `[.., outputs]`; only the input has a gradient.
 pub(crate) struct FrozenLinear {

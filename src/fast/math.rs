@@ -182,13 +182,17 @@ vectorized! {
 }
 
 vectorized! {
-    /// c = scale · tile (+ bias) (+ c) over one row; `add` keeps what was in c.
-    pub(super) fn store(tile: &[f32], scale: f32, bias: Option<&[f32]>, add: bool, c: &mut [f32]) {
-        match (bias, add) {
-            (None, false) => c.iter_mut().zip(tile).for_each(|(c, t)| *c = scale * t),
-            (None, true) => c.iter_mut().zip(tile).for_each(|(c, t)| *c = madd::<FMA>(scale, *t, *c)),
-            (Some(bias), false) => c.iter_mut().zip(tile).zip(bias).for_each(|((c, t), b)| *c = madd::<FMA>(scale, *t, *b)),
-            (Some(bias), true) => c.iter_mut().zip(tile).zip(bias).for_each(|((c, t), b)| *c += madd::<FMA>(scale, *t, *b)),
+    /// c = scale · tile (+ bias) (+ c) for rows of `columns` numbers, which lie `width` apart in the tile and `stride` in c; `add` keeps
+    /// what was in c.
+    pub(super) fn store(tile: &[f32], width: usize, columns: usize, scale: f32, bias: Option<&[f32]>, add: bool, c: &mut [f32], stride: usize) {
+        for (tile, c) in tile.chunks(width).zip(c.chunks_mut(stride)) {
+            let (tile, c) = (&tile[..columns], &mut c[..columns]);
+            match (bias, add) {
+                (None, false) => c.iter_mut().zip(tile).for_each(|(c, t)| *c = scale * t),
+                (None, true) => c.iter_mut().zip(tile).for_each(|(c, t)| *c = madd::<FMA>(scale, *t, *c)),
+                (Some(bias), false) => c.iter_mut().zip(tile).zip(bias).for_each(|((c, t), b)| *c = madd::<FMA>(scale, *t, *b)),
+                (Some(bias), true) => c.iter_mut().zip(tile).zip(bias).for_each(|((c, t), b)| *c += madd::<FMA>(scale, *t, *b)),
+            }
         }
     }
 }

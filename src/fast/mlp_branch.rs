@@ -6,7 +6,6 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor};
 
 #[cfg(feature = "cuda")]
 use super::cuda;
-use super::frozen_linear::ROWS;
 use super::gemm::{Rows, Target};
 use super::norm_rows::{Affine, NormGradients};
 use super::packed::PackedLinear;
@@ -48,6 +47,9 @@ struct MlpBranch {
     /// fc1's output `[rows, hidden]`, one buffer per task, kept from forward to backward; `None` if nothing learns.
     kept: Option<OnceLock<Vec<Vec<f32>>>>,
 }
+
+/// Rows of one task: enough to reuse a panel, few enough for the second-level cache.
+const ROWS: usize = 96;
 
 /// Columns of the hidden layer that are activated and multiplied at a time.
 const SLICE: usize = 768;

@@ -88,38 +88,52 @@ impl Kernel {
     }
 
     /// tile[r, j] = Σᵢ a[r · row + i · step] · b[i, j] for r < rows, j < [`columns`](Self::columns), i < inner; an element is
-    /// one f32, or a pair of bf16 of which both products are added.
+    /// one f32, or a pair of bf16 of which both products are added. While it multiplies, it fetches what lies at `ahead` into the
+    /// second-level cache, a quarter of the length of `b`.
     #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     #[allow(clippy::too_many_arguments)] // the sizes and strides of one product
-    pub fn run(self, rows: usize, inner: usize, a: &[Element], row: usize, step: usize, b: &[Element], tile: &mut [f32; TILE]) {
+    pub fn run(
+        self,
+        rows: usize,
+        inner: usize,
+        a: &[Element],
+        row: usize,
+        step: usize,
+        b: &[Element],
+        ahead: &[Element],
+        tile: &mut [f32; TILE],
+    ) {
         assert!(rows > 0 && rows <= self.rows() && inner > 0);
         #[cfg(target_arch = "x86_64")]
         assert!(step == 1 || self.kind != Kind::Amx, "tiles are loaded from whole rows");
         assert!((rows - 1) * row + (inner - 1) * step < a.len() && inner * self.columns() <= b.len());
         #[cfg(target_arch = "x86_64")]
         {
-            let (a, b, tile) = (a.as_ptr(), b.as_ptr(), tile.as_mut_ptr());
+            let (a, b, ahead, tile) = (a.as_ptr(), b.as_ptr(), ahead.as_ptr(), tile.as_mut_ptr());
+            macro_rules! by_rows {
+                ($kernel:ident) => {
+                    match rows {
+                        ..=2 => x86::$kernel::<1>(rows, inner, a, row, step, b, ahead, tile),
+                        3..=4 => x86::$kernel::<2>(rows, inner, a, row, step, b, ahead, tile),
+                        5..=6 => x86::$kernel::<3>(rows, inner, a, row, step, b, ahead, tile),
+                        7..=8 => x86::$kernel::<4>(rows, inner, a, row, step, b, ahead, tile),
+                        _ => x86::$kernel::<6>(rows, inner, a, row, step, b, ahead, tile),
+                    }
+                };
+            }
             // SAFETY: the kernels read a[r · row + i · step] for r < rows, and b[i, j], all inside their slices by the
-            // assertions; they write ROWS · COLUMNS ≤ TILE numbers. A kind exists only where its instructions do.
+            // assertions; they write rows · COLUMNS ≤ TILE numbers. A kind exists only where its instructions do.
             unsafe {
                 match self.kind {
                     Kind::Library => {}
                     Kind::Avx2 => match rows {
-                        ..=2 => x86::avx2::<2>(rows, inner, a, row, step, b, tile),
-                        3..=4 => x86::avx2::<4>(rows, inner, a, row, step, b, tile),
-                        _ => x86::avx2::<6>(rows, inner, a, row, step, b, tile),
+                        ..=2 => x86::avx2::<1>(rows, inner, a, row, step, b, ahead, tile),
+                        3..=4 => x86::avx2::<2>(rows, inner, a, row, step, b, ahead, tile),
+                        _ => x86::avx2::<3>(rows, inner, a, row, step, b, ahead, tile),
                     },
-                    Kind::Avx512 => match rows {
-                        ..=4 => x86::avx512::<4>(rows, inner, a, row, step, b, tile),
-                        5..=8 => x86::avx512::<8>(rows, inner, a, row, step, b, tile),
-                        _ => x86::avx512::<12>(rows, inner, a, row, step, b, tile),
-                    },
+                    Kind::Avx512 => by_rows!(avx512),
+                    Kind::Bf16 => by_rows!(bf16),
                     Kind::Amx => amx::bf16(rows, inner, a, row, b, tile),
-                    Kind::Bf16 => match rows {
-                        ..=4 => x86::bf16::<4>(rows, inner, a, row, step, b, tile),
-                        5..=8 => x86::bf16::<8>(rows, inner, a, row, step, b, tile),
-                        _ => x86::bf16::<12>(rows, inner, a, row, step, b, tile),
-                    },
                 }
             }
         }
@@ -134,59 +148,78 @@ impl std::fmt::Debug for Kernel {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
+    use std::arch::asm;
     use std::arch::x86_64::*;
 
     /// A kernel out of five instructions: nothing, load of a vector, one number in all lanes, multiply and add, store.
+    ///
+    /// It adds up two halves of `HALF` rows, each at an address of its own: an address for every row would take more registers than
+    /// there are. With less than 2 · `HALF` rows the halves overlap, and what both add up is stored twice.
     macro_rules! micro_kernel {
         ($name:ident, $features:literal, $lanes:literal, $zero:expr, $load:expr, $splat:expr, $madd:expr, $store:expr) => {
             #[target_feature(enable = $features)]
-            pub(super) unsafe fn $name<const ROWS: usize>(
+            #[allow(clippy::too_many_arguments)] // see `Kernel::run`
+            pub(super) unsafe fn $name<const HALF: usize>(
                 rows: usize,
                 inner: usize,
                 a: *const u32,
                 row: usize,
                 step: usize,
                 b: *const u32,
+                ahead: *const u32,
                 tile: *mut f32,
             ) {
-                // a tile with fewer rows reads its last row again: its sums are not stored by the caller
-                // SAFETY: r ≤ rows − 1, so every address lies in `a` by the caller's assertion.
-                let a: [*const u32; ROWS] = std::array::from_fn(|r| unsafe { a.add(r.min(rows - 1) * row) });
-                let mut sums = [[$zero(); 2]; ROWS];
-                // SAFETY: i < inner, so a[.. + i · step] and b[i, ..] lie inside by the caller's assertion.
+                const WIDTH: usize = 2 * $lanes;
+                let second = rows.saturating_sub(HALF);
+                let mut sums = [[[$zero(); 2]; HALF]; 2];
+                // SAFETY: r < HALF ≤ rows and i < inner, so a[(second + r) · row + i · step] and b[i, ..] lie inside by the caller's
+                // assertion; the address that is fetched ahead need not exist.
                 unsafe {
+                    let mut halves = [a, a.add(second * row)];
+                    let (mut b, mut ahead) = (b, ahead);
                     macro_rules! product {
-                        ($i:expr, $at:expr) => {{
-                            let (i, at) = ($i, $at);
-                            let (left, right) = ($load(b.add(i * 2 * $lanes)), $load(b.add(i * 2 * $lanes + $lanes)));
-                            for r in 0..ROWS {
-                                let x = $splat(*a[r].add(at));
-                                sums[r] = [$madd(sums[r][0], x, left), $madd(sums[r][1], x, right)];
+                        ($i:literal) => {{
+                            let (left, right) = ($load(b.add($i * WIDTH)), $load(b.add($i * WIDTH + $lanes)));
+                            for (half, sums) in halves.iter().zip(&mut sums) {
+                                for (r, sums) in sums.iter_mut().enumerate() {
+                                    let x = $splat(*half.add(r * row + $i));
+                                    *sums = [$madd(sums[0], x, left), $madd(sums[1], x, right)];
+                                }
                             }
                         }};
                     }
-                    if step == 1 {
-                        let whole = inner - inner % 4;
-                        let mut i = 0;
-                        while i < whole {
-                            product!(i, i);
-                            product!(i + 1, i + 1);
-                            product!(i + 2, i + 2);
-                            product!(i + 3, i + 3);
-                            i += 4;
-                        }
-                        while i < inner {
-                            product!(i, i);
-                            i += 1;
-                        }
-                    } else {
-                        for i in 0..inner {
-                            product!(i, i * step);
-                        }
+                    // tells the compiler nothing of where the halves are, or it would turn them into an address a row
+                    macro_rules! keep_two_addresses {
+                        () => {
+                            asm!("/* {0} {1} */", inout(reg) halves[0], inout(reg) halves[1], options(nomem, nostack, preserves_flags))
+                        };
                     }
-                    for r in 0..ROWS {
-                        $store(tile.add(r * 2 * $lanes), sums[r][0]);
-                        $store(tile.add(r * 2 * $lanes + $lanes), sums[r][1]);
+                    let fours = if step == 1 { inner / 4 } else { 0 };
+                    for _ in 0..fours {
+                        keep_two_addresses!();
+                        for _ in 0..$lanes / 8 {
+                            _mm_prefetch::<_MM_HINT_T1>(ahead.cast());
+                            ahead = ahead.wrapping_add(16);
+                        }
+                        product!(0);
+                        product!(1);
+                        product!(2);
+                        product!(3);
+                        halves = halves.map(|half| half.add(4));
+                        b = b.add(4 * WIDTH);
+                    }
+                    for _ in 4 * fours..inner {
+                        keep_two_addresses!();
+                        product!(0);
+                        halves = halves.map(|half| half.wrapping_add(step));
+                        b = b.add(WIDTH);
+                    }
+                    for (first, sums) in [0, second].into_iter().zip(sums) {
+                        for (r, [left, right]) in sums.into_iter().enumerate() {
+                            let to = tile.add((first + r) * WIDTH);
+                            $store(to, left);
+                            $store(to.add($lanes), right);
+                        }
                     }
                 }
             }

@@ -161,15 +161,16 @@ impl Panels {
         for p in columns.start / width..columns.end.div_ceil(width) {
             let (low, high) = (columns.start.max(p * width), columns.end.min((p + 1) * width));
             let panel = &panels[(p * height + first) * width..][..depth * width];
+            // comes into the cache meanwhile, a quarter with each tile
+            let next = panels.get(((p + 1) * height + first) * width..).unwrap_or(panel);
             let out = low - columns.start..high - columns.start;
+            let bias = target.bias.map(|bias| &bias[out.clone()]);
             for row in (0..a.rows()).step_by(kernel.rows()) {
                 let rows = kernel.rows().min(a.rows() - row);
-                kernel.run(rows, depth, &values[row * stride + at..], stride, 1, panel, &mut tile);
-                for r in 0..rows {
-                    let c = &mut target.values[(row + r) * target.stride..][out.clone()];
-                    let sums = &tile[r * width + low - p * width..];
-                    math::store(kernel.isa(), sums, 1.0, target.bias.map(|bias| &bias[out.clone()]), target.add, c);
-                }
+                let ahead = next.get(row / kernel.rows() % 4 * (depth / 4 * width)..).unwrap_or(panel);
+                kernel.run(rows, depth, &values[row * stride + at..], stride, 1, panel, ahead, &mut tile);
+                let (tile, c) = (&tile[low - p * width..rows * width], &mut target.values[row * target.stride + out.start..]);
+                math::store(kernel.isa(), tile, width, out.len(), 1.0, bias, target.add, c, target.stride);
             }
         }
     }

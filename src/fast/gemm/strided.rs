@@ -52,12 +52,10 @@ pub(crate) fn multiply(
         pack(b, View { at: b_view.at + first * b_view.column, ..b_view }, some, width, panel);
         for row in (0..rows).step_by(kernel.rows()) {
             let count = kernel.rows().min(rows - row);
-            let a = &bits(a)[a_view.at + row * a_view.row..];
-            kernel.run(count, inner, a, a_view.row, a_view.column, bits(panel), &mut tile);
-            for (r, sums) in tile.chunks(width).take(count).enumerate() {
-                let c = &mut target.values[(row + r) * target.stride + first..][..some];
-                math::store(kernel.isa(), sums, scale, target.bias.map(|bias| &bias[first..]), target.add, c);
-            }
+            let (a, b) = (&bits(a)[a_view.at + row * a_view.row..], bits(panel));
+            kernel.run(count, inner, a, a_view.row, a_view.column, b, b, &mut tile);
+            let (tile, c) = (&tile[..count * width], &mut target.values[row * target.stride + first..]);
+            math::store(kernel.isa(), tile, width, some, scale, target.bias.map(|bias| &bias[first..]), target.add, c, target.stride);
         }
     }
 }
