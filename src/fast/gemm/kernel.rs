@@ -158,7 +158,7 @@ mod x86 {
     macro_rules! micro_kernel {
         ($name:ident, $features:literal, $lanes:literal, $zero:expr, $load:expr, $splat:expr, $madd:expr, $store:expr) => {
             #[target_feature(enable = $features)]
-            #[allow(clippy::too_many_arguments)] // see `Kernel::run`
+            #[allow(clippy::too_many_arguments, clippy::pointers_in_nomem_asm_block)] // see `Kernel::run`; the assembly is a comment
             pub(super) unsafe fn $name<const HALF: usize>(
                 rows: usize,
                 inner: usize,
