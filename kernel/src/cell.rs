@@ -16,6 +16,9 @@ use crate::rewrite;
 use crate::shim;
 use crate::stream::{Bundle, Piece};
 
+/// What `dbg!` writes before the number of a line of the generated file.
+const DEBUGGED: &str = "[src/lib.rs:";
+
 /// Shared by the server, the engine, and the thread that reads the cell's output.
 pub struct Cell(Mutex<State>);
 
@@ -161,13 +164,26 @@ impl State {
         self.publisher.tick();
     }
 
-    pub fn end(&mut self) -> End {
+    /// What the cell's process writes to standard error: a place of the generated file, as `dbg!` gives it, becomes one of the cell.
+    pub fn err(&mut self, text: &str) {
+        if !text.contains(DEBUGGED) {
+            return self.publisher.err(text);
+        }
+        let source = self.folder.as_ref().and_then(|folder| std::fs::read_to_string(folder.join(shim::SOURCE)).ok()).unwrap_or_default();
+        let text: Vec<String> =
+            text.split_inclusive('\n').map(|line| debugged(line, &self.code, &source).unwrap_or_else(|| line.into())).collect();
+        self.publisher.err(&text.concat());
+    }
+
+    /// How the cell ended; `source` is what was compiled for it.
+    pub fn end(&mut self, source: &str) -> End {
         let mut panics = std::mem::take(&mut self.panics);
         let unwound = self.panicked;
         let panic = if unwound { panics.pop() } else { None };
         for other in panics {
             // in a thread of the cell's own, or caught
-            self.publisher.err(&format!("a thread panicked at {}:{}: {}\n", other.file, other.line, other.message));
+            let place = place_of(&other, &self.code, source);
+            self.publisher.err(&format!("a thread panicked: {} ({place})\n", other.message));
         }
         match (self.interrupted, panic, self.error.take()) {
             (true, Some(panic), _) => End::Interrupted(Some(panic.message)),
@@ -224,6 +240,17 @@ impl End {
     }
 }
 
+/// A line that `dbg!` wrote, with the line of the cell.
+fn debugged(line: &str, code: &str, source: &str) -> Option<String> {
+    let (number, rest) = line.strip_prefix(DEBUGGED)?.split_once(':')?;
+    let place = match place::find(number.parse().ok()?, code, source) {
+        Place::Cell(line, _) => format!("line {line}"),
+        Place::Earlier(Some(name), _) => name,
+        _ => return None,
+    };
+    Some(format!("[{place}]{}", rest.split_once(']')?.1))
+}
+
 /// Where a panic arose: a line of the cell, or of a library.
 fn place_of(panic: &Panic, code: &str, source: &str) -> String {
     if !panic.file.ends_with("src/lib.rs") || panic.file.contains('/') && !panic.file.starts_with("src/") {
@@ -249,6 +276,14 @@ mod tests {
         assert_eq!(place_of(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
         let failure = End::Panic(panic).failure(code, source).unwrap();
         assert_eq!(failure.lines.len(), 1);
+    }
+
+    #[test]
+    fn what_is_debugged_names_a_line_of_the_cell() {
+        let (code, source) = ("let é = 1;\ndbg!(é);", "fn old() {\n    dbg!(2);\n}\nlet é = 1;\ndbg!(é);\n");
+        assert_eq!(debugged("[src/lib.rs:5:1] é = 1\n", code, source).unwrap(), "[line 2] é = 1\n");
+        assert_eq!(debugged("[src/lib.rs:2:5] 2 = 2\n", code, source).unwrap(), "[old] 2 = 2\n");
+        assert_eq!(debugged("[src/lib.rs:x] 2\n", code, source), None);
     }
 
     #[test]

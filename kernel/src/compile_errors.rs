@@ -5,6 +5,7 @@ use evcxr::CompilationError;
 use serde_json::Value;
 
 use crate::failure::Failure;
+use crate::lexer::Code;
 use crate::place::{self, Place};
 
 /// One labeled range: from line and column to line and column, counted in characters from 1, the end excluded.
@@ -20,12 +21,17 @@ struct Mark {
 pub fn failure(errors: &[CompilationError], code: &str, source: &str) -> Failure {
     let are_errors: Vec<&CompilationError> = errors.iter().filter(|error| error.level() != "warning").collect();
     let errors = if are_errors.is_empty() { errors.iter().collect() } else { are_errors };
-    let value = errors.first().map(|error| error.message()).unwrap_or_default();
+    let said = |error: &CompilationError, marks: &[Mark]| if ends(marks, code) { at_end(&error.message()) } else { error.message() };
+    let value = errors.first().map(|error| said(error, &marks(error))).unwrap_or_default();
     let lines = errors.iter().flat_map(|error| {
-        let marks = marks(error);
+        let mut marks = marks(error);
         let elsewhere = if marks.is_empty() { elsewhere(&error.json, code, source) } else { None };
         let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).collect();
-        render(&error.message(), error.code(), &marks, &notes, code)
+        let message = said(error, &marks);
+        if ends(&marks, code) {
+            marks.iter_mut().for_each(|mark| mark.label = at_end(&mark.label));
+        }
+        render(&message, error.code(), &marks, &notes, code)
     });
     let lines = lines.collect();
     Failure { name: "CompileError".into(), value, lines }
@@ -36,11 +42,36 @@ fn elsewhere(error: &Value, code: &str, source: &str) -> Option<String> {
     let span = error["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
     let line = span["file_name"].as_str().filter(|name| name.ends_with("src/lib.rs")).and(span["line_start"].as_u64())?;
     match place::find(line as usize, code, source) {
-        Place::Around => None,
+        Place::Around => unclosed(code),
         place @ Place::Cell(..) => Some(place.words()),
         place @ Place::Earlier(None, _) => Some(place.words()),
-        place @ Place::Earlier(Some(_), _) => Some(format!("{}; define it again here, as the cell now needs it", place.words())),
+        place @ Place::Earlier(Some(_), _) => {
+            let words = place.words();
+            Some(format!("{}; define it again here, as the cell now needs it", words.trim_end_matches(';')))
+        }
     }
+}
+
+/// Whether an error stands behind the cell's last character, at what was generated after it.
+fn ends(marks: &[Mark], code: &str) -> bool {
+    let (offset, length) = (offsets(code), code.trim_end().chars().count());
+    marks.iter().any(|mark| mark.primary && offset(mark.from) >= length)
+}
+
+/// "expected `;`, found keyword `fn`": what was found is not the reader's.
+fn at_end(text: &str) -> String {
+    match text.split_once(", found ") {
+        Some((expected, _)) if expected.contains("expected ") => format!("{expected}, found the end of the cell"),
+        _ => text.to_string(),
+    }
+}
+
+/// A bracket that is closed by another one, or not at all.
+fn unclosed(cell: &str) -> Option<String> {
+    let code = Code::new(cell);
+    let at = &code.tokens[*code.unclosed().last()?].at;
+    let line = cell[..at.start].matches('\n').count();
+    Some(format!("`{}` is not closed: line {} of the cell: {}", &cell[at.clone()], line + 1, cell.lines().nth(line)?.trim()))
 }
 
 fn marks(error: &CompilationError) -> Vec<Mark> {
@@ -68,7 +99,10 @@ fn notes(error: &CompilationError, marks: &[Mark]) -> Vec<String> {
 fn unsaid(help: &Value, marks: &[Mark]) -> Option<String> {
     let message = help["message"].as_str()?;
     let said = |mark: &Mark| mark.label.strip_prefix("help: ").is_some_and(|label| label.starts_with(message));
-    (!marks.iter().any(said)).then(|| message.to_string())
+    (!marks.iter().any(said)).then(|| match message.split_once("use `cargo add ").and_then(|(_, rest)| rest.split_once('`')) {
+        Some((name, _)) => format!("a crate is added by :dep {name} = \"VERSION\""),
+        None => message.to_string(),
+    })
 }
 
 fn render(message: &str, code: Option<&str>, marks: &[Mark], notes: &[String], cell: &str) -> Vec<String> {
@@ -166,6 +200,19 @@ mod tests {
         let source = "fn norm(p: &P) -> f32 {\n    p.x\n}\npub extern \"C\" fn run_user_code_3(\n";
         let place = elsewhere(&serde_json::json!({"spans": [span]}), "struct P { y: f32 }", source).unwrap();
         assert!(place.starts_with("in `norm` of an earlier cell: p.x"), "{place}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said_in_words_of_the_cell() {
+        let mark = |column| Mark { from: (2, column), to: (2, column), label: String::new(), primary: true };
+        let code = "let é = 1;\nlet a = é\n";
+        assert!(ends(&[mark(10)], code) && !ends(&[mark(9)], code));
+        assert_eq!(at_end("expected `;`, found keyword `fn`"), "expected `;`, found the end of the cell");
+        assert_eq!(at_end("mismatched types"), "mismatched types");
+        assert_eq!(unclosed("f();\nprintln!(\"(\", [1);\n").unwrap(), "`[` is not closed: line 2 of the cell: println!(\"(\", [1);");
+        assert_eq!(unclosed("{ ( ) } // ("), None);
+        let help = serde_json::json!({"message": "if you wanted to use a crate named `rand`, use `cargo add rand` to add it to your `Cargo.toml`"});
+        assert_eq!(unsaid(&help, &[]).unwrap(), "a crate is added by :dep rand = \"VERSION\"");
     }
 
     #[test]

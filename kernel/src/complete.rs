@@ -19,6 +19,7 @@ pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply
     }
     let code = blank_magic(&request.code);
     let cursor = byte(&code, request.cursor_pos);
+    let code = close_macro(&code, cursor).unwrap_or(code);
     let mut reply = CompleteReply { cursor_start: request.cursor_pos, cursor_end: request.cursor_pos, ..Default::default() };
     let Ok(mut found) = engine.context().completions(&code, cursor) else { return reply };
     let of = engine.owner(&code[..found.start_offset]);
@@ -33,6 +34,19 @@ pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply
     reply.metadata.insert("_jupyter_types_experimental".into(), kinds.into());
     reply.matches = found.completions.into_iter().map(|item| item.code).collect();
     reply
+}
+
+/// The code with what a macro is given closed behind the cursor: the analyzer knows nothing of it before.
+fn close_macro(code: &str, cursor: usize) -> Option<String> {
+    let all = Code::new(code);
+    let open: Vec<usize> = all.unclosed().into_iter().filter(|i| all.tokens[*i].at.start < cursor).collect();
+    let close = |i: &usize| match all.word(*i) {
+        "(" => ')',
+        "[" => ']',
+        _ => '}',
+    };
+    let closing: String = open.iter().rev().map(close).collect();
+    open.iter().any(|i| all.is_of_macro(*i)).then(|| format!("{}{closing}{}", &code[..cursor], &code[cursor..]))
 }
 
 /// While the analyzer is not free: names that begin like the word before the cursor.
@@ -156,6 +170,14 @@ mod tests {
         assert_eq!(blank_magic("%time f()"), "      f()");
         assert_eq!(blank_magic("let a"), "let a");
         assert_eq!(blank_magic("?Tensor"), " Tensor");
+    }
+
+    #[test]
+    fn what_a_macro_is_given_is_closed() {
+        let closed = |text: &str| close_macro(&text.replace('|', ""), text.find('|').unwrap());
+        assert_eq!(closed("println!(\"{}\", x.|\nf();").unwrap(), "println!(\"{}\", x.)\nf();");
+        assert_eq!(closed("fn f() { vec![g(x.|").unwrap(), "fn f() { vec![g(x.)]}");
+        assert_eq!((closed("vec![x.|]"), closed("f(x.|"), closed("vec![1]; f(x.|")), (None, None, None));
     }
 
     #[test]

@@ -161,8 +161,8 @@ impl Engine {
         match result {
             Ok(outputs) => {
                 self.shapes.ran(code);
-                let end = self.cell.lock().end();
                 let source = self.context.last_source().unwrap_or_default();
+                let end = self.cell.lock().end(&source);
                 end.failure(code, &source).map_or(Ok(outputs.content_by_mime_type), Err)
             }
             Err(Error::SubprocessTerminated(said)) => {

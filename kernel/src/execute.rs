@@ -17,6 +17,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::history::History;
 use crate::input::Input;
+use crate::lexer::{self, Kind};
 use crate::magics;
 use crate::shim;
 use crate::stream::{Bundle, take_whole};
@@ -181,6 +182,10 @@ impl Executor {
                 Ok(vec![])
             }),
             magics::Cell::Code { code, .. } if code.trim().is_empty() => Ok(vec![]),
+            // rustc would not see it: evcxr takes the cell for an empty one
+            magics::Cell::Code { code, .. } if lexer::tokens(&code).last().is_some_and(|last| last.open && last.kind == Kind::Comment) => {
+                Err(Failure::new("CompileError", "a comment is not closed: `/*` without `*/`"))
+            }
             magics::Cell::Code { code, timed } => self.with_engine(|engine| {
                 if self.cell.lock().abandoned.contains(&serial) {
                     return Err(Failure::new("Interrupted", "the cell was stopped before its turn"));

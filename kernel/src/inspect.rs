@@ -71,6 +71,7 @@ pub fn questions(code: &str, end: usize) -> Vec<String> {
     let path = path(up_to);
     let before = &up_to[..up_to.len() - path.len()];
     let mut all = vec![up_to.to_string()];
+    all.extend(in_macro(up_to));
     if path.is_empty() || before.ends_with('.') {
         return all;
     }
@@ -80,7 +81,49 @@ pub fn questions(code: &str, end: usize) -> Vec<String> {
     if !path.contains("::") {
         all.push(format!("{statement}\nuse ::std::{path}"));
     }
+    // what is in no scope yet: `HashMap` before its `use`
+    let (first, rest) = path.split_once("::").map_or((path, ""), |(first, rest)| (first, rest.trim_end_matches(':')));
+    if let Some((module, _)) = WELL_KNOWN.iter().find(|(_, names)| names.contains(&first)) {
+        let kind = if rest.is_empty() { "let _: " } else { "" };
+        all.push(format!("{statement}\n{kind}::std::{module}::{}", path.trim_end_matches(':')));
+    }
     all
+}
+
+/// Modules of `std` and those of their names that readers ask for.
+const WELL_KNOWN: [(&str, &[&str]); 11] = [
+    ("collections", &["HashMap", "HashSet", "BTreeMap", "BTreeSet", "VecDeque", "BinaryHeap"]),
+    ("rc", &["Rc"]),
+    ("cell", &["Cell", "RefCell"]),
+    ("sync", &["Arc", "Mutex", "RwLock"]),
+    ("path", &["Path", "PathBuf"]),
+    ("fs", &["File"]),
+    ("time", &["Duration", "Instant"]),
+    ("borrow", &["Cow"]),
+    ("io", &["BufReader", "BufWriter", "Read", "Write", "BufRead"]),
+    ("fmt", &["Display", "Formatter"]),
+    ("str", &["FromStr"]),
+];
+
+/// The expression that a macro is given, as a statement of its own: the analyzer finds nothing in a macro that is not closed.
+fn in_macro(up_to: &str) -> Option<String> {
+    let code = Code::new(up_to);
+    let open = code.unclosed().into_iter().rfind(|at| code.is_of_macro(*at))?;
+    let mut from = open + 1;
+    let mut at = from;
+    while at < code.tokens.len() {
+        match code.tokens[at].kind {
+            Kind::Mark(',' | ';') => from = at + 1,
+            Kind::Mark('(' | '[' | '{') => match code.close(at) {
+                Some(end) => at = end,
+                None => break,
+            },
+            _ => {}
+        }
+        at += 1;
+    }
+    let expression = &up_to[code.tokens.get(from)?.at.start..];
+    Some(format!("{}\n{expression}", statements(&up_to[..code.tokens[open].at.start])))
 }
 
 /// The path that ends the text: `std::fs::read`.
@@ -146,6 +189,16 @@ mod tests {
         assert_eq!(questions("println", 7).last().unwrap(), "\nuse ::std::println");
         assert_eq!(questions("x.iter", 6), ["x.iter"]);
         assert_eq!(path("let é = std::fs"), "std::fs");
+    }
+
+    #[test]
+    fn what_a_macro_is_given_is_asked_for_by_itself() {
+        assert_eq!(in_macro("f();\nprintln!(\"{}\", g(1, 2), x.len").unwrap(), "f();\nx.len");
+        assert_eq!(in_macro("assert_eq!(t.dims2").unwrap(), "\nt.dims2");
+        assert_eq!(in_macro("vec![f(1, x.len").unwrap(), "\nf(1, x.len");
+        assert_eq!((in_macro("println!(1); x.len"), in_macro("println")), (None, None));
+        assert_eq!(questions("Rc", 2).last().unwrap(), "\nlet _: ::std::rc::Rc");
+        assert_eq!(questions("HashMap::new", 12).last().unwrap(), "\n::std::collections::HashMap::new");
     }
 
     #[test]

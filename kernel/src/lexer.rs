@@ -73,6 +73,25 @@ impl<'a> Code<'a> {
         }
         None
     }
+
+    /// The brackets that are not closed, up to one that is closed by another's mark.
+    pub fn unclosed(&self) -> Vec<usize> {
+        let mut open: Vec<usize> = Vec::new();
+        for i in 0..self.tokens.len() {
+            match (self.tokens[i].kind, open.last().map(|at| self.word(*at))) {
+                (Kind::Mark('(' | '[' | '{'), _) => open.push(i),
+                (Kind::Mark(')'), Some("(")) | (Kind::Mark(']'), Some("[")) | (Kind::Mark('}'), Some("{")) => drop(open.pop()),
+                (Kind::Mark(')' | ']' | '}'), _) => break,
+                _ => {}
+            }
+        }
+        open
+    }
+
+    /// Whether a bracket holds what a macro is given.
+    pub fn is_of_macro(&self, open: usize) -> bool {
+        open > 1 && self.is_mark(open - 1, '!') && self.is_name(open - 2)
+    }
 }
 
 /// All tokens; white space lies between them.

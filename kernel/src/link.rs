@@ -54,7 +54,7 @@ fn serve(mut out: UnixStream, mut err: UnixStream, cell: &Cell) -> std::io::Resu
             }
         }
         let mut cell = cell.lock();
-        cell.publisher.err(&take_whole(&mut errors));
+        cell.err(&take_whole(&mut errors));
         let mut evcxr = String::new();
         for piece in pieces {
             let end = piece == Piece::End;

@@ -46,7 +46,11 @@ pub fn change(change: &Change, all: &[Variable]) -> String {
     let gone: Vec<String> = change.gone.iter().filter(|name| !change.made.contains(name)).cloned().collect();
     if !gone.is_empty() {
         let names = list(&change.names);
-        text += &format!("note: {names} is defined anew; variables of the old type are lost: {}{}\n", list(&gone), stay(&change.gone));
+        text += &format!(
+            "note: {names} is defined anew; when the cell runs, what is of the old type is lost: {}{}\n",
+            list(&gone),
+            stay(&change.gone)
+        );
     }
     if !change.in_doubt.is_empty() {
         let crates: Vec<String> = change.crates.iter().map(|(name, old)| format!("{name} was {old} until now")).collect();
@@ -147,7 +151,7 @@ mod tests {
         let text = change(&found, &[variable("a"), variable("b")]);
         let again = Change { made: vec!["a".into()], names: found.names.clone(), gone: found.gone.clone(), ..Default::default() };
         assert_eq!(change(&again, &[variable("a"), variable("b")]), "");
-        assert_eq!(text, "note: A is defined anew; variables of the old type are lost: a; kept: b\n");
+        assert_eq!(text, "note: A is defined anew; when the cell runs, what is of the old type is lost: a; kept: b\n");
         let crates = vec![("half".to_string(), "\"1\"".to_string())];
         let found = Change { crates, in_doubt: vec!["a".into()], ..Default::default() };
         assert!(change(&found, &[variable("a")]).ends_with("of your own are lost: a\n"));

@@ -225,7 +225,7 @@ class Behavior(unittest.TestCase):
             # the compiler takes the new type for the old one: read as a text, the 7 would be an address
             result = session.run("struct Inner { n: String } v.len()")
             self.assertEqual((result.status, result.data()[0]["text/plain"]), ("ok", "2"), result.reply)
-            self.assertIn("Inner is defined anew; variables of the old type are lost: o; kept: s, v", result.text("stderr"))
+            self.assertIn("Inner is defined anew; when the cell runs, what is of the old type is lost: o; kept: s, v", result.text("stderr"))
             self.assertIn("cannot find value `o`", session.run("o.inner.n").error)
             self.assertEqual(session.run("let o = Outer { inner: Inner { n: v.len().to_string() } }; o.inner.n").data()[0]["text/plain"], '"2"')
             # the same again, or only with another method, drops nothing
@@ -294,6 +294,19 @@ class Behavior(unittest.TestCase):
         self.assertIn("2 │", text)
         self.assertIn("E0308", text)
 
+    def test_what_is_missing_is_said_in_words_of_the_cell(self):
+        plain = lambda result: re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(result.reply["traceback"]))
+        self.assertIn("expected `;`, found the end of the cell", plain(self.fails("let total: u32 = [1, 2].iter().sum()")))
+        self.assertIn("`(` is not closed: line 2 of the cell", plain(self.fails("let a = 1;\nprintln!(\"{}\", a;")))
+        self.assertIn("a comment is not closed", plain(self.fails("/* the rest of the cell")))
+        self.assertIn(":dep no_such_crate = \"VERSION\"", plain(self.fails("use no_such_crate::Value;")))
+
+    def test_places_are_those_of_the_cell(self):
+        debugged = self.ok("let quarter = 1;\ndbg!(quarter + 1);")
+        self.assertIn("[line 2] quarter + 1 = 2", debugged.text("stderr"))
+        thread = self.ok("let gone = true;\nstd::thread::spawn(|| panic!(\"in a thread\")).join().is_err()")
+        self.assertIn("in a thread (line 2 of the cell: ", thread.text("stderr"))
+
     def test_execution_counts(self):
         first = self.ok("1").reply["execution_count"]
         self.assertEqual(self.fails("nonsense!").reply["execution_count"], first + 1)
@@ -342,6 +355,9 @@ class Behavior(unittest.TestCase):
         self.assertTrue(any(match.startswith("len()") for match in of_this_cell), of_this_cell)
         self.assertFalse({"buf", "len"} & set(of_this_cell))
 
+        # in what a macro is given, too, before its bracket is closed
+        self.assertTrue(any(match.startswith("len()") for match in self.complete("println!(\"{}\", größe.le")["matches"]))
+
     def complete(self, code):
         return self.session.ask(self.session.client.complete(code, len(code)))
 
@@ -358,6 +374,9 @@ class Behavior(unittest.TestCase):
             ("println!(|\"a\")", "println"),
             ("%%ti|me\nlet a = 1;", "compiled and ran"),
             ("shape.0.max(|)", "max"),
+            ("println!(\"{}\", shape.0.pow(|2))", "pow"),
+            ("Re|fCell::new(1)", "RefCell"),
+            ("Rc::ne|w(1)", "new"),
         ):
             at = code.index("|")
             reply = self.session.ask(self.session.client.inspect(code.replace("|", "", 1), at))
