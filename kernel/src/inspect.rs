@@ -85,7 +85,7 @@ pub fn questions(code: &str, end: usize) -> Vec<String> {
     let (first, rest) = path.split_once("::").map_or((path, ""), |(first, rest)| (first, rest.trim_end_matches(':')));
     if let Some((module, _)) = WELL_KNOWN.iter().find(|(_, names)| names.contains(&first)) {
         let kind = if rest.is_empty() { "let _: " } else { "" };
-        all.push(format!("{statement}\n{kind}::std::{module}::{}", path.trim_end_matches(':')));
+        all.push(format!("{statement}\n{kind}std::{module}::{}", path.trim_end_matches(':')));
     }
     all
 }
@@ -197,8 +197,8 @@ mod tests {
         assert_eq!(in_macro("assert_eq!(t.dims2").unwrap(), "\nt.dims2");
         assert_eq!(in_macro("vec![f(1, x.len").unwrap(), "\nf(1, x.len");
         assert_eq!((in_macro("println!(1); x.len"), in_macro("println")), (None, None));
-        assert_eq!(questions("Rc", 2).last().unwrap(), "\nlet _: ::std::rc::Rc");
-        assert_eq!(questions("HashMap::new", 12).last().unwrap(), "\n::std::collections::HashMap::new");
+        assert_eq!(questions("Rc", 2).last().unwrap(), "\nlet _: std::rc::Rc");
+        assert_eq!(questions("HashMap::new", 12).last().unwrap(), "\nstd::collections::HashMap::new");
     }
 
     #[test]
