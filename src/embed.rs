@@ -1,15 +1,12 @@
 //! Features of whole data sets and text sets: passes over pictures, the cache of text features.
 
-mod among;
 mod cache;
 mod kept;
 mod once;
 mod pass;
+mod texts;
 
-use std::collections::HashSet;
-use std::time::Instant;
-
-use candle_core::{DType, Device, Tensor};
+use candle_core::{Device, Tensor};
 use lafter_fast::with_f32;
 
 use crate::augment::Preprocess;
@@ -20,12 +17,11 @@ use crate::error::{Error, Result};
 use crate::eval::Evaluation;
 use crate::progress::{Event, silent};
 
-pub use among::texts_among;
 pub use cache::FeatureCache;
-use cache::short_hash;
 pub use kept::{Keep, Kept};
 pub(crate) use once::{Lasting, Stored};
 pub use pass::Pass;
+pub use texts::{texts, texts_among};
 
 /// Images per batch unless stated otherwise; the released code evaluates in batches of 50.
 pub const BATCH: usize = 50;
@@ -119,47 +115,6 @@ pub fn images(
     Pass { dataset, preprocess, device, batch_size, stage, max_unreadable: 0.05, keep: None }.run(events, f)
 }
 
-/// Features of sentences, `[n, d]` f32, not normalized, in input order; only what the cache does not hold is computed. What is
-/// computed goes to the cache once a minute (see [`FeatureCache::every`]), so a kill loses little, and an interrupt nothing.
-///
-/// # Errors
-/// [`Error::Tokenizer`] for a text that cannot be tokenized, [`Error::Interrupted`] between two batches; a cache that cannot be
-/// read or written is not an error.
-pub fn texts(clip: &Clip, sentences: &[String], cache: Option<&FeatureCache>, mut events: impl FnMut(&Event)) -> Result<Tensor> {
-    let Some(cache) = cache else { return clip.encode_text_with(sentences, events) };
-    let (mut known, damage) = cache.read(clip);
-    if let Some(damage) = damage {
-        events(&Event::Notice(damage));
-    }
-    let tokens = clip.tokenizer().encode(sentences)?.ids;
-    let keys: Vec<String> = tokens.iter().map(|ids| short_hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())).collect();
-    let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.holds(&keys[*i])).collect();
-    let mut seen = HashSet::new();
-    missing.retain(|i| seen.insert(&keys[*i]));
-    if !missing.is_empty() {
-        let wanted: Vec<&String> = missing.iter().map(|i| &sentences[*i]).collect();
-        let mut saved = Instant::now();
-        let encoded = clip.encode_text_each(&wanted, &mut events, |batch, rows| {
-            let rows = rows.to_dtype(DType::F32)?.to_vec2::<f32>()?;
-            batch.iter().zip(&rows).for_each(|(i, row)| known.add(&keys[missing[*i]], row));
-            if saved.elapsed() >= cache.every {
-                let _ = cache.write(clip, &mut known); // the last write says what is wrong
-                saved = Instant::now();
-            }
-            Ok(())
-        });
-        if let Err(error) = cache.write(clip, &mut known) {
-            events(&Event::Notice(format!("text features could not be cached: {error}")));
-        }
-        encoded?;
-    }
-    let width = clip.config().projection;
-    let mut rows = Vec::with_capacity(sentences.len() * width);
-    keys.iter().filter_map(|key| known.get(key)).for_each(|row| rows.extend_from_slice(row));
-    drop(known);
-    Ok(Tensor::from_vec(rows, (sentences.len(), width), clip.device())?)
-}
-
 impl Dataset {
     /// Features of every picture's weak view, not normalized: `[n, d]` f32 in input order. [`images`] also takes
     /// progress events, another batch size or another function.
@@ -180,3 +135,6 @@ impl TextSet {
         texts(clip, self.sentences(), None, |_| {})
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,8 @@
 //! A whole run on one CLIP, one text set, one set of unlabeled images: all three numbers, the report, the figures.
 
+mod agree;
 mod answers;
+mod loops;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,25 +11,21 @@ use std::time::Duration;
 use candle_core::{DType, Tensor};
 use serde_json::json;
 
-use crate::checkpoint::Autosave;
-use crate::classify::{TextClassifier, TextEpoch, TextTrainer};
+use crate::classify::{TextClassifier, TextEpoch};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::TextSet;
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
-use crate::error::{Error, Result, cut};
-use crate::eval::{
-    Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written, selected, warning,
-};
-use crate::files::save_atomically;
+use crate::error::{Error, Result};
+use crate::eval::{Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written};
 use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
-use crate::nn::{Isa, Precision};
+use crate::nn::Precision;
 use crate::predictions::{Predicted, TableFormat};
 use crate::progress::{Event, silent};
 use crate::ranks::{Alone, Ranks, file_of_first, told};
-use crate::run_folder::{CHECKPOINT, FEATURES, HISTORY, LOGITS, REPORT, RunFolder, SELECTED, TEXT_CHECKPOINT, WEIGHTS};
+use crate::run_folder::{FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run};
@@ -202,7 +200,7 @@ impl Experiment {
         let started = std::time::Instant::now();
         let train = |events: &mut dyn FnMut(&Event)| {
             let mut trainer = lafter.text_trainer_among(&*self.ranks, &self.texts, self.cache.as_ref(), &mut *events)?;
-            let classifier = self.train_text_once(&mut trainer, folder, events)?;
+            let classifier = trainer.fit_among(&*self.ranks, |trainer| self.train_text(trainer, folder, events))?;
             Ok(Trained { classifier, history: trainer.history().to_vec(), held_out: trainer.held_out().cloned() })
         };
         let held_out = || Ok(lafter.text_trainer(&self.texts, self.cache.as_ref(), silent)?.held_out().cloned());
@@ -307,75 +305,11 @@ impl Experiment {
         Ok(outcome)
     }
 
-    /// Refuses processes that would each do something else: they could not tell, for each sees its own rows only.
-    fn agree(&self) -> Result<()> {
-        if self.ranks.size() == 1 {
-            return Ok(());
-        }
-        let settings = json!([self.settings(), self.config.seed, self.select, self.predictions, self.resume]).to_string();
-        let test = self.test.as_ref().map(Dataset::fingerprint).unwrap_or_default();
-        let own = [
-            ("version of the program", env!("CARGO_PKG_VERSION").to_string()),
-            ("settings, model or texts", settings),
-            ("training pictures", self.train.fingerprint()),
-            ("test pictures", test),
-            ("vector instructions (LAFTER_MAX_ISA=avx2 on all makes them equal)", format!("{:?}", Isa::best())),
-        ]
-        .map(|(what, value)| (what.to_string(), value));
-        let all = told(&*self.ranks, &own)?;
-        for (rank, words) in all.iter().enumerate() {
-            if let Some(((what, _), _)) = words.iter().zip(&all[0]).find(|(word, first)| word != first) {
-                return Err(Error::Usage(format!("process {rank} has other {what} than the first: all must have the same")));
-            }
-        }
-        Ok(())
-    }
-
-    fn check(&self) -> Result<()> {
-        self.config.validate()?;
-        self.config.tune.check_device(self.clip.device())?;
-        if let Some(test) = self.test.as_ref().filter(|test| test.classes() != self.texts.classes()) {
-            let (test, texts) = (test.classes().len(), self.texts.classes().len());
-            return Err(Error::Data(format!(
-                "the test set has {test} classes, the text set {texts}: give both the same class list (--classes)"
-            )));
-        }
-        if self.test.as_ref().is_some_and(Dataset::is_empty) || self.train.is_empty() {
-            return Err(Error::Data("the training or the test set holds no image: check the paths".into()));
-        }
-        if let [only] = self.texts.classes() {
-            return Err(Error::Data(format!(
-                "there is one class alone, \"{}\", so nothing to tell apart: give at least two names",
-                cut(only)
-            )));
-        }
-        if self.texts.is_empty() {
-            return Err(Error::Text("the text set is empty: give templates or descriptions".into()));
-        }
-        self.config.tune.check_pictures(&self.train, self.texts.classes())?;
-        if self.resume && self.out.is_none() {
-            return Err(Error::Usage("there is nothing to resume: set `out` to the folder of the stopped run".into()));
-        }
-        Ok(())
-    }
-
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
     fn test_features(&self, test: &Dataset, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
         let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
         let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "test features") };
         pass.run_among(&*self.ranks, events, |pixels| self.clip.encode_image(pixels))
-    }
-
-    /// LaFTer's inference on the test images, as the tuner stands; `None` if there are none.
-    fn evaluate_run(&self, run: &Run, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Option<Evaluation>> {
-        let Some(test) = &self.test else { return Ok(None) };
-        let tuned = run.tuner.tuned();
-        let params = || Keep::fingerprint(run.tuner.trainable().params.iter().map(|param| param.var.as_tensor()));
-        let keep =
-            folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
-        let keep = keep.transpose()?;
-        let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "evaluating") };
-        pass.run_among(&*self.ranks, events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(test).map(Some)
     }
 
     fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
@@ -387,108 +321,6 @@ impl Experiment {
             (Some(features), Some(test)) => features.map(logits)?.evaluate(test).map(Some),
             _ => Ok(None),
         }
-    }
-
-    /// The text classifier's loop on the first of the processes; the others take its end.
-    fn train_text_once(
-        &self,
-        trainer: &mut TextTrainer,
-        folder: Option<&RunFolder>,
-        events: &mut dyn FnMut(&Event),
-    ) -> Result<TextClassifier> {
-        if self.ranks.size() == 1 {
-            return self.train_text(trainer, folder, events);
-        }
-        let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
-        let end = scratch.path().join(TEXT_CHECKPOINT);
-        if self.ranks.rank() == 0 {
-            self.train_text(trainer, folder, events)?;
-            trainer.checkpoint(&end)?;
-        }
-        if let Some(copy) = file_of_first(&*self.ranks, Some(&end))? {
-            trainer.resume(&copy)?;
-        }
-        trainer.fit(silent) // nothing is left to do
-    }
-
-    /// The text classifier's loop with its checkpoint.
-    fn train_text(&self, trainer: &mut TextTrainer, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<TextClassifier> {
-        let Some(path) = folder.map(|folder| folder.file(TEXT_CHECKPOINT)) else { return trainer.fit(events) };
-        if self.resume && path.exists() {
-            trainer.resume(&path)?;
-        }
-        trainer.autosave(Autosave::new(&path, self.checkpoint_every));
-        let result = trainer.fit(events);
-        if matches!(result, Ok(_) | Err(Error::Interrupted(_))) {
-            trainer.checkpoint(&path)?;
-        }
-        result
-    }
-
-    /// The tuning loop with evaluation, checkpoint and history after each epoch.
-    fn tune(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Option<Evaluation>> {
-        let path = folder.map(|folder| folder.file(CHECKPOINT));
-        let copy = match self.resume {
-            true => file_of_first(&*self.ranks, path.as_deref())?,
-            false => None,
-        };
-        if let Some(copy) = copy {
-            run.resume(path.as_deref().unwrap_or(&copy))?;
-            events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
-        }
-        if let Some(path) = path {
-            run.autosave(Autosave::new(path, self.checkpoint_every));
-        }
-        let result = self.tune_and_evaluate(run, watch, folder, events);
-        if let Err(Error::Interrupted(_)) = result {
-            save_progress(run, folder)?;
-        }
-        result
-    }
-
-    fn tune_and_evaluate(
-        &self,
-        run: &mut Run,
-        watch: &Watch,
-        folder: Option<&RunFolder>,
-        events: &mut dyn FnMut(&Event),
-    ) -> Result<Option<Evaluation>> {
-        let (epochs, every) = (self.config.tune.epochs, self.config.tune.eval_every);
-        loop {
-            // before the next epoch is trained: a resumed run first does the evaluation that the kill prevented
-            let done = run.history().len();
-            if run.history().last().is_some_and(|epoch| epoch.signals.is_none()) {
-                self.note_signals(run, watch, folder, &mut *events)?;
-                save_progress(run, folder)?;
-            }
-            let unknown = run.history().last().is_some_and(|epoch| epoch.test_top1.is_none()) && self.test.is_some();
-            if done >= epochs || (unknown && every > 0 && done.is_multiple_of(every)) {
-                let evaluation = self.evaluate_run(run, folder, &mut *events)?;
-                if let Some(evaluation) = &evaluation {
-                    run.note_test_accuracy(evaluation.top1);
-                }
-                save_progress(run, folder)?;
-                if done >= epochs {
-                    return Ok(evaluation);
-                }
-            }
-            run.fit_epoch(&self.train, &mut *events)?;
-            save_progress(run, folder)?;
-        }
-    }
-
-    /// The signals of the epoch that is over; what it means for the user, and whether to keep its weights.
-    fn note_signals(&self, run: &mut Run, watch: &Watch, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<()> {
-        let tuned = run.tuner.tuned();
-        run.note_signals(watch.signals(&self.clip, &run.tuner)?);
-        if let Some(warning) = warning(&watch.start, run.history()) {
-            events(&Event::Notice(warning));
-        }
-        let epochs: Vec<_> = run.history().iter().map(|record| record.signals).collect();
-        if self.select == Select::Signals && selected(&watch.start, &epochs) == epochs.len() {
-            watch.keep(&tuned, epochs.len(), folder.map(|folder| folder.file(SELECTED)).as_deref())?;
-        }
-        Ok(())
     }
 
     fn count(&self, report: &mut Report, features: Option<&Encoded>) {
@@ -527,14 +359,6 @@ impl Experiment {
 fn no_room(kind: std::io::ErrorKind) -> bool {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
-}
-
-/// Checkpoint and history, if this run has a folder.
-fn save_progress(run: &Run, folder: Option<&RunFolder>) -> Result<()> {
-    let Some(folder) = folder else { return Ok(()) };
-    run.checkpoint(folder.file(CHECKPOINT))?;
-    let lines: Vec<String> = run.history().iter().map(|record| json!(record).to_string() + "\n").collect();
-    save_atomically(folder.file(HISTORY), lines.concat().as_bytes())
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -86,14 +86,24 @@ impl LaFTer {
     ///
     /// # Errors
     /// As [`fit_text`](Self::fit_text).
-    pub fn fit_text_with(
+    pub fn fit_text_with(&mut self, texts: &TextSet, cache: Option<&FeatureCache>, events: impl FnMut(&Event)) -> Result<Vec<TextEpoch>> {
+        self.fit_text_among(&Alone, texts, cache, events)
+    }
+
+    /// [`fit_text_with`](Self::fit_text_with) shared among ranks: each embeds some of the texts, the first trains, and all get the
+    /// classifier of one process.
+    ///
+    /// # Errors
+    /// As [`fit_text`](Self::fit_text); if a rank is gone.
+    pub fn fit_text_among(
         &mut self,
+        ranks: &dyn Ranks,
         texts: &TextSet,
         cache: Option<&FeatureCache>,
         mut events: impl FnMut(&Event),
     ) -> Result<Vec<TextEpoch>> {
-        let mut trainer = self.text_trainer(texts, cache, &mut events)?;
-        self.set_text_classifier(trainer.fit(events)?);
+        let mut trainer = self.text_trainer_among(ranks, texts, cache, &mut events)?;
+        self.set_text_classifier(trainer.fit_among(ranks, |trainer| trainer.fit(&mut events))?);
         Ok(trainer.history().to_vec())
     }
 

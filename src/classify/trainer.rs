@@ -12,6 +12,7 @@ use crate::checkpoint::{self, Autosave, Saved, is_loss};
 use crate::error::{Error, Result};
 use crate::nn::{AdamW, AdamWConfig, Linear, Param, ParamGroup};
 use crate::progress::{Event, Stage, check_interrupt, watched};
+use crate::ranks::{Ranks, file_of_first};
 use crate::rng::Rng;
 
 /// Running sums of the epoch under way; part of a checkpoint.
@@ -131,6 +132,26 @@ impl TextTrainer {
             }
         }
         events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
+        self.classifier()
+    }
+
+    /// Lets the first rank train by `fit`; the others, whose trainers were made alike, take its end.
+    ///
+    /// # Errors
+    /// As [`fit`](Self::fit); [`Error::Io`] if a temporary file cannot be written; if a rank is gone.
+    pub(crate) fn fit_among(&mut self, ranks: &dyn Ranks, fit: impl FnOnce(&mut Self) -> Result<TextClassifier>) -> Result<TextClassifier> {
+        if ranks.size() == 1 {
+            return fit(self);
+        }
+        let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+        let end = scratch.path().join("end.safetensors");
+        if ranks.rank() == 0 {
+            fit(self)?;
+            self.checkpoint(&end)?;
+        }
+        if let Some(copy) = file_of_first(ranks, Some(&end))? {
+            self.resume(&copy)?;
+        }
         self.classifier()
     }
 

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::describe::{Templates, TextSet, read_class_names};
+use lafter::embed::texts_among;
 use lafter::eval::Report;
+use lafter::progress::silent;
+use lafter::ranks::Ranks;
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
 
 use super::args::{ClassArgs, Common};
@@ -48,21 +51,22 @@ impl AnswerArgs {
     }
 
     /// Stage one on --descriptions.
-    pub fn trained(&self, clip: &Clip, names: &[String], common: &Common, bars: &mut Bars) -> Result<Option<LaFTer>> {
+    pub fn trained(&self, ranks: &dyn Ranks, clip: &Clip, names: &[String], common: &Common, bars: &mut Bars) -> Result<Option<LaFTer>> {
         let Some(texts) = self.described(names)? else { return Ok(None) };
         let mut lafter = LaFTer::new(clip.clone(), names);
         lafter.config = LafterConfig { seed: common.seed, ..LafterConfig::default() };
-        lafter.fit_text_with(&texts, None, |event| bars.show(event))?;
+        lafter.fit_text_among(ranks, &texts, None, |event| bars.show(event))?;
         Ok(Some(lafter))
     }
 
     /// One text prototype a class: of its name in templates, or of templates and descriptions together.
-    pub fn prototypes(&self, clip: &Clip, names: &[String]) -> Result<ZeroShotClassifier> {
+    pub fn prototypes(&self, ranks: &dyn Ranks, clip: &Clip, names: &[String]) -> Result<ZeroShotClassifier> {
         if let Some(texts) = self.described(names)? {
-            return Ok(ZeroShotClassifier::from_features(&texts.embed(clip)?, texts.labels(), clip.logit_scale())?);
+            let features = texts_among(ranks, clip, texts.sentences(), None, silent)?;
+            return Ok(ZeroShotClassifier::from_features(&features, texts.labels(), clip.logit_scale())?);
         }
         let templates = self.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-        ZeroShotClassifier::fit(clip, names, &templates)
+        ZeroShotClassifier::fit_among(ranks, clip, names, &templates)
     }
 }
 

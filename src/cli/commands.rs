@@ -22,7 +22,7 @@ use super::bars::Bars;
 use super::check;
 use super::keep;
 use super::say::say;
-use super::together::together;
+use super::together::{first_downloads, together};
 
 /// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
@@ -66,21 +66,21 @@ fn print_evaluation(name: &str, evaluation: &Evaluation, common: &Common) -> Res
 }
 
 pub fn zero_shot(args: ZeroShotArgs, common: &Common) -> Result<()> {
-    let ranks = lafter::ranks::join()?;
-    together(&*ranks, || zero_shot_among(&*ranks, args, common))
+    together(keep::AGAIN, |ranks| zero_shot_among(&**ranks, args, common))
 }
 
 fn zero_shot_among(ranks: &dyn Ranks, args: ZeroShotArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::of(ranks, common.json);
-    let clip = load(&args.model, common, &mut bars)?;
-    let test = open(&args.test, &mut bars)?;
+    let (clip, test) = first_downloads(ranks, [&*args.model.model, &*args.test.test], || {
+        Ok((load(&args.model, common, &mut bars)?, open(&args.test, &mut bars)?))
+    })?;
     test.require_labels()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let inputs = Inputs::new(&clip).with_set("test", &test).with_prompts(test.classes(), &check::prompts(&templates, test.classes()));
     if bars.speaks() {
         check::show(&inputs, common);
     }
-    let classifier = ZeroShotClassifier::fit(&clip, test.classes(), &templates)?;
+    let classifier = ZeroShotClassifier::fit_among(ranks, &clip, test.classes(), &templates)?;
     let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, &clip, "zero-shot") };
@@ -94,15 +94,16 @@ fn zero_shot_among(ranks: &dyn Ranks, args: ZeroShotArgs, common: &Common) -> Re
 }
 
 pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
-    let ranks = lafter::ranks::join()?;
-    together(&*ranks, || evaluate_among(&*ranks, args, common))
+    together(keep::AGAIN, |ranks| evaluate_among(&**ranks, args, common))
 }
 
 fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::of(ranks, common.json);
-    let lafter = answers::tuned(&args.weights, load(&args.model, common, &mut bars)?)?;
-    let names = lafter::describe::ClassNames::new(lafter.classes())?;
-    let test = open(&args.test, &mut bars)?.with_classes(&names)?;
+    let (lafter, test) = first_downloads(ranks, [&*args.model.model, &*args.test.test], || {
+        let lafter = answers::tuned(&args.weights, load(&args.model, common, &mut bars)?)?;
+        let names = lafter::describe::ClassNames::new(lafter.classes())?;
+        Ok((lafter, open(&args.test, &mut bars)?.with_classes(&names)?))
+    })?;
     test.require_labels()?;
     if bars.speaks() {
         check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
@@ -121,19 +122,22 @@ fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Res
 }
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
-    let ranks = lafter::ranks::join()?;
-    together(&*ranks, || embed_among(&*ranks, args, common))
+    together(keep::AGAIN, |ranks| embed_among(&**ranks, args, common))
 }
 
 fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::of(ranks, common.json);
     let classes = args.classes.as_ref().map(read_class_names).transpose()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-    let clip = load(&args.model, common, &mut bars)?;
+    let spec = args.input.images.as_deref();
+    let (clip, dataset) = first_downloads(ranks, spec.into_iter().chain([&*args.model.model]), || {
+        let options = OpenOptions { labeled: false, ..args.split.options(None) };
+        let clip = load(&args.model, common, &mut bars)?;
+        Ok((clip, spec.map(|spec| data::open_with(spec, &options, |event| bars.show(event))).transpose()?))
+    })?;
     let mut names = None;
-    let features = match (&args.input.images, &args.input.texts) {
-        (Some(spec), _) => {
-            let dataset = data::open_with(spec, &OpenOptions { labeled: false, ..args.split.options(None) }, |event| bars.show(event))?;
+    let features = match (dataset, &args.input.texts) {
+        (Some(dataset), _) => {
             if bars.speaks() {
                 check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
             }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::export::{Answering, Onnx, license_of, merge};
+use lafter::ranks::Alone;
 use lafter::{Error, Result};
 use serde_json::json;
 
@@ -94,8 +95,8 @@ fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -
         return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
     }
     let names = args.who.names()?;
-    if let Some(lafter) = args.who.trained(clip, &names, common, bars)? {
+    if let Some(lafter) = args.who.trained(&Alone, clip, &names, common, bars)? {
         return Ok((Answering::of(&lafter)?, names));
     }
-    Ok((Answering::ZeroShot(args.who.prototypes(clip, &names)?), names))
+    Ok((Answering::ZeroShot(args.who.prototypes(&Alone, clip, &names)?), names))
 }

@@ -8,6 +8,9 @@ use lafter::{Error, Result};
 
 use super::args::KeepArgs;
 
+/// What to do after a command whose processes could not all end.
+pub const AGAIN: &str = "repeat the command to go on";
+
 /// `$XDG_CACHE_HOME/lafter`, or `~/.cache/lafter`.
 pub fn cache_folder() -> Option<PathBuf> {
     let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);

@@ -31,29 +31,32 @@ use lafter::Error;
 
 use args::{Cli, Command};
 use say::note;
+use together::{on_first, refused};
 
 /// Exit status 0, 1 for a failed run, 2 for bad usage, 143 or 129 after a signal ([`signals`]); errors on standard
 /// error, one line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // bad usage ends here with status 2
     signals::watch();
+    let common = &cli.common;
     let result = match cli.command {
-        Command::Demo(args) => run::demo(args, &cli.common),
-        Command::Run(args) => run::run(*args, &cli.common),
-        Command::ZeroShot(args) => commands::zero_shot(args, &cli.common),
-        Command::Evaluate(args) => commands::evaluate(args, &cli.common),
-        Command::Predict(args) => predict::predict(*args, &cli.common),
-        Command::Transduct(args) => transduct::transduct(args, &cli.common),
-        Command::Export(args) => export::export(*args, &cli.common),
-        Command::Import(args) => import::import(args, &cli.common),
-        Command::Card(args) => card::card(args, &cli.common),
-        Command::Check(args) => check::check(*args, &cli.common),
-        Command::Embed(args) => commands::embed(args, &cli.common),
-        Command::Ablate(args) => ablate::ablate(*args, &cli.common),
-        Command::Settings(args) => settings::settings(args, &cli.common),
-        Command::Describe(args) => describe::describe(*args, &cli.common),
-        Command::Scenes(args) => scenes::scenes(args, &cli.common),
-        Command::PretrainDemo(args) => commands::pretrain_demo(args, &cli.common),
+        Command::Demo(args) => run::demo(args, common),
+        Command::Run(args) => run::run(*args, common),
+        Command::ZeroShot(args) => commands::zero_shot(args, common),
+        Command::Evaluate(args) => commands::evaluate(args, common),
+        Command::Predict(args) => predict::predict(*args, common),
+        Command::Embed(args) => commands::embed(args, common),
+        Command::Ablate(args) => refused("ablate", "give each process its share with --shard I/N, or start one with --jobs N")
+            .and_then(|()| ablate::ablate(*args, common)),
+        Command::Transduct(args) => on_first("transduct", || transduct::transduct(args, common)),
+        Command::Export(args) => on_first("export", || export::export(*args, common)),
+        Command::Import(args) => on_first("import", || import::import(args, common)),
+        Command::Card(args) => on_first("card", || card::card(args, common)),
+        Command::Check(args) => on_first("check", || check::check(*args, common)),
+        Command::Settings(args) => on_first("settings", || settings::settings(args, common)),
+        Command::Describe(args) => on_first("describe", || describe::describe(*args, common)),
+        Command::Scenes(args) => on_first("scenes", || scenes::scenes(args, common)),
+        Command::PretrainDemo(args) => on_first("pretrain-demo", || commands::pretrain_demo(args, common)),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,6 +10,7 @@ use lafter::embed::Keep;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
 use lafter::progress::Event;
+use lafter::ranks::{Alone, Ranks};
 use lafter::{Error, LaFTer, Result, TextClassifier, ZeroShotClassifier};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -20,6 +21,7 @@ use super::commands::{load, print};
 use super::inputs::data;
 use super::predict_args::PredictArgs;
 use super::say::{note, say};
+use super::together::{first_downloads, refused, together};
 use super::{answers, check, keep, transduct};
 
 /// Pictures per batch: a stop loses no more than these.
@@ -80,20 +82,34 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     transduct::check_threshold(args.rows.threshold)?;
     args.who.check()?;
     args.rows.out.as_deref().map(TableFormat::of).transpose()?; // a wrong ending is known before anything is computed
-    let mut folders =
-        args.link_into.as_ref().map(|root| ClassFolders::new(root, if args.copy { How::Copy } else { How::Link })).transpose()?;
-    let mut bars = Bars::new(common.json);
-    let dataset = data(&args.images, &args.split, &mut bars)?;
-    if let (Some(_), false) = (&folders, dataset.is_empty() || Path::new(&dataset.name(0)).exists()) {
-        let name = dataset.name(0);
-        return Err(Error::Usage(format!("--link-into: {name} is not a file of its own, so it cannot be linked or copied: leave it out")));
+    if args.images.iter().any(|path| path.as_os_str() == "-") {
+        refused("predict -", "paths on standard input reach one process alone: give files or folders")?;
     }
-    let clip = load(&args.model, common, &mut bars)?;
+    together(keep::AGAIN, |ranks| predict_among(&**ranks, args, common))
+}
+
+fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Result<()> {
+    let mut bars = Bars::of(ranks, common.json);
+    let names = args.images.iter().filter_map(|path| path.to_str()).chain([&*args.model.model]);
+    let (mut folders, dataset, clip) = first_downloads(ranks, names, || {
+        let dataset = data(&args.images, &args.split, &mut bars)?;
+        let how = if args.copy { How::Copy } else { How::Link };
+        let folders = args.link_into.as_ref().filter(|_| ranks.rank() == 0).map(|root| ClassFolders::new(root, how)).transpose()?;
+        if let (Some(_), false) = (&folders, dataset.is_empty() || Path::new(&dataset.name(0)).exists()) {
+            let name = dataset.name(0);
+            return Err(Error::Usage(format!(
+                "--link-into: {name} is not a file of its own, so it cannot be linked or copied: leave it out"
+            )));
+        }
+        Ok((folders, dataset, load(&args.model, common, &mut bars)?))
+    })?;
     if let Some(method) = &args.transduct {
-        return transduct::pictures(method, &args, &clip, &dataset, &mut folders, common, &mut bars);
+        return transduct::pictures(ranks, method, &args, &clip, &dataset, &mut folders, common, &mut bars);
     }
-    let (mut classifier, classes) = classifier(&args, &clip, common, &mut bars)?;
-    check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
+    let (mut classifier, classes) = classifier(ranks, &args, &clip, common, &mut bars)?;
+    if bars.speaks() {
+        check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
+    }
 
     let mut predicting = Predicting {
         threshold: args.rows.threshold,
@@ -108,8 +124,19 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         predicting.batch_size = args.adapt_batch.unwrap_or(if views.is_some() { 1 } else { ADAPTING }).max(1);
     }
     predicting.views = views.as_ref();
+    let among: &dyn Ranks = if remembers { &Alone } else { ranks };
+    if remembers && ranks.size() > 1 {
+        bars.show(&Event::Notice("an answer depends on the pictures before it: the first process answers all alone".into()));
+        if !bars.speaks() {
+            return Ok(());
+        }
+    }
     let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args, common)?, args.compare)?;
-    let path = partial_file(args.rows.out.as_deref(), &decisive)?;
+    let scratch = if bars.speaks() { None } else { Some(tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?) };
+    let path = match &scratch {
+        Some(scratch) => scratch.path().join("rows.jsonl"), // the first writes
+        None => partial_file(args.rows.out.as_deref(), &decisive)?,
+    };
     let mut partial = Partial::open(&path, &decisive)?;
     if remembers && partial.batches > 0 {
         // what it had learned of the pictures that are done is gone
@@ -117,15 +144,18 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
         partial.remove();
         partial = Partial::open(&path, &decisive)?;
     }
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders).of(&bars);
     out.begin();
-    let result = predicting.run(&mut partial, |event| bars.show(event), |pixels| classifier.answers(&clip, pixels), |row| out.row(row));
+    let answer = |pixels: &Tensor| classifier.answers(&clip, pixels);
+    let result = predicting.run_among(among, &mut partial, |event| bars.show(event), answer, |row| out.row(row));
     let predicted = result.map_err(keep::go_on)?;
     out.end();
-    if let Some(path) = &args.rows.out {
-        save_table(path, &partial)?;
+    if bars.speaks() {
+        if let Some(path) = &args.rows.out {
+            save_table(path, &partial)?;
+        }
+        finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
     }
-    finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
     partial.remove();
     all_read(&predicted, dataset.len())
 }
@@ -139,14 +169,14 @@ pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
 }
 
 /// The classifier that was asked for, and its class names.
-fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
+fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
     if let Some(weights) = &args.who.weights {
         let lafter = answers::tuned(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
         if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
             return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));
         }
-        let zero_shot = args.compare.then(|| ZeroShotClassifier::fit(clip, &classes, &Templates::single())).transpose()?;
+        let zero_shot = args.compare.then(|| ZeroShotClassifier::fit_among(ranks, clip, &classes, &Templates::single())).transpose()?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }
     let classes = args.who.names()?;
@@ -154,14 +184,14 @@ fn classifier(args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars)
         if method == "watt" && (args.who.templates.is_some() || args.who.descriptions.is_some()) {
             return Err(Error::Usage("--adapt watt has eight templates of its own: leave --templates and --descriptions out".into()));
         }
-        let zero_shot = args.who.prototypes(clip, &classes)?;
+        let zero_shot = args.who.prototypes(ranks, clip, &classes)?;
         let texts = Keep::fingerprint([&zero_shot.weights])?;
         return Ok((Classifier::Adapting(adapt::named(method, clip, &zero_shot, &classes)?, texts), classes));
     }
-    if let Some(lafter) = args.who.trained(clip, &classes, common, bars)? {
+    if let Some(lafter) = args.who.trained(ranks, clip, &classes, common, bars)? {
         return Ok((Classifier::Text(lafter.text_classifier()?.clone()), classes));
     }
-    Ok((Classifier::ZeroShot(args.who.prototypes(clip, &classes)?), classes))
+    Ok((Classifier::ZeroShot(args.who.prototypes(ranks, clip, &classes)?), classes))
 }
 
 /// Everything that decides the rows: model, classifier, names, pictures as they are.
@@ -197,6 +227,11 @@ impl<'a> Output<'a> {
     /// Rows are printed if they go into no table.
     pub fn new(table: &Option<PathBuf>, threshold: f64, common: &Common, folders: &'a mut Option<ClassFolders>) -> Self {
         Self { prints: table.is_none(), threshold, json: common.json, first: true, folders }
+    }
+
+    /// Of a process that may share the work: one that does not speak prints and links nothing.
+    pub fn of(self, bars: &Bars) -> Self {
+        Self { prints: self.prints && bars.speaks(), ..self }
     }
 
     pub fn begin(&self) {

@@ -20,15 +20,16 @@ use super::commands::{device, load};
 use super::keep::cache_folder;
 use super::say::{note, say};
 use super::settings;
-use super::together::together;
+use super::together::{first_downloads, together};
+
+/// What to do after a run whose processes could not all end.
+const AGAIN: &str = "repeat the command with --resume to go on from the last checkpoint";
 
 pub fn run(args: RunArgs, common: &Common) -> Result<()> {
-    let ranks = lafter::ranks::join()?;
-    together(&*ranks, || {
-        let mut bars = Bars::of(&*ranks, common.json);
-        if ranks.rank() > 0 && downloads(&args.setup) {
-            ranks.all_gather(&[])?; // until the first has it on disk
-        }
+    together(AGAIN, |ranks| {
+        let mut bars = Bars::of(&**ranks, common.json);
+        let names = [Some(&args.setup.model.model), args.setup.data.train.as_ref(), args.setup.data.test.as_ref()];
+        let names = names.into_iter().flatten().map(String::as_str);
         let mut experiment = Experiment {
             out: Some(args.out.clone()),
             resume: args.resume,
@@ -36,11 +37,8 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
             table: args.table.into(),
             select: args.select.map_or_else(|| default_select(&args.setup), Into::into),
             ranks: ranks.clone(),
-            ..set_up(&args.setup, common, &mut bars)?
+            ..first_downloads(&**ranks, names, || set_up(&args.setup, common, &mut bars))?
         };
-        if ranks.rank() == 0 && downloads(&args.setup) {
-            ranks.all_gather(&[])?;
-        }
         if let Some(gib) = args.memory_gib {
             if experiment.config.tune.micro_batch.is_some() {
                 return Err(Error::Usage("--memory-gib and --set tune.micro_batch are the same choice: leave one out".into()));
@@ -49,13 +47,6 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
         }
         finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
     })
-}
-
-/// Whether something may come from the hub first.
-fn downloads(args: &SetupArgs) -> bool {
-    let model = &args.model.model;
-    let data = args.data.train.iter().chain(&args.data.test);
-    (model != "demo" && !Path::new(model).exists()) || data.into_iter().any(|data| data.starts_with("hf:"))
 }
 
 /// The published presets end with the last epoch. Without labels nobody sees whether that helped, so the signals choose.
@@ -155,16 +146,21 @@ fn cache_is_small(experiment: &Experiment, gib: f64) -> Option<String> {
 }
 
 pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
-    let changes = settings::from_set(&args.set)?;
-    let mut bars = Bars::new(common.json);
-    let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
-    let mut experiment = Experiment { out: Some(args.out.clone()), resume: args.resume, ..Experiment::demo(clip, common.seed)? };
-    changes.apply(&mut experiment.config)?;
-    if !common.json {
-        note(what_comes(&experiment));
-    }
-    check::show(&experiment.inputs(), common);
-    finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
+    together(AGAIN, |ranks| {
+        let changes = settings::from_set(&args.set)?;
+        let mut bars = Bars::of(&**ranks, common.json);
+        let clip = ClipLoader::new("demo").device(&device(common)?).load(|event| bars.show(event))?;
+        let (out, ranks) = (Some(args.out.clone()), ranks.clone());
+        let mut experiment = Experiment { out, resume: args.resume, ranks, ..Experiment::demo(clip, common.seed)? };
+        changes.apply(&mut experiment.config)?;
+        if bars.speaks() {
+            if !common.json {
+                note(what_comes(&experiment));
+            }
+            check::show(&experiment.inputs(), common);
+        }
+        finish(&experiment, &args.out, "LaFTer in a minute", common, &mut bars)
+    })
 }
 
 /// What the demo does and how long it takes, before it begins; the bars then tell the time that is left on this machine.

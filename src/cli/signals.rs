@@ -7,7 +7,7 @@
 //! | SIGTERM | `kill`, SLURM (scancel, time limit, preemption), containers, systemd | 143 |
 //! | SIGHUP | a terminal or ssh session that closes; under `nohup` it stays without effect | 129 |
 
-use std::sync::atomic::{AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
 use lafter::progress;
 
@@ -15,6 +15,14 @@ use super::say::note;
 
 /// The first signal; 0 before it.
 static FIRST: AtomicI32 = AtomicI32::new(0);
+
+/// Whether another process speaks for this one.
+static MUTE: AtomicBool = AtomicBool::new(false);
+
+/// From now on a signal is obeyed and not answered: another process of the job says the same.
+pub fn mute() {
+    MUTE.store(true, Ordering::SeqCst);
+}
 
 /// Exit status of a command that was interrupted: 1, or 128 and the signal for those that a batch system sends and looks for.
 pub fn status() -> u8 {
@@ -29,6 +37,9 @@ fn received(signal: i32) {
         std::process::exit(128 + signal);
     }
     progress::interrupt();
+    if MUTE.load(Ordering::SeqCst) {
+        return;
+    }
     let again = if signal == INTERRUPT { "Ctrl-C" } else { "the signal" };
     note(format_args!("\nstopping at the next safe point ({again} once more ends at once)"));
 }

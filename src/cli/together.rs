@@ -1,22 +1,43 @@
-//! Commands that several processes share end together.
+//! Commands under a launcher for MPI: those that several processes share end together, the others are the first's alone.
 
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use lafter::ranks::Ranks;
+use lafter::ranks::{self, Neighbors, Ranks};
 use lafter::{Error, Result};
 
 use super::say::note;
-use super::status;
+use super::{signals, status};
 
-/// Runs the part of this process in work that several may share: one that fails, or panics, says so and ends all, who would wait for it.
-pub fn together(ranks: &dyn Ranks, work: impl FnOnce() -> Result<()>) -> Result<()> {
+/// Time between two looks at the other processes.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// Runs the part of this process in work that several may share: one that fails, or panics, says so and ends all, who would wait for it;
+/// where one was killed, another says so, and what to do: `again`.
+pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Result<()>) -> Result<()> {
+    let ranks = match ranks::join() {
+        Err(error) if ranks::launched_rank() > 0 => std::process::exit(status(&error).into()), // the first says why
+        joined => joined?,
+    };
     if ranks.size() == 1 {
-        return work();
+        return work(&ranks);
     }
-    let panics = AbortIfPanicking(ranks);
-    let result = work();
+    if ranks.rank() > 0 {
+        signals::mute();
+    }
+    let over = watch(&ranks, again)?;
+    let panics = AbortIfPanicking(&*ranks);
+    let result = work(&ranks);
     std::mem::forget(panics);
-    let Err(error) = result else { return Ok(()) };
+    let Err(error) = result else {
+        ranks.all_gather(&[])?;
+        over.store(true, Ordering::SeqCst);
+        ranks.all_gather(&[])?; // nobody leaves who is watched
+        return Ok(());
+    };
+    over.store(true, Ordering::SeqCst);
     // what ends all of them, the first says, and it saves its work before
     let patience = if matches!(error, Error::Interrupted(_)) { 10 } else { 2 };
     match ranks.rank() {
@@ -29,6 +50,31 @@ pub fn together(ranks: &dyn Ranks, work: impl FnOnce() -> Result<()>) -> Result<
     ranks.abort(status(&error))
 }
 
+/// Looks after the other processes in a thread of its own, until the value given is set.
+fn watch(ranks: &Arc<dyn Ranks>, again: &'static str) -> Result<Arc<AtomicBool>> {
+    let (over, neighbors, ranks) = (Arc::new(AtomicBool::new(false)), Neighbors::meet(&**ranks)?, ranks.clone());
+    let seen = over.clone();
+    let look = move || {
+        loop {
+            std::thread::sleep(LOOK);
+            let gone = neighbors.gone();
+            if seen.load(Ordering::SeqCst) {
+                return;
+            }
+            let Some(gone) = gone else { continue };
+            if neighbors.is_first() {
+                note(format_args!("error: process {gone} ended before the work was done, so all end: {again}"));
+            } else {
+                std::thread::sleep(5 * LOOK);
+            }
+            ranks.abort(1);
+        }
+    };
+    // without this thread the launcher ends the job
+    let _ = std::thread::Builder::new().name("neighbors".into()).spawn(look);
+    Ok(over)
+}
+
 struct AbortIfPanicking<'a>(&'a dyn Ranks);
 
 impl Drop for AbortIfPanicking<'_> {
@@ -36,5 +82,45 @@ impl Drop for AbortIfPanicking<'_> {
         if std::thread::panicking() {
             self.0.abort(101); // its message stands above
         }
+    }
+}
+
+/// Lets the first process do work in which something may come from the hub (`names`: a model, data sets) before the others, which then find
+/// it on the disk.
+pub fn first_downloads<'a, T>(ranks: &dyn Ranks, names: impl IntoIterator<Item = &'a str>, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    let from_hub = |name: &str| name.starts_with("hf:") || (name != "demo" && !Path::new(name).exists() && name.split('/').count() == 2);
+    let downloads = names.into_iter().any(from_hub);
+    if downloads && ranks.rank() > 0 {
+        ranks.all_gather(&[])?;
+    }
+    let made = work()?;
+    if downloads && ranks.rank() == 0 {
+        ranks.all_gather(&[])?;
+    }
+    Ok(made)
+}
+
+/// Runs a command that is not shared: under a launcher the first process does it, and the others have nothing to do.
+pub fn on_first(command: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    let size = ranks::launched().unwrap_or(1);
+    if ranks::launched_rank() > 0 {
+        return Ok(());
+    }
+    if size > 1 {
+        note(format_args!("note: `{command}` is not shared among processes: the first of {size} does it alone"));
+    }
+    work()
+}
+
+/// Refuses a command that would take the time of many processes for the work of one.
+pub fn refused(command: &str, instead: &str) -> Result<()> {
+    match ranks::launched() {
+        Some(size) if size > 1 => {
+            if ranks::launched_rank() > 0 {
+                std::process::exit(2); // the first says why
+            }
+            Err(Error::Usage(format!("`{command}` does not share its work over MPI: {instead}")))
+        }
+        _ => Ok(()),
     }
 }

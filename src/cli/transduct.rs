@@ -13,6 +13,7 @@ use lafter::describe::read_class_names;
 use lafter::embed::{Keep, Pass};
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionRow, Rows, TableFormat, save_table};
+use lafter::ranks::Ranks;
 use lafter::transduct::{Features, Transduct};
 use lafter::{Error, Result, ZeroShotClassifier};
 
@@ -95,8 +96,10 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// From pictures, whose features are made first.
+/// From pictures, whose features are made first, by all processes; the first answers.
+#[allow(clippy::too_many_arguments)]
 pub fn pictures(
+    ranks: &dyn Ranks,
     method: &str,
     args: &PredictArgs,
     clip: &Clip,
@@ -106,11 +109,17 @@ pub fn pictures(
     bars: &mut Bars,
 ) -> Result<()> {
     let names = args.who.names()?;
-    let ZeroShotClassifier { weights, scale } = args.who.prototypes(clip, &names)?;
-    check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
+    let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names)?;
+    if bars.speaks() {
+        check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
+    }
     let keep = keep::in_cache(&args.keep, &Keep::decisive(clip, dataset, "features"));
     let pass = Pass { keep: keep.as_ref(), max_unreadable: 1.0, ..Pass::new(dataset, clip, "embedding pictures") };
-    let encoded = keep::or_go_on(pass.run(|event| bars.show(event), |pixels| clip.encode_image(pixels)), keep.is_some())?;
+    let encoded = pass.run_among(ranks, |event| bars.show(event), |pixels| clip.encode_image(pixels));
+    let encoded = keep::or_go_on(encoded, keep.is_some())?;
+    if !bars.speaks() {
+        return Ok(());
+    }
     let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
     let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders);

@@ -8,9 +8,10 @@ use sha2::{Digest, Sha256};
 
 use super::{ClipConfig, ClipLoader, ClipSummary, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::nn::Precision;
-use crate::progress::{Event, check_interrupt, silent, watched};
+use crate::progress::{Event, silent, watched};
+use crate::ranks::{self, Alone, Ranks};
 
 /// Texts per batch; texts are sorted by length first, so short ones do not pay for long ones.
 const TEXT_BATCH: usize = 64;
@@ -90,8 +91,16 @@ impl Clip {
     /// # Errors
     /// As [`encode_text`](Self::encode_text).
     pub fn encode_text_with(&self, texts: &[impl AsRef<str>], events: impl FnMut(&Event)) -> Result<Tensor> {
+        self.encode_text_among(&Alone, texts, events)
+    }
+
+    /// [`encode_text_with`](Self::encode_text_with) shared among ranks.
+    ///
+    /// # Errors
+    /// As [`encode_text`](Self::encode_text); if a rank is gone.
+    pub(crate) fn encode_text_among(&self, ranks: &dyn Ranks, texts: &[impl AsRef<str>], events: impl FnMut(&Event)) -> Result<Tensor> {
         let (mut rows, mut order) = (Vec::new(), Vec::with_capacity(texts.len()));
-        self.encode_text_each(texts, events, |batch, features| {
+        self.encode_text_each(ranks, texts, events, |batch, features| {
             rows.push(features);
             order.extend_from_slice(batch);
             Ok(())
@@ -104,9 +113,11 @@ impl Clip {
         Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
     }
 
-    /// Calls `each` batch by batch, from short texts to long, with the texts' indices and their features `[batch, d]`.
+    /// Calls `each` batch by batch, from short texts to long, with the texts' indices and their features `[batch, d]`. Each rank takes
+    /// every so many-th batch, and is called with the features of all: the batches, and so the bits, are those of one process.
     pub(crate) fn encode_text_each(
         &self,
+        ranks: &dyn Ranks,
         texts: &[impl AsRef<str>],
         mut events: impl FnMut(&Event),
         mut each: impl FnMut(&[usize], Tensor) -> Result<()>,
@@ -122,21 +133,30 @@ impl Clip {
         }
         let mut order: Vec<usize> = (0..tokens.ids.len()).collect();
         order.sort_by_key(|i| tokens.ids[*i].len());
+        let batches: Vec<&[usize]> = order.chunks(TEXT_BATCH).collect();
         let mut done = 0;
-        for batch in order.chunks(TEXT_BATCH) {
-            check_interrupt(stage)?;
-            let longest = batch.iter().map(|i| tokens.ids[*i].len()).max().unwrap_or(0);
-            let end_of_text = self.config.text.end_of_text;
-            let ends: Vec<usize> = batch.iter().map(|i| end_of_text.position(&tokens.ids[*i])).collect();
-            // what follows the end is never read, so 0 pads as well as any id
-            let padded = batch.iter().flat_map(|i| tokens.ids[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
-            let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
-            each(batch, self.text.forward(&ids, &ends)?)?;
-            done += batch.len();
+        for round in batches.chunks(ranks.size()) {
+            ranks::check_interrupt(ranks, stage)?;
+            let own = round.get(ranks.rank()).map(|batch| self.text_features(&tokens.ids, batch)).transpose()?;
+            let mut features = ranks::one_each(ranks, own, &self.device)?.into_iter();
+            for batch in round {
+                each(batch, features.next().ok_or_else(|| Error::Data("a process gave no text features".into()))?)?;
+                done += batch.len();
+            }
             events(&Event::Advanced { stage: stage.into(), done, total: texts.len(), loss: None, accuracy: None });
         }
         events(&Event::Finished { stage: stage.into(), seconds: started.elapsed().as_secs_f64() });
         Ok(())
+    }
+
+    /// Features of the texts with these indices, `[batch, d]`.
+    fn text_features(&self, tokens: &[Vec<u32>], batch: &[usize]) -> Result<Tensor> {
+        let longest = batch.iter().map(|i| tokens[*i].len()).max().unwrap_or(0);
+        let ends: Vec<usize> = batch.iter().map(|i| self.config.text.end_of_text.position(&tokens[*i])).collect();
+        // what follows the end is never read, so 0 pads as well as any id
+        let padded = batch.iter().flat_map(|i| tokens[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
+        let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
+        Ok(self.text.forward(&ids, &ends)?)
     }
 
     /// The sizes of both towers.

@@ -34,6 +34,7 @@ mod folder;
 mod hub;
 mod layout;
 mod loader;
+pub(crate) mod meeting;
 mod metadata;
 mod open;
 mod options;

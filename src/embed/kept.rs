@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use candle_core::Tensor;
+use candle_core::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -13,7 +13,11 @@ use crate::checkpoint::fingerprint;
 use crate::clip::Clip;
 use crate::data::{Dataset, Skipped, SkippedRecord};
 use crate::error::{Error, Result};
+use crate::ranks::{Ranks, rows as rows_of, told};
 use crate::sealed;
+
+/// What files and ranks call the rows.
+const ROWS: &str = "rows";
 
 /// Where a pass over pictures keeps its rows until it is over, and what decides them.
 ///
@@ -140,6 +144,29 @@ impl Kept {
         kept
     }
 
+    /// The first rank's state on all of them.
+    ///
+    /// # Errors
+    /// If rows of different widths were added (Candle's); if a rank is gone.
+    pub(super) fn shared(mut self, ranks: &dyn Ranks) -> Result<Self> {
+        if ranks.size() == 1 {
+            return Ok(self);
+        }
+        let own = match self.rows.is_empty() {
+            true => Vec::new(),
+            false => vec![(ROWS.to_string(), Tensor::cat(&self.rows, 0)?)],
+        };
+        let rows = rows_of(ranks, own, &Device::Cpu)?.remove(ROWS);
+        let state = (self.indices.clone(), self.batches, self.skipped.as_ref().map(Skipped::record), self.seconds);
+        let (indices, batches, skipped, seconds) = told(ranks, &state)?.swap_remove(0);
+        if ranks.rank() > 0 {
+            self.rows = rows.into_iter().collect();
+            (self.indices, self.batches, self.seconds) = (indices, batches, seconds);
+            self.skipped = skipped.map(Skipped::from_record);
+        }
+        Ok(self)
+    }
+
     fn file(&self, number: usize) -> Option<PathBuf> {
         Some(self.keep.as_ref()?.folder.join(format!("rows-{number:06}.safetensors")))
     }
@@ -149,7 +176,7 @@ impl Kept {
         let path = self.file(self.saved.files)?;
         let (mut tensors, metadata) = path.exists().then(|| sealed::read(&path).ok())??;
         let header: Header = serde_json::from_str(metadata.get(HEADER)?).ok()?;
-        let rows = tensors.remove("rows")?;
+        let rows = tensors.remove(ROWS)?;
         let fits = header.what == self.keep.as_ref()?.what && rows.dim(0).ok()? == header.indices.len() && header.from == self.batches;
         fits.then(|| {
             self.rows.push(rows);
@@ -215,7 +242,7 @@ impl Kept {
         };
         let write = || {
             let json = serde_json::to_string(&header).map_err(|e| Error::Data(e.to_string()))?;
-            sealed::save(&path, &[("rows".into(), Tensor::cat(&self.rows[rows..], 0)?)], HashMap::from([(HEADER.into(), json)]))
+            sealed::save(&path, &[(ROWS.into(), Tensor::cat(&self.rows[rows..], 0)?)], HashMap::from([(HEADER.into(), json)]))
         };
         let written = write();
         if written.is_err() {
@@ -236,7 +263,6 @@ impl Kept {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use candle_core::Device;
 
     fn row(value: f32) -> Tensor {
         Tensor::new(&[[value, 1.0]], &Device::Cpu).unwrap()

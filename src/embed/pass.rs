@@ -7,9 +7,14 @@ use candle_core::{DType, Device, Tensor};
 use super::{BATCH, Encoded, Keep, Kept};
 use crate::augment::{Form, Preprocess, Transfer};
 use crate::clip::Clip;
+use crate::data::meeting::{self, Meeting};
 use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::error::{Error, Result};
 use crate::progress::{Event, interrupted, watched};
+use crate::ranks::{Alone, Ranks, rows as rows_of};
+
+/// What the ranks call the rows of a batch.
+const ROWS: &str = "rows";
 
 /// What [`images`](super::images) does, with its settings: which pictures, how they are seen, how many at a time.
 #[derive(Clone, Copy, Debug)]
@@ -30,14 +35,6 @@ pub struct Pass<'a> {
     pub keep: Option<&'a Keep>,
 }
 
-/// [`Encoded`], or nothing but pictures that cannot be read.
-pub(super) struct Part {
-    pub rows: Option<Tensor>,
-    pub indices: Vec<usize>,
-    pub skipped: Vec<(String, String)>,
-    pub seconds: f64,
-}
-
 impl<'a> Pass<'a> {
     /// A pass as this CLIP sees pictures, in batches of [`BATCH`], that keeps nothing.
     pub fn new(dataset: &'a Dataset, clip: &'a Clip, stage: &'a str) -> Self {
@@ -54,18 +51,25 @@ impl<'a> Pass<'a> {
     /// [`Error::Data`] if too many of the images cannot be read, [`Error::Interrupted`] between two batches, and the
     /// errors of `f`.
     pub fn run(&self, events: impl FnMut(&Event), f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Encoded> {
-        let Part { rows, indices, skipped, seconds } = self.all(events, f)?;
-        let rows = rows.ok_or_else(|| Error::Data(format!("no image of {} could be read", self.dataset.origin())))?;
-        Ok(Encoded { rows, indices, skipped, seconds })
+        self.run_among(&Alone, events, f)
     }
 
-    /// The same, and no error if no picture could be read: they may be a part of all.
-    pub(super) fn all(&self, mut events: impl FnMut(&Event), mut f: impl FnMut(&Tensor) -> Result<Tensor>) -> Result<Part> {
+    /// [`run`](Self::run) shared among ranks, each of which takes every so many-th batch, and gets the rows of all. The batches are those
+    /// of one process, and so are the rows, bit for bit: what the first rank [keeps](Self::keep), any number of them go on with.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), on all of them where one is interrupted; if a rank is gone.
+    pub fn run_among(
+        &self,
+        ranks: &dyn Ranks,
+        mut events: impl FnMut(&Event),
+        mut f: impl FnMut(&Tensor) -> Result<Tensor>,
+    ) -> Result<Encoded> {
         let Self { dataset, preprocess, device, batch_size, stage, max_unreadable, keep } = *self;
         let mut events = watched(&mut events);
-        let total = dataset.len();
+        let (total, size) = (dataset.len(), ranks.size());
         let (mut pixels, form) = (Transfer::new(preprocess, device)?, Form::new(preprocess, device));
-        let mut kept = Kept::open(keep);
+        let mut kept = Kept::open(keep.filter(|_| ranks.rank() == 0)).shared(ranks)?;
         let (started, before) = (Instant::now(), kept.seconds);
         let seconds = || before + started.elapsed().as_secs_f64();
         let done = |batches: usize| (batches * batch_size).min(total);
@@ -76,23 +80,32 @@ impl<'a> Pass<'a> {
         let view = preprocess.clone();
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..kept.batches.min(todo.len()));
-        let mut batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
+        let own: Vec<Vec<usize>> = todo.iter().skip(ranks.rank()).step_by(size).cloned().collect();
+        let mut asked = own.clone().into_iter();
+        let mut batches = prefetch_with(dataset, own, 2, move |pictures, index| {
             Ok(form.view(pictures.view(index, view.geometry_key(), None, &|picture| view.image(picture))?))
         });
         let skipped = kept.skipped.get_or_insert_with(|| batches.skipped()).clone();
-        batches = batches.log(&skipped).max_unreadable(max_unreadable);
-        for batch in batches {
-            if interrupted() {
+        batches = batches.log(&skipped).max_unreadable(if size > 1 { 1.0 } else { max_unreadable });
+        for round in todo.chunks(size) {
+            let batch = if interrupted() { None } else { batches.next().transpose()? };
+            let read = batch.as_ref().map_or(&[][..], |batch| &batch.indices);
+            let met = Meeting::held(ranks, &asked.next().unwrap_or_default(), read, &skipped)?;
+            if met.stop {
                 keep_or_say(kept.save(seconds()), &mut events);
                 let rows = if kept.keeps() { format!(": {} of {total} images are kept", done(kept.batches)) } else { String::new() };
                 return Err(Error::Interrupted(format!("interrupted: {stage}{rows}")));
             }
-            let batch = batch?;
-            if !batch.items.is_empty() {
-                kept.rows.push(f(&pixels.batch(batch.items)?)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?);
-                kept.indices.extend(batch.indices);
+            if size > 1 {
+                meeting::check_share(dataset, &skipped, max_unreadable)?;
             }
-            kept.batches += 1;
+            let rows = match batch.filter(|batch| !batch.items.is_empty()) {
+                Some(batch) => vec![(ROWS.into(), f(&pixels.batch(batch.items)?)?.to_dtype(DType::F32)?.to_device(&Device::Cpu)?)],
+                None => Vec::new(),
+            };
+            kept.rows.extend(rows_of(ranks, rows, &Device::Cpu)?.remove(ROWS));
+            kept.indices.extend(met.indices);
+            kept.batches += round.len();
             keep_or_say(kept.save_if_due(seconds()), &mut events);
             events(&Event::Advanced { stage: stage.into(), done: done(kept.batches), total, loss: None, accuracy: None });
         }
@@ -100,12 +113,12 @@ impl<'a> Pass<'a> {
         if let Some(notice) = skipped.summary() {
             events(&Event::Notice(notice));
         }
-        let rows = if kept.rows.is_empty() { None } else { Some(Tensor::cat(&kept.rows, 0)?) };
-        let seconds = seconds();
-        if rows.is_some() {
-            events(&Event::Finished { stage: stage.into(), seconds });
+        if kept.rows.is_empty() {
+            return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
         }
-        Ok(Part { rows, indices: kept.indices, skipped: skipped.entries(), seconds })
+        let (rows, seconds) = (Tensor::cat(&kept.rows, 0)?, seconds());
+        events(&Event::Finished { stage: stage.into(), seconds });
+        Ok(Encoded { rows, indices: kept.indices, skipped: skipped.entries(), seconds })
     }
 }
 

@@ -10,9 +10,8 @@ use crate::embed::Keep;
 use crate::error::{Error, Result};
 use crate::eval::{Evaluation, Report, Selection, prefers_zero_shot, selected, unique_names};
 use crate::lafter::LaFTer;
-use crate::predictions::{Answers, Partial, Predicted, Predicting, PredictionRow, save_table};
+use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
-use crate::ranks::{Ranks, own, told};
 use crate::run_folder::{PARTIAL_PREDICTIONS, RunFolder};
 use crate::tune::{EpochRecord, known};
 use crate::watch::Watch;
@@ -76,22 +75,9 @@ impl Experiment {
             Ok(Answers { logits, zero_shot: Some(zero_shot), text_classifier: Some(text) })
         };
         let mut partial = Partial::open(&rows, &what)?;
-        let shared = self.ranks.size() > 1;
-        if shared {
-            if partial.batches > 0 {
-                partial.remove();
-                partial = Partial::open(&rows, &what)?;
-            }
-            among(&*self.ranks, &predicting, &mut partial, &mut *events, &answer)?;
-        }
         let mut counts = vec![[0usize; 3]; classes.len()];
         let places: HashMap<&str, usize> = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
-        let mut events = |event: &Event| {
-            if !shared {
-                events(event); // else it has been told
-            }
-        };
-        let predicted = predicting.run(&mut partial, &mut events, answer, |row| {
+        let predicted = predicting.run_among(&*self.ranks, &mut partial, events, answer, |row| {
             let answers = [row.zero_shot.as_deref(), row.text_classifier.as_deref(), Some(row.class.as_str())];
             for (which, class) in answers.into_iter().enumerate() {
                 if let Some(at) = class.and_then(|class| places.get(class)) {
@@ -109,47 +95,4 @@ impl Experiment {
         report.timing.stage("predictions", started.elapsed().as_secs_f64());
         Ok(predicted)
     }
-}
-
-/// Fills `partial` with the answers to all pictures, of which each rank takes some of the batches, so that nothing is left to be
-/// answered. A stopped pass that several shared begins anew.
-///
-/// # Errors
-/// As [`Predicting::run`]; if a rank is gone.
-fn among(
-    ranks: &dyn Ranks,
-    predicting: &Predicting,
-    partial: &mut Partial,
-    events: &mut dyn FnMut(&Event),
-    answer: impl FnMut(&Tensor) -> Result<Answers>,
-) -> Result<()> {
-    let (total, size) = (predicting.dataset.len(), predicting.batch_size);
-    let batches = own(total.div_ceil(size), ranks);
-    let pictures: Vec<usize> = (batches.start * size..(batches.end * size).min(total)).collect();
-    let (mut rows, mut skipped) = (Vec::new(), Vec::new());
-    if !pictures.is_empty() {
-        let dataset = predicting.dataset.subset(&pictures)?;
-        let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
-        let mut own = Partial::open(&scratch.path().join(PARTIAL_PREDICTIONS), "")?;
-        let answered = Predicting { dataset: &dataset, max_unreadable: 1.0, ..*predicting }.run(&mut own, events, answer, |row| {
-            rows.push(PredictionRow { index: pictures[row.index], picture: predicting.dataset.name(pictures[row.index]), ..row.clone() });
-            Ok(())
-        });
-        skipped = match answered {
-            Err(_) if own.skipped.len() == pictures.len() => own.skipped.clone(), // a rank's few pictures, which is no fault yet
-            answered => answered?.skipped,
-        };
-    }
-    let (rows, mut skipped) = (told(ranks, &rows)?.concat(), told(ranks, &skipped)?.concat());
-    if skipped.len() as f64 > predicting.max_unreadable * total as f64 {
-        let (count, origin) = (skipped.len(), predicting.dataset.origin());
-        return Err(Error::Data(format!("{origin}: {count} of {total} pictures cannot be read: repair or remove them")));
-    }
-    let mut rest = &rows[..]; // in the order of the pictures
-    for batch in 0..total.div_ceil(size) {
-        let (of_batch, later) = rest.split_at(rest.partition_point(|row| row.index / size <= batch));
-        partial.add(of_batch, std::mem::take(&mut skipped))?;
-        rest = later;
-    }
-    Ok(())
 }

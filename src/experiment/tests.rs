@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::ranks::threads;
+use crate::run_folder::HISTORY;
 
 fn experiment(out: Option<&Path>, epochs: usize) -> Experiment {
     let (train, test) = scenes::demo_sets(DEMO_PICTURES);

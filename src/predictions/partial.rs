@@ -9,6 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::PredictionRow;
 use crate::error::{Error, Result};
+use crate::files::save_atomically;
+use crate::ranks::{Ranks, of_first, told};
 
 /// A file of JSON lines: what the rows are of, then for each batch its rows and a line that ends it. A batch that lacks this line
 /// was cut off, and does not count; nor does one whose sum is another, or what follows it.
@@ -50,6 +52,32 @@ impl Partial {
             partial.create(whole)?;
         }
         Ok(partial)
+    }
+
+    /// The first rank's rows on all of them: the file of each other one becomes a copy.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if it cannot be read or written; if a rank is gone.
+    pub(super) fn shared(&mut self, ranks: &dyn Ranks) -> Result<()> {
+        if ranks.size() == 1 {
+            return Ok(());
+        }
+        let bytes = of_first(ranks, || match self.batches {
+            0 => Ok(Vec::new()),
+            _ => std::fs::read(&self.path).map_err(|e| Error::io(&self.path, e)),
+        })?;
+        if ranks.rank() > 0 {
+            self.file = None;
+            save_atomically(&self.path, &bytes)?;
+            *self = Self::open(&self.path, &self.what)?;
+        }
+        let batches = told(ranks, &self.batches)?;
+        match batches.iter().all(|count| *count == batches[0]) {
+            true => Ok(()),
+            false => {
+                Err(Error::Data("the processes do not answer the same pictures in the same way: start all with the same command".into()))
+            }
+        }
     }
 
     /// Opens the file to write behind its first `whole` bytes.

@@ -14,6 +14,7 @@ use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
 use crate::progress::{Event, Stage, interrupted, watched};
+use crate::ranks::{Alone, Ranks, any, told};
 
 /// Pictures that are picked of each kind and class.
 const PICKS: usize = 9;
@@ -76,17 +77,35 @@ impl<'a> Predicting<'a> {
     pub fn run(
         &self,
         partial: &mut Partial,
+        events: impl FnMut(&Event),
+        answer: impl FnMut(&Tensor) -> Result<Answers>,
+        each: impl FnMut(&PredictionRow) -> Result<()>,
+    ) -> Result<Predicted> {
+        self.run_among(&Alone, partial, events, answer, each)
+    }
+
+    /// [`run`](Self::run) shared among ranks, each of which takes every so many-th batch and gets the rows of all: batches and rows are
+    /// those of one process. What counts is the first rank's `partial`, with which any number of them goes on; those of the others become
+    /// copies of it. An answer may not depend on the batches before.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), on all of them where one is interrupted; if a rank is gone.
+    pub fn run_among(
+        &self,
+        ranks: &dyn Ranks,
+        partial: &mut Partial,
         mut events: impl FnMut(&Event),
         mut answer: impl FnMut(&Tensor) -> Result<Answers>,
         mut each: impl FnMut(&PredictionRow) -> Result<()>,
     ) -> Result<Predicted> {
         let Self { dataset, batch_size, .. } = *self;
         let mut events = watched(&mut events);
-        let (total, started) = (dataset.len(), Instant::now());
+        let (total, size, started) = (dataset.len(), ranks.size(), Instant::now());
         let stage = Stage::from("predicting");
         let done = |batches: usize| (batches * batch_size).min(total);
         events(&Event::Started { stage: stage.clone(), total, unit: "pictures".into() });
         let mut sums = Sums::new(self.classes);
+        partial.shared(ranks)?;
         if partial.batches > 0 {
             events(&Event::Notice(format!("predicting: {} of {total} pictures were done before and are kept", done(partial.batches))));
             partial.each(|row| {
@@ -98,7 +117,8 @@ impl<'a> Predicting<'a> {
         let (mut pixels, form) = (Transfer::new(self.preprocess, self.device)?, Form::new(self.preprocess, self.device));
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..partial.batches.min(todo.len()));
-        let batches = prefetch_with(dataset, todo, 2, move |pictures, index| {
+        let own = todo.iter().skip(ranks.rank()).step_by(size).cloned().collect();
+        let batches = prefetch_with(dataset, own, 2, move |pictures, index| {
             let weak = |picture: &RgbImage| view.image(picture);
             let Some(more) = &more else { return Ok(vec![form.view(pictures.view(index, view.geometry_key(), None, &weak)?)]) };
             let picture = pictures.image(index)?;
@@ -106,24 +126,32 @@ impl<'a> Predicting<'a> {
             Ok(std::iter::once(weak(&picture)).chain(further).map(|view| form.view(view)).collect())
         });
         let (log, mut seen) = (batches.skipped(), 0);
-        for batch in batches.max_unreadable(self.max_unreadable) {
-            if interrupted() {
+        let mut batches = batches.max_unreadable(if size > 1 { 1.0 } else { self.max_unreadable });
+        for round in todo.chunks(size) {
+            let batch = if interrupted() { None } else { batches.next().transpose()? };
+            if any(ranks, interrupted())? {
                 return Err(Error::Interrupted(format!("interrupted: predicting: {} of {total} pictures are done", done(partial.batches))));
             }
-            let batch = batch?;
             let mut rows = Vec::new();
-            if !batch.items.is_empty() {
+            if let Some(batch) = batch.filter(|batch| !batch.items.is_empty()) {
                 let pixels = pixels.batch(batch.items.into_iter().flatten().collect())?; // [batch · views, 3, side, side]
                 let Self { classes, threshold, top, .. } = *self;
                 rows = Rows { classes, threshold, top }.of(&batch.indices, |index| dataset.name(index), &answer(&pixels)?)?;
             }
             let skipped = if log.count() > seen { log.entries().split_off(seen) } else { Vec::new() };
             seen += skipped.len();
-            for row in &rows {
-                sums.add(row);
-                each(row)?;
+            let all = if size > 1 { told(ranks, &(rows, skipped))? } else { vec![(rows, skipped)] };
+            for (rows, skipped) in all.into_iter().take(round.len()) {
+                for row in &rows {
+                    sums.add(row);
+                    each(row)?;
+                }
+                partial.add(&rows, skipped)?;
             }
-            partial.add(&rows, skipped)?;
+            if size > 1 && partial.skipped.len() as f64 > self.max_unreadable * total as f64 {
+                let (count, origin) = (partial.skipped.len(), dataset.origin());
+                return Err(Error::Data(format!("{origin}: {count} of {total} pictures cannot be read: repair or remove them")));
+            }
             events(&Event::Advanced { stage: stage.clone(), done: done(partial.batches), total, loss: None, accuracy: None });
         }
         if sums.rows == 0 {

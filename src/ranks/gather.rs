@@ -11,6 +11,7 @@ use tempfile::TempPath;
 
 use super::Ranks;
 use crate::error::{Error, Result};
+use crate::progress;
 
 /// Tensors by name.
 pub(crate) type Named = Vec<(String, Tensor)>;
@@ -52,6 +53,39 @@ pub(crate) fn told<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, own: &T) 
     let broken = |e: serde_json::Error| Error::Data(format!("a message between processes cannot be read: {e}"));
     let all = ranks.all_gather(&serde_json::to_vec(own).map_err(broken)?)?;
     all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(broken)).collect()
+}
+
+/// One tensor of each rank that has one, in their order, on the device.
+///
+/// # Errors
+/// If a rank is gone.
+pub(crate) fn one_each(ranks: &dyn Ranks, own: Option<Tensor>, device: &Device) -> Result<Vec<Tensor>> {
+    if ranks.size() == 1 {
+        return Ok(own.into_iter().collect());
+    }
+    let own = own.into_iter().map(|tensor| ("one".to_string(), tensor)).collect();
+    let all = ranks.all_gather(&encoded(own)?)?;
+    let each = all.iter().map(|bytes| Ok(decoded(bytes, device)?.into_iter().map(|(_, tensor)| tensor)));
+    Ok(each.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
+/// Whether it is so on any of the ranks.
+///
+/// # Errors
+/// If a rank is gone.
+pub(crate) fn any(ranks: &dyn Ranks, own: bool) -> Result<bool> {
+    Ok(if ranks.size() == 1 { own } else { told(ranks, &own)?.contains(&true) })
+}
+
+/// Stops a loop of all ranks after an interrupt of one; all call it once per step. `what` is added to the message.
+///
+/// # Errors
+/// [`Error::Interrupted`] once one was interrupted; if a rank is gone.
+pub(crate) fn check_interrupt(ranks: &dyn Ranks, what: &str) -> Result<()> {
+    match any(ranks, progress::interrupted())? {
+        true => Err(Error::Interrupted(format!("interrupted: {what}"))),
+        false => Ok(()),
+    }
 }
 
 /// What the first rank makes, on all of them.

@@ -18,6 +18,17 @@ fn launched_by(env: impl Fn(&str) -> Option<String>) -> Option<usize> {
     number("OMPI_COMM_WORLD_SIZE").or_else(|| number("PMI_SIZE")).or_else(slurm)
 }
 
+/// Which of the processes that a launcher started this one is; 0 if none did. Known before [`join`], and without MPI.
+pub fn launched_rank() -> usize {
+    rank_by(|name| std::env::var(name).ok())
+}
+
+fn rank_by(env: impl Fn(&str) -> Option<String>) -> usize {
+    let number = |name: &str| env(name).and_then(|value| value.parse().ok());
+    let known = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"].into_iter().find_map(number);
+    known.filter(|_| launched_by(&env).is_some()).unwrap_or(0)
+}
+
 /// The name of the device of this process: one GPU a process, by its rank on its own host, if several were started and no number was
 /// given.
 ///
@@ -70,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_launcher_s_words_are_understood() {
-        let open_mpi = [("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_LOCAL_RANK", "3")];
+        let open_mpi = [("OMPI_COMM_WORLD_SIZE", "4"), ("OMPI_COMM_WORLD_RANK", "2"), ("OMPI_COMM_WORLD_LOCAL_RANK", "3")];
         let env = |pairs: &[(&str, &str)]| {
             let pairs: Vec<(String, String)> = pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect();
             move |name: &str| pairs.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone())
@@ -78,6 +89,7 @@ mod tests {
         assert_eq!(launched_by(env(&open_mpi)), Some(4));
         assert_eq!(launched_by(env(&[("PMIX_RANK", "1"), ("SLURM_STEP_NUM_TASKS", "8")])), Some(8));
         assert_eq!(launched_by(env(&[("SLURM_STEP_NUM_TASKS", "8")])), None); // eight runs, each by itself
+        assert_eq!((rank_by(env(&open_mpi)), rank_by(env(&[("PMIX_RANK", "1")]))), (2, 0));
         assert_eq!(device_by("cuda", env(&open_mpi)), "cuda:3");
         assert_eq!(device_by("cuda:0", env(&open_mpi)), "cuda:0");
         assert_eq!(device_by("cuda", env(&[("PMI_SIZE", "2"), ("MPI_LOCALRANKID", "1"), ("CUDA_VISIBLE_DEVICES", "5")])), "cuda:0");

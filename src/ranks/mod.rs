@@ -4,6 +4,7 @@
 //! [`Ranks::all_gather`]: what each gives comes to all, in the order of the ranks. So sums have a fixed order, rules and terms see the
 //! whole batch on every rank, and their state is the same everywhere. Only the first rank writes and speaks.
 
+mod alive;
 mod gather;
 mod launch;
 #[cfg(feature = "mpi")]
@@ -14,8 +15,9 @@ pub(crate) mod threads;
 use std::fmt::Debug;
 use std::ops::Range;
 
-pub(crate) use gather::{concatenated, file_of_first, rows, told};
-pub use launch::{device_of, join, launched};
+pub use alive::Neighbors;
+pub(crate) use gather::{any, check_interrupt, concatenated, file_of_first, of_first, one_each, rows, told};
+pub use launch::{device_of, join, launched, launched_rank};
 
 use crate::error::Result;
 

@@ -17,7 +17,6 @@ mod config;
 mod finetuner;
 mod head_form;
 mod low_rank;
-mod meeting;
 mod memory;
 pub mod objective;
 mod older;

@@ -3,12 +3,12 @@
 use candle_core::{DType, Device, Tensor};
 
 use super::finetuner::Finetuner;
-use super::meeting::{check_share, share_log};
 use super::refine::PassFn;
 use super::run::Run;
 use super::targets::Views;
 use super::teacher::Teacher;
 use crate::augment::{Form, Preprocess, Transfer};
+use crate::data::meeting::{check_share, share_log};
 use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};

@@ -6,12 +6,12 @@ use std::time::Instant;
 use candle_core::{DType, Tensor};
 
 use super::finetuner::Finetuner;
-use super::meeting::{self, Meeting};
 use super::parts::Batch;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
 use super::targets::Views;
 use crate::augment::{Form, Preprocess, StrongAugment, Transfer, View};
 use crate::checkpoint::Autosave;
+use crate::data::meeting::{self, Meeting};
 use crate::data::{Dataset, Prefetch, Skipped, epoch_batches, prefetch_with};
 use crate::embed;
 use crate::error::{Error, Result};

@@ -1,16 +1,18 @@
-//! What the processes of a run tell each other before a step: which of its pictures each could read, and whether one has to stop.
+//! What the processes of a run tell each other before a step, or a batch each: which of the pictures each could read, and whether one
+//! has to stop.
 
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Skipped};
+use crate::data::dataset::Dataset;
+use crate::data::skipped::Skipped;
 use crate::error::{Error, Result};
 use crate::progress::interrupted;
 use crate::ranks::{Ranks, told};
 
 /// What all of them know then.
-pub(super) struct Meeting {
+pub(crate) struct Meeting {
     /// The pictures of the whole batch that could be read, in its order.
     pub indices: Vec<usize>,
     /// Which of them are this process's.
@@ -49,7 +51,7 @@ fn share(words: &[Word], skipped: &Skipped) {
 ///
 /// # Errors
 /// [`Error::Data`] if these are more than may be; if a process is gone.
-pub(super) fn share_log(ranks: &dyn Ranks, skipped: &Skipped) -> Result<()> {
+pub(crate) fn share_log(ranks: &dyn Ranks, skipped: &Skipped) -> Result<()> {
     if ranks.size() > 1 {
         let unread = skipped.among(&skipped.indices());
         share(&told(ranks, &Word { read: Vec::new(), unread, stop: false })?, skipped);
@@ -61,7 +63,7 @@ pub(super) fn share_log(ranks: &dyn Ranks, skipped: &Skipped) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Data`] if too many pictures cannot be read.
-pub(super) fn check_share(pictures: &Dataset, skipped: &Skipped, most: f64) -> Result<()> {
+pub(crate) fn check_share(pictures: &Dataset, skipped: &Skipped, most: f64) -> Result<()> {
     if skipped.share() <= most {
         return Ok(());
     }
