@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use lafter::ranks::{self, Neighbors, Ranks};
@@ -27,17 +28,17 @@ pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Resul
     if ranks.rank() > 0 {
         signals::mute();
     }
-    let over = watch(&ranks, again)?;
+    let watch = Watch::begin(&ranks, again)?;
     let panics = AbortIfPanicking(&*ranks);
     let result = work(&ranks);
     std::mem::forget(panics);
     let Err(error) = result else {
         ranks.all_gather(&[])?;
-        over.store(true, Ordering::SeqCst);
+        watch.end();
         ranks.all_gather(&[])?; // nobody leaves who is watched
         return Ok(());
     };
-    over.store(true, Ordering::SeqCst);
+    watch.end();
     // what ends all of them, the first says, and it saves its work before
     let patience = if matches!(error, Error::Interrupted(_)) { 10 } else { 2 };
     match ranks.rank() {
@@ -50,29 +51,45 @@ pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Resul
     ranks.abort(status(&error))
 }
 
-/// Looks after the other processes in a thread of its own, until the value given is set.
-fn watch(ranks: &Arc<dyn Ranks>, again: &'static str) -> Result<Arc<AtomicBool>> {
-    let (over, neighbors, ranks) = (Arc::new(AtomicBool::new(false)), Neighbors::meet(&**ranks)?, ranks.clone());
-    let seen = over.clone();
-    let look = move || {
-        loop {
-            std::thread::sleep(LOOK);
-            let gone = neighbors.gone();
-            if seen.load(Ordering::SeqCst) {
-                return;
+/// Looks after the other processes in a thread of its own.
+struct Watch {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Watch {
+    fn begin(ranks: &Arc<dyn Ranks>, again: &'static str) -> Result<Self> {
+        let (over, neighbors, ranks) = (Arc::new(AtomicBool::new(false)), Neighbors::meet(&**ranks)?, ranks.clone());
+        let seen = over.clone();
+        let look = move || {
+            loop {
+                std::thread::park_timeout(LOOK);
+                let gone = neighbors.gone();
+                if seen.load(Ordering::SeqCst) {
+                    return;
+                }
+                let Some(gone) = gone else { continue };
+                if neighbors.is_first() {
+                    note(format_args!("error: process {gone} ended before the work was done, so all end: {again}"));
+                } else {
+                    std::thread::sleep(5 * LOOK);
+                }
+                ranks.abort(1);
             }
-            let Some(gone) = gone else { continue };
-            if neighbors.is_first() {
-                note(format_args!("error: process {gone} ended before the work was done, so all end: {again}"));
-            } else {
-                std::thread::sleep(5 * LOOK);
-            }
-            ranks.abort(1);
+        };
+        // without the thread the launcher ends the job, and says less
+        let thread = std::thread::Builder::new().name("neighbors".into()).spawn(look).ok();
+        Ok(Self { over, thread })
+    }
+
+    /// Ends the thread, which holds on to the ranks: MPI ends with the last who does.
+    fn end(self) {
+        self.over.store(true, Ordering::SeqCst);
+        if let Some(thread) = self.thread {
+            thread.thread().unpark();
+            let _ = thread.join();
         }
-    };
-    // without this thread the launcher ends the job
-    let _ = std::thread::Builder::new().name("neighbors".into()).spawn(look);
-    Ok(over)
+    }
 }
 
 struct AbortIfPanicking<'a>(&'a dyn Ranks);

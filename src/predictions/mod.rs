@@ -22,3 +22,6 @@ pub use read_table::{TwoBest, read_two_best};
 pub use row::{PredictionRow, UNKNOWN};
 pub use stream::{Predicted, Predicting};
 pub use table::{TableFormat, save_table};
+
+#[cfg(test)]
+mod tests;

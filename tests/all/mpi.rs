@@ -3,14 +3,15 @@
 //! `cargo test --features mpi --test all mpi:: -- --ignored`
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use serde_json::Value;
 
 const RUN: &[&str] = &["run", "--model", "demo", "--limit-train", "60", "--limit-test", "40", "--cache-gib", "0", "--text-epochs", "5"];
 
-/// `lafter run` on so many processes, each on one thread.
-fn on(processes: &[&str], out: &Path, more: &[&str]) -> Output {
+/// A command on so many processes, each on one thread; `[]` is one without a launcher.
+fn command(processes: &[&str], arguments: &[&str]) -> Command {
     let program = env!("CARGO_BIN_EXE_lafter");
     let mut command = match processes {
         [] => Command::new(program),
@@ -20,8 +21,13 @@ fn on(processes: &[&str], out: &Path, more: &[&str]) -> Output {
             mpirun
         }
     };
-    command.env("RAYON_NUM_THREADS", "1").args(RUN).arg("--out").arg(out).args(more);
-    command.output().expect("mpirun is installed")
+    command.env("RAYON_NUM_THREADS", "1").args(arguments);
+    command
+}
+
+/// `lafter run` on so many processes.
+fn on(processes: &[&str], out: &Path, more: &[&str]) -> Output {
+    command(processes, RUN).arg("--out").arg(out).args(more).output().expect("mpirun is installed")
 }
 
 fn said(output: &Output) -> String {
@@ -72,4 +78,68 @@ fn what_fails_is_said_and_ends_the_job() {
     let output = on(&["-n", "2"], folder.path(), &["--set", "tune.batch_size=0"]);
     let said = said(&output);
     assert!(!output.status.success() && said.matches("batch size must be at least 1").count() == 1, "{said}");
+}
+
+/// The processes that another one started, in the order of their numbers.
+fn started_by(parent: u32) -> Vec<u32> {
+    let stat = |process: &u32| std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    let is_child = |process: &u32| {
+        let stat = stat(process);
+        let rest = stat.rsplit_once(") ").map(|(_, rest)| rest.to_string()).unwrap_or_default();
+        rest.split(' ').nth(1) == Some(&parent.to_string())
+    };
+    let all = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut children: Vec<u32> = all.filter(is_child).collect();
+    children.sort_unstable();
+    children
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+#[ignore = "needs mpirun"]
+fn a_process_that_is_killed_ends_the_job_with_what_to_do_and_the_run_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = |name: &str| folder.path().join(name);
+    let epochs = ["--epochs", "4", "--checkpoint-every", "0"];
+    assert!(on(&[], &out("one"), &epochs).status.success());
+    for victim in [0, 2] {
+        let out = out(&format!("killed-{victim}"));
+        let mut run = command(&["-n", "3"], RUN);
+        run.arg("--out").arg(&out).args(epochs).stdout(Stdio::null()).stderr(Stdio::piped());
+        let run = run.spawn().expect("mpirun is installed");
+        while std::fs::metadata(out.join("history.jsonl")).map_or(0, |file| file.len()) == 0 {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        let killed = started_by(run.id())[victim];
+        assert!(Command::new("kill").args(["-KILL", &killed.to_string()]).status().unwrap().success());
+        let said = said(&run.wait_with_output().unwrap());
+        let word = format!("error: process {victim} ended before the work was done, so all end: repeat the command with --resume");
+        assert!(said.matches(&word).count() == 1 && !out.join("report.json").exists(), "{said}");
+        let output = on(&["-n", "2"], &out, &[&epochs[..], &["--resume"]].concat());
+        assert!(output.status.success() && self::said(&output).contains("resumed after epoch"), "{}", self::said(&output));
+        let (ours, whole) = (losses(&out), losses(&folder.path().join("one")));
+        assert!(ours.len() == 4 && ours.iter().zip(&whole).all(|(a, b)| (a - b).abs() < 1e-5), "{ours:?}, {whole:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs mpirun"]
+fn predict_gives_the_table_of_one_process_and_the_other_commands_are_done_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let run = |processes: &[&str], arguments: &[&str]| command(processes, arguments).output().expect("mpirun is installed");
+    let output = run(&["-n", "2"], &["scenes", "--count", "70", "--out", &path("pictures")]);
+    assert!(output.status.success() && said(&output).matches("is not shared among processes").count() == 1, "{}", said(&output));
+    std::fs::write(path("names.txt"), "fish\nhouse\ntree\n").unwrap();
+    let predict = ["predict", "--model", "demo", "--classes", &path("names.txt"), &path("pictures")];
+    for more in [&[][..], &["--transduct", "stata"], &["--adapt", "zero", "--adapt-batch", "8"], &["--adapt", "tent"]] {
+        let table = |name: &str, processes: &[&str]| {
+            let output = run(processes, &[&predict[..], more, &["--out", &path(name)]].concat());
+            assert!(output.status.success() && said(&output).matches("answers written to").count() == 1, "{}", said(&output));
+            std::fs::read_to_string(path(name)).unwrap()
+        };
+        assert_eq!(table("one.csv", &[]), table("three.csv", &["-n", "3"]), "{more:?}");
+    }
+    let output = run(&["-n", "2"], &["ablate", "--model", "demo", "--vary", "text.noise=0,1", "--out", &path("study")]);
+    assert!(!output.status.success() && said(&output).matches("--shard").count() == 1, "{}", said(&output));
 }

@@ -1,0 +1,44 @@
+//! Answers that ranks share: the rows of one process, also where another number goes on.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::*;
+use crate::classify::ZeroShotClassifier;
+use crate::clip::Clip;
+use crate::data::Dataset;
+use crate::data::scenes::{Domain, Scenes};
+use crate::describe::Templates;
+use crate::error::Error;
+use crate::progress::silent;
+use crate::ranks::threads;
+
+#[test]
+fn another_number_of_ranks_goes_on_with_the_answers_of_a_stopped_pass() {
+    let (clip, pictures) = (Clip::demo().unwrap(), Dataset::new(Scenes::new(Domain::Source, 11, 1)));
+    let zero_shot = ZeroShotClassifier::fit(&clip, pictures.classes(), &Templates::single()).unwrap();
+    let predicting = Predicting { batch_size: 2, top: 2, ..Predicting::new(&pictures, pictures.classes(), &clip) };
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, file) = (AtomicUsize::new(0), |name: String| folder.path().join(name));
+    let on = |size: usize, most: usize, first: &str| {
+        asked.store(0, Ordering::SeqCst);
+        threads::run(size, |ranks| {
+            let name = if ranks.rank() == 0 { first.to_string() } else { format!("{size}-{}", ranks.rank()) };
+            let (mut partial, mut rows) = (Partial::open(&file(name), "test")?, Vec::new());
+            let answer = |pixels: &_| match asked.fetch_add(1, Ordering::SeqCst) < most {
+                true => Ok(zero_shot.logits(&clip.encode_image(pixels)?)?.into()),
+                false => Err(Error::Data("killed".into())),
+            };
+            let each = |row: &PredictionRow| {
+                rows.push(row.clone());
+                Ok(())
+            };
+            let predicted = predicting.run_among(ranks, &mut partial, silent, answer, each)?;
+            Ok::<_, Error>((rows, predicted.counts))
+        })
+    };
+    let alone = on(1, usize::MAX, "alone").remove(0).unwrap();
+    assert!(on(2, 4, "shared").iter().all(|result| result.is_err()));
+    let shared = on(3, usize::MAX, "shared");
+    assert_eq!((asked.load(Ordering::SeqCst), alone.0.len()), (2, 11), "two batches of six were left");
+    shared.into_iter().for_each(|result| assert_eq!(result.unwrap(), alone));
+}
