@@ -215,6 +215,7 @@ impl Experiment {
 
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.tune.epochs > 0 {
+            self.clip.without_texts(); // they are encoded, and tuning needs the memory
             let mut run = Run::new(lafter.finetuner()?);
             run.tuner.share_among(self.ranks.clone());
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {

@@ -212,7 +212,7 @@ impl LaFTer {
     pub fn predict(&self, pictures: &[RgbImage]) -> Result<Vec<Prediction>> {
         let mut predictions = Vec::with_capacity(pictures.len());
         let (weak, device) = (self.clip.preprocess(), self.clip.device());
-        let (mut pixels, form) = (Transfer::new(weak, device)?, Form::new(weak, device));
+        let (mut pixels, form) = (Transfer::new(weak, device)?, Form::new(device));
         for batch in pictures.chunks(embed::BATCH) {
             let views = batch.par_iter().map(|picture| form.view(weak.image(picture))).collect();
             predictions.extend(read_logits(&self.logits(&pixels.batch(views)?)?, &self.classes)?);

@@ -326,8 +326,14 @@ pub const CLIP_STD: [f32; 3] = [0.268_629_54, 0.261_302_58, 0.275_777_11];
 ///
 /// A `rescale` of 1/255 is torchvision's `ToTensor`.
 pub fn normalize(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) -> Vec<f32> {
+    let mut out = vec![0f32; 3 * image.width() as usize * image.height() as usize];
+    normalize_into(image, mean, std, rescale, &mut out);
+    out
+}
+
+/// [`normalize`] into a slice of that length.
+pub(super) fn normalize_into(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32, out: &mut [f32]) {
     let plane = image.width() as usize * image.height() as usize;
-    let mut out = vec![0f32; 3 * plane];
     for (channel, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
         // 256 values are all a channel can take
         let table: [f32; 256] = std::array::from_fn(|value| (scaled(value as f32, rescale) - mean[channel]) / std[channel]);
@@ -335,7 +341,6 @@ pub fn normalize(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) 
             *target = table[usize::from(pixel[channel])]; // [h, w, 3] -> [3, h, w]
         }
     }
-    out
 }
 
 /// 1/255 has no exact f32: dividing gives the bits PyTorch gives.

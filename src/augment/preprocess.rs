@@ -125,6 +125,11 @@ impl Preprocess {
         geometry::normalize(view, self.mean, self.std, self.rescale)
     }
 
+    /// [`planes`](Self::planes) into a slice of that length.
+    pub(crate) fn planes_into(&self, view: &RgbImage, planes: &mut [f32]) {
+        geometry::normalize_into(view, self.mean, self.std, self.rescale, planes);
+    }
+
     /// Names what [`image`](Self::image) depends on: equal for equal geometry, in this process.
     pub fn geometry_key(&self) -> u64 {
         let mut hasher = DefaultHasher::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::folder::{self, Folder, Images};
 use super::summary::{self, ClipSummary};
+use super::text_slot::{Source, TextSlot};
 use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result, cut};
@@ -112,7 +113,7 @@ impl ClipLoader {
         let tokenizer = Tokenizer::from_json(files.tokenizer, "embedded", config.text.context)?;
         let images = Images { settings: Preprocess::clip(config.vision.image_size), source: "embedded".into() };
         let folder = Folder { config, layout: "transformers".into(), images, notices: Vec::new() };
-        self.assemble(folder, weights, tokenizer, "embedded".into())
+        self.assemble(folder, weights, tokenizer, "embedded".into(), &[])
     }
 
     /// A file with weights and the other files of its folder.
@@ -150,11 +151,11 @@ impl ClipLoader {
         let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().to_string();
         let first = files.first().map(|file| name(file)).unwrap_or_default();
         let shown = if files.len() > 1 { format!("{first} and {} more", files.len() - 1) } else { first };
-        self.assemble(folder, weights, tokenizer, shown)
+        self.assemble(folder, weights, tokenizer, shown, &files)
     }
 
-    /// Checks the parts against each other and puts them together; `files` names the weights' files.
-    fn assemble(self, folder: Folder, weights: Weights, tokenizer: Tokenizer, files: String) -> Result<Clip> {
+    /// Checks the parts against each other and puts them together; `files` names the weights' files, which lie at `paths`.
+    fn assemble(self, folder: Folder, weights: Weights, tokenizer: Tokenizer, files: String, paths: &[PathBuf]) -> Result<Clip> {
         let Folder { mut config, layout, images, mut notices } = folder;
         let side = config.vision.image_size;
         if images.settings.side() != side {
@@ -191,13 +192,15 @@ impl ClipLoader {
         let vb = weights.var_builder();
         let vision = VisionTower::load(&config.vision, config.projection, vb.clone())?.packed(self.precision)?;
         let text = TextTower::load(&config.text, config.projection, vb)?.packed(self.precision)?;
+        let config = Arc::new(config);
+        let source = (!paths.is_empty()).then(|| Source::new(paths, &config, self.dtype, &self.device, self.precision));
         Ok(Clip {
             log_scale: weights.log_scale()?,
             parameters: weights.parameter_count(),
             weights_hash: weights.hash()?.into(),
-            config: Arc::new(config),
+            config,
             vision,
-            text,
+            text: TextSlot::new(text, source),
             tokenizer,
             preprocess: images.settings,
             id: self.name.into(),

@@ -15,6 +15,7 @@ mod save;
 mod shapes;
 mod summary;
 mod text;
+mod text_slot;
 mod tokenizer;
 mod vision;
 mod weights;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor};
 use sha2::{Digest, Sha256};
 
+use super::text_slot::TextSlot;
 use super::{ClipConfig, ClipLoader, ClipSummary, TextTower, Tokenizer, VisionTower};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result};
@@ -29,7 +30,7 @@ const TEXT_BATCH: usize = 64;
 pub struct Clip {
     pub(super) config: Arc<ClipConfig>,
     pub(super) vision: VisionTower,
-    pub(super) text: TextTower,
+    pub(super) text: TextSlot,
     pub(super) tokenizer: Tokenizer,
     pub(super) preprocess: Preprocess,
     /// ln(1/τ), as the checkpoint holds it.
@@ -156,7 +157,7 @@ impl Clip {
         // what follows the end is never read, so 0 pads as well as any id
         let padded = batch.iter().flat_map(|i| tokens[*i].iter().copied().chain(std::iter::repeat(0)).take(longest));
         let ids = Tensor::from_vec(padded.collect::<Vec<u32>>(), (batch.len(), longest), &self.device)?;
-        Ok(self.text.forward(&ids, &ends)?)
+        Ok(self.text()?.forward(&ids, &ends)?)
     }
 
     /// The sizes of both towers.
@@ -169,9 +170,18 @@ impl Clip {
         &self.vision
     }
 
-    /// The text tower, u.
-    pub fn text(&self) -> &TextTower {
-        &self.text
+    /// The text tower, u; read again if it was [put aside](Self::without_texts).
+    ///
+    /// # Errors
+    /// [`Error::Weights`] if its file was changed or removed since then.
+    pub fn text(&self) -> Result<TextTower> {
+        self.text.get()
+    }
+
+    /// Frees the text tower's memory, also that of all clones, until one encodes a text again: then it is read from its file. A tower that
+    /// came from no file, or whose file was changed, stays.
+    pub fn without_texts(&self) {
+        self.text.put_aside();
     }
 
     /// The tokenizer of the text tower.
@@ -239,6 +249,7 @@ impl Clip {
 
 impl std::fmt::Debug for Clip {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Clip({}, {:?}, {:?}, {:.1} M parameters)", self.id, self.vision, self.text, self.parameters as f64 / 1e6)
+        let text = self.config.text.shown();
+        write!(f, "Clip({}, {:?}, {text}, {:.1} M parameters)", self.id, self.vision, self.parameters as f64 / 1e6)
     }
 }

@@ -35,7 +35,7 @@ impl Clip {
     /// If a tensor cannot be copied to the host (Candle's).
     pub fn tensors_with(&self, vision: &VisionTower) -> Result<Vec<(String, Tensor)>> {
         let mut out = Named(Vec::new());
-        let text = &self.text;
+        let text = &self.text()?;
         out.add("logit_scale", &Tensor::new(self.log_scale as f32, &Device::Cpu)?)?;
         out.add("vision_model.embeddings.class_embedding", &vision.class_embedding)?;
         out.add("vision_model.embeddings.patch_embedding.weight", &vision.patch_kernel()?)?;

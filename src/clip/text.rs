@@ -51,6 +51,14 @@ impl EndOfText {
     }
 }
 
+impl TextConfig {
+    /// A tower of these sizes in a line.
+    pub(super) fn shown(&self) -> String {
+        let Self { context, width, layers, .. } = self;
+        format!("TextTower(context {context}, width {width}, {layers} layers)")
+    }
+}
+
 /// CLIP's causal text transformer. Cloning shares the weights.
 #[derive(Clone)]
 pub struct TextTower {
@@ -153,8 +161,7 @@ impl TextTower {
 
 impl std::fmt::Debug for TextTower {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let TextConfig { context, width, layers, .. } = &self.config;
-        write!(f, "TextTower(context {context}, width {width}, {layers} layers)")
+        f.write_str(&self.config.shown())
     }
 }
 

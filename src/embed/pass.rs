@@ -68,7 +68,7 @@ impl<'a> Pass<'a> {
         let Self { dataset, preprocess, device, batch_size, stage, max_unreadable, keep } = *self;
         let mut events = watched(&mut events);
         let (total, size) = (dataset.len(), ranks.size());
-        let (mut pixels, form) = (Transfer::new(preprocess, device)?, Form::new(preprocess, device));
+        let (mut pixels, form) = (Transfer::new(preprocess, device)?, Form::new(device));
         let mut kept = Kept::open(keep.filter(|_| ranks.rank() == 0)).shared(ranks)?;
         let (started, before) = (Instant::now(), kept.seconds);
         let seconds = || before + started.elapsed().as_secs_f64();

@@ -114,7 +114,7 @@ impl<'a> Predicting<'a> {
             })?;
         }
         let (view, more) = (self.preprocess.clone(), self.views.cloned());
-        let (mut pixels, form) = (Transfer::new(self.preprocess, self.device)?, Form::new(self.preprocess, self.device));
+        let (mut pixels, form) = (Transfer::new(self.preprocess, self.device)?, Form::new(self.device));
         let mut todo = epoch_batches(total, batch_size, false, None);
         todo.drain(..partial.batches.min(todo.len()));
         let own = todo.iter().skip(ranks.rank()).step_by(size).cloned().collect();

@@ -22,9 +22,9 @@ use crate::nn::Precision;
 /// the way back, and the pictures of this batch and of the next ones, which are made ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StepMemory {
-    /// Weights, the blocks' packed for the way back, the program itself.
+    /// Weights of the vision tower, its blocks' packed for the way back, the program itself.
     pub fixed: usize,
-    /// Each picture of a batch: both views as pixels, those of the next batches too.
+    /// Each picture of a batch: both views as pixels, those of the next batches as bytes.
     pub waiting: usize,
     /// Each picture that is in the tower with its graph.
     pub with_graph: usize,
@@ -36,8 +36,8 @@ pub struct StepMemory {
 const F32: usize = 4;
 /// The program, its threads' stacks and what allocators hold back.
 const PROGRAM: usize = 150 << 20;
-/// Batches whose pixels are in memory: the one at work, those ready or under way behind it.
-const BATCHES: usize = 4;
+/// Batches whose views wait as bytes: those ready or under way behind the one at work.
+const WAITING: usize = 3;
 
 impl StepMemory {
     /// Of steps with these settings on this CLIP.
@@ -52,10 +52,11 @@ impl StepMemory {
         let with_graph = F32 * (blocks.saturating_sub(1) * block + 12 * t * w + embedded);
         let bytes = if clip.dtype() == DType::F32 { F32 } else { clip.dtype().size_in_bytes() };
         let of_blocks = blocks * (4 * w * w + 2 * w * h);
+        let around = w * (3 * vision.patch_size.pow(2) + 1 + patches + clip.config().projection); // patches, positions, projection
         let rounded = if config.precision == Precision::Bf16 { 2 * 2 * of_blocks } else { 0 };
         Self {
-            fixed: PROGRAM + bytes * clip.parameter_count() + F32 * of_blocks + rounded,
-            waiting: BATCHES * 2 * F32 * 3 * vision.image_size.pow(2),
+            fixed: PROGRAM + bytes * (of_blocks + around) + F32 * of_blocks + rounded,
+            waiting: 2 * (F32 + WAITING) * 3 * vision.image_size.pow(2),
             with_graph,
             without_graph: F32 * (embedded + t * (5 * w + h)),
         }

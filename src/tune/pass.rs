@@ -50,7 +50,7 @@ impl Pass {
     fn new(source: &Source, teacher: &dyn Teacher, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         let Source { unlabeled, weak, device, skipped, max_unreadable, at: (step, epoch), ranks } = *source;
         let (started, total) = (std::time::Instant::now(), unlabeled.len());
-        let (mut pixels, form, view) = (Transfer::new(weak, device)?, Form::new(weak, device), weak.clone());
+        let (mut pixels, form, view) = (Transfer::new(weak, device)?, Form::new(device), weak.clone());
         let batches = epoch_batches(total, BATCH, false, None);
         let batches = batches[own(batches.len(), ranks)].to_vec();
         let total: usize = batches.iter().map(Vec::len).sum();

@@ -183,7 +183,7 @@ impl Run {
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
         let (weak, strong, crop) = (self.weak.clone(), self.strong.clone(), self.tuner.config.weak_crop);
         // both are normalized alike
-        let form = Form::new(&self.weak, self.tuner.clip.device()).strong_on_gpu(self.tuner.config.views_on_gpu);
+        let form = Form::new(self.tuner.clip.device()).strong_on_gpu(self.tuner.config.views_on_gpu);
         let views = prefetch_with(unlabeled, batches, 2, move |pictures, index| {
             let picture = pictures.image(index)?;
             let mut rng = rng.fork(index as u64);
