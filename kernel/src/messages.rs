@@ -29,6 +29,9 @@ pub fn read(said: &[u8], inserts: &[Insert], source: &str) -> (Vec<u8>, Vec<Note
             notes.extend(note(&said["message"]));
             continue;
         }
+        if primary(&said["message"]).is_some_and(is_of_the_analysis) {
+            continue;
+        }
         if primary(&said["message"]).is_some_and(|span| span["line_start"].as_u64().is_some_and(|at| shown.contains(&(at as usize)))) {
             // evcxr would take a note on the reader's function for the error; it compiles the last expression once more
             if let Some(children) = said["message"]["children"].as_array_mut() {
@@ -54,6 +57,16 @@ fn note(message: &Value) -> Option<Note> {
 
 fn primary(message: &Value) -> Option<&Value> {
     message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)
+}
+
+/// Code that evcxr generates to learn the types of variables: a `&str` in the type of an earlier one is an error there, and hides
+/// what is wrong with the cell.
+fn is_of_the_analysis(span: &Value) -> bool {
+    span["text"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .any(|line| line["text"].as_str().is_some_and(|text| text.contains("evcxr_variable_store(")))
 }
 
 /// The lines of the last expression, where it is shown by its own method.
@@ -138,6 +151,17 @@ mod tests {
         };
         assert_eq!((children(4), children(2)), (1, 2));
         assert_eq!(shown("fn f() {}").count(), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_analysis_is_not_the_readers() {
+        let said = |text: &str| {
+            let span = json!({"is_primary": true, "line_start": 1, "file_name": "src/lib.rs", "text": [{"text": text}]});
+            let said = json!({"message": {"level": "error", "spans": [span], "children": []}});
+            read(format!("{said}\n").as_bytes(), &[], "").0.len()
+        };
+        assert_eq!(said("evcxr_variable_store(m);"), 0);
+        assert!(said("f(m);") > 0);
     }
 
     #[test]

@@ -239,6 +239,12 @@ class Behavior(unittest.TestCase):
             self.assertIn("cannot find value `s`", session.run("struct Small(u16); s.0").error)
             self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
 
+    def test_a_text_in_an_earlier_type_hides_no_error(self):
+        self.ok("let by_text: std::collections::BTreeMap<&str, Vec<i32>> = [(\"a\", vec![1])].into();")
+        error = self.fails("let unknown = [1].iter().map(|i| i + 1).collect();").error
+        self.assertIn("type", error)
+        self.assertNotIn("escapes", error)
+
     def test_help_is_said_once(self):
         text = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(self.fails("let text = String::new();\nfn len(t: &String) -> usize { t.len() }\nlen(text)").reply["traceback"]))
         self.assertEqual(text.count("consider borrowing here"), 1, text)
