@@ -314,7 +314,8 @@ impl Experiment {
     }
 
     fn keep(&self, folder: &RunFolder, name: &str, function: &str) -> Keep {
-        Keep::new(folder.file(name), &Keep::decisive_on(&self.clip, folder.test_images(), function), self.checkpoint_every)
+        let pictures = format!("{} {:?}", folder.test_images(), folder.test_versions());
+        Keep::new(folder.file(name), &Keep::decisive_on(&self.clip, &pictures, function), self.checkpoint_every)
     }
 
     fn evaluate(&self, features: Option<&Encoded>, logits: impl FnOnce(&Tensor) -> Result<Tensor>) -> Result<Option<Evaluation>> {

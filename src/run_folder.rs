@@ -48,19 +48,31 @@ const FILES: [&str; 13] = [
 pub(crate) struct RunFolder {
     path: PathBuf,
     images: Images,
+    /// The versions of the pictures as they are noted: those that the run was begun on.
+    begun: [Option<String>; 2],
     _lock: Option<File>,
 }
 
 /// The data that a run was begun on, as hashes.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Default, Serialize, Deserialize)]
 struct Images {
     train: String,
     test: String,
+    /// What the times of their files tell, as it was when the run began; files that were copied have other times, too.
+    #[serde(default)]
+    versions: [Option<String>; 2],
 }
 
 impl Images {
     fn of(train: &Dataset, test: Option<&Dataset>) -> Self {
-        Self { train: train.fingerprint(), test: test.map(Dataset::fingerprint).unwrap_or_default() }
+        let versions = [train.versions(), test.and_then(Dataset::versions)];
+        Self { train: train.fingerprint(), test: test.map(Dataset::fingerprint).unwrap_or_default(), versions }
+    }
+
+    /// The sets whose files have other times than `then`.
+    fn touched(&self, then: &[Option<String>; 2]) -> Vec<&'static str> {
+        let which = ["training", "test"].into_iter().zip(then.iter().zip(&self.versions));
+        which.filter(|(_, (then, now))| then.is_some() && now.is_some() && then != now).map(|(which, _)| which).collect()
     }
 }
 
@@ -73,12 +85,14 @@ impl RunFolder {
         }
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
         let lock = lock(path)?;
-        let folder = Self { path: path.to_path_buf(), images: Images::of(train, test), _lock: lock };
+        let images = Images::of(train, test);
+        let begun = images.versions.clone();
+        let mut folder = Self { path: path.to_path_buf(), images, begun, _lock: lock };
         folder.remove_half_written();
         match resume {
             true => {
                 folder.move_back()?;
-                folder.compare()?;
+                folder.compare(events)?;
             }
             false => folder.set_aside(events)?,
         }
@@ -87,7 +101,8 @@ impl RunFolder {
     }
 
     fn note_images(&self) -> Result<()> {
-        let json = serde_json::to_string(&self.images).map_err(|e| Error::Data(e.to_string()))?;
+        let Images { train, test, .. } = self.images.clone();
+        let json = serde_json::to_string(&Images { train, test, versions: self.begun.clone() }).map_err(|e| Error::Data(e.to_string()))?;
         save_atomically(self.file(IMAGES), json.as_bytes())
     }
 
@@ -95,9 +110,15 @@ impl RunFolder {
     pub fn changes(&self, train: &Dataset, test: Option<&Dataset>) -> Result<Vec<String>> {
         let now = Images::of(train, test);
         let mut changes = Vec::new();
+        let touched = now.touched(&self.images.versions);
         for (which, then, now) in [("training", &self.images.train, now.train), ("test", &self.images.test, now.test)] {
             if *then != now {
                 changes.push(format!("the {which} images changed while the run went on: its numbers may mix both; run it anew to be sure"));
+            } else if touched.contains(&which) {
+                changes.push(format!(
+                    "files of the {which} images were written while the run went on: if they hold other pictures now, its numbers mix both; \
+                     run it anew then"
+                ));
             }
         }
         if !self.file(IMAGES).exists() {
@@ -118,13 +139,18 @@ impl RunFolder {
         &self.images.test
     }
 
+    /// What the times of the test images' files tell, as they are now.
+    pub fn test_versions(&self) -> Option<&str> {
+        self.images.versions[1].as_deref()
+    }
+
     /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
     /// Refuses to go on with other images; a run that was stopped before it noted any has done nothing yet.
-    fn compare(&self) -> Result<()> {
+    fn compare(&mut self, events: &mut dyn FnMut(&Event)) -> Result<()> {
         let Ok(json) = std::fs::read(self.file(IMAGES)) else { return Ok(()) };
         let Ok(begun) = serde_json::from_slice::<Images>(&json) else { return Ok(()) };
         for (which, then, now) in [("train", begun.train, &self.images.train), ("test", begun.test, &self.images.test)] {
@@ -134,6 +160,15 @@ impl RunFolder {
                     self.path.display()
                 )));
             }
+        }
+        if begun.versions.iter().any(Option::is_some) {
+            self.begun = begun.versions;
+        }
+        for which in self.images.touched(&self.begun) {
+            events(&Event::Notice(format!(
+                "files of the {which} images were written or copied since the run began: if they hold other pictures now, its numbers mix \
+                 both; start without --resume then"
+            )));
         }
         Ok(())
     }
@@ -189,6 +224,12 @@ impl RunFolder {
             }
         }
     }
+}
+
+/// True if the run in a folder was begun before files of its pictures, whose versions are these now, were written or copied.
+pub(crate) fn begun_before(folder: &Path, versions: [Option<String>; 2]) -> bool {
+    let begun = std::fs::read(folder.join(IMAGES)).ok().and_then(|json| serde_json::from_slice::<Images>(&json).ok());
+    begun.is_some_and(|begun| !Images { versions, ..Images::default() }.touched(&begun.versions).is_empty())
 }
 
 /// True if a folder holds a run that did something and has no report yet.
@@ -299,6 +340,42 @@ mod tests {
         assert_eq!(begin(path, "second", false).len(), 1);
         assert_eq!(read(&path.join("previous"), CHECKPOINT) + &read(&path.join("previous"), HISTORY), "firstfirst");
         assert!(path.join("previous").join(IMAGES).exists() && !path.join(MOVING).exists());
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn pictures_that_are_written_anew_with_the_same_size_are_told_of_at_each_resume() {
+        let folder = tempfile::tempdir().unwrap();
+        let (data, out) = (folder.path().join("data"), folder.path().join("out"));
+        std::fs::create_dir(&data).unwrap();
+        let picture = |i: u8, level: u8| {
+            image::RgbImage::from_pixel(2, 2, image::Rgb([level; 3])).save(data.join(format!("{i:02}.bmp"))).unwrap();
+        };
+        (0..20).for_each(|i| picture(i, i));
+        let set = || Dataset::open(&data).unwrap().unlabeled();
+        let notices = |resume: bool| {
+            let mut notices = Vec::new();
+            let mut note = |event: &Event| {
+                if let Event::Notice(text) = event {
+                    notices.push(text.clone());
+                }
+            };
+            let folder = RunFolder::open(&out, resume, &set(), None, &mut note).unwrap();
+            (notices, folder)
+        };
+        let (told, run) = notices(false);
+        assert!(told.is_empty() && run.changes(&set(), None).unwrap().is_empty());
+        std::thread::sleep(std::time::Duration::from_millis(20)); // the system's clock for files is coarse
+        picture(11, 99);
+        let told = run.changes(&set(), None).unwrap();
+        assert!(told.len() == 1 && told[0].contains("training"), "{told:?}");
+        drop(run);
+        for _ in 0..2 {
+            let (told, run) = notices(true);
+            assert!(told.len() == 1 && told[0].contains("without --resume"), "{told:?}");
+            assert!(run.changes(&set(), None).unwrap().is_empty() && begun_before(&out, [set().versions(), None]));
+        }
+        assert!(notices(false).0.is_empty() && !begun_before(&out, [set().versions(), None]));
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::eval::peak_rss_bytes;
 use crate::experiment::Experiment;
 use crate::progress::{self, Event};
-use crate::run_folder::REPORT;
+use crate::run_folder::{REPORT, begun_before};
 use crate::shared::Shared;
 
 const STAGE: &str = "ablation";
@@ -42,6 +42,14 @@ impl Ablation {
         events(&Event::Started { stage: STAGE.into(), total, unit: "runs".into() });
         if done > 0 {
             events(&Event::Notice(format!("{done} of {total} runs were done before and are kept")));
+            if let (Some(out), old @ 1..) = (&self.out, older(&cells, &folders, &scores)) {
+                let runs = out.join("runs");
+                events(&Event::Notice(format!(
+                    "files of the pictures were written or copied since {old} of them began: if they hold other pictures now, remove {} and \
+                     repeat the command",
+                    runs.display()
+                )));
+            }
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
         let mut finish = |place: usize, result: Scores, events: &mut dyn FnMut(&Event)| {
@@ -137,6 +145,18 @@ impl Ablation {
 fn finished(cells: &[Cell], folders: &[Option<PathBuf>]) -> Vec<Option<Scores>> {
     let load = |(cell, folder): (&Cell, &Option<PathBuf>)| Scores::load(&folder.as_ref()?.join(REPORT), cell);
     cells.iter().zip(folders).map(load).collect()
+}
+
+/// How many of the runs that are done were begun before files of their pictures were written or copied.
+fn older(cells: &[Cell], folders: &[Option<PathBuf>], scores: &[Option<Scores>]) -> usize {
+    let mut known = HashMap::new();
+    let mut versions = |set: &Dataset| known.entry(set.identity()).or_insert_with(|| set.versions()).clone();
+    let done = cells.iter().zip(folders).zip(scores).filter(|(_, scores)| scores.is_some());
+    let old = done.filter(|((Cell { experiment, .. }, folder), _)| {
+        let now = [versions(&experiment.train), experiment.test.as_ref().and_then(&mut versions)];
+        folder.as_ref().is_some_and(|folder| begun_before(folder, now))
+    });
+    old.count()
 }
 
 /// As many runs at a time as fit into the free memory, judged by the peak of the first.

@@ -42,11 +42,21 @@ impl Dataset {
     }
 }
 
-/// When a file was last changed, in nanoseconds; 0 if that is not known.
+/// A number that is another once a file was written to, or another file stands in its place; 0 if that is not known. Programs that copy
+/// and unpack set the time at which a file was last written; where the system also notes the time of any change, which nobody sets,
+/// that counts, too.
 pub(crate) fn changed(path: &Path) -> u64 {
-    let time = std::fs::metadata(path).and_then(|file| file.modified()).ok();
-    let since = time.and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    since.map_or(0, |since| since.as_nanos() as u64)
+    let Ok(file) = std::fs::metadata(path) else { return 0 };
+    let written = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map_or(0, |since| since.as_nanos() as u64);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::MetadataExt;
+        let noted = (file.ctime() as u64).wrapping_mul(1_000_000_000).wrapping_add(file.ctime_nsec() as u64);
+        let all: Vec<u8> = [written, noted, file.ino()].into_iter().flat_map(u64::to_le_bytes).collect();
+        fnv(&all).max(1)
+    }
+    #[cfg(not(unix))]
+    written
 }
 
 /// A short hash of bytes (FNV-1a).
@@ -67,6 +77,24 @@ mod tests {
         for other in [set(2), set(1).take(19), set(1).unlabeled(), set(1).take(1), set(1).take(0)] {
             assert_ne!(whole, other.fingerprint());
         }
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_picture_that_keeps_its_size_and_time_is_another_version() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = |name: &str, level: u8| {
+            image::RgbImage::from_pixel(2, 2, image::Rgb([level; 3])).save(folder.path().join(name)).unwrap();
+            let time = std::time::SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000_000);
+            std::fs::File::options().append(true).open(folder.path().join(name)).unwrap().set_modified(time).unwrap();
+        };
+        (0..20).for_each(|i| picture(&format!("{i:02}.bmp"), i));
+        let open = || Dataset::open(folder.path()).unwrap().unlabeled();
+        let before = open().versions();
+        assert!(before.is_some() && before == open().versions());
+        std::thread::sleep(std::time::Duration::from_millis(20)); // the system's clock for files is coarse
+        picture("11.bmp", 99);
+        assert_ne!(before, open().versions());
     }
 
     #[test]

@@ -55,7 +55,8 @@ impl Keep {
     /// What decides the rows of a vision tower's pass over `dataset`: model, arithmetic, weak view, pictures, and `function`,
     /// what is made of the pixels.
     pub fn decisive(clip: &Clip, dataset: &Dataset, function: &str) -> String {
-        Self::decisive_on(clip, &dataset.fingerprint(), function)
+        let pictures = format!("{} {:?}", dataset.fingerprint(), dataset.versions());
+        Self::decisive_on(clip, &pictures, function)
     }
 
     /// [`decisive`](Self::decisive) of pictures whose hash is known.

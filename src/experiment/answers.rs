@@ -58,7 +58,8 @@ impl Experiment {
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
         // without tuned weights the text classifier answers, or zero-shot, if the signals prefer it
         let is_zero_shot = report.selection.as_ref().is_some_and(Selection::is_zero_shot);
-        let what = format!("{} {}{}", self.train.fingerprint(), Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
+        let pictures = format!("{} {:?}", self.train.fingerprint(), self.train.versions());
+        let what = format!("{pictures} {}{}", Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
         let (scratch, rows) = match folder {
             Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
             None => {
