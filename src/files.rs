@@ -46,6 +46,19 @@ pub(crate) fn temporary_next_to(path: &Path) -> Result<NamedTempFile> {
     builder.tempfile_in(directory).map_err(|e| Error::io(path, e))
 }
 
+/// Whether an open file is the one that stands at the path.
+#[cfg(unix)]
+pub(crate) fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let same = |file: std::fs::Metadata, at: std::fs::Metadata| (file.dev(), file.ino()) == (at.dev(), at.ino());
+    file.metadata().ok().zip(std::fs::metadata(path).ok()).is_some_and(|(file, at)| same(file, at))
+}
+
+#[cfg(not(unix))]
+pub(crate) fn is_at(_: &File, _: &Path) -> bool {
+    true // a file that is open stays there
+}
+
 /// A UTF-8 file without its byte-order mark. Lines may end as on any system: also with a carriage return alone.
 ///
 /// # Errors

@@ -1,6 +1,6 @@
 //! The pictures that `predict` was given.
 
-use std::io::BufRead;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lafter::data::{self, Dataset, Findings, OpenOptions, pictures_in};
@@ -11,7 +11,7 @@ use super::args::SplitArgs;
 use super::bars::Bars;
 
 /// One data set in any form, or files as they are and of folders all pictures in them and below, in the order of their names; `-` stands
-/// for paths on standard input, one a line.
+/// for paths on standard input, one a line, or as `find -print0` gives them.
 pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {
     if let ([only], true) = (arguments, split.split.is_some() || split.label_column.is_some()) {
         return open(only, split, bars);
@@ -23,11 +23,12 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result
             return Err(Error::Usage(format!("{shown}: is a web address: download the picture and give the file")));
         }
         if shown == "-" {
-            for line in std::io::stdin().lock().lines() {
-                let line = line.map_err(|e| Error::Usage(format!("standard input: {e}: give one path a line, in UTF-8")))?;
-                let line = line.strip_suffix('\r').unwrap_or(&line);
-                files.extend((!line.is_empty()).then(|| PathBuf::from(line)));
-            }
+            let mut given = Vec::new();
+            std::io::stdin()
+                .lock()
+                .read_to_end(&mut given)
+                .map_err(|e| Error::Usage(format!("standard input: {e}: give one path a line")))?;
+            files.extend(paths(&given)?);
         } else if path.is_dir() {
             match (pictures_in(path), arguments) {
                 (Ok((found, Findings { notices, .. })), _) => {
@@ -52,6 +53,27 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result
     }
 }
 
+/// Paths, one a line, or with a zero byte behind each, as `find -print0` gives them.
+fn paths(given: &[u8]) -> Result<Vec<PathBuf>> {
+    if given.contains(&0) {
+        return given.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(path).collect();
+    }
+    let lines = given.split(|byte| *byte == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    lines.filter(|line| !line.is_empty()).map(path).collect()
+}
+
+#[cfg(unix)]
+fn path(bytes: &[u8]) -> Result<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(std::ffi::OsStr::from_bytes(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn path(bytes: &[u8]) -> Result<PathBuf> {
+    let path = std::str::from_utf8(bytes).map_err(|e| Error::Usage(format!("standard input: {e}: give one path a line, in UTF-8")))?;
+    Ok(path.into())
+}
+
 /// Whether it is the name of a data set, not of a picture or a folder.
 fn is_data_set(path: &Path) -> bool {
     let shown = path.to_string_lossy();
@@ -64,4 +86,20 @@ fn is_data_set(path: &Path) -> bool {
 fn open(path: &Path, split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {
     let options = OpenOptions { labeled: false, ..split.options(None) };
     Ok(data::open_with(&path.to_string_lossy(), &options, |event| bars.show(event))?.unlabeled())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_standard_input() {
+        let read =
+            |given: &[u8]| paths(given).unwrap().into_iter().map(|path| path.into_os_string().into_encoded_bytes()).collect::<Vec<_>>();
+        assert_eq!(read(b"a,b.png\r\n\nc d.png"), [b"a,b.png".to_vec(), b"c d.png".to_vec()]);
+        assert_eq!(read(b"two\nlines.png\0c.png\r\0"), [b"two\nlines.png".to_vec(), b"c.png\r".to_vec()]);
+        assert!(read(b"").is_empty());
+        #[cfg(unix)]
+        assert_eq!(read(b"caf\xe9.png\n"), [b"caf\xe9.png".to_vec()]);
+    }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use candle_core::Tensor;
 use lafter::adapt::{self, Adapt, ManyViews};
 use lafter::clip::Clip;
+use lafter::data::Dataset;
 use lafter::describe::Templates;
 use lafter::embed::Keep;
 use lafter::inputs::Inputs;
@@ -95,7 +96,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
         let dataset = data(&args.images, &args.split, &mut bars)?;
         let how = if args.copy { How::Copy } else { How::Link };
         let folders = args.link_into.as_ref().filter(|_| ranks.rank() == 0).map(|root| ClassFolders::new(root, how)).transpose()?;
-        if let (Some(_), false) = (&folders, dataset.is_empty() || Path::new(&dataset.name(0)).exists()) {
+        if let (Some(_), None, false) = (&folders, dataset.file(0), dataset.is_empty()) {
             let name = dataset.name(0);
             return Err(Error::Usage(format!(
                 "--link-into: {name} is not a file of its own, so it cannot be linked or copied: leave it out"
@@ -133,18 +134,17 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     }
     let decisive = deciding(&predicting, &clip, &classifier.fingerprint(&args, common)?, args.compare)?;
     let scratch = if bars.speaks() { None } else { Some(tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?) };
-    let path = match &scratch {
-        Some(scratch) => scratch.path().join("rows.jsonl"), // the first writes
-        None => partial_file(args.rows.out.as_deref(), &decisive)?,
+    let mut partial = match &scratch {
+        Some(scratch) => Partial::open(&scratch.path().join("rows.jsonl"), &decisive)?, // the first writes
+        None => open_partial(args.rows.out.as_deref(), &decisive)?,
     };
-    let mut partial = Partial::open(&path, &decisive)?;
     if remembers && partial.batches > 0 {
         // what it had learned of the pictures that are done is gone
         bars.show(&Event::Notice("an answer depends on the pictures before it: a stopped pass begins anew".into()));
         partial.remove();
-        partial = Partial::open(&path, &decisive)?;
+        partial = open_partial(args.rows.out.as_deref(), &decisive)?;
     }
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders).of(&bars);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders.as_mut().zip(Some(&dataset))).of(&bars);
     out.begin();
     let answer = |pixels: &Tensor| classifier.answers(&clip, pixels);
     let result = predicting.run_among(among, &mut partial, |event| bars.show(event), answer, |row| out.row(row));
@@ -202,15 +202,30 @@ fn deciding(predicting: &Predicting, clip: &Clip, classifier: &str, compare: boo
     Ok(format!("{:x}", Sha256::digest(all)))
 }
 
-/// Where rows are until the pass is over: next to the table, in the cache, or for this process only.
-pub fn partial_file(out: Option<&Path>, decisive: &str) -> Result<PathBuf> {
+/// Where rows are until the pass is over: next to the table; without one in the cache, or where that cannot be written in the system's
+/// temporary folder. There a pass that another command makes at the same time has a file of its own.
+pub fn open_partial(out: Option<&Path>, decisive: &str) -> Result<Partial> {
     if let Some(out) = out {
         let mut name = out.as_os_str().to_owned();
         name.push(".partial");
-        return Ok(name.into());
+        return Partial::open(Path::new(&name), decisive);
     }
-    let name = format!("rows-{}.jsonl", &decisive[..16]);
-    Ok(keep::cache_folder().map_or_else(std::env::temp_dir, |folder| folder.join("partial")).join(name))
+    let hash: String = decisive.chars().take(16).collect();
+    let in_folder = |folder: &Path| {
+        let mut number = 1;
+        loop {
+            let name = if number == 1 { format!("rows-{hash}.jsonl") } else { format!("rows-{hash}-{number}.jsonl") };
+            match Partial::open(&folder.join(name), decisive) {
+                Err(error) if error.is_usage() && number < 1000 => number += 1, // another command has it
+                opened => return opened,
+            }
+        }
+    };
+    let cache = keep::cache_folder().map(|folder| in_folder(&folder.join("partial")));
+    match cache {
+        Some(Ok(partial)) => Ok(partial),
+        _ => in_folder(&std::env::temp_dir().join("lafter-partial")),
+    }
 }
 
 /// What becomes of each row.
@@ -220,13 +235,14 @@ pub struct Output<'a> {
     threshold: f64,
     json: bool,
     first: bool,
-    folders: &'a mut Option<ClassFolders>,
+    /// Where pictures are sorted to, and the pictures.
+    sorted: Option<(&'a mut ClassFolders, &'a Dataset)>,
 }
 
 impl<'a> Output<'a> {
     /// Rows are printed if they go into no table.
-    pub fn new(table: &Option<PathBuf>, threshold: f64, common: &Common, folders: &'a mut Option<ClassFolders>) -> Self {
-        Self { prints: table.is_none(), threshold, json: common.json, first: true, folders }
+    pub fn new(table: &Option<PathBuf>, threshold: f64, common: &Common, sorted: Option<(&'a mut ClassFolders, &'a Dataset)>) -> Self {
+        Self { prints: table.is_none(), threshold, json: common.json, first: true, sorted }
     }
 
     /// Of a process that may share the work: one that does not speak prints and links nothing.
@@ -241,8 +257,10 @@ impl<'a> Output<'a> {
     }
 
     pub fn row(&mut self, row: &PredictionRow) -> Result<()> {
-        if let Some(folders) = self.folders {
-            folders.add(Path::new(&row.picture), &row.class)?;
+        if let Some((folders, dataset)) = &mut self.sorted {
+            // a name in a table is text; a file's may not be
+            let file = dataset.file(row.index).unwrap_or_else(|| row.picture.clone().into());
+            folders.add(&file, &row.class)?;
         }
         if !self.prints {
             return Ok(());
@@ -266,6 +284,13 @@ impl<'a> Output<'a> {
     pub fn end(&self) {
         if self.json && self.prints {
             say("]");
+        }
+        if let Some((folders, _)) = self.sorted.as_ref().filter(|(folders, _)| folders.elsewhere() > 0) {
+            let (count, root) = (folders.elsewhere(), folders.root().display());
+            note(format_args!(
+                "note: {count} of the pictures lie in the folder of another class in {root}, too, as an earlier run answered: remove \
+                 {root} and repeat the command, or choose another --link-into, to have each once"
+            ));
         }
     }
 }

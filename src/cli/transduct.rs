@@ -12,7 +12,7 @@ use lafter::data::Dataset;
 use lafter::describe::read_class_names;
 use lafter::embed::{Keep, Pass};
 use lafter::inputs::Inputs;
-use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionRow, Rows, TableFormat, save_table};
+use lafter::predictions::{Answers, ClassFolders, Predicted, PredictionRow, Rows, TableFormat, save_table};
 use lafter::ranks::Ranks;
 use lafter::transduct::{Features, Transduct};
 use lafter::{Error, Result, ZeroShotClassifier};
@@ -20,7 +20,7 @@ use lafter::{Error, Result, ZeroShotClassifier};
 use super::answers::RowArgs;
 use super::args::Common;
 use super::bars::Bars;
-use super::predict::{Output, all_read, finish, partial_file};
+use super::predict::{Output, all_read, finish, open_partial};
 use super::predict_args::PredictArgs;
 use super::say::note;
 use super::{check, keep};
@@ -87,8 +87,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     let scale = args.scale.or_else(|| about.get("logit_scale")?.parse().ok()).unwrap_or(100.0);
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
-    let mut folders = None;
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &mut folders);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, None);
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
     let wanted = Wanted { method: &args.method, table: args.rows.out.as_deref(), answers: args.answers.as_deref() };
     let indices: Vec<usize> = (0..features.pictures()).collect();
@@ -122,7 +121,7 @@ pub fn pictures(
     }
     let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders.as_mut().zip(Some(dataset)));
     let wanted = Wanted { method, table: args.rows.out.as_deref(), answers: None };
     let name = |index: usize| dataset.name(index);
     let predicted = wanted.answer(&features, &encoded.indices, &name, encoded.skipped, form, &mut out, common, bars)?;
@@ -182,10 +181,9 @@ impl Wanted<'_> {
 
 /// Writes all rows as a table.
 fn table(path: &Path, rows: &[PredictionRow]) -> Result<()> {
-    let file = partial_file(Some(path), "")?;
     let decisive = "transduct"; // rows that were made at once are never gone on with
-    Partial::open(&file, decisive)?.remove();
-    let mut partial = Partial::open(&file, decisive)?;
+    open_partial(Some(path), decisive)?.remove();
+    let mut partial = open_partial(Some(path), decisive)?;
     for rows in rows.chunks(10_000) {
         partial.add(rows, Vec::new())?;
     }

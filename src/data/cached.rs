@@ -1,5 +1,6 @@
 //! A data set whose pictures, and the views made of them, are cached.
 
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -67,6 +68,10 @@ impl ImageSource for Cached {
 
     fn name(&self, i: usize) -> String {
         self.inner.name(i)
+    }
+
+    fn file(&self, i: usize) -> Option<PathBuf> {
+        self.inner.file(i)
     }
 
     fn image(&self, i: usize) -> Result<RgbImage> {

@@ -1,6 +1,7 @@
 //! [`Dataset`], the handle that everything else takes.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -142,6 +143,11 @@ impl Dataset {
     /// A name that leads the user to picture `i`.
     pub fn name(&self, i: usize) -> String {
         self.at(i).map_or_else(|| format!("picture {i} (out of range)"), |at| self.source.name(at))
+    }
+
+    /// The file of picture `i`, if it has one of its own: its name may hold bytes that are no text, which [`name`](Self::name) lacks.
+    pub fn file(&self, i: usize) -> Option<PathBuf> {
+        self.source.file(self.at(i)?)
     }
 
     /// Picture `i`, decoded.

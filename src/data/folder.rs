@@ -47,6 +47,10 @@ impl ImageSource for Files {
         self.files.path(i).map(|path| path.display().to_string()).unwrap_or_default()
     }
 
+    fn file(&self, i: usize) -> Option<PathBuf> {
+        self.files.path(i)
+    }
+
     fn image(&self, i: usize) -> Result<RgbImage> {
         match self.files.path(i) {
             Some(path) => decode_file(&path),

@@ -1,5 +1,7 @@
 //! [`ImageSource`]: what a format must provide.
 
+use std::path::PathBuf;
+
 use image::RgbImage;
 
 use crate::data::findings::Findings;
@@ -23,6 +25,12 @@ pub trait ImageSource: Send + Sync {
 
     /// A name that leads the user to picture `i`: a path, or a file and a row.
     fn name(&self, i: usize) -> String;
+
+    /// The file of picture `i`, if it has one of its own.
+    fn file(&self, i: usize) -> Option<PathBuf> {
+        let _ = i;
+        None
+    }
 
     /// Picture `i`, decoded.
     ///

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::FeatureCache;
 use crate::error::{Error, Result};
+use crate::files::is_at;
 use crate::progress::{Event, check_interrupt};
 use crate::sealed;
 
@@ -168,19 +169,6 @@ impl Lock {
             }
         }
     }
-}
-
-/// Whether an open file is the one that stands at the path.
-#[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    let same = |file: std::fs::Metadata, at: std::fs::Metadata| (file.dev(), file.ino()) == (at.dev(), at.ino());
-    file.metadata().ok().zip(std::fs::metadata(path).ok()).is_some_and(|(file, at)| same(file, at))
-}
-
-#[cfg(not(unix))]
-fn is_at(_: &File, _: &Path) -> bool {
-    true // a file that is open stays there
 }
 
 impl Drop for Lock {

@@ -1,6 +1,7 @@
 //! Pictures sorted into a folder for each class, without touching the originals.
 
 use std::collections::HashMap;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
@@ -23,6 +24,9 @@ pub struct ClassFolders {
     how: How,
     /// The folder of each class.
     folders: HashMap<String, PathBuf>,
+    /// What lay in folders of classes before, by its name without a number.
+    before: HashMap<OsString, Vec<PathBuf>>,
+    elsewhere: usize,
 }
 
 impl ClassFolders {
@@ -37,7 +41,18 @@ impl ClassFolders {
         let root = root.as_ref();
         std::fs::create_dir_all(root).map_err(|e| Error::io(root, e))?;
         let root = root.canonicalize().map_err(|e| Error::io(root, e))?;
-        Ok(Self { root, how, folders: HashMap::new() })
+        let before = before(&root);
+        Ok(Self { root, how, folders: HashMap::new(), before, elsewhere: 0 })
+    }
+
+    /// The folder above those of the classes.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// How many of the pictures that were added lie in the folder of another class, too, from before.
+    pub fn elsewhere(&self) -> usize {
+        self.elsewhere
     }
 
     /// Puts a picture into the folder of its class, and returns where it lies.
@@ -47,9 +62,12 @@ impl ClassFolders {
     pub fn add(&mut self, picture: &Path, class: &str) -> Result<PathBuf> {
         let original = picture.canonicalize().ok().filter(|path| path.is_file());
         let (Some(original), Some(name)) = (original, picture.file_name()) else {
-            return Err(Error::Usage(format!("{} is not a file that could be linked or copied", picture.display())));
+            let picture = picture.display();
+            return Err(Error::Usage(format!("{picture} is no file that can be linked or copied, or is gone: repeat the command")));
         };
         let folder = self.folder(class)?;
+        let known = self.before.get(&unnumbered(name)).into_iter().flatten();
+        self.elsewhere += usize::from(known.filter(|path| path.parent() != Some(&folder)).any(|path| self.is(path, &original)));
         let name = Path::new(name);
         for number in 1.. {
             let path = match number {
@@ -109,6 +127,26 @@ impl ClassFolders {
     }
 }
 
+/// Files in the folders below `root`, by their names without a number.
+fn before(root: &Path) -> HashMap<OsString, Vec<PathBuf>> {
+    let in_folder = |folder: &Path| std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut before: HashMap<OsString, Vec<PathBuf>> = HashMap::new();
+    for path in in_folder(root).filter(|path| path.is_dir()).flat_map(|folder| in_folder(&folder).collect::<Vec<_>>()) {
+        if let Some(name) = path.file_name() {
+            before.entry(unnumbered(name)).or_default().push(path);
+        }
+    }
+    before
+}
+
+/// `a (2).jpg` → `a.jpg`: what [`numbered`] makes names of.
+fn unnumbered(name: &OsStr) -> OsString {
+    let path = Path::new(name);
+    let stem = path.file_stem().and_then(|stem| stem.to_str()).and_then(|stem| stem.strip_suffix(')')?.rsplit_once(" ("));
+    let Some((stem, _)) = stem.filter(|(_, number)| number.parse::<usize>().is_ok()) else { return name.into() };
+    path.extension().map_or(stem.into(), |ending| format!("{stem}.{}", ending.to_string_lossy()).into())
+}
+
 fn same_bytes(a: &Path, b: &Path) -> bool {
     let size = |path: &Path| std::fs::metadata(path).map(|file| file.len()).ok();
     size(a) == size(b) && matches!((std::fs::read(a), std::fs::read(b)), (Ok(a), Ok(b)) if a == b)
@@ -135,6 +173,25 @@ fn plain(class: &str) -> String {
 #[cfg(all(test, unix))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn pictures_that_lie_in_the_folder_of_another_class_too_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.jpg");
+        let pictures = [folder.path().join(odd), folder.path().join("b (2).jpg"), folder.path().join("sub/b.jpg")];
+        std::fs::create_dir(folder.path().join("sub")).unwrap();
+        pictures.iter().enumerate().for_each(|(i, picture)| std::fs::write(picture, [i as u8]).unwrap());
+        for how in [How::Link, How::Copy] {
+            let sort = |classes: [&str; 3]| {
+                let mut folders = ClassFolders::new(folder.path().join(format!("{how:?}")), how).unwrap();
+                pictures.iter().zip(classes).for_each(|(picture, class)| assert!(folders.add(picture, class).unwrap().exists()));
+                folders.elsewhere()
+            };
+            assert_eq!(sort(["cup", "cup", "car"]), 0);
+            assert_eq!(sort(["cup", "cup", "car"]), 0);
+            assert_eq!(sort(["car", "cup", "cup"]), 2);
+        }
+    }
 
     #[test]
     fn links_and_copies_leave_the_originals_alone() {

@@ -1,6 +1,6 @@
 //! Rows on disk while a pass is under way, so that a stopped one goes on and none is held in memory.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
@@ -9,16 +9,17 @@ use sha2::{Digest, Sha256};
 
 use super::PredictionRow;
 use crate::error::{Error, Result};
-use crate::files::save_atomically;
+use crate::files::{is_at, save_atomically};
 use crate::ranks::{Ranks, of_first, told};
 
 /// A file of JSON lines: what the rows are of, then for each batch its rows and a line that ends it. A batch that lacks this line
 /// was cut off, and does not count; nor does one whose sum is another, or what follows it.
+///
+/// One pass at a time has the file: it is locked while this value lives, where the system has locks.
 pub struct Partial {
     path: PathBuf,
     what: String,
-    /// Open once there is a batch to write.
-    file: Option<BufWriter<File>>,
+    file: BufWriter<File>,
     /// Of the lines of the batch that is written.
     sum: Sha256,
     /// Batches that are whole.
@@ -40,16 +41,13 @@ impl Partial {
     /// that decides the rows.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be read.
+    /// [`Error::Usage`] if another pass is writing the file; [`Error::Io`] if it cannot be read or written.
     pub fn open(path: &Path, what: &str) -> Result<Self> {
-        let (whole, batches, skipped) = match File::open(path) {
-            Ok(file) => whole_part(&file, what),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => (0, 0, Vec::new()),
-            Err(error) => return Err(Error::io(path, error)),
-        };
-        let mut partial = Self { path: path.into(), what: what.into(), file: None, sum: Sha256::new(), batches, skipped };
+        let file = locked(path)?;
+        let (whole, batches, skipped) = whole_part(&file, what);
+        let mut partial = Self { path: path.into(), what: what.into(), file: BufWriter::new(file), sum: Sha256::new(), batches, skipped };
         if batches > 0 {
-            partial.create(whole)?;
+            partial.cut(whole)?;
         }
         Ok(partial)
     }
@@ -67,7 +65,6 @@ impl Partial {
             _ => std::fs::read(&self.path).map_err(|e| Error::io(&self.path, e)),
         })?;
         if ranks.rank() > 0 {
-            self.file = None;
             save_atomically(&self.path, &bytes)?;
             *self = Self::open(&self.path, &self.what)?;
         }
@@ -80,16 +77,10 @@ impl Partial {
         }
     }
 
-    /// Opens the file to write behind its first `whole` bytes.
-    fn create(&mut self, whole: u64) -> Result<()> {
-        let io = |e| Error::io(&self.path, e);
-        if let Some(folder) = self.path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
-            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-        }
-        let mut file = OpenOptions::new().write(true).create(true).truncate(false).open(&self.path).map_err(io)?;
-        file.set_len(whole).map_err(io)?;
-        file.seek(SeekFrom::End(0)).map_err(io)?;
-        self.file = Some(BufWriter::new(file));
+    /// Cuts the file behind its first `whole` bytes; what comes is written there.
+    fn cut(&mut self, whole: u64) -> Result<()> {
+        let file = self.file.get_mut();
+        file.set_len(whole).and_then(|()| file.seek(SeekFrom::End(0))).map_err(|e| Error::io(&self.path, e))?;
         Ok(())
     }
 
@@ -98,8 +89,8 @@ impl Partial {
     /// # Errors
     /// [`Error::Io`] if the disk is full.
     pub fn add(&mut self, rows: &[PredictionRow], skipped: Vec<(String, String)>) -> Result<()> {
-        if self.file.is_none() {
-            self.create(0)?;
+        if self.batches == 0 {
+            self.cut(0)?;
             self.line(&Line::Head { what: self.what.clone() })?;
         }
         for row in rows {
@@ -109,7 +100,7 @@ impl Partial {
         self.skipped.extend(skipped.iter().cloned());
         let sum = sum_of(std::mem::take(&mut self.sum), self.batches, &skipped);
         self.line(&Line::End { batches: self.batches, skipped, sum })?;
-        self.file.iter_mut().try_for_each(Write::flush).map_err(|e| Error::io(&self.path, e))
+        self.file.flush().map_err(|e| Error::io(&self.path, e))
     }
 
     fn line(&mut self, line: &Line) -> Result<()> {
@@ -117,7 +108,7 @@ impl Partial {
         if let Line::Row(_) = line {
             self.sum.update(&json);
         }
-        self.file.iter_mut().try_for_each(|file| writeln!(file, "{json}")).map_err(|e| Error::io(&self.path, e))
+        writeln!(self.file, "{json}").map_err(|e| Error::io(&self.path, e))
     }
 
     /// Gives every row so far to `each`, in order.
@@ -129,17 +120,51 @@ impl Partial {
         if self.batches == 0 {
             return Ok(());
         }
-        for line in BufReader::new(File::open(&self.path).map_err(io)?).lines() {
+        // through the open file, which holds the lock
+        let mut file = self.file.get_ref();
+        file.seek(SeekFrom::Start(0)).map_err(io)?;
+        for line in BufReader::new(file).lines() {
             if let Ok(Line::Row(row)) = serde_json::from_str(&line.map_err(io)?) {
                 each(&row)?;
             }
         }
+        file.seek(SeekFrom::End(0)).map_err(io)?;
         Ok(())
     }
 
     /// Removes the file: the rows stand elsewhere now.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+/// A file that nothing was written to goes.
+impl Drop for Partial {
+    fn drop(&mut self) {
+        let file = self.file.get_ref();
+        if file.metadata().is_ok_and(|data| data.len() == 0) && is_at(file, &self.path) {
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
+
+/// The file at `path`, made if it is missing, for this pass alone. If a system cannot lock a file, nothing is locked.
+fn locked(path: &Path) -> Result<File> {
+    let io = |e| Error::io(path, e);
+    loop {
+        if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+            std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).map_err(io)?;
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => {
+                let path = path.display();
+                return Err(Error::Usage(format!("another command is writing {path}: wait for it, or choose another --out")));
+            }
+            // the one who had it has removed it meanwhile
+            Ok(()) if !is_at(&file, path) => {}
+            _ => return Ok(file),
+        }
     }
 }
 
@@ -207,12 +232,34 @@ mod tests {
     }
 
     #[test]
+    #[cfg(unix)]
+    fn two_passes_never_share_a_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("rows.jsonl");
+        let mut first = Partial::open(&path, "a").unwrap();
+        let refused = |what: &str| Partial::open(&path, what).err().unwrap();
+        assert!(refused("a").is_usage() && refused("b").to_string().contains("--out"));
+        first.add(&[row("1")], vec![]).unwrap();
+        assert!(refused("a").is_usage());
+        first.add(&[row("2")], vec![]).unwrap();
+        assert_eq!(rows(&first), ["1", "2"]);
+        first.add(&[row("3")], vec![]).unwrap(); // behind the others, although they were read
+        assert_eq!(rows(&first), ["1", "2", "3"]);
+        drop(first);
+        assert_eq!(Partial::open(&path, "a").unwrap().batches, 3);
+        Partial::open(&path, "a").unwrap().remove();
+        drop(Partial::open(&path, "a").unwrap());
+        assert!(!path.exists(), "nothing was written");
+    }
+
+    #[test]
     fn a_torn_file_goes_on_after_its_last_whole_batch() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("new/rows.jsonl");
         let mut partial = Partial::open(&path, "a").unwrap();
         partial.add(&[row("1"), row("2")], vec![]).unwrap();
         partial.add(&[row("3")], vec![("4".into(), "torn".into())]).unwrap();
+        drop(partial);
         let whole = std::fs::read(&path).unwrap();
         // cut anywhere in the second batch, the first one stays
         let first = whole.iter().enumerate().filter(|(_, byte)| **byte == b'\n').nth(3).unwrap().0 + 1;

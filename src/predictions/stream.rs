@@ -155,7 +155,8 @@ impl<'a> Predicting<'a> {
             events(&Event::Advanced { stage: stage.clone(), done: done(partial.batches), total, loss: None, accuracy: None });
         }
         if sums.rows == 0 {
-            return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
+            let reason = partial.skipped.first().map(|(_, reason)| format!(": {reason}")).unwrap_or_default();
+            return Err(Error::Data(format!("no image of {} could be read{reason}", dataset.origin())));
         }
         let seconds = started.elapsed().as_secs_f64();
         events(&Event::Finished { stage, seconds });

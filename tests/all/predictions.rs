@@ -7,6 +7,7 @@ use std::process::{Output, Stdio};
 
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
+use lafter::predictions::Partial;
 
 use crate::common::{lafter, pictures, text, tried};
 
@@ -92,6 +93,33 @@ fn answers_below_the_threshold_are_unknown() {
 }
 
 #[test]
+#[cfg(target_os = "linux")]
+fn a_table_has_one_writer_and_a_picture_of_any_name_one_folder() {
+    use std::os::unix::ffi::OsStrExt;
+    let root = pictures(Domain::Source, 4);
+    let at = |name: &str| root.path().join(name);
+    std::fs::rename(at("photos/003.png"), at("photos").join(std::ffi::OsStr::from_bytes(b"caf\xe9.png"))).unwrap();
+    let held = Partial::open(&at("table.csv.partial"), "another pass").unwrap();
+    let line = format!("{PREDICT} photos --out table.csv --link-into sorted");
+    let output = lafter(root.path(), &line).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.code() == Some(2) && said.contains("table.csv.partial") && said.contains("--out"), "{said}");
+    drop(held);
+    let linked = || -> usize {
+        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum()
+    };
+    for _ in 0..2 {
+        let said = text(&run(root.path(), &line).stderr);
+        assert!(!said.contains("another class"), "{said}");
+        assert_eq!(linked(), 4);
+    }
+    // other answers than those of the links that lie there
+    std::fs::write(at("others.txt"), "cloud\nriver\n").unwrap();
+    let said = text(&run(root.path(), &line.replace("names.txt", "others.txt")).stderr);
+    assert!(said.contains("4 of the pictures lie in the folder of another class"), "{said}");
+}
+
+#[test]
 fn paths_come_from_standard_input_too_and_what_cannot_be_read_is_counted() {
     let root = pictures(Domain::Source, 5);
     std::fs::write(root.path().join("photos/torn.png"), "no picture").unwrap();
@@ -140,15 +168,16 @@ fn a_stopped_table_goes_on() {
     let root = pictures(Domain::Source, 120);
     run(root.path(), &format!("{PREDICT} photos --out whole.csv"));
     let partial = root.path().join("stopped.csv.partial");
+    let begun = || partial.metadata().is_ok_and(|file| file.len() > 0); // a whole batch is in it
     let line = format!("{PREDICT} photos --out stopped.csv");
     for attempt in 0..20 {
         let mut child = lafter(root.path(), &line).spawn().unwrap();
-        while child.try_wait().unwrap().is_none() && !partial.exists() {
+        while child.try_wait().unwrap().is_none() && !begun() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         unsafe { libc::kill(child.id() as i32, if attempt % 2 == 0 { libc::SIGINT } else { libc::SIGKILL }) };
         let output = child.wait_with_output().unwrap();
-        if !output.status.success() && partial.exists() {
+        if !output.status.success() && begun() {
             break;
         }
         let _ = std::fs::remove_file(root.path().join("stopped.csv"));

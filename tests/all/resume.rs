@@ -110,7 +110,8 @@ fn command(data: &Path, args: &[&str]) -> Command {
 fn kept(folder: &Path) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(|entry| {
         let name = entry.file_name().to_string_lossy().into_owned();
-        name.starts_with("rows-") || name.starts_with("text-") || (entry.path().is_dir() && kept(&entry.path()))
+        let holds = entry.metadata().is_ok_and(|data| data.is_dir() || data.len() > 0);
+        ((name.starts_with("rows-") || name.starts_with("text-")) && holds) || (entry.path().is_dir() && kept(&entry.path()))
     })
 }
 
