@@ -84,6 +84,15 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
         Some(file) => read_class_names(file)?.names().to_vec(),
         None => (0..texts.dim(0)?).map(|class| class.to_string()).collect(),
     };
+    let (lines, classes) = (texts.dim(0)?, names.len());
+    if lines > classes && classes > 0 && lines.is_multiple_of(classes) {
+        let each = lines / classes;
+        bars.show(&lafter::progress::Event::Notice(format!(
+            "{lines} texts for {classes} {}: {each} for each, the first {each} are those of {}",
+            if classes == 1 { "class" } else { "classes" },
+            names[0]
+        )));
+    }
     let scale = args.scale.or_else(|| about.get("logit_scale")?.parse().ok()).unwrap_or(100.0);
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;

@@ -219,6 +219,10 @@ mod command_line {
         assert!(fails(&format!("{line} --method stata --out table.xlsx")).contains(".csv"));
         assert!(fails(&format!("{line} --scale 0")).contains("above 0"));
         assert!(fails("transduct --features names.txt --texts texts.safetensors").contains("names.txt"));
+        // a list that is too short may fit by chance: then it is said how it was read
+        std::fs::write(root.path().join("one.txt"), "cup\n").unwrap();
+        let (_, _, said) = tried(root.path(), &format!("{line} --classes one.txt"));
+        assert!(said.contains("texts for 1 class:"), "{said}");
         assert!(fails("predict --model demo --transduct stata photos").contains("--classes"));
     }
 }
