@@ -29,7 +29,7 @@ use crate::run_folder::{FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run};
-use crate::watch::{Watch, sample_of, signal_features};
+use crate::watch::{Watch, fit_sample_of, fits_before, sample_of, signal_features};
 
 /// Everything a run needs. It needs no label: those of `train` are read for analysis only, those of `test`, if there is a test set,
 /// for evaluation only.
@@ -222,9 +222,13 @@ impl Experiment {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
-            let sample = sample_of(&self.train);
-            let what = format!("signals on {} at most {} unreadable", sample.len(), self.config.tune.max_unreadable);
-            let seen = shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, &sample, events))?;
+            let (sample, fit_sample) = (sample_of(&self.train), fit_sample_of(&self.train, self.config.tune.epochs));
+            let mut untouched = |sample: &Dataset| {
+                let what = format!("signals on {} at most {} unreadable", sample.len(), self.config.tune.max_unreadable);
+                shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, sample, events))
+            };
+            let (seen, fit_features) = (untouched(&sample)?, untouched(&fit_sample)?);
+            let mut fits = fits_before(&fit_features.rows, &start, &eq1)?;
             let watch = Watch::new(self, sample, &seen.rows, &start, &eq1, held_out)?;
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
@@ -242,7 +246,6 @@ impl Experiment {
             }
             let (seconds, images): (f64, usize) = (history.iter().map(|e| e.seconds).sum(), history.iter().map(|e| e.images).sum());
             report.timing.stage("tuning", seconds);
-            report.timing.stage("signals", watch.seconds.get());
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
             let trainable = run.tuner.trainable();
@@ -254,31 +257,35 @@ impl Experiment {
             }
             report.trainable = Some(TrainableCount { count: trainable.count(), share: trainable.share() });
             report.precision = run.tuner.tuned().vision.precision();
-            let mut selection = self.selection(&watch, &history, zero_shot.as_ref(), text_classifier.as_ref());
+            let last = run.tuner.tuned();
+            let signals: Vec<_> = history.iter().map(|record| record.signals).collect();
+            let asked = match selected(&watch.start, &signals) {
+                0 => None,
+                epoch if epoch == history.len() => Some((epoch, last.clone())),
+                epoch => {
+                    let own = folder.map(|folder| folder.file(SELECTED));
+                    let copy = if self.ranks.size() > 1 { file_of_first(&*self.ranks, own.as_deref())? } else { None };
+                    Some((epoch, watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))?))
+                }
+            };
+            if let Some((epoch, tuned)) = &asked {
+                (fits.epoch, fits.tuned) = (Some(*epoch), Some(watch.fit_of(&self.clip, tuned, &fit_sample)?));
+            }
+            report.timing.stage("signals", watch.seconds.get());
+            let mut selection = self.selection(&watch, fits, &history, zero_shot.as_ref(), text_classifier.as_ref());
             if self.ranks.size() > 1 {
                 selection = told(&*self.ranks, &selection)?.swap_remove(0);
             }
-            let last = run.tuner.tuned();
-            let watched = selection.zero_shot.and_then(|signals| signals.as_class_means).unwrap_or_default();
-            match (self.select, selection.selected) {
-                _ if selection.is_zero_shot() => {
-                    events(&Event::Notice(format!(
-                        "the signals choose zero-shot: {:.0} % of its answers are those of the nearest class mean, more than of the text classifier and of tuning; it is the result, and no lafter.safetensors is written",
-                        100.0 * watched
-                    )));
-                }
-                (Select::Signals, 0) => {
-                    events(&Event::Notice(
-                        "the signals choose the text classifier before tuning: it is the result, and no lafter.safetensors is written"
-                            .into(),
-                    ));
-                }
-                (Select::Signals, epoch) if epoch < history.len() => {
-                    let own = folder.map(|folder| folder.file(SELECTED));
-                    let copy = if self.ranks.size() > 1 { file_of_first(&*self.ranks, own.as_deref())? } else { None };
-                    lafter.set_tuned(watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))?);
-                }
-                _ => lafter.set_tuned(last),
+            if self.select == Select::Last {
+                lafter.set_tuned(last);
+            } else if let Some((_, tuned)) = asked.filter(|(epoch, _)| selection.selected == *epoch) {
+                lafter.set_tuned(tuned);
+            } else {
+                let what = if selection.zero_shot_selected { "zero-shot" } else { "the text classifier before tuning" };
+                events(&Event::Notice(format!(
+                    "the signals choose {what} ({}): it is the result, and no lafter.safetensors is written",
+                    fits.said()
+                )));
             }
             report.selection = Some(selection);
             tuned = evaluation;

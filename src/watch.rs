@@ -13,8 +13,8 @@ use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::embed::{Encoded, Pass};
 use crate::error::{Error, Result};
-use crate::eval::Signals;
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
+use crate::eval::{Fits, Signals};
 use crate::experiment::Experiment;
 use crate::progress::{Event, silent};
 use crate::ranks::Ranks;
@@ -32,6 +32,8 @@ const FEWEST: usize = 64;
 const TAUGHT: usize = 4;
 /// In the place of the teacher's answer where it was not asked.
 const UNASKED: f32 = -1.0;
+/// The fit is taken of one picture in so many for each epoch of the run: two passes in all, less than 5 % of a run of any length.
+const FIT_ONE_IN: usize = 12;
 /// What a file of kept weights says next to them.
 const EPOCH: &str = "epoch";
 
@@ -39,6 +41,26 @@ const EPOCH: &str = "epoch";
 pub(crate) fn sample_of(train: &Dataset) -> Dataset {
     let size = (train.len() / ONE_IN).clamp(FEWEST, MOST).min(train.len());
     train.spread(size).unlabeled()
+}
+
+/// An evenly spread sample, larger than that of the epochs, for what is done once a run: the fit of the candidates.
+pub(crate) fn fit_sample_of(train: &Dataset, epochs: usize) -> Dataset {
+    let sample = sample_of(train).len();
+    let size = (train.len() / FIT_ONE_IN).saturating_mul(epochs).clamp(sample, MOST).min(train.len());
+    train.spread(size).unlabeled()
+}
+
+/// How often zero-shot and the text classifier answer as the class means of the untouched tower's `features` `[n, d]`.
+pub(crate) fn fits_before(features: &Tensor, classifier: &TextClassifier, zero_shot: &ZeroShotClassifier) -> Result<Fits> {
+    let rows = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
+    let (zero_shot, text_classifier) = (fit(&rows, &zero_shot.logits(features)?)?, fit(&rows, &classifier.logits(features)?)?);
+    Ok(Fits { pictures: features.dim(0)?, zero_shot, text_classifier, epoch: None, tuned: None })
+}
+
+/// How often the answers of logits `[n, C]` are those of the class means of the features `[n, d]` that they come from.
+fn fit(features: &[f32], logits: &Tensor) -> Result<f64> {
+    let (classes, logits) = (logits.dim(1)?, logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
+    Ok(with_class_means(features, &answers(&logits, classes), classes))
 }
 
 /// Features of the sample from the untouched tower.
@@ -125,6 +147,24 @@ impl Watch {
         };
         self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());
         Ok(signals)
+    }
+
+    /// How often the answers of `tuned` are those of the class means of its features, on the pictures of `sample`.
+    pub fn fit_of(&self, clip: &Clip, tuned: &Tuned, sample: &Dataset) -> Result<f64> {
+        let started = Instant::now();
+        let row = |pixels: &Tensor| {
+            let features = tuned.features(pixels)?;
+            let logits = tuned.head.forward(&features)?;
+            Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?], 1)?)
+        };
+        let pass = Pass { max_unreadable: self.max_unreadable, ..Pass::new(sample, clip, "signals") };
+        let rows = pass.run_among(&*self.ranks, &mut silent, row)?.rows;
+        let classes = tuned.head.classes();
+        let width = rows.dim(1)? - classes;
+        let features = rows.narrow(1, 0, width)?.flatten_all()?.to_vec1::<f32>()?;
+        let fit = fit(&features, &rows.narrow(1, width, classes)?)?;
+        self.seconds.set(self.seconds.get() + started.elapsed().as_secs_f64());
+        Ok(fit)
     }
 
     /// Keeps the weights of an epoch in the place of those kept before, also in a file, so that a resumed run has them.

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use lafter::clip::Clip;
 use lafter::data::Dataset;
 use lafter::data::scenes::{Scenes, Shift, text_set};
-use lafter::eval::{Report, Table, prefers_zero_shot, selected};
+use lafter::eval::{Choice, Report, Table};
 use lafter::experiment::Experiment;
 use lafter::files::save_atomically;
 use lafter::plot::{Figure, Series, Sort, bars};
@@ -88,11 +88,11 @@ impl Line {
         let lafter = report.lafter.as_ref()?;
         let before = report.text_classifier.as_ref()?.evaluation.top1;
         let epochs = std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
-        let signals: Vec<_> = lafter.history.iter().map(|record| record.signals).collect();
-        let selection = report.selection.as_ref()?;
-        let chosen = selected(&selection.start, &signals);
-        let of_chosen = if chosen == 0 { selection.start } else { signals[chosen - 1]? };
-        let chosen = (!prefers_zero_shot(&selection.zero_shot?, &of_chosen)).then_some(chosen);
+        let chosen = match report.selection.as_ref()?.fits?.choice() {
+            Choice::ZeroShot => None,
+            Choice::TextClassifier => Some(0),
+            Choice::Epoch(epoch) => Some(epoch),
+        };
         Some(Self { name, group: group.to_string(), held_out, zero_shot: report.zero_shot.as_ref()?.top1, epochs, chosen })
     }
 
@@ -115,7 +115,7 @@ impl Line {
 enum Rule {
     /// The last epoch: what is published.
     Last,
-    /// [`selected`] and [`prefers_zero_shot`].
+    /// What the signals choose ([`Fits`](lafter::eval::Fits)).
     Signals,
     /// Never tune: the text classifier.
     Never,

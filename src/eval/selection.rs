@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::epoch::EpochRecord;
+use super::fits::Fits;
 use super::signals::Signals;
 use super::table::Table;
 
@@ -13,7 +14,7 @@ pub enum Select {
     /// The last epoch's: what is published.
     #[default]
     Last,
-    /// Those that the signals choose ([`selected`]), maybe the text classifier or zero-shot, before tuning.
+    /// What the signals choose: an epoch ([`selected`]), the text classifier or zero-shot, whichever fits the pictures best ([`Fits`]).
     Signals,
 }
 
@@ -47,9 +48,13 @@ pub struct Selection {
     /// Those of the zero-shot classifier on the same pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<Signals>,
+    /// How well zero-shot, the text classifier and the epoch that [`selected`] chose fit the pictures, which decides between them;
+    /// `None` in reports of earlier versions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fits: Option<Fits>,
     /// The epoch that the signals choose, from 1; 0 is the state before tuning.
     pub selected: usize,
-    /// Whether the signals prefer zero-shot to the text classifier and to every epoch ([`prefers_zero_shot`]).
+    /// Whether the signals choose zero-shot, in the place of the text classifier and of every epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub zero_shot_selected: bool,
     /// Top-1 of what the signals choose on the test set in percent, if it was evaluated.
@@ -79,7 +84,8 @@ impl Selection {
             (false, epoch) => format!("epoch {epoch} of {}", self.last),
         };
         let top1 = self.selected_top1.map_or_else(String::new, |top1| format!(", top-1 {top1:.2} %"));
-        Some(format!("the result, chosen by signals without labels: {what}{top1}"))
+        let why = self.fits.map_or_else(String::new, |fits| format!(" ({})", fits.said()));
+        Some(format!("the result, chosen by signals without labels: {what}{top1}{why}"))
     }
 
     /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
@@ -118,8 +124,10 @@ impl Selection {
 
 /// The candidate with the greatest mutual information: of the state before tuning (0) and the epochs (from 1) that keep the classes
 /// and fit the pictures. An epoch keeps the classes if its balance is at least 0.98 times that before tuning, and it names all but
-/// one in twenty of the classes named before (one of five and more). It fits the pictures if its answers agree with the class means
-/// of the features ([`Signals::as_class_means`]) at least as often as those before tuning. Of equal ones the first is taken.
+/// one in twenty of the classes named before (one of five and more). It fits the pictures if the share of its answers that agree with
+/// the class means of the features ([`Signals::as_class_means`]) is at most 0.05 below that before tuning, which a sample of 100 pictures
+/// cannot tell from none. Of equal ones the first is taken. [`Fits`] then decide between it, the text classifier and zero-shot, on more
+/// pictures.
 ///
 /// Mutual information alone would choose a state that tells a few classes apart very surely; it also grows with the size of the
 /// logits, which the agreement with class means does not. The rule reads no label, so it can be wrong; README says how often it was.
@@ -127,18 +135,11 @@ pub fn selected(start: &Signals, epochs: &[Option<Signals>]) -> usize {
     let mut best = (0, start.mutual_information);
     for (at, signals) in epochs.iter().enumerate() {
         let Some(signals) = signals else { continue };
-        if keeps_classes(start, signals) && fits(start, signals, 0.0) && signals.mutual_information > best.1 + MORE {
+        if keeps_classes(start, signals) && fits(start, signals, FEWER) && signals.mutual_information > best.1 + MORE {
             best = (at + 1, signals.mutual_information);
         }
     }
     best.0
-}
-
-/// Whether zero-shot is a better result than the state that [`selected`] chose: its answers agree with the class means of the untuned
-/// features more often than those of that state with the class means of its own. Nothing else of the two can be compared: a head that
-/// comes from texts has logits of another size, so another confidence and information.
-pub fn prefers_zero_shot(zero_shot: &Signals, chosen: &Signals) -> bool {
-    zero_shot.as_class_means.zip(chosen.as_class_means).is_some_and(|(zero_shot, chosen)| zero_shot > chosen)
 }
 
 fn keeps_classes(start: &Signals, now: &Signals) -> bool {
@@ -245,18 +246,11 @@ mod tests {
         assert_eq!(selected(&start, &[]), 0);
         // what is surer, but fits the pictures less, is not taken
         let agreeing = |share, information| Signals { as_class_means: Some(share), ..signals(0.9, 20, information) };
-        assert_eq!(selected(&agreeing(0.9, 0.3), &[agreeing(0.92, 0.4), agreeing(0.88, 0.8)].map(Some)), 1);
+        assert_eq!(selected(&agreeing(0.9, 0.3), &[agreeing(0.86, 0.4), agreeing(0.84, 0.8)].map(Some)), 1);
         // a truly unbalanced set is compared with itself
         let start = signals(0.3, 6, 0.2);
         assert_eq!(selected(&start, &[Some(signals(0.3, 6, 0.25))]), 1);
         assert_eq!(warning(&start, &[record(1, 50.0, signals(0.3, 6, 0.25))]), None);
-    }
-
-    #[test]
-    fn zero_shot_is_preferred_where_it_fits_the_pictures_better() {
-        let agreeing = |share| Signals { as_class_means: Some(share), ..signals(0.9, 20, 0.3) };
-        assert!(prefers_zero_shot(&agreeing(0.9), &agreeing(0.8)) && !prefers_zero_shot(&agreeing(0.8), &agreeing(0.8)));
-        assert!(!prefers_zero_shot(&signals(0.9, 20, 0.3), &agreeing(0.1))); // not known of the one
     }
 
     #[test]
@@ -267,6 +261,7 @@ mod tests {
             result: Select::Signals,
             start,
             zero_shot: None,
+            fits: None,
             selected: 1,
             zero_shot_selected: false,
             selected_top1: None,

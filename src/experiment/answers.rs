@@ -8,7 +8,7 @@ use super::Experiment;
 use crate::classify::{TextClassifier, ZeroShotClassifier};
 use crate::embed::Keep;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Report, Selection, prefers_zero_shot, selected, unique_names};
+use crate::eval::{Choice, Evaluation, Fits, Report, Selection, unique_names};
 use crate::lafter::LaFTer;
 use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
 use crate::progress::Event;
@@ -21,22 +21,31 @@ impl Experiment {
     pub(super) fn selection(
         &self,
         watch: &Watch,
+        fits: Fits,
         history: &[EpochRecord],
         zero_shot: Option<&Evaluation>,
         before: Option<&Evaluation>,
     ) -> Selection {
-        let epochs: Vec<_> = history.iter().map(|record| record.signals).collect();
-        let chosen = selected(&watch.start, &epochs);
-        let of_chosen = chosen.checked_sub(1).map_or(Some(watch.start), |at| epochs[at]);
-        let zero_shot_selected = of_chosen.is_some_and(|chosen| prefers_zero_shot(&watch.zero_shot, &chosen));
         let top1 = |epoch: usize| match epoch.checked_sub(1) {
             Some(at) => history.get(at).and_then(|record| record.test_top1),
             None => before.map(|evaluation| evaluation.top1),
         };
-        let last = history.len();
-        let selected_top1 = if zero_shot_selected { zero_shot.map(|evaluation| evaluation.top1) } else { top1(chosen) };
-        let (result, start, last_top1) = (self.select, watch.start, top1(last));
-        Selection { result, start, zero_shot: Some(watch.zero_shot), selected: chosen, zero_shot_selected, selected_top1, last, last_top1 }
+        let (selected, zero_shot_selected) = match fits.choice() {
+            Choice::ZeroShot => (0, true),
+            Choice::TextClassifier => (0, false),
+            Choice::Epoch(epoch) => (epoch, false),
+        };
+        Selection {
+            result: self.select,
+            start: watch.start,
+            zero_shot: Some(watch.zero_shot),
+            fits: Some(fits),
+            selected,
+            zero_shot_selected,
+            selected_top1: if zero_shot_selected { zero_shot.map(|evaluation| evaluation.top1) } else { top1(selected) },
+            last: history.len(),
+            last_top1: top1(history.len()),
+        }
     }
 
     /// What the training images are answered; as a table in the run's folder, if there is one.

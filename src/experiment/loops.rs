@@ -101,7 +101,7 @@ impl Experiment {
             events(&Event::Notice(warning));
         }
         let epochs: Vec<_> = run.history().iter().map(|record| record.signals).collect();
-        if self.select == Select::Signals && selected(&watch.start, &epochs) == epochs.len() {
+        if selected(&watch.start, &epochs) == epochs.len() {
             watch.keep(&tuned, epochs.len(), folder.map(|folder| folder.file(SELECTED)).as_deref())?;
         }
         Ok(())

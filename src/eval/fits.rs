@@ -1,0 +1,92 @@
+//! Zero-shot, the text classifier or the tuned tower: which of them fits the pictures best, without a label.
+
+use serde::{Deserialize, Serialize};
+
+/// How often each candidate answers as the class means of its own features do, on up to 2,000 training pictures.
+///
+/// Each is a share from 0 to 1: of pictures whose nearest class mean is that of the answer they got, the mean of a class being taken
+/// over the unit features of all *other* pictures with that answer. Zero-shot and the text classifier have the features of the untouched
+/// tower, an epoch its own. It is the one signal that does not depend on the size of the logits, so zero-shot, a head that comes from
+/// texts and a tuned one can be compared by it.
+///
+/// Where it misleads: answers that crowd into a few classes agree with their means, so only an epoch that keeps its classes is asked
+/// ([`selected`](super::selected)); and where pictures of a class do not lie together, it says nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fits {
+    /// How many pictures.
+    pub pictures: usize,
+    /// The share of zero-shot's answers.
+    pub zero_shot: f64,
+    /// The share of the text classifier's answers, before tuning.
+    pub text_classifier: f64,
+    /// The epoch that was asked, from 1; `None` if none says more about the pictures than the text classifier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub epoch: Option<usize>,
+    /// The share of its answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tuned: Option<f64>,
+}
+
+/// What the signals choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// Zero-shot, untuned.
+    ZeroShot,
+    /// The text classifier, untuned.
+    TextClassifier,
+    /// The tuned tower after this epoch, from 1.
+    Epoch(usize),
+}
+
+impl Fits {
+    /// The candidate with the greatest share s. Tuning must exceed zero-shot and the text classifier by more than the standard error of
+    /// the greater of theirs, √(s(1 − s)/n) for n pictures, so that chance alone rarely takes it; zero-shot must exceed the text classifier.
+    ///
+    /// ```
+    /// use lafter::eval::{Choice, Fits};
+    /// let before = Fits { pictures: 1000, zero_shot: 0.91, text_classifier: 0.89, epoch: None, tuned: None };
+    /// assert_eq!(before.choice(), Choice::ZeroShot);
+    /// assert_eq!(Fits { epoch: Some(7), tuned: Some(0.94), ..before }.choice(), Choice::Epoch(7));
+    /// ```
+    pub fn choice(&self) -> Choice {
+        let before = self.zero_shot.max(self.text_classifier);
+        let error = (before * (1.0 - before) / self.pictures.max(1) as f64).sqrt();
+        match self.epoch.zip(self.tuned) {
+            Some((epoch, tuned)) if tuned > before + error => Choice::Epoch(epoch),
+            _ if self.zero_shot > self.text_classifier => Choice::ZeroShot,
+            _ => Choice::TextClassifier,
+        }
+    }
+
+    /// The shares in words.
+    pub fn said(&self) -> String {
+        let percent = |share: f64| format!("{:.1} %", 100.0 * share);
+        let tuned = match self.epoch.zip(self.tuned) {
+            Some((epoch, tuned)) => format!("{} of epoch {epoch}", percent(tuned)),
+            None => "no epoch says more".into(),
+        };
+        let (zero_shot, text) = (percent(self.zero_shot), percent(self.text_classifier));
+        format!("answers that are those of the nearest class mean: {zero_shot} of zero-shot, {text} of the text classifier, {tuned}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_fit_is_chosen_and_a_tie_goes_to_what_comes_first() {
+        let fits = |zero_shot, text_classifier, tuned: Option<f64>| {
+            Fits { pictures: 1000, zero_shot, text_classifier, epoch: tuned.map(|_| 3), tuned }.choice()
+        };
+        assert_eq!(fits(0.8, 0.8, None), Choice::TextClassifier);
+        assert_eq!(fits(0.8, 0.7, None), Choice::ZeroShot);
+        assert_eq!(fits(0.8, 0.7, Some(0.8)), Choice::ZeroShot);
+        assert_eq!(fits(0.7, 0.8, Some(0.75)), Choice::TextClassifier);
+        assert_eq!(fits(0.7, 0.8, Some(0.85)), Choice::Epoch(3));
+        // within the standard error, 0.0126, it is not told from chance
+        assert_eq!((fits(0.7, 0.8, Some(0.812)), fits(0.7, 0.8, Some(0.813))), (Choice::TextClassifier, Choice::Epoch(3)));
+        let said = Fits { pictures: 9, zero_shot: 0.5, text_classifier: 0.25, epoch: Some(2), tuned: Some(0.125) }.said();
+        assert!(said.contains("50.0 % of zero-shot, 25.0 % of the text classifier, 12.5 % of epoch 2"), "{said}");
+    }
+}
