@@ -28,7 +28,7 @@ use crate::ranks::{Alone, Ranks, file_of_first, told};
 use crate::run_folder::{FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
-use crate::tune::{EpochRecord, Run};
+use crate::tune::{EpochRecord, Run, Tuned, VisualPrompts};
 use crate::watch::{Watch, fit_sample_of, fits_before, sample_of, signal_features};
 
 /// Everything a run needs. It needs no label: those of `train` are read for analysis only, those of `test`, if there is a test set,
@@ -222,14 +222,18 @@ impl Experiment {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
             let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
+            let started = std::time::Instant::now();
             let (sample, fit_sample) = (sample_of(&self.train), fit_sample_of(&self.train, self.config.tune.epochs));
             let mut untouched = |sample: &Dataset| {
                 let what = format!("signals on {} at most {} unreadable", sample.len(), self.config.tune.max_unreadable);
                 shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, sample, events))
             };
             let (seen, fit_features) = (untouched(&sample)?, untouched(&fit_sample)?);
-            let mut fits = fits_before(&fit_features.rows, &start, &eq1)?;
+            let (mut fits, both) = fits_before(&fit_features.rows, &eq2, &eq1)?;
+            let of_both = both.as_ref().map(|both| self.evaluate(features.as_ref(), |rows| Ok(both.logits(rows)?))).transpose()?;
+            let mean_top1 = of_both.flatten().map(|evaluation| evaluation.top1);
             let watch = Watch::new(self, sample, &seen.rows, &start, &eq1, held_out)?;
+            report.timing.stage("signals_before", started.elapsed().as_secs_f64());
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(
                     "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \
@@ -265,14 +269,19 @@ impl Experiment {
                 epoch => {
                     let own = folder.map(|folder| folder.file(SELECTED));
                     let copy = if self.ranks.size() > 1 { file_of_first(&*self.ranks, own.as_deref())? } else { None };
-                    Some((epoch, watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))?))
+                    match watch.kept(&last, epoch, own.as_deref().or(copy.as_deref())) {
+                        Ok(tuned) => Some((epoch, tuned)),
+                        // a run begun by a version that did not keep them, which ends with the last epoch anyway
+                        Err(_) if self.select == Select::Last => None,
+                        Err(error) => return Err(error),
+                    }
                 }
             };
             if let Some((epoch, tuned)) = &asked {
                 (fits.epoch, fits.tuned) = (Some(*epoch), Some(watch.fit_of(&self.clip, tuned, &fit_sample)?));
             }
             report.timing.stage("signals", watch.seconds.get());
-            let mut selection = self.selection(&watch, fits, &history, zero_shot.as_ref(), text_classifier.as_ref());
+            let mut selection = self.selection(&watch, fits, &history, zero_shot.as_ref(), text_classifier.as_ref(), mean_top1);
             if self.ranks.size() > 1 {
                 selection = told(&*self.ranks, &selection)?.swap_remove(0);
             }
@@ -280,6 +289,13 @@ impl Experiment {
                 lafter.set_tuned(last);
             } else if let Some((_, tuned)) = asked.filter(|(epoch, _)| selection.selected == *epoch) {
                 lafter.set_tuned(tuned);
+            } else if let Some(both) = both.filter(|_| selection.mean_selected) {
+                let (vision, prompts) = (self.clip.vision().clone(), VisualPrompts::none());
+                lafter.set_tuned(Tuned { vision, prompts, head: both.head, normalize: true });
+                events(&Event::Notice(format!(
+                    "the signals choose the mean of zero-shot and the text classifier ({}): lafter.safetensors holds it, on the untuned tower",
+                    fits.said()
+                )));
             } else {
                 let what = if selection.zero_shot_selected { "zero-shot" } else { "the text classifier before tuning" };
                 events(&Event::Notice(format!(

@@ -50,11 +50,18 @@ pub(crate) fn fit_sample_of(train: &Dataset, epochs: usize) -> Dataset {
     train.spread(size).unlabeled()
 }
 
-/// How often zero-shot and the text classifier answer as the class means of the untouched tower's `features` `[n, d]`.
-pub(crate) fn fits_before(features: &Tensor, classifier: &TextClassifier, zero_shot: &ZeroShotClassifier) -> Result<Fits> {
+/// How often zero-shot, the text classifier and their mean answer as the class means of the untouched tower's `features` `[n, d]`; and
+/// that mean, if there is one.
+pub(crate) fn fits_before(
+    features: &Tensor,
+    text_classifier: &TextClassifier,
+    zero_shot: &ZeroShotClassifier,
+) -> Result<(Fits, Option<TextClassifier>)> {
     let rows = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
-    let (zero_shot, text_classifier) = (fit(&rows, &zero_shot.logits(features)?)?, fit(&rows, &classifier.logits(features)?)?);
-    Ok(Fits { pictures: features.dim(0)?, zero_shot, text_classifier, epoch: None, tuned: None })
+    let both = text_classifier.mean_with(zero_shot, features)?;
+    let mean = both.as_ref().map(|both| fit(&rows, &both.logits(features)?)).transpose()?;
+    let (zero_shot, text_classifier) = (fit(&rows, &zero_shot.logits(features)?)?, fit(&rows, &text_classifier.logits(features)?)?);
+    Ok((Fits { pictures: features.dim(0)?, zero_shot, text_classifier, mean, epoch: None, tuned: None }, both))
 }
 
 /// How often the answers of logits `[n, C]` are those of the class means of the features `[n, d]` that they come from.

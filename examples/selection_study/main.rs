@@ -70,17 +70,18 @@ pub fn shifts() -> Vec<(&'static str, Shift)> {
     ]
 }
 
-/// One run's accuracies: zero-shot, the text classifier and each epoch after it, and what the signals choose.
+/// One run's accuracies: zero-shot, the text classifier, their mean, each epoch, and what the signals choose.
 struct Line {
     name: String,
     /// CLIP and shift.
     group: String,
     held_out: bool,
     zero_shot: f64,
-    /// Before tuning, then each epoch.
+    /// The mean of zero-shot and the text classifier.
+    mean: f64,
+    /// The text classifier, then each epoch.
     epochs: Vec<f64>,
-    /// `None` for zero-shot.
-    chosen: Option<usize>,
+    chosen: Choice,
 }
 
 impl Line {
@@ -88,23 +89,26 @@ impl Line {
         let lafter = report.lafter.as_ref()?;
         let before = report.text_classifier.as_ref()?.evaluation.top1;
         let epochs = std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
-        let chosen = match report.selection.as_ref()?.fits?.choice() {
-            Choice::ZeroShot => None,
-            Choice::TextClassifier => Some(0),
-            Choice::Epoch(epoch) => Some(epoch),
-        };
-        Some(Self { name, group: group.to_string(), held_out, zero_shot: report.zero_shot.as_ref()?.top1, epochs, chosen })
+        let selection = report.selection.as_ref()?;
+        let (chosen, zero_shot) = (selection.fits?.choice(), report.zero_shot.as_ref()?.top1);
+        Some(Self { name, group: group.to_string(), held_out, zero_shot, mean: selection.mean_top1?, epochs, chosen })
     }
 
     fn best(&self) -> f64 {
-        self.epochs.iter().fold(self.zero_shot, |best, top1| best.max(*top1))
+        self.epochs.iter().fold(self.zero_shot.max(self.mean), |best, top1| best.max(*top1))
     }
 
     /// The accuracy that a rule ends with.
     fn of_rule(&self, rule: Rule) -> f64 {
         match rule {
             Rule::Last => self.epochs[self.epochs.len() - 1],
-            Rule::Signals => self.chosen.map_or(self.zero_shot, |epoch| self.epochs[epoch]),
+            Rule::Signals => match self.chosen {
+                Choice::ZeroShot => self.zero_shot,
+                Choice::Mean => self.mean,
+                Choice::TextClassifier => self.epochs[0],
+                Choice::Epoch(epoch) => self.epochs[epoch],
+            },
+            Rule::Mean => self.mean,
             Rule::Never => self.epochs[0],
             Rule::ZeroShot => self.zero_shot,
         }
@@ -117,14 +121,21 @@ enum Rule {
     Last,
     /// What the signals choose ([`Fits`](lafter::eval::Fits)).
     Signals,
+    /// Never tune: the mean of zero-shot and the text classifier.
+    Mean,
     /// Never tune: the text classifier.
     Never,
     /// Always zero-shot.
     ZeroShot,
 }
 
-const RULES: [(&str, Rule); 4] =
-    [("last epoch", Rule::Last), ("signals", Rule::Signals), ("text classifier", Rule::Never), ("zero-shot", Rule::ZeroShot)];
+const RULES: [(&str, Rule); 5] = [
+    ("last epoch", Rule::Last),
+    ("signals", Rule::Signals),
+    ("text classifier", Rule::Never),
+    ("zero-shot", Rule::ZeroShot),
+    ("mean of both", Rule::Mean),
+];
 
 /// Runs what is not done yet below `out`, and gives the table: one row for each rule, on the runs looked at and on those kept apart.
 pub fn study(study: &Study, out: &Path) -> Result<Table> {
@@ -229,7 +240,8 @@ fn figure(lines: &[Line]) -> Result<Figure> {
 
 /// Every run: its accuracies, and what the signals chose.
 fn csv(lines: &[Line]) -> String {
-    let mut table = Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "last", "signals", "signals_choose", "oracle"]);
+    let mut table =
+        Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "mean", "last", "signals", "signals_choose", "oracle"]);
     for line in lines {
         let top1 = |value: f64| format!("{value:.3}");
         table.push([
@@ -237,9 +249,15 @@ fn csv(lines: &[Line]) -> String {
             line.held_out.to_string(),
             top1(line.zero_shot),
             top1(line.epochs[0]),
+            top1(line.mean),
             top1(line.of_rule(Rule::Last)),
             top1(line.of_rule(Rule::Signals)),
-            line.chosen.map_or_else(|| "zero-shot".to_string(), |epoch| epoch.to_string()),
+            match line.chosen {
+                Choice::ZeroShot => "zero-shot".to_string(),
+                Choice::TextClassifier => "text classifier".to_string(),
+                Choice::Mean => "mean".to_string(),
+                Choice::Epoch(epoch) => epoch.to_string(),
+            },
             top1(line.best()),
         ]);
     }

@@ -2,6 +2,7 @@
 
 mod fused_texts;
 mod head;
+mod mean;
 mod noisy_texts;
 mod text_config;
 mod trainer;

@@ -1,11 +1,11 @@
-//! Zero-shot, the text classifier or the tuned tower: which of them fits the pictures best, without a label.
+//! Zero-shot, the text classifier, the mean of both or the tuned tower: which of them fits the pictures best, without a label.
 
 use serde::{Deserialize, Serialize};
 
 /// How often each candidate answers as the class means of its own features do, on up to 2,000 training pictures.
 ///
 /// Each is a share from 0 to 1: of pictures whose nearest class mean is that of the answer they got, the mean of a class being taken
-/// over the unit features of all *other* pictures with that answer. Zero-shot and the text classifier have the features of the untouched
+/// over the unit features of all *other* pictures with that answer. Zero-shot, the text classifier and their mean have the features of the untouched
 /// tower, an epoch its own. It is the one signal that does not depend on the size of the logits, so zero-shot, a head that comes from
 /// texts and a tuned one can be compared by it.
 ///
@@ -19,6 +19,9 @@ pub struct Fits {
     pub zero_shot: f64,
     /// The share of the text classifier's answers, before tuning.
     pub text_classifier: f64,
+    /// The share of the mean of both ([`mean_with`](crate::classify::TextClassifier::mean_with)), if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean: Option<f64>,
     /// The epoch that was asked, from 1; `None` if none says more about the pictures than the text classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
@@ -34,27 +37,34 @@ pub enum Choice {
     ZeroShot,
     /// The text classifier, untuned.
     TextClassifier,
+    /// The mean of the two, untuned.
+    Mean,
     /// The tuned tower after this epoch, from 1.
     Epoch(usize),
 }
 
 impl Fits {
-    /// The candidate with the greatest share s. Tuning must exceed zero-shot and the text classifier by more than the standard error of
-    /// the greater of theirs, √(s(1 − s)/n) for n pictures, so that chance alone rarely takes it; zero-shot must exceed the text classifier.
+    /// The candidate with the greatest share s. Tuning must exceed the others by more than the standard error of the greatest of theirs,
+    /// √(s(1 − s)/n) for n pictures, so that chance alone rarely takes it. Of equal ones before tuning the text classifier comes first, then
+    /// zero-shot.
     ///
     /// ```
     /// use lafter::eval::{Choice, Fits};
-    /// let before = Fits { pictures: 1000, zero_shot: 0.91, text_classifier: 0.89, epoch: None, tuned: None };
+    /// let before = Fits { pictures: 1000, zero_shot: 0.91, text_classifier: 0.89, mean: Some(0.90), epoch: None, tuned: None };
     /// assert_eq!(before.choice(), Choice::ZeroShot);
     /// assert_eq!(Fits { epoch: Some(7), tuned: Some(0.94), ..before }.choice(), Choice::Epoch(7));
     /// ```
     pub fn choice(&self) -> Choice {
-        let before = self.zero_shot.max(self.text_classifier);
-        let error = (before * (1.0 - before) / self.pictures.max(1) as f64).sqrt();
+        let mut best = (Choice::TextClassifier, self.text_classifier);
+        for (choice, share) in [(Choice::ZeroShot, Some(self.zero_shot)), (Choice::Mean, self.mean)] {
+            if let Some(share) = share.filter(|share| *share > best.1) {
+                best = (choice, share);
+            }
+        }
+        let error = (best.1 * (1.0 - best.1) / self.pictures.max(1) as f64).sqrt();
         match self.epoch.zip(self.tuned) {
-            Some((epoch, tuned)) if tuned > before + error => Choice::Epoch(epoch),
-            _ if self.zero_shot > self.text_classifier => Choice::ZeroShot,
-            _ => Choice::TextClassifier,
+            Some((epoch, tuned)) if tuned > best.1 + error => Choice::Epoch(epoch),
+            _ => best.0,
         }
     }
 
@@ -65,8 +75,9 @@ impl Fits {
             Some((epoch, tuned)) => format!("{} of epoch {epoch}", percent(tuned)),
             None => "no epoch says more".into(),
         };
+        let mean = self.mean.map_or_else(String::new, |mean| format!("{} of the mean of both, ", percent(mean)));
         let (zero_shot, text) = (percent(self.zero_shot), percent(self.text_classifier));
-        format!("answers that are those of the nearest class mean: {zero_shot} of zero-shot, {text} of the text classifier, {tuned}")
+        format!("answers that are those of the nearest class mean: {zero_shot} of zero-shot, {text} of the text classifier, {mean}{tuned}")
     }
 }
 
@@ -77,7 +88,7 @@ mod tests {
     #[test]
     fn the_best_fit_is_chosen_and_a_tie_goes_to_what_comes_first() {
         let fits = |zero_shot, text_classifier, tuned: Option<f64>| {
-            Fits { pictures: 1000, zero_shot, text_classifier, epoch: tuned.map(|_| 3), tuned }.choice()
+            Fits { pictures: 1000, zero_shot, text_classifier, mean: None, epoch: tuned.map(|_| 3), tuned }.choice()
         };
         assert_eq!(fits(0.8, 0.8, None), Choice::TextClassifier);
         assert_eq!(fits(0.8, 0.7, None), Choice::ZeroShot);
@@ -86,7 +97,10 @@ mod tests {
         assert_eq!(fits(0.7, 0.8, Some(0.85)), Choice::Epoch(3));
         // within the standard error, 0.0126, it is not told from chance
         assert_eq!((fits(0.7, 0.8, Some(0.812)), fits(0.7, 0.8, Some(0.813))), (Choice::TextClassifier, Choice::Epoch(3)));
-        let said = Fits { pictures: 9, zero_shot: 0.5, text_classifier: 0.25, epoch: Some(2), tuned: Some(0.125) }.said();
+        let both =
+            |mean| Fits { pictures: 1000, zero_shot: 0.7, text_classifier: 0.8, mean: Some(mean), epoch: Some(3), tuned: Some(0.85) };
+        assert_eq!((both(0.8).choice(), both(0.84).choice()), (Choice::Epoch(3), Choice::Mean));
+        let said = Fits { pictures: 9, zero_shot: 0.5, text_classifier: 0.25, mean: None, epoch: Some(2), tuned: Some(0.125) }.said();
         assert!(said.contains("50.0 % of zero-shot, 25.0 % of the text classifier, 12.5 % of epoch 2"), "{said}");
     }
 }

@@ -14,7 +14,7 @@ pub enum Select {
     /// The last epoch's: what is published.
     #[default]
     Last,
-    /// What the signals choose: an epoch ([`selected`]), the text classifier or zero-shot, whichever fits the pictures best ([`Fits`]).
+    /// What the signals choose: an epoch ([`selected`]), the text classifier, zero-shot or the mean of both, whichever fits the pictures best ([`Fits`]).
     Signals,
 }
 
@@ -48,7 +48,7 @@ pub struct Selection {
     /// Those of the zero-shot classifier on the same pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<Signals>,
-    /// How well zero-shot, the text classifier and the epoch that [`selected`] chose fit the pictures, which decides between them;
+    /// How well zero-shot, the text classifier, their mean and the epoch that [`selected`] chose fit the pictures, which decides between them;
     /// `None` in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fits: Option<Fits>,
@@ -57,6 +57,12 @@ pub struct Selection {
     /// Whether the signals choose zero-shot, in the place of the text classifier and of every epoch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub zero_shot_selected: bool,
+    /// Whether the signals choose the mean of zero-shot and the text classifier.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub mean_selected: bool,
+    /// Top-1 of that mean on the test set in percent, if there is one and it was evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mean_top1: Option<f64>,
     /// Top-1 of what the signals choose on the test set in percent, if it was evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selected_top1: Option<f64>,
@@ -80,6 +86,7 @@ impl Selection {
         }
         let what = match (self.zero_shot_selected, self.selected) {
             (true, _) => "zero-shot".to_string(),
+            (false, 0) if self.mean_selected => "the mean of zero-shot and the text classifier, before tuning".to_string(),
             (false, 0) => "the text classifier, before tuning".to_string(),
             (false, epoch) => format!("epoch {epoch} of {}", self.last),
         };
@@ -92,7 +99,7 @@ impl Selection {
     pub fn table(&self, history: &[EpochRecord]) -> Table {
         let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "as class means %", "confidence %"]);
         let result = match self.result {
-            Select::Signals if self.zero_shot_selected => None,
+            Select::Signals if self.zero_shot_selected || self.mean_selected => None,
             Select::Signals => Some(self.selected),
             Select::Last => Some(self.last),
         };
@@ -105,7 +112,7 @@ impl Selection {
             [format!("{mark}{name}"), information, balance, named, means, percent(signals.confidence)]
         };
         if let Some(zero_shot) = &self.zero_shot {
-            table.push(row("zero-shot", result.is_none(), zero_shot));
+            table.push(row("zero-shot", self.is_zero_shot(), zero_shot));
         }
         let mut epochs = vec![0, self.selected, self.last];
         epochs.dedup();
@@ -126,8 +133,8 @@ impl Selection {
 /// and fit the pictures. An epoch keeps the classes if its balance is at least 0.98 times that before tuning, and it names all but
 /// one in twenty of the classes named before (one of five and more). It fits the pictures if the share of its answers that agree with
 /// the class means of the features ([`Signals::as_class_means`]) is at most 0.05 below that before tuning, which a sample of 100 pictures
-/// cannot tell from none. Of equal ones the first is taken. [`Fits`] then decide between it, the text classifier and zero-shot, on more
-/// pictures.
+/// cannot tell from none. Of equal ones the first is taken. [`Fits`] then decide between it, the text classifier, zero-shot and the mean
+/// of both, on more pictures.
 ///
 /// Mutual information alone would choose a state that tells a few classes apart very surely; it also grows with the size of the
 /// logits, which the agreement with class means does not. The rule reads no label, so it can be wrong; README says how often it was.
@@ -264,6 +271,8 @@ mod tests {
             fits: None,
             selected: 1,
             zero_shot_selected: false,
+            mean_selected: false,
+            mean_top1: None,
             selected_top1: None,
             last: 2,
             last_top1: None,
@@ -277,6 +286,8 @@ mod tests {
         let zero_shot = Selection { zero_shot: Some(start), zero_shot_selected: true, selected_top1: Some(50.0), ..chosen.clone() };
         assert!(zero_shot.said().unwrap().ends_with("zero-shot, top-1 50.00 %"));
         assert!(zero_shot.table(&history).to_string().contains("→ zero-shot"));
+        let mean = Selection { selected: 0, mean_selected: true, ..chosen.clone() };
+        assert!(mean.said().unwrap().contains("the mean of") && !mean.table(&history).to_string().contains('→'));
         let last = Selection { result: Select::Last, selected: 0, ..chosen };
         assert_eq!(last.said(), None);
         assert!(last.table(&history).to_string().contains("→ epoch 2"));

@@ -25,15 +25,18 @@ impl Experiment {
         history: &[EpochRecord],
         zero_shot: Option<&Evaluation>,
         before: Option<&Evaluation>,
+        mean_top1: Option<f64>,
     ) -> Selection {
         let top1 = |epoch: usize| match epoch.checked_sub(1) {
             Some(at) => history.get(at).and_then(|record| record.test_top1),
             None => before.map(|evaluation| evaluation.top1),
         };
-        let (selected, zero_shot_selected) = match fits.choice() {
-            Choice::ZeroShot => (0, true),
-            Choice::TextClassifier => (0, false),
-            Choice::Epoch(epoch) => (epoch, false),
+        let choice = fits.choice();
+        let (selected, selected_top1) = match choice {
+            Choice::ZeroShot => (0, zero_shot.map(|evaluation| evaluation.top1)),
+            Choice::TextClassifier => (0, top1(0)),
+            Choice::Mean => (0, mean_top1),
+            Choice::Epoch(epoch) => (epoch, top1(epoch)),
         };
         Selection {
             result: self.select,
@@ -41,8 +44,10 @@ impl Experiment {
             zero_shot: Some(watch.zero_shot),
             fits: Some(fits),
             selected,
-            zero_shot_selected,
-            selected_top1: if zero_shot_selected { zero_shot.map(|evaluation| evaluation.top1) } else { top1(selected) },
+            zero_shot_selected: choice == Choice::ZeroShot,
+            mean_selected: choice == Choice::Mean,
+            mean_top1,
+            selected_top1,
             last: history.len(),
             last_top1: top1(history.len()),
         }
