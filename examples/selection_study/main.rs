@@ -3,7 +3,7 @@
 //! `cargo run --release --example selection_study -- OUT` runs all of it, under two hours on one core; it goes on where it was stopped.
 //! `… -- OUT quick` is a small form of a few minutes. The table and `study.csv` tell, for each rule, how far its choice lies below the
 //! best candidate of the run (the oracle, chosen with the test labels), and its worst loss against zero-shot and text classifier.
-//! Seeds from 500 on are kept apart: the rule was made without looking at them.
+//! Seeds from 602 on are kept apart: the rule was fixed before they were run. It was made on seeds 1, 2, 301, 501 and 601.
 
 use std::path::{Path, PathBuf};
 
@@ -28,7 +28,7 @@ pub struct Study {
     pub shifts: usize,
     /// The presets of tuning.
     pub presets: Vec<Preset>,
-    /// Seeds of pictures, texts' noise and tuning; those from 500 on are kept apart.
+    /// Seeds of pictures, texts' noise and tuning; those from 602 on are kept apart.
     pub seeds: Vec<u64>,
     /// Training and test pictures of each run.
     pub pictures: (usize, usize),
@@ -37,15 +37,15 @@ pub struct Study {
 }
 
 impl Study {
-    /// 4 CLIPs × 6 shifts × 2 presets × 4 seeds: 192 runs.
+    /// 4 CLIPs × 6 shifts × 2 presets × 2 seeds: 96 runs.
     pub fn whole() -> Self {
         Self {
             steps: vec![200, 600, 1500, 0],
             scenes: 6000,
             shifts: 6,
             presets: vec![Preset::Demo, Preset::Official],
-            seeds: vec![1, 2, 301, 501],
-            pictures: (1000, 1000),
+            seeds: vec![601, 602],
+            pictures: (1000, 2000),
             epochs: 12,
         }
     }
@@ -53,7 +53,7 @@ impl Study {
     /// 1 CLIP × 2 shifts × 1 preset × 2 seeds.
     pub fn quick() -> Self {
         let presets = vec![Preset::Demo];
-        Self { steps: vec![40], scenes: 400, shifts: 2, presets, seeds: vec![1, 501], pictures: (60, 48), epochs: 2 }
+        Self { steps: vec![40], scenes: 400, shifts: 2, presets, seeds: vec![1, 602], pictures: (60, 48), epochs: 2 }
     }
 }
 
@@ -151,7 +151,7 @@ pub fn study(study: &Study, out: &Path) -> Result<Table> {
                     Ok(report) => report,
                     Err(_) => run(study, &clip, &shift, preset, seed, &folder)?,
                 };
-                lines.extend(Line::of(&report, name.clone(), &group, seed >= 500));
+                lines.extend(Line::of(&report, name.clone(), &group, seed >= 602));
                 eprintln!("{name} is done");
             }
         }
@@ -203,6 +203,9 @@ fn table(lines: &[Line]) -> Table {
     let mut table = Table::new(&header);
     for held_out in [false, true] {
         let some: Vec<&Line> = lines.iter().filter(|line| line.held_out == held_out).collect();
+        if some.is_empty() {
+            continue;
+        }
         for (name, rule) in RULES {
             let regret: Vec<f64> = some.iter().map(|line| line.best() - line.of_rule(rule)).collect();
             let gain: Vec<f64> = some.iter().map(|line| line.of_rule(rule) - line.of_rule(Rule::Last)).collect();

@@ -1,12 +1,16 @@
 //! A run on pictures and class names alone: no label anywhere.
 
+use lafter::classify::{Head, TextClassifier, ZeroShotClassifier};
 use lafter::clip::Clip;
 use lafter::data::scenes::{self, Domain, Scenes, class_names};
 use lafter::data::{Dataset, ImageSource};
+use lafter::describe::Templates;
 use lafter::eval::Select;
 use lafter::experiment::Experiment;
 use lafter::predictions::TableFormat;
 use lafter::progress::{self, Event};
+use lafter::rng::Rng;
+use lafter::tune::{Tuned, VisualPrompts};
 use lafter::{LafterConfig, Preset};
 
 use crate::common::{lafter, pictures, text};
@@ -30,9 +34,16 @@ fn a_folder_and_names_are_enough() {
     let selection = &report["selection"];
     assert_eq!((&selection["result"], &selection["last"]), (&"signals".into(), &2.into()));
     let zero_shot = selection["zero_shot_selected"] == true;
-    let selected = if zero_shot { 0 } else { selection["selected"].as_u64().unwrap() };
+    let (mean, selected) = (selection["mean_selected"] == true, selection["selected"].as_u64().unwrap());
     assert!(selection["zero_shot"]["as_class_means"].is_f64(), "{selection}");
-    assert_eq!(root.path().join("out/lafter.safetensors").exists(), selected > 0);
+    assert!([zero_shot, mean, selected > 0].into_iter().filter(|chosen| *chosen).count() <= 1, "{selection}");
+    assert_eq!(root.path().join("out/lafter.safetensors").exists(), selected > 0 || mean);
+    let fits = &selection["fits"];
+    assert_eq!(fits["pictures"], 64, "{selection}");
+    for name in ["zero_shot", "text_classifier", "mean"] {
+        assert!((0.0..=1.0).contains(&fits[name].as_f64().unwrap()), "{name}: {fits}");
+    }
+    assert_eq!(fits["epoch"].is_null(), fits["tuned"].is_null(), "{fits}");
     // every picture has its answers, before and after
     let table = std::fs::read_to_string(root.path().join("out/predictions.csv")).unwrap();
     assert_eq!(table.lines().count(), 65);
@@ -41,7 +52,7 @@ fn a_folder_and_names_are_enough() {
         assert_eq!(counts.iter().map(|counts| counts[which]).sum::<u64>(), 64);
     }
     let changed = table.lines().filter(|line| line.ends_with(",true")).count();
-    assert_eq!(changed == 0, (selected == 0 && !zero_shot) || table.lines().skip(1).all(|line| line.ends_with(",false")));
+    assert_eq!(changed == 0, (selected == 0 && !zero_shot && !mean) || table.lines().skip(1).all(|line| line.ends_with(",false")));
     let page = std::fs::read_to_string(root.path().join("out/index.html")).unwrap();
     assert!(page.contains("no labels") && page.contains("Signals without labels") && page.contains("Answers by class"));
     assert!(page.contains("Texts nearest to what was called so"));
@@ -175,8 +186,8 @@ fn a_collapse_is_told_and_not_taken() {
     });
     let outcome = outcome.unwrap();
     assert!(said.iter().any(|notice| notice.contains("classes")), "{said:?}");
-    assert_eq!(outcome.report.selection.unwrap().selected, 0);
-    assert!(outcome.lafter.tuned().is_none());
+    let selection = outcome.report.selection.unwrap();
+    assert_eq!((selection.selected, outcome.lafter.tuned().is_some()), (0, selection.mean_selected), "{selection:?}");
 }
 
 /// What is selected in the middle survives a resumed run, and the weights are those of that epoch.
@@ -187,8 +198,8 @@ fn the_selected_epoch_is_the_one_that_is_saved() {
     (run.select, run.out) = (Select::Signals, Some(folder.path().join("out")));
     let outcome = run.run(progress::silent).unwrap();
     let selection = outcome.report.selection.clone().unwrap();
-    let tuned = selection.selected > 0 && !selection.zero_shot_selected;
-    assert_eq!(outcome.lafter.tuned().is_some(), tuned);
+    let tuned = selection.selected > 0;
+    assert_eq!(outcome.lafter.tuned().is_some(), tuned || selection.mean_selected);
     if tuned {
         // a run that ends there has the same weights
         let mut shorter = Experiment { out: Some(folder.path().join("shorter")), ..run.clone() };
@@ -204,4 +215,24 @@ fn the_selected_epoch_is_the_one_that_is_saved() {
             assert_eq!(flat(&tensor), flat(&b[&name]), "{name}");
         }
     }
+}
+
+/// The mean of zero-shot and the text classifier is a result like a tuned tower: the untuned one with a head of its own.
+#[test]
+fn the_mean_of_both_answers_through_the_untuned_tower() {
+    let clip = Clip::demo().unwrap();
+    let texts = scenes::text_set().unwrap();
+    let zero_shot = ZeroShotClassifier::fit(&clip, texts.classes(), &Templates::single()).unwrap();
+    let text = TextClassifier { head: Head::linear(clip.config().projection, 12, &mut Rng::new(3), clip.device()).unwrap() };
+    let pixels = {
+        let scenes = Scenes::new(Domain::Target, 6, 5);
+        let pictures: Vec<_> = (0..6).map(|i| scenes.image(i).unwrap()).collect();
+        clip.preprocess().batch(&pictures, clip.device()).unwrap()
+    };
+    let features = clip.encode_image(&pixels).unwrap();
+    let mean = text.mean_with(&zero_shot, &features).unwrap().unwrap();
+    let (vision, prompts) = (clip.vision().clone(), VisualPrompts::none());
+    let tuned = Tuned { vision, prompts, head: mean.head.clone(), normalize: true };
+    let difference = (tuned.logits(&pixels).unwrap() - mean.logits(&features).unwrap()).unwrap();
+    assert!(difference.abs().unwrap().max_all().unwrap().to_scalar::<f32>().unwrap() < 1e-3);
 }
