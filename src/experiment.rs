@@ -265,21 +265,27 @@ impl Experiment {
             let signals: Vec<_> = history.iter().map(|record| record.signals).collect();
             let asked = match selected(&watch.start, &signals) {
                 0 => None,
-                epoch if epoch == history.len() => Some((epoch, last.clone())),
+                epoch if epoch == history.len() => Some((epoch, Ok(last.clone()))),
                 epoch => {
                     let own = folder.map(|folder| folder.file(SELECTED));
                     let copy = if self.ranks.size() > 1 { file_of_first(&*self.ranks, own.as_deref())? } else { None };
-                    match watch.kept(&last, epoch, own.as_deref().or(copy.as_deref())) {
-                        Ok(tuned) => Some((epoch, tuned)),
-                        // a run begun by a version that did not keep them, which ends with the last epoch anyway
-                        Err(_) if self.select == Select::Last => None,
-                        Err(error) => return Err(error),
-                    }
+                    Some((epoch, watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))))
                 }
             };
-            if let Some((epoch, tuned)) = &asked {
-                (fits.epoch, fits.tuned) = (Some(*epoch), Some(watch.fit_of(&self.clip, tuned, &fit_sample)?));
+            match &asked {
+                Some((epoch, Ok(tuned))) => (fits.epoch, fits.tuned) = (Some(*epoch), Some(watch.fit_of(&self.clip, tuned, &fit_sample)?)),
+                // a run that was over has kept no weights but its result; its report says how well they fit
+                Some((epoch, Err(_))) => {
+                    let before = folder.and_then(|folder| Report::load(folder.file(REPORT)).ok()?.selection?.fits);
+                    (fits.epoch, fits.tuned) =
+                        (Some(*epoch), before.filter(|before| before.epoch == Some(*epoch)).and_then(|fits| fits.tuned));
+                }
+                None => {}
             }
+            let asked = match asked {
+                Some((_, Err(error))) if self.select == Select::Signals && fits.tuned.is_none() => return Err(error),
+                asked => asked,
+            };
             report.timing.stage("signals", watch.seconds.get());
             let mut selection = self.selection(&watch, fits, &history, zero_shot.as_ref(), text_classifier.as_ref(), mean_top1);
             if self.ranks.size() > 1 {
@@ -288,7 +294,7 @@ impl Experiment {
             if self.select == Select::Last {
                 lafter.set_tuned(last);
             } else if let Some((_, tuned)) = asked.filter(|(epoch, _)| selection.selected == *epoch) {
-                lafter.set_tuned(tuned);
+                lafter.set_tuned(tuned?);
             } else if let Some(both) = both.filter(|_| selection.mean_selected) {
                 let (vision, prompts) = (self.clip.vision().clone(), VisualPrompts::none());
                 lafter.set_tuned(Tuned { vision, prompts, head: both.head, normalize: true });

@@ -1,6 +1,6 @@
 //! Does a rule that reads no label choose a good epoch? CLIPs of several strengths, target domains of several shifts, several seeds.
 //!
-//! `cargo run --release --example selection_study -- OUT` runs all of it, under two hours on one core; it goes on where it was stopped.
+//! `cargo run --release --example selection_study -- OUT` runs all of it, about an hour on one core; it goes on where it was stopped.
 //! `… -- OUT quick` is a small form of a few minutes. The table and `study.csv` tell, for each rule, how far its choice lies below the
 //! best candidate of the run (the oracle, chosen with the test labels), and its worst loss against zero-shot and text classifier.
 //! Seeds from 602 on are kept apart: the rule was fixed before they were run. It was made on seeds 1, 2, 301, 501 and 601.

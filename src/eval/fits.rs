@@ -25,7 +25,7 @@ pub struct Fits {
     /// The epoch that was asked, from 1; `None` if none says more about the pictures than the text classifier.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
-    /// The share of its answers.
+    /// The share of its answers; `None` if its weights are not there any more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tuned: Option<f64>,
 }
