@@ -18,7 +18,9 @@ use crate::data::scenes;
 use crate::describe::TextSet;
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written};
+use crate::eval::{
+    Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written, selected,
+};
 use crate::inputs::Inputs;
 use crate::lafter::LaFTer;
 use crate::nn::Precision;

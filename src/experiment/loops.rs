@@ -7,7 +7,7 @@ use crate::checkpoint::Autosave;
 use crate::classify::{TextClassifier, TextTrainer};
 use crate::embed::{Keep, Pass};
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Select, as_written, selected, warning};
+use crate::eval::{Evaluation, as_written, selected, warning};
 use crate::files::save_atomically;
 use crate::progress::Event;
 use crate::ranks::file_of_first;
