@@ -94,9 +94,9 @@ impl Line {
         Some(Self { name, group: group.to_string(), held_out, zero_shot, mean: selection.mean_top1?, epochs, chosen })
     }
 
-    /// The best of zero-shot, the text classifier and the epochs; the mean of the first two counts where the signals choose it.
+    /// The best of zero-shot, the text classifier, their mean and the epochs.
     fn best(&self) -> f64 {
-        self.epochs.iter().fold(self.zero_shot.max(self.of_rule(Rule::Signals)), |best, top1| best.max(*top1))
+        self.epochs.iter().fold(self.zero_shot.max(self.mean), |best, top1| best.max(*top1))
     }
 
     /// The accuracy that a rule ends with.

@@ -84,15 +84,19 @@ impl Selection {
         if self.result == Select::Last {
             return None;
         }
-        let what = match (self.zero_shot_selected, self.selected) {
-            (true, _) => "zero-shot".to_string(),
-            (false, 0) if self.mean_selected => "the mean of zero-shot and the text classifier, before tuning".to_string(),
-            (false, 0) => "the text classifier, before tuning".to_string(),
-            (false, epoch) => format!("epoch {epoch} of {}", self.last),
-        };
         let top1 = self.selected_top1.map_or_else(String::new, |top1| format!(", top-1 {top1:.2} %"));
         let why = self.fits.map_or_else(String::new, |fits| format!(" ({})", fits.said()));
-        Some(format!("the result, chosen by signals without labels: {what}{top1}{why}"))
+        Some(format!("the result, chosen by signals without labels: {}{top1}{why}", self.chosen()))
+    }
+
+    /// What the signals chose, in words.
+    pub fn chosen(&self) -> String {
+        match self.selected {
+            _ if self.zero_shot_selected => "zero-shot".to_string(),
+            0 if self.mean_selected => "the mean of zero-shot and the text classifier, before tuning".to_string(),
+            0 => "the text classifier, before tuning".to_string(),
+            epoch => format!("epoch {epoch} of {}", self.last),
+        }
     }
 
     /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.

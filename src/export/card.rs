@@ -6,7 +6,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::error::Result;
-use crate::eval::{Report, Select};
+use crate::eval::{Report, Select, Selection};
 use crate::files::save_atomically;
 use crate::hub::is_id;
 use crate::inputs::Inputs;
@@ -196,13 +196,16 @@ fn results(report: &Report) -> String {
         (true, Some(selection)) => {
             let top1 = selection.selected_top1.map_or_else(String::new, |top1| format!(" (top-1 {top1:.2} %)"));
             format!(
-                "Labels were used for these numbers only. The row LaFTer is the last epoch's; the weights are those of epoch {}, which \
-                 signals without labels chose{top1}.",
-                selection.selected
+                "Labels were used for these numbers only. The row LaFTer is the last epoch's; the weights are those of {}, which signals \
+                 without labels chose{top1}.",
+                selection.chosen()
             )
         }
-        (false, _) => {
-            "There were no labels, so no accuracies are known; these are signals without labels, and an arrow marks the weights.".into()
+        (false, selected) => {
+            let weights = selected.map_or_else(|| "the last epoch".to_string(), Selection::chosen);
+            format!(
+                "There were no labels, so no accuracies are known; these are signals without labels. The weights are those of {weights}."
+            )
         }
     };
     format!("{}\n{words}\n", table.to_markdown())
