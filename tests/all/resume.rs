@@ -102,6 +102,18 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
 fn command(data: &Path, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
     command.args(args).current_dir(data).env("XDG_CACHE_HOME", data.join("xdg")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    #[cfg(unix)]
+    {
+        use std::os::unix::process::CommandExt;
+        // tests that `nohup` started hand on that SIGHUP is ignored
+        let heeds_hangup = || {
+            // SAFETY: the call is allowed between fork and exec.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_DFL) };
+            Ok(())
+        };
+        // SAFETY: as above; it allocates nothing.
+        unsafe { command.pre_exec(heeds_hangup) };
+    }
     command
 }
 
