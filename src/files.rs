@@ -2,6 +2,7 @@
 
 mod safetensors;
 mod save_tensors;
+mod version;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
@@ -13,6 +14,7 @@ use crate::error::{Error, Result};
 pub use safetensors::read_tensors;
 pub(crate) use safetensors::{Safetensors, Sink};
 pub use save_tensors::save_tensors;
+pub(crate) use version::{fnv, version};
 
 /// Writes a file through a temporary one in the same directory, which takes its place only when it is complete: on a
 /// full disk, or any other failure, the old file stays as it was and nothing half-written is left. Folders above `path`

@@ -28,7 +28,8 @@ impl TextClassifier {
 
 /// The standard deviation of logits `[n, C]` less their mean in each row.
 fn spread(logits: &Tensor) -> Result<f64> {
-    let centered = logits.to_dtype(DType::F32)?.broadcast_sub(&logits.to_dtype(DType::F32)?.mean_keepdim(D::Minus1)?)?;
+    let logits = logits.to_dtype(DType::F32)?;
+    let centered = logits.broadcast_sub(&logits.mean_keepdim(D::Minus1)?)?;
     Ok(f64::from(centered.sqr()?.mean_all()?.to_scalar::<f32>()?).sqrt())
 }
 

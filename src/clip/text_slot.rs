@@ -1,13 +1,13 @@
 //! The place of a text tower, which may be put aside while no text is encoded: its files bring it back.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
 
 use candle_core::{DType, Device};
 
 use super::{ClipConfig, TextTower, Weights};
 use crate::error::{Error, Result};
+use crate::files::version;
 use crate::nn::Precision;
 
 /// A text tower, or what brings it back. Clones share it.
@@ -21,18 +21,12 @@ struct Slot {
 
 /// The files that a tower was read from, and how.
 pub(super) struct Source {
-    files: Vec<(PathBuf, Option<Version>)>,
+    /// With the version of each.
+    files: Vec<(PathBuf, u64)>,
     config: Arc<ClipConfig>,
     dtype: DType,
     device: Device,
     precision: Precision,
-}
-
-/// Length and time of a file, which another content changes.
-type Version = (u64, SystemTime);
-
-fn version(path: &Path) -> Option<Version> {
-    path.metadata().and_then(|file| Ok((file.len(), file.modified()?))).ok()
 }
 
 impl Source {
@@ -43,7 +37,7 @@ impl Source {
     }
 
     fn changed(&self) -> Option<&PathBuf> {
-        self.files.iter().find(|(path, known)| known.is_none() || version(path) != *known).map(|(path, _)| path)
+        self.files.iter().find(|(path, known)| *known == 0 || version(path) != *known).map(|(path, _)| path)
     }
 
     fn read(&self) -> Result<TextTower> {

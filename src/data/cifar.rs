@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use image::RgbImage;
 
 use crate::data::findings::Findings;
-use crate::data::fingerprint::fnv;
 use crate::data::source::ImageSource;
 use crate::data::split::choose;
 use crate::error::{Error, Result};
+use crate::files::fnv;
 use crate::files::read_text;
 
 const SIDE: usize = 32;

@@ -8,11 +8,11 @@ use super::class_folders::{self, ClassFolders, DEPTH, Kind, is_hidden, kind};
 pub(crate) use super::class_folders::{Listing, ending, file_name, is_picture};
 use crate::data::decode::decode_file;
 use crate::data::findings::Findings;
-use crate::data::fingerprint::{changed, fnv};
 use crate::data::paths::Paths;
 use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
 use crate::error::{Error, Result};
+use crate::files::{fnv, version};
 use crate::progress::Event;
 
 /// Endings of pictures that the decoder does not read.
@@ -71,7 +71,7 @@ impl ImageSource for Files {
     }
 
     fn version(&self, i: usize) -> u64 {
-        self.files.path(i).map_or(0, |path| changed(&path))
+        self.files.path(i).map_or(0, |path| version(&path))
     }
 }
 

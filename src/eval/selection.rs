@@ -14,7 +14,8 @@ pub enum Select {
     /// The last epoch's: what is published.
     #[default]
     Last,
-    /// What the signals choose: an epoch ([`selected`]), the text classifier, zero-shot or the mean of both, whichever fits the pictures best ([`Fits`]).
+    /// What the signals choose: an epoch ([`selected`]), the text classifier, zero-shot or the mean of both, whichever fits the pictures
+    /// best ([`Fits`]).
     Signals,
 }
 
@@ -48,8 +49,8 @@ pub struct Selection {
     /// Those of the zero-shot classifier on the same pictures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zero_shot: Option<Signals>,
-    /// How well zero-shot, the text classifier, their mean and the epoch that [`selected`] chose fit the pictures, which decides between them;
-    /// `None` in reports of earlier versions.
+    /// How well zero-shot, the text classifier, their mean and the epoch that [`selected`] chose fit the pictures, which decides between
+    /// them; `None` in reports of earlier versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fits: Option<Fits>,
     /// The epoch that the signals choose, from 1; 0 is the state before tuning.

@@ -175,6 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(unix)]
     fn pictures_that_lie_in_the_folder_of_another_class_too_are_counted() {
         let folder = tempfile::tempdir().unwrap();
         let odd: &OsStr = std::os::unix::ffi::OsStrExt::from_bytes(b"caf\xe9.jpg");

@@ -14,7 +14,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::layout::{Leaf, Pictures};
 use super::read_at::ReadAt;
 use crate::catch_panic::catch_panic;
-use crate::data::fingerprint::changed;
+use crate::files::version;
 
 /// One file: its footer, and which columns hold its pictures.
 pub(super) struct Source {
@@ -124,7 +124,7 @@ impl Store {
     /// Pictures that lie in files of their own have none.
     pub(super) fn version(&self, row: usize) -> u64 {
         let source = self.group_of(row).and_then(|at| self.sources.get(self.groups.get(at)?.source));
-        source.filter(|source| source.pictures.path.is_none()).map_or(0, |source| changed(&source.path))
+        source.filter(|source| source.pictures.path.is_none()).map_or(0, |source| version(&source.path))
     }
 
     fn group_of(&self, row: usize) -> Option<usize> {

@@ -21,7 +21,6 @@ use self::index::{Index, NONE};
 use self::kept::Stamp;
 use crate::data::decode::decode;
 use crate::data::findings::Findings;
-use crate::data::fingerprint::{changed, fnv};
 use crate::data::folder::file_name;
 use crate::data::options::OpenOptions;
 use crate::data::parquet::labels::{Labels, UNKNOWN};
@@ -30,6 +29,7 @@ use crate::data::source::ImageSource;
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result};
 use crate::files::read_text;
+use crate::files::{fnv, version};
 use crate::progress::Event;
 
 pub(crate) use braces::expand;
@@ -261,7 +261,7 @@ impl ImageSource for Shards {
     }
 
     fn version(&self, i: usize) -> u64 {
-        self.place(i).map_or(0, |(path, ..)| changed(path))
+        self.place(i).map_or(0, |(path, ..)| version(path))
     }
 
     fn findings(&self) -> Findings {
