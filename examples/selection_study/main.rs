@@ -137,6 +137,7 @@ impl Line {
                 Choice::TextClassifier => self.epochs[0],
                 Choice::Epoch(epoch) => self.epochs[epoch],
             },
+            Rule::Mean => self.mean,
             Rule::Never => self.epochs[0],
             Rule::ZeroShot => self.zero_shot,
         }
@@ -149,14 +150,21 @@ enum Rule {
     Last,
     /// What the signals choose ([`Fits`](lafter::eval::Fits)).
     Signals,
+    /// Never tune: the mean of zero-shot and the text classifier.
+    Mean,
     /// Never tune: the text classifier.
     Never,
     /// Always zero-shot.
     ZeroShot,
 }
 
-const RULES: [(&str, Rule); 4] =
-    [("last epoch", Rule::Last), ("signals", Rule::Signals), ("text classifier", Rule::Never), ("zero-shot", Rule::ZeroShot)];
+const RULES: [(&str, Rule); 5] = [
+    ("last epoch", Rule::Last),
+    ("signals", Rule::Signals),
+    ("mean of both", Rule::Mean),
+    ("text classifier", Rule::Never),
+    ("zero-shot", Rule::ZeroShot),
+];
 
 /// Runs what is not done yet below `out`, and gives the table: one row for each rule, on the runs looked at and on those kept apart.
 pub fn study(study: &Study, out: &Path) -> Result<Table> {
@@ -304,7 +312,8 @@ fn figure(lines: &[Line]) -> Result<Figure> {
 
 /// Every run: its accuracies, and what the signals chose.
 fn csv(lines: &[Line]) -> String {
-    let mut table = Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "last", "signals", "signals_choose", "oracle"]);
+    let mut table =
+        Table::new(&["run", "kept_apart", "zero_shot", "text_classifier", "mean", "last", "signals", "signals_choose", "oracle"]);
     for line in lines {
         let top1 = |value: f64| format!("{value:.3}");
         table.push([
@@ -312,6 +321,7 @@ fn csv(lines: &[Line]) -> String {
             line.held_out.to_string(),
             top1(line.zero_shot),
             top1(line.epochs[0]),
+            top1(line.mean),
             top1(line.of_rule(Rule::Last)),
             top1(line.of_rule(Rule::Signals)),
             match line.chosen {
