@@ -131,7 +131,7 @@ impl Experiment {
     /// What was understood of the model, the pictures, the classes and the texts: look at it before [`run`](Self::run).
     pub fn inputs(&self) -> Inputs {
         let inputs = Inputs::new(&self.clip).with_set("train", &self.train);
-        let inputs = self.test.iter().fold(inputs, |inputs, test| inputs.with_set("test", test));
+        let inputs = self.test.iter().fold(inputs, |inputs, test| inputs.with_set("test", test).with_overlap(&self.train, test));
         inputs.with_texts(&self.texts)
     }
 

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipSummary};
 use crate::data::{Dataset, Findings};
 use crate::describe::{Source, TextSet};
+use crate::files::fnv;
 
 /// Class names that the block lists; longer lists show the first and the last.
 const LISTED: usize = 12;
@@ -123,6 +125,18 @@ impl Inputs {
         self
     }
 
+    /// Says so where test pictures are training pictures, too: the same file, or the same row of one.
+    pub fn with_overlap(mut self, train: &Dataset, test: &Dataset) -> Self {
+        let mut learned = places(train);
+        learned.sort_unstable();
+        let both = places(test).iter().filter(|file| learned.binary_search(file).is_ok()).count();
+        if both > 0 {
+            let (both, all) = (thousands(both), thousands(test.len()));
+            self.notices.push(format!("test: training pictures are among these, {both} of {all}: of new pictures fewer may be right"));
+        }
+        self
+    }
+
     /// Adds the texts of the classes, with three of the prompts made of them.
     pub fn with_texts(mut self, texts: &TextSet) -> Self {
         self.notices.extend(texts.notices().iter().cloned());
@@ -152,6 +166,24 @@ impl Inputs {
         let labeled = self.sets.iter().any(|set| set.labeled > 0); // then the set's own notice says it
         self.notices.extend(odd_names(classes).filter(|_| classes.len() > 1 || !labeled));
     }
+}
+
+/// A hash of where each picture lies, however its folder is spelled; none of pictures that lie in no file.
+fn places(set: &Dataset) -> Vec<u64> {
+    let in_files = set.version(0) != 0;
+    let mut folder = (PathBuf::new(), PathBuf::new());
+    let mut place = |i| match set.file(i) {
+        Some(file) => {
+            let parent = file.parent().unwrap_or(Path::new(""));
+            if folder.0 != parent {
+                let found = if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.canonicalize();
+                folder = (parent.to_path_buf(), found.unwrap_or_else(|_| parent.to_path_buf()));
+            }
+            Some(fnv(folder.1.join(file.file_name().unwrap_or_default()).as_os_str().as_encoded_bytes()))
+        }
+        None => in_files.then(|| fnv(set.name(i).as_bytes())),
+    };
+    (0..set.len()).filter_map(&mut place).collect()
 }
 
 /// Says so where the names can tell nothing apart: one alone, or one that stands several times.

@@ -57,6 +57,7 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
             None => test,
         };
         inputs = inputs.with_set("test", &test);
+        inputs = sets.iter().fold(inputs, |inputs, (_, train)| inputs.with_overlap(train, &test));
         sets.push(("test", test));
     }
     match &names {

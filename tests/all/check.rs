@@ -52,6 +52,10 @@ fn check_says_what_was_understood_and_draws_a_sheet() {
     let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(json["inputs"]["sets"][1]["largest"], serde_json::json!(["house", 3]));
     assert_eq!(json["sheet"], "out/sheet.png");
+
+    assert!(!said.contains("training pictures"), "{said}");
+    let said = text(&lafter(root, &["check", "--model", "demo", "--train", "./test/house", "--test", "test"]).stdout);
+    assert!(said.contains("note: test: training pictures are among these, 3 of 4: of new pictures fewer may be right"), "{said}");
 }
 
 #[test]
