@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 from safetensors import safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import CLIPImageProcessor, CLIPModel, CLIPTokenizerFast
 
 try:
@@ -104,6 +104,8 @@ def main():
             "shallow prompts": [],
             "deep prompts, an MLP": ["--set", "tune.deep_prompts=true", "--set", "text.hidden=16"],
             "no prompts, unit features": ["--set", "tune.prompts=0", "--set", "tune.normalize_student=true"],
+            "a cosine head": ["--set", 'tune.head_form={"cosine": {"scale": 100}}'],
+            "biases and low-rank updates": ["--set", "tune.tune_biases=true", "--set", "tune.low_rank={}"],
         }
         for name, options in forms.items():
             run = out / name.replace(" ", "-")
@@ -112,8 +114,21 @@ def main():
             weights = run / "lafter.safetensors"
             model = LaFTer(CLIPModel.from_pretrained(base), weights)
             probabilities = ours(base, weights, files, model.classes, out)
-            check(f"{name}: logits of {len(files)} pictures", off(model(pixels), probabilities))
+            limit = 1e-3 if "cosine" in name else LIMIT  # logits up to 100
+            check(f"{name}: logits of {len(files)} pictures", off(model(pixels), probabilities), limit)
+        refuses_unknown(LaFTer, base, weights, out)
     raise SystemExit(f"{len(failed)} comparisons failed: {', '.join(failed)}" if failed else 0)
+
+
+def refuses_unknown(LaFTer, base, weights, out):
+    """A tensor that the page does not know changes answers, so it must not be passed over."""
+    with safe_open(weights, framework="pt") as file:
+        save_file({"more.weight": torch.ones(1), **load_file(weights)}, out / "more.safetensors", file.metadata())
+    try:
+        LaFTer(CLIPModel.from_pretrained(base), out / "more.safetensors")
+        failed.append("a tensor that is not known is passed over")
+    except AssertionError as error:
+        check("a tensor that is not known is refused", 0.0 if "more.weight" in str(error) else 1.0)
 
 
 def names_of(base, out):

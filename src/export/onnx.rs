@@ -10,9 +10,11 @@ use super::answering::Answering;
 use super::graph::{Attribute, FLOAT, Graph, Size, UINT8};
 use super::pictures::weak_view;
 use super::tower::tower;
+use crate::classify::{Head, normalize};
 use crate::clip::Clip;
 use crate::error::{Error, Result};
 use crate::eval::as_written;
+use crate::nn::Linear;
 use crate::tune::VisualPrompts;
 
 /// The first operator set with layer norms, and the first with a resize that antialiases.
@@ -177,8 +179,14 @@ fn unit(graph: &mut Graph, x: &str) -> String {
     graph.node("Div", &[x, &length], &[])
 }
 
-/// The head's layers with a ReLU between.
-fn head(graph: &mut Graph, head: &crate::classify::Head, features: &str) -> Result<String> {
+/// The head's layers with a ReLU between; a cosine head's one layer with its rows of unit length.
+fn head(graph: &mut Graph, head: &Head, features: &str) -> Result<String> {
+    if let (Some(scale), [layer]) = (head.scale, &head.layers[..]) {
+        let (features, weight) = (unit(graph, features), normalize(&layer.weight.tensor())?);
+        let cosines = graph.linear("head.0", &Linear::new(weight, None), &features)?;
+        let scale = graph.number(scale as f32)?;
+        return Ok(graph.node("Mul", &[&cosines, &scale], &[]));
+    }
     let mut x = features.to_string();
     for (i, layer) in head.layers.iter().enumerate() {
         if i > 0 {

@@ -11,7 +11,7 @@ use lafter::describe::Templates;
 use lafter::export::{Answering, Onnx};
 use lafter::nn::softmax;
 use lafter::rng::Rng;
-use lafter::tune::{FinetuneConfig, Finetuner};
+use lafter::tune::{FinetuneConfig, Finetuner, HeadForm, LowRankConfig};
 use lafter::{LaFTer, ZeroShotClassifier};
 
 const CLASSES: [&str; 3] = ["fish", "house", "a \"boat\""];
@@ -77,8 +77,16 @@ fn nodes_give_the_logits_of_every_classifier() {
     let deep = FinetuneConfig { prompts: 2, deep_prompts: true, ..FinetuneConfig::official() };
     let shallow = FinetuneConfig { prompts: 3, ..FinetuneConfig::official() };
     let without = FinetuneConfig { prompts: 0, normalize_student: true, ..FinetuneConfig::official() };
+    let cosine = FinetuneConfig {
+        prompts: 2,
+        head_form: HeadForm::Cosine { scale: 100.0 },
+        tune_biases: true,
+        low_rank: Some(LowRankConfig::default()),
+        ..FinetuneConfig::official()
+    };
     for name in ["quick", "gelu"] {
         let clip = clip(name);
+        agrees(&Onnx::new(clip.clone(), tuned(&clip, cosine.clone(), false), &CLASSES), 1e-3); // logits up to 100
         for (config, mlp) in [(&shallow, false), (&deep, true), (&without, false)] {
             agrees(&Onnx::new(clip.clone(), tuned(&clip, config.clone(), mlp), &CLASSES), 1e-4);
         }

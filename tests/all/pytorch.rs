@@ -7,6 +7,7 @@ use candle_core::{Device, Tensor};
 use lafter::LaFTer;
 use lafter::clip::{Clip, read_checkpoint, read_tensors, save_tensors};
 use lafter::export::{from_released, merge};
+use lafter::tune::WeightsInfo;
 
 const CLASSES: [&str; 5] = ["fish", "house", "boat", "tree", "cup"];
 
@@ -64,6 +65,16 @@ fn wrappers_around_the_state_and_other_files_are_read_alike() {
         let lafter = from_released(&path, clip(), &CLASSES).unwrap();
         assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4, "{}", path.display());
     }
+}
+
+#[test]
+fn the_page_names_every_key_of_a_file() {
+    let lafter = from_released(released(), clip(), &CLASSES).unwrap();
+    let info = WeightsInfo { scale: Some(100.0), precision: Some(lafter::nn::Precision::F32), ..lafter.info() };
+    let serde_json::Value::Object(keys) = serde_json::to_value(&info).unwrap() else { unreachable!() };
+    assert!(keys.len() >= 11, "{keys:?}");
+    let page = include_str!("../../src/export/pytorch.md");
+    keys.keys().for_each(|key| assert!(page.contains(&format!("`{key}`")), "{key} is not on the page"));
 }
 
 type Tensors = Vec<(String, Tensor)>;
