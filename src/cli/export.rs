@@ -50,7 +50,8 @@ pub struct FormArgs {
     /// The ONNX file to write
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-    /// A folder for an ordinary CLIP with the tuned norms, which transformers and open_clip load; for weights without prompts
+    /// A new or empty folder for an ordinary CLIP with the tuned norms, which transformers and open_clip load; for weights without
+    /// prompts
     #[arg(long, value_name = "DIR", requires = "weights")]
     pub merge: Option<PathBuf>,
 }

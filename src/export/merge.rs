@@ -11,13 +11,13 @@ use crate::tune::WeightsInfo;
 /// The head in a merged folder: LaFTer weights over its CLIP.
 const HEAD: &str = "lafter.safetensors";
 
-/// Writes a folder that transformers and open_clip load as a CLIP: the base model with the tuned scale and shift of its vision
+/// Writes a new or empty folder that transformers and open_clip load as a CLIP: the base model with the tuned scale and shift of its vision
 /// tower's layer norms. Its zero-shot answers change with them. `lafter.safetensors` next to it holds the tuned head over this CLIP, so
 /// that `lafter predict --model DIR --weights DIR/lafter.safetensors` answers as the run did.
 ///
 /// # Errors
-/// [`Error::Usage`] before stage two and for a run with visual prompts, which no CLIP has a place for, or
-/// with low-rank updates or biases; [`Error::Io`] with the path.
+/// [`Error::Usage`] before stage two, for a run with visual prompts, which no CLIP has a place for, or with low-rank updates or biases,
+/// and for a folder that is not empty; [`Error::Io`] with the path.
 pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> {
     let directory = directory.as_ref();
     let missing = || Error::Usage("there is nothing to merge: only a tuned tower changes a CLIP (--weights)".into());
@@ -31,6 +31,15 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     if tuned.vision.blocks.iter().flat_map(|block| block.layers()).any(more) {
         let remedy = "export an ONNX file (--out), which holds them";
         return Err(Error::Usage(format!("the weights hold low-rank updates or biases, which are not merged: {remedy}")));
+    }
+    let held = match std::fs::read_dir(directory) {
+        Ok(mut entries) => entries.next().is_some(),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) => return Err(Error::io(directory, e)),
+    };
+    if held {
+        let shown = directory.display();
+        return Err(Error::Usage(format!("{shown} is not empty, and files in it would be overwritten: name a new or an empty folder")));
     }
     let mut saved = lafter.clip().save_with(&tuned.vision, directory)?;
     let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());

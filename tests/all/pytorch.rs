@@ -129,6 +129,11 @@ fn tuned_norms_without_prompts_become_an_ordinary_clip() {
     for name in ["config.json", "model.safetensors", "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"] {
         assert!(saved.files.iter().any(|file| file == name) && directory.join(name).is_file(), "{name}: {:?}", saved.files);
     }
+    // once more into the same folder, or over the base model itself: nothing is overwritten
+    let before = std::fs::read(directory.join("model.safetensors")).unwrap();
+    let error = merge(&lafter, &directory).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("merged is not empty"), "{error}");
+    assert_eq!(std::fs::read(directory.join("model.safetensors")).unwrap(), before);
     let merged = Clip::from_dir(&directory).unwrap();
     assert_ne!(merged.weights_hash(), clip().weights_hash());
     assert_eq!(merged.weights_hash(), saved.weights_hash);
