@@ -93,10 +93,15 @@ pub(crate) enum Holds {
 }
 
 pub(crate) fn holds(folder: &Path) -> Holds {
-    look(folder, DEPTH)
+    look(folder, DEPTH, true)
 }
 
-fn look(folder: &Path, depth: usize) -> Holds {
+/// The same without regard to Parquet files.
+pub(crate) fn holds_pictures(folder: &Path) -> Holds {
+    look(folder, DEPTH, false)
+}
+
+fn look(folder: &Path, depth: usize, parquet: bool) -> Holds {
     let Ok(entries) = std::fs::read_dir(folder) else { return Holds::Nothing };
     let (mut folders, mut found) = (Vec::new(), Holds::Nothing);
     for entry in entries.flatten() {
@@ -105,7 +110,7 @@ fn look(folder: &Path, depth: usize) -> Holds {
             _ if is_hidden(&path) => {}
             Kind::Folder => folders.push(path),
             Kind::File if is_picture(&path) => return Holds::Pictures,
-            Kind::File if ending(&path) == "parquet" => found = Holds::Parquet,
+            Kind::File if parquet && ending(&path) == "parquet" => found = Holds::Parquet,
             Kind::File | Kind::Neither => {}
         }
     }
@@ -113,7 +118,7 @@ fn look(folder: &Path, depth: usize) -> Holds {
         return found;
     }
     for folder in &folders {
-        match look(folder, depth - 1) {
+        match look(folder, depth - 1, parquet) {
             Holds::Pictures | Holds::Below => return Holds::Below,
             Holds::Parquet => found = Holds::Parquet,
             Holds::Nothing => {}

@@ -45,8 +45,8 @@ pub(crate) fn open_folder(
     }
     let mut parts: Vec<Part> = listing.folders.iter().map(|folder| Part::look(folder)).collect();
     if parts.iter().any(|part| part.holds == Holds::Parquet) {
-        let pictures = parts.iter().filter(|part| matches!(part.holds, Holds::Pictures | Holds::Below));
-        let pictures: Vec<&str> = pictures.map(|part| part.name.as_str()).collect();
+        let beside: Vec<Part> = parts.iter().map(Part::beside_parquet).collect();
+        let pictures: Vec<&str> = beside.iter().filter(|part| part.holds != Holds::Nothing).map(|part| part.name.as_str()).collect();
         let opened = parquet_below(path).and_then(|files| open_parquet_split(&files, path, split, options, events));
         let passed_over = match &opened {
             Err(e) if without_pictures(e) && !(pictures.is_empty() && listing.pictures.is_empty()) => {
@@ -65,7 +65,9 @@ pub(crate) fn open_folder(
         if !passed_over {
             return opened;
         }
-        parts.retain(|part| part.holds != Holds::Parquet);
+        // a class folder may have its features next to folders of its pictures
+        let both = parts.into_iter().zip(beside).filter(|(part, beside)| (part.holds, beside.holds) != (Holds::Parquet, Holds::Nothing));
+        parts = both.map(|(_, beside)| beside).collect();
     }
     let holders: Vec<&Part> = parts.iter().filter(|part| part.holds != Holds::Nothing).collect();
     if let [only] = parts.as_slice()

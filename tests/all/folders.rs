@@ -345,6 +345,20 @@ fn parquet_files_without_pictures_do_not_hide_pictures() {
 }
 
 #[test]
+fn features_in_a_class_folder_do_not_hide_its_pictures() {
+    let root = folder(&["cat/2019/1.png", "dog/2.png"]);
+    embeddings(root.path().join("cat/features.parquet"), false);
+    let set = open(root.path()).unwrap();
+    assert_eq!((set.classes(), set.len()), (&["cat".to_string(), "dog".into()][..], 2));
+    noted(&set.findings(), &["columns found: value", "ignored"]);
+    let root = folder(&["cat/2019/1.png", "dog/2019/2.png"]);
+    for place in ["cat/features.parquet", "dog/features.parquet", "features.parquet"] {
+        embeddings(root.path().join(place), false);
+        assert_eq!(open(root.path()).unwrap().classes(), ["cat", "dog"], "{place}");
+    }
+}
+
+#[test]
 fn what_is_no_folder_of_pictures_is_told_with_a_remedy() {
     let root = folder(&["data-00000-of-00001.arrow", "state.json", "dataset_info.json"]);
     message(open(root.path()), &["Arrow", "to_parquet"]);

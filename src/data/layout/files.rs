@@ -71,8 +71,7 @@ pub(super) fn without_pictures(error: &Error) -> bool {
 }
 
 pub(super) fn has_pictures(listing: &Listing) -> bool {
-    let below = |folder: &PathBuf| matches!(folder::holds(folder), Holds::Pictures | Holds::Below);
-    !listing.pictures.is_empty() || listing.folders.iter().any(below)
+    !listing.pictures.is_empty() || listing.folders.iter().any(|folder| folder::holds_pictures(folder) != Holds::Nothing)
 }
 
 pub(super) fn pass_over(error: &Error, found: &mut Findings) {

@@ -40,6 +40,12 @@ impl Part {
         Self { path: path.to_path_buf(), name: file_name(path), holds: folder::holds(path) }
     }
 
+    /// The same as if there were no Parquet files in it.
+    pub fn beside_parquet(&self) -> Self {
+        let holds = if self.holds == Holds::Parquet { folder::holds_pictures(&self.path) } else { self.holds };
+        Self { path: self.path.clone(), name: self.name.clone(), holds }
+    }
+
     pub fn is_aside(&self) -> bool {
         words(&self.name).iter().any(|word| BESIDE.contains(&word.trim_end_matches('s')))
     }
