@@ -40,7 +40,7 @@ pub(crate) fn open_folder(
             opened => return opened,
         }
     }
-    if let Some(files) = metadata::open(path, &listing, split, options.label_column.as_deref(), found)? {
+    if let Some(files) = metadata::open(path, &listing, split, options, found)? {
         return Ok(Dataset::new(files));
     }
     let mut parts: Vec<Part> = listing.folders.iter().map(|folder| Part::look(folder)).collect();

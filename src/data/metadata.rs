@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use crate::data::findings::Findings;
 use crate::data::folder::{self, Files, Listing, file_name};
-use crate::data::split::{canonical, choose, is_split_name};
+use crate::data::options::OpenOptions;
+use crate::data::split::{canonical, choose, is_split_name, of_one};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -27,7 +28,7 @@ pub(crate) fn open(
     root: &Path,
     listing: &Listing,
     split: Option<&str>,
-    label_column: Option<&str>,
+    options: &OpenOptions,
     found: &mut Findings,
 ) -> Result<Option<Files>> {
     let is_metadata = |file: &&PathBuf| matches!(file_name(file).as_str(), "metadata.jsonl" | "metadata.csv");
@@ -48,7 +49,7 @@ pub(crate) fn open(
         found.notices.push(text);
         return Ok(None);
     };
-    let label = match label_column {
+    let label = match options.label_column.as_deref() {
         Some(name) => Some(
             columns
                 .iter()
@@ -96,12 +97,16 @@ pub(crate) fn open(
         let what = if different.len() > 1 { "left out" } else { "taken like the others" };
         found.notices.push(format!("{shown}: {unknown} of {} rows are of no split (train, val, test): they are {what}", rows.len()));
     }
-    if different.len() > 1 {
-        let names: Vec<&str> = different.into_iter().collect();
-        let chosen = choose(&names, split, &root.display().to_string())?;
-        found.add_rule(&format!("rows of split {chosen}"));
-        let kept = entries.into_iter().zip(&splits).filter(|(_, split)| split.as_deref() == Some(chosen));
-        entries = kept.map(|(entry, _)| entry).collect();
+    let names: Vec<&str> = different.into_iter().collect();
+    match names.as_slice() {
+        [] => {}
+        [only] => found.notices.extend(of_one(only, split, options, &root.display().to_string(), &shown.to_string())?),
+        names => {
+            let chosen = choose(names, split, &root.display().to_string())?;
+            found.add_rule(&format!("rows of split {chosen}"));
+            let kept = entries.into_iter().zip(&splits).filter(|(_, split)| split.as_deref() == Some(chosen));
+            entries = kept.map(|(entry, _)| entry).collect();
+        }
     }
     let index: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let files: Vec<(PathBuf, Option<usize>)> =

@@ -29,8 +29,9 @@ use crate::progress::{Event, silent};
 ///
 /// [`Dataset::findings`] tells which part was opened, what was left out, and what is unusual.
 ///
-/// `spec:NAME` opens split NAME; it goes before [`OpenOptions::split`]. If there is no test split,
-/// the validation split is used. A data set without splits is opened whole. See the [module](crate::data) for an example.
+/// `spec:NAME` opens split NAME; it goes before [`OpenOptions::split`]. If there is no test split, the validation split is used. A data
+/// set without splits is opened whole; one whose rows are all of another split is opened whole with a notice, or refused where the
+/// name gave the split. See the [module](crate::data) for an example.
 ///
 /// # Errors
 /// [`Error::Data`] if nothing is recognized (saying what was looked for), a class folder is empty, a Parquet file holds no
@@ -46,6 +47,8 @@ pub fn open(spec: &str, options: &OpenOptions) -> Result<Dataset> {
 /// As [`open`]; [`Error::Interrupted`] after an interrupt.
 pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Event)) -> Result<Dataset> {
     let split = options.split.map(Split::as_str);
+    // a split that the name itself gives has to be there; that of the options is for sets that have several
+    let named = OpenOptions { split: None, ..options.clone() };
     if let Some(name) = spec.strip_prefix("hf:") {
         if let Some(file) = &options.split_file {
             let file = file.display();
@@ -53,6 +56,7 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
         }
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
         let (files, chosen) = hub::data_files(&hub, name, split, &mut events)?;
+        let options = if name.contains(':') { &named } else { options };
         if files.first().is_some_and(|file| folder::ending(file) == "tar") {
             return Ok(Dataset::new(shards::open(&files, spec, options, &chosen, &mut events)?));
         }
@@ -61,7 +65,7 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
     // A path may hold colons itself, so it is taken as it stands first.
     match spec.rsplit_once(':') {
         Some((path, name)) if !Path::new(spec).exists() && Path::new(path).exists() => {
-            open_path(Path::new(path), Some(name), options, &mut events)
+            open_path(Path::new(path), Some(name), &named, &mut events)
         }
         _ => open_path(Path::new(spec), split, options, &mut events),
     }

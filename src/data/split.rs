@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::data::options::OpenOptions;
 use crate::error::{Error, Result};
 
 /// Which part of a data set.
@@ -75,6 +76,18 @@ pub(crate) fn choose<'a>(found: &[&'a str], wanted: Option<&str>, origin: &str) 
             [only] => Ok(*only),
             _ => Err(Error::Data(format!("{origin}: holds several splits, {}: say which one, as {origin}:NAME", list()))),
         },
+    }
+}
+
+/// What to say where all rows are of one split, as `place` tells, and another is wanted: that all are taken.
+///
+/// # Errors
+/// [`Error::Data`] if the name of the data set, not [`OpenOptions::split`], asks for the other.
+pub(crate) fn of_one(only: &str, wanted: Option<&str>, options: &OpenOptions, origin: &str, place: &str) -> Result<Option<String>> {
+    match (choose(&[only], wanted, origin), wanted) {
+        (Err(error), _) if options.split.is_none() => Err(error),
+        (Err(_), Some(wanted)) => Ok(Some(format!("{place}: no row is of split \"{wanted}\", only of \"{only}\": all are taken"))),
+        _ => Ok(None),
     }
 }
 

@@ -257,6 +257,15 @@ fn splits_in_other_columns_of_metadata() {
     let set = with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap();
     assert_eq!(set.len(), 1);
     noted(&set.findings(), &["1 of 3 rows are of no split", "left out"]);
+    // one split alone: another is told as a wish, and refused by name
+    let rows = "file_name,label,split\na.png,cat,train\nb.png,dog,train\nc.png,eel,train\n";
+    let set = with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap();
+    assert_eq!(set.len(), 3);
+    noted(&set.findings(), &["metadata.csv: no row is of split \"test\", only of \"train\""]);
+    assert!(with_metadata(&root, "metadata.csv", rows, Split::Train).unwrap().findings().notices.is_empty());
+    let named = |name: &str| data::open(&format!("{}:{name}", root.path().display()), &OpenOptions::split(Split::Test));
+    message(named("test"), &["no split \"test\", only \"train\""]);
+    assert_eq!(named("train").unwrap().len(), 3);
 }
 
 #[test]

@@ -276,6 +276,13 @@ fn columns_that_compete_are_noted_and_those_that_say_the_split_are_read() {
             assert_eq!(open(&format!("{path}:train"), Some(Split::Test)).unwrap().labels(), Some(vec![0]));
             says(&open(&path, None).unwrap_err().to_string(), &["several splits", ":NAME"]);
         }
+        if values == ["train", "train"] {
+            // as a wish it is told, by name it is refused
+            says(&found.notices.join(" "), &["column \"split\"", "no row is of split \"test\", only of \"train\""]);
+            says(&open(&format!("{path}:test"), Some(Split::Test)).unwrap_err().to_string(), &["no split \"test\", only \"train\""]);
+            let named = open(&format!("{path}:train"), Some(Split::Test)).unwrap();
+            assert!(named.len() == 2 && !named.findings().notices.join(" ").contains("no row"), "{:?}", named.findings());
+        }
     }
 }
 

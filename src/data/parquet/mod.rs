@@ -31,7 +31,7 @@ use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
 use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
-use crate::data::split::{Split, choose};
+use crate::data::split::{Split, choose, of_one};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
 use crate::progress::Event;
@@ -94,6 +94,10 @@ pub(crate) fn open(
         let found: BTreeSet<&str> = splits.iter().copied().collect();
         let found: Vec<&str> = found.into_iter().collect();
         match &chosen.split {
+            None if found.len() == 1 => {
+                let (wanted, place) = (chosen.wanted.as_deref(), format!("column \"{column}\""));
+                findings.notices.extend(of_one(found[0], wanted, options, origin, &place)?);
+            }
             _ if found.len() < 2 => {}
             Some(split) => findings.notices.push(format!(
                 "the files' names say split \"{split}\", and column \"{column}\" says {}: the names count",
