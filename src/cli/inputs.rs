@@ -12,9 +12,16 @@ use super::bars::Bars;
 
 /// One data set in any form, or files as they are and of folders all pictures in them and below, in the order of their names; `-` stands
 /// for paths on standard input, one a line, or as `find -print0` gives them.
-pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {
-    if let ([only], true) = (arguments, split.split.is_some() || split.label_column.is_some()) {
-        return open(only, split, bars);
+///
+/// Pictures next to Parquet files or tar shards are refused, since either may be meant; `table` is the command's own.
+pub fn data(arguments: &[PathBuf], split: &SplitArgs, table: Option<&Path>, bars: &mut Bars) -> Result<Dataset> {
+    let options = [("--split", split.split.is_some()), ("--label-column", split.label_column.is_some())];
+    match (arguments, options.into_iter().find(|(_, given)| *given)) {
+        (_, None) => {}
+        ([only], Some(_)) => return open(only, split, bars),
+        (_, Some((option, _))) => {
+            return Err(Error::Usage(format!("{option} belongs to one data set: give that alone, or leave {option} out")));
+        }
     }
     let mut files = Vec::new();
     for path in arguments {
@@ -31,8 +38,16 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result
             files.extend(paths(&given)?);
         } else if path.is_dir() {
             match (pictures_in(path), arguments) {
-                (Ok((found, Findings { notices, .. })), _) => {
-                    notices.into_iter().for_each(|notice| bars.show(&Event::Notice(notice)));
+                (Ok((found, findings)), _) => {
+                    if let ([only], Some(others)) = (arguments, data_files(path, &findings, table)) {
+                        let (shown, count) = (only.display(), found.len());
+                        return Err(Error::Usage(format!(
+                            "{shown}: holds pictures ({count}) and data files ({others}): name the file or the inner folder that is meant, \
+                             as {shown}/NAME, or the pictures one by one, as find {shown} -name '*.jpg' lists them for -"
+                        )));
+                    }
+                    let left_out = findings.left_out_by_ending().map(|counts| format!("{shown}: left out by ending: {counts}"));
+                    findings.notices.into_iter().chain(left_out).for_each(|notice| bars.show(&Event::Notice(notice)));
                     files.extend(found);
                 }
                 (Err(_), [only]) => return open(only, split, bars), // Parquet files, CIFAR's
@@ -51,6 +66,18 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, bars: &mut Bars) -> Result
         }
         _ => Ok(Dataset::from_files(files)),
     }
+}
+
+/// The Parquet files and tar shards among what a folder's pictures leave out, by ending, but for the table that was asked for.
+fn data_files(folder: &Path, found: &Findings, table: Option<&Path>) -> Option<String> {
+    let own = |ending: &str| {
+        let table = table.filter(|table| table.extension().is_some_and(|of| of.eq_ignore_ascii_case(ending)));
+        let (table, folder) = (table.and_then(|table| table.canonicalize().ok()), folder.canonicalize());
+        usize::from(matches!((table, folder), (Some(table), Ok(folder)) if table.starts_with(&folder)))
+    };
+    let count = |ending: &str| Some((ending.to_string(), found.left_out.get(ending)?.saturating_sub(own(ending))));
+    let left_out = ["parquet", "tar"].into_iter().filter_map(count).filter(|(_, count)| *count > 0).collect();
+    Findings { left_out, ..Findings::default() }.left_out_by_ending()
 }
 
 /// Paths, one a line, or with a zero byte behind each, as `find -print0` gives them.

@@ -93,7 +93,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     let mut bars = Bars::of(ranks, common.json);
     let names = args.images.iter().filter_map(|path| path.to_str()).chain([&*args.model.model]);
     let (mut folders, dataset, clip) = first_downloads(ranks, names, || {
-        let dataset = data(&args.images, &args.split, &mut bars)?;
+        let dataset = data(&args.images, &args.split, args.rows.out.as_deref(), &mut bars)?;
         let how = if args.copy { How::Copy } else { How::Link };
         let folders = args.link_into.as_ref().filter(|_| ranks.rank() == 0).map(|root| ClassFolders::new(root, how)).transpose()?;
         if let (Some(_), None, false) = (&folders, dataset.file(0), dataset.is_empty()) {

@@ -12,7 +12,8 @@ use super::args::{KeepArgs, ModelArgs, SplitArgs};
 
 pub const EXAMPLES: &str = "\
 Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a
-line from standard input. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
+line from standard input. A folder that holds pictures and Parquet files or tar shards is refused: name which are meant.
+Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
 --transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata
 holds where classes are absent; transclip and zlap do not, and are for sets that show every class. --adapt answers batch by

@@ -430,6 +430,23 @@ fn limits_cover_every_class_and_predict_takes_folders() {
     let predict = |what: &Path| lafter(&words("predict --json --model demo --weights", &[&weights, what]));
     let (status, json, stderr) = predict(&root.path().join("fish"));
     assert_eq!((status, json.as_array().map(Vec::len)), (Some(0), Some(6)), "{stderr}");
+    // data files next to a picture: which are meant is not guessed; a table of answers is known, other files are told
+    let mixed = folder(&["a.png", "b.tar", "c.json"]);
+    let (status, _, stderr) = predict(mixed.path());
+    assert!(status == Some(2) && stderr.contains("pictures (1) and data files (1 .tar)"), "{stderr}");
+    let fish = root.path().join("fish");
+    let (status, json, stderr) = lafter(&words("predict --json --model demo --weights", &[&weights, mixed.path(), &fish]));
+    assert_eq!((status, json.as_array().map(Vec::len)), (Some(0), Some(7)), "{stderr}");
+    assert!(stderr.contains("left out by ending: 1 .") && stderr.contains("1 .json") && stderr.contains("1 .tar"), "{stderr}");
+    let photos = folder(&["a.png"]);
+    let table = photos.path().join("answers.parquet");
+    for _ in 0..2 {
+        let (status, _, stderr) =
+            lafter(&words("predict --json --model demo --weights", &[&weights, photos.path(), Path::new("--out"), &table]));
+        assert_eq!(status, Some(0), "{stderr}");
+    }
+    let (status, _, stderr) = predict(photos.path());
+    assert!(status == Some(2) && stderr.contains("1 .parquet"), "{stderr}");
     for (what, said) in [("https://example.org/a.png", "web address"), ("/no/such.png", "no such file")] {
         let (status, _, stderr) = predict(Path::new(what));
         assert!(status == Some(2) && stderr.contains(said), "{stderr}");
