@@ -24,7 +24,7 @@ pub struct AnswerArgs {
     /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub descriptions: Option<PathBuf>,
-    /// Templates, one per line with {} for the class name [default: \"a photo of a {}.\"]
+    /// Templates, one per line with {} for the class name [default: a photo of a {}; with --descriptions seven general ones]
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub templates: Option<PathBuf>,
 }

@@ -253,7 +253,8 @@ pub struct SettingsArgs {
 pub enum SelectArg {
     /// The last epoch's
     Last,
-    /// The epoch with the most mutual information that keeps its classes; before tuning is a candidate, too
+    /// Zero-shot, the text classifier, the mean of both, or the epoch that keeps its classes with the most mutual information:
+    /// whichever answers most often as the nearest class mean of its own features
     Signals,
 }
 
@@ -353,8 +354,8 @@ pub struct SetupArgs {
 pub struct RunArgs {
     #[command(flatten)]
     pub setup: SetupArgs,
-    /// Whose weights are the result: those of the last epoch, or of the one that signals without labels choose, maybe none
-    /// [default: last; signals without --test]
+    /// What the result is: the last epoch, or what signals without labels choose, which may be untuned [default: last; signals
+    /// without --test]
     #[arg(long, value_enum)]
     pub select: Option<SelectArg>,
     /// How the table of answers is written: predictions.csv, .jsonl or .parquet
@@ -458,7 +459,7 @@ pub struct EmbedArgs {
     /// (`--set 'tune.teacher={"bank": {"file": "FILE"}}'`)
     #[arg(long, value_name = "FILE", conflicts_with = "texts")]
     pub classes: Option<PathBuf>,
-    /// The templates of the class names, one per line with a {} [default: a photo of a {}.]
+    /// The templates of the class names, one per line with a {} [default: a photo of a {}]
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub templates: Option<PathBuf>,
     /// The safetensors file to write
