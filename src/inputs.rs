@@ -83,7 +83,7 @@ impl Inputs {
     /// Adds a set of pictures under the name that tells what it is for. The classes are those of the last labeled set, unless
     /// texts name them.
     pub fn with_set(mut self, name: &str, set: &Dataset) -> Self {
-        let Findings { rule, left_out, notices, unlabeled } = set.findings();
+        let Findings { rule, left_out, notices, unlabeled, .. } = set.findings();
         let mut counts = vec![0usize; set.classes().len()];
         for label in (0..set.len()).filter_map(|i| set.label(i)) {
             if let Some(count) = counts.get_mut(label) {

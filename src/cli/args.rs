@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::ablate::Shard;
-use lafter::data::{OpenOptions, Split};
+use lafter::data::{Dataset, OpenOptions, Split};
 use lafter::eval::Select;
 use lafter::predictions::TableFormat;
 use lafter::settings::Preset;
+use lafter::{Error, Result};
 
 /// Label-free tuning of CLIP to your classes: class names, texts about them, unlabeled images (LaFTer, NeurIPS 2023).
 #[derive(Parser)]
@@ -185,6 +186,15 @@ impl SplitArgs {
         let index_cache = super::keep::cache_folder().map(|folder| folder.join("shards"));
         OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), index_cache, ..options }
     }
+
+    /// Refuses a label column that none of the opened sets can have.
+    pub fn check<'a>(&self, sets: impl IntoIterator<Item = &'a Dataset>) -> Result<()> {
+        let Some(name) = self.label_column.as_ref().filter(|_| !sets.into_iter().any(|set| set.findings().has_columns)) else {
+            return Ok(());
+        };
+        let where_from = "only Parquet files, metadata files and the .json of tar shards have columns";
+        Err(Error::Usage(format!("--label-column {name}: these labels come from no column: {where_from}: leave it out")))
+    }
 }
 
 /// What is tested on: shared by `zero-shot` and `evaluate`.
@@ -218,6 +228,21 @@ pub struct DataArgs {
     /// Templates for the text set, one per line with {} for the class name [default: seven general ones]
     #[arg(long, value_name = "FILE")]
     pub templates: Option<PathBuf>,
+}
+
+impl DataArgs {
+    /// Refuses what belongs to pictures of the user's own, where there are none.
+    pub fn refuse_own(&self) -> Result<()> {
+        let given = [
+            ("--classes", self.classes.classes.is_some()),
+            ("--split", self.split.split.is_some()),
+            ("--label-column", self.split.label_column.is_some()),
+        ];
+        match given.into_iter().find(|(_, given)| *given) {
+            Some((option, _)) => Err(Error::Usage(format!("{option} is for pictures of your own: give --train DATA, or leave it out"))),
+            None => Ok(()),
+        }
+    }
 }
 
 #[derive(Args)]
@@ -390,7 +415,7 @@ pub struct AblateArgs {
     #[arg(long, conflicts_with = "paper")]
     pub methods: bool,
     /// σ of the noise in the grid of --paper (text.noise)
-    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0])]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0], requires = "paper")]
     pub noises: Vec<f32>,
     /// Seeds per setting, counted from --seed
     #[arg(long, value_name = "N", default_value_t = 3)]

@@ -35,6 +35,7 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
         None => Ok(None),
     };
     let (test, train) = (open(&args.data.test, Split::Test)?, open(&args.data.train, Split::Train)?);
+    args.data.split.check(test.iter().chain(&train))?;
     let names = match (&args.data.classes.classes, test.iter().chain(&train).find(|set| !set.classes().is_empty())) {
         (Some(file), _) => Some(read_class_names(file)?),
         (None, Some(set)) => Some(ClassNames::new(set.classes())?),

@@ -41,6 +41,7 @@ pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip>
 /// Opens what is tested on, under the user's class names if there are any.
 fn open(args: &TestArgs, bars: &mut Bars) -> Result<Dataset> {
     let dataset = data::open_with(&args.test, &args.split.options(Some(Split::Test)), |event| bars.show(event))?;
+    args.split.check([&dataset])?;
     match &args.classes.classes {
         None => Ok(dataset),
         Some(file) => dataset.with_classes(&read_class_names(file)?),
@@ -133,7 +134,9 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
     let (clip, dataset) = first_downloads(ranks, spec.into_iter().chain([&*args.model.model]), || {
         let options = OpenOptions { labeled: false, ..args.split.options(None) };
         let clip = load(&args.model, common, &mut bars)?;
-        Ok((clip, spec.map(|spec| data::open_with(spec, &options, |event| bars.show(event))).transpose()?))
+        let dataset = spec.map(|spec| data::open_with(spec, &options, |event| bars.show(event))).transpose()?;
+        args.split.check(&dataset)?;
+        Ok((clip, dataset))
     })?;
     let mut names = None;
     let features = match (dataset, &args.input.texts) {

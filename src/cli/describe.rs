@@ -22,12 +22,15 @@ use super::describe_args::{DescribeArgs, QueryArgs, SourceArgs, Style};
 use super::describe_pairs::{self, Pairs};
 use super::say::say;
 
+/// How many queries --style meta asks for.
+const META: usize = 10;
 /// The longest --timeout.
 const DAY: Duration = Duration::from_secs(86_400);
 /// The most --meta-queries: one answer has to hold them.
 const MOST_META: usize = 1000;
 
 pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
+    check_queries(&args.queries)?;
     let mut bars = Bars::new(common.json);
     let classes = read_class_names(&args.classes)?;
     report_classes(&args, &classes, &mut bars);
@@ -148,11 +151,20 @@ fn local(llm: &str, _: Option<Api>, _: &Common, _: &mut Bars) -> Result<(Box<dyn
     Err(Error::Usage(format!("--llm {llm} without --endpoint is a local model, which this build leaves out: {remedy}")))
 }
 
+/// Refuses numbers out of range, and what is for queries that the model writes where it writes none.
+fn check_queries(args: &QueryArgs) -> Result<()> {
+    let given = [("--about", args.about.is_some()), ("--meta-queries", args.meta_queries.is_some())];
+    if let (Some((option, _)), false) = (given.into_iter().find(|(_, given)| *given), args.style == Style::Meta) {
+        return Err(Error::Usage(format!("{option} is for --style meta: add that, or leave {option} out")));
+    }
+    match args.meta_queries.filter(|count| !(1..=MOST_META).contains(count)) {
+        Some(count) => Err(Error::Usage(format!("--meta-queries must lie in 1 to {MOST_META}, got {count}"))),
+        None => Ok(()),
+    }
+}
+
 /// The queries, or none if the model is to write them.
 fn chosen(args: &QueryArgs) -> Result<Option<Queries>> {
-    if !(1..=MOST_META).contains(&args.meta_queries) {
-        return Err(Error::Usage(format!("--meta-queries must lie in 1 to {MOST_META}, got {}", args.meta_queries)));
-    }
     Ok(match (&args.queries, args.style) {
         (Some(file), _) => Some(Queries::read(file)?),
         (None, Style::Lafter) => Some(Queries::lafter(args.domain)),
@@ -175,10 +187,11 @@ fn queries(
         return Ok(queries);
     }
     let about = args.about.as_deref().unwrap_or_else(|| args.domain.about());
-    let request = meta_request(about, classes.names(), args.meta_queries, settings);
+    let count = args.meta_queries.unwrap_or(META);
+    let request = meta_request(about, classes.names(), count, settings);
     let key = request.key(generator.model());
     if !journal.contains(key) {
-        bars.show(&Event::Notice(format!("asking {} for {} queries about {about}", generator.model(), args.meta_queries)));
+        bars.show(&Event::Notice(format!("asking {} for {count} queries about {about}", generator.model())));
         let answer = ask_once(generator, &request, |event| bars.show(event)).map_err(|e| match e {
             Error::Unanswered(why) => Error::Llm(format!("no queries, because {why}: run again, or use --style lafter")),
             other => other,
@@ -187,7 +200,7 @@ fn queries(
     }
     let record = journal.get(key)?;
     let text = record.map(|record| record.answer).unwrap_or_default();
-    let (queries, dropped) = queries_of(&lafter::describe::generate::Answer { text, ..Default::default() }, args.meta_queries)?;
+    let (queries, dropped) = queries_of(&lafter::describe::generate::Answer { text, ..Default::default() }, count)?;
     let list: Vec<&str> = queries.iter().map(|query| query.as_str()).collect();
     bars.show(&Event::Notice(format!("{} queries ({dropped} lines were none): {}", list.len(), list.join(" · "))));
     Ok(queries)
@@ -266,8 +279,9 @@ fn dry_run(args: &DescribeArgs, classes: &ClassNames, common: &Common, bars: &mu
     }
     let Some(queries) = chosen(&args.queries)? else {
         let about = args.queries.about.as_deref().unwrap_or_else(|| args.queries.domain.about());
-        let request = meta_request(about, classes.names(), args.queries.meta_queries, &settings);
-        let most = (classes.len() * args.queries.meta_queries).saturating_mul(args.queries.completions);
+        let count = args.queries.meta_queries.unwrap_or(META);
+        let request = meta_request(about, classes.names(), count, &settings);
+        let most = (classes.len() * count).saturating_mul(args.queries.completions);
         if common.json {
             print(&json!({ "meta_query": request.query, "requests_at_most": most.saturating_add(1) }));
         } else {

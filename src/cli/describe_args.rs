@@ -37,6 +37,23 @@ A file for --queries holds one query per line: {} is the class name, and
 {article} before it becomes a or an.
   Describe what {article} {} looks like on a map."#;
 
+/// What belongs to a model that is asked.
+const ASKED: [&str; 14] = [
+    "llm",
+    "endpoint",
+    "key_env",
+    "style",
+    "domain",
+    "queries",
+    "about",
+    "meta_queries",
+    "completions",
+    "api",
+    "max_tokens",
+    "temperature",
+    "top_p",
+    "stop",
+];
 const CLEANING: &str = "What is kept";
 
 #[derive(Args)]
@@ -80,23 +97,23 @@ pub struct SourceArgs {
     #[arg(long, value_name = "NAME")]
     pub llm: Option<String>,
     /// A description file that others published, to be cleaned and traced
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["llm", "endpoint"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ASKED)]
     pub from: Option<PathBuf>,
     /// Write this many sentences per class with random words instead, as a control (WaffleCLIP)
-    #[arg(long, value_name = "N", conflicts_with_all = ["llm", "endpoint", "from"])]
+    #[arg(long, value_name = "N", conflicts_with_all = ASKED, conflicts_with_all = ["from", "keep", "near"])]
     pub random_words: Option<usize>,
     /// Environment variable that holds the key [default: OPENAI_API_KEY, over https or to this machine]
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", requires = "endpoint")]
     pub key_env: Option<String>,
     /// Requests in flight [default: 8; 16 for a local model, which answers them in one pass]
     #[arg(long, value_name = "N")]
     pub concurrency: Option<usize>,
     /// Seconds that one answer may take
-    #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true)]
+    #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true, requires = "endpoint")]
     pub timeout: f64,
     /// How often a request is retried after 429, 5xx, timeouts and broken connections; a server that still loads its model is
     /// waited for besides, up to 30 minutes
-    #[arg(long, value_name = "N", default_value_t = 6)]
+    #[arg(long, value_name = "N", default_value_t = 6, requires = "endpoint")]
     pub retries: usize,
     /// Parameters that the server refuses: they are not sent
     #[arg(long, value_name = "NAME", value_delimiter = ',', requires = "endpoint",
@@ -126,14 +143,14 @@ pub struct QueryArgs {
     #[arg(long, default_value = "general")]
     pub domain: Subject,
     /// Your own queries, one per line, with {} for the class name and {article} for a or an
-    #[arg(long, value_name = "FILE", conflicts_with = "style")]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["style", "domain"])]
     pub queries: Option<PathBuf>,
     /// What the data set shows, in half a sentence, for --style meta [default: the domain's]
     #[arg(long, value_name = "TEXT")]
     pub about: Option<String>,
-    /// How many queries --style meta asks for
-    #[arg(long, value_name = "N", default_value_t = 10)]
-    pub meta_queries: usize,
+    /// How many queries --style meta asks for [default: 10]
+    #[arg(long, value_name = "N")]
+    pub meta_queries: Option<usize>,
     /// Answers to each query of each class
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub completions: usize,

@@ -20,7 +20,7 @@ const MAX_TOKENS: usize = 300;
 #[command(next_help_heading = "Confused classes")]
 pub struct PairArgs {
     /// Ask what tells apart the classes that answers confuse: a table of `run`, `predict` or `transduct` (.csv, .jsonl)
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "random_words", "queries", "style"])]
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["from", "random_words", "queries", "style", "domain"])]
     pub pairs_from: Option<PathBuf>,
     /// The texts so far (CuPL's JSON): shown to the model, and kept before the new ones in --out
     #[arg(long, value_name = "FILE", requires = "pairs_from")]

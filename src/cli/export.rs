@@ -34,13 +34,13 @@ pub struct ExportArgs {
     #[command(flatten)]
     pub form: FormArgs,
     /// The ONNX file takes 8-bit pictures of any size and prepares them itself
-    #[arg(long, requires = "out")]
+    #[arg(long, conflicts_with = "merge")]
     pub pictures: bool,
     /// Store the ONNX file's matrices in f16: half the size, answers that differ in the third digit
-    #[arg(long, requires = "out")]
+    #[arg(long, conflicts_with = "merge")]
     pub half: bool,
-    /// License of the base model, written into the file [default: what README.md in the model's folder says]
-    #[arg(long, value_name = "NAME")]
+    /// License of the base model, written into the ONNX file [default: what README.md in the model's folder says]
+    #[arg(long, value_name = "NAME", conflicts_with = "merge")]
     pub license: Option<String>,
 }
 

@@ -112,7 +112,9 @@ fn is_data_set(path: &Path) -> bool {
 
 fn open(path: &Path, split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {
     let options = OpenOptions { labeled: false, ..split.options(None) };
-    Ok(data::open_with(&path.to_string_lossy(), &options, |event| bars.show(event))?.unlabeled())
+    let dataset = data::open_with(&path.to_string_lossy(), &options, |event| bars.show(event))?;
+    split.check([&dataset])?;
+    Ok(dataset.unlabeled())
 }
 
 #[cfg(test)]

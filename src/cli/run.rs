@@ -68,6 +68,7 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
             experiment
         }
         (None, None) if args.model.model == "demo" => {
+            args.data.refuse_own()?;
             let (train, test) = scenes::demo_sets(DEMO_PICTURES); // without the cache that `demo` gives them: theirs is below
             Experiment { train, test: Some(test), ..Experiment::demo(clip, common.seed)? }
         }
@@ -114,6 +115,7 @@ fn open(args: &SetupArgs, train: &str, test: Option<&str>, bars: &mut Bars) -> R
     };
     test.as_ref().map_or(Ok(()), Dataset::require_labels)?;
     let train = data::open_with(train, &args.data.split.options(Some(Split::Train)), |event| bars.show(event))?;
+    args.data.split.check(test.iter().chain([&train]))?;
     let names = match (&args.data.classes.classes, test.as_ref().unwrap_or(&train).classes()) {
         (Some(file), _) => read_class_names(file)?,
         (None, []) => {

@@ -76,14 +76,18 @@ impl ClipLoader {
     /// first if it is not in the cache.
     ///
     /// # Errors
-    /// [`Error::Usage`] for a name that is neither a directory nor a hub id; [`Error::Hub`] if the download fails;
-    /// [`Error::Config`], [`Error::Weights`], [`Error::Tokenizer`] or [`Error::Io`] for files that cannot be read or contradict
-    /// each other.
+    /// [`Error::Usage`] for a name that is neither a directory nor a hub id, or a revision of what is no hub id; [`Error::Hub`] if the
+    /// download fails; [`Error::Config`], [`Error::Weights`], [`Error::Tokenizer`] or [`Error::Io`] for files that cannot be read or
+    /// contradict each other.
     pub fn load(self, mut events: impl FnMut(&Event)) -> Result<Clip> {
+        let path = &PathBuf::from(&self.name);
+        if let (Some(revision), true) = (&self.revision, self.name == "demo" || path.exists()) {
+            let name = &self.name;
+            return Err(Error::Usage(format!("--revision {revision} is for a model of the hub, and --model {name} is not: leave it out")));
+        }
         if self.name == "demo" {
             return self.demo();
         }
-        let path = &PathBuf::from(&self.name);
         if path.is_dir() {
             return self.directory(path, None);
         }

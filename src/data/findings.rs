@@ -12,6 +12,9 @@ pub struct Findings {
     pub left_out: BTreeMap<String, usize>,
     /// What is unusual, one line each.
     pub notices: Vec<String>,
+    /// Whether labels come from a column that has a name, which [`OpenOptions::label_column`](super::OpenOptions::label_column) chooses:
+    /// in Parquet and metadata files, and in the `.json` of tar shards.
+    pub has_columns: bool,
     /// Why some pictures, or all, have no label, and what to do about it: part of the message of whatever needs labels.
     pub unlabeled: Option<String>,
 }
@@ -25,6 +28,7 @@ impl Findings {
     /// Adds what was found elsewhere; a notice that is there already is not repeated.
     pub(crate) fn add(&mut self, other: Self) {
         other.rule.iter().for_each(|rule| self.add_rule(rule));
+        self.has_columns |= other.has_columns;
         self.unlabeled = self.unlabeled.take().or(other.unlabeled);
         other.left_out.into_iter().for_each(|(ending, count)| *self.left_out.entry(ending).or_insert(0) += count);
         let new: Vec<String> = other.notices.into_iter().filter(|notice| !self.notices.contains(notice)).collect();

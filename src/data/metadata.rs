@@ -116,6 +116,7 @@ pub(crate) fn open(
 }
 
 fn note(listing: &Listing, file: &Path, label: Option<&String>, files: &[(PathBuf, Option<usize>)], found: &mut Findings) {
+    found.has_columns = true;
     found.add_rule(&match label {
         Some(label) => format!("labels from column {label} of {}", file_name(file)),
         None => format!("pictures of {}", file_name(file)),

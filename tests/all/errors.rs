@@ -224,6 +224,22 @@ fn bad_usage_is_status_2() {
     let mut args = short_run(&name, &data, &out);
     args.extend(["--noise", "-1"]);
     refused(2, &["noise"], &args);
+    // options that would have no effect
+    let mut args = short_run(&name, &data, &out);
+    args.extend(["--label-column", "species"]);
+    refused(2, &["--label-column species", "no column"], &args);
+    refused(2, &["--label-column species"], &["zero-shot", "--model", &name, "--test", &data, "--label-column", "species"]);
+    refused(2, &["--revision v1", "leave it out"], &["zero-shot", "--model", &name, "--revision", "v1", "--test", &data]);
+    refused(2, &["--classes", "--train"], &["run", "--model", "demo", "--classes", "names.txt", "--out", &out]);
+    for option in [["--split", "split.json"], ["--label-column", "species"]] {
+        let args = [&["predict", "--model", "demo", "--weights", "w.safetensors", &data, &data][..], &option].concat();
+        refused(2, &[option[0], "one data set"], &args);
+    }
+    for option in [&["--license", "mit"][..], &["--half"], &["--pictures"]] {
+        let args = [&["export", "--model", "demo", "--weights", "w.safetensors", "--merge", &out][..], option].concat();
+        refused(2, &[option[0], "--merge"], &args);
+    }
+    refused(2, &["required"], &["ablate", "--model", "demo", "--vary", "text.noise=0,1", "--noises", "0.3"]);
     let mut args = short_run(&name, &data, &out);
     args.push("--resume");
     refused(2, &["no run to resume"], &args);

@@ -58,7 +58,7 @@ pub(crate) fn open(
     events: &mut dyn FnMut(&Event),
 ) -> Result<(impl ImageSource + use<>, Option<Vec<usize>>)> {
     let mut labels = Labels::default();
-    let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
+    let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), has_columns: true, ..Findings::default() };
     let (mut sources, mut column, mut nulls) = (Vec::new(), None, 0);
     let (mut splits, mut split_column) = (Some(Vec::new()), None);
     let mut slow = Slow::new(events, "reading labels", paths.len(), "files");

@@ -69,7 +69,7 @@ pub(crate) fn open(
 ) -> Result<impl ImageSource + use<>> {
     let entry = options.label_column.as_deref();
     let mut indices = indices(paths, options, events)?;
-    let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), ..Findings::default() };
+    let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), has_columns: true, ..Findings::default() };
     note_faults(paths, &indices, &mut findings);
     let (mut firsts, mut pictures) = (Vec::new(), 0);
     for index in &indices {
