@@ -1,15 +1,16 @@
 //! The cache of text features on disk.
 
 use std::collections::HashMap;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use candle_core::Tensor;
 use sha2::{Digest, Sha256};
 
+use super::once::Lock;
 use crate::clip::Clip;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::progress::silent;
 use crate::sealed;
 
 /// Features by the hash of their tokens: one row after another, because a hundred thousand lists of their own would take more.
@@ -105,8 +106,9 @@ impl FeatureCache {
 
     /// Writes what is known, with what the file holds by now: another run may have written in between.
     pub(super) fn write(&self, clip: &Clip, known: &mut Known) -> Result<()> {
-        std::fs::create_dir_all(&self.directory).map_err(|e| Error::io(&self.directory, e))?;
-        let lock = File::open(&self.directory).and_then(|folder| folder.lock().map(|()| folder)); // some systems cannot
+        let path = self.file(clip);
+        // not the folder, which this process may hold as a run's own; interrupted, it writes all the same
+        let lock = Lock::wait(path.with_extension("lock"), "text features", &mut silent).ok();
         let (others, _) = self.read(clip);
         others.places.keys().for_each(|key| others.get(key).into_iter().for_each(|row| known.add(key, row)));
         drop(others);
@@ -116,7 +118,7 @@ impl FeatureCache {
         keys.iter().filter_map(|key| known.get(key)).for_each(|row| values.extend_from_slice(row));
         let features = Tensor::from_vec(values, (keys.len(), known.width), &candle_core::Device::Cpu)?;
         let metadata = HashMap::from([("tokens".to_string(), serde_json::json!(keys).to_string())]);
-        sealed::save(&self.file(clip), &[("features".to_string(), features)], metadata)?;
+        sealed::save(&path, &[("features".to_string(), features)], metadata)?;
         drop(lock);
         Ok(())
     }
@@ -131,7 +133,7 @@ pub(super) fn short_hash(bytes: &[u8]) -> String {
 mod tests {
     use super::*;
     use crate::embed;
-    use crate::progress::{Event, silent};
+    use crate::progress::Event;
 
     fn sentences() -> Vec<String> {
         ["a house", "a fish", "a boat"].map(String::from).to_vec()
@@ -177,6 +179,19 @@ mod tests {
         cache.write(&clip, &mut known).unwrap();
         let (features, computed, _) = embed(&clip, &cache);
         assert_eq!((features, computed), (expected, 1));
+    }
+
+    #[test]
+    fn a_run_may_have_its_cache_in_its_own_folder() {
+        let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
+        let cache = FeatureCache::new(folder.path());
+        // as a run holds its folder
+        let held = std::fs::File::open(folder.path()).ok().filter(|folder| folder.try_lock().is_ok());
+        let (sender, written) = std::sync::mpsc::channel();
+        std::thread::spawn(move || sender.send(cache.write(&clip, &mut Known::new(clip.config().projection)).is_ok()));
+        assert_eq!(written.recv_timeout(Duration::from_secs(30)), Ok(true), "it waits for itself");
+        assert!(std::fs::read_dir(folder.path()).unwrap().all(|file| file.unwrap().path().extension().unwrap() != "lock"));
+        drop(held);
     }
 
     #[test]

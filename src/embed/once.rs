@@ -134,9 +134,9 @@ fn remove_forgotten(folder: &Path) {
     }
 }
 
-/// The right to make one result. It ends with this value or the process; where the system has no locks, or the folder cannot be
+/// The right to make one result, or to write a file. It ends with this value or the process; where the system has no locks, or the folder cannot be
 /// written, everyone has it.
-struct Lock {
+pub(super) struct Lock {
     path: PathBuf,
     file: Option<File>,
     /// Whether somebody else had it first.
@@ -144,7 +144,7 @@ struct Lock {
 }
 
 impl Lock {
-    fn wait(path: PathBuf, what: &str, events: &mut dyn FnMut(&Event)) -> Result<Self> {
+    pub(super) fn wait(path: PathBuf, what: &str, events: &mut dyn FnMut(&Event)) -> Result<Self> {
         let open = || {
             std::fs::create_dir_all(path.parent()?).ok()?;
             File::options().create(true).truncate(false).write(true).open(&path).ok()
