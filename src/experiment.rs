@@ -274,18 +274,12 @@ impl Experiment {
                     Some((epoch, watch.kept(&last, epoch, own.as_deref().or(copy.as_deref()))))
                 }
             };
-            match &asked {
-                Some((epoch, Ok(tuned))) => (fits.epoch, fits.tuned) = (Some(*epoch), Some(watch.fit_of(&self.clip, tuned, &fit_sample)?)),
-                // a run that was over has kept no weights but its result; its report says how well they fit
-                Some((epoch, Err(_))) => {
-                    let before = folder.and_then(|folder| Report::load(folder.file(REPORT)).ok()?.selection?.fits);
-                    (fits.epoch, fits.tuned) =
-                        (Some(*epoch), before.filter(|before| before.epoch == Some(*epoch)).and_then(|fits| fits.tuned));
-                }
-                None => {}
+            if let Some((epoch, tuned)) = &asked {
+                fits.epoch = Some(*epoch);
+                fits.tuned = tuned.as_ref().ok().map(|tuned| watch.fit_of(&self.clip, tuned, &fit_sample)).transpose()?;
             }
             let asked = match asked {
-                Some((_, Err(error))) if self.select == Select::Signals && fits.tuned.is_none() => return Err(error),
+                Some((_, Err(error))) if self.select == Select::Signals => return Err(error),
                 asked => asked,
             };
             report.timing.stage("signals", watch.seconds.get());
@@ -322,8 +316,9 @@ impl Experiment {
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };
         if let Some(folder) = folder {
-            if outcome.lafter.tuned().is_some() {
-                outcome.lafter.save(folder.file(WEIGHTS))?;
+            match outcome.lafter.tuned() {
+                Some(_) => outcome.lafter.save(folder.file(WEIGHTS))?,
+                None => folder.remove(WEIGHTS)?, // of a result before this one
             }
             for notice in folder.changes(&self.train, self.test.as_ref())? {
                 events(&Event::Notice(notice));
@@ -332,7 +327,6 @@ impl Experiment {
             for name in [FEATURES, LOGITS] {
                 Keep::new(folder.file(name), "", self.checkpoint_every).remove();
             }
-            let _ = std::fs::remove_file(folder.file(SELECTED));
         }
         Ok(outcome)
     }

@@ -20,7 +20,7 @@ pub(crate) const FEATURES: &str = "test-features.partial";
 pub(crate) const LOGITS: &str = "evaluation.partial";
 /// The rows of the table of answers for the training images, while they are not all there.
 pub(crate) const PARTIAL_PREDICTIONS: &str = "predictions.partial";
-/// The weights of the epoch that the signals chose so far.
+/// The weights of the epoch that the signals chose so far; they stay, so that a run that is over can be extended.
 pub(crate) const SELECTED: &str = "selected.safetensors";
 const IMAGES: &str = "images.json";
 /// Where the files of the run before are put.
@@ -147,6 +147,15 @@ impl RunFolder {
     /// The path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
+    }
+
+    /// Removes one of its files, if it is there.
+    pub fn remove(&self, name: &str) -> Result<()> {
+        let path = self.file(name);
+        match std::fs::remove_file(&path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, error)),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses to go on with other images; a run that was stopped before it noted any has done nothing yet.

@@ -193,7 +193,7 @@ impl Watch {
         let tensors = match self.kept.borrow_mut().take().filter(|kept| kept.epoch == epoch) {
             Some(kept) => kept.tensors.into_iter().collect(),
             None => {
-                let (tensors, metadata) = sealed::read(path.ok_or_else(lost)?)?;
+                let (tensors, metadata) = sealed::read(path.filter(|path| path.exists()).ok_or_else(lost)?)?;
                 let fits = metadata.get(EPOCH).is_some_and(|found| *found == epoch.to_string());
                 if fits { tensors } else { return Err(lost()) }
             }

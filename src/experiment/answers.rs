@@ -10,7 +10,7 @@ use crate::embed::Keep;
 use crate::error::{Error, Result};
 use crate::eval::{Choice, Evaluation, Fits, Report, Selection, unique_names};
 use crate::lafter::LaFTer;
-use crate::predictions::{Answers, Partial, Predicted, Predicting, save_table};
+use crate::predictions::{Answers, Partial, Predicted, Predicting, TableFormat, save_table};
 use crate::progress::Event;
 use crate::run_folder::{PARTIAL_PREDICTIONS, RunFolder};
 use crate::tune::{EpochRecord, known};
@@ -103,6 +103,8 @@ impl Experiment {
         })?;
         if let Some(folder) = folder {
             save_table(folder.file(self.table.file_name()), &partial)?;
+            // of a result before this one
+            TableFormat::ALL.iter().filter(|other| **other != self.table).try_for_each(|other| folder.remove(other.file_name()))?;
         }
         partial.remove();
         drop(scratch);

@@ -34,6 +34,9 @@ impl TableFormat {
         }
     }
 
+    /// All of them.
+    pub(crate) const ALL: [Self; 3] = [Self::Csv, Self::JsonLines, Self::Parquet];
+
     /// The table of a run, in its folder.
     pub(crate) fn file_name(self) -> &'static str {
         match self {

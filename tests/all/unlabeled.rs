@@ -57,7 +57,7 @@ fn a_folder_and_names_are_enough() {
     assert!(page.contains("no labels") && page.contains("Signals without labels") && page.contains("Answers by class"));
     assert!(page.contains("Texts nearest to what was called so"));
     let left: Vec<_> = std::fs::read_dir(root.path().join("out")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial") || name == "selected.safetensors"), "{left:?}");
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("partial")), "{left:?}");
     // labels only add accuracies: the same signals and answers
     let same = format!("{RUN} --out labeled --json --select signals --test scenes");
     let test = Scenes::new(Domain::Target, 24, 5);
@@ -162,11 +162,16 @@ fn a_truly_unbalanced_set_gives_no_false_alarm() {
 #[test]
 fn odd_sets_end_well() {
     let scenes = Dataset::new(Scenes::new(Domain::Source, 12, 4));
-    let mut run = short(scenes.subset(&[3; 40]).unwrap().unlabeled());
-    run.select = Select::Signals;
-    let selection = run.run(progress::silent).unwrap().report.selection.unwrap();
-    assert_eq!((selection.selected, selection.start.classes_named), (0, 1), "{selection:?}");
     let out = tempfile::tempdir().unwrap();
+    let mut run = short(scenes.subset(&[3; 40]).unwrap().unlabeled());
+    (run.out, run.table) = (Some(out.path().into()), TableFormat::JsonLines);
+    run.run(progress::silent).unwrap();
+    let files = || ["lafter.safetensors", "predictions.jsonl", "predictions.csv"].map(|name| out.path().join(name).exists());
+    assert_eq!(files(), [true, true, false]);
+    (run.select, run.resume, run.table) = (Select::Signals, true, TableFormat::Csv);
+    let selection = run.run(progress::silent).unwrap().report.selection.unwrap();
+    assert_eq!((selection.selected, selection.start.classes_named, selection.mean_selected), (0, 1, false), "{selection:?}");
+    assert_eq!(files(), [false, false, true], "those of the result before are gone");
     let one = Experiment { out: Some(out.path().into()), table: TableFormat::JsonLines, ..short(scenes.take(1).unlabeled()) };
     assert_eq!(one.run(progress::silent).unwrap().predicted.unwrap().counts.iter().sum::<usize>(), 1);
     assert_eq!(std::fs::read_to_string(out.path().join("predictions.jsonl")).unwrap().lines().count(), 1);
