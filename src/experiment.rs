@@ -186,7 +186,8 @@ impl Experiment {
 
         let features = match &self.test {
             Some(test) => {
-                Some(shared.features(self, test, "test features", &mut events, |events| self.test_features(test, folder, events))?)
+                let what = format!("test features at most {} unreadable", self.config.tune.max_unreadable);
+                Some(shared.features(self, test, &what, &mut events, |events| self.test_features(test, folder, events))?)
             }
             None => None,
         };
@@ -227,7 +228,7 @@ impl Experiment {
             let started = std::time::Instant::now();
             let (sample, fit_sample) = (sample_of(&self.train), fit_sample_of(&self.train, self.config.tune.epochs));
             let mut untouched = |sample: &Dataset| {
-                let what = format!("signals on {} at most {} unreadable", sample.len(), self.config.tune.max_unreadable);
+                let what = format!("signals on {}", sample.len());
                 shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, sample, events))
             };
             let (seen, fit_features) = (untouched(&sample)?, untouched(&fit_sample)?);
@@ -334,7 +335,8 @@ impl Experiment {
     /// Features of the test images from the untouched tower, for both classifiers of stage one.
     fn test_features(&self, test: &Dataset, folder: Option<&RunFolder>, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
         let keep = folder.map(|folder| self.keep(folder, FEATURES, "features"));
-        let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "test features") };
+        let max_unreadable = self.config.tune.max_unreadable;
+        let pass = Pass { keep: keep.as_ref(), max_unreadable, ..Pass::new(test, &self.clip, "test features") };
         pass.run_among(&*self.ranks, events, |pixels| self.clip.encode_image(pixels))
     }
 

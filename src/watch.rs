@@ -70,16 +70,16 @@ fn fit(features: &[f32], logits: &Tensor) -> Result<f64> {
     Ok(with_class_means(features, &answers(&logits, classes), classes))
 }
 
-/// Features of the sample from the untouched tower.
+/// Features of the sample from the untouched tower. Few pictures say little about the share that cannot be read, so none of the passes
+/// over a sample fails for it: an epoch looks at the whole set.
 pub(crate) fn signal_features(run: &Experiment, sample: &Dataset, events: &mut dyn FnMut(&Event)) -> Result<Encoded> {
-    let pass = Pass { max_unreadable: run.config.tune.max_unreadable, ..Pass::new(sample, &run.clip, "signals") };
+    let pass = Pass { max_unreadable: 1.0, ..Pass::new(sample, &run.clip, "signals") };
     pass.run_among(&*run.ranks, events, |pixels| run.clip.encode_image(pixels))
 }
 
 /// The sample, and the signals of the text classifier on it, before tuning.
 pub(crate) struct Watch {
     sample: Dataset,
-    max_unreadable: f64,
     held_out: Option<HeldOut>,
     /// What the sample was answered before tuning.
     before: Vec<usize>,
@@ -110,7 +110,7 @@ impl Watch {
         zero_shot: &ZeroShotClassifier,
         held_out: Option<HeldOut>,
     ) -> Result<Self> {
-        let (max_unreadable, ranks) = (run.config.tune.max_unreadable, run.ranks.clone());
+        let ranks = run.ranks.clone();
         let rows = features.flatten_all()?.to_vec1::<f32>()?;
         let of = |logits: Tensor| seen(&rows, &logits.flatten_all()?.to_vec1::<f32>()?, logits.dim(1)?);
         let (mut start, before) = of(classifier.logits(features)?)?;
@@ -118,7 +118,7 @@ impl Watch {
         start.texts_right = held_out.as_ref().map(|texts| texts.right(&classifier.head)).transpose()?;
         let (mut zero_shot, first) = of(zero_shot.logits(features)?)?;
         zero_shot.as_before = Some(equal(&first, &before));
-        Ok(Self { sample, max_unreadable, held_out, before, start, zero_shot, ranks, seconds: Cell::new(0.0), kept: RefCell::default() })
+        Ok(Self { sample, held_out, before, start, zero_shot, ranks, seconds: Cell::new(0.0), kept: RefCell::default() })
     }
 
     /// The signals of the student on the sample, next to its teacher.
@@ -137,7 +137,7 @@ impl Watch {
             let answers = Tensor::from_vec(answers, (pixels.dim(0)?, 1), pixels.device())?;
             Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?, answers], 1)?)
         };
-        let pass = Pass { max_unreadable: self.max_unreadable, ..Pass::new(&self.sample, clip, "signals") };
+        let pass = Pass { max_unreadable: 1.0, ..Pass::new(&self.sample, clip, "signals") };
         let rows = pass.run_among(&*self.ranks, &mut silent, row)?.rows;
         let classes = tuned.head.classes();
         let width = rows.dim(1)? - classes - 1;
@@ -164,7 +164,7 @@ impl Watch {
             let logits = tuned.head.forward(&features)?;
             Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?], 1)?)
         };
-        let pass = Pass { max_unreadable: self.max_unreadable, ..Pass::new(sample, clip, "signals") };
+        let pass = Pass { max_unreadable: 1.0, ..Pass::new(sample, clip, "signals") };
         let rows = pass.run_among(&*self.ranks, &mut silent, row)?.rows;
         let classes = tuned.head.classes();
         let width = rows.dim(1)? - classes;

@@ -115,7 +115,8 @@ impl Experiment {
         let keep =
             folder.map(|folder| Ok::<_, Error>(self.keep(folder, LOGITS, &format!("{} {:?}", params()?, as_written(&self.config.tune)))));
         let keep = keep.transpose()?;
-        let pass = Pass { keep: keep.as_ref(), ..Pass::new(test, &self.clip, "evaluating") };
+        let max_unreadable = self.config.tune.max_unreadable;
+        let pass = Pass { keep: keep.as_ref(), max_unreadable, ..Pass::new(test, &self.clip, "evaluating") };
         pass.run_among(&*self.ranks, events, |pixels| Ok(tuned.logits(pixels)?))?.evaluate(test).map(Some)
     }
 }

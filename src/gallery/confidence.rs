@@ -2,7 +2,7 @@
 
 use candle_core::{DType, Device, Tensor};
 
-use crate::embed;
+use crate::embed::Pass;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::lafter::LaFTer;
@@ -13,11 +13,11 @@ use crate::tune::{Setup, Teacher, TeacherKind, TowerTeacher, Views};
 /// More training images than this are not looked at again for the picture.
 const MOST: usize = 300;
 
-/// The softmax confidences of eq. 3, max_c softmax f(v(α_w(x))), on up to 300 training images: with the untouched tower,
-/// and with the tuned one as the teacher of the last step had it (no prompts, tuned norms).
+/// The softmax confidences of eq. 3, max_c softmax f(v(α_w(x))), on up to 300 training images, evenly spread: with the untouched
+/// tower, and with the tuned one as the teacher of the last step had it (no prompts, tuned norms).
 ///
 /// # Errors
-/// [`Error::Usage`] before stage two.
+/// [`Error::Usage`] before stage two; [`Error::Data`] if none of them can be read.
 pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(Vec<f64>, Vec<f64>)> {
     let (classifier, clip) = (lafter.text_classifier()?, lafter.clip());
     let tuned = lafter.tuned().ok_or_else(|| Error::Usage("there is no tuned tower yet: call fit_images first".into()))?;
@@ -29,9 +29,10 @@ pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(
     };
     let rng = &lafter.config.tune_rng();
     let teacher = kind.block(&Setup { clip, head: &head, student: tuned, config, sets: &sets, params: &[], rng })?;
-    let images = experiment.train.take(MOST);
+    let images = experiment.train.spread(MOST);
     let of = |f: &dyn Fn(&Tensor) -> Result<Tensor>| -> Result<Vec<f64>> {
-        let confidence = embed::images(&images, clip.preprocess(), clip.device(), embed::BATCH, "confidence", silent, f)?.rows;
+        let pass = Pass { max_unreadable: 1.0, ..Pass::new(&images, clip, "confidence") };
+        let confidence = pass.run(silent, f)?.rows;
         Ok(confidence.to_dtype(DType::F32)?.flatten_all()?.to_device(&Device::Cpu)?.to_vec1::<f32>()?.into_iter().map(f64::from).collect())
     };
     let untouched = TowerTeacher { tower: clip.vision().clone(), head: head.clone(), temperature: config.temperature };

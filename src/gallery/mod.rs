@@ -123,8 +123,14 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         add("pictures", &caption, figure);
     }
     if let Some(tuned) = outcome.lafter.tuned() {
-        let (before, after) = teacher_confidences(experiment, &outcome.lafter)?;
-        add("confidence", "How sure the teacher is of its pseudo-labels (eq. 3), before and after tuning.", confidence(&before, &after)?);
+        match teacher_confidences(experiment, &outcome.lafter) {
+            Err(Error::Data(_)) => {} // none of the pictures can be read any more; the run is over
+            values => {
+                let (before, after) = values?;
+                let caption = "How sure the teacher is of its pseudo-labels (eq. 3), before and after tuning.";
+                add("confidence", caption, confidence(&before, &after)?);
+            }
+        }
         let pictures = attention::of_three_classes(experiment);
         if !pictures.is_empty() {
             add(
