@@ -8,6 +8,7 @@ use lafter::clip::Clip;
 use lafter::data::Dataset;
 use lafter::describe::Templates;
 use lafter::embed::Keep;
+use lafter::eval::unique_names;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
 use lafter::progress::Event;
@@ -304,7 +305,8 @@ pub fn finish(out: Option<&Path>, predicted: &Predicted, classes: &[String], tra
         note(format_args!("transductive answers ({method}): each depends on the other pictures"));
     }
     let Some(out) = out else { return };
-    let names = classes.iter().map(String::as_str).chain([lafter::predictions::UNKNOWN]);
+    let names = unique_names(classes);
+    let names = names.iter().map(String::as_str).chain([lafter::predictions::UNKNOWN]);
     let counts: Vec<(&str, usize)> = names.zip(predicted.counts.iter().copied()).filter(|(_, count)| *count > 0).collect();
     if common.json {
         let counts: serde_json::Map<String, serde_json::Value> =

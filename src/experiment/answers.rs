@@ -64,7 +64,7 @@ impl Experiment {
         events: &mut dyn FnMut(&Event),
     ) -> Result<Predicted> {
         let started = std::time::Instant::now();
-        let classes = self.texts.classes();
+        let classes = &unique_names(self.texts.classes());
         let predicting =
             Predicting { max_unreadable: self.config.tune.max_unreadable, ..Predicting::new(&self.train, classes, &self.clip) };
         let tuned: Vec<_> = lafter.tuned().map(|tuned| known().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
@@ -108,7 +108,7 @@ impl Experiment {
         }
         partial.remove();
         drop(scratch);
-        report.answers = unique_names(classes).into_iter().zip(counts).collect();
+        report.answers = classes.iter().cloned().zip(counts).collect();
         report.timing.stage("predictions", started.elapsed().as_secs_f64());
         Ok(predicted)
     }

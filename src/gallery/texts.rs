@@ -6,7 +6,7 @@ use super::contact::most_changed;
 use crate::classify::normalize;
 use crate::embed;
 use crate::error::Result;
-use crate::eval::Table;
+use crate::eval::{Table, unique_names};
 use crate::experiment::Experiment;
 use crate::predictions::Picks;
 use crate::progress::silent;
@@ -28,6 +28,7 @@ pub fn nearest_texts(experiment: &Experiment, picks: &Picks) -> Result<Table> {
     let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
     let sentences: Vec<String> = chosen.iter().map(|text| texts.sentences()[*text].clone()).collect();
     let features = normalize(&embed::texts(clip, &sentences, experiment.cache.as_ref(), silent)?)?; // [t, d]
+    let classes = unique_names(texts.classes());
     let mut table = Table::new(&["pictures called", "nearest texts", "cosine"]);
     for (class, picked) in most_changed(picks) {
         let views: Vec<f32> = picked
@@ -47,7 +48,7 @@ pub fn nearest_texts(experiment: &Experiment, picks: &Picks) -> Result<Table> {
         let mut order: Vec<usize> = (0..cosines.len()).collect();
         order.sort_by(|a, b| cosines[*b].total_cmp(&cosines[*a]));
         for (at, text) in order.into_iter().take(SHOWN).enumerate() {
-            let of = &texts.classes()[texts.labels()[chosen[text]]];
+            let of = &classes[texts.labels()[chosen[text]]];
             let mark = if of == class { String::new() } else { format!(" (written for {of})") };
             let name = if at == 0 { class.to_string() } else { String::new() };
             table.push([name, format!("{}{mark}", sentences[text]), format!("{:.3}", cosines[text])]);

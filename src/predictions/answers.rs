@@ -5,7 +5,7 @@ use candle_core::{DType, Device, Tensor};
 use super::row::most_probable;
 use super::{PredictionRow, UNKNOWN};
 use crate::error::{Error, Result};
-use crate::eval::argmax_rows;
+use crate::eval::{argmax_rows, unique_names};
 
 /// What classifiers say about a batch of pictures: logits `[batch, C]` each.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl From<Tensor> for Answers {
 /// How answers become rows.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows<'a> {
-    /// The class names, in the order of the logits.
+    /// The class names, in the order of the logits; those that stand twice are told apart ([`unique_names`]).
     pub classes: &'a [String],
     /// The least probability, 0 to 1, of an answer that is not [`UNKNOWN`].
     pub threshold: f64,
@@ -41,17 +41,17 @@ impl Rows<'_> {
     /// # Errors
     /// [`Error::Shape`] if there is not one logit a class; [`Error::Weights`] for logits that are not finite.
     pub fn of(&self, indices: &[usize], name: impl Fn(usize) -> String, answers: &Answers) -> Result<Vec<PredictionRow>> {
-        let logits = self.read(&answers.logits)?;
+        let (logits, classes) = (self.read(&answers.logits)?, unique_names(self.classes));
         let other = |logits: &Option<Tensor>| -> Result<Option<Vec<String>>> {
             let Some(logits) = logits else { return Ok(None) };
             let values = self.read(logits)?.concat();
-            Ok(Some(argmax_rows(&values, self.classes.len()).into_iter().map(|class| self.classes[class].clone()).collect()))
+            Ok(Some(argmax_rows(&values, classes.len()).into_iter().map(|class| classes[class].clone()).collect()))
         };
         let (zero_shot, text) = (other(&answers.zero_shot)?, other(&answers.text_classifier)?);
         let row = |(at, (index, logits)): (usize, (&usize, &Vec<f32>))| {
             let listed = most_probable(logits, self.top.max(2));
-            let (answer, probability) = listed.first().map_or((UNKNOWN, 0.0), |(best, p)| (self.classes[*best].as_str(), *p));
-            let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (self.classes[*next].clone(), *p));
+            let (answer, probability) = listed.first().map_or((UNKNOWN, 0.0), |(best, p)| (classes[*best].as_str(), *p));
+            let (runner_up, second) = listed.get(1).map_or((String::new(), 0.0), |(next, p)| (classes[*next].clone(), *p));
             let text_classifier = text.as_ref().map(|names| names[at].clone());
             PredictionRow {
                 index: *index,
@@ -63,7 +63,7 @@ impl Rows<'_> {
                 zero_shot: zero_shot.as_ref().map(|names| names[at].clone()),
                 changed: text_classifier.as_ref().map(|before| before != answer),
                 text_classifier,
-                top: listed.iter().take(self.top).map(|(class, p)| (self.classes[*class].clone(), *p)).collect(),
+                top: listed.iter().take(self.top).map(|(class, p)| (classes[*class].clone(), *p)).collect(),
             }
         };
         Ok(indices.iter().zip(&logits).enumerate().map(row).collect())

@@ -13,6 +13,7 @@ use crate::clip::Clip;
 use crate::data::{Dataset, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
+use crate::eval::unique_names;
 use crate::progress::{Event, Stage, interrupted, watched};
 use crate::ranks::{Alone, Ranks, any, told};
 
@@ -174,8 +175,8 @@ impl Predicted {
 }
 
 /// What rows add up to.
-struct Sums<'a> {
-    places: HashMap<&'a str, usize>,
+struct Sums {
+    places: HashMap<String, usize>,
     counts: Vec<usize>,
     rows: usize,
     compared: bool,
@@ -183,9 +184,9 @@ struct Sums<'a> {
     picks: Picks,
 }
 
-impl<'a> Sums<'a> {
-    fn new(classes: &'a [String]) -> Self {
-        let places = classes.iter().enumerate().map(|(at, name)| (name.as_str(), at)).collect();
+impl Sums {
+    fn new(classes: &[String]) -> Self {
+        let places = unique_names(classes).into_iter().zip(0..).collect();
         Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0, picks: Picks::new(PICKS) }
     }
 

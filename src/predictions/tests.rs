@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use candle_core::{Device, Tensor};
+
 use super::*;
 use crate::classify::ZeroShotClassifier;
 use crate::clip::Clip;
@@ -41,4 +43,18 @@ fn another_number_of_ranks_goes_on_with_the_answers_of_a_stopped_pass() {
     let shared = on(3, usize::MAX, "shared");
     assert_eq!((asked.load(Ordering::SeqCst), alone.0.len()), (2, 11), "two batches of six were left");
     shared.into_iter().for_each(|result| assert_eq!(result.unwrap(), alone));
+}
+
+#[test]
+fn classes_that_share_a_name_are_told_apart() {
+    let classes = ["crane", "kite", "crane"].map(String::from);
+    let logits = |answers: &[usize]| {
+        let rows: Vec<Vec<f32>> = answers.iter().map(|answer| (0..3).map(|class| f32::from(class == *answer)).collect()).collect();
+        Tensor::new(rows, &Device::Cpu).unwrap()
+    };
+    let answers = Answers { text_classifier: Some(logits(&[0, 0, 1])), ..logits(&[2, 0, 1]).into() };
+    let rows = Rows { classes: &classes, threshold: 0.0, top: 1 }.of(&[0, 1, 2], |index| index.to_string(), &answers).unwrap();
+    assert_eq!(rows.iter().map(|row| row.class.as_str()).collect::<Vec<_>>(), ["crane (#2)", "crane", "kite"]);
+    let predicted = Predicted::of(&rows, &classes, Vec::new(), 0.0);
+    assert_eq!((predicted.counts, predicted.changed), (vec![1, 1, 1, 0], Some(1)));
 }
