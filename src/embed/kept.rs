@@ -95,6 +95,8 @@ fn remove(folder: &Path) {
 #[derive(Default)]
 pub struct Kept {
     keep: Option<Keep>,
+    /// Pictures per batch: of batches of another size, as many are other pictures.
+    batch_size: usize,
     /// Rows so far, batch by batch: `[batch, width]` each.
     pub rows: Vec<Tensor>,
     /// Which picture each row belongs to.
@@ -122,6 +124,7 @@ struct Saved {
 #[derive(Serialize, Deserialize)]
 struct Header {
     what: String,
+    batch_size: usize,
     indices: Vec<usize>,
     /// Batches before its rows, and with them.
     from: usize,
@@ -135,9 +138,9 @@ const HEADER: &str = "pass";
 impl Kept {
     /// Takes up what `keep` holds of the same pass, else starts anew. Processes that work on the same rows do not disturb each
     /// other: a file counts only if it begins where the one before it ends, and equal passes make equal rows.
-    pub fn open(keep: Option<&Keep>) -> Self {
+    pub fn open(keep: Option<&Keep>, batch_size: usize) -> Self {
         let Some(keep) = keep else { return Self::default() };
-        let mut kept = Self { keep: Some(keep.clone()), last: Some(Instant::now()), ..Self::default() };
+        let mut kept = Self { keep: Some(keep.clone()), batch_size, last: Some(Instant::now()), ..Self::default() };
         while kept.read_next().is_some() {}
         if kept.saved.files == 0 {
             remove(&keep.folder); // rows of another pass
@@ -178,7 +181,8 @@ impl Kept {
         let (mut tensors, metadata) = path.exists().then(|| sealed::read(&path).ok())??;
         let header: Header = serde_json::from_str(metadata.get(HEADER)?).ok()?;
         let rows = tensors.remove(ROWS)?;
-        let fits = header.what == self.keep.as_ref()?.what && rows.dim(0).ok()? == header.indices.len() && header.from == self.batches;
+        let same = header.what == self.keep.as_ref()?.what && header.batch_size == self.batch_size;
+        let fits = same && rows.dim(0).ok()? == header.indices.len() && header.from == self.batches;
         fits.then(|| {
             self.rows.push(rows);
             self.indices.extend(header.indices);
@@ -235,6 +239,7 @@ impl Kept {
         let (Some(keep), Some(path), true) = (&self.keep, self.file(files), self.indices.len() > indices) else { return Ok(()) };
         let header = Header {
             what: keep.what.clone(),
+            batch_size: self.batch_size,
             indices: self.indices[indices..].to_vec(),
             from: batches,
             batches: self.batches,
@@ -279,25 +284,29 @@ mod tests {
     fn what_was_saved_is_taken_up_as_far_as_it_is_whole_and_of_the_same_pass() {
         let folder = tempfile::tempdir().unwrap();
         let keep = |what: &str| Keep::new(folder.path().join("rows"), what, Duration::ZERO);
-        let mut first = Kept::open(Some(&keep("a")));
+        let mut first = Kept::open(Some(&keep("a")), 1);
         for picture in [0, 1, 3] {
             push(&mut first, picture);
             first.save_if_due(picture as f64).unwrap();
         }
         push(&mut first, 4); // not saved
-        let again = Kept::open(Some(&keep("a")));
+        let again = Kept::open(Some(&keep("a")), 1);
         assert_eq!((again.batches, again.indices.clone(), again.seconds), (3, vec![0, 1, 3], 3.0));
         assert_eq!(again.known().unwrap()[&3], [3.0, 1.0]);
         // a torn or a missing file ends what counts
         std::fs::write(folder.path().join("rows/rows-000001.safetensors"), "torn").unwrap();
-        let mut torn = Kept::open(Some(&keep("a")));
+        let mut torn = Kept::open(Some(&keep("a")), 1);
         assert_eq!(torn.indices, [0]);
         // going on from there, two pictures in one file: the old third file does not follow it
         (1..3).for_each(|picture| push(&mut torn, picture));
         torn.save(9.0).unwrap();
-        assert_eq!(Kept::open(Some(&keep("a"))).indices, [0, 1, 2]);
-        // of another pass nothing is taken, and nothing stays
-        assert_eq!(Kept::open(Some(&keep("b"))).batches, 0);
+        assert_eq!(Kept::open(Some(&keep("a")), 1).indices, [0, 1, 2]);
+        // of other batches or another pass nothing is taken, and nothing stays
+        assert_eq!(Kept::open(Some(&keep("a")), 2).batches, 0);
+        assert!(!folder.path().join("rows").exists());
+        push(&mut first, 4);
+        first.save(9.0).unwrap();
+        assert_eq!(Kept::open(Some(&keep("b")), 1).batches, 0);
         assert!(!folder.path().join("rows").exists());
     }
 
@@ -305,7 +314,7 @@ mod tests {
     fn what_cannot_be_saved_is_told_once() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "").unwrap();
-        let mut kept = Kept::open(Some(&Keep::new(folder.path().join("file/rows"), "a", Duration::ZERO)));
+        let mut kept = Kept::open(Some(&Keep::new(folder.path().join("file/rows"), "a", Duration::ZERO)), 1);
         push(&mut kept, 0);
         assert!(kept.save(0.0).is_err() && !kept.keeps());
         assert!(kept.save(0.0).is_ok());
@@ -315,12 +324,12 @@ mod tests {
     fn forgotten_rows_are_removed_and_others_stay() {
         let folder = tempfile::tempdir().unwrap();
         let of = |what: &str| Keep::below(folder.path(), what, Duration::ZERO);
-        let mut kept = Kept::open(Some(&of("a")));
+        let mut kept = Kept::open(Some(&of("a")), 1);
         push(&mut kept, 0);
         kept.save(0.0).unwrap();
         let old = std::time::SystemTime::now() - Duration::from_secs(31 * 24 * 3600);
         std::fs::File::open(of("a").folder).unwrap().set_modified(old).unwrap();
-        assert_eq!(Kept::open(Some(&of("b"))).batches, 0);
+        assert_eq!(Kept::open(Some(&of("b")), 1).batches, 0);
         assert!(!of("a").folder.exists());
     }
 }

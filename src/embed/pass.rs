@@ -69,7 +69,7 @@ impl<'a> Pass<'a> {
         let mut events = watched(&mut events);
         let (total, size) = (dataset.len(), ranks.size());
         let (mut pixels, form) = (Transfer::new(preprocess, device)?, Form::new(device));
-        let mut kept = Kept::open(keep.filter(|_| ranks.rank() == 0)).shared(ranks)?;
+        let mut kept = Kept::open(keep.filter(|_| ranks.rank() == 0), batch_size).shared(ranks)?;
         let (started, before) = (Instant::now(), kept.seconds);
         let seconds = || before + started.elapsed().as_secs_f64();
         let done = |batches: usize| (batches * batch_size).min(total);

@@ -73,7 +73,8 @@ impl Experiment {
         // without tuned weights the text classifier answers, or zero-shot, if the signals prefer it
         let is_zero_shot = report.selection.as_ref().is_some_and(Selection::is_zero_shot);
         let pictures = format!("{} {:?}", self.train.fingerprint(), self.train.versions());
-        let what = format!("{pictures} {}{}", Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
+        let who = format!("{}{}", Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
+        let what = Keep::decisive_on(&self.clip, &pictures, &who);
         let (scratch, rows) = match folder {
             Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
             None => {

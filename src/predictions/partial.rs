@@ -12,7 +12,10 @@ use crate::error::{Error, Result};
 use crate::files::{is_at, save_atomically};
 use crate::ranks::{Ranks, of_first, told};
 
-/// A file of JSON lines: what the rows are of, then for each batch its rows and a line that ends it. A batch that lacks this line
+/// The program's version: another may give other rows.
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// A file of JSON lines: what the rows are of and made by, then for each batch its rows and a line that ends it. A batch that lacks this line
 /// was cut off, and does not count; nor does one whose sum is another, or what follows it.
 ///
 /// One pass at a time has the file: it is locked while this value lives, where the system has locks.
@@ -32,7 +35,7 @@ pub struct Partial {
 #[serde(untagged)]
 enum Line {
     Row(PredictionRow),
-    Head { what: String },
+    Head { version: String, what: String },
     End { batches: usize, skipped: Vec<(String, String)>, sum: String },
 }
 
@@ -91,7 +94,7 @@ impl Partial {
     pub fn add(&mut self, rows: &[PredictionRow], skipped: Vec<(String, String)>) -> Result<()> {
         if self.batches == 0 {
             self.cut(0)?;
-            self.line(&Line::Head { what: self.what.clone() })?;
+            self.line(&Line::Head { version: VERSION.into(), what: self.what.clone() })?;
         }
         for row in rows {
             self.line(&Line::Row(row.clone()))?;
@@ -185,7 +188,7 @@ fn whole_part(file: &File, what: &str) -> (u64, usize, Vec<(String, String)>) {
         let Some(text) = line.strip_suffix('\n') else { break };
         at += length as u64;
         match serde_json::from_str(text).ok() {
-            Some(Line::Head { what: found }) if whole == 0 && found == what => whole = at,
+            Some(Line::Head { version, what: found }) if whole == 0 && version == VERSION && found == what => whole = at,
             Some(Line::Row(_)) if whole > 0 => rows.update(text),
             Some(Line::End { batches: count, skipped, sum })
                 if count == batches + 1 && sum == sum_of(std::mem::take(&mut rows), count, &skipped) =>
@@ -275,7 +278,11 @@ mod tests {
         std::fs::write(&path, changed).unwrap();
         assert_eq!(Partial::open(&path, "a").unwrap().batches, 0);
         std::fs::write(&path, &whole).unwrap();
-        // what was written of another pass is not taken
+        // nor what another version of the program wrote, or another pass
+        let older = String::from_utf8(whole.clone()).unwrap().replacen(VERSION, "0.0.9", 1);
+        std::fs::write(&path, older).unwrap();
+        assert_eq!(Partial::open(&path, "a").unwrap().batches, 0);
+        std::fs::write(&path, &whole).unwrap();
         let other = Partial::open(&path, "b").unwrap();
         assert_eq!((other.batches, rows(&other).len()), (0, 0));
         other.remove();
