@@ -1,9 +1,11 @@
 //! Running a grid's cells, several at a time, and finding those that are done.
 
 use std::collections::{HashMap, VecDeque};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
+
+use sha2::{Digest, Sha256};
 
 use super::free_memory::free_memory;
 use super::grid::{Ablation, Cell};
@@ -121,7 +123,16 @@ impl Ablation {
         let mut folder = |Cell { experiment, .. }: &Cell| {
             [fingerprint(&experiment.train), experiment.test.as_ref().map(&mut fingerprint).unwrap_or_default()]
         };
-        let path = |cell: &Cell, [train, test]: [String; 2]| out.join("runs").join(cell.folder([&train, &test]));
+        // each file of answers is read once, too; one that cannot be read is the run's to refuse
+        let mut read = HashMap::new();
+        let mut hash = |file: &Path| -> String {
+            let of = |bytes| format!("{:x}", Sha256::digest(bytes));
+            read.entry(file.to_path_buf()).or_insert_with(|| std::fs::read(file).map(of).unwrap_or_default()).clone()
+        };
+        let mut path = |cell: &Cell, [train, test]: [String; 2]| {
+            let answers: Vec<String> = cell.experiment.config.tune.files().into_iter().map(&mut hash).collect();
+            out.join("runs").join(cell.folder([&train, &test], &answers))
+        };
         cells.iter().map(|cell| Some(path(cell, folder(cell)))).collect()
     }
 
@@ -170,4 +181,36 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
         events(&Event::Notice(format!("{runs} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free")));
     }
     jobs.min(fit)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Clip;
+    use crate::tune::{BankTeacher, Distillation, Labeler, TeacherKind, TermKind};
+
+    #[test]
+    fn other_stored_answers_are_another_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("answers.safetensors");
+        let base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        let folders = |content: &str| {
+            std::fs::write(&file, content).unwrap();
+            let file = file.clone();
+            let grid = Ablation::new(base.clone()).out(folder.path()).vary_experiment("answers", [0, 1, 2, 3], move |run, which| {
+                let tune = &mut run.config.tune;
+                match which {
+                    1 => tune.teacher = TeacherKind::Bank(BankTeacher { file: file.clone() }),
+                    2 => tune.teacher = TeacherKind::Labeler(Labeler { file: Some(file.clone()), ..Labeler::default() }),
+                    3 => tune.objective.push((1.0, TermKind::Distillation(Distillation { file: file.clone(), temperature: 1.0 }))),
+                    _ => {}
+                }
+                Ok(())
+            });
+            grid.folders(&grid.cells().unwrap())
+        };
+        let (first, again, other) = (folders("a"), folders("a"), folders("b"));
+        assert_eq!(first, again);
+        assert_eq!(first.iter().zip(&other).map(|(a, b)| a == b).collect::<Vec<_>>(), [true, false, false, false]);
+    }
 }

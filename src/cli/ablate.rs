@@ -51,6 +51,10 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
 /// What --methods sets.
 const METHODS_VARY: [&str; 5] = ["tune.teacher", "tune.refine", "tune.objective", "tune.temperature", "text.start"];
 
+/// What levels of --paper and --methods set in some rows only: an option sets it for the others, a factor would undo it in these.
+const PAPER_SETS: [&str; 4] = ["tune.epochs", "tune.tune_norms", "tune.prompts", "tune.augment"];
+const METHODS_SET: [&str; 1] = ["text.epochs"];
+
 /// The user's factors, each a field with its values.
 fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
     if args.vary.is_empty() && !args.paper && !args.methods {
@@ -82,6 +86,11 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
         }
         if args.methods && METHODS_VARY.contains(&field.as_str()) {
             return Err(Error::Usage(format!("--methods varies {field} itself: leave it out")));
+        }
+        for (asked, option, sets) in [(args.paper, "--paper", &PAPER_SETS[..]), (args.methods, "--methods", &METHODS_SET)] {
+            if asked && sets.contains(&field.as_str()) {
+                return Err(Error::Usage(format!("{field} would undo what {option} varies: give --set {field}=VALUE, one study each")));
+            }
         }
         let values = values_of(values);
         for value in &values {

@@ -1,6 +1,6 @@
 //! The settings of stage two.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use candle_core::Device;
 use serde::{Deserialize, Serialize};
@@ -263,6 +263,20 @@ impl FinetuneConfig {
             }
             false => Ok(()),
         }
+    }
+
+    /// The files of stored answers and features that the settings name.
+    pub(crate) fn files(&self) -> Vec<&Path> {
+        let of_teacher = match &self.teacher {
+            TeacherKind::Bank(bank) => Some(&bank.file),
+            TeacherKind::Labeler(labeler) => labeler.file.as_ref(),
+            _ => None,
+        };
+        let of_terms = self.objective.iter().filter_map(|(_, term)| match term {
+            TermKind::Distillation(term) => Some(&term.file),
+            _ => None,
+        });
+        of_teacher.into_iter().chain(of_terms).map(PathBuf::as_path).collect()
     }
 
     /// Whether the stored answers that the settings name fit these pictures and classes, before any work.

@@ -215,6 +215,9 @@ fn bad_usage_is_status_2() {
     assert_eq!(output.status.code(), Some(2));
     refused(2, &["expected cpu"], &["demo", "--device", "tpu"]);
     refused(2, &["--noises"], &["ablate", "--model", "demo", "--paper", "--noise", "0.3"]);
+    for (grid, factor) in [("--paper", "tune.epochs=1,2"), ("--paper", "tune.augment=true,false"), ("--methods", "text.epochs=0,5")] {
+        refused(2, &["would undo what", grid], &["ablate", "--model", "demo", grid, "--vary", factor]);
+    }
     refused(2, &["--methods", "leave it out"], &["ablate", "--model", "demo", "--methods", "--set", "tune.temperature=0.5"]);
     #[cfg(not(feature = "cuda"))]
     refused(2, &["no CUDA"], &["demo", "--device", "cuda"]);
