@@ -191,15 +191,17 @@ impl RunFolder {
         if files.is_empty() && !moving.exists() {
             return Ok(());
         }
+        let _lock = lock(&previous)?; // a run may go on in it
         std::fs::create_dir_all(&moving).map_err(io)?;
         for name in files {
             std::fs::rename(self.file(name), moving.join(name)).map_err(io)?;
         }
-        if unfinished(&previous) {
+        let held = [(unfinished(&previous), "a run that was not over"), (holds_others(&previous), "other files")];
+        if let Some((_, held)) = held.into_iter().find(|(holds, _)| *holds) {
             let mut free = (2..).map(|number| self.file(&format!("{PREVIOUS}-{number}"))).filter(|path| !path.exists());
             if let Some(kept) = free.next() {
                 std::fs::rename(&previous, &kept).map_err(io)?;
-                events(&Event::Notice(format!("{} held a run that was not over: it is now {}", previous.display(), kept.display())));
+                events(&Event::Notice(format!("{} held {held}: it is now {}", previous.display(), kept.display())));
             }
         } else if previous.exists() {
             std::fs::remove_dir_all(&previous).map_err(io)?;
@@ -245,6 +247,12 @@ pub(crate) fn begun_before(folder: &Path, versions: [Option<String>; 2]) -> bool
 fn unfinished(folder: &Path) -> bool {
     let holds = |name: &str| folder.join(name).exists();
     !holds(REPORT) && [FEATURES, TEXT_CHECKPOINT, CHECKPOINT].into_iter().any(holds)
+}
+
+/// True if a folder holds anything that was not moved there from a run's folder.
+fn holds_others(folder: &Path) -> bool {
+    let other = |entry: std::fs::DirEntry| !FILES.iter().any(|name| entry.file_name() == *name);
+    std::fs::read_dir(folder).into_iter().flatten().flatten().any(other)
 }
 
 /// Locks the folder itself, so that no file is left behind. If a system cannot lock a folder, nothing is locked.
@@ -329,6 +337,23 @@ mod tests {
         begin(path, "sixth", true);
         assert_eq!((read(&path.join("previous-3"), CHECKPOINT), read(&path.join("previous"), REPORT)), ("third".into(), "fifth".into()));
         assert!(!path.join("previous-4").exists(), "runs that are over are kept once");
+    }
+
+    #[test]
+    fn a_folder_of_the_users_own_is_not_removed_nor_one_in_which_a_run_goes_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, previous) = (folder.path(), folder.path().join("previous"));
+        std::fs::create_dir(&previous).unwrap();
+        std::fs::write(previous.join("notes.txt"), "mine").unwrap();
+        begin(path, "first", true);
+        let notices = begin(path, "second", true);
+        assert!(notices.len() == 1 && notices[0].contains("previous-2"), "{notices:?}");
+        assert_eq!((read(&path.join("previous-2"), "notes.txt"), read(&previous, REPORT)), ("mine".into(), "first".into()));
+        let running = open(&previous, true, 8, 4).unwrap();
+        #[cfg(target_os = "linux")]
+        assert!(open(path, false, 8, 4).err().unwrap().to_string().contains("another run is writing"));
+        drop(running);
+        assert_eq!((read(path, REPORT), begin(path, "third", true).len()), ("second".into(), 0), "nothing was moved");
     }
 
     #[test]
