@@ -65,6 +65,35 @@ fn a_shared_run_is_the_run_of_one_process_also_when_another_number_goes_on() {
     assert!(shared.join(WEIGHTS).exists() && shared.join(REPORT).exists());
 }
 
+/// The signals chose an epoch before the last: such a run can be repeated and extended, also by several processes; where its weights are
+/// gone, all of them say so.
+#[test]
+fn a_run_over_by_signals_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let on = |size: usize, epochs: usize, rate: f64, resume: bool| -> Vec<Result<usize>> {
+        std::thread::scope(|scope| {
+            let start = |ranks: threads::Thread| {
+                let mut run = Experiment { resume, select: Select::Signals, ..experiment(Some(folder.path()), epochs) };
+                (run.predictions, run.config.text.epochs, run.config.tune.learning_rate) = (false, 60, rate);
+                run.ranks = Arc::new(ranks);
+                Ok(run.run(silent)?.report.selection.unwrap().selected)
+            };
+            let started: Vec<_> = threads::all(size).into_iter().map(|ranks| scope.spawn(move || start(ranks))).collect();
+            started.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    };
+    let chosen = |rate: f64| on(1, 3, rate, false).remove(0).unwrap();
+    let found =
+        [0.02, 0.01, 0.03, 0.005, 0.05].into_iter().find_map(|rate| Some((rate, chosen(rate))).filter(|found| (1..3).contains(&found.1)));
+    let (rate, epoch) = found.expect("one of these rates makes a later epoch worse than an earlier one");
+    for again in [on(1, 3, rate, true), on(2, 3, rate, true), on(1, 4, rate, true)] {
+        again.into_iter().for_each(|selected| assert!([epoch, 4].contains(&selected.unwrap())));
+    }
+    std::fs::remove_file(folder.path().join(SELECTED)).unwrap();
+    let lost = on(2, 5, rate, true);
+    lost.into_iter().filter_map(Result::err).for_each(|error| assert!(error.to_string().contains("run it anew"), "{error}"));
+}
+
 #[test]
 fn processes_that_would_do_something_else_are_refused() {
     let changes: [fn(&mut Experiment); 3] =
