@@ -103,6 +103,30 @@ impl Transduct {
         }
     }
 
+    /// What cannot work, in one line.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let rule = |holds: bool, field: &str, value: f64, may: &str| match holds {
+            true => Ok(()),
+            false => Err(format!("{}: {field} must {may}, got {value}", self.name())),
+        };
+        let soft = |softness: Option<f64>| match softness {
+            Some(value) => rule(value > 0.0 && value.is_finite(), "softness", value, "be above 0 and finite"),
+            None => Ok(()),
+        };
+        let least = |field, value: f64| rule(value >= 0.0 && value.is_finite(), field, value, "be at least 0 and finite");
+        match *self {
+            Self::Stata(Stata { anchor, softness, .. }) => least("anchor", anchor).and(soft(softness)),
+            Self::Transclip(Transclip { softness, .. }) => soft(softness),
+            Self::Zlap(Zlap { power, spread, tolerance, .. }) => least("power", power).and(least("tolerance", tolerance)).and(rule(
+                (0.0..1.0).contains(&spread),
+                "spread",
+                spread,
+                "lie in [0, 1)",
+            )),
+            Self::Neighbors(Neighbors { share, .. }) => rule((0.0..=1.0).contains(&share), "share", share, "lie in [0, 1]"),
+        }
+    }
+
     /// True if it takes every class to be among the pictures.
     pub fn needs_all_classes(&self) -> bool {
         matches!(self, Self::Transclip(_) | Self::Zlap(_))
@@ -112,8 +136,9 @@ impl Transduct {
     /// texts alone name too few.
     ///
     /// # Errors
-    /// [`Error::Interrupted`]; Candle's if the device has no memory left.
+    /// [`Error::Usage`] for settings that cannot work; [`Error::Interrupted`]; Candle's if the device has no memory left.
     pub fn probabilities(&self, features: &Features, events: impl FnMut(&Event)) -> Result<Tensor> {
+        self.check().map_err(Error::Usage)?;
         let mut events = watched(events);
         let events: &mut dyn FnMut(&Event) = &mut events;
         if let Some(warning) = self.warning(features)? {

@@ -36,9 +36,9 @@ pub struct Stata {
     /// k; default 3.
     #[serde(alias = "neighbours")] // as earlier versions wrote it
     pub neighbors: usize,
-    /// α, the pictures that a class's text counts for; default 1.
+    /// α, the pictures that a class's text counts for, at least 0; default 1.
     pub anchor: f64,
-    /// λ; default d/10.24.
+    /// λ, above 0; default d/10.24.
     pub softness: Option<f64>,
 }
 

@@ -36,7 +36,7 @@ pub struct Transclip {
     pub neighbors: usize,
     /// Pictures that a class's first prototype is made of; default 8.
     pub surest: usize,
-    /// λ; default d/10.24, 50 for d = 512.
+    /// λ, above 0; default d/10.24, 50 for d = 512.
     pub softness: Option<f64>,
 }
 

@@ -22,7 +22,7 @@ pub struct Zlap {
     /// k; default 5.
     #[serde(alias = "neighbours")] // as earlier versions wrote it
     pub neighbors: usize,
-    /// γ; default 5.
+    /// γ, at least 0; default 5.
     pub power: f64,
     /// α, 0 to 1 without 1; default 0.3.
     pub spread: f64,

@@ -121,6 +121,23 @@ fn few_pictures_and_odd_ones_are_no_fault() {
 }
 
 #[test]
+fn settings_that_cannot_work_are_refused() {
+    let features = quarter(5.0);
+    for (bad, word) in [
+        (Transduct::Stata(Stata { softness: Some(0.0), ..Stata::default() }), "softness"),
+        (Transduct::Stata(Stata { anchor: -1.0, ..Stata::default() }), "anchor"),
+        (Transduct::Transclip(Transclip { softness: Some(f64::INFINITY), ..Transclip::default() }), "softness"),
+        (Transduct::Zlap(Zlap { spread: 1.0, ..Zlap::default() }), "spread"),
+        (Transduct::Zlap(Zlap { power: -1.0, ..Zlap::default() }), "power"),
+        (Transduct::Zlap(Zlap { tolerance: f64::NAN, ..Zlap::default() }), "tolerance"),
+        (Transduct::Neighbors(Neighbors { share: 1.5, ..Neighbors::default() }), "share"),
+    ] {
+        let error = bad.probabilities(&features, silent()).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
 fn what_breaks_says_so_and_stata_need_not() {
     let (all, few) = (cone(&(0..240).map(|i| i % 12).collect::<Vec<_>>(), 12, 3), cone(&[3; 60], 12, 3));
     for (name, warns) in [("stata", false), ("neighbors", false), ("transclip", true), ("zlap", true)] {

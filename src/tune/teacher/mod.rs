@@ -93,7 +93,8 @@ impl TeacherKind {
             Self::Ema(settings) => settings.check(),
             Self::Bank(settings) => settings.check(),
             Self::Labeler(settings) => settings.check(),
-            Self::Tower | Self::Untuned | Self::Transduct(_) => Ok(()),
+            Self::Transduct(settings) => settings.0.check(),
+            Self::Tower | Self::Untuned => Ok(()),
         }
     }
 

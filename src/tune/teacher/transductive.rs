@@ -105,6 +105,10 @@ impl Teacher for Transducing {
             }
         })?;
         let (classes, p) = (features.classes(), p.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2::<f32>()?);
+        if p.iter().flatten().any(|p| !p.is_finite()) {
+            let name = self.method.name();
+            return Err(Error::Usage(format!("transduct: {name} gives answers that are not finite: leave its settings at their defaults")));
+        }
         let mut answers = vec![1.0 / classes as f32; images * classes];
         for (picture, p) in pass.indices.iter().zip(&p) {
             if let Some(row) = answers.get_mut(*picture as usize * classes..(*picture as usize + 1) * classes) {
