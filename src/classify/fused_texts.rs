@@ -31,8 +31,11 @@ impl NoisyTexts {
         }
     }
 
-    /// On the CPU in tiles, for a linear head without bias; on a GPU in chunks, for any head.
+    /// On the CPU in tiles, for a linear head without bias; on a GPU in chunks, for any head but a cosine head.
     fn fused_loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<Option<(Tensor, Tensor)>> {
+        if head.scale.is_some() {
+            return Ok(None);
+        }
         let (noise, smoothing) = (self.stream(rng), self.smoothing as f32);
         match head.layers.as_slice() {
             [only] if only.bias.is_none() && only.weight.plain().is_some_and(on_cpu_f32) && on_cpu_f32(&self.features) => {

@@ -99,6 +99,16 @@ fn an_mlp_learns_in_the_plain_form() {
 }
 
 #[test]
+fn a_cosine_head_counts_its_scale_in_both_forms() {
+    let features = Rng::new(1).normal_tensor((9, 4), 1.0, &Device::Cpu).unwrap();
+    let texts = NoisyTexts::new(features, &[0, 1, 2, 0, 1, 2, 0, 1, 2], 0.1, 0.1).unwrap();
+    let head = Head::linear(4, 3, &mut Rng::new(2), &Device::Cpu).unwrap().cosine(20.0).unwrap();
+    let (ours, _) = texts.loss(&head, None, &mut Rng::new(3)).unwrap();
+    let (plain, _) = texts.loss_plain(&head, None, &mut Rng::new(3)).unwrap();
+    assert_eq!(ours.to_scalar::<f32>().unwrap(), plain.to_scalar::<f32>().unwrap());
+}
+
+#[test]
 fn what_does_not_fit_is_an_error() {
     let features = Tensor::zeros((3, 4), candle_core::DType::F32, &Device::Cpu).unwrap();
     assert!(NoisyTexts::new(features.clone(), &[0, 1], 0.1, 0.1).is_err());
