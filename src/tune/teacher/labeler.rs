@@ -121,6 +121,9 @@ struct Labeling {
 impl Teacher for Labeling {
     fn targets(&self, views: &Views) -> Result<Targets> {
         let Some(layers) = &self.layers else { return self.tower.targets(views) };
+        if self.settings.file.is_some() && self.features.is_none() {
+            candle_core::bail!("labeler reads features by picture: let a Run lead the tuner through a data set");
+        }
         let device = views.weak.device();
         let own = || normalize(&self.tower.tower.forward(&views.weak)?); // [b, d]
         let (features, seen) = match &self.features {
@@ -208,6 +211,22 @@ mod tests {
         assert_eq!(answers.argmax(1).unwrap().to_vec1::<u32>().unwrap(), labels.to_vec1::<u32>().unwrap());
         assert_eq!(answers.to_vec2::<f32>().unwrap(), train(1).to_vec2::<f32>().unwrap());
         assert_ne!(answers.to_vec2::<f32>().unwrap(), train(2).to_vec2::<f32>().unwrap());
+    }
+
+    /// A run that was resumed knows the layers before the pictures: the CLIP's own features, which may be as wide, are not the file's.
+    #[test]
+    fn layers_on_a_file_do_not_answer_before_it_is_read() {
+        let clip = crate::Clip::demo().unwrap();
+        let (width, side) = (clip.config().projection, clip.config().vision.image_size);
+        let head = Head::linear(width, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
+        let layers = Some(Head::mlp(width, 4, 3, &mut Rng::new(2), &Device::Cpu).unwrap());
+        let tower = TowerTeacher { tower: clip.vision().clone(), head, temperature: 1.0 };
+        let mut labeling = Labeling { settings: Labeler::default(), tower, rng: Rng::new(3), features: None, layers, refined: false };
+        let weak = Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu).unwrap();
+        let views = Views::new(weak.clone(), weak);
+        assert!(labeling.targets(&views).is_ok());
+        labeling.settings.file = Some("features.safetensors".into());
+        assert!(labeling.targets(&views).unwrap_err().to_string().contains("labeler reads features by picture"));
     }
 
     #[test]
