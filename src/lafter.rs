@@ -145,14 +145,15 @@ impl LaFTer {
         self.tuned = None;
     }
 
-    /// Stage two: tunes on unlabeled images (eq. 3 and 4). [`finetuner`](Self::finetuner) puts the loop into your own hands.
+    /// Stage two: tunes on unlabeled images (eq. 3 and 4). With 0 epochs there is no stage two, and the text classifier is the result.
+    /// [`finetuner`](Self::finetuner) puts the loop into your own hands.
     ///
     /// # Errors
     /// [`Error::Usage`] before stage one or for settings that cannot work; otherwise as [`Run::fit_epoch`].
     pub fn fit_images(&mut self, unlabeled: &Dataset, events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
         let mut run = Run::new(self.finetuner()?);
         let history = run.fit(unlabeled, events)?;
-        self.tuned = Some(run.tuner.tuned());
+        self.tuned = (!history.is_empty()).then(|| run.tuner.tuned()); // without a step, visual prompts are noise
         Ok(history)
     }
 
