@@ -9,6 +9,7 @@ use super::finetuner::Finetuner;
 use super::parts::Batch;
 use super::records::{EpochRecord, EpochSums, OnDevice, StepRecord};
 use super::targets::Views;
+use super::weak_crop::WeakCrop;
 use crate::augment::{Form, Preprocess, StrongAugment, Transfer, View};
 use crate::checkpoint::Autosave;
 use crate::data::meeting::{self, Meeting};
@@ -43,7 +44,8 @@ pub struct Run {
     /// The method; what it has learned so far is [`tuned`](Finetuner::tuned).
     pub tuner: Finetuner,
     pub(super) weak: Preprocess,
-    strong: StrongAugment,
+    /// `None` if the student sees the weak view.
+    strong: Option<StrongAugment>,
     pub(super) sums: EpochSums,
     pub(super) history: Vec<EpochRecord>,
     /// Training images that could not be read; one log for all epochs.
@@ -61,7 +63,7 @@ impl Run {
     /// Before the first epoch.
     pub fn new(tuner: Finetuner) -> Self {
         let weak = tuner.clip.preprocess().clone();
-        let strong = tuner.config.strong_view(&weak);
+        let strong = tuner.config.augment.then(|| tuner.config.strong_view(&weak));
         let (sums, history) = (EpochSums::default(), Vec::new());
         Self { tuner, weak, strong, sums, history, skipped: None, autosave: None, prepared: false, opened: false, stored: BTreeMap::new() }
     }
@@ -134,7 +136,8 @@ impl Run {
             }
             let batch = batch?;
             meeting::check_share(unlabeled, &skipped, self.tuner.config.max_unreadable)?;
-            let rate = self.tuner.config.schedule.factor(epoch * per_epoch + self.sums.steps, self.tuner.config.epochs * per_epoch);
+            let (step, total) = self.place(per_epoch);
+            let rate = self.tuner.config.schedule.factor(step, total);
             self.sums.steps += 1;
             if met.indices.is_empty() {
                 continue; // not one picture of the batch could be read
@@ -178,6 +181,14 @@ impl Run {
         Ok(record)
     }
 
+    /// The steps before the next one, and those of the whole run if the epochs to come have as many as this one: rules may choose other
+    /// pictures after an epoch.
+    fn place(&self, per_epoch: usize) -> (usize, usize) {
+        let before: usize = self.history.iter().map(|epoch| epoch.steps).sum();
+        let left = self.tuner.config.epochs.saturating_sub(self.history.len());
+        (before + self.sums.steps, before + left * per_epoch)
+    }
+
     /// α_w(x) and α_h(x) of the pictures of each batch, made ahead in the background. A strong view draws
     /// from the epoch's stream forked by its picture, so that nothing depends on the order of the work.
     fn views(&self, unlabeled: &Dataset, batches: Vec<Vec<usize>>, rng: Rng) -> Prefetch<(View, View)> {
@@ -188,7 +199,11 @@ impl Run {
             let picture = pictures.image(index)?;
             let mut rng = rng.fork(index as u64);
             let view = crop.view(&weak, pictures, index, &picture, &rng)?;
-            Ok((form.view(view), form.strong(&strong, &picture, &mut rng)))
+            let student = match &strong {
+                Some(strong) => form.strong(strong, &picture, &mut rng),
+                None => form.view(WeakCrop::Center.view(&weak, pictures, index, &picture, &rng)?),
+            };
+            Ok((form.view(view), student))
         });
         views.max_unreadable(self.tuner.config.max_unreadable)
     }
@@ -265,5 +280,80 @@ impl Run {
 impl std::fmt::Debug for Run {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Run(epoch {}/{}, {:?})", self.history.len(), self.tuner.config.epochs, self.tuner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Clip;
+    use crate::augment::ResizeTo;
+    use crate::classify::{Head, TextClassifier};
+    use crate::data::ImageSource;
+    use crate::data::scenes::{Domain, Scenes};
+    use crate::tune::FinetuneConfig;
+
+    fn run(config: FinetuneConfig) -> Run {
+        let clip = Clip::demo().unwrap();
+        let head = Head::linear(clip.config().projection, 12, &mut Rng::new(5), clip.device()).unwrap();
+        Run::new(Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(7)).unwrap())
+    }
+
+    /// Three pictures of a size.
+    struct OfSize(Scenes, u32, u32);
+
+    impl ImageSource for OfSize {
+        fn len(&self) -> usize {
+            3
+        }
+        fn classes(&self) -> &[String] {
+            self.0.classes()
+        }
+        fn label(&self, _: usize) -> Option<usize> {
+            None
+        }
+        fn name(&self, index: usize) -> String {
+            self.0.name(index)
+        }
+        fn image(&self, index: usize) -> Result<image::RgbImage> {
+            Ok(crate::augment::ops::resize(&self.0.image(index)?, self.1, self.2, crate::augment::Resample::Bicubic))
+        }
+    }
+
+    #[test]
+    fn without_strong_views_the_student_sees_the_weak_view() {
+        let mut run = run(FinetuneConfig { augment: false, prompts: 2, ..FinetuneConfig::official() });
+        let plain = run.weak.clone();
+        let squash = Preprocess { resize: ResizeTo::Exact { width: plain.crop, height: plain.crop }, ..plain.clone() };
+        let larger = Preprocess { resize: ResizeTo::ShortestEdge(plain.crop + 6), ..plain.clone() };
+        for (weak, width, height) in [(&plain, 50, 50), (&plain, 51, 50), (&plain, 70, 40), (&squash, 70, 40), (&larger, 50, 50)] {
+            run.weak = weak.clone();
+            let pictures = Dataset::new(OfSize(Scenes::new(Domain::Target, 3, 3), width, height));
+            for batch in run.views(&pictures, vec![vec![0, 1, 2]], Rng::new(9)) {
+                let batch = batch.unwrap();
+                for (index, views) in batch.indices.iter().zip(batch.items) {
+                    let picture = pictures.image(*index).unwrap();
+                    let (View::Bytes(teacher), View::Bytes(student)) = views else { panic!("a recipe on the CPU") };
+                    assert!(student == teacher && student == weak.image(&picture), "{weak:?} {width}x{height}");
+                    if (weak, width) == (&plain, height) {
+                        let before = StrongAugment::none(plain.side()).image(&picture, &mut Rng::new(1));
+                        assert!(student == before, "squares that CLIP's own preprocessing prepares keep their bits");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rules may leave more or fewer pictures after an epoch: the place in the schedule goes on by one a step all the same.
+    #[test]
+    fn the_schedule_counts_the_steps_that_were_taken() {
+        let mut run = run(FinetuneConfig { epochs: 5, prompts: 2, ..FinetuneConfig::official() });
+        assert_eq!(run.place(10), (0, 50));
+        run.sums.steps = 10;
+        let epoch = std::mem::take(&mut run.sums).record(1, Vec::new());
+        run.history.push(epoch);
+        assert_eq!(run.place(10), (10, 50));
+        run.sums.steps = 2;
+        assert_eq!(run.place(4), (12, 26));
     }
 }
