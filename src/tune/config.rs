@@ -62,7 +62,7 @@ pub struct FinetuneConfig {
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
-    /// Whether the biases of the vision tower's attention and perceptrons learn (BitFit); default false.
+    /// Whether the biases of the vision tower's attention and perceptrons learn (BitFit); on a processor not with bf16. Default false.
     #[serde(default)]
     pub tune_biases: bool,
     /// Low-rank updates of attention projections (LoRA), as JSON: {"rank": 4, "alpha": 8}, both optional, and "of", a list of query,
@@ -169,8 +169,8 @@ impl FinetuneConfig {
         Self { teacher_head: TeacherHead::Shared, strong: StrongConfig::paper(), ..Self::official() }
     }
 
-    /// α_h: the strong view at the side, mean and standard deviation of the weak view; the weak view itself if
-    /// [`augment`](Self::augment) is off.
+    /// α_h: the strong view at the side, mean and standard deviation of the weak view. If [`augment`](Self::augment) is off, the strong
+    /// view that is nearest to the weak one; a [`Run`](super::Run) then takes the weak view itself.
     pub fn strong_view(&self, weak: &Preprocess) -> StrongAugment {
         if self.augment { self.strong.view(weak) } else { StrongAugment::none(weak.side()).normalized_like(weak) }
     }
@@ -252,17 +252,19 @@ impl FinetuneConfig {
 }
 
 impl FinetuneConfig {
-    /// Whether a GPU is there for what only a GPU does.
+    /// Whether the device can do what is asked for.
     ///
     /// # Errors
-    /// [`Error::Usage`] for [`views_on_gpu`](Self::views_on_gpu) on another device.
+    /// [`Error::Usage`] for [`views_on_gpu`](Self::views_on_gpu) on another device, and for [`tune_biases`](Self::tune_biases) with
+    /// bf16 on a processor, which packs weights for bf16 together with biases that stay.
     pub fn check_device(&self, device: &Device) -> Result<()> {
-        match self.views_on_gpu && !device.is_cuda() {
-            true => {
-                Err(Error::Usage("tuning: views_on_gpu is set, but the CLIP is not on a GPU: leave it off, or take --device cuda".into()))
-            }
-            false => Ok(()),
-        }
+        let fault = match (self.views_on_gpu && !device.is_cuda(), device.is_cpu() && self.tune_biases && self.precision == Precision::Bf16)
+        {
+            (true, _) => "views_on_gpu is set, but the CLIP is not on a GPU: leave it off, or take --device cuda",
+            (_, true) => "on a processor, layers whose biases learn multiply in f32: leave precision f32, or tune_biases false",
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(format!("tuning: {fault}")))
     }
 
     /// The files of stored answers and features that the settings name.
@@ -300,20 +302,35 @@ impl FinetuneConfig {
         })
     }
 
-    /// What a block needs and no block before it gives.
+    /// What a block needs and no block before it gives, or gives and no block after it needs.
     fn flow_fault(&self) -> Option<String> {
         let rules: Vec<(String, &dyn Flow)> = self.refine.iter().map(|rule| (rule.name(), rule.flow())).collect();
         let terms: Vec<(String, &dyn Flow)> = self.objective.iter().map(|(_, term)| (term.name(), term.flow())).collect();
-        let mut given = vec![What::Labels];
+        let mut given = vec![What::Answers, What::Labels, What::Weights];
         for (name, flow) in rules.iter().chain(&terms) {
             if let Some(missing) = flow.needs().iter().find(|need| !given.contains(need)) {
                 return Some(format!("{name} {}", missing.remedy()));
             }
             given.extend(flow.gives());
         }
-        let read = terms.iter().any(|(_, flow)| !flow.needs().is_empty());
-        (!rules.is_empty() && !read)
-            .then(|| "refine changes pseudo-labels that no term of the objective reads: give it cross_entropy".into())
+        let mut read: Vec<What> = terms.iter().flat_map(|(_, flow)| flow.needs().iter().copied()).collect();
+        for (name, flow) in rules.iter().rev() {
+            if !flow.chooses() && !flow.gives().iter().any(|given| read.contains(given)) {
+                return Some(format!(
+                    "{name} changes what no rule after it and no term of the objective reads: leave it out, move it, or give the \
+                     objective cross_entropy"
+                ));
+            }
+            read.retain(|what| !flow.gives().contains(what)); // what was there before is replaced, unless the rule itself reads it
+            read.extend(flow.needs());
+        }
+        let alignment = |(_, term): &(f64, TermKind)| matches!(term, TermKind::Alignment(_));
+        if self.objective.iter().any(alignment) && !self.tune_head {
+            return Some("alignment reaches the head alone, and tune_head is false: leave the term out".into());
+        }
+        let more = self.prompts > 0 || self.sets().len() > 1 + usize::from(self.tune_head);
+        (more && self.objective.iter().all(alignment))
+            .then(|| "alignment reaches the head alone, and more is to learn: give the objective cross_entropy, too".into())
     }
 }
 
@@ -382,6 +399,16 @@ mod tests {
         ] {
             let error = bad.validate().unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(word) && !error.to_string().contains('\n'), "{word}: {error}");
+        }
+    }
+
+    /// A bias is part of a packed layer: where it learns, the weights would be multiplied unrounded, in some layers alone.
+    #[test]
+    fn biases_and_bf16_are_refused_on_a_processor() {
+        let config = FinetuneConfig { tune_biases: true, precision: Precision::Bf16, ..FinetuneConfig::official() };
+        assert!(config.check_device(&Device::Cpu).unwrap_err().to_string().contains("tune_biases"));
+        for good in [FinetuneConfig { tune_biases: false, ..config.clone() }, FinetuneConfig { precision: Precision::F32, ..config }] {
+            good.check_device(&Device::Cpu).unwrap();
         }
     }
 }

@@ -3,8 +3,12 @@
 /// What blocks pass on to the blocks after them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::tune) enum What {
-    /// Pseudo-labels and their weights.
+    /// Probabilities of the classes, and how sure they are.
+    Answers,
+    /// Pseudo-labels.
     Labels,
+    /// How much each picture counts.
+    Weights,
     /// A second source of posteriors.
     SecondSource,
     /// Image prototypes.
@@ -17,7 +21,7 @@ impl What {
     /// What is missing, and the remedy.
     pub fn remedy(self) -> &'static str {
         match self {
-            Self::Labels => "needs pseudo-labels",
+            Self::Answers | Self::Labels | Self::Weights => "needs pseudo-labels",
             Self::SecondSource => "needs a second source of answers: put {\"prototypes\": {}} before it",
             Self::Prototypes => "needs image prototypes: put {\"prototypes\": {}} into refine",
             Self::Candidates => "needs candidate classes: put {\"candidates\": {}} into refine",
@@ -27,14 +31,19 @@ impl What {
 
 /// What the settings of a block say about its place in the list.
 pub(in crate::tune) trait Flow {
-    /// What it reads, and cannot do without.
+    /// What it reads: answers, labels and weights are always there, the rest must come from a block before it.
     fn needs(&self) -> &'static [What] {
         &[]
     }
 
-    /// What it adds for the blocks after it.
+    /// What it adds or changes for the blocks after it.
     fn gives(&self) -> &'static [What] {
         &[]
+    }
+
+    /// Whether it does something even if no block reads what it gives: it chooses pictures.
+    fn chooses(&self) -> bool {
+        false
     }
 
     /// Whether its loss may be below 0, if it is a term.

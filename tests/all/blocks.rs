@@ -201,6 +201,30 @@ fn a_transductive_teacher_keeps_to_its_answers_to_all_pictures() {
     }
 }
 
+/// NaN would name class 0 for every picture.
+#[test]
+fn a_transductive_teacher_without_finite_answers_is_refused() {
+    let clip = Clip::demo().unwrap();
+    let tiny = json!({"teacher": {"transduct": {"stata": {"softness": 1e-300}}}, "epochs": 1});
+    let error = run(&clip, &config(&tiny)).fit(&pictures(), |_| {}).unwrap_err().to_string();
+    assert!(error.contains("stata gives answers that are not finite"), "{error}");
+}
+
+/// Without a step the visual prompts are noise: the text classifier stays the result, and settings are checked all the same.
+#[test]
+fn no_epochs_leave_the_text_classifier() {
+    let (clip, set) = (Clip::demo().unwrap(), pictures());
+    let mut lafter = lafter::LaFTer::new(clip.clone(), set.classes());
+    lafter.config.tune = config(&json!({"epochs": 0}));
+    let head = Head::linear(clip.config().projection, set.classes().len(), &mut Rng::new(5), clip.device()).unwrap();
+    lafter.set_text_classifier(TextClassifier { head });
+    let before = lafter.predict(&[set.image(0).unwrap()]).unwrap();
+    assert!(lafter.fit_images(&set, |_| {}).unwrap().is_empty() && lafter.tuned().is_none());
+    assert_eq!(lafter.predict(&[set.image(0).unwrap()]).unwrap(), before);
+    lafter.config.tune.batch_size = 0;
+    assert!(lafter.fit_images(&set, |_| {}).unwrap_err().is_usage());
+}
+
 /// Epochs run over the pictures that a rule wants, and it says how many.
 #[test]
 fn rules_that_choose_pictures_say_how_many() {
@@ -251,6 +275,15 @@ fn lists_that_cannot_work_are_refused() {
         (json!({"objective": [[1.0, "cross_entropy"], [1.0, "alignment"]]}), "alignment needs image prototypes"),
         (json!({"objective": [[1.0, "candidates"]]}), "candidates needs candidate classes"),
         (json!({"refine": ["prototypes"], "objective": [[1.0, "information"]]}), "no term of the objective reads"),
+        (json!({"refine": [{"threshold": {"above": 0.5}}], "objective": [[1.0, "fairness"]]}), "no term of the objective reads"),
+        (json!({"refine": ["align", "candidates"], "objective": [[1.0, "candidates"]]}), "align changes what no rule"),
+        (json!({"refine": ["prototypes", "candidates"], "objective": [[1.0, "candidates"]]}), "prototypes changes what no rule"),
+        (json!({"refine": ["align", "top_k"]}), "align changes what no rule"),
+        (json!({"refine": ["top_k", "align"]}), "top_k changes what no rule"),
+        (json!({"refine": ["prototypes"], "objective": [[1.0, "cross_entropy"], [1.0, "alignment"]], "tune_head": false}), "tune_head"),
+        (json!({"refine": ["prototypes"], "objective": [[1.0, "alignment"]]}), "alignment reaches the head alone"),
+        (json!({"teacher": {"transduct": {"stata": {"softness": 0.0}}}}), "softness"),
+        (json!({"teacher": {"transduct": {"zlap": {"spread": 1.0}}}}), "spread"),
         (json!({"refine": [{"prototypes": {"share": 1.5}}]}), "share"),
         (json!({"refine": [{"align": {"window": 0}}]}), "window"),
         (json!({"refine": [{"top_k": {"k": 0}}]}), "k must be"),
@@ -261,6 +294,15 @@ fn lists_that_cannot_work_are_refused() {
     ] {
         let error = config(&settings).validate().unwrap_err();
         assert!(error.is_usage() && error.to_string().contains(says) && !error.to_string().contains('\n'), "{error}");
+    }
+    for settings in [
+        json!({"refine": ["align", {"threshold": {"above": 0.1}}, "candidates"], "objective": [[1.0, "candidates"]]}), // weights count there, too
+        json!({"refine": ["align", "top_k", {"threshold": {"above": 0.1}}]}),
+        json!({"refine": ["prototypes", "top_k", "relative"]}),
+        json!({"refine": ["candidates"]}), // it chooses pictures
+        json!({"refine": ["prototypes"], "objective": [[1.0, "alignment"]], "prompts": 0, "tune_norms": false}),
+    ] {
+        config(&settings).validate().unwrap_or_else(|error| panic!("{settings}: {error}"));
     }
     let mlp = TextClassifier { head: Head::mlp(64, 8, 12, &mut Rng::new(5), &candle_core::Device::Cpu).unwrap() };
     let prototypes = config(&json!({"refine": ["prototypes"]}));

@@ -14,7 +14,7 @@ pub struct CandidateClasses {}
 
 impl Flow for CandidateClasses {
     fn needs(&self) -> &'static [What] {
-        &[What::Candidates]
+        &[What::Candidates, What::Weights]
     }
 }
 

@@ -16,7 +16,7 @@ pub struct CrossEntropy {}
 
 impl Flow for CrossEntropy {
     fn needs(&self) -> &'static [What] {
-        &[What::Labels]
+        &[What::Labels, What::Weights]
     }
 }
 

@@ -110,7 +110,8 @@ fn cases(bank: &Path) -> Vec<Value> {
         json!({"teacher": {"bank": file}, "refine": ["flex_match"],
                "objective": [[1.0, "cross_entropy"], [0.5, {"distillation": file}]]}),
         json!({"teacher": {"labeler": {"epochs": 3, "k": 2, "file": bank}}, "refine": [{"top_k": {"k": 1}}]}),
-        json!({"teacher": {"transduct": "stata"}, "refine": ["prototypes", "candidates"], "objective": [[1.0, "candidates"]]}),
+        json!({"teacher": {"transduct": "stata"}, "refine": ["prototypes", "candidates"],
+               "objective": [[1.0, "candidates"], [0.5, "cross_entropy"]]}),
         json!({"objective": [[0.5, {"information": {"weighted": true}}], [1.0, "cross_entropy"]], "deep_prompts": true,
                "tune_biases": true, "low_rank": {"rank": 2}}),
     ]

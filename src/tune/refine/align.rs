@@ -7,7 +7,7 @@ use candle_core::{D, DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Refine;
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
@@ -38,7 +38,15 @@ impl Default for Align {
     }
 }
 
-impl Flow for Align {}
+impl Flow for Align {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Answers, What::Labels]
+    }
+}
 
 impl Align {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

@@ -38,6 +38,10 @@ impl Flow for Candidates {
     fn gives(&self) -> &'static [What] {
         &[What::Candidates]
     }
+
+    fn chooses(&self) -> bool {
+        true
+    }
 }
 
 impl Candidates {

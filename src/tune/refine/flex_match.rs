@@ -6,7 +6,7 @@ use candle_core::{D, DType, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{PassFn, Refine};
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
@@ -27,7 +27,15 @@ impl Default for FlexMatch {
     }
 }
 
-impl Flow for FlexMatch {}
+impl Flow for FlexMatch {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers, What::Labels, What::Weights]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Weights]
+    }
+}
 
 impl FlexMatch {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

@@ -6,7 +6,7 @@ use candle_core::{D, DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Refine;
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
@@ -26,7 +26,15 @@ impl Default for FreeMatch {
     }
 }
 
-impl Flow for FreeMatch {}
+impl Flow for FreeMatch {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers, What::Labels, What::Weights]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Weights]
+    }
+}
 
 impl FreeMatch {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

@@ -37,8 +37,12 @@ impl Default for Prototypes {
 }
 
 impl Flow for Prototypes {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers]
+    }
+
     fn gives(&self) -> &'static [What] {
-        &[What::SecondSource, What::Prototypes]
+        &[What::Answers, What::Labels, What::SecondSource, What::Prototypes]
     }
 }
 

@@ -15,7 +15,11 @@ pub struct Relative {}
 
 impl Flow for Relative {
     fn needs(&self) -> &'static [What] {
-        &[What::SecondSource]
+        &[What::SecondSource, What::Labels, What::Weights]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Weights]
     }
 }
 

@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Refine;
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Views};
 
 /// w_i = \[max_c p_ic > τ\].
@@ -32,7 +32,15 @@ pub enum Over {
     Kept,
 }
 
-impl Flow for Threshold {}
+impl Flow for Threshold {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers, What::Weights]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Weights]
+    }
+}
 
 impl Threshold {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

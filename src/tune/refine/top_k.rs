@@ -6,7 +6,7 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{PassFn, Refine};
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
@@ -41,7 +41,11 @@ impl Default for TopK {
     }
 }
 
-impl Flow for TopK {}
+impl Flow for TopK {
+    fn gives(&self) -> &'static [What] {
+        &[What::Labels] // it chooses pictures for the sake of these
+    }
+}
 
 impl TopK {
     pub(super) fn check(&self) -> std::result::Result<(), String> {

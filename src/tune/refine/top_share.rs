@@ -4,7 +4,7 @@ use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::Refine;
-use crate::tune::role::Flow;
+use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Views};
 
 /// w_i = \[fewer than r b pictures of the batch are surer\], at least one picture; r is the share, b the batch. Pictures that are
@@ -22,7 +22,15 @@ impl Default for TopShare {
     }
 }
 
-impl Flow for TopShare {}
+impl Flow for TopShare {
+    fn needs(&self) -> &'static [What] {
+        &[What::Answers, What::Weights]
+    }
+
+    fn gives(&self) -> &'static [What] {
+        &[What::Weights]
+    }
+}
 
 impl TopShare {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
