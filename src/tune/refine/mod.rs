@@ -7,7 +7,7 @@
 //!    [probabilities](Targets::with_probabilities), other [weights](Targets::weighted);
 //! 3. `impl Stateful for` it: its name, and what it remembers from step to step, if anything;
 //! 4. its method `block`, which makes the rule out of its settings: `Ok(Box::new(self.clone()))`;
-//! 5. `impl Flow for` it: what it needs of the rules before it, and what it gives to those after it; nothing by default.
+//! 5. `impl Flow for` it: what it reads, and what it changes; settings in which nothing after a rule reads what it changes are refused.
 //!
 //! A rule that looks at all pictures before training does so in [`prepare`](Refine::prepare), one that looks again after an epoch
 //! in [`after_epoch`](Refine::after_epoch).
