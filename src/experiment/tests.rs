@@ -3,10 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use image::RgbImage;
-
 use super::*;
-use crate::data::ImageSource;
 use crate::ranks::threads;
 use crate::run_folder::HISTORY;
 
@@ -114,48 +111,4 @@ fn processes_that_would_do_something_else_are_refused() {
             }
         });
     }
-}
-
-/// Every eighth picture cannot be read.
-struct Broken(scenes::Scenes);
-
-impl ImageSource for Broken {
-    fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    fn image(&self, index: usize) -> Result<RgbImage> {
-        if index.is_multiple_of(8) { Err(Error::Image(format!("{index} is broken"))) } else { self.0.image(index) }
-    }
-
-    fn label(&self, index: usize) -> Option<usize> {
-        self.0.label(index)
-    }
-
-    fn name(&self, index: usize) -> String {
-        self.0.name(index)
-    }
-
-    fn classes(&self) -> &[String] {
-        self.0.classes()
-    }
-}
-
-#[test]
-fn unreadable_pictures_are_tolerated_in_both_sets_and_in_figures() {
-    let broken = |count: usize| Dataset::new(Broken(scenes::Scenes::new(scenes::Domain::Target, count, 1)));
-    let mut run = experiment(None, 1);
-    (run.train, run.test, run.config.tune.max_unreadable) = (broken(64).unlabeled(), Some(broken(24)), 0.2);
-    let outcome = run.run(silent).unwrap();
-    assert_eq!((outcome.tuned.as_ref().unwrap().n, outcome.report.images.unwrap().skipped), (21, 8));
-    let values = |train: Dataset| {
-        let run = Experiment { train, ..run.clone() };
-        crate::gallery::teacher_confidences(&run, &outcome.lafter).map(|(before, after)| (before.len(), after.len()))
-    };
-    assert_eq!(values(run.train.clone()).unwrap(), (56, 56));
-    assert!(matches!(values(run.train.take(1)), Err(Error::Data(_))));
-    let strict = |run: &mut Experiment| (run.config.tune.max_unreadable = 0.1, run.run(silent).is_err()).1;
-    assert!(strict(&mut run.clone()));
-    run.train = run.train.subset(&[1]).unwrap();
-    assert!(strict(&mut run), "the test set alone");
 }
