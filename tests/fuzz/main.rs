@@ -47,8 +47,8 @@ struct Loader<'a> {
     others: Vec<(&'static str, Vec<u8>)>,
 }
 
-/// Processor time that one input may take.
-const SECONDS: f64 = 5.0;
+/// Processor time that one input may take, of code that is not optimized on a slow processor.
+const SECONDS: f64 = 15.0;
 /// After so long an input does not come back.
 const HANGS: Duration = Duration::from_secs(60);
 /// Characters of a message, without the folder's path: what `Error` cuts it to.
