@@ -188,13 +188,11 @@ impl Cell {
         format!("{}seed={}", settings.collect::<String>(), self.experiment.config.seed)
     }
 
-    /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data
-    /// sets; `answers`: hashes of the files of stored answers, if it names any), so that a finished cell is found again however the grid around it changes, and never taken for another.
-    pub(super) fn folder(&self, data: [&str; 2], answers: &[String]) -> String {
-        let mut decisive = vec![json!(self.experiment.settings()), json!(data), json!(self.experiment.config.seed)];
-        decisive.push(json!(env!("CARGO_PKG_VERSION")));
-        decisive.extend((!answers.is_empty()).then(|| json!(answers)));
-        let decisive = json!(decisive);
+    /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data sets,
+    /// then those of the files of stored answers that it names), so that a finished cell is found again however the grid around it
+    /// changes, and never taken for another.
+    pub(super) fn folder(&self, data: &[String]) -> String {
+        let decisive = json!([self.experiment.settings(), data, self.experiment.config.seed, env!("CARGO_PKG_VERSION")]);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
         let name: String = self.name().chars().map(safe).take(80).collect();

@@ -1,6 +1,7 @@
 //! Running a grid's cells, several at a time, and finding those that are done.
 
 use std::collections::{HashMap, VecDeque};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
@@ -120,20 +121,16 @@ impl Ablation {
         let Some(out) = &self.out else { return vec![None; cells.len()] };
         let mut known = HashMap::new();
         let mut fingerprint = |set: &Dataset| known.entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
-        let mut folder = |Cell { experiment, .. }: &Cell| {
-            [fingerprint(&experiment.train), experiment.test.as_ref().map(&mut fingerprint).unwrap_or_default()]
-        };
         // each file of answers is read once, too; one that cannot be read is the run's to refuse
         let mut read = HashMap::new();
-        let mut hash = |file: &Path| -> String {
-            let of = |bytes| format!("{:x}", Sha256::digest(bytes));
-            read.entry(file.to_path_buf()).or_insert_with(|| std::fs::read(file).map(of).unwrap_or_default()).clone()
+        let mut content = |file: &Path| read.entry(file.to_path_buf()).or_insert_with(|| hash(file).unwrap_or_default()).clone();
+        let mut folder = |cell: &Cell| {
+            let Experiment { train, test, config, .. } = &cell.experiment;
+            let mut data = vec![fingerprint(train), test.as_ref().map(&mut fingerprint).unwrap_or_default()];
+            data.extend(config.tune.files().into_iter().map(&mut content));
+            Some(out.join("runs").join(cell.folder(&data)))
         };
-        let mut path = |cell: &Cell, [train, test]: [String; 2]| {
-            let answers: Vec<String> = cell.experiment.config.tune.files().into_iter().map(&mut hash).collect();
-            out.join("runs").join(cell.folder([&train, &test], &answers))
-        };
-        cells.iter().map(|cell| Some(path(cell, folder(cell)))).collect()
+        cells.iter().map(&mut folder).collect()
     }
 
     fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores> {
@@ -181,6 +178,13 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
         events(&Event::Notice(format!("{runs} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free")));
     }
     jobs.min(fit)
+}
+
+/// Of a file's content, which may be larger than the memory.
+fn hash(file: &Path) -> std::io::Result<String> {
+    let mut sha = Sha256::new();
+    std::io::copy(&mut File::open(file)?, &mut sha)?;
+    Ok(format!("{:x}", sha.finalize()))
 }
 
 #[cfg(test)]
