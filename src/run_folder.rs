@@ -165,7 +165,8 @@ impl RunFolder {
         for (which, then, now) in [("train", begun.train, &self.images.train), ("test", begun.test, &self.images.test)] {
             if then != *now {
                 return Err(Error::Usage(format!(
-                    "{} holds a run on other {which} images or classes: repeat its --{which}, --limit-{which} and --classes, or start without --resume",
+                    "{} holds a run on other {which} images or classes: repeat its --{which}, --limit-{which} and --classes, or start \
+                     without --resume",
                     self.path.display()
                 )));
             }

@@ -11,8 +11,9 @@ use lafter::progress::silent;
 use lafter::ranks::Ranks;
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
 
-use super::args::{ClassArgs, Common};
+use super::args::Common;
 use super::bars::Bars;
+use super::data_args::ClassArgs;
 
 #[derive(Args)]
 pub struct AnswerArgs {

@@ -17,9 +17,10 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::answers;
-use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, TestArgs, ZeroShotArgs};
+use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
+use super::data_args::TestArgs;
 use super::keep;
 use super::say::say;
 use super::together::{first_downloads, together};

@@ -7,8 +7,8 @@ use lafter::data::{self, Dataset, Findings, OpenOptions, pictures_in};
 use lafter::progress::Event;
 use lafter::{Error, Result};
 
-use super::args::SplitArgs;
 use super::bars::Bars;
+use super::data_args::SplitArgs;
 
 /// One data set in any form, or files as they are and of folders all pictures in them and below, in the order of their names; `-` stands
 /// for paths on standard input, one a line, or as `find -print0` gives them.

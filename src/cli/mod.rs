@@ -7,6 +7,7 @@ mod bars;
 mod card;
 mod check;
 mod commands;
+mod data_args;
 mod describe;
 mod describe_args;
 mod describe_pairs;

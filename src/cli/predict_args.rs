@@ -8,7 +8,8 @@ use lafter::adapt;
 use lafter::transduct::Transduct;
 
 use super::answers::{AnswerArgs, RowArgs};
-use super::args::{KeepArgs, ModelArgs, SplitArgs};
+use super::args::{KeepArgs, ModelArgs};
+use super::data_args::SplitArgs;
 
 pub const EXAMPLES: &str = "\
 Pictures are files, folders (all pictures in them and below), or one data set in any form that --train takes; - reads one path a

@@ -13,10 +13,11 @@ use lafter::export::{Card, CardOutcome, license_of};
 use lafter::progress::{Event, in_words};
 use lafter::{Error, Result, gallery};
 
-use super::args::{Common, DataArgs, DemoArgs, RunArgs, SetupArgs};
+use super::args::{Common, DemoArgs, RunArgs, SetupArgs};
 use super::bars::Bars;
 use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
+use super::data_args::DataArgs;
 use super::keep::cache_folder;
 use super::say::{note, say};
 use super::settings;

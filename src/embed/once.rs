@@ -134,8 +134,8 @@ fn remove_forgotten(folder: &Path) {
     }
 }
 
-/// The right to make one result, or to write a file. It ends with this value or the process; where the system has no locks, or the folder cannot be
-/// written, everyone has it.
+/// The right to make one result, or to write a file. It ends with this value or the process; where the system has no locks, or the
+/// folder cannot be written, everyone has it.
 pub(super) struct Lock {
     path: PathBuf,
     file: Option<File>,

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 ///
 /// Each is a share from 0 to 1: of pictures whose nearest class mean is that of the answer they got, the mean of a class being taken
 /// over the unit features of all *other* pictures with that answer. Zero-shot, the text classifier and their mean have the features of
-/// the untouched tower, an epoch its own. It is the one signal that does not depend on the size of the logits, so zero-shot, a head that comes from
-/// texts and a tuned one can be compared by it.
+/// the untouched tower, an epoch its own. It is the one signal that does not depend on the size of the logits, so zero-shot, a head that
+/// comes from texts and a tuned one can be compared by it.
 ///
 /// Where it misleads: answers that crowd into a few classes agree with their means, so only an epoch that keeps its classes is asked
 /// ([`selected`](super::selected)); and where pictures of a class do not lie together, it says nothing.

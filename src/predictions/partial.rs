@@ -15,8 +15,8 @@ use crate::ranks::{Ranks, of_first, told};
 /// The program's version: another may give other rows.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
-/// A file of JSON lines: what the rows are of and made by, then for each batch its rows and a line that ends it. A batch that lacks this line
-/// was cut off, and does not count; nor does one whose sum is another, or what follows it.
+/// A file of JSON lines: what the rows are of and made by, then for each batch its rows and a line that ends it. A batch that lacks
+/// this line was cut off, and does not count; nor does one whose sum is another, or what follows it.
 ///
 /// One pass at a time has the file: it is locked while this value lives, where the system has locks.
 pub struct Partial {
