@@ -87,8 +87,9 @@ fn a_run_over_by_signals_goes_on() {
         again.into_iter().for_each(|selected| assert!([epoch, 4].contains(&selected.unwrap())));
     }
     std::fs::remove_file(folder.path().join(SELECTED)).unwrap();
-    let lost = on(2, 5, rate, true);
-    lost.into_iter().filter_map(Result::err).for_each(|error| assert!(error.to_string().contains("run it anew"), "{error}"));
+    for lost in on(2, 5, rate, true) {
+        assert!(lost.as_ref().is_err_and(|error| error.to_string().contains("run it anew")), "{lost:?}");
+    }
 }
 
 #[test]
