@@ -11,7 +11,8 @@ use crate::lexer::{Code, Kind};
 /// The definitions and the crates of a session, as far as a type's layout depends on them.
 #[derive(Clone, Default)]
 pub struct Shapes {
-    /// A name, and all of its definition but attributes, comments and functions' bodies.
+    /// A name, and all of its definition but attributes, comments and functions' bodies. What stands in an `impl` and may be part
+    /// of a layout is named after it: `C::N`, `T for C::Item`.
     items: HashMap<String, String>,
     /// `:dep` crates and what was asked of each.
     crates: HashMap<String, String>,
@@ -58,7 +59,8 @@ impl Shapes {
             let own = self.items.iter().filter(|(_, shape)| is_type(shape)).map(|(name, _)| name.clone());
             in_doubt = self.of(libraries.chain(own).collect(), variables);
         }
-        Change { gone: self.of(names.iter().cloned().collect(), variables), made: made(cell), names, crates, in_doubt }
+        let changed = names.iter().flat_map(|name| self.meant(name)).collect();
+        Change { gone: self.of(changed, variables), made: made(cell), names, crates, in_doubt }
     }
 
     /// After a cell that was compiled and run, to its end or not.
@@ -74,14 +76,24 @@ impl Shapes {
     fn of(&self, mut names: HashSet<String>, variables: &[Variable]) -> Vec<String> {
         let has = |text: &str, names: &HashSet<String>| words(text).any(|word| names.contains(word));
         loop {
-            let new = |(name, shape): &(&String, &String)| !names.contains(*name) && has(shape, &names);
-            let more: Vec<String> = self.items.iter().filter(new).map(|(name, _)| name.clone()).collect();
-            if more.is_empty() {
+            let count = names.len();
+            let affected = self.items.iter().filter(|(_, shape)| has(shape, &names));
+            let more: Vec<String> = affected.flat_map(|(name, _)| self.meant(name)).collect();
+            names.extend(more);
+            if names.len() == count {
                 break;
             }
-            names.extend(more);
         }
         variables.iter().filter(|(_, kind)| has(kind, &names)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The words by which other definitions depend on this one. A type gets constants and types from its `impl` without a word of
+    /// them where it is used; a function is called.
+    fn meant(&self, name: &str) -> Vec<String> {
+        let Some((of, last)) = name.rsplit_once("::") else { return vec![name.to_string()] };
+        let called = self.items.get(name).is_some_and(|shape| shape.contains("fn "));
+        let known = |word: &&str| self.items.contains_key(*word);
+        if called { vec![last.to_string()] } else { words(of).filter(known).map(String::from).collect() }
     }
 }
 
@@ -151,15 +163,33 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
                 all.push((name, shape(code, i, end) + &std::mem::take(&mut layout)));
                 i = end;
             }
-            // neither `*const T` nor `<const N: usize>`
-            "type" | "const" | "static"
-                if code.is_name(i + 1)
-                    && name != "fn"
-                    && name != "unsafe"
-                    && (i == from || !["*", "<", ","].contains(&code.word(i - 1))) =>
-            {
-                let end = end(code, i, to);
-                all.push((name, shape(code, i, end)));
+            // neither `*const T` nor `&raw const x` nor `<const N: usize>`
+            "type" | "const" | "static" if code.is_name(i + 1) && (i == from || !["*", "raw", "<", ","].contains(&code.word(i - 1))) => {
+                match (i + 1..i + 4).find(|at| code.word(*at) == "fn" && code.is_name(at + 1)) {
+                    // an array's length may be what it computes
+                    Some(at) => {
+                        let end = end(code, at, to);
+                        all.push((code.word(at + 1).to_string(), text(code, i, end)));
+                        i = end;
+                    }
+                    None => {
+                        let end = end(code, i, to);
+                        all.push((name, shape(code, i, end)));
+                        i = end;
+                    }
+                }
+            }
+            "impl" if i == from || [";", "}", "]", "unsafe"].contains(&code.word(i - 1)) => {
+                let open = (i..to).find(|at| code.is_mark(*at, '{')).unwrap_or(to);
+                let (mut inside, end) = (Vec::new(), past(open));
+                collect(code, open + 1, end, &mut inside);
+                let of = text(code, i + 1, open);
+                all.extend(inside.into_iter().map(|(name, shape)| (format!("{of}::{name}"), shape)));
+                i = end;
+            }
+            "macro_rules" if code.is_mark(i + 1, '!') => {
+                let end = past(i + 3);
+                all.push((code.word(i + 2).to_string(), text(code, i, end)));
                 i = end;
             }
             "mod" if code.is_mark(i + 2, '{') => {
@@ -187,10 +217,10 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
     }
 }
 
-/// Behind an item: its semicolon, or a type's braces.
+/// Behind an item: its semicolon, or the braces of a type or a function.
 fn end(code: &Code, from: usize, to: usize) -> usize {
     let mut i = from;
-    let braced = ["struct", "enum", "union", "trait"].contains(&code.word(from));
+    let braced = ["struct", "enum", "union", "trait", "fn"].contains(&code.word(from));
     while i < to {
         match code.tokens[i].kind {
             Kind::Mark(';') => return i + 1,
@@ -203,6 +233,10 @@ fn end(code: &Code, from: usize, to: usize) -> usize {
     to
 }
 
+fn text(code: &Code, from: usize, to: usize) -> String {
+    (from..to).map(|at| code.word(at)).collect::<Vec<_>>().join(" ")
+}
+
 /// An item's text, without attributes other than `repr`, and without what functions do.
 fn shape(code: &Code, from: usize, to: usize) -> String {
     let (mut words, mut i, mut function) = (Vec::new(), from, false);
@@ -212,7 +246,7 @@ fn shape(code: &Code, from: usize, to: usize) -> String {
             continue;
         }
         match code.word(i) {
-            "fn" => function = true,
+            "fn" if code.is_name(i + 1) => function = true, // not `Call(fn(f32) -> f32), K { v: u8 }`
             ";" => function = false,
             "{" if function => {
                 (i, function) = (code.close(i).unwrap_or(to) + 1, false);
@@ -284,6 +318,26 @@ mod tests {
             ("use a::X; struct A(X);", "use b::{c, X};", "A"),
             ("struct A { n: u8 }", "#[repr(C)] struct A { n: u8 }", "A"),
             ("bitflags! { struct F: u8 { } }", "bitflags! { struct F: u16 { } }", "F"),
+            ("const fn n() -> usize { 3 } struct B([u64; n()]);", "const fn n() -> usize { 4 }", "B"),
+            (
+                "pub const unsafe fn n() -> usize { 3 } const N: usize = unsafe { n() }; struct B([u64; N]);",
+                "const unsafe fn n() -> usize { 4 }",
+                "B",
+            ),
+            ("struct C; impl C { const N: usize = 3; } struct B([f32; C::N]);", "struct C; impl C { pub const N: usize = 4; }", "B"),
+            (
+                "struct C; impl C { const fn n() -> usize { 3 } } struct B([f32; C::n()]);",
+                "struct C; impl C { const fn n() -> usize { 4 } }",
+                "B",
+            ),
+            ("struct C; impl Iterator for C { type Item = u8; }", "struct C; impl Iterator for C { type Item = u16; }", "Peekable<C>"),
+            (
+                "trait T { type X; } struct C; impl T for C { type X = u8; } struct W<A: T>(A::X);",
+                "impl T for C { type X = String; }",
+                "W<C>",
+            ),
+            ("enum E { Call(fn(f32) -> f32), K { v: u8 } }", "enum E { Call(fn(f32) -> f32), K { v: String } }", "E"),
+            ("macro_rules! n { () => { 3 } } struct B([u64; n!()]);", "macro_rules! n { () => { 4 } }", "B"),
         ] {
             assert!(gone(first, second, kind), "{first} / {second}");
         }
@@ -299,6 +353,17 @@ mod tests {
             ("use a::{X, Y as Z, b::{self, c}};", "use a::b; use a::{b::c, Y as Z}; use a::X;", "HashMap<X, (Z, b::Q, c)>"),
             ("struct A<const N: usize = 3>([u8; N]);", "fn f<const A: usize>(p: *const A) { struct A; }", "A<3>"),
             ("struct A(u8);", "struct B(u8);", "A"),
+            (
+                "struct A(u8); impl A { pub const fn new() -> A { A(1) } const N: u8 = 1; }",
+                "impl A { const N: u8 = 1; const fn new() -> A { A(2) } }",
+                "A",
+            ),
+            (
+                "struct A(u8); impl T for A { const N: u8 = 1; }",
+                "impl U for A { const N: u8 = 2; } fn f() -> impl T { const N: u8 = 3; A(N) }",
+                "A",
+            ),
+            ("const fn n() -> usize { 3 } struct A([u8; 3]);", "const fn n() -> usize { 4 }", "A"),
             ("fn f() {}", "let p: *const f = 1;", "f"),
         ] {
             assert!(!gone(first, second, kind), "{first} / {second}");
