@@ -74,6 +74,21 @@ impl<'a> Code<'a> {
         None
     }
 
+    /// The first of `marks` outside of brackets, and before one that closes.
+    pub fn at_top(&self, from: usize, marks: &[char]) -> Option<usize> {
+        let mut i = from;
+        while i < self.tokens.len() {
+            match self.tokens[i].kind {
+                Kind::Mark(mark) if marks.contains(&mark) => return Some(i),
+                Kind::Mark('(' | '[' | '{') => i = self.close(i)?,
+                Kind::Mark(')' | ']' | '}') => return None,
+                _ => {}
+            }
+            i += 1;
+        }
+        None
+    }
+
     /// The brackets that are not closed, up to one that is closed by another's mark.
     pub fn unclosed(&self) -> Vec<usize> {
         let mut open: Vec<usize> = Vec::new();

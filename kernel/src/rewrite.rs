@@ -10,7 +10,7 @@ pub const FAILED: &str = "lafter/failed";
 /// What a cell prints of each variable that it drops, for evcxr.
 pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;
@@ -80,26 +80,46 @@ pub fn loops_ask(source: &str) -> (String, Vec<Insert>) {
 
 /// Behind the opening brace of each loop that may call a function: not in what is evaluated by the compiler, nor in a macro.
 pub fn loop_bodies(code: &Code) -> Vec<usize> {
-    let (mut bodies, mut i) = (Vec::new(), 0);
+    let (mut bodies, mut open, mut i) = (Vec::new(), Vec::new(), 0);
     while i < code.tokens.len() {
         let past = |end: Option<usize>| end.map_or(code.tokens.len(), |end| end + 1);
+        let before = if i > 0 { code.word(i - 1) } else { "" };
         match code.word(i) {
-            "const" | "static" if i == 0 || !["<", ",", "*"].contains(&code.word(i - 1)) => {
+            "const" if code.is_mark(i + 1, '{') => {
+                i = past(code.close(i + 1));
+                continue;
+            }
+            // neither `<const N: usize>` nor `*const T` nor `&raw const x`
+            "const" | "static" if !["<", ",", "*", "raw"].contains(&before) => {
                 let is_function = (i + 1..i + 4).any(|at| code.word(at) == "fn");
-                let end = at_top(code, i + 1, if is_function || code.is_mark(i + 1, '{') { &['{', ';'] } else { &[';'] });
-                i = end.map_or(code.tokens.len(), |end| if code.is_mark(end, '{') { past(code.close(end)) } else { end });
+                let end = code.at_top(i + 1, if is_function { &['{', ';'] } else { &[';'] });
+                i = end.map_or(i + 1, |end| if code.is_mark(end, '{') { past(code.close(end)) } else { end });
                 continue;
             }
             // a macro's own words, and those that it is given
             "!" if i > 0 && code.is_name(i - 1) => {
-                let open = if code.is_name(i + 1) { i + 2 } else { i + 1 };
-                if ["(", "[", "{"].contains(&code.word(open)) {
-                    i = past(code.close(open));
+                let bracket = if code.is_name(i + 1) { i + 2 } else { i + 1 };
+                if ["(", "[", "{"].contains(&code.word(bracket)) {
+                    i = past(code.close(bracket));
+                    continue;
+                }
+            }
+            // a constant argument: `<{ … }>` and `<T, { … }>`
+            "{" if before == "<" || before == "," && code.close(i).is_some_and(|end| code.is_mark(end + 1, '>')) => {
+                i = past(code.close(i));
+                continue;
+            }
+            "(" | "[" | "{" => open.push(i),
+            ")" | "]" | "}" => drop(open.pop()),
+            // an array's length
+            ";" => {
+                if let Some(array) = open.pop_if(|at| code.is_mark(*at, '[')) {
+                    i = past(code.close(array));
                     continue;
                 }
             }
             "loop" if code.is_mark(i + 1, '{') => bodies.extend(body(code, i + 1)),
-            word @ ("for" | "while") if code.is_name(i) => bodies.extend(header_end(code, i, word).and_then(|at| body(code, at))),
+            word @ ("for" | "while") => bodies.extend(header_end(code, i, word).and_then(|at| body(code, at))),
             _ => {}
         }
         i += 1;
@@ -107,30 +127,42 @@ pub fn loop_bodies(code: &Code) -> Vec<usize> {
     bodies
 }
 
-/// The first of `marks` outside of brackets.
-fn at_top(code: &Code, from: usize, marks: &[char]) -> Option<usize> {
+/// The brace that begins the body of a `for` or a `while`.
+fn header_end(code: &Code, at: usize, word: &str) -> Option<usize> {
+    let from = if word == "for" { pattern_end(code, at + 1, "in")? + 1 } else { at + 1 };
     let mut i = from;
-    while i < code.tokens.len() {
-        match code.tokens[i].kind {
-            Kind::Mark(mark) if marks.contains(&mark) => return Some(i),
-            Kind::Mark('(' | '[' | '{') => i = code.close(i)?,
-            Kind::Mark(')' | ']' | '}') => return None,
+    while !code.is_mark(i, '{') {
+        match code.word(i) {
+            "let" => i = pattern_end(code, i + 1, "=")?,
+            "(" | "[" => i = code.close(i)?,
+            // a block in the header would be taken for the body
+            "match" | "if" | "unsafe" | "loop" | "async" | "const" => return None,
+            "" | ";" | ")" | "]" | "}" => return None,
             _ => {}
         }
         i += 1;
     }
-    None
+    (i > from).then_some(i)
 }
 
-/// The brace that begins the body of a `for` or a `while`.
-fn header_end(code: &Code, at: usize, word: &str) -> Option<usize> {
-    let brace = at_top(code, at + 1, &['{', ';'])?;
-    let header = at + 1..brace;
-    let has = |words: &[&str]| header.clone().any(|i| words.contains(&code.word(i)));
-    // `impl A for B {` and `for<'a>` are no loops; a block in the header would be taken for the body
-    let is_loop = word == "while" || header.clone().any(|i| code.word(i) == "in");
-    let simple = !header.is_empty() && code.word(brace - 1) != "in" && !has(&["match", "if", "unsafe", "loop", "async"]);
-    (is_loop && simple && code.is_mark(brace, '{')).then_some(brace)
+/// The `in` or the `=` behind a pattern; none in `impl A for B {` and `for<'a>`, which are no loops.
+fn pattern_end(code: &Code, from: usize, end: &str) -> Option<usize> {
+    let mut i = from;
+    while code.word(i) != end || end == "=" && code.is_mark(i - 1, '.') {
+        match code.word(i) {
+            "(" | "[" => i = code.close(i)?,
+            "{" => {
+                i = code.close(i)?;
+                if ![end, "|"].contains(&code.word(i + 1)) {
+                    return None;
+                }
+            }
+            "" | ";" | ")" | "]" | "}" => return None,
+            _ => {}
+        }
+        i += 1;
+    }
+    Some(i)
 }
 
 /// Where the body begins, unless with an attribute of its own.
@@ -208,11 +240,23 @@ mod tests {
             ("while let Some(x) = stack.pop() { f(x) }", 1),
             ("for x in match y { _ => v } { f(x) }", 0),
             ("if a != b { loop { f() } }", 1),
+            ("while let Step { done, .. } = game.next() { f(done) }", 1),
+            ("while let Step { done: 0..=5, .. } | Step { done: 9, .. } = game.next() && let P { x } = p { f(x) }", 1),
+            ("for P { x, y } in v { f(x, y) }", 1),
+            ("impl A for B { fn f(&self) { for x in v { g(x) } } } for x in v { f(x) }", 2),
+            ("let v = [0u8; { let mut n = 0; while n < 3 { n += 1 } n }]; loop { f() }", 1),
+            ("let v = [{ loop { break f() } }; 3]; let w: [[u8; { loop { break 1 } }]; 2] = g();", 1),
+            ("let v = S::<{ loop { break 3 } }>::new(T::<u8, { loop { break 3 } }>::new()); f(1, { loop { g() } });", 1),
+            ("f(1, const { loop { break 3 } }); const { while false {} }", 0),
+            ("f(&raw const x); loop { f() }", 1),
+            ("const fn n<const N: usize>() -> [u8; { 3 }] { loop {} } loop { f() }", 1),
+            ("fn f() -> impl Iterator<Item = u8> { loop { g() } }", 1),
         ] {
             let (changed, inserts) = loops_ask(source);
             assert_eq!(inserts.len(), count, "{source}: {changed}");
             assert_eq!(changed.lines().count(), source.lines().count());
         }
+        assert!(loops_ask("while let S { a, .. } = f() { g() }").0.starts_with("while let S { a, .. } = f() { if ::lafter"));
         let (changed, inserts) = loops_ask("é;\nlöop; loop { f() }");
         assert_eq!(inserts, [Insert { line: 2, column: 13, length: ASK.len() }]);
         assert!(changed.starts_with("é;\nlöop; loop { if ::lafter::progress::interrupted()"));
