@@ -7,10 +7,12 @@ use std::collections::hash_map::DefaultHasher;
 use std::fs;
 use std::hash::{Hash, Hasher};
 use std::io::Result;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::layout::Layout;
+use crate::lexer::{Kind, tokens};
 
 /// How many cells are kept; the least recently used go first.
 const MOST: usize = 400;
@@ -127,8 +129,14 @@ pub fn reads_more(source: &str) -> bool {
 }
 
 /// evcxr writes imports and variables in an order that changes from session to session, one per line. Which of them comes
-/// first makes no difference, so runs of such lines are sorted; all other lines stay where they are.
+/// first makes no difference, so runs of such lines are sorted; all other lines stay where they are, as do those of a text.
 fn in_order(source: &str) -> String {
+    let texts: Vec<Range<usize>> = tokens(source).into_iter().filter(|token| token.kind == Kind::Text).map(|token| token.at).collect();
+    let in_text = |line: &str| {
+        let start = line.as_ptr() as usize - source.as_ptr() as usize;
+        let before = texts.partition_point(|text| text.start < start);
+        before > 0 && start < texts[before - 1].end
+    };
     let kind = |line: &str| match line {
         _ if line.starts_with("use ") && line.ends_with(';') => Some(0),
         _ if line.starts_with("let ") && line.contains(" = evcxr_variable_store.take_variable::<") => Some(1),
@@ -136,9 +144,9 @@ fn in_order(source: &str) -> String {
         _ if line.starts_with("evcxr_variable_store.put_variable::<") => Some(3),
         _ => None,
     };
-    let mut lines: Vec<&str> = source.lines().collect();
-    lines.chunk_by_mut(|a, b| kind(a).is_some() && kind(a) == kind(b)).for_each(<[&str]>::sort_unstable);
-    lines.join("\n")
+    let mut lines: Vec<(Option<u8>, &str)> = source.lines().map(|line| (kind(line).filter(|_| !in_text(line)), line)).collect();
+    lines.chunk_by_mut(|(a, _), (b, _)| a.is_some() && a == b).for_each(<[_]>::sort_unstable);
+    lines.into_iter().map(|(_, line)| line).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]
@@ -152,6 +160,10 @@ mod tests {
         let other = format!("use c::d;\nuse a::b;\n{}{}f();\ng();\n", take("mut y"), take("x"));
         assert_eq!(in_order(&one), in_order(&other));
         assert_ne!(in_order("f();\ng();"), in_order("g();\nf();"));
+        assert_eq!(
+            in_order("use b;\nuse a;\nlet t = \"é\nuse d;\nuse c;\n\";\nuse f;\nuse e;"),
+            "use a;\nuse b;\nlet t = \"é\nuse d;\nuse c;\n\";\nuse e;\nuse f;"
+        );
     }
 
     #[test]

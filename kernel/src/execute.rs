@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use jupyter_protocol::{
-    ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, HistoryReply, HistoryRequest, JupyterMessage, Payload, ReplyStatus,
+    ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, HistoryReply, HistoryRequest, JupyterMessage, Media, MediaType, Payload,
+    ReplyStatus,
 };
 
 use crate::cell::{Cell, plain};
@@ -17,6 +18,7 @@ use crate::environment;
 use crate::failure::Failure;
 use crate::history::History;
 use crate::input::Input;
+use crate::inspect;
 use crate::lexer::{self, Kind};
 use crate::magics;
 use crate::shim;
@@ -169,7 +171,9 @@ impl Executor {
                 })
             }
             magics::Cell::Doc(item) => self.with_engine(|engine| {
-                let data = complete::documentation(engine, &item, item.len())
+                let command = inspect::command(&item, 0).map(|text| Media::new(vec![MediaType::Plain(text)]));
+                let data = command
+                    .or_else(|| complete::documentation(engine, &item, item.len()))
                     .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;
                 Ok(vec![Payload::Page { data, start: 0 }])
             }),

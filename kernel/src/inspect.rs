@@ -204,7 +204,7 @@ mod tests {
     #[test]
     fn a_command_says_what_it_does() {
         assert!(command("%%time\nlet a", 3).unwrap().contains("how long"));
-        assert!(command("?%cd", 2).is_some());
+        assert!(command("?%cd", 2).is_some() && command("?%who", 3).is_some() && command("%%bash\nls", 4).is_some());
         assert!(command("%time f()", 7).is_none() && command("f()", 0).is_none());
     }
 }

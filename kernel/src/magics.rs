@@ -72,6 +72,7 @@ pub fn parse(cell: &str) -> Cell {
         ("time", true) => Cell::Code { code: below(argument, ""), timed: true },
         ("time", false) => Cell::Code { code: below(argument, ""), timed: true },
         ("timeit", _) => {
+            let argument = if whole { argument } else { without_note(argument) };
             let timed = if whole { format!("{argument}\n{rest}") } else { argument.to_string() };
             let (open, close) = if can_fail(&timed) { FALLIBLE } else { ("{ ", " }") };
             let (first, last) = (format!("lafter::notebook::timeit(|| {open}{argument}"), format!("{close});"));
@@ -114,6 +115,12 @@ pub fn original(line: &str) -> &str {
     inner.unwrap_or(line)
 }
 
+/// A line without the comment at its end, which would swallow what is put behind it.
+fn without_note(line: &str) -> &str {
+    let note = tokens(line).pop().filter(|last| last.kind == Kind::Comment && line[last.at.clone()].starts_with("//"));
+    note.map_or(line, |note| line[..note.at.start].trim_end())
+}
+
 fn can_fail(code: &str) -> bool {
     tokens(code).iter().any(|token| token.kind == Kind::Mark('?'))
 }
@@ -124,6 +131,12 @@ fn unquoted(text: &str) -> &str {
 
 /// What a command of the first line does, by its name: "%%time".
 pub fn description(name: &str) -> Option<String> {
+    let name = match name {
+        "%sh" | "%bash" | "%%bash" => "%%sh",
+        "%who" | "%whos" => "%vars",
+        "%lsmagic" => "%help",
+        name => name,
+    };
     let named = |(command, _): &&(&str, &str)| command.split(' ').next() == Some(name);
     COMMANDS.iter().find(named).map(|(command, does)| format!("{command}\n\n{does}"))
 }
@@ -158,6 +171,7 @@ mod tests {
         assert_eq!(parse("%time f()"), code("f()\n", true));
         assert_eq!(parse("%%timeit\nf(1)"), code("lafter::notebook::timeit(|| { \nf(1)\n});", false));
         assert_eq!(parse("%timeit f(1)"), code("lafter::notebook::timeit(|| { f(1) });\n", false));
+        assert_eq!(parse("%timeit f(\"//\") // note"), code("lafter::notebook::timeit(|| { f(\"//\") });\n", false));
         let Cell::Code { code, .. } = parse("%timeit f(1)?") else { panic!() };
         assert!(
             code.starts_with("lafter::notebook::timeit(|| match (|| ") && code.contains("{ f(1)? }") && code.ends_with(" });\n"),
@@ -213,5 +227,10 @@ mod tests {
     fn a_command_is_described_by_its_name() {
         assert!(description("%%time").unwrap().contains("how long"));
         assert!(description("%cd").is_some() && description("%none").is_none());
+        for (other, name) in
+            [("%sh", "%%sh"), ("%bash", "%%sh"), ("%%bash", "%%sh"), ("%who", "%vars"), ("%whos", "%vars"), ("%lsmagic", "%help")]
+        {
+            assert!(description(other).unwrap().starts_with(name), "{other}");
+        }
     }
 }

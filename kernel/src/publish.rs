@@ -182,15 +182,15 @@ fn shortened(text: &str) -> Option<String> {
     }
     let (head, tail) = (text.floor_char_boundary(LONGEST_VALUE * 9 / 10), text.ceil_char_boundary(text.len() - LONGEST_VALUE / 10));
     let ends = values(text);
-    if ends.len() < 2 {
+    let (before, behind) = (ends.partition_point(|end| *end <= head), ends.partition_point(|end| *end < tail));
+    let left_out = (behind + 1).min(ends.len()) - before;
+    if ends.len() < 2 || left_out == 0 {
         let notice = format!("[… {} bytes are not shown: print a part of it, or write it to a file]", tail - head);
         return Some(format!("{}\n{notice}\n{}", &text[..head], &text[tail..]));
     }
     // whole values only
-    let (before, behind) = (ends.partition_point(|end| *end <= head), ends.partition_point(|end| *end < tail));
     let head = before.checked_sub(1).map_or(head, |last| ends[last]);
     let tail = ends.get(behind).copied().unwrap_or(tail);
-    let left_out = (behind + 1).min(ends.len()) - before;
     let notice = format!("[… {left_out} of {} values are not shown: print a part, or write them to a file]", ends.len() + 1);
     Some(format!("{}\n{notice}\n{}", &text[..head], &text[tail..].trim_start_matches([',', ' ', '\n'])))
 }
@@ -253,6 +253,8 @@ mod tests {
         let left_out: usize = cut.split_once("[… ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
         let shown = cut.matches("), (").count();
         assert!(cut.contains("of 200000 values are not shown") && left_out.abs_diff(200_000 - shown) < 5, "{left_out} {shown}");
+        let last = shortened(&format!("{:?}", (1, 2, "x".repeat(30_000)))).unwrap();
+        assert!(last.starts_with("(1, 2, \"xxx") && last.contains("[… 10010 bytes are not shown") && last.ends_with("xxx\")"), "{last}");
         let text = shortened(&format!("{:?}", "é".repeat(100_000))).unwrap();
         assert!(text.contains("bytes are not shown") && text.ends_with("é\""), "{}", &text[text.len() - 100..]);
     }
