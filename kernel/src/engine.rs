@@ -42,6 +42,8 @@ pub struct Engine {
     session: PathBuf,
     /// How often the cells' process had to be started again.
     restarts: usize,
+    /// The checkout, if it has changed since it was installed and that is not said yet.
+    newer: Option<PathBuf>,
     /// Whether loops of the cells ask for an interrupt, and whether that they do not was said.
     loops: notice::Loops,
 }
@@ -83,6 +85,7 @@ impl Engine {
             shapes: Shapes::default(),
             session: session.folder.clone(),
             restarts: 0,
+            newer: seed::newer_checkout(&session.layout),
             loops: Default::default(),
         })
     }
@@ -99,6 +102,9 @@ impl Engine {
 
     /// Runs a cell; what a `:command` answers comes back as media.
     pub fn execute(&mut self, code: &str, ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
+        if let Some(checkout) = self.newer.take() {
+            self.say(&notice::newer(&checkout));
+        }
         if !self.awaits && notice::awaits(code) {
             self.awaits = true;
             self.say(notice::AWAITS);
@@ -194,7 +200,7 @@ impl Engine {
             Err(Error::CompilationErrors(errors)) => {
                 Err(compile_errors::failure(&errors, code, &self.context.last_source().unwrap_or_default()))
             }
-            Err(error) => Err(Failure::new("Error", error.to_string())),
+            Err(error) => Err(Failure::new("Error", refusal(&error.to_string()))),
         }
     }
 
@@ -262,8 +268,21 @@ fn status(said: &str) -> &str {
     status.strip_suffix(" (core dumped)").unwrap_or(status)
 }
 
+/// What our stand-in for Cargo refused, without what evcxr says around it.
+fn refusal(said: &str) -> &str {
+    let ours = said.strip_prefix("Compilation failed, but no parsable errors were found. STDERR:\nerror: ");
+    ours.and_then(|rest| rest.split_once("\nSTDOUT:")).map_or(said, |(why, _)| why.trim())
+}
+
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn what_is_refused_is_said_in_one_line() {
+        let said = "Compilation failed, but no parsable errors were found. STDERR:\nerror: restart the kernel\n\nSTDOUT:\n";
+        assert_eq!(super::refusal(said), "restart the kernel");
+        assert_eq!(super::refusal("The variable `f` is a closure"), "The variable `f` is a closure");
+    }
+
     #[test]
     fn the_end_of_a_process_is_said_in_few_words() {
         assert_eq!(super::status("Subprocess terminated with status: signal: 6 (SIGABRT) (core dumped)"), "signal: 6 (SIGABRT)");

@@ -1,5 +1,7 @@
 //! What a reader is told before a cell runs, and what was lost when its process had to end.
 
+use std::path::Path;
+
 use crate::keep::Variable;
 use crate::lexer::Code;
 use crate::rewrite::loop_bodies;
@@ -28,8 +30,16 @@ pub fn awaits(cell: &str) -> bool {
     false
 }
 
+/// Once a session, where the installed library is older than its sources.
+pub fn newer(checkout: &Path) -> String {
+    let folder = checkout.display();
+    format!(
+        "note: {folder} has changed since the kernel was installed: help and completion read it, cells do not; install again to use it\n"
+    )
+}
+
 /// Names, and how many more there are.
-fn list(names: &[String]) -> String {
+pub fn list(names: &[String]) -> String {
     match names.len().checked_sub(MOST_NAMES) {
         Some(more @ 1..) => format!("{} and {more} more", names[..MOST_NAMES].join(", ")),
         _ => names.join(", "),

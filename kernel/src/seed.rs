@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::SystemTime;
 
 use anyhow::{Context, Result, ensure};
 
@@ -106,6 +107,25 @@ pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
     Ok(built)
 }
 
+/// The checkout that was installed, if its sources are newer than the library: the analyzer reads those, cells use this.
+pub fn newer_checkout(layout: &Layout) -> Option<PathBuf> {
+    let installed = layout.library().0.metadata().ok()?.modified().ok()?;
+    let checkout = PathBuf::from(fs::read_to_string(layout.data.join("checkout")).ok()?.trim());
+    has_newer(&checkout.join("src"), installed).then_some(checkout)
+}
+
+fn has_newer(folder: &Path, time: SystemTime) -> bool {
+    let Ok(entries) = fs::read_dir(folder) else { return false };
+    let is_newer = |entry: fs::DirEntry| match entry.file_type() {
+        Ok(kind) if kind.is_dir() => has_newer(&entry.path(), time),
+        Ok(_) if entry.path().extension().is_some_and(|end| end == "rs") => {
+            entry.metadata().and_then(|file| file.modified()).is_ok_and(|at| at > time)
+        }
+        _ => false,
+    };
+    entries.flatten().any(is_newer)
+}
+
 const CONFIG: &str = "# Cells are compiled as evcxr says; what a `:dep` brings is compiled once, for speed.
 [profile.dev.package.\"*\"]
 opt-level = 3
@@ -150,4 +170,31 @@ fn write(path: &Path, text: &str) -> Result<()> {
     let folder = path.parent().context("a path without a folder")?;
     fs::create_dir_all(folder).with_context(|| format!("making {}", folder.display()))?;
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkout_that_is_newer_than_the_library_is_known() {
+        let data = std::env::temp_dir().join(format!("lafter-kernel-newer-{}", std::process::id()));
+        let (layout, checkout) = (Layout { data: data.clone() }, data.join("checkout of mine"));
+        let source = checkout.join("src/deep/a.rs");
+        write(&source, "").unwrap();
+        write(&checkout.join("src/deep/.a.swp"), "").unwrap();
+        write(&layout.library().0, "").unwrap();
+        write(&layout.data.join("checkout"), &format!("{}\n", checkout.display())).unwrap();
+        let now = SystemTime::now();
+        let set = |file: &Path, at| fs::File::options().write(true).open(file).unwrap().set_modified(at).unwrap();
+        set(&layout.library().0, now);
+        set(&source, now - std::time::Duration::from_secs(9));
+        set(&checkout.join("src/deep/.a.swp"), now + std::time::Duration::from_secs(9));
+        assert_eq!(newer_checkout(&layout), None);
+        set(&source, now + std::time::Duration::from_secs(9));
+        assert_eq!(newer_checkout(&layout), Some(checkout));
+        fs::write(layout.data.join("checkout"), "lafter 0.1.0 as published\n").unwrap();
+        assert_eq!(newer_checkout(&layout), None);
+        fs::remove_dir_all(data).unwrap();
+    }
 }

@@ -20,6 +20,7 @@ const YOUNG: Duration = Duration::from_secs(60);
 /// Removed when dropped.
 pub struct Session {
     pub folder: PathBuf,
+    pub layout: Layout,
     /// Locked while the session lives, whatever number its process has for others: they may live in another container.
     _alive: File,
     /// Holds the socket, and nobody else may enter it.
@@ -32,7 +33,7 @@ impl Session {
         fs::create_dir_all(&sessions)?;
         remove_dead(&sessions);
         let (folder, alive) = own_folder(&sessions)?;
-        Ok(Self { folder, _alive: alive, sockets: private_folder()? })
+        Ok(Self { folder, layout: layout.clone(), _alive: alive, sockets: private_folder()? })
     }
 
     /// The cell's process connects here.

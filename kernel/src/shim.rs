@@ -18,9 +18,12 @@ use crate::layout::Layout;
 use crate::messages::{self, Note};
 use crate::metadata;
 use crate::rewrite;
+use crate::toolchain;
 
 /// The data folder, for the stand-in.
 const DATA: &str = "LAFTER_KERNEL_DATA";
+/// The library's file as it was when the session began.
+const LIBRARY: &str = "LAFTER_KERNEL_LIBRARY";
 /// What `CARGO_HOME` was; empty if it was not set.
 const HOME: &str = "LAFTER_KERNEL_CARGO_HOME";
 /// Set where a cell is to be compiled without optimization.
@@ -46,6 +49,7 @@ pub unsafe fn set_environment(layout: &Layout) -> Result<()> {
     unsafe {
         std::env::set_var(HOME, std::env::var_os("CARGO_HOME").unwrap_or_default());
         std::env::set_var(DATA, &layout.data);
+        std::env::set_var(LIBRARY, toolchain::stamp(&layout.library().0).unwrap_or_default());
         std::env::set_var("CARGO_HOME", layout.shims());
         std::env::set_var("RUST_SRC_PATH", layout.rust_src());
         std::env::set_var("PATH", path);
@@ -152,6 +156,7 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
     let Some(target) = after(words, "--target") else { return Ok(()) }; // not evcxr's
+    is_of_session(&layout.library().0, std::env::var(LIBRARY).ok())?;
     let compiled = Path::new("target").join(target).join("debug/libctx.so");
     if metadata::has_dependencies(&manifest) || compiled::reads_more(&source) {
         command.stderr(Stdio::inherit()); // it says what it compiles
@@ -187,6 +192,14 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     }
     std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
     answer(&said, output.status.code())
+}
+
+/// The cells' process goes on with the library that it began with: a cell that is compiled against another would take the one's
+/// values for the other's.
+fn is_of_session(library: &Path, then: Option<String>) -> Result<()> {
+    let is_same = then.is_none_or(|then| toolchain::stamp(library).is_none_or(|now| now == then));
+    anyhow::ensure!(is_same, "the kernel was installed again while this notebook ran: restart the kernel");
+    Ok(())
 }
 
 /// Compiles the cell's file as [`rewrite`] changes it; the file is then again what evcxr wrote.
@@ -318,4 +331,20 @@ pub fn restore(command: &mut Command) -> &mut Command {
 
 fn after<'a>(words: &[&'a str], name: &str) -> Option<&'a str> {
     words.iter().position(|word| *word == name).and_then(|at| words.get(at + 1).copied())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_library_that_was_installed_again_is_refused() {
+        let library = std::env::temp_dir().join(format!("lafter-kernel-library-{}", std::process::id()));
+        std::fs::write(&library, "one").unwrap();
+        let then = toolchain::stamp(&library);
+        assert!(is_of_session(&library, then.clone()).is_ok() && is_of_session(&library, None).is_ok());
+        std::fs::write(&library, "another").unwrap();
+        assert!(is_of_session(&library, then).unwrap_err().to_string().ends_with("restart the kernel"));
+        std::fs::remove_file(library).unwrap();
+    }
 }

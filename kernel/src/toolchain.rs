@@ -30,7 +30,7 @@ pub fn needs() -> Vec<Need> {
 pub fn identity() -> anyhow::Result<String> {
     let sysroot = first_line("rustc", "--print=sysroot").context("rustc does not run: install Rust from https://rustup.rs")?;
     let version = first_line("rustc", "--version").unwrap_or_default();
-    Ok(format!("{sysroot}\n{version}\n{}\n{}\n", stamp(&sysroot).unwrap_or_default(), host()?))
+    Ok(format!("{sysroot}\n{version}\n{}\n{}\n", stamp(&compiler(&sysroot)).unwrap_or_default(), host()?))
 }
 
 /// The triple of this machine.
@@ -48,7 +48,7 @@ pub fn recorded(layout: &Layout) -> String {
 /// Whether the recorded compiler is still the same; asks only the file system, because rustc itself takes a moment to start.
 pub fn is_as_recorded(identity: &str) -> bool {
     let mut lines = identity.lines();
-    matches!((lines.next(), lines.nth(1)), (Some(sysroot), Some(recorded)) if stamp(sysroot).is_some_and(|now| now == recorded))
+    matches!((lines.next(), lines.nth(1)), (Some(sysroot), Some(recorded)) if stamp(&compiler(sysroot)).is_some_and(|now| now == recorded))
 }
 
 /// The version of the recorded rustc alone: "1.95.0".
@@ -56,9 +56,13 @@ pub fn rust_version(identity: &str) -> Option<&str> {
     identity.lines().nth(1)?.split(' ').nth(1)
 }
 
-/// Size and time of the compiler's file.
-fn stamp(sysroot: &str) -> Option<String> {
-    let file = Path::new(sysroot).join("bin/rustc").metadata().ok()?;
+fn compiler(sysroot: &str) -> PathBuf {
+    Path::new(sysroot).join("bin/rustc")
+}
+
+/// Size and time of a file.
+pub fn stamp(file: &Path) -> Option<String> {
+    let file = file.metadata().ok()?;
     let modified = file.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
     Some(format!("{} {}", file.len(), modified.as_nanos()))
 }
@@ -96,7 +100,7 @@ mod tests {
         let rustc = sysroot.join("bin/rustc");
         std::fs::create_dir_all(sysroot.join("bin")).unwrap();
         std::fs::write(&rustc, "one").unwrap();
-        let identity = format!("{}\nrustc 1.95.0 (abc)\n{}\n", sysroot.display(), stamp(&sysroot.to_string_lossy()).unwrap());
+        let identity = format!("{}\nrustc 1.95.0 (abc)\n{}\n", sysroot.display(), stamp(&rustc).unwrap());
         assert!(is_as_recorded(&identity));
         assert_eq!(rust_version(&identity), Some("1.95.0"));
         std::fs::write(&rustc, "another").unwrap();
