@@ -10,6 +10,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use crate::failure::Failure;
 use crate::messages;
+use crate::notice;
 use crate::place::{self, Place};
 use crate::publish::Publisher;
 use crate::rewrite;
@@ -218,8 +219,10 @@ pub fn plain(text: impl Into<String>) -> Bundle {
 }
 
 impl End {
-    /// The failure, with a panic's place in the words of the cell; `source` is what was compiled for it.
-    pub fn failure(self, code: &str, source: &str) -> Option<Failure> {
+    /// The failure, with a panic's place in the words of the cell; `source` is what was compiled for it, `gone` the variables of before
+    /// that the cell took.
+    pub fn failure(self, code: &str, source: &str, gone: &[String]) -> Option<Failure> {
+        let but = if gone.is_empty() { String::new() } else { format!(" but for {}", notice::list(gone)) };
         Some(match self {
             Self::Fine => return None,
             Self::Error(line, error) => {
@@ -229,12 +232,12 @@ impl End {
             }
             Self::Panic(panic) => {
                 let place = place_of(&panic, code, source);
-                Failure::new("panic", format!("{} ({place}); variables from before this cell are kept", panic.message))
+                Failure::new("panic", format!("{} ({place}); variables from before this cell are kept{but}", panic.message))
             }
             Self::Interrupted(said) => {
                 let said = said.map(|said| said.strip_prefix("interrupted: ").map(String::from).unwrap_or(said));
                 let said = said.map(|said| format!("{said}; ")).unwrap_or_default();
-                Failure::new("Interrupted", format!("{said}all variables from before this cell are kept"))
+                Failure::new("Interrupted", format!("{said}all variables from before this cell are kept{but}"))
             }
         })
     }
@@ -274,8 +277,14 @@ mod tests {
         assert_eq!(place_of(&panic, code, source), "line 2 of the cell: v[3];");
         let elsewhere = Panic { file: "/home/x/.cargo/registry/src/index-1/candle-core-0.11.1/src/op.rs".into(), ..panic.clone() };
         assert_eq!(place_of(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
-        let failure = End::Panic(panic).failure(code, source).unwrap();
+        let failure = End::Panic(panic.clone()).failure(code, source, &[]).unwrap();
         assert_eq!(failure.lines.len(), 1);
+        assert!(failure.value.ends_with("variables from before this cell are kept"), "{}", failure.value);
+        let gone = ["v".to_string(), "w".into()];
+        for end in [End::Panic(panic), End::Interrupted(None)] {
+            let value = end.failure(code, source, &gone).unwrap().value;
+            assert!(value.ends_with("variables from before this cell are kept but for v, w"), "{value}");
+        }
     }
 
     #[test]
@@ -289,7 +298,7 @@ mod tests {
     #[test]
     fn an_error_says_its_line_and_is_never_empty() {
         let (code, source) = ("let a = 1;\nf()?;", "generated\nlet a = 1;\nf()?;\n");
-        let value = |error: &str| End::Error(3, error.into()).failure(code, source).unwrap().value;
+        let value = |error: &str| End::Error(3, error.into()).failure(code, source, &[]).unwrap().value;
         assert_eq!(value("no such file\n"), "no such file (line 2 of the cell: f()?;)");
         assert_eq!(value(""), "an error that says nothing of itself (line 2 of the cell: f()?;)");
     }

@@ -129,7 +129,7 @@ impl Engine {
         let mut lost = [self.cell.lock().lost.clone(), hidden].concat();
         lost.retain(|name| !after.iter().any(|(there, _)| there == name));
         if !lost.is_empty() && restarts == self.restarts {
-            let cells = self.kept.drop(&lost, &change.names);
+            let cells = self.kept.drop(&lost, &change.names, &after);
             let unsaid: Vec<String> = lost.into_iter().filter(|name| !change.gone.contains(name)).collect();
             self.say(&notice::dropped(&unsaid, cells));
         }
@@ -169,7 +169,9 @@ impl Engine {
                 self.shapes.ran(code);
                 let source = self.context.last_source().unwrap_or_default();
                 let end = self.cell.lock().end(&source);
-                end.failure(code, &source).map_or(Ok(outputs.content_by_mime_type), Err)
+                let after = self.variables();
+                let gone = before.iter().map(|(name, _)| name).filter(|name| !after.iter().any(|(there, _)| there == *name)).cloned();
+                end.failure(code, &source, &gone.collect::<Vec<_>>()).map_or(Ok(outputs.content_by_mime_type), Err)
             }
             Err(Error::SubprocessTerminated(said)) => {
                 // what follows is not what was to stop
@@ -186,11 +188,13 @@ impl Engine {
                 };
                 let after = if restarted.is_ok() { "a new one is running" } else { "no new one could be started: restart the kernel" };
                 let (reading, mut back) = self.kept.reading(before);
-                if back.is_empty() || self.context.execute(&reading).is_err() {
-                    back.clear();
+                if !back.is_empty() {
+                    let _ = self.context.execute(&reading); // a `?` that fails is no error here: what is there says it
                 }
+                let there = self.variables();
+                back.retain(|name| there.iter().any(|(known, _)| known == name));
                 let gone: Vec<String> = before.iter().map(|(name, _)| name.clone()).filter(|name| !back.contains(name)).collect();
-                self.kept.lose(&gone);
+                self.kept.lose(&gone, &there);
                 let lost = notice::lost(&gone, &back, self.kept.again.len());
                 Err(Failure::new(name, format!("{why}; {after}; {lost}; imports, functions and types are kept")))
             }

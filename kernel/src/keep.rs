@@ -1,9 +1,11 @@
 //! What outlives the cells' process: values that `%keep` wrote, and the cells that `%again` runs.
 
+use std::collections::HashSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
-use crate::lexer::Code;
+use crate::lexer::{Code, Kind};
 use crate::shapes;
 
 /// The types that `lafter::notebook::Keep` writes, by the names that stand in a variable's type.
@@ -34,6 +36,9 @@ const WRITTEN: [&str; 24] = [
     "RgbImage",
 ];
 
+/// The most members of a tuple that it writes.
+const MEMBERS: usize = 4;
+
 /// A variable: its name and its type.
 pub type Variable = (String, String);
 
@@ -44,10 +49,22 @@ pub struct Kept {
     count: usize,
     /// What is kept, and in which file.
     values: Vec<(Variable, PathBuf)>,
-    /// Cells that ran to their end, in order, and the variables that each made or named.
-    cells: Vec<(String, Vec<String>)>,
+    /// Cells that ran to their end, each time that they did, in order; without those whose variables were made anew since.
+    cells: Vec<Ran>,
     /// What `%again` would run.
     pub again: Vec<String>,
+}
+
+/// One run of a cell.
+#[derive(Clone)]
+struct Ran {
+    code: String,
+    /// Variables that it made or named.
+    names: Vec<String>,
+    /// Those of them that it made without their values of before.
+    made: Vec<String>,
+    /// Variables of before that it named.
+    needs: Vec<String>,
 }
 
 impl Kept {
@@ -103,38 +120,102 @@ impl Kept {
     /// After a cell that ran to its end. Whether a cell that names a variable changes it cannot be known: `x.step()` may.
     pub fn ran(&mut self, cell: &str, before: &[Variable], after: &[Variable]) {
         let code = Code::new(cell);
-        let names = |name: &String| (0..code.tokens.len()).any(|at| code.word(at) == name);
-        let is_new = |name: &String| !before.iter().any(|(known, _)| known == name);
-        let names: Vec<String> = after.iter().map(|(name, _)| name.clone()).filter(|name| is_new(name) || names(name)).collect();
-        let cell = shapes::without_crates(cell); // they stay
-        match self.cells.iter_mut().find(|(other, _)| *other == cell) {
-            Some((_, known)) => *known = names,
-            None if names.is_empty() => {}
-            None => self.cells.push((cell, names)),
+        let is_new = |name: &str| !before.iter().any(|(known, _)| known == name);
+        let all = |of: &[Variable], is: &dyn Fn(&str) -> bool| of.iter().map(|(name, _)| name.clone()).filter(|name| is(name)).collect();
+        let names: Vec<String> = all(after, &|name| is_new(name) || mentions(&code, 0..code.tokens.len(), name));
+        if names.is_empty() {
+            return;
         }
+        let made: Vec<String> = all(after, &|name| is_new(name) || makes(&code, name));
+        let needs = all(before, &|name| !made.iter().any(|other| other == name) && reads(&code, 0..code.tokens.len(), name));
+        self.cells.push(Ran { code: shapes::without_crates(cell), names, made, needs }); // the crates stay
+        let used = self.making(after.iter().map(|(name, _)| name.clone()).collect(), &[]);
+        self.cells = used.into_iter().map(|at| self.cells[at].clone()).collect();
     }
 
-    /// After variables were lost: what `%again` will run.
-    pub fn lose(&mut self, lost: &[String]) {
-        let makes = |names: &Vec<String>| names.iter().any(|name| lost.contains(name));
-        self.again = self.cells.iter().filter(|(_, names)| makes(names)).map(|(code, _)| code.clone()).collect();
+    /// The cells that made or named these variables, or what those were made of, as far as it is not there.
+    fn making(&self, mut names: HashSet<String>, there: &[Variable]) -> Vec<usize> {
+        let mut used = Vec::new();
+        for (at, cell) in self.cells.iter().enumerate().rev() {
+            if cell.names.iter().any(|name| names.contains(name)) {
+                used.push(at);
+                names.retain(|name| !cell.made.contains(name));
+                names.extend(cell.needs.iter().filter(|name| !there.iter().any(|(known, _)| known == *name)).cloned());
+            }
+        }
+        used.reverse();
+        used
+    }
+
+    /// After variables were lost, and those that are still there: what `%again` will run.
+    pub fn lose(&mut self, lost: &[String], there: &[Variable]) {
+        self.again = self.making(lost.iter().cloned().collect(), there).into_iter().map(|at| self.cells[at].code.clone()).collect();
     }
 
     /// After variables were dropped because types were defined anew: a cell with the old definition would bring that back. How many
     /// cells `%again` will run.
-    pub fn drop(&mut self, lost: &[String], anew: &[String]) -> usize {
-        self.cells.retain(|(cell, _)| !shapes::defines(cell, anew));
-        self.lose(lost);
+    pub fn drop(&mut self, lost: &[String], anew: &[String], there: &[Variable]) -> usize {
+        self.cells.retain(|cell| !shapes::defines(&cell.code, anew));
+        self.lose(lost, there);
         self.again.len()
     }
 }
 
-/// Whether each name in a type is of one that `Keep` writes.
+/// Whether a variable stands in a part of a cell.
+fn mentions(code: &Code, mut part: Range<usize>, name: &str) -> bool {
+    part.any(|at| code.word(at) == name)
+}
+
+/// The same, or in a text: `println!("{x}")`.
+fn reads(code: &Code, part: Range<usize>, name: &str) -> bool {
+    let shown = [":", "}"].map(|end| format!("{{{name}{end}"));
+    let shows = |at: usize| code.tokens[at].kind == Kind::Text && shown.iter().any(|text| code.word(at).contains(text));
+    mentions(code, part.clone(), name) || part.into_iter().any(shows)
+}
+
+/// Whether a cell makes a variable by a `let` of its own level, and did not look at its value of before.
+fn makes(code: &Code, name: &str) -> bool {
+    let mut i = 0;
+    while i < code.tokens.len() {
+        // no `if let`
+        if code.word(i) == "let" && (i == 0 || [";", "}", "]"].contains(&code.word(i - 1))) {
+            let end = code.at_top(i, &[';']).unwrap_or(code.tokens.len());
+            let value = code.at_top(i, &['=', ';']).unwrap_or(end);
+            if mentions(code, i + 1..value, name) {
+                return !reads(code, 0..i, name) && !reads(code, value..end, name);
+            }
+        }
+        i = if ["(", "[", "{"].contains(&code.word(i)) { code.close(i).unwrap_or(code.tokens.len()) } else { i } + 1;
+    }
+    false
+}
+
+/// Whether each name in a type is of one that `Keep` writes, and each tuple, too.
 fn can_be_written(kind: &str) -> bool {
     let mut words = kind.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).filter(|word| !word.is_empty());
     let last = |word: &str| word.rsplit(':').next().unwrap_or("").to_string();
     let known = |word: &str| WRITTEN.contains(&last(word).as_str()) || word.chars().all(|c| c.is_ascii_digit());
-    kind != "()" && !kind.contains(['&', '*']) && words.all(known)
+    !kind.contains(['&', '*']) && words.all(known) && tuples_can(kind)
+}
+
+fn tuples_can(kind: &str) -> bool {
+    let mut members = Vec::new(); // of each open bracket
+    let mut before = ' ';
+    for c in kind.chars().filter(|c| !c.is_whitespace()) {
+        match c {
+            '(' | '[' | '<' => members.push(1),
+            ')' | ']' | '>' => {
+                let count = members.pop().unwrap_or(0);
+                if c == ')' && (before == '(' || count > MEMBERS) {
+                    return false;
+                }
+            }
+            ',' => members.iter_mut().last().into_iter().for_each(|count| *count += 1),
+            _ => {}
+        }
+        before = c;
+    }
+    true
 }
 
 #[cfg(test)]
@@ -147,27 +228,59 @@ mod tests {
 
     #[test]
     fn types_are_known_by_all_their_names() {
-        for kind in ["f32", "candle_core::Tensor", "std::vec::Vec<(String, [f32; 3])>", "HashMap<u8, Option<bool>>"] {
+        for kind in [
+            "f32",
+            "candle_core::Tensor",
+            "std::vec::Vec<(String, [f32; 3])>",
+            "HashMap<u8, Option<bool>>",
+            "(u8, (i32,), HashMap<u8, f32>, Vec<(u8, u8, u8, u8)>)",
+        ] {
             assert!(can_be_written(kind), "{kind}");
         }
-        for kind in ["&str", "Clip", "Vec<Clip>", "()", "Dataset", "fn(f32) -> f32"] {
+        for kind in ["&str", "Clip", "Vec<Clip>", "()", "Dataset", "fn(f32) -> f32", "Vec<()>", "(u8, ())", "Vec<(u8, u8, u8, u8, u8)>"] {
             assert!(!can_be_written(kind), "{kind}");
+        }
+    }
+
+    /// What `%again` runs after these cells, each with the variables that there are after it; all are lost but `there`.
+    fn again(cells: &[(&str, &str)], there: &str) -> Vec<String> {
+        let variables = |names: &str| names.split_whitespace().map(|name| variable(name, "i32")).collect::<Vec<_>>();
+        let (mut kept, mut before) = (Kept::new(Path::new("/nowhere")), String::new());
+        for (cell, after) in cells {
+            kept.ran(cell, &variables(&before), &variables(after));
+            before = after.to_string();
+        }
+        let lost: Vec<String> = before.split_whitespace().filter(|name| !there.contains(name)).map(String::from).collect();
+        kept.lose(&lost, &variables(there));
+        kept.again
+    }
+
+    #[test]
+    fn each_run_of_a_cell_is_repeated_in_its_order() {
+        let cells = [("let mut n = 0;", "n"), ("n += 1;", "n"), ("n += 1;", "n"), ("1 + 1", "n"), ("n += 1;", "n")];
+        assert_eq!(again(&cells, ""), ["let mut n = 0;", "n += 1;", "n += 1;", "n += 1;"]);
+        // made anew by the first cell, after all
+        assert_eq!(again(&[&cells[..], &[("let mut n = 0;", "n")]].concat(), ""), ["let mut n = 0;"]);
+        // but not by one that looks at the old value
+        for anew in
+            ["let n = n + 1;", "f(n); let n = 1;", "println!(\"{n:?}\"); let n = 1;", "let n = { n };", "if let Some(n) = f() { n }"]
+        {
+            assert_eq!(again(&[&cells[..2], &[(anew, "n")]].concat(), ""), ["let mut n = 0;", "n += 1;", anew]);
         }
     }
 
     #[test]
     fn cells_are_run_again_that_made_or_named_what_is_lost() {
+        let cells = [("let x = 1;", "x"), ("let y = x + 1;", "x y"), ("let (x, z) = (5, 6);", "x y z")];
+        assert_eq!(again(&cells, ""), cells.map(|(cell, _)| cell));
+        assert_eq!(again(&cells, "x y"), ["let (x, z) = (5, 6);"]);
+        assert_eq!(again(&cells, "x z"), ["let y = x + 1;"], "of what is there");
+        // what a cell took
+        let cells = [("let v = vec![1];", "v"), ("let m = v.into_iter().sum::<i32>();", "m"), ("drop(1);", "m")];
+        assert_eq!(again(&cells, ""), ["let v = vec![1];", "let m = v.into_iter().sum::<i32>();"]);
         let mut kept = Kept::new(Path::new("/nowhere"));
-        let (x, y) = (variable("x", "i32"), variable("y", "Clip"));
-        kept.ran("let mut x = 1;", &[], std::slice::from_ref(&x));
-        kept.ran("let y = Clip::demo()?;", std::slice::from_ref(&x), &[x.clone(), y.clone()]);
-        kept.ran("x += 1;", &[x.clone(), y.clone()], &[x.clone(), y.clone()]);
-        kept.ran("1 + 1", &[x.clone(), y.clone()], &[x.clone(), y.clone()]);
-        kept.ran("let mut x = 1;", &[x.clone(), y.clone()], &[x.clone(), y]);
-        kept.lose(&["x".into()]);
-        assert_eq!(kept.again, ["let mut x = 1;", "x += 1;"]);
-        kept.written(vec![(x.clone(), "/nowhere/kept/1/x".into())]);
-        let (code, names) = kept.reading(&[x]);
+        kept.written(vec![(variable("x", "i32"), "/nowhere/kept/1/x".into())]);
+        let (code, names) = kept.reading(&[variable("x", "i32")]);
         assert_eq!((code.as_str(), names), ("let mut x: i32 = lafter::notebook::kept(\"/nowhere/kept/1/x\")?;\n", vec!["x".to_string()]));
     }
 

@@ -121,8 +121,13 @@ pub struct Loops {
 impl Loops {
     /// Once a session, before a cell with a loop that would not stop.
     pub fn before(&mut self, cell: &str) -> Option<String> {
-        let set = |line: &str| line.trim().strip_prefix(":opt")?.trim().parse().ok();
-        self.level = cell.lines().filter_map(set).next_back().unwrap_or(self.level);
+        for level in cell.lines().filter_map(|line| line.trim().strip_prefix(":opt")) {
+            self.level = match level.trim() {
+                "" if self.level == 2 => 0, // as evcxr does
+                "" => 2,
+                level => level.parse().unwrap_or(self.level),
+            };
+        }
         if self.level < 2 || self.said || loop_bodies(&Code::new(cell)).is_empty() {
             return None;
         }
@@ -176,6 +181,8 @@ mod tests {
     #[test]
     fn loops_that_do_not_ask_are_said_once() {
         let mut loops = Loops::default();
+        assert!(loops.before(":opt 2\n:opt\nloop { f() }").is_none(), "evcxr goes back from 2 to 0");
+        assert!(Loops::default().before(":opt\nloop { f() }").unwrap().contains(":opt 2"));
         assert!(loops.before("for i in 0..9 { f(i) }").is_none() && loops.before(":opt 2").is_none() && loops.before("f()").is_none());
         assert!(loops.before("for i in 0..9 { f(i) }").unwrap().contains(":opt 2") && loops.before("loop { f() }").is_none());
     }
