@@ -68,6 +68,7 @@ impl Order<'_> {
     /// Compiles. What an earlier call compiled before it was interrupted is taken over.
     pub fn build(&self) -> Result<Built> {
         let crates = self.crates()?;
+        println!("{} crates, but for those that are compiled already; it may be stopped: the same command goes on", crates.len());
         let mut cargo = self.cargo("rustc");
         cargo.args(["--release", "--quiet", "--lib", "--message-format=json-render-diagnostics", "-p", PACKAGE]).args(self.features());
         if let Some(jobs) = self.jobs {

@@ -34,7 +34,6 @@ pub fn install(scope: &Scope, wish: &Wish) -> Result<()> {
         }
         None => println!("building lafter {} and Candle for notebooks", env!("CARGO_PKG_VERSION")),
     }
-    println!("from nothing about 10 minutes on two cores; it may be stopped: the same command goes on");
     let (started, before) = (Instant::now(), machine::seconds_of_children());
     fs::write(layout.unfinished(), "").with_context(|| format!("writing in {}", layout.data.display()))?;
     let built = seed::build(&layout, wish)?;
