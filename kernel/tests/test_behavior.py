@@ -1,6 +1,7 @@
 """What a reader of a notebook sees: live output, interrupts that keep variables, failures in one line."""
 
 import os
+import pathlib
 import platform
 import re
 import tempfile
@@ -8,7 +9,9 @@ import threading
 import time
 import unittest
 
-from session import Session
+from jupyter_client.kernelspec import KernelSpecManager
+
+from session import KERNEL, Session
 
 TUNE = """
 let clip = Clip::demo()?;
@@ -135,6 +138,26 @@ class Behavior(unittest.TestCase):
         self.assertEqual(self.ok("set_of_mine.len()").data()[0]["text/plain"], "4")
         self.assertIn("no variables are lost", self.fails("%again").error)
 
+    def test_cells_run_again_as_they_ran(self):
+        with Session() as session:
+            for code in ("let mut total = 0;", "total += 1;", "total += 1;", "let five = (1, 2, 3, 4, 5); let units = vec![(), ()]; let four = (1, 2, 3, 4);"):
+                self.assertEqual(session.run(code).status, "ok")
+            session.run("let gone = 1;")
+            # what cannot be written stays out, the rest is kept
+            kept = session.run("%keep four")
+            self.assertEqual(kept.status, "ok", kept.reply)
+            kept = session.run("%keep").text()
+            self.assertRegex(kept, r"kept: four, gone, total .*not kept: five, units")
+            # a file that is lost: `back` says what is there
+            self.assertEqual(session.run("let steps = 3;").status, "ok")
+            self.assertEqual(session.run("%keep steps").status, "ok")
+            code = 'for (at, name) in [(2, "total"), (3, "steps")] { std::fs::write(format!("{}/kept/{at}/{name}", std::env::var("EVCXR_TMPDIR")?), "")?; }'
+            result = session.run(code + " std::process::abort();")
+            self.assertIn("ProcessEnded", result.reply["ename"])
+            self.assertNotIn("back as %keep left them", result.error)
+            self.assertEqual(session.run("%again").status, "ok")
+            self.assertEqual(session.run("(total, five.4, steps)").data()[0]["text/plain"], "(2, 5, 3)")
+
     def interrupted_after(self, code, seconds):
         request = self.session.send(code)
         asked = []
@@ -150,7 +173,15 @@ class Behavior(unittest.TestCase):
 
     def test_interrupt_of_a_loop_keeps_variables(self):
         self.ok("let kept = 1; fn spin(n: u64) -> u64 { let mut x = n; while x > 0 { x = std::hint::black_box(x) | 1; } x }")
-        for code in ("loop { std::hint::spin_loop(); }", "spin(3)", "for i in 0.. { std::hint::black_box(i); }"):
+        self.ok("struct Step { done: bool } fn next() -> Step { Step { done: std::hint::black_box(false) } }")
+        self.ok("let lengths = [0u8; { let mut n = 0; while n < 3 { n += 1 } n }].len();")
+        for code in (
+            "loop { std::hint::spin_loop(); }",
+            "spin(3)",
+            "for i in 0.. { std::hint::black_box(i); }",
+            "while let Step { done: false, .. } = next() {}",
+            "for Step { done } in std::iter::repeat_with(next) { std::hint::black_box(done); }",
+        ):
             result, seconds = self.interrupted_after(code, 4)
             self.assertEqual(result.reply["ename"], "Interrupted", result.reply)
             self.assertIn("variables from before this cell are kept", result.error)
@@ -178,6 +209,8 @@ class Behavior(unittest.TestCase):
         self.assertIn("line 2 of the cell", result.error)
         self.assertIn("index out of bounds", result.error)
         self.assertEqual(self.ok("before").data()[0]["text/plain"], "5")
+        self.ok("let taken = vec![1];")
+        self.assertIn("from before this cell are kept but for taken", self.fails("let sum = taken.into_iter().sum::<i32>(); panic!(\"{sum}\")").error)
         for code, line in (("values[7]", "line 1 of the cell: values[7]"), ("let a = 1;\nvalues\n    .get(9)\n    .unwrap()", "line 4 of the cell: .unwrap()")):
             self.assertIn(line, self.fails(code).error)
         self.ok("fn seventh(v: &[i32]) -> i32 {\n    v[6]\n}")
@@ -235,6 +268,11 @@ class Behavior(unittest.TestCase):
             result = session.run("struct Small(u8, u64); let s = Small(1, 2);")
             self.assertEqual((result.status, result.text("stderr")), ("ok", ""))
             self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
+            # what a length is computed from
+            self.assertEqual(session.run("const fn wide() -> usize { 3 } struct Box3([u64; wide()]); let b = Box3([1; wide()]);").status, "ok")
+            result = session.run("const fn wide() -> usize { 4 }")
+            self.assertIn("wide is defined anew; when the cell runs, what is of the old type is lost: b", result.text("stderr"))
+            self.assertIn("cannot find value `b`", session.run("b.0").error)
             # a cell that fails has changed nothing
             self.assertIn("cannot find value `s`", session.run("struct Small(u16); s.0").error)
             self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
@@ -330,6 +368,7 @@ class Behavior(unittest.TestCase):
         self.ok("let shape = (2usize, 3usize); fn broken() -> Result<i32, lafter::Error> { Ok(Clip::from_dir(\"/nowhere\").map(|_| 1)?) }")
         self.assertIn("each", self.ok("%timeit Tensor::zeros(shape, DType::F32, &Device::Cpu)?").text())
         self.assertIn("each", self.ok("%%timeit\nlet t = Tensor::zeros(shape, DType::F32, &Device::Cpu)?;\nt.sum_all()?").text())
+        self.assertIn("each", self.ok("%timeit 1 + 1 // note").text())
         failed = self.fails("%timeit broken()?")
         self.assertIn("/nowhere", failed.error)
         self.assertIn("line 1 of the cell: broken()?", failed.error)
@@ -379,6 +418,7 @@ class Behavior(unittest.TestCase):
             ("print|ln!(\"a\")", "println"),
             ("println!(|\"a\")", "println"),
             ("%%ti|me\nlet a = 1;", "compiled and ran"),
+            ("%s|h ls", "in the shell"),
             ("shape.0.max(|)", "max"),
             ("println!(\"{}\", shape.0.pow(|2))", "pow"),
             ("Re|fCell::new(1)", "RefCell"),
@@ -388,7 +428,7 @@ class Behavior(unittest.TestCase):
             reply = self.session.ask(self.session.client.inspect(code.replace("|", "", 1), at))
             self.assertTrue(reply["found"], code)
             self.assertIn(word, reply["data"]["text/plain"], code)
-        for cell in ("?HashMap", "HashMap?", "?Tensor::zeros", "?println"):
+        for cell in ("?HashMap", "HashMap?", "?Tensor::zeros", "?println", "?%who", "?%%bash"):
             pages = self.ok(cell).reply["payload"]
             self.assertEqual(pages[0]["source"], "page", cell)
 
@@ -468,6 +508,26 @@ class TwoNotebooks(unittest.TestCase):
             self.assertEqual(two.run("let a = 2;").status, "ok")
             self.assertEqual(one.run("a").data()[0]["text/plain"], "1")
             self.assertEqual(two.run("a").data()[0]["text/plain"], "2")
+
+
+class InstalledAgain(unittest.TestCase):
+    def test_a_running_notebook_is_told_to_restart(self):
+        spec = KernelSpecManager().get_kernel_spec(KERNEL)
+        seed = pathlib.Path(spec.argv[spec.argv.index("--data") + 1]) / "seed"
+        library = next(seed.glob("liblafter_notebook.*"))
+        times = library.stat().st_atime_ns, library.stat().st_mtime_ns
+        os.utime(library, (1, 1))  # older than all sources
+        try:
+            with Session() as session:
+                self.assertIn("has changed since the kernel was installed", session.run("let a = 1;").text("stderr"))
+                self.assertEqual(session.run("let b = 2;").text("stderr"), "")
+                os.utime(library, ns=times)
+                result = session.run("a + b")
+                self.assertEqual(result.error, "the kernel was installed again while this notebook ran: restart the kernel")
+        finally:
+            os.utime(library, ns=times)
+        with Session() as session:
+            self.assertEqual(session.run("let a = 1;").status, "ok")
 
 
 class Again(unittest.TestCase):

@@ -1,10 +1,12 @@
-"""Prints what is promised in seconds and bytes: medians, not assertions.
+"""Prints what is promised in seconds and bytes: medians, not assertions. Seconds depend on the machine; what holds on another one is
+their ratio to the time of rustc for a library that does nothing, measured in the same run.
 
 python timings.py [--cells 20]
 """
 
 import argparse
 import pathlib
+import re
 import statistics
 import subprocess
 import tempfile
@@ -59,39 +61,54 @@ def trivial_rustc():
         return time.monotonic() - began
 
 
-def show(what, values, limit):
-    print(f"{what:44} {statistics.median(values):6.2f}   ({min(values):.2f} to {max(values):.2f}, {len(values)} times; promised {limit})", flush=True)
+def show(what, values, limit, rustc=None):
+    median = statistics.median(values)
+    ratio = f"{median / rustc:6.1f} x rustc" if rustc else " " * 14
+    print(f"{what:44} {median:6.2f} {ratio}   ({min(values):.2f} to {max(values):.2f}, {len(values)} times; promised {limit})", flush=True)
 
 
 def cells(session, code, n):
-    """Cells that were never compiled before: a kernel keeps those that were."""
-    values, new = [], time.time_ns() // 10**6 % 10**9
+    """Seconds of cells that were never compiled before, as a kernel keeps those that were; and of each, those that it ran."""
+    values, ran, new = [], [], time.time_ns() // 10**6 % 10**9
     for i in range(n):
-        result = session.run(code.replace("NUMBER", str(new + i)))
+        result = session.run("%%time\n" + code.replace("NUMBER", str(new + i)))
         assert result.status == "ok", result.reply
         values.append(result.seconds)
-    return values
+        ran.append(float(re.search(r"ran ([0-9.]+) s, after", result.text())[1]))
+    return values, ran
+
+
+def show_cells(what, session, code, n, limit, rustc):
+    values, ran = cells(session, code, n)
+    show(what, values, limit, rustc)
+    ran = statistics.median(ran)
+    print(f"{'':44} of these {ran:.2f} running, {statistics.median(values) - ran:.2f} compiling and loading", flush=True)
 
 
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--cells", type=int, default=20)
     n = parser.parse_args().cells
-    show("rustc of a trivial library, s", [trivial_rustc() for _ in range(5)], "none: the machine's measure")
-    show("kernel_info after, s", [kernel_info() for _ in range(3)], "1")
-    show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 6")
+    trivial = [trivial_rustc() for _ in range(5)]
+    rustc = statistics.median(trivial)
+    show("rustc of a trivial library, s", trivial, "none: the machine's measure")
+    show("kernel_info after, s", [kernel_info() for _ in range(3)], "1", rustc)
+    show("first cell with a tensor after, s", [first_tensor() for _ in range(3)], "10, then 6", rustc)
     with Session() as session:
         session.run("let t = Tensor::zeros((2, 3), DType::F32, &Device::Cpu)?;")
-        show("trivial cell (let a = 1), s", cells(session, "let a = NUMBER;", n), "0.8")
-        show("trivial cell (println), s", cells(session, 'println!("{}", NUMBER);', n), "0.8")
-        show("library cell (encode a text), s", cells(session, "let clip = Clip::demo()?; let f = clip.encode_text(&[\"a fish NUMBER\"])?;", n), "1.2")
-        show("library cell, value shown, s", cells(session, "clip.encode_text(&[\"a fish NUMBER\"])?", n), "1.2")
+        for what, code, limit in (
+            ("trivial cell (let a = 1), s", "let a = NUMBER;", "0.8"),
+            ("trivial cell (println), s", 'println!("{}", NUMBER);', "0.8"),
+            ("library cell (encode a text), s", "let clip = Clip::demo()?; let f = clip.encode_text(&[\"a fish NUMBER\"])?;", "1.2"),
+            ("library cell, value shown, s", "clip.encode_text(&[\"a fish NUMBER\"])?", "1.2"),
+        ):
+            show_cells(what, session, code, n, limit, rustc)
         complete = []
         for _ in range(5):
             began = time.monotonic()
             session.ask(session.client.complete("clip.enco", 9))
             complete.append(time.monotonic() - began)
-        show("completion, s", complete, "1")
+        show("completion, s", complete, "1", rustc)
         time.sleep(2)
         show("memory of an idle session, GiB", [memory(session) / 2**30], "1.2")
 
