@@ -33,6 +33,10 @@ pub struct State {
     pub interrupted: bool,
     /// The numbers of requests that were answered although the analyzer still works on them, or was to begin.
     pub abandoned: Vec<usize>,
+    /// The number of the request that was given the engine last, until it ends.
+    pub holder: Option<usize>,
+    /// The process group of the shell command that runs.
+    pub script: Option<u32>,
     /// What is compiled for the request.
     pub code: String,
     /// The session's folder, where the compiler's notes are.
@@ -75,6 +79,8 @@ impl Cell {
             running: false,
             interrupted: false,
             abandoned: Vec::new(),
+            holder: None,
+            script: None,
             code: String::new(),
             folder: None,
             mute: true,

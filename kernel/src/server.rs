@@ -243,9 +243,7 @@ impl Kernel {
         Some(match &message.content {
             JupyterMessageContent::KernelInfoRequest(_) => kernel_info(&self.rust_version).as_child_of(message),
             JupyterMessageContent::InterruptRequest(_) => {
-                if let Some(process) = self.process() {
-                    interrupt::interrupt(&self.cell, &process);
-                }
+                interrupt::interrupt(&self.cell, self.process());
                 InterruptReply::new().as_child_of(message)
             }
             JupyterMessageContent::ShutdownRequest(request) => {
