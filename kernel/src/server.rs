@@ -148,7 +148,7 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str,
         let reply = loop {
             tokio::select! {
                 reply = &mut work => break reply.unwrap_or_default(),
-                Some(question) = queue.recv(), if runs => match kernel.meanwhile(&question, &executor) {
+                Some(question) = queue.recv(), if runs => match unpanicked(|| kernel.meanwhile(&question, &executor)) {
                     Some(reply) => {
                         kernel.status(&question, Status::busy());
                         let _ = shell_out.send(reply).await;
@@ -298,8 +298,7 @@ impl Kernel {
     async fn with_engine<T: Send + 'static>(&self, f: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<Option<T>> {
         let engine = self.engine.clone();
         let run = move || engine.lock().unwrap_or_else(PoisonError::into_inner).as_mut().ok().map(f);
-        // rust-analyzer may stumble over an unfinished cell: that is not an answer, not the end
-        Ok(spawn_blocking(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(None)).await?)
+        Ok(spawn_blocking(move || unpanicked(run)).await?)
     }
 
     fn end(&self, session: &Session) -> ! {
@@ -312,6 +311,11 @@ impl Kernel {
         session.remove();
         std::process::exit(0)
     }
+}
+
+/// rust-analyzer, or we, may stumble over an unfinished cell: that is no answer, not the end.
+fn unpanicked<T>(f: impl FnOnce() -> Option<T>) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(None)
 }
 
 fn kernel_info(rust_version: &str) -> KernelInfoReply {
