@@ -302,12 +302,12 @@ impl Kernel {
     }
 
     fn end(&self, session: &Session) -> ! {
+        interrupt::stop_tree_below(std::process::id()); // before the cell's process: what it started would be found no more
         if let Some(process) = self.process()
             && let Ok(mut process) = process.lock()
         {
             let _ = process.kill();
         }
-        interrupt::stop_tree_below(std::process::id());
         session.remove();
         std::process::exit(0)
     }
