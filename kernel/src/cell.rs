@@ -34,6 +34,10 @@ pub struct State {
     pub interrupted: bool,
     /// The numbers of requests that were answered although the analyzer still works on them, or was to begin.
     pub abandoned: Vec<usize>,
+    /// The number of the request that was given the engine last, until it ends.
+    pub holder: Option<usize>,
+    /// The process group of the shell command that runs.
+    pub script: Option<u32>,
     /// What is compiled for the request.
     pub code: String,
     /// The session's folder, where the compiler's notes are.
@@ -62,7 +66,8 @@ pub enum End {
     Fine,
     /// An error reached the cell's level through `?`, in a line of the generated file.
     Error(usize, String),
-    Panic(Panic),
+    /// `None` where nothing was said: a value was thrown, or the cell has a panic hook of its own.
+    Panic(Option<Panic>),
     /// Stopped by the user; with what the stopped operation said.
     Interrupted(Option<String>),
 }
@@ -76,6 +81,8 @@ impl Cell {
             running: false,
             interrupted: false,
             abandoned: Vec::new(),
+            holder: None,
+            script: None,
             code: String::new(),
             folder: None,
             mute: true,
@@ -190,8 +197,9 @@ impl State {
             (true, Some(panic), _) => End::Interrupted(Some(panic.message)),
             (true, None, Some((_, error))) => End::Interrupted(Some(error)),
             (true, None, None) if unwound => End::Interrupted(None), // a loop that asked
-            (_, Some(panic), _) => End::Panic(panic),
+            (_, Some(panic), _) => End::Panic(Some(panic)),
             (_, None, Some((line, error))) => End::Error(line, error),
+            _ if unwound => End::Panic(None),
             _ => End::Fine,
         }
     }
@@ -231,8 +239,9 @@ impl End {
                 Failure::new("Error", format!("{error} ({place})"))
             }
             Self::Panic(panic) => {
-                let place = place_of(&panic, code, source);
-                Failure::new("panic", format!("{} ({place}); variables from before this cell are kept{but}", panic.message))
+                let said = panic.map(|panic| format!("{} ({})", panic.message, place_of(&panic, code, source)));
+                let said = said.unwrap_or_else(|| "the cell unwound without a message".into());
+                Failure::new("panic", format!("{said}; variables from before this cell are kept{but}"))
             }
             Self::Interrupted(said) => {
                 let said = said.map(|said| said.strip_prefix("interrupted: ").map(String::from).unwrap_or(said));
@@ -277,11 +286,11 @@ mod tests {
         assert_eq!(place_of(&panic, code, source), "line 2 of the cell: v[3];");
         let elsewhere = Panic { file: "/home/x/.cargo/registry/src/index-1/candle-core-0.11.1/src/op.rs".into(), ..panic.clone() };
         assert_eq!(place_of(&elsewhere, code, source), "candle-core-0.11.1/src/op.rs:3");
-        let failure = End::Panic(panic.clone()).failure(code, source, &[]).unwrap();
+        let failure = End::Panic(Some(panic.clone())).failure(code, source, &[]).unwrap();
         assert_eq!(failure.lines.len(), 1);
         assert!(failure.value.ends_with("variables from before this cell are kept"), "{}", failure.value);
         let gone = ["v".to_string(), "w".into()];
-        for end in [End::Panic(panic), End::Interrupted(None)] {
+        for end in [End::Panic(Some(panic)), End::Interrupted(None)] {
             let value = end.failure(code, source, &gone).unwrap().value;
             assert!(value.ends_with("variables from before this cell are kept but for v, w"), "{value}");
         }
@@ -293,6 +302,16 @@ mod tests {
         assert_eq!(debugged("[src/lib.rs:5:1] é = 1\n", code, source).unwrap(), "[line 2] é = 1\n");
         assert_eq!(debugged("[src/lib.rs:2:5] 2 = 2\n", code, source).unwrap(), "[old] 2 = 2\n");
         assert_eq!(debugged("[src/lib.rs:x] 2\n", code, source), None);
+    }
+
+    #[test]
+    fn to_unwind_without_a_message_is_no_success() {
+        let (iopub, _messages) = tokio::sync::mpsc::unbounded_channel();
+        let cell = Cell::new(iopub);
+        let mut state = cell.lock();
+        state.take(Piece::Evcxr("EVCXR_PANIC_NOTIFICATION".into()));
+        let failure = state.end("").failure("", "", &[]).unwrap();
+        assert_eq!((failure.name.as_str(), failure.value.contains("without a message")), ("panic", true));
     }
 
     #[test]

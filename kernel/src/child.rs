@@ -2,7 +2,8 @@
 //!
 //! evcxr writes `LOAD_AND_RUN <library> <function>` to our standard input and waits for `EVCXR_EXECUTION_COMPLETE`. What
 //! the cell prints goes straight to the kernel: descriptors 1 and 2 are sockets, so that not even a crash loses a line.
-//! The kernel picks out what is meant for evcxr and sends it back over the first socket; we pass it on.
+//! The kernel picks out what is meant for evcxr and sends it back over the first socket; we pass it on. evcxr's own pipes are
+//! moved away first: a program that a cell starts must neither read orders nor keep the pipes open.
 
 use std::ffi::{CStr, CString, c_void};
 use std::fs::File;
@@ -26,8 +27,10 @@ pub const BEGIN: &str = "\u{1e}LAFTER_BEGIN\n";
 pub const RAN: &str = "\u{1e}LAFTER_RAN\n";
 pub const END: &str = "\u{1e}LAFTER_END\n";
 /// Above this glibc maps memory anew for each tensor, which costs one page fault per page.
+#[cfg(target_env = "gnu")]
 const MAP_ABOVE: i32 = 1 << 30;
 /// What may stay with the process after tensors are gone.
+#[cfg(target_env = "gnu")]
 const KEEP: i32 = 128 << 20;
 
 static HOOKS: Hooks = Hooks::empty();
@@ -46,25 +49,30 @@ fn serve() -> anyhow::Result<()> {
     let socket = std::env::var(SOCKET_VARIABLE)?;
     let (out, err) = (UnixStream::connect(&socket)?, UnixStream::connect(&socket)?);
     // SAFETY: plain descriptor calls on descriptors that we own; no other thread runs yet, so the environment may be set.
-    let evcxr = unsafe {
-        let evcxr = File::from_raw_fd(libc::dup(1));
+    let (orders, evcxr) = unsafe {
+        let (orders, evcxr) = (moved(0)?, moved(1)?);
+        HOOKS.answers.store(orders.as_raw_fd(), Ordering::SeqCst);
+        libc::dup2(File::open("/dev/null")?.as_raw_fd(), 0);
         libc::dup2(out.as_raw_fd(), 1);
         libc::dup2(err.as_raw_fd(), 2);
-        libc::mallopt(libc::M_MMAP_THRESHOLD, MAP_ABOVE);
-        libc::mallopt(libc::M_TRIM_THRESHOLD, KEEP);
+        #[cfg(target_env = "gnu")]
+        {
+            libc::mallopt(libc::M_MMAP_THRESHOLD, MAP_ABOVE);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, KEEP);
+        }
         libc::signal(libc::SIGINT, on_interrupt as *const () as libc::sighandler_t);
         std::env::remove_var("RUST_BACKTRACE"); // evcxr sets it; errors and panics are to be one line
         // with our number: what a cell starts inherits the variable, but has nothing at that address
         std::env::set_var(HOOKS_VARIABLE, format!("{}:{}", std::process::id(), (&raw const HOOKS).expose_provenance()));
-        evcxr
+        (orders, evcxr)
     };
     drop(err);
     std::thread::spawn(move || forward(out, evcxr));
     let mut variables: *mut c_void = null_mut();
-    for line in std::io::stdin().lock().lines() {
+    for line in BufReader::new(orders).lines() {
         let line = line?;
         let job = line.strip_prefix("LOAD_AND_RUN ").and_then(|job| job.rsplit_once(' '));
-        let (library, function) = job.ok_or_else(|| anyhow::anyhow!("unknown order {line:?}"))?;
+        let Some((library, function)) = job else { continue }; // an answer that nobody waited for
         write_all(1, BEGIN.as_bytes());
         call(&HOOKS.begin);
         variables = load_and_run(library, function, variables)?;
@@ -73,6 +81,20 @@ fn serve() -> anyhow::Result<()> {
         write_all(1, END.as_bytes());
     }
     Ok(())
+}
+
+/// The descriptor under another number, which no program inherits.
+///
+/// # Safety
+/// The descriptor is open.
+unsafe fn moved(fd: RawFd) -> std::io::Result<File> {
+    // SAFETY: as the caller promises; what comes back is nobody else's.
+    unsafe {
+        match libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 3) {
+            -1 => Err(std::io::Error::last_os_error()),
+            fd => Ok(File::from_raw_fd(fd)),
+        }
+    }
 }
 
 /// Libraries are never unloaded: values from earlier cells point into them.

@@ -92,7 +92,7 @@ pub fn doctor(scope: &Scope) -> Result<()> {
     }
     let dead = session::remove_dead(&layout.sessions());
     if dead > 0 {
-        println!("{:12} removed the folders of {dead} kernels that were killed", "sessions");
+        println!("{:12} removed {dead} folders that killed kernels left", "sessions");
     }
     if layout.unfinished().exists() {
         bail!("an install was begun and not ended: run it again, it goes on from there");

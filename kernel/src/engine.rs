@@ -105,6 +105,16 @@ impl Engine {
         if let Some(checkout) = self.newer.take() {
             self.say(&notice::newer(&checkout));
         }
+        let Some((behind, first)) = restarts(code) else { return self.execute_all(code, ask) };
+        let (commands, below) = code.split_at(behind);
+        let mut said = self.execute_all(commands, ask)?;
+        let failed = |error| Failure::new("Error", format!("the new process does not begin: {error}; restart the kernel"));
+        self.context.execute(first).map_err(failed)?;
+        said.extend(self.execute_all(&("\n".repeat(commands.matches('\n').count()) + below), ask)?);
+        Ok(said)
+    }
+
+    fn execute_all(&mut self, code: &str, ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
         if !self.awaits && notice::awaits(code) {
             self.awaits = true;
             self.say(notice::AWAITS);
@@ -260,6 +270,21 @@ impl Engine {
     }
 }
 
+/// Behind evcxr's commands that start a new process, and what that one has to run first: commands stand above all code.
+fn restarts(code: &str) -> Option<(usize, &'static str)> {
+    let (mut found, mut behind) = (None, 0);
+    for line in code.split_inclusive('\n') {
+        behind += line.len();
+        match line.trim().split(' ').next().unwrap_or_default() {
+            ":clear" => found = Some((behind, seed::PRELUDE)),
+            ":restart" => found = Some((behind, found.map_or(seed::RESTART, |(_, first)| first))),
+            word if word.is_empty() || word.starts_with([':', '!']) || word.starts_with("//") => {}
+            _ => break,
+        }
+    }
+    found
+}
+
 /// The current folder of a process.
 pub fn folder(process: &Mutex<Child>) -> Option<PathBuf> {
     let number = process.try_lock().ok()?.id();
@@ -280,6 +305,17 @@ fn refusal(said: &str) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_start_a_new_process_are_found_above_the_code() {
+        assert_eq!(restarts(":restart\nlet a = 1;"), Some((9, seed::RESTART)));
+        assert_eq!(restarts("// anew\n:opt 2\n :clear"), Some((22, seed::PRELUDE)));
+        assert_eq!(restarts(":clear\n:restart\na"), Some((16, seed::PRELUDE)));
+        assert_eq!(restarts("let a = \"\n:clear\n\";"), None);
+        assert_eq!(restarts(":clear_cache\na"), None);
+    }
+
     #[test]
     fn what_is_refused_is_said_in_one_line() {
         let said = "Compilation failed, but no parsable errors were found. STDERR:\nerror: restart the kernel\n\nSTDOUT:\n";

@@ -1,9 +1,10 @@
 //! One execute request: its commands or its code, and the reply.
 
 use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jupyter_protocol::{
@@ -11,7 +12,7 @@ use jupyter_protocol::{
     ReplyStatus,
 };
 
-use crate::cell::{Cell, plain};
+use crate::cell::{Cell, State, plain};
 use crate::complete;
 use crate::engine::Engine;
 use crate::environment;
@@ -26,6 +27,8 @@ use crate::stream::{Bundle, take_whole};
 
 /// How long an interrupted cell that does not run yet may take to end.
 const PATIENCE: Duration = Duration::from_millis(600);
+/// How long the output of a shell command is waited for when the shell has ended; what it left in the background goes on.
+const LAST_OUTPUT: Duration = Duration::from_millis(200);
 
 pub struct Executor {
     cell: Arc<Cell>,
@@ -89,6 +92,7 @@ impl Executor {
                 .unwrap_or_else(|_| Err(Failure::new("Error", "the evaluator failed on this cell; if it goes on, restart the kernel")));
             let mut state = executor.cell.lock();
             state.abandoned.retain(|other| *other != serial);
+            state.holder = state.holder.filter(|other| *other != serial);
             let _ = done.send(result); // nobody waits any more
         });
         let mut interrupted: Option<Instant> = None;
@@ -97,7 +101,8 @@ impl Executor {
                 return result;
             }
             let mut state = self.cell.lock();
-            let compiles = state.interrupted && !state.running;
+            let runs = state.script.is_some() || state.running && state.holder == Some(serial);
+            let compiles = state.interrupted && !runs;
             interrupted = if compiles { interrupted.or_else(|| Some(Instant::now())) } else { None };
             if interrupted.is_some_and(|since| since.elapsed() > PATIENCE) {
                 state.abandoned.push(serial);
@@ -117,11 +122,11 @@ impl Executor {
             }
             magics::Cell::Unknown(line) => Err(Failure::new("Error", format!("{line}: no such command; %help lists those that there are"))),
             magics::Cell::Shell(script, below) => {
-                self.shell(&script)?;
+                self.shell(&script, serial)?;
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Folder(name, below) => {
-                self.with_engine(|engine| {
+                self.with_engine(serial, |engine| {
                     let folder = environment::folder(&name, engine.folder())?;
                     let code = environment::change_folder(&folder)?;
                     engine.execute(&code, &|_, _| String::new())?;
@@ -135,7 +140,7 @@ impl Executor {
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Variable(name, Some(value), below) => {
-                self.with_engine(|engine| {
+                self.with_engine(serial, |engine| {
                     let code = environment::set(&name, &value)?;
                     engine.execute(&code, &|_, _| String::new())?;
                     self.cell.lock().publisher.out(&format!("{name}={value}\n"));
@@ -144,7 +149,7 @@ impl Executor {
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Keep(names, below) => {
-                self.with_engine(|engine| {
+                self.with_engine(serial, |engine| {
                     let said = engine.keep(&names)?;
                     self.cell.lock().publisher.out(&said);
                     Ok(vec![])
@@ -153,7 +158,7 @@ impl Executor {
             }
             magics::Cell::Again => {
                 let mut cells = Vec::new();
-                self.with_engine(|engine| {
+                self.with_engine(serial, |engine| {
                     cells.clone_from(engine.again());
                     Ok(vec![])
                 })?;
@@ -165,19 +170,19 @@ impl Executor {
                     self.cell.lock().publisher.out(&format!("{} of {}: {first}\n", at + 1, cells.len()));
                     self.cell_of(parent, request, code, serial)?;
                 }
-                self.with_engine(|engine| {
+                self.with_engine(serial, |engine| {
                     engine.again().clear();
                     Ok(vec![])
                 })
             }
-            magics::Cell::Doc(item) => self.with_engine(|engine| {
+            magics::Cell::Doc(item) => self.with_engine(serial, |engine| {
                 let command = inspect::command(&item, 0).map(|text| Media::new(vec![MediaType::Plain(text)]));
                 let data = command
                     .or_else(|| complete::documentation(engine, &item, item.len()))
                     .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;
                 Ok(vec![Payload::Page { data, start: 0 }])
             }),
-            magics::Cell::Vars => self.with_engine(|engine| {
+            magics::Cell::Vars => self.with_engine(serial, |engine| {
                 let variables = engine.variables();
                 let text = variables.iter().map(|(name, kind)| format!("{name}: {kind}\n")).collect();
                 let row = |(name, kind): &(String, String)| format!("<tr><td>{name}</td><td><code>{}</code></td></tr>", escape(kind));
@@ -190,10 +195,7 @@ impl Executor {
             magics::Cell::Code { code, .. } if lexer::tokens(&code).last().is_some_and(|last| last.open && last.kind == Kind::Comment) => {
                 Err(Failure::new("CompileError", "a comment is not closed: `/*` without `*/`"))
             }
-            magics::Cell::Code { code, timed } => self.with_engine(|engine| {
-                if self.cell.lock().abandoned.contains(&serial) {
-                    return Err(Failure::new("Interrupted", "the cell was stopped before its turn"));
-                }
+            magics::Cell::Code { code, timed } => self.with_engine(serial, |engine| {
                 let started = Instant::now();
                 let ask = |prompt: &str, hidden: bool| self.input.ask(parent, request.allow_stdin, prompt, hidden, &self.cell);
                 let answer = engine.execute(&code, &ask)?;
@@ -211,8 +213,19 @@ impl Executor {
         }
     }
 
-    fn with_engine(&self, f: impl FnOnce(&mut Engine) -> Result<Vec<Payload>, Failure>) -> Result<Vec<Payload>, Failure> {
-        match &mut *self.engine.lock().unwrap_or_else(PoisonError::into_inner) {
+    /// For what a request does next, unless it was stopped.
+    fn turn(&self, serial: usize) -> Result<MutexGuard<'_, State>, Failure> {
+        let state = self.cell.lock();
+        if state.abandoned.contains(&serial) || state.interrupted {
+            return Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"));
+        }
+        Ok(state)
+    }
+
+    fn with_engine(&self, serial: usize, f: impl FnOnce(&mut Engine) -> Result<Vec<Payload>, Failure>) -> Result<Vec<Payload>, Failure> {
+        let mut engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner);
+        self.turn(serial)?.holder = Some(serial);
+        match &mut *engine {
             Ok(engine) => f(engine),
             Err(why) => Err(Failure::new("Error", format!("the kernel could not start: {why}; see `lafter-kernel doctor`"))),
         }
@@ -224,27 +237,34 @@ impl Executor {
         self.cell.lock().publisher.result(bundle);
     }
 
-    /// Runs a script with its output live; an interrupt ends it.
-    fn shell(&self, script: &str) -> Result<Vec<Payload>, Failure> {
+    /// Runs a script with its output live, in a process group of its own; an interrupt ends it.
+    fn shell(&self, script: &str, serial: usize) -> Result<Vec<Payload>, Failure> {
         let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
         let mut command = Command::new("sh");
-        command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        while !self.cell.lock().abandoned.is_empty() {
-            std::thread::sleep(Duration::from_millis(20)); // what is compiled for it is stopped, and so would be this
-        }
+        command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         if let Some(folder) = self.engine.try_lock().ok().and_then(|engine| engine.as_ref().ok()?.folder()) {
             command.current_dir(folder); // where the cells are
         }
-        let mut child = shim::restore(&mut command).spawn().map_err(failed)?;
+        shim::restore(&mut command);
+        let mut state = self.turn(serial)?; // locked: an interrupt comes before or after, and finds the group
+        let mut child = command.spawn().map_err(failed)?;
+        state.script = Some(child.id());
+        drop(state);
         let readers = [child.stdout.take().map(|out| self.pump(out, false)), child.stderr.take().map(|err| self.pump(err, true))];
         let status = loop {
-            if let Some(status) = child.try_wait().map_err(failed)? {
-                break status;
+            let mut state = self.cell.lock();
+            if let Some(status) = child.try_wait().transpose() {
+                state.script = None;
+                break status.map_err(failed)?;
             }
+            state.publisher.tick();
+            drop(state);
             std::thread::sleep(Duration::from_millis(20));
-            self.cell.lock().publisher.tick();
         };
-        readers.into_iter().flatten().for_each(|reader| drop(reader.join()));
+        let ended = Instant::now();
+        while readers.iter().flatten().any(|reader| !reader.is_finished()) && ended.elapsed() < LAST_OUTPUT {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         match (self.cell.lock().interrupted, status.success()) {
             (_, true) => Ok(vec![]),
             (true, _) => Err(Failure::new("Interrupted", "the shell command was ended")),
@@ -267,4 +287,58 @@ impl Executor {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::unbounded_channel;
+
+    use super::*;
+    use crate::interrupt;
+
+    fn executor() -> Arc<Executor> {
+        let (cell, engine) = (Arc::new(Cell::new(unbounded_channel().0)), Arc::new(Mutex::new(Err("no engine here".into()))));
+        Arc::new(Executor::new(cell, engine, Input::new(unbounded_channel().0).0, History::open(std::path::Path::new("/dev/null"))))
+    }
+
+    fn run(executor: &Arc<Executor>, code: &str) -> ExecuteReply {
+        let request = ExecuteRequest::new(code.into());
+        executor.run(&JupyterMessage::new(request.clone(), None), &request)
+    }
+
+    #[test]
+    fn what_a_shell_command_leaves_in_the_background_is_not_waited_for() {
+        let (executor, began) = (executor(), Instant::now());
+        assert_eq!(run(&executor, "!sleep 3 &").status, ReplyStatus::Ok);
+        assert!(began.elapsed() < Duration::from_secs(2));
+    }
+
+    #[test]
+    fn a_stopped_shell_command_is_not_abandoned() {
+        let executor = executor();
+        let stopped = executor.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(Duration::from_millis(300));
+            interrupt::interrupt(&stopped.cell, None);
+        });
+        // the shell itself takes its time
+        let reply = run(&executor, "!trap 'sleep 1; exit 1' TERM; sleep 60");
+        assert_eq!(reply.error.unwrap().evalue, "the shell command was ended");
+        assert_eq!(executor.cell.lock().script, None);
+    }
+
+    #[test]
+    fn a_cell_that_is_stopped_before_the_engine_is_ready_does_not_run() {
+        let executor = executor();
+        let stopped = executor.clone();
+        std::thread::spawn(move || {
+            let engine = stopped.engine.lock();
+            std::thread::sleep(Duration::from_millis(200));
+            interrupt::interrupt(&stopped.cell, None);
+            std::thread::sleep(Duration::from_millis(100));
+            drop(engine);
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(run(&executor, "1").error.unwrap().ename, "Interrupted");
+    }
 }

@@ -25,7 +25,7 @@ pub fn spot(code: &str, cursor: usize) -> Option<Spot> {
     let one_line = in_first && ["%sh", "%cd", "%bash"].into_iter().any(|name| command(name) && cursor > name.len());
     if script || one_line || code[line..cursor].starts_with('!') {
         let begins = |c: char| c.is_whitespace() || "!;|&<>\"'=(".contains(c);
-        let start = code[line..cursor].rfind(begins).map_or(line, |at| line + at + 1);
+        let start = code[line..cursor].char_indices().rfind(|(_, c)| begins(*c)).map_or(line, |(at, c)| line + at + c.len_utf8());
         return Some(Spot { name: start..cursor, shell: true });
     }
     let around = |token: &Token| token.kind == Kind::Text && token.at.start < cursor && (cursor < token.at.end || token.open);
@@ -72,6 +72,7 @@ mod tests {
         assert_eq!(name("!ls -l src/ma").as_deref(), Some("src/ma"));
         assert_eq!(name("%cd da").as_deref(), Some("da"));
         assert_eq!(name("%%sh\ncat a b").as_deref(), Some("b"));
+        assert_eq!(name("!ls\u{3000}da").as_deref(), Some("da"), "a space of three bytes");
         assert_eq!(name("let a = \"done\"; Clip::"), None);
         assert_eq!(name("println!(\"{lo"), None);
         assert_eq!(name("%cd"), None);

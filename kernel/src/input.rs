@@ -39,7 +39,11 @@ impl Input {
             match answers.recv_timeout(Duration::from_millis(100)) {
                 Ok(answer) => return answer.replace('\n', " "),
                 Err(std::sync::mpsc::RecvTimeoutError::Timeout) if !cell.lock().interrupted => {}
-                Err(_) => return String::new(),
+                Err(_) => {
+                    // the signal, on which `input` ends the cell, is to be there before the answer
+                    std::thread::sleep(Duration::from_millis(100));
+                    return String::new();
+                }
             }
         }
     }

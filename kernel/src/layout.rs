@@ -38,7 +38,6 @@ impl Scope {
             Self::Prefix(prefix) => prefix.join("share/jupyter"),
             Self::User => match std::env::var_os("JUPYTER_DATA_DIR") {
                 Some(folder) => folder.into(),
-                None if cfg!(target_os = "macos") => home()?.join("Library/Jupyter"),
                 None => user_data()?.join("jupyter"),
             },
         };
@@ -93,8 +92,7 @@ impl Layout {
 
     /// The shared library of lafter, and the folder of what the compiler reads of the crates in it.
     pub fn library(&self) -> (PathBuf, PathBuf) {
-        let name = format!("liblafter_notebook.{}", if cfg!(target_os = "macos") { "dylib" } else { "so" });
-        (self.seed().join(name), self.seed().join("deps"))
+        (self.seed().join("liblafter_notebook.so"), self.seed().join("deps"))
     }
 
     /// There while an install is not done.

@@ -1,7 +1,7 @@
 //! `lafter-kernel`: a Jupyter kernel for Rust with the lafter crate built ahead.
 
 #[cfg(not(unix))]
-compile_error!("lafter-kernel runs on Linux and macOS; on Windows use the Windows Subsystem for Linux");
+compile_error!("lafter-kernel runs on Linux; on Windows use the Windows Subsystem for Linux");
 
 mod building;
 mod cell;
@@ -55,6 +55,10 @@ mod toolchain;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
+    if !cfg!(target_os = "linux") {
+        eprintln!("error: lafter-kernel runs on Linux only; elsewhere use the image of .binder/Dockerfile in its repository");
+        std::process::exit(1);
+    }
     shim::hook();
     if std::env::var_os(child::SOCKET_VARIABLE).is_some() && std::env::var_os("EVCXR_IS_RUNTIME").is_some() {
         child::run()

@@ -148,7 +148,7 @@ pub async fn serve(connection_file: &Path, session: Session, rust_version: &str,
         let reply = loop {
             tokio::select! {
                 reply = &mut work => break reply.unwrap_or_default(),
-                Some(question) = queue.recv(), if runs => match kernel.meanwhile(&question, &executor) {
+                Some(question) = queue.recv(), if runs => match unpanicked(|| kernel.meanwhile(&question, &executor)) {
                     Some(reply) => {
                         kernel.status(&question, Status::busy());
                         let _ = shell_out.send(reply).await;
@@ -243,9 +243,7 @@ impl Kernel {
         Some(match &message.content {
             JupyterMessageContent::KernelInfoRequest(_) => kernel_info(&self.rust_version).as_child_of(message),
             JupyterMessageContent::InterruptRequest(_) => {
-                if let Some(process) = self.process() {
-                    interrupt::interrupt(&self.cell, &process);
-                }
+                interrupt::interrupt(&self.cell, self.process());
                 InterruptReply::new().as_child_of(message)
             }
             JupyterMessageContent::ShutdownRequest(request) => {
@@ -300,20 +298,24 @@ impl Kernel {
     async fn with_engine<T: Send + 'static>(&self, f: impl FnOnce(&mut Engine) -> T + Send + 'static) -> Result<Option<T>> {
         let engine = self.engine.clone();
         let run = move || engine.lock().unwrap_or_else(PoisonError::into_inner).as_mut().ok().map(f);
-        // rust-analyzer may stumble over an unfinished cell: that is not an answer, not the end
-        Ok(spawn_blocking(move || std::panic::catch_unwind(std::panic::AssertUnwindSafe(run)).unwrap_or(None)).await?)
+        Ok(spawn_blocking(move || unpanicked(run)).await?)
     }
 
     fn end(&self, session: &Session) -> ! {
+        interrupt::stop_tree_below(std::process::id()); // before the cell's process: what it started would be found no more
         if let Some(process) = self.process()
             && let Ok(mut process) = process.lock()
         {
             let _ = process.kill();
         }
-        interrupt::stop_tree_below(std::process::id());
         session.remove();
         std::process::exit(0)
     }
+}
+
+/// rust-analyzer, or we, may stumble over an unfinished cell: that is no answer, not the end.
+fn unpanicked<T>(f: impl FnOnce() -> Option<T>) -> Option<T> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(f)).unwrap_or(None)
 }
 
 fn kernel_info(rust_version: &str) -> KernelInfoReply {

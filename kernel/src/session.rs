@@ -12,7 +12,9 @@ use crate::layout::Layout;
 /// The longest folder of a socket: the path of one holds 107 bytes on Linux.
 const SOCKET_FOLDER: usize = 90;
 
-/// The file of a session that its kernel holds locked.
+/// How the names of those folders begin; our number follows.
+const SOCKETS: &str = "lafter-kernel";
+/// The file of a folder that its kernel holds locked.
 const ALIVE: &str = "alive";
 /// So long a folder may be without one.
 const YOUNG: Duration = Duration::from_secs(60);
@@ -22,7 +24,7 @@ pub struct Session {
     pub folder: PathBuf,
     pub layout: Layout,
     /// Locked while the session lives, whatever number its process has for others: they may live in another container.
-    _alive: File,
+    _alive: [File; 2],
     /// Holds the socket, and nobody else may enter it.
     sockets: PathBuf,
 }
@@ -32,8 +34,9 @@ impl Session {
         let sessions = layout.sessions();
         fs::create_dir_all(&sessions)?;
         remove_dead(&sessions);
-        let (folder, alive) = own_folder(&sessions)?;
-        Ok(Self { folder, layout: layout.clone(), _alive: alive, sockets: private_folder()? })
+        let (folder, alive) = own_folder(&sessions, "")?;
+        let (sockets, also) = private_folder()?;
+        Ok(Self { folder, layout: layout.clone(), _alive: [alive, also], sockets })
     }
 
     /// The cell's process connects here.
@@ -53,38 +56,38 @@ impl Drop for Session {
     }
 }
 
-/// A folder that did not exist before, for us alone, in `XDG_RUNTIME_DIR` or the system's temporary folder. What a killed
-/// kernel left there stays: in a container our number may be its number, and it may live in another container.
-fn private_folder() -> Result<PathBuf> {
+/// A folder for the socket, in `XDG_RUNTIME_DIR` or the system's temporary folder.
+fn private_folder() -> Result<(PathBuf, File)> {
+    let mut failure = ErrorKind::NotFound.into();
+    for base in bases() {
+        match own_folder(&base, &format!("{SOCKETS}-")) {
+            Ok(made) => return Ok(made),
+            Err(e) => failure = e,
+        }
+    }
+    Err(failure)
+}
+
+fn bases() -> Vec<PathBuf> {
     let short = |path: &PathBuf| path.is_dir() && path.as_os_str().as_bytes().len() < SOCKET_FOLDER - 40;
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(short);
     let mut bases: Vec<PathBuf> = runtime.into_iter().chain([std::env::temp_dir()].into_iter().filter(short)).collect();
     bases.push("/tmp".into());
-    let mut failure = None;
-    for base in bases {
-        for attempt in 0..1000 {
-            let folder = base.join(format!("lafter-kernel-{}-{attempt}", std::process::id()));
-            match DirBuilder::new().mode(0o700).create(&folder) {
-                Ok(()) => return Ok(folder),
-                Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
-                Err(e) => {
-                    failure = Some(e);
-                    break;
-                }
-            }
-        }
-    }
-    Err(failure.unwrap_or_else(|| ErrorKind::AlreadyExists.into()))
+    bases.dedup();
+    bases
 }
 
-/// A folder that did not exist before, named after our number, with its locked file.
-fn own_folder(sessions: &Path) -> Result<(PathBuf, File)> {
+/// A folder that did not exist before, for us alone, named after our number, with its locked file.
+fn own_folder(base: &Path, begin: &str) -> Result<(PathBuf, File)> {
     for attempt in 0..1000 {
-        let folder = sessions.join(format!("{}-{attempt}", std::process::id()));
-        match fs::create_dir(&folder) {
+        let folder = base.join(format!("{begin}{}-{attempt}", std::process::id()));
+        match DirBuilder::new().mode(0o700).create(&folder) {
             Ok(()) => {
-                let alive = File::create(folder.join(ALIVE))?;
+                // under its name once it is locked: others take one that is not for that of a killed kernel
+                let new = folder.join("new");
+                let alive = File::create(&new)?;
                 alive.lock()?;
+                fs::rename(new, folder.join(ALIVE))?;
                 return Ok((folder, alive));
             }
             Err(e) if e.kind() == ErrorKind::AlreadyExists => {}
@@ -94,12 +97,21 @@ fn own_folder(sessions: &Path) -> Result<(PathBuf, File)> {
     Err(ErrorKind::AlreadyExists.into())
 }
 
-/// Folders that killed kernels left: nobody holds their lock. A folder that is a moment old may be about to be locked.
+/// Removes the folders that killed kernels left, of sessions and of sockets: nobody holds their lock.
 pub fn remove_dead(sessions: &Path) -> usize {
-    let entries = fs::read_dir(sessions).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries.filter(|folder| is_dead(folder) && fs::remove_dir_all(folder).is_ok()).count()
+    // other programs have folders beside the sockets'
+    let ours = |folder: &Path| {
+        folder.file_name().is_some_and(|name| name.as_bytes().starts_with(SOCKETS.as_bytes())) && folder.join(ALIVE).is_file()
+    };
+    remove_dead_in(sessions, |_| true) + bases().iter().map(|base| remove_dead_in(base, ours)).sum::<usize>()
 }
 
+fn remove_dead_in(base: &Path, ours: impl Fn(&Path) -> bool) -> usize {
+    let entries = fs::read_dir(base).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries.filter(|folder| ours(folder) && is_dead(folder) && fs::remove_dir_all(folder).is_ok()).count()
+}
+
+/// A folder that is a moment old may be about to have its locked file.
 fn is_dead(folder: &Path) -> bool {
     let young = || folder.metadata().and_then(|made| made.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age < YOUNG));
     match File::open(folder.join(ALIVE)) {
@@ -116,13 +128,18 @@ mod tests {
     fn a_socket_in_a_folder_of_its_own_whatever_was_left_there() {
         use std::os::unix::fs::PermissionsExt;
         use std::os::unix::net::UnixListener;
-        let first = private_folder().unwrap();
+        let (first, lock) = private_folder().unwrap();
         drop(UnixListener::bind(first.join("cell.sock")).unwrap()); // its file stays, as after a kill
-        let second = private_folder().unwrap();
+        let (second, _lock) = private_folder().unwrap();
         assert_ne!(first, second);
         assert_eq!(fs::metadata(&second).unwrap().permissions().mode() & 0o777, 0o700);
         UnixListener::bind(second.join("cell.sock")).unwrap();
-        fs::remove_dir_all(first).unwrap();
+        let none = Path::new("/no/sessions");
+        remove_dead(none);
+        assert!(first.is_dir() && second.is_dir(), "their kernels live");
+        drop(lock);
+        remove_dead(none);
+        assert!(!first.exists() && second.is_dir());
         fs::remove_dir_all(second).unwrap();
     }
 
@@ -143,7 +160,7 @@ mod tests {
         assert!(session.folder.is_dir() && !sessions.join("1-0").exists());
         assert!(sessions.join("2-0").is_dir() && sessions.join("3-0").is_dir());
         drop(other);
-        assert_eq!(remove_dead(&sessions), 1, "ours is alive, that of before is young");
+        assert_eq!(remove_dead_in(&sessions, |_| true), 1, "ours is alive, that of before is young");
         fs::remove_dir(sessions.join("3-0")).unwrap();
         let socket = session.socket();
         assert!(socket.parent().unwrap().is_dir());

@@ -9,6 +9,11 @@ use crate::rewrite::FAILED;
 const MARK: &str = "\u{1e}LAFTER ";
 const CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
 const CONTENT_END: &str = "EVCXR_END_CONTENT";
+/// Lines for evcxr: whole ones, and those that go on with a prompt.
+const NOTICES: [&str; 2] = ["EVCXR_PANIC_NOTIFICATION", "EVCXR_ERROR_OCCURRED"];
+const QUESTIONS: [&str; 2] = ["EVCXR_INPUT_REQUEST:", "EVCXR_INPUT_REQUEST_PASSWORD:"];
+/// How all of them begin.
+const EVCXR: &str = "EVCXR_";
 /// Text that long without a line end is passed on in pieces.
 const LONG: usize = 64 << 10;
 
@@ -69,11 +74,15 @@ impl Parser {
     }
 
     fn partial(&mut self) -> Option<Piece> {
-        let ours = |word: &[u8]| self.buffer.starts_with(word) || word.starts_with(&self.buffer);
-        if self.block.is_some() || self.buffer.contains(&0x1e) || ours(b"EVCXR_") {
+        if self.block.is_some() || self.buffer.contains(&0x1e) {
             return None;
         }
+        // an E alone is the reader's: their text may end in one
+        let ours = |rest: &[u8]| rest.starts_with(EVCXR.as_bytes()) || rest.len() > 1 && EVCXR.as_bytes().starts_with(rest);
+        let at = (0..self.buffer.len()).find(|at| ours(&self.buffer[*at..])).unwrap_or(self.buffer.len());
+        let line = self.buffer.split_off(at);
         let text = take_whole(&mut self.buffer);
+        self.buffer.extend(line);
         (!text.is_empty()).then_some(Piece::Text(text))
     }
 
@@ -131,8 +140,9 @@ impl Parser {
         } else if let Some((at, message)) = message(bare) {
             before(at, pieces);
             pieces.push(Piece::Message(message));
-        } else if bare.starts_with("EVCXR_") {
-            pieces.push(Piece::Evcxr(bare.to_string()));
+        } else if let Some(at) = evcxr(bare) {
+            before(at, pieces);
+            pieces.push(Piece::Evcxr(bare[at..].to_string()));
         } else {
             text(line, pieces);
         }
@@ -162,6 +172,13 @@ pub fn take_whole(bytes: &mut Vec<u8>) -> String {
 fn message(line: &str) -> Option<(usize, Value)> {
     let at = line.find(MARK)?;
     Some((at, serde_json::from_str(&line[at + MARK.len()..]).ok()?))
+}
+
+/// Where evcxr's part of a line begins.
+fn evcxr(line: &str) -> Option<usize> {
+    let notice = || NOTICES.iter().find_map(|notice| line.strip_suffix(notice)).map(str::len);
+    let question = || QUESTIONS.iter().find_map(|question| line.find(question));
+    line.starts_with(EVCXR).then_some(0).or_else(notice).or_else(question)
 }
 
 /// Neighboring texts become one.
@@ -222,6 +239,21 @@ mod tests {
         assert_eq!(parser.idle(), [Piece::Text("é".into())]);
         assert!(parser.feed(b"EVCXR_BEG").is_empty());
         assert!(parser.idle().is_empty());
+    }
+
+    #[test]
+    fn lines_for_evcxr_are_found_behind_text() {
+        for line in ["EVCXR_PANIC_NOTIFICATION", "EVCXR_ERROR_OCCURRED", "EVCXR_INPUT_REQUEST:name", "EVCXR_INPUT_REQUEST_PASSWORD:word"] {
+            for length in (0..line.len()).filter(|length| *length != 1) {
+                let mut parser = Parser::default();
+                let mut pieces = parser.feed(format!("\r123{}", &line[..length]).as_bytes());
+                pieces.extend(parser.idle()); // the rest is late
+                pieces.extend(parser.feed(format!("{}\n", &line[length..]).as_bytes()));
+                assert_eq!(pieces, [Piece::Text("\r123".into()), Piece::Evcxr(line.into())], "{line} in two after {length}");
+            }
+        }
+        let said = "the line EVCXR_PANIC_NOTIFICATION ends a cell, EVCXR_INPUT_REQUEST asks\n";
+        assert_eq!(Parser::default().feed(said.as_bytes()), [Piece::Text(said.into())]);
     }
 
     #[test]

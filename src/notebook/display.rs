@@ -8,6 +8,7 @@ use candle_core::Tensor;
 use image::{DynamicImage, ImageFormat, RgbImage};
 use serde_json::{Map, Value, json};
 
+use super::hooks::answer;
 use super::tell;
 use crate::eval::{Evaluation, Report, Table};
 use crate::plot::Figure;
@@ -161,9 +162,7 @@ pub fn clear_output(wait: bool) {
 /// Asks the reader of the notebook for a line of text.
 pub fn input(prompt: &str) -> String {
     println!("EVCXR_INPUT_REQUEST:{}", prompt.replace(['\n', ':'], " "));
-    let mut line = String::new();
-    let _ = std::io::stdin().read_line(&mut line); // a closed standard input is an empty answer
-    line.trim_end_matches(['\n', '\r']).to_string()
+    answer()
 }
 
 fn data(content: &impl Show) -> Map<String, Value> {

@@ -1,7 +1,9 @@
 //! The bridge between the kernel's process and this crate inside it: what happens before, after and during a cell.
 
-use std::io::Write;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::fs::File;
+use std::io::{BufRead, BufReader, Write};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use serde_json::json;
@@ -11,6 +13,8 @@ use super::{live, tell};
 use crate::progress;
 
 static RUNNING: AtomicBool = AtomicBool::new(false);
+/// Where answers come from: a descriptor in the kernel's process, else standard input.
+static ANSWERS: AtomicI32 = AtomicI32::new(-1);
 
 /// Makes this process a notebook's: progress becomes live figures, an interrupt stops the library's loops, a panic says its
 /// place in one line, text without a newline appears at once. Does nothing outside the kernel's own process (what a cell
@@ -25,6 +29,7 @@ pub fn start() {
     for (hook, function) in [(&hooks.begin, begin as extern "C" fn()), (&hooks.end, end), (&hooks.interrupt, interrupt)] {
         hook.store(function as *mut (), Ordering::SeqCst);
     }
+    ANSWERS.store(hooks.answers.load(Ordering::SeqCst), Ordering::SeqCst);
     progress::observe(live::observe);
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map(|at| json!({"file": at.file(), "line": at.line(), "column": at.column()}));
@@ -41,6 +46,23 @@ pub fn start() {
         }
     });
     begin(); // the cell that calls this is running already
+}
+
+/// The line that the reader answers. Where the cell is stopped instead, it ends here.
+pub(super) fn answer() -> String {
+    static READING: Mutex<()> = Mutex::new(());
+    let reading = READING.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut line = String::new();
+    let _ = match ANSWERS.load(Ordering::SeqCst) {
+        -1 => std::io::stdin().read_line(&mut line),
+        // no byte more than the line: what follows it is the kernel's
+        fd => File::open(format!("/proc/self/fd/{fd}")).and_then(|file| BufReader::with_capacity(1, file).read_line(&mut line)),
+    }; // nothing to read is an empty answer
+    drop(reading);
+    if RUNNING.load(Ordering::Relaxed) && progress::interrupted() && !std::thread::panicking() {
+        std::panic::resume_unwind(Box::new("interrupted"));
+    }
+    line.trim_end_matches(['\n', '\r']).to_string()
 }
 
 /// The address in the variable's text, if this process wrote it and a `Hooks` stands there.

@@ -2,19 +2,19 @@
 //! file, so that the two layouts cannot differ.
 
 use std::ptr::null_mut;
-use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::{AtomicI32, AtomicPtr};
 
 /// The variable in which the process that loads the cells names itself and the place of its [`Hooks`]: `number:address`, both
 /// decimal.
 pub const HOOKS_VARIABLE: &str = "LAFTER_NOTEBOOK_HOOKS";
 
 /// How [`Hooks`] begin. Change it with the layout: a kernel that was installed from another version has other letters.
-pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH1");
+pub(crate) const MAGIC: u64 = u64::from_be_bytes(*b"LaFTerH2");
 
-/// Functions that the process calls; null until `lafter::notebook::start()` has filled them.
+/// Functions that the process calls, null until `lafter::notebook::start()` has filled them, and what it offers.
 #[repr(C)]
 pub struct Hooks {
-    /// The letters `LaFTerH1`: what is here has this layout.
+    /// The letters `LaFTerH2`: what is here has this layout.
     pub magic: u64,
     /// Before a cell runs.
     pub begin: AtomicPtr<()>,
@@ -22,11 +22,14 @@ pub struct Hooks {
     pub end: AtomicPtr<()>,
     /// In the handler of the interrupt signal: only what is safe there.
     pub interrupt: AtomicPtr<()>,
+    /// The descriptor on which answers to `input` come: standard input is empty in a cell.
+    pub answers: AtomicI32,
 }
 
 impl Hooks {
     /// Hooks that nobody has filled yet.
     pub const fn empty() -> Self {
-        Self { magic: MAGIC, begin: AtomicPtr::new(null_mut()), end: AtomicPtr::new(null_mut()), interrupt: AtomicPtr::new(null_mut()) }
+        let [begin, end, interrupt] = [const { AtomicPtr::new(null_mut()) }; 3];
+        Self { magic: MAGIC, begin, end, interrupt, answers: AtomicI32::new(-1) }
     }
 }
