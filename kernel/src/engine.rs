@@ -131,7 +131,11 @@ impl Engine {
         if !hidden.is_empty() {
             std::fs::write(&file, hidden.join("\n")).map_err(|error| Failure::new("Error", format!("{}: {error}", file.display())))?;
         }
-        let result = self.run(code, &before, ask);
+        let mut result = self.run(code, &before, ask);
+        let stays = |(name, _): &Variable| hidden.contains(name) && !change.made.contains(name);
+        if result.is_ok() && self.variables().iter().any(stays) {
+            result = self.run("();", &before, ask); // definitions alone run nothing that drops a value
+        }
         if !hidden.is_empty() {
             let _ = std::fs::remove_file(file);
         }
