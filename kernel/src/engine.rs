@@ -108,6 +108,13 @@ impl Engine {
         let Some((behind, first)) = restarts(code) else { return self.execute_all(code, ask) };
         let (commands, below) = code.split_at(behind);
         let mut said = self.execute_all(commands, ask)?;
+        if first == seed::RESTART {
+            // evcxr takes the variables for still there; it forgets them where a process ends by itself, which this run notices
+            if let Ok(mut process) = self.process().lock() {
+                let _ = process.kill();
+            }
+            let _ = self.context.execute(first);
+        }
         let failed = |error| Failure::new("Error", format!("the new process does not begin: {error}; restart the kernel"));
         self.context.execute(first).map_err(failed)?;
         said.extend(self.execute_all(&("\n".repeat(commands.matches('\n').count()) + below), ask)?);

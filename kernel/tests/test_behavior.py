@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 
+import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 
 from session import KERNEL, Session
@@ -362,6 +363,61 @@ class Behavior(unittest.TestCase):
         self.assertEqual(result.text(), "hello Zoë\n")
         self.assertEqual(self.ok('input("no one").len()', allow_stdin=False).data()[0]["text/plain"], "0")
 
+    def test_a_question_behind_unfinished_text(self):
+        result = self.run_cell('print!("Your name: "); let name = input("name"); println!("{name}");', allow_stdin=True, answer="Zoë", patience=30)
+        self.assertEqual(result.text(), "Your name: Zoë\n")
+
+    def test_interrupt_of_a_question(self):
+        request = self.session.send('let answer = input("?"); println!("went on");', allow_stdin=True)
+        self.session.client.get_stdin_msg(timeout=60)
+        self.session.manager.interrupt_kernel()
+        result = self.session.collect(request, patience=30)
+        self.assertEqual(result.reply["ename"], "Interrupted")
+        self.assertEqual(result.text(), "")
+        self.assertEqual(self.ok("1 + 1").data()[0]["text/plain"], "2")
+
+    def test_standard_input_is_empty(self):
+        self.assertEqual(self.ok("std::io::stdin().read_line(&mut String::new())?", patience=30).data()[0]["text/plain"], "0")
+        self.assertEqual(self.ok('std::process::Command::new("cat").status()?.success()', patience=30).data()[0]["text/plain"], "true")
+
+    def test_interrupt_of_a_counter_without_a_line_end(self):
+        self.ok("let before = 7;")
+        pause = "std::thread::sleep(std::time::Duration::from_millis(10));"
+        request = self.session.send(f'let best = 1; for i in 0.. {{ print!("\\r{{i}}"); {pause} }}')
+        asked = []
+
+        def stop(message):
+            if message["msg_type"] == "stream" and not asked:
+                asked.append(self.session.manager.interrupt_kernel())
+
+        self.assertEqual(self.session.collect(request, meanwhile=stop).reply["ename"], "Interrupted")
+        self.assertIn("best", self.fails("best").error)
+        self.assertEqual(self.ok("before").data()[0]["text/plain"], "7")
+
+    def test_to_unwind_is_to_fail(self):
+        thrown = self.fails("let thrown = 1; std::panic::resume_unwind(Box::new(1));")
+        self.assertEqual(thrown.reply["ename"], "panic")
+        self.assertIn("thrown", self.fails("thrown").error)
+
+    def test_a_process_that_a_command_starts(self):
+        self.ok("let gone = 1; fn twice(x: i32) -> i32 { 2 * x }")
+        for command, code in ((":restart", "twice(21)"), (":clear", "Tensor::zeros(42, DType::F32, &Device::Cpu)?.elem_count()")):
+            self.assertIn("42", [data["text/plain"] for data in self.ok(f"{command}\n{code}").data()])
+            self.assertIn("gone", self.fails("gone").error)
+            panic = self.fails('let a = 1;\npanic!("out of paper");')
+            self.assertIn("out of paper (line 2 of the cell", panic.error)
+        self.assertIn("twice", self.fails("twice(21)").error)
+
+    def test_a_process_ends_although_what_it_started_goes_on(self):
+        self.ok("let sleeps = std::process::Command::new(\"sleep\").arg(\"60\").spawn()?.id();")
+        result = self.fails("std::process::abort();", patience=30)
+        self.assertEqual(result.reply["ename"], "ProcessEnded")
+        self.assertEqual(self.ok("1 + 1", patience=30).data()[0]["text/plain"], "2")
+
+    def test_a_command_in_the_background(self):
+        self.assertLess(self.ok("!sleep 20 &").seconds, 5)
+        self.assertEqual(self.ok("!echo one\n1 + 1").data()[0]["text/plain"], "2")
+
     def test_commands(self):
         self.assertIn("of compiling", self.ok("%%time\nlet timed = 1;").text())
         self.assertIn("each", self.ok("%timeit 1 + 1").text())
@@ -450,6 +506,7 @@ class Behavior(unittest.TestCase):
         self.assertEqual(self.complete("number_of_m")["matches"], ["number_of_mine"])
         self.assertIn("while", self.complete("whi")["matches"])
         self.assertIn("Tensor", self.complete("Tens")["matches"])
+        self.assertEqual(self.complete("!ls\u3000no_such_file")["matches"], [], "a space of three bytes")
         self.assertLess(time.monotonic() - began, 1)
         self.assertEqual(self.session.collect(request).status, "ok")
 
@@ -528,6 +585,26 @@ class InstalledAgain(unittest.TestCase):
             os.utime(library, ns=times)
         with Session() as session:
             self.assertEqual(session.run("let a = 1;").status, "ok")
+
+
+class BeginningAndEnd(unittest.TestCase):
+    def test_a_cell_is_stopped_before_the_engine_is_ready(self):
+        with Session() as session:
+            request = session.send("let never = 1;")
+            time.sleep(0.3)
+            session.manager.interrupt_kernel()
+            result = session.collect(request)
+            self.assertEqual((result.status, result.reply["ename"]), ("error", "Interrupted"))
+            self.assertLess(result.seconds, 3)
+            self.assertIn("never", session.run("never").error)
+
+    def test_nothing_is_left_of_a_kernel(self):
+        session = Session()
+        session.run('let server = std::process::Command::new("sleep").arg("4321").spawn()?;')
+        session.close()
+        time.sleep(0.5)
+        left = [process for process in psutil.process_iter(["cmdline"]) if process.info["cmdline"] == ["sleep", "4321"]]
+        self.assertEqual(left, [])
 
 
 class Again(unittest.TestCase):
