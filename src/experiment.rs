@@ -11,7 +11,7 @@ use std::time::Duration;
 use candle_core::{DType, Tensor};
 use serde_json::json;
 
-use crate::classify::{TextClassifier, TextEpoch};
+use crate::classify::{Head, TextClassifier, TextEpoch};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
@@ -216,6 +216,7 @@ impl Experiment {
         report.text_classifier = text_classifier.clone().map(|evaluation| TextClassifierReport { evaluation, loss });
         self.count(&mut report, features.as_ref());
 
+        let untuned = |head: Head| Tuned { vision: self.clip.vision().clone(), prompts: VisualPrompts::none(), head, normalize: true };
         let (mut history, mut tuned) = (Vec::new(), None);
         if self.config.tune.epochs > 0 {
             self.clip.without_texts(); // they are encoded, and tuning needs the memory
@@ -292,22 +293,22 @@ impl Experiment {
                 lafter.set_tuned(last);
             } else if let Some((_, tuned)) = asked.filter(|(epoch, _)| selection.selected == *epoch) {
                 lafter.set_tuned(tuned?);
-            } else if let Some(both) = both.filter(|_| selection.mean_selected) {
-                let (vision, prompts) = (self.clip.vision().clone(), VisualPrompts::none());
-                lafter.set_tuned(Tuned { vision, prompts, head: both.head, normalize: true });
-                events(&Event::Notice(format!(
-                    "the signals choose the mean of zero-shot and the text classifier ({}): lafter.safetensors holds it, on the untuned tower",
-                    fits.said()
-                )));
             } else {
-                let what = if selection.zero_shot_selected { "zero-shot" } else { "the text classifier before tuning" };
+                let (what, head) = match both.filter(|_| selection.mean_selected) {
+                    Some(both) => ("the mean of zero-shot and the text classifier", both.head),
+                    None if selection.zero_shot_selected => ("zero-shot", eq1.head()?),
+                    None => ("the text classifier before tuning", eq2.head.clone()),
+                };
+                lafter.set_tuned(untuned(head));
                 events(&Event::Notice(format!(
-                    "the signals choose {what} ({}): it is the result, and no lafter.safetensors is written",
+                    "the signals choose {what} ({}): lafter.safetensors holds it, on the untuned tower",
                     fits.said()
                 )));
             }
             report.selection = Some(selection);
             tuned = evaluation;
+        } else {
+            lafter.set_tuned(untuned(eq2.head.clone()));
         }
         let predicted = match self.predictions {
             true => Some(self.predict(&lafter, &eq1, &eq2, folder, &mut report, &mut events)?),
@@ -317,10 +318,7 @@ impl Experiment {
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };
         if let Some(folder) = folder {
-            match outcome.lafter.tuned() {
-                Some(_) => outcome.lafter.save(folder.file(WEIGHTS))?,
-                None => folder.remove(WEIGHTS)?, // of a result before this one
-            }
+            outcome.lafter.save(folder.file(WEIGHTS))?;
             for notice in folder.changes(&self.train, self.test.as_ref())? {
                 events(&Event::Notice(notice));
             }

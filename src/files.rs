@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
@@ -32,6 +33,17 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
     temporary.as_file().sync_all().map_err(io)?;
     temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
+}
+
+/// SHA-256 of a file's content, which may be larger than the memory.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub fn sha256_of(path: impl AsRef<Path>) -> Result<String> {
+    let path = path.as_ref();
+    let mut sha = Sha256::new();
+    File::open(path).and_then(|mut file| io::copy(&mut file, &mut sha)).map_err(|e| Error::io(path, e))?;
+    Ok(format!("{:x}", sha.finalize()))
 }
 
 /// A temporary file in the folder of `path`, which is created if it is missing; `persist` gives it that path.

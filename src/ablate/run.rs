@@ -1,12 +1,9 @@
 //! Running a grid's cells, several at a time, and finding those that are done.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, mpsc};
 use std::time::Instant;
-
-use sha2::{Digest, Sha256};
 
 use super::free_memory::free_memory;
 use super::grid::{Ablation, Cell};
@@ -16,6 +13,7 @@ use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::peak_rss_bytes;
 use crate::experiment::Experiment;
+use crate::files::sha256_of;
 use crate::progress::{self, Event};
 use crate::run_folder::{REPORT, begun_before};
 use crate::shared::Shared;
@@ -123,7 +121,7 @@ impl Ablation {
         let mut fingerprint = |set: &Dataset| known.entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
         // each file of answers is read once, too; one that cannot be read is the run's to refuse
         let mut read = HashMap::new();
-        let mut content = |file: &Path| read.entry(file.to_path_buf()).or_insert_with(|| hash(file).unwrap_or_default()).clone();
+        let mut content = |file: &Path| read.entry(file.to_path_buf()).or_insert_with(|| sha256_of(file).unwrap_or_default()).clone();
         let mut folder = |cell: &Cell| {
             let Experiment { train, test, config, .. } = &cell.experiment;
             let mut data = vec![fingerprint(train), test.as_ref().map(&mut fingerprint).unwrap_or_default()];
@@ -178,13 +176,6 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
         events(&Event::Notice(format!("{runs} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free")));
     }
     jobs.min(fit)
-}
-
-/// Of a file's content, which may be larger than the memory.
-fn hash(file: &Path) -> std::io::Result<String> {
-    let mut sha = Sha256::new();
-    std::io::copy(&mut File::open(file)?, &mut sha)?;
-    Ok(format!("{:x}", sha.finalize()))
 }
 
 #[cfg(test)]

@@ -1,12 +1,12 @@
 //! Who answers: the options that `predict` and `export` share, and the classifiers that they name.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::Args;
 use lafter::clip::Clip;
 use lafter::describe::{Templates, TextSet, read_class_names};
 use lafter::embed::texts_among;
-use lafter::eval::Report;
+use lafter::files::sha256_of;
 use lafter::progress::silent;
 use lafter::ranks::Ranks;
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
@@ -46,6 +46,12 @@ impl AnswerArgs {
         self.classes.classes.as_ref().ok_or_else(missing)
     }
 
+    /// A hash of all files that answer.
+    pub fn content(&self) -> Result<String> {
+        let files = [&self.weights, &self.classes.classes, &self.descriptions, &self.templates];
+        Ok(files.into_iter().flatten().map(sha256_of).collect::<Result<Vec<_>>>()?.join(" "))
+    }
+
     fn described(&self, names: &[String]) -> Result<Option<TextSet>> {
         let texts = |file: &PathBuf| super::run::text_set(names, self.templates.as_deref(), Some(file));
         self.descriptions.as_ref().map(texts).transpose()
@@ -83,21 +89,4 @@ pub struct RowArgs {
     /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
-}
-
-/// Why a run's folder has no tuned weights.
-pub fn untuned(run: &Path) -> Result<String> {
-    let said = Report::load(run.join("report.json"))?.selection.and_then(|selection| selection.said());
-    Ok(said.unwrap_or_else(|| "the run has no stage two".into()))
-}
-
-/// Tuned weights over their CLIP; of a run that left none, the reason.
-pub fn tuned(weights: &Path, clip: Clip) -> Result<LaFTer> {
-    if !weights.exists()
-        && let Some(why) = weights.parent().and_then(|run| untuned(run).ok())
-    {
-        let instead = "predict and export take --classes instead, with --descriptions for the text classifier";
-        return Err(Error::Usage(format!("{} is not there: {why}; {instead}", weights.display())));
-    }
-    LaFTer::load(weights, clip)
 }

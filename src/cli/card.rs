@@ -8,7 +8,6 @@ use lafter::tune::WeightsInfo;
 use lafter::{Error, Result};
 use serde_json::json;
 
-use super::answers;
 use super::args::Common;
 use super::commands::{print, shown};
 use super::say::say;
@@ -36,10 +35,6 @@ pub struct CardArgs {
 }
 
 pub fn card(args: CardArgs, common: &Common) -> Result<()> {
-    if !args.run.join("lafter.safetensors").exists() {
-        let why = answers::untuned(&args.run)?;
-        return Err(Error::Usage(format!("{} holds no tuned weights, so there is nothing for a card: {why}", args.run.display())));
-    }
     let base_license = license_of(&WeightsInfo::read(args.run.join("lafter.safetensors"))?.base_model);
     let path = args.run.join("README.md");
     let card = Card { name: args.name, license: args.license, base_license };

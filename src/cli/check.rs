@@ -1,10 +1,10 @@
 //! `check`: what a run would understand of its inputs, and a sheet of its pictures; and the block that the other commands show.
 
-use lafter::Result;
 use lafter::data::{self, Dataset, Split};
 use lafter::describe::{ClassNames, Templates, read_class_names};
 use lafter::gallery::sample_sheet;
 use lafter::inputs::{Inputs, thirds};
+use lafter::{Error, Result};
 use serde_json::json;
 
 use super::args::{CheckArgs, Common};
@@ -63,6 +63,10 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
     }
     match &names {
         Some(names) => inputs = inputs.with_texts(&texts(&args.data, names.names())?),
+        None if args.data.descriptions.is_some() || args.data.templates.is_some() => {
+            let unknown = "--descriptions and --templates are read for classes: give the names with --classes FILE, or labeled pictures";
+            return Err(Error::Usage(unknown.into()));
+        }
         None if !sets.is_empty() => inputs.notices.push("the pictures have no labels and no --classes names the classes".into()),
         None => {}
     }

@@ -8,22 +8,20 @@ use lafter::data::{self, Dataset, OpenOptions, Split};
 use lafter::describe::{Templates, read_class_names};
 use lafter::embed::{self as embedding, Keep, Pass};
 use lafter::eval::Evaluation;
-use lafter::files::read_text;
+use lafter::files::{read_text, sha256_of};
 use lafter::inputs::Inputs;
 use lafter::ranks::Ranks;
 use lafter::tune::Bank;
-use lafter::{Error, Result, ZeroShotClassifier};
+use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
-use super::answers;
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
 use super::data_args::TestArgs;
 use super::keep;
 use super::say::say;
-use super::together::{first_downloads, together};
+use super::together::{agreed, first_downloads, together};
 
 /// The device that was chosen; on a GPU with TF32 if that was chosen, too.
 pub fn device(common: &Common) -> Result<Device> {
@@ -82,6 +80,7 @@ fn zero_shot_among(ranks: &dyn Ranks, args: ZeroShotArgs, common: &Common) -> Re
     if bars.speaks() {
         check::show(&inputs, common);
     }
+    agreed(ranks, &clip, Some(&test), || Ok(format!("{:?} {templates:?}", test.classes())))?;
     let classifier = ZeroShotClassifier::fit_among(ranks, &clip, test.classes(), &templates)?;
     let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
@@ -102,7 +101,7 @@ pub fn evaluate(args: EvaluateArgs, common: &Common) -> Result<()> {
 fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::of(ranks, common.json);
     let (lafter, test) = first_downloads(ranks, [&*args.model.model, &*args.test.test], || {
-        let lafter = answers::tuned(&args.weights, load(&args.model, common, &mut bars)?)?;
+        let lafter = LaFTer::load(&args.weights, load(&args.model, common, &mut bars)?)?;
         let names = lafter::describe::ClassNames::new(lafter.classes())?;
         Ok((lafter, open(&args.test, &mut bars)?.with_classes(&names)?))
     })?;
@@ -110,8 +109,8 @@ fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Res
     if bars.speaks() {
         check::show(&Inputs::new(lafter.clip()).with_set("test", &test), common);
     }
-    let weights = std::fs::read(&args.weights).map_err(|e| Error::io(&args.weights, e))?;
-    let function = format!("lafter {:x}", Sha256::digest(weights));
+    let function = format!("lafter {}", sha256_of(&args.weights)?);
+    agreed(ranks, lafter.clip(), Some(&test), || Ok(function.clone()))?;
     let keep = keep::in_cache(&args.keep, &Keep::decisive(lafter.clip(), &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, lafter.clip(), "evaluating") };
     let outputs = pass.run_among(ranks, |event| bars.show(event), |pixels| lafter.logits(pixels));
@@ -145,6 +144,7 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
             if bars.speaks() {
                 check::show(&Inputs::new(&clip).with_set("images", &dataset), common);
             }
+            agreed(ranks, &clip, Some(&dataset), || Ok(String::new()))?;
             let keep = keep::next_to(&args.keep, &args.out, &Keep::decisive(&clip, &dataset, "features"));
             let pass = Pass { keep: Some(&keep), ..Pass::new(&dataset, &clip, "embedding images") };
             let outputs = pass.run_among(ranks, |event| bars.show(event), |pixels| clip.encode_image(pixels)).map_err(keep::go_on)?;
@@ -162,6 +162,7 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
             if lines.is_empty() {
                 return Err(Error::Text(format!("{} holds no line: write one text per line", file.display())));
             }
+            agreed(ranks, &clip, None, || sha256_of(file))?;
             let cache = keep::texts_next_to(&args.keep, &args.out);
             embedding::texts_among(ranks, &clip, &lines, Some(&cache), |event| bars.show(event)).map_err(keep::go_on)?
         }

@@ -25,14 +25,18 @@ pub struct SplitArgs {
     /// meant]
     #[arg(long, value_name = "NAME")]
     pub label_column: Option<String>,
+    /// Bytes of encoded pictures that stay in memory, if not as many as by default.
+    #[arg(skip)]
+    pub memory_limit: Option<usize>,
 }
 
 impl SplitArgs {
     /// How to open a data set; `split` is taken if there are several.
     pub fn options(&self, split: Option<Split>) -> OpenOptions {
         let options = split.map_or_else(OpenOptions::default, OpenOptions::split);
+        let memory_limit = self.memory_limit.unwrap_or(options.memory_limit);
         let index_cache = cache_folder().map(|folder| folder.join("shards"));
-        OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), index_cache, ..options }
+        OpenOptions { split_file: self.split.clone(), label_column: self.label_column.clone(), index_cache, memory_limit, ..options }
     }
 
     /// Refuses a label column that none of the opened sets can have.

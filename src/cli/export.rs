@@ -6,10 +6,10 @@ use clap::Args;
 use lafter::clip::Clip;
 use lafter::export::{Answering, Onnx, license_of, merge};
 use lafter::ranks::Alone;
-use lafter::{Error, Result};
+use lafter::{Error, LaFTer, Result};
 use serde_json::json;
 
-use super::answers::{self, AnswerArgs};
+use super::answers::AnswerArgs;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
@@ -79,7 +79,7 @@ pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
 
 /// Writes a CLIP folder with the tuned norms.
 fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Result<()> {
-    let saved = merge(&answers::tuned(weights, clip)?, directory)?;
+    let saved = merge(&LaFTer::load(weights, clip)?, directory)?;
     saved.notices.iter().for_each(|notice| note(format_args!("note: {notice}")));
     if common.json {
         print(&json!({ "folder": shown(directory), "files": saved.files, "weights_hash": saved.weights_hash }));
@@ -92,7 +92,7 @@ fn merged(weights: &Path, clip: Clip, directory: &Path, common: &Common) -> Resu
 /// The classifier that was asked for, and its class names.
 fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Answering, Vec<String>)> {
     if let Some(weights) = &args.who.weights {
-        let lafter = answers::tuned(weights, clip.clone())?;
+        let lafter = LaFTer::load(weights, clip.clone())?;
         return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
     }
     let names = args.who.names()?;

@@ -62,7 +62,10 @@ pub fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            note(format_args!("error: {error}"));
+            // what fails before the processes of a job have met, fails in all of them
+            if lafter::ranks::launched_rank() == 0 {
+                note(format_args!("error: {error}"));
+            }
             ExitCode::from(status(&error))
         }
     }

@@ -9,6 +9,7 @@ use lafter::data::Dataset;
 use lafter::describe::Templates;
 use lafter::embed::Keep;
 use lafter::eval::unique_names;
+use lafter::files::sha256_of;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, How, Partial, Predicted, Predicting, PredictionRow, TableFormat, save_table};
 use lafter::progress::Event;
@@ -23,8 +24,8 @@ use super::commands::{load, print};
 use super::inputs::data;
 use super::predict_args::PredictArgs;
 use super::say::{note, say};
-use super::together::{first_downloads, refused, together};
-use super::{answers, check, keep, transduct};
+use super::together::{agreed, first_downloads, refused, together};
+use super::{check, keep, transduct};
 
 /// Pictures per batch: a stop loses no more than these.
 const BATCH: usize = 16;
@@ -76,8 +77,7 @@ impl Classifier {
 
 /// Names what a file of weights holds.
 fn tuned_by(weights: &Path) -> Result<String> {
-    let bytes = std::fs::read(weights).map_err(|e| Error::io(weights, e))?;
-    Ok(format!("lafter {:x}", Sha256::digest(bytes)))
+    Ok(format!("lafter {}", sha256_of(weights)?))
 }
 
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
@@ -105,6 +105,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
         }
         Ok((folders, dataset, load(&args.model, common, &mut bars)?))
     })?;
+    agreed(ranks, &clip, Some(&dataset), || args.who.content())?;
     if let Some(method) = &args.transduct {
         return transduct::pictures(ranks, method, &args, &clip, &dataset, &mut folders, common, &mut bars);
     }
@@ -151,12 +152,13 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     let result = predicting.run_among(among, &mut partial, |event| bars.show(event), answer, |row| out.row(row));
     let predicted = result.map_err(keep::go_on)?;
     out.end();
-    if bars.speaks() {
-        if let Some(path) = &args.rows.out {
-            save_table(path, &partial)?;
-        }
-        finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
+    if !bars.speaks() {
+        return Ok(()); // the first still writes
     }
+    if let Some(path) = &args.rows.out {
+        save_table(path, &partial)?;
+    }
+    finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
     partial.remove();
     all_read(&predicted, dataset.len())
 }
@@ -172,7 +174,7 @@ pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
 /// The classifier that was asked for, and its class names.
 fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
     if let Some(weights) = &args.who.weights {
-        let lafter = answers::tuned(weights, clip.clone())?;
+        let lafter = LaFTer::load(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
         if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
             return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));

@@ -23,10 +23,14 @@ use super::say::{note, say};
 use super::settings;
 use super::together::{first_downloads, together};
 
+/// Bytes of encoded pictures that stay in memory where memory is short.
+const PAGES: usize = 64 << 20;
+
 /// What to do after a run whose processes could not all end.
 const AGAIN: &str = "repeat the command with --resume to go on from the last checkpoint";
 
-pub fn run(args: RunArgs, common: &Common) -> Result<()> {
+pub fn run(mut args: RunArgs, common: &Common) -> Result<()> {
+    args.setup.data.split.memory_limit = args.memory_gib.map(|_| PAGES);
     together(AGAIN, |ranks| {
         let mut bars = Bars::of(&**ranks, common.json);
         let names = [Some(&args.setup.model.model), args.setup.data.train.as_ref(), args.setup.data.test.as_ref()];
@@ -44,7 +48,7 @@ pub fn run(args: RunArgs, common: &Common) -> Result<()> {
             if experiment.config.tune.micro_batch.is_some() {
                 return Err(Error::Usage("--memory-gib and --set tune.micro_batch are the same choice: leave one out".into()));
             }
-            bars.show(&Event::Notice(experiment.config.tune.fit_memory(&experiment.clip, gib)?));
+            bars.show(&Event::Notice(experiment.config.tune.fit_memory(&experiment.clip, gib, ranks.size())?));
         }
         finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
     })
@@ -191,23 +195,18 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
         }
         other => other,
     })?;
-    if outcome.lafter.tuned().is_some() {
-        let card = Card { base_license: license_of(experiment.clip.id()), ..Card::default() };
-        if card.write(out, false)? == CardOutcome::Kept {
-            bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
-        }
-    } else {
-        Card::remove(out)?; // of an earlier run in the same folder
+    let card = Card { base_license: license_of(experiment.clip.id()), ..Card::default() };
+    if card.write(out, false)? == CardOutcome::Kept {
+        bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
     }
     if common.json {
         say(outcome.report.to_json()?);
         return Ok(());
     }
     say(&outcome.report);
-    if let (Some(trainable), Some(_)) = (&outcome.report.trainable, outcome.lafter.tuned()) {
+    if let (Some(trainable), true) = (&outcome.report.trainable, outcome.report.is_tuned()) {
         say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
     }
-    let written = if outcome.lafter.tuned().is_some() { "report, figures and weights" } else { "report and figures" };
-    say(format_args!("{written}: {} (open index.html)", out.display()));
+    say(format_args!("report, figures and weights: {} (open index.html)", out.display()));
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use lafter::clip::Clip;
+use lafter::data::Dataset;
 use lafter::ranks::{self, Neighbors, Ranks};
 use lafter::{Error, Result};
 
@@ -102,11 +104,21 @@ impl Drop for AbortIfPanicking<'_> {
     }
 }
 
+/// Refuses processes with other pictures, another model, or other `content` of the files that answer.
+pub fn agreed(ranks: &dyn Ranks, clip: &Clip, pictures: Option<&Dataset>, content: impl FnOnce() -> Result<String>) -> Result<()> {
+    ranks::agree(ranks, || {
+        let model = format!("{} {}", clip.weights_hash(), clip.settings_hash());
+        let pictures = pictures.map(Dataset::fingerprint).unwrap_or_default();
+        Ok(vec![("model", model), ("pictures", pictures), ("classes, texts or weights", content()?)])
+    })
+}
+
 /// Lets the first process do work in which something may come from the hub (`names`: a model, data sets) before the others, which then find
 /// it on the disk.
 pub fn first_downloads<'a, T>(ranks: &dyn Ranks, names: impl IntoIterator<Item = &'a str>, work: impl FnOnce() -> Result<T>) -> Result<T> {
     let from_hub = |name: &str| name.starts_with("hf:") || (name != "demo" && !Path::new(name).exists() && name.split('/').count() == 2);
-    let downloads = names.into_iter().any(from_hub);
+    // a name may be a folder on one host alone, so the first decides
+    let downloads = ranks.all_gather(&[names.into_iter().any(from_hub).into()])?.first().is_some_and(|first| first == &[1]);
     if downloads && ranks.rank() > 0 {
         ranks.all_gather(&[])?;
     }

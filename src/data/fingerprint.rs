@@ -11,7 +11,7 @@ const SAMPLE: usize = 8;
 impl Dataset {
     /// A hash of the number of pictures, the class names, the labels, the name and size of every picture's file and the pixels of
     /// eight, wherever the data set lies: a run that is resumed asks whether it was begun on the same data.
-    pub(crate) fn fingerprint(&self) -> String {
+    pub fn fingerprint(&self) -> String {
         let mut hash = Sha256::new();
         hash.update((self.len() as u64).to_le_bytes());
         for class in self.classes() {

@@ -57,7 +57,7 @@ pub(crate) fn open_folder(
         };
         if !passed_over && !pictures.is_empty() {
             found.notices.push(format!(
-                "{}: the Parquet files are opened; pictures in {} are left out",
+                "{}: the Parquet files are opened; pictures in {} only where a row names them",
                 path.display(),
                 pictures.join(", ")
             ));

@@ -11,7 +11,7 @@ use super::json::to_json;
 use super::ordered_map::OrderedMap;
 use super::peak_memory::peak_rss_bytes;
 use super::sections::{LafterReport, TextClassifierReport};
-use super::selection::Selection;
+use super::selection::{Select, Selection};
 use super::table::Table;
 use crate::error::{Error, Result};
 use crate::files::save_atomically;
@@ -199,6 +199,12 @@ impl Report {
         let text = std::fs::read_to_string(path).map_err(|e| Error::io(path, e))?;
         serde_json::from_str(&text)
             .map_err(|e| Error::Data(format!("{} is not a report of this crate ({e}): give the report.json of a run", path.display())))
+    }
+
+    /// Whether what stage two tuned is the result: there was one, and the signals did not choose what was before it.
+    pub fn is_tuned(&self) -> bool {
+        let before = |selection: &Selection| selection.result == Select::Signals && selection.selected == 0;
+        self.trainable.is_some() && !self.selection.as_ref().is_some_and(before)
     }
 
     /// The evaluations there are, with their names, in the order of the method.

@@ -5,8 +5,8 @@ use serde_json::json;
 use super::Experiment;
 use crate::data::Dataset;
 use crate::error::{Error, Result, cut};
-use crate::nn::Isa;
-use crate::ranks::told;
+use crate::files::sha256_of;
+use crate::ranks::agree;
 
 impl Experiment {
     /// Refuses what cannot work.
@@ -38,27 +38,21 @@ impl Experiment {
         Ok(())
     }
 
-    /// Refuses processes that would each do something else: they could not tell, for each sees its own rows only.
+    /// Refuses processes that would each do something else.
     pub(super) fn agree(&self) -> Result<()> {
-        if self.ranks.size() == 1 {
-            return Ok(());
-        }
-        let settings = json!([self.settings(), self.config.seed, self.select, self.predictions, self.resume]).to_string();
-        let test = self.test.as_ref().map(Dataset::fingerprint).unwrap_or_default();
-        let own = [
-            ("version of the program", env!("CARGO_PKG_VERSION").to_string()),
-            ("settings, model or texts", settings),
-            ("training pictures", self.train.fingerprint()),
-            ("test pictures", test),
-            ("vector instructions (LAFTER_MAX_ISA=avx2 on all makes them equal)", format!("{:?}", Isa::best())),
-        ]
-        .map(|(what, value)| (what.to_string(), value));
-        let all = told(&*self.ranks, &own)?;
-        for (rank, words) in all.iter().enumerate() {
-            if let Some(((what, _), _)) = words.iter().zip(&all[0]).find(|(word, first)| word != first) {
-                return Err(Error::Usage(format!("process {rank} has other {what} than the first: all must have the same")));
+        agree(&*self.ranks, || {
+            let mut own = vec![
+                (
+                    "settings, model or texts",
+                    json!([self.settings(), self.config.seed, self.select, self.predictions, self.resume]).to_string(),
+                ),
+                ("training pictures", self.train.fingerprint()),
+                ("test pictures", self.test.as_ref().map(Dataset::fingerprint).unwrap_or_default()),
+            ];
+            for file in self.config.tune.files() {
+                own.push(("stored answers", sha256_of(file)?));
             }
-        }
-        Ok(())
+            Ok(own)
+        })
     }
 }

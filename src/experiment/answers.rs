@@ -67,14 +67,14 @@ impl Experiment {
         let classes = &unique_names(self.texts.classes());
         let predicting =
             Predicting { max_unreadable: self.config.tune.max_unreadable, ..Predicting::new(&self.train, classes, &self.clip) };
-        let tuned: Vec<_> = lafter.tuned().map(|tuned| known().iter().flat_map(|set| set.tensors(tuned)).collect()).unwrap_or_default();
+        let result = lafter.tuned().ok_or_else(|| Error::Usage("there is no result to answer with yet".into()))?;
+        let tuned: Vec<_> = known().iter().flat_map(|set| set.tensors(result)).collect();
         let head = eq2.head.tensors();
         let all = tuned.iter().chain(&head).map(|(_, tensor)| tensor).chain([&eq1.weights]);
-        // without tuned weights the text classifier answers, or zero-shot, if the signals prefer it
-        let is_zero_shot = report.selection.as_ref().is_some_and(Selection::is_zero_shot);
         let pictures = format!("{} {:?}", self.train.fingerprint(), self.train.versions());
-        let who = format!("{}{}", Keep::fingerprint(all)?, if is_zero_shot { " zero-shot" } else { "" });
-        let what = Keep::decisive_on(&self.clip, &pictures, &who);
+        let what = Keep::decisive_on(&self.clip, &pictures, &Keep::fingerprint(all)?);
+        // the untuned tower sees a picture once
+        let before = (!report.is_tuned()).then(|| TextClassifier { head: result.head.clone() });
         let (scratch, rows) = match folder {
             Some(folder) => (None, folder.file(PARTIAL_PREDICTIONS)),
             None => {
@@ -86,8 +86,7 @@ impl Experiment {
         let answer = |pixels: &Tensor| {
             let features = self.clip.encode_image(pixels)?;
             let (zero_shot, text) = (eq1.logits(&features)?, eq2.logits(&features)?);
-            let before = if is_zero_shot { &zero_shot } else { &text };
-            let logits = lafter.tuned().map_or_else(|| Ok(before.clone()), |tuned| tuned.logits(pixels))?;
+            let logits = before.as_ref().map_or_else(|| result.logits(pixels), |before| before.logits(&features))?;
             Ok(Answers { logits, zero_shot: Some(zero_shot), text_classifier: Some(text) })
         };
         let mut partial = Partial::open(&rows, &what)?;

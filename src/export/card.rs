@@ -60,18 +60,6 @@ pub enum CardOutcome {
 }
 
 impl Card {
-    /// Removes the card of a folder, if nobody edited it.
-    ///
-    /// # Errors
-    /// [`Error::Io`](crate::Error::Io) if it cannot be removed.
-    pub fn remove(folder: impl AsRef<Path>) -> Result<()> {
-        let path = folder.as_ref().join(FILE);
-        if std::fs::read_to_string(&path).is_ok_and(|text| is_unedited(&text)) {
-            std::fs::remove_file(&path).map_err(|e| crate::Error::io(&path, e))?;
-        }
-        Ok(())
-    }
-
     /// Writes `README.md` next to the `lafter.safetensors` and `report.json` of a finished run. One that is there already is replaced
     /// if it is a card that nobody edited, or with `overwrite`.
     ///

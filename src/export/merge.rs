@@ -1,6 +1,7 @@
 //! A tuned tower without prompts as an ordinary CLIP: the norms take the place of the base model's.
 
-use std::path::Path;
+use std::io::ErrorKind::NotFound;
+use std::path::{Path, PathBuf};
 
 use crate::clip::SavedClip;
 use crate::error::{Error, Result};
@@ -34,16 +35,32 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     }
     let held = match std::fs::read_dir(directory) {
         Ok(mut entries) => entries.next().is_some(),
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => false,
+        Err(e) if e.kind() == NotFound => false,
         Err(e) => return Err(Error::io(directory, e)),
     };
     if held {
         let shown = directory.display();
         return Err(Error::Usage(format!("{shown} is not empty, and files in it would be overwritten: name a new or an empty folder")));
     }
-    let mut saved = lafter.clip().save_with(&tuned.vision, directory)?;
+    // whole or not at all: a name of its own until all files are there
+    let unfinished = sibling(directory)?;
+    let mut saved = lafter.clip().save_with(&tuned.vision, &unfinished)?;
     let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
-    tuned.save(directory.join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
+    tuned.save(unfinished.join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
+    let empty = std::fs::remove_dir(directory).or_else(|e| if e.kind() == NotFound { Ok(()) } else { Err(e) });
+    empty.and_then(|()| std::fs::rename(&unfinished, directory)).map_err(|e| Error::io(directory, e))?;
     Ok(saved)
+}
+
+/// A folder for the files until they are complete; what a stopped export left in it is removed.
+fn sibling(directory: &Path) -> Result<PathBuf> {
+    let mut path = directory.components().as_path().as_os_str().to_owned();
+    path.push(".unfinished");
+    let path = PathBuf::from(path);
+    if path.exists() {
+        std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
+    }
+    std::fs::create_dir_all(&path).map_err(|e| Error::io(&path, e))?;
+    Ok(path)
 }

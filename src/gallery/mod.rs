@@ -122,7 +122,7 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     {
         add("pictures", &caption, figure);
     }
-    if let Some(tuned) = outcome.lafter.tuned() {
+    if let Some(tuned) = outcome.lafter.tuned().filter(|_| outcome.report.is_tuned()) {
         match teacher_confidences(experiment, &outcome.lafter) {
             Err(Error::Data(_)) => {} // none of the pictures can be read any more; the run is over
             values => {
@@ -182,7 +182,7 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     let learned = outcome
         .report
         .trainable
-        .filter(|_| outcome.lafter.tuned().is_some())
+        .filter(|_| outcome.report.is_tuned())
         .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
     let accuracies = match &outcome.zero_shot {
         Some(zero_shot) => format!("Accuracies are on {} test images; LaFTer's is that of the last epoch.", zero_shot.n),

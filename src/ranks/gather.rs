@@ -55,6 +55,30 @@ pub(crate) fn told<T: Serialize + DeserializeOwned>(ranks: &dyn Ranks, own: &T) 
     all.iter().map(|bytes| serde_json::from_slice(bytes).map_err(broken)).collect()
 }
 
+/// Refuses processes that would each do something else; they could not tell, for each sees its own rows only. `own` says by name what all
+/// must have alike. Made only where there are several.
+///
+/// # Errors
+/// [`Error::Usage`] with the name of what differs; if a rank is gone.
+pub fn agree(ranks: &dyn Ranks, own: impl FnOnce() -> Result<Vec<(&'static str, String)>>) -> Result<()> {
+    if ranks.size() == 1 {
+        return Ok(());
+    }
+    let isa = format!("{:?}", lafter_fast::Isa::best());
+    let always = [
+        ("version of the program", env!("CARGO_PKG_VERSION").to_string()),
+        ("vector instructions (LAFTER_MAX_ISA=avx2 on all makes them equal)", isa),
+    ];
+    let own: Vec<(String, String)> = always.into_iter().chain(own()?).map(|(what, value)| (what.to_string(), value)).collect();
+    let all = told(ranks, &own)?;
+    for (rank, words) in all.iter().enumerate() {
+        if let Some(((what, _), _)) = words.iter().zip(&all[0]).find(|(word, first)| word != first) {
+            return Err(Error::Usage(format!("process {rank} has other {what} than the first: all must have the same")));
+        }
+    }
+    Ok(())
+}
+
 /// One tensor of each rank that has one, in their order, on the device.
 ///
 /// # Errors
@@ -150,6 +174,17 @@ mod tests {
         for (rows, told, first) in seen {
             assert_eq!((rows, told, first), (vec![vec![0, 0], vec![2, 2], vec![2, 2], vec![2, 2]], vec![0, 1, 2], vec![7]));
         }
+    }
+
+    #[test]
+    fn those_that_differ_are_named_to_all() {
+        let said = threads::run(3, |ranks| {
+            let own = |weights: usize| move || Ok(vec![("model", "m".to_string()), ("weights", weights.to_string())]);
+            agree(ranks, own(7)).unwrap();
+            agree(ranks, own(ranks.rank() / 2)).unwrap_err().to_string()
+        });
+        assert!(said.iter().all(|error| error.contains("process 2 has other weights than the first")), "{said:?}");
+        agree(&Alone, || panic!("asked for nobody")).unwrap();
     }
 
     #[test]

@@ -64,8 +64,15 @@ pub fn join() -> Result<Arc<dyn Ranks>> {
 }
 
 #[cfg(feature = "mpi")]
-fn several(_: usize) -> Result<Arc<dyn Ranks>> {
-    super::mpi::Mpi::start().map(|mpi| Arc::new(mpi) as Arc<dyn Ranks>)
+fn several(size: usize) -> Result<Arc<dyn Ranks>> {
+    let mpi = super::mpi::Mpi::start()?;
+    if mpi.size() != size {
+        let own = mpi.size();
+        return Err(crate::error::Error::Usage(format!(
+            "started as one of {size} processes, but the MPI of this build sees {own}: start it with the launcher of that MPI"
+        )));
+    }
+    Ok(Arc::new(mpi))
 }
 
 #[cfg(not(feature = "mpi"))]

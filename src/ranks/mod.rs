@@ -16,6 +16,7 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 pub use alive::Neighbors;
+pub use gather::agree;
 pub(crate) use gather::{any, check_interrupt, concatenated, file_of_first, of_first, one_each, rows, told};
 pub use launch::{device_of, join, launched, launched_rank};
 

@@ -75,13 +75,13 @@ impl StepMemory {
 }
 
 impl FinetuneConfig {
-    /// Sets [`micro_batch`](Self::micro_batch) so that tuning stays below so many GiB by the formula of [`StepMemory`]. Gives one line
-    /// on what it chose.
+    /// Sets [`micro_batch`](Self::micro_batch) so that tuning stays below so many GiB in each of the processes that share a batch, by the
+    /// formula of [`StepMemory`]. Gives one line on what it chose.
     ///
     /// # Errors
     /// [`Error::Usage`] if not even one picture at a time fits, or the limit is no number of GiB; on a GPU, whose memory is not counted
     /// here.
-    pub fn fit_memory(&mut self, clip: &Clip, gib: f64) -> Result<String> {
+    pub fn fit_memory(&mut self, clip: &Clip, gib: f64, processes: usize) -> Result<String> {
         const GIB: f64 = (1u64 << 30) as f64;
         if !(gib > 0.0 && gib < 1e6) {
             return Err(Error::Usage(format!("--memory-gib must be above 0, got {gib}")));
@@ -89,7 +89,7 @@ impl FinetuneConfig {
         if !clip.device().is_cpu() {
             return Err(Error::Usage("--memory-gib counts the memory of the CPU: on a GPU, give --set tune.micro_batch=N".into()));
         }
-        let (memory, batch) = (StepMemory::of(clip, self), self.batch_size);
+        let (memory, batch) = (StepMemory::of(clip, self), self.batch_size.div_ceil(processes.max(1)));
         let of = |at_once: usize| memory.peak(batch, at_once) as f64 / GIB;
         let Some(fitting) = memory.fitting(batch, (gib * GIB) as usize) else {
             let smaller = if batch > 1 { "a smaller batch size, " } else { "" };
@@ -175,12 +175,14 @@ mod tests {
         let mut config = FinetuneConfig { batch_size: 200, ..FinetuneConfig::official() };
         let memory = StepMemory::of(&clip, &config);
         let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
-        let said = config.fit_memory(&clip, gib(memory.peak(200, 120) + 1)).unwrap();
+        let said = config.fit_memory(&clip, gib(memory.peak(200, 120) + 1), 1).unwrap();
         assert!(config.micro_batch == Some(120) && said.contains("parts of 120") && !said.contains('\n'), "{said}");
-        let said = config.fit_memory(&clip, 64.0).unwrap();
+        config.fit_memory(&clip, gib(memory.peak(50, 30) + 1), 4).unwrap();
+        assert_eq!(config.micro_batch, Some(30), "of a quarter of the batch");
+        let said = config.fit_memory(&clip, 64.0, 1).unwrap();
         assert!(config.micro_batch.is_none() && said.contains("at once"), "{said}");
         for (bad, word) in [(gib(memory.peak(200, 1)) * 0.99, "one of 200 pictures"), (0.0, "above 0"), (f64::NAN, "above 0")] {
-            let error = config.fit_memory(&clip, bad).unwrap_err();
+            let error = config.fit_memory(&clip, bad, 1).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(word), "{error}");
         }
     }

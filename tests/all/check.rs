@@ -56,6 +56,9 @@ fn check_says_what_was_understood_and_draws_a_sheet() {
     assert!(!said.contains("training pictures"), "{said}");
     let said = text(&lafter(root, &["check", "--model", "demo", "--train", "./test/house", "--test", "test"]).stdout);
     assert!(said.contains("note: test: training pictures are among these, 3 of 4: of new pictures fewer may be right"), "{said}");
+
+    let said = text(&lafter(root, &["check", "--model", "demo", "--descriptions", "texts.json"]).stderr);
+    assert!(said.contains("are read for classes: give the names with --classes FILE"), "{said}");
 }
 
 #[test]

@@ -143,3 +143,56 @@ fn predict_gives_the_table_of_one_process_and_the_other_commands_are_done_once()
     let output = run(&["-n", "2"], &["ablate", "--model", "demo", "--vary", "text.noise=0,1", "--out", &path("study")]);
     assert!(!output.status.success() && said(&output).matches("--shard").count() == 1, "{}", said(&output));
 }
+
+/// Processes that were started with other files, as on hosts with disks of their own.
+#[test]
+#[ignore = "needs mpirun"]
+fn processes_with_other_weights_or_pictures_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    let alone = |arguments: &[&str]| {
+        let output = command(&[], arguments).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    alone(&["scenes", "--count", "20", "--out", &path("a")]);
+    alone(&["scenes", "--count", "21", "--out", &path("b")]);
+    for seed in ["1", "2"] {
+        alone(&[
+            "run",
+            "--model",
+            "demo",
+            "--limit-train",
+            "20",
+            "--limit-test",
+            "20",
+            "--epochs",
+            "0",
+            "--seed",
+            seed,
+            "--out",
+            &path(seed),
+        ]);
+    }
+    let line = |weights: &str, test: &str| -> Vec<String> {
+        let weights = path(&format!("{weights}/lafter.safetensors"));
+        ["evaluate", "--model", "demo", "--weights", &weights, "--test", &path(test)].map(String::from).to_vec()
+    };
+    for (other, what) in [(line("2", "a"), "classes, texts or weights"), (line("1", "b"), "pictures")] {
+        let first = line("1", "a");
+        let first: Vec<&str> = first.iter().map(String::as_str).collect();
+        let more = [":", "-n", "1", env!("CARGO_BIN_EXE_lafter")].into_iter().chain(other.iter().map(String::as_str));
+        let output = command(&["-n", "1"], &first).args(more).output().expect("mpirun is installed");
+        let word = format!("process 1 has other {what} than the first");
+        assert!(!output.status.success() && said(&output).matches(&word).count() == 1, "{}", said(&output));
+    }
+    alone(&["scenes", "--count", "20", "--flat", "--out", &path("flat")]);
+    // one unreadable picture ends it with status 1, after the table
+    std::fs::write(folder.path().join("flat/broken.png"), "no picture").unwrap();
+    std::fs::write(path("names.txt"), "fish\nhouse\n").unwrap();
+    let table = path("table.csv");
+    let output = command(&["-n", "2"], &["predict", "--model", "demo", "--classes", &path("names.txt"), &path("flat"), "--out", &table])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    assert_eq!(std::fs::read_to_string(table).unwrap().lines().count(), 21, "{}", said(&output));
+}

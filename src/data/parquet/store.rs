@@ -32,7 +32,15 @@ struct Group {
     first: usize,
     rows: usize,
     /// First row of each page, counted in the group: of the bytes, of the paths. Known once a page was asked for.
-    starts: [OnceLock<Result<Vec<usize>, String>>; 2],
+    starts: [OnceLock<Vec<usize>>; 2],
+}
+
+impl Group {
+    /// Whether the file says that the bytes of all its pictures lie in it.
+    fn holds_all(&self, source: &Source) -> bool {
+        let nulls = |leaf: &Leaf| source.meta.row_group(self.index).column(leaf.index).statistics()?.null_count_opt();
+        source.pictures.bytes.as_ref().and_then(nulls) == Some(0)
+    }
 }
 
 /// Which of a picture's two columns.
@@ -121,10 +129,11 @@ impl Store {
         start.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ len.rotate_left(32) ^ (row - group.first) as u64
     }
 
-    /// Pictures that lie in files of their own have none.
+    /// Pictures that lie in files of their own, or may, have none.
     pub(super) fn version(&self, row: usize) -> u64 {
-        let source = self.group_of(row).and_then(|at| self.sources.get(self.groups.get(at)?.source));
-        source.filter(|source| source.pictures.path.is_none()).map_or(0, |source| version(&source.path))
+        let Some(group) = self.group_of(row).and_then(|at| self.groups.get(at)) else { return 0 };
+        let Some(source) = self.sources.get(group.source) else { return 0 };
+        if source.pictures.path.is_none() || group.holds_all(source) { version(&source.path) } else { 0 }
     }
 
     fn group_of(&self, row: usize) -> Option<usize> {
@@ -143,7 +152,15 @@ impl Store {
         };
         let Some(leaf) = leaf else { return Ok(None) };
         let row = row - group.first;
-        let starts = group.starts[part as usize].get_or_init(|| caught(|| page_starts(source, group, leaf))).as_ref()?;
+        let starts = &group.starts[part as usize];
+        let starts = match starts.get() {
+            Some(known) => known,
+            // what fails once is tried again: the disk may be far away
+            None => {
+                let read = caught(|| page_starts(source, group, leaf))?;
+                starts.get_or_init(|| read)
+            }
+        };
         let page = starts.partition_point(|start| *start <= row).saturating_sub(1);
         let start = starts.get(page).copied().unwrap_or(0);
         let end = starts.get(page + 1).copied().unwrap_or(group.rows).min(group.rows);
@@ -151,6 +168,9 @@ impl Store {
         // Outside of the lock: other pages are read meanwhile, and whoever needs this one waits here.
         let values = kept.get_or_init(|| caught(|| read_page(source, group, leaf, start, end)));
         self.count(key, values);
+        if values.is_err() {
+            self.forget(key);
+        }
         Ok(values.as_ref()?.get(row - start).cloned().flatten())
     }
 
@@ -162,6 +182,14 @@ impl Store {
         let kept = pages.kept.entry(key).or_insert_with(|| Kept { page: Arc::default(), bytes: 0, used });
         kept.used = used;
         kept.page.clone()
+    }
+
+    /// A page that could not be read is read again when it is asked for.
+    fn forget(&self, key: Key) {
+        let mut pages = self.pages.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(kept) = pages.kept.remove(&key) {
+            pages.bytes -= kept.bytes;
+        }
     }
 
     /// Counts a page that was just read, and drops those that were not asked for the longest if there are too many.
@@ -296,7 +324,8 @@ mod tests {
             let meta = ParquetMetaDataReader::new().parse_and_finish(&File::open(file.path()).unwrap()).unwrap();
             let descr = meta.file_metadata().schema_descr().column(0);
             let leaf = Leaf { index: 0, name: "image".into(), kind: descr.physical_type(), descr };
-            let pictures = Pictures { name: "image".into(), bytes: Some(leaf), path: None };
+            // a path beside bytes of which none is missing names no file of its own
+            let pictures = Pictures { name: "image".into(), path: Some(leaf.clone()), bytes: Some(leaf) };
             let store = Store::new(vec![Source { path: file.path().to_path_buf(), meta, pictures }], limit);
             for i in 0..400 {
                 let row = i * 77 % 200;
@@ -306,7 +335,8 @@ mod tests {
             }
             assert_eq!((store.place(123).unwrap().1, store.len()), (123, 200));
             assert_eq!(bytes(&store.sources[0]) / 60_000, 1, "200 pictures of 300 bytes");
-            assert!(store.get(200, Part::Bytes).unwrap().is_none() && store.get(0, Part::Path).unwrap().is_none());
+            assert!(store.get(200, Part::Bytes).unwrap().is_none());
+            assert!(store.version(199) != 0);
         }
     }
 }
