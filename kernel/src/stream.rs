@@ -244,12 +244,14 @@ mod tests {
     #[test]
     fn lines_for_evcxr_are_found_behind_text() {
         for line in ["EVCXR_PANIC_NOTIFICATION", "EVCXR_ERROR_OCCURRED", "EVCXR_INPUT_REQUEST:name", "EVCXR_INPUT_REQUEST_PASSWORD:word"] {
+            let expected = [Piece::Text("\r123".into()), Piece::Evcxr(line.into())];
+            assert_eq!(Parser::default().feed(format!("\r123{line}\n").as_bytes()), expected);
             for length in (0..line.len()).filter(|length| *length != 1) {
                 let mut parser = Parser::default();
                 let mut pieces = parser.feed(format!("\r123{}", &line[..length]).as_bytes());
                 pieces.extend(parser.idle()); // the rest is late
                 pieces.extend(parser.feed(format!("{}\n", &line[length..]).as_bytes()));
-                assert_eq!(pieces, [Piece::Text("\r123".into()), Piece::Evcxr(line.into())], "{line} in two after {length}");
+                assert_eq!(pieces, expected, "{line} in two after {length}");
             }
         }
         let said = "the line EVCXR_PANIC_NOTIFICATION ends a cell, EVCXR_INPUT_REQUEST asks\n";
