@@ -1,4 +1,4 @@
-//! The mean of zero-shot and the text classifier, as one head: what is safe where the two disagree.
+//! Zero-shot as one linear head, and its mean with the text classifier: what is safe where the two disagree.
 
 use candle_core::{D, DType, Result, Tensor};
 
@@ -23,6 +23,16 @@ impl TextClassifier {
         let texts = (weight.tensor().to_dtype(DType::F32)? * (0.5 * ratio))?;
         let names = (zero_shot.weights.to_device(weight.device())? * (0.5 * zero_shot.scale))?;
         Ok(Some(Self { head: Head::new(vec![Linear::new((texts + names)?, None)]) }))
+    }
+}
+
+impl ZeroShotClassifier {
+    /// U/τ as a linear layer: the same logits of unit features.
+    ///
+    /// # Errors
+    /// Candle's.
+    pub fn head(&self) -> Result<Head> {
+        Ok(Head::new(vec![Linear::new((&self.weights * self.scale)?, None)]))
     }
 }
 

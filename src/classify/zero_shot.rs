@@ -2,8 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::Head;
-use crate::nn::{Linear, normalize};
+use crate::nn::normalize;
 
 /// p(c|x) = softmax_c( cos(u_c, v(x)) / τ ), u_c the unit mean of the unit features of the class's texts. (eq. 1)
 ///
@@ -58,13 +57,5 @@ impl ZeroShotClassifier {
         }
         let features = features.to_device(self.weights.device())?.to_dtype(DType::F32)?;
         normalize(&features)?.matmul(&self.weights.t()?)? * self.scale
-    }
-
-    /// U/τ as a linear layer: the same logits of unit features.
-    ///
-    /// # Errors
-    /// Candle's.
-    pub fn head(&self) -> Result<Head> {
-        Ok(Head::new(vec![Linear::new((&self.weights * self.scale)?, None)]))
     }
 }
