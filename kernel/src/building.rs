@@ -26,6 +26,24 @@ const COSTLY: [(&str, f64); 8] = [
 ];
 const SMALL: f64 = 1.5;
 
+/// Whether a variable is of the Cargo that runs us: build scripts ask for its crate's name, and other flags or a build script that runs
+/// anew would compile the crates again.
+fn of_outer_cargo(name: &str) -> bool {
+    let known = [
+        "CARGO",
+        "CARGO_BIN_NAME",
+        "CARGO_CRATE_NAME",
+        "CARGO_ENCODED_RUSTFLAGS",
+        "CARGO_PRIMARY_PACKAGE",
+        "OUT_DIR",
+        "RUSTC",
+        "RUSTC_WRAPPER",
+        "RUSTFLAGS",
+    ];
+    let starts = ["CARGO_MANIFEST_", "CARGO_PKG_"];
+    known.contains(&name) || starts.iter().any(|start| name.starts_with(start))
+}
+
 /// What is to be compiled.
 pub struct Order<'a> {
     /// Of the workspace or package that has [`PACKAGE`].
@@ -52,9 +70,8 @@ impl Order<'_> {
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.arg(subcommand).arg("--manifest-path").arg(self.manifest);
-        for variable in ["RUSTC_WRAPPER", "CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS", "CARGO", "RUSTC"] {
-            cargo.env_remove(variable); // of the Cargo that runs us: other flags would compile everything again
-        }
+        let names = std::env::vars_os().map(|(name, _)| name);
+        names.filter(|name| name.to_str().is_some_and(of_outer_cargo)).for_each(|name| drop(cargo.env_remove(name)));
         if let Some(target) = self.target {
             cargo.env("CARGO_TARGET_DIR", target);
         }
@@ -184,6 +201,12 @@ impl Way {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_cargo_run_tells_its_program_is_kept_from_build_scripts() {
+        assert!(["CARGO_PKG_NAME", "CARGO_MANIFEST_DIR", "OUT_DIR", "RUSTFLAGS"].into_iter().all(of_outer_cargo));
+        assert!(!["CARGO_HOME", "CARGO_TARGET_DIR", "CARGO_NET_OFFLINE", "PATH", "CC"].into_iter().any(of_outer_cargo));
+    }
 
     #[test]
     fn a_package_is_known_by_its_id() {
