@@ -70,8 +70,9 @@ impl Order<'_> {
     pub fn cargo(&self, subcommand: &str) -> Command {
         let mut cargo = Command::new("cargo");
         cargo.arg(subcommand).arg("--manifest-path").arg(self.manifest);
-        let names = std::env::vars_os().map(|(name, _)| name);
-        names.filter(|name| name.to_str().is_some_and(of_outer_cargo)).for_each(|name| drop(cargo.env_remove(name)));
+        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_outer_cargo)) {
+            cargo.env_remove(name);
+        }
         if let Some(target) = self.target {
             cargo.env("CARGO_TARGET_DIR", target);
         }
