@@ -75,7 +75,7 @@ pub struct Experiment {
 pub struct Outcome {
     /// All numbers, as saved in `report.json`.
     pub report: Report,
-    /// The trained classifiers.
+    /// The trained classifiers; its [`tuned`](LaFTer::tuned) is the result, on the untuned tower where nothing that was tuned is it.
     pub lafter: LaFTer,
     /// What each epoch of stage one did.
     pub text_history: Vec<TextEpoch>,
@@ -187,7 +187,7 @@ impl Experiment {
         let features = match &self.test {
             Some(test) => {
                 let what = format!("test features at most {} unreadable", self.config.tune.max_unreadable);
-                Some(shared.features(self, test, &what, &mut events, |events| self.test_features(test, folder, events))?)
+                Some(shared.features(self, test, test, &what, &mut events, |events| self.test_features(test, folder, events))?)
             }
             None => None,
         };
@@ -230,7 +230,7 @@ impl Experiment {
             let (sample, fit_sample) = (sample_of(&self.train), fit_sample_of(&self.train, self.config.tune.epochs));
             let mut untouched = |sample: &Dataset| {
                 let what = format!("signals on {}", sample.len());
-                shared.features(self, &self.train, &what, &mut events, |events| signal_features(self, sample, events))
+                shared.features(self, &self.train, sample, &what, &mut events, |events| signal_features(self, sample, events))
             };
             let (seen, fit_features) = (untouched(&sample)?, untouched(&fit_sample)?);
             let (mut fits, both) = fits_before(&fit_features.rows, &eq2, &eq1)?;

@@ -40,18 +40,19 @@ impl Shared {
         locked(&self.fingerprints).insert(set.identity(), fingerprint.to_string());
     }
 
-    /// Features of pictures from the untouched tower, by `what` (the stage and its settings): its tower, its views, its pictures
-    /// decide them. They are kept on disk if a change of each picture would be known without decoding it.
+    /// Features of `part`, pictures of `set`, from the untouched tower, by `what` (the stage and its settings): its tower, its views, its
+    /// pictures decide them. They are kept on disk if a change of each picture would be known without decoding it.
     pub fn features(
         &self,
         run: &Experiment,
         set: &Dataset,
+        part: &Dataset,
         what: &str,
         events: Events,
         make: impl FnOnce(Events) -> Result<Encoded>,
     ) -> Result<Encoded> {
         let fingerprint = || locked(&self.fingerprints).entry(set.identity()).or_insert_with(|| set.fingerprint()).clone();
-        let (cache, versions) = cache_of(run).zip(set.versions()).unzip();
+        let (cache, versions) = cache_of(run).zip(part.versions()).unzip();
         let known = locked(&self.fingerprints).get(&set.identity()).cloned();
         let pictures = match known.or_else(|| cache.map(|_| fingerprint())) {
             Some(fingerprint) => fingerprint,

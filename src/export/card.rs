@@ -84,7 +84,7 @@ impl Card {
     pub fn text(&self, name: &str, report: &Report, info: &WeightsInfo) -> String {
         let parts = [
             self.head(info),
-            format!("# {}\n\n{}\n", plain(name), summary(info)),
+            format!("# {}\n\n{}\n", plain(name), summary(info, report)),
             format!("## Classes\n\n{}\n", classes(&info.classes)),
             format!("## Results\n\n{}", results(report)),
             format!("## Data\n\n{}", data(report)),
@@ -155,10 +155,17 @@ fn plain(text: &str) -> String {
     text.chars().flat_map(|c| if "\\`*_[]<>|#".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
-fn summary(info: &WeightsInfo) -> String {
+fn summary(info: &WeightsInfo, report: &Report) -> String {
+    let untuned = match report.is_tuned() {
+        true => String::new(),
+        false => {
+            let chosen = report.selection.as_ref().map_or_else(|| "the text classifier".to_string(), Selection::chosen);
+            format!(" Its tower is left as it was: the result of the run is {chosen}.")
+        }
+    };
     format!(
         "A classifier of pictures into {} classes: {} tuned to them without a label by [LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et \
-         al., NeurIPS 2023), with the Rust crate `lafter` {}.",
+         al., NeurIPS 2023), with the Rust crate `lafter` {}.{untuned}",
         info.classes.len(),
         plain(&base(info)),
         plain(&info.version)

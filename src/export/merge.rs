@@ -1,7 +1,9 @@
 //! A tuned tower without prompts as an ordinary CLIP: the norms take the place of the base model's.
 
 use std::io::ErrorKind::NotFound;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use crate::clip::SavedClip;
 use crate::error::{Error, Result};
@@ -43,24 +45,24 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
         return Err(Error::Usage(format!("{shown} is not empty, and files in it would be overwritten: name a new or an empty folder")));
     }
     // whole or not at all: a name of its own until all files are there
-    let unfinished = sibling(directory)?;
+    let place = directory.canonicalize().or_else(|_| std::path::absolute(directory)).map_err(|e| Error::io(directory, e))?;
+    let unfinished = folder_next_to(&place)?;
     let mut saved = lafter.clip().save_with(&tuned.vision, &unfinished)?;
     let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
-    tuned.save(unfinished.join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
+    tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
-    let empty = std::fs::remove_dir(directory).or_else(|e| if e.kind() == NotFound { Ok(()) } else { Err(e) });
-    empty.and_then(|()| std::fs::rename(&unfinished, directory)).map_err(|e| Error::io(directory, e))?;
+    let empty = std::fs::remove_dir(&place).or_else(|e| if e.kind() == NotFound { Ok(()) } else { Err(e) });
+    empty.and_then(|()| std::fs::rename(&unfinished, &place)).map_err(|e| Error::io(directory, e))?;
     Ok(saved)
 }
 
-/// A folder for the files until they are complete; what a stopped export left in it is removed.
-fn sibling(directory: &Path) -> Result<PathBuf> {
-    let mut path = directory.components().as_path().as_os_str().to_owned();
-    path.push(".unfinished");
-    let path = PathBuf::from(path);
-    if path.exists() {
-        std::fs::remove_dir_all(&path).map_err(|e| Error::io(&path, e))?;
-    }
-    std::fs::create_dir_all(&path).map_err(|e| Error::io(&path, e))?;
-    Ok(path)
+/// A folder for files until all are complete, which is removed if they are not.
+fn folder_next_to(place: &Path) -> Result<TempDir> {
+    let above = place.parent().unwrap_or(place);
+    std::fs::create_dir_all(above).map_err(|e| Error::io(above, e))?;
+    let mut folder = tempfile::Builder::new();
+    folder.prefix(".unfinished-");
+    #[cfg(unix)]
+    folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // less what the user's umask takes
+    folder.tempdir_in(above).map_err(|e| Error::io(above, e))
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Alone, Ranks};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// How many processes of the program a launcher for MPI started, this one among them; `None` if none did.
 ///
@@ -68,7 +68,7 @@ fn several(size: usize) -> Result<Arc<dyn Ranks>> {
     let mpi = super::mpi::Mpi::start()?;
     if mpi.size() != size {
         let own = mpi.size();
-        return Err(crate::error::Error::Usage(format!(
+        return Err(Error::Usage(format!(
             "started as one of {size} processes, but the MPI of this build sees {own}: start it with the launcher of that MPI"
         )));
     }
@@ -77,9 +77,7 @@ fn several(size: usize) -> Result<Arc<dyn Ranks>> {
 
 #[cfg(not(feature = "mpi"))]
 fn several(size: usize) -> Result<Arc<dyn Ranks>> {
-    Err(crate::error::Error::Usage(format!(
-        "started as one of {size} processes, but this build has no MPI: build with `--features mpi`, or start one"
-    )))
+    Err(Error::Usage(format!("started as one of {size} processes, but this build has no MPI: build with `--features mpi`, or start one")))
 }
 
 #[cfg(test)]

@@ -199,6 +199,8 @@ fn a_run_without_stage_two_leaves_its_classifier() {
     for command in ["export --model demo --weights out/lafter.safetensors --out model.onnx", "card --run out"] {
         run(root.path(), command);
     }
+    let card = std::fs::read_to_string(root.path().join("out/README.md")).unwrap();
+    assert!(card.contains("Its tower is left as it was: the result of the run is the text classifier."), "{card}");
     let (_, _, said) = tried(root.path(), "export --model demo --weights nowhere.safetensors --out model.onnx");
     assert!(said.contains("No such file"), "{said}");
 }

@@ -34,6 +34,7 @@ use crate::data::source::ImageSource;
 use crate::data::split::{Split, choose, of_one};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
+use crate::files::{fnv, version};
 use crate::progress::Event;
 
 /// Where class names come from if nothing need be said about it.
@@ -356,11 +357,66 @@ impl ImageSource for Parquet {
         self.store.stamp(i)
     }
 
+    /// That of the Parquet file and, since bytes may be missing or empty, of the file that the row's path means. Pictures of which paths
+    /// alone are known have none.
     fn version(&self, i: usize) -> u64 {
-        self.store.version(i)
+        let Some((source, _)) = self.store.place(i) else { return 0 };
+        if source.pictures.bytes.is_none() && source.pictures.path.is_some() {
+            return 0;
+        }
+        let Ok(path) = self.store.get(i, Part::Path) else { return 0 };
+        let beside = path.and_then(|path| next_to(&source.path, &String::from_utf8_lossy(path.data()))).filter(|file| file.is_file());
+        match (version(&source.path), beside.map(|file| version(&file))) {
+            (0, _) | (_, Some(0)) => 0,
+            (own, None) => own,
+            (own, Some(beside)) => fnv(&[own, beside].map(u64::to_le_bytes).concat()).max(1),
+        }
     }
 
     fn findings(&self) -> Findings {
         self.findings.clone()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::File;
+    use std::sync::Arc;
+
+    use parquet::column::writer::ColumnWriter;
+    use parquet::data_type::ByteArray;
+    use parquet::file::writer::SerializedFileWriter;
+    use parquet::schema::parser::parse_message_type;
+
+    use crate::data::{OpenOptions, open};
+
+    /// Bytes may be empty, and then a path means a file.
+    #[test]
+    fn a_file_that_a_path_means_is_seen_to_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, beside) = (folder.path().join("pictures.parquet"), folder.path().join("a.png"));
+        let schema = "message m { required group image { required binary bytes; required binary path (UTF8); } }";
+        let mut writer =
+            SerializedFileWriter::new(File::create(&file).unwrap(), Arc::new(parse_message_type(schema).unwrap()), Default::default())
+                .unwrap();
+        let mut group = writer.next_row_group().unwrap();
+        for values in [["", "bytes"], ["a.png", "nowhere.png"]] {
+            let mut column = group.next_column().unwrap().unwrap();
+            let ColumnWriter::ByteArrayColumnWriter(typed) = column.untyped() else { panic!("not bytes") };
+            typed.write_batch(&values.map(ByteArray::from), None, None).unwrap();
+            column.close().unwrap();
+        }
+        group.close().unwrap();
+        writer.close().unwrap();
+        let picture = |side: u32| image::RgbImage::new(side, side).save(&beside).unwrap();
+        picture(3);
+        let set = open(&file.display().to_string(), &OpenOptions::default()).unwrap();
+        let (first, second) = (set.take(1), set.subset(&[1]).unwrap());
+        let before = [first.versions().unwrap(), second.versions().unwrap()];
+        picture(4);
+        assert_ne!(first.versions().unwrap(), before[0]);
+        assert_eq!(second.versions().unwrap(), before[1]);
+        std::fs::write(&file, "other").unwrap();
+        assert_ne!(second.versions(), Some(before[1].clone()));
     }
 }

@@ -14,7 +14,6 @@ use parquet::file::serialized_reader::SerializedPageReader;
 use super::layout::{Leaf, Pictures};
 use super::read_at::ReadAt;
 use crate::catch_panic::catch_panic;
-use crate::files::version;
 
 /// One file: its footer, and which columns hold its pictures.
 pub(super) struct Source {
@@ -33,14 +32,6 @@ struct Group {
     rows: usize,
     /// First row of each page, counted in the group: of the bytes, of the paths. Known once a page was asked for.
     starts: [OnceLock<Vec<usize>>; 2],
-}
-
-impl Group {
-    /// Whether the file says that the bytes of all its pictures lie in it.
-    fn holds_all(&self, source: &Source) -> bool {
-        let nulls = |leaf: &Leaf| source.meta.row_group(self.index).column(leaf.index).statistics()?.null_count_opt();
-        source.pictures.bytes.as_ref().and_then(nulls) == Some(0)
-    }
 }
 
 /// Which of a picture's two columns.
@@ -127,13 +118,6 @@ impl Store {
         let leaf = source.pictures.bytes.as_ref().or(source.pictures.path.as_ref());
         let (start, len) = leaf.map_or((0, 0), |leaf| source.meta.row_group(group.index).column(leaf.index).byte_range());
         start.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ len.rotate_left(32) ^ (row - group.first) as u64
-    }
-
-    /// Pictures that lie in files of their own, or may, have none.
-    pub(super) fn version(&self, row: usize) -> u64 {
-        let Some(group) = self.group_of(row).and_then(|at| self.groups.get(at)) else { return 0 };
-        let Some(source) = self.sources.get(group.source) else { return 0 };
-        if source.pictures.path.is_none() || group.holds_all(source) { version(&source.path) } else { 0 }
     }
 
     fn group_of(&self, row: usize) -> Option<usize> {
@@ -324,8 +308,7 @@ mod tests {
             let meta = ParquetMetaDataReader::new().parse_and_finish(&File::open(file.path()).unwrap()).unwrap();
             let descr = meta.file_metadata().schema_descr().column(0);
             let leaf = Leaf { index: 0, name: "image".into(), kind: descr.physical_type(), descr };
-            // a path beside bytes of which none is missing names no file of its own
-            let pictures = Pictures { name: "image".into(), path: Some(leaf.clone()), bytes: Some(leaf) };
+            let pictures = Pictures { name: "image".into(), bytes: Some(leaf), path: None };
             let store = Store::new(vec![Source { path: file.path().to_path_buf(), meta, pictures }], limit);
             for i in 0..400 {
                 let row = i * 77 % 200;
@@ -335,8 +318,7 @@ mod tests {
             }
             assert_eq!((store.place(123).unwrap().1, store.len()), (123, 200));
             assert_eq!(bytes(&store.sources[0]) / 60_000, 1, "200 pictures of 300 bytes");
-            assert!(store.get(200, Part::Bytes).unwrap().is_none());
-            assert!(store.version(199) != 0);
+            assert!(store.get(200, Part::Bytes).unwrap().is_none() && store.get(0, Part::Path).unwrap().is_none());
         }
     }
 }
