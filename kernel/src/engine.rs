@@ -234,8 +234,7 @@ impl Engine {
         let all = self.variables();
         let (code, values) = self.kept.writing(names, &all)?;
         self.run(&code, &all, &|_, _| String::new())?;
-        let variables: Vec<Variable> = values.iter().map(|(variable, _)| variable.clone()).collect();
-        let bytes = self.kept.written(values);
+        let (variables, bytes) = self.kept.written(values);
         Ok(notice::kept(&variables, bytes, &all))
     }
 

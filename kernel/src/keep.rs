@@ -9,7 +9,7 @@ use crate::lexer::{Code, Kind};
 use crate::shapes;
 
 /// The types that `lafter::notebook::Keep` writes, by the names that stand in a variable's type.
-const WRITTEN: [&str; 24] = [
+const WRITTEN: [&str; 25] = [
     "u8",
     "u16",
     "u32",
@@ -34,6 +34,7 @@ const WRITTEN: [&str; 24] = [
     "BTreeMap",
     "RandomState",
     "RgbImage",
+    "Dataset",
 ];
 
 /// The most members of a tuple that it writes.
@@ -84,7 +85,7 @@ impl Kept {
                 return Err(refuse(format!("{name} is no variable; %vars lists them")));
             };
             if !can_be_written(&variable.1) {
-                let what = "tensors, pictures, numbers, texts and collections of them can; %again makes others anew";
+                let what = "tensors, pictures, data sets, numbers, texts and collections of them can; %again makes others anew";
                 return Err(refuse(format!("{name} is a {}, which cannot be kept: {what}", variable.1)));
             }
             chosen.push(variable.clone());
@@ -96,18 +97,24 @@ impl Kept {
         let folder = self.folder.join(self.count.to_string());
         std::fs::create_dir_all(&folder).map_err(|error| refuse(format!("{}: {error}", folder.display())))?;
         let values: Vec<_> = chosen.into_iter().map(|variable| (variable.clone(), folder.join(variable.0))).collect();
-        let line = |((name, _), path): &(Variable, PathBuf)| format!("lafter::notebook::keep(&{name}, {path:?})?;\n");
+        let line = |((name, _), path): &(Variable, PathBuf)| match names.is_empty() {
+            // one that is too large does not stop the others
+            true => format!("if let Err(e) = lafter::notebook::keep(&{name}, {path:?}) {{ eprintln!(\"{name} is not kept: {{e}}\") }}\n"),
+            false => format!("lafter::notebook::keep(&{name}, {path:?})?;\n"),
+        };
         Ok((values.iter().map(line).collect(), values))
     }
 
-    /// After [`Self::writing`]'s code ran: how many bytes were written.
-    pub fn written(&mut self, values: Vec<(Variable, PathBuf)>) -> u64 {
+    /// After [`Self::writing`]'s code ran: what was written, and how many bytes.
+    pub fn written(&mut self, mut values: Vec<(Variable, PathBuf)>) -> (Vec<Variable>, u64) {
+        values.retain(|(_, path)| path.is_file());
+        let variables = values.iter().map(|(variable, _)| variable.clone()).collect();
         let (old, stay): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.values).into_iter().partition(|((name, _), _)| values.iter().any(|((new, _), _)| new == name));
         old.iter().for_each(|(_, path)| drop(std::fs::remove_file(path)));
         let bytes = values.iter().filter_map(|(_, path)| Some(path.metadata().ok()?.len())).sum();
         self.values = stay.into_iter().chain(values).collect();
-        bytes
+        (variables, bytes)
     }
 
     /// The code that reads what was kept of variables that are gone.
@@ -233,11 +240,12 @@ mod tests {
             "candle_core::Tensor",
             "std::vec::Vec<(String, [f32; 3])>",
             "HashMap<u8, Option<bool>>",
+            "(lafter::data::Dataset, Dataset)",
             "(u8, (i32,), HashMap<u8, f32>, Vec<(u8, u8, u8, u8)>)",
         ] {
             assert!(can_be_written(kind), "{kind}");
         }
-        for kind in ["&str", "Clip", "Vec<Clip>", "()", "Dataset", "fn(f32) -> f32", "Vec<()>", "(u8, ())", "Vec<(u8, u8, u8, u8, u8)>"] {
+        for kind in ["&str", "Clip", "Vec<Clip>", "()", "fn(f32) -> f32", "Vec<()>", "(u8, ())", "Vec<(u8, u8, u8, u8, u8)>"] {
             assert!(!can_be_written(kind), "{kind}");
         }
     }
@@ -279,9 +287,14 @@ mod tests {
         let cells = [("let v = vec![1];", "v"), ("let m = v.into_iter().sum::<i32>();", "m"), ("drop(1);", "m")];
         assert_eq!(again(&cells, ""), ["let v = vec![1];", "let m = v.into_iter().sum::<i32>();"]);
         let mut kept = Kept::new(Path::new("/nowhere"));
-        kept.written(vec![(variable("x", "i32"), "/nowhere/kept/1/x".into())]);
-        let (code, names) = kept.reading(&[variable("x", "i32")]);
-        assert_eq!((code.as_str(), names), ("let mut x: i32 = lafter::notebook::kept(\"/nowhere/kept/1/x\")?;\n", vec!["x".to_string()]));
+        let file = std::env::temp_dir().join(format!("lafter-kernel-kept-{}", std::process::id()));
+        std::fs::write(&file, "1").unwrap();
+        let (variables, bytes) =
+            kept.written(vec![(variable("x", "i32"), file.clone()), (variable("large", "Dataset"), "/nowhere/large".into())]);
+        assert_eq!((variables, bytes), (vec![variable("x", "i32")], 1), "what was not written is not kept");
+        let (code, names) = kept.reading(&[variable("x", "i32"), variable("large", "Dataset")]);
+        assert_eq!((code, names), (format!("let mut x: i32 = lafter::notebook::kept({file:?})?;\n"), vec!["x".to_string()]));
+        std::fs::remove_file(file).unwrap();
     }
 
     #[test]
@@ -293,7 +306,9 @@ mod tests {
         assert!(error.lines[0].contains("clip is a Clip"), "{:?}", error.lines);
         assert!(kept.writing(&["m".into()], &all).unwrap_err().lines[0].contains("no variable"));
         let (code, values) = kept.writing(&[], &all).unwrap();
-        assert!(code.starts_with("lafter::notebook::keep(&n, ") && values.len() == 1 && values[0].0 == variable("n", "usize"), "{code}");
+        assert!(code.starts_with("if let Err(e) = lafter::notebook::keep(&n, "), "{code}");
+        assert!(values.len() == 1 && values[0].0 == variable("n", "usize"));
+        assert!(kept.writing(&["n".into()], &all).unwrap().0.starts_with("lafter::notebook::keep(&n, "));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

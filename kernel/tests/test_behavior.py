@@ -127,16 +127,18 @@ class Behavior(unittest.TestCase):
 
     def test_what_is_kept_comes_back_and_the_rest_is_made_again(self):
         self.ok("let steady = Tensor::arange(0f32, 6., &Device::Cpu)?.reshape((2, 3))?; let notes = vec![(String::from(\"é\"), 0.1f32)];")
-        self.ok("let set_of_mine = Dataset::new(lafter::data::scenes::Scenes::new(lafter::data::scenes::Domain::Target, 4, 1));")
+        self.ok("let pictures = Dataset::new(lafter::data::scenes::Scenes::new(lafter::data::scenes::Domain::Target, 4, 1));")
+        self.ok("let model = Clip::demo()?;")
         kept = self.ok("%keep").text()
-        self.assertRegex(kept, r"kept: .*notes, .*steady")
-        self.assertRegex(kept, r"not kept: .*set_of_mine")
-        self.assertIn("cannot be kept", self.fails("%keep set_of_mine").error)
+        self.assertRegex(kept, r"kept: .*notes, .*pictures, .*steady")
+        self.assertRegex(kept, r"not kept: .*model")
+        self.assertIn("cannot be kept", self.fails("%keep model").error)
         result = self.fails("std::process::abort();")
-        self.assertRegex(result.error, r"back as %keep left them: .*notes, .*steady.*variables are lost: .*set_of_mine.*%again runs")
+        self.assertRegex(result.error, r"back as %keep left them: .*notes, .*pictures, .*steady.*variables are lost: .*model.*%again runs")
         self.assertEqual(self.ok("(steady.to_vec2::<f32>()?[1][2], notes[0].1, notes[0].0.clone())").data()[0]["text/plain"], '(5.0, 0.1, "é")')
+        self.assertEqual(self.ok("(pictures.len(), pictures.image(3)?.dimensions().0 > 0)").data()[0]["text/plain"], "(4, true)")
         self.ok("%again")
-        self.assertEqual(self.ok("set_of_mine.len()").data()[0]["text/plain"], "4")
+        self.assertEqual(self.ok("model.encode_text(&[\"a fish\"])?.dims().len()").data()[0]["text/plain"], "2")
         self.assertIn("no variables are lost", self.fails("%again").error)
 
     def test_cells_run_again_as_they_ran(self):

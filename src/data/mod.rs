@@ -32,6 +32,7 @@ mod findings;
 mod fingerprint;
 mod folder;
 mod hub;
+mod keep;
 mod layout;
 mod loader;
 pub(crate) mod meeting;

@@ -12,7 +12,7 @@ use crate::device;
 use crate::error::{Error, Result};
 use crate::files;
 
-/// A value that is written and read again with the same bits: tensors, pictures, numbers, texts, and collections of them.
+/// A value that is written and read again with the same bits: tensors, pictures, data sets, numbers, texts, and collections of them.
 pub trait Keep: Sized {
     /// Appends the value.
     ///
