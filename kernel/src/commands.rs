@@ -9,7 +9,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use crate::cell::Cell;
 use crate::engine::{self, Engine};
 use crate::layout::{Layout, Scope, size};
-use crate::metadata;
 use crate::private::Private;
 use crate::server;
 use crate::session::{self, Session};
@@ -35,12 +34,6 @@ fn open(layout: &Layout) -> Result<Session> {
     }
     if !toolchain::is_as_recorded(&toolchain::recorded(layout)) {
         bail!("Rust has changed since the kernel was installed: run `cargo run --release -p lafter-kernel -- install` again");
-    }
-    if let Some(gone) = metadata::missing(layout) {
-        bail!(
-            "{} was moved or removed since the kernel was installed: run `lafter-kernel install` again, with --checkout DIR if it moved",
-            gone.display()
-        );
     }
     let session = Session::new(layout).with_context(|| format!("making a folder in {}", layout.sessions().display()))?;
     // SAFETY: no thread was started yet

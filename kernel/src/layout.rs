@@ -6,7 +6,8 @@
 //! DATA/evcxr/evcxr.toml     how evcxr starts
 //! DATA/seed/                the library over lafter that all cells share, and descriptions of the crates in it
 //! DATA/wrapper/             its package, where there is no checkout
-//! DATA/rust-src/            the standard library's source for the analyzer
+//! DATA/rust-src/            outlines of the standard library's source for the analyzer
+//! DATA/outlines/            the same of the crates that cells meet
 //! DATA/compiled/            the cache of compiled cells
 //! DATA/private              names that are not offered
 //! DATA/history              the inputs of all sessions
@@ -75,9 +76,14 @@ impl Layout {
         self.data.join("shims")
     }
 
-    /// The standard library's source for the analyzer.
+    /// Outlines of the standard library's source for the analyzer.
     pub fn rust_src(&self) -> PathBuf {
         self.data.join("rust-src")
+    }
+
+    /// The same of the crates that cells meet.
+    pub fn outlines(&self) -> PathBuf {
+        self.data.join("outlines")
     }
 
     /// Sysroot and version of the toolchain that everything was built with.

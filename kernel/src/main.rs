@@ -36,6 +36,7 @@ mod messages;
 mod metadata;
 mod moved;
 mod notice;
+mod outline;
 mod place;
 mod private;
 mod publish;

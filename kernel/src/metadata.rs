@@ -8,22 +8,42 @@ use anyhow::{Context, Result};
 use serde_json::{Value, json};
 
 use crate::layout::Layout;
+use crate::outline;
 
 /// The crates whose types cells meet. rust-analyzer reads the source of each: all 300 would cost seconds and a gigabyte.
 const MET: [&str; 9] = ["ctx", "lafter-notebook", "lafter", "candle-core", "candle-nn", "image", "half", "num-traits", "safetensors"];
 
-/// Keeps, of the seed's description, the crates that cells meet.
-pub fn keep(layout: &Layout, description: &str) -> Result<()> {
-    let pruned = prune(serde_json::from_str(description)?);
-    fs::write(layout.description(), pruned.to_string()).with_context(|| format!("writing {}", layout.description().display()))
+/// Keeps, of the seed's description, the crates that cells meet, with outlines of their sources; the folders of the sources themselves.
+pub fn keep(layout: &Layout, description: &str) -> Result<Vec<PathBuf>> {
+    let mut pruned = prune(serde_json::from_str(description)?);
+    let outlines = layout.outlines();
+    let _ = fs::remove_dir_all(&outlines); // of an older library
+    let mut folders = Vec::new();
+    for package in list(&mut pruned["packages"]).iter_mut().filter(|package| !is_cell(package)) {
+        folders.extend(outline(package, &outlines)?);
+    }
+    fs::write(layout.description(), pruned.to_string()).with_context(|| format!("writing {}", layout.description().display()))?;
+    Ok(folders)
 }
 
-/// A folder that the description names and that is not there any more: without its source no type of a variable is known.
-pub fn missing(layout: &Layout) -> Option<PathBuf> {
-    let kept: Value = serde_json::from_str(&fs::read_to_string(layout.description()).ok()?).ok()?;
-    let manifests = kept["packages"].as_array()?.iter().filter_map(|package| package["manifest_path"].as_str());
-    let folder = |manifest: &Path| manifest.parent().map(Path::to_path_buf);
-    manifests.map(Path::new).filter(|manifest| !manifest.is_file()).find_map(folder)
+/// Outlines the library of a package and lets the description name that; where the sources lie.
+fn outline(package: &mut Value, outlines: &Path) -> Result<Vec<PathBuf>> {
+    let word = |key: &str| package[key].as_str().unwrap_or_default();
+    let to = outlines.join(format!("{}-{}", word("name"), word("version")));
+    let manifest = package["manifest_path"].as_str().map(PathBuf::from).context("a package without a manifest")?;
+    let mut folders = Vec::new();
+    for target in list(&mut package["targets"]) {
+        let root = target["src_path"].as_str().map(PathBuf::from).context("a library without a source")?;
+        let (from, file) = root.parent().zip(root.file_name()).context("a source without a folder")?;
+        let below = to.join(manifest.parent().and_then(|package| from.strip_prefix(package).ok()).unwrap_or(Path::new("src")));
+        outline::copy(from, &below, &|_| true)?;
+        target["src_path"] = below.join(file).to_string_lossy().into();
+        folders.push(from.to_path_buf());
+    }
+    fs::create_dir_all(&to)?;
+    fs::copy(&manifest, to.join("Cargo.toml")).with_context(|| format!("copying {}", manifest.display()))?;
+    package["manifest_path"] = to.join("Cargo.toml").to_string_lossy().into();
+    Ok(folders)
 }
 
 /// The description of the session whose manifest this is: what was kept, or joined with what Cargo says if the cell has
@@ -125,17 +145,23 @@ mod tests {
     }
 
     #[test]
-    fn a_checkout_that_moved_is_named() {
+    fn a_session_reads_outlines_wherever_the_checkout_is() {
         let layout = Layout { data: std::env::temp_dir().join(format!("lafter-kernel-metadata-{}", std::process::id())) };
-        let package = |folder: &Path| json!({"name": "lafter", "id": "lafter", "targets": [], "manifest_path": folder.join("Cargo.toml")});
-        let (there, gone) = (layout.data.join("there"), layout.data.join("gone"));
-        fs::create_dir_all(&there).unwrap();
-        fs::write(there.join("Cargo.toml"), "").unwrap();
-        for (folders, expected) in [(vec![&there], None), (vec![&there, &gone], Some(gone.clone()))] {
-            let packages: Vec<Value> = folders.into_iter().map(|folder| package(folder)).collect();
-            keep(&layout, &json!({"packages": packages, "resolve": {"nodes": []}}).to_string()).unwrap();
-            assert_eq!(missing(&layout), expected);
-        }
+        let checkout = layout.data.join("checkout");
+        fs::create_dir_all(checkout.join("src/deep")).unwrap();
+        fs::write(checkout.join("Cargo.toml"), "[package]").unwrap();
+        fs::write(checkout.join("src/lib.rs"), "mod deep; fn a() { 1 }").unwrap();
+        fs::write(checkout.join("src/deep/mod.rs"), "fn b() { 2 }").unwrap();
+        let target = json!({"kind": ["lib"], "src_path": checkout.join("src/lib.rs")});
+        let package = json!({"name": "lafter", "id": "lafter", "targets": [target], "manifest_path": checkout.join("Cargo.toml")});
+        let folders = keep(&layout, &json!({"packages": [package], "resolve": {"nodes": []}}).to_string()).unwrap();
+        assert_eq!(folders, [checkout.join("src")]);
+        fs::remove_dir_all(&checkout).unwrap();
+        let kept: Value = serde_json::from_str(&fs::read_to_string(layout.description()).unwrap()).unwrap();
+        let root = kept["packages"][0]["targets"][0]["src_path"].as_str().unwrap();
+        assert_eq!(fs::read_to_string(root).unwrap(), "mod deep; fn a() {}");
+        assert_eq!(fs::read_to_string(Path::new(root).with_file_name("deep/mod.rs")).unwrap(), "fn b() {}");
+        assert_eq!(fs::read_to_string(kept["packages"][0]["manifest_path"].as_str().unwrap()).unwrap(), "[package]");
         fs::remove_dir_all(&layout.data).unwrap();
     }
 

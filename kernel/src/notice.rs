@@ -32,10 +32,7 @@ pub fn awaits(cell: &str) -> bool {
 
 /// Once a session, where the installed library is older than its sources.
 pub fn newer(checkout: &Path) -> String {
-    let folder = checkout.display();
-    format!(
-        "note: {folder} has changed since the kernel was installed: help and completion read it, cells do not; install again to use it\n"
-    )
+    format!("note: {} has changed since the kernel was installed; cells use it as it was: install again\n", checkout.display())
 }
 
 /// Names, and how many more there are.

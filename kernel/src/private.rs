@@ -3,7 +3,7 @@
 //! They are read from the sources at installation, line by line, as rustfmt writes them: a name that is never public there.
 
 use std::collections::{BTreeSet, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use crate::layout::Layout;
 use crate::lexer::Code;
@@ -189,15 +189,6 @@ pub fn own(cell: &str) -> impl Iterator<Item = String> {
         (0..code.tokens.len()).any(|i| ["fn", "struct", "enum", "trait", "mod", "const", "static", "type"].contains(&code.word(i)));
     let names: Vec<String> = (0..code.tokens.len()).filter(|i| defines && code.is_name(*i)).map(|i| code.word(i).to_string()).collect();
     names.into_iter()
-}
-
-/// The folders of the sources that cells meet, as Cargo described them.
-pub fn sources(described: &str) -> Vec<PathBuf> {
-    let described: serde_json::Value = serde_json::from_str(described).unwrap_or_default();
-    let packages = described["packages"].as_array().into_iter().flatten();
-    let targets = packages.flat_map(|package| package["targets"].as_array().into_iter().flatten());
-    let folders = targets.filter_map(|target| Path::new(target["src_path"].as_str()?).parent().map(Path::to_path_buf));
-    folders.filter(|folder| folder.file_name().is_some_and(|name| name == "src")).collect()
 }
 
 #[cfg(test)]

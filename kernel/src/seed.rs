@@ -89,14 +89,13 @@ pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
     metadata.args(["metadata", "--format-version=1", "--offline", "--filter-platform", &toolchain::host()?]).current_dir(&seed);
     let output = metadata.env_remove("CARGO").output().context("running cargo metadata")?;
     ensure!(output.status.success(), "cargo metadata failed: {}", String::from_utf8_lossy(&output.stderr).trim());
-    metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
+    let sources = metadata::keep(layout, &String::from_utf8_lossy(&output.stdout))?;
     fs::copy(seed.join("Cargo.lock"), layout.data.join("Cargo.lock"))?;
     fs::write(layout.toolchain(), toolchain::identity()?)?;
     let source = toolchain::library_source().context("rustc names no sysroot")?;
-    rust_src::link(&source, &layout.rust_src()).with_context(|| format!("linking {}", source.display()))?;
-    let description = fs::read_to_string(layout.description()).unwrap_or_default();
+    rust_src::outline(&source, &layout.rust_src())?;
     let std = ["core", "alloc", "std"].map(|name| source.join(name).join("src"));
-    let sources = private::sources(&description).into_iter().chain(std).collect::<Vec<_>>();
+    let sources = sources.into_iter().chain(std).collect::<Vec<_>>();
     write(&layout.private(), &private::collect(&sources))?;
     for of_before in [layout.data.join("answers"), layout.compiled()] {
         let _ = fs::remove_dir_all(of_before); // of an older toolchain or library
@@ -107,7 +106,7 @@ pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
     Ok(built)
 }
 
-/// The checkout that was installed, if its sources are newer than the library: the analyzer reads those, cells use this.
+/// The checkout that was installed, if its sources are newer than the library that cells use.
 pub fn newer_checkout(layout: &Layout) -> Option<PathBuf> {
     let installed = layout.library().0.metadata().ok()?.modified().ok()?;
     let checkout = PathBuf::from(fs::read_to_string(layout.data.join("checkout")).ok()?.trim());
