@@ -54,7 +54,7 @@ pub fn outline(text: &str) -> String {
     out + &text[done..]
 }
 
-/// The body of the function whose `fn` is the token at `at`; none of `const fn`.
+/// The body of the function whose `fn` is the token at `at`; none of `const fn`, and none that a macro looks for (`{ $($all:tt)* }`).
 fn body(code: &Code, at: usize) -> Option<Range<usize>> {
     if code.word(at) != "fn" || !(code.is_name(at + 1) || code.is_mark(at + 1, '$')) || is_const(code, at) {
         return None;
@@ -65,6 +65,10 @@ fn body(code: &Code, at: usize) -> Option<Range<usize>> {
         open = code.at_top(code.close(open)? + 1, &['{', ';'])?;
     }
     let close = code.is_mark(open, '{').then(|| code.close(open))??;
+    let is_named = |i: usize| code.is_mark(i, '$') && code.is_name(i + 1) && code.is_mark(i + 2, ':') && code.is_name(i + 3);
+    if (open..close).any(is_named) {
+        return None;
+    }
     Some(code.tokens[open].at.start..code.tokens[close].at.end)
 }
 
@@ -144,6 +148,7 @@ mod tests {
             "static S: fn(u8) -> u8 = |x| { x };",
             "macro_rules! m { ($(fn $name:ident() $body:block)*) => { $(fn $name() $body)* } }",
             "let s = \"fn a() { b }\";",
+            "macro_rules! m { (fn $name:ident() { $($all:tt)* }) => {} }",
         ];
         for text in same {
             assert_eq!(outline(text), text);
