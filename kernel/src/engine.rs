@@ -129,6 +129,7 @@ impl Engine {
         if let Some(note) = self.loops.before(code) {
             self.say(&note);
         }
+        self.say(notice::asks(code));
         self.own.extend(private::own(code));
         let before = self.variables();
         let change = self.shapes.before(code, &before);

@@ -9,6 +9,8 @@ use crate::shapes::Change;
 
 /// Before a cell that awaits, once a session.
 pub const AWAITS: &str = "note: this cell awaits, so tokio is added: it is fetched and compiled first, which takes a while this one time\n";
+/// Before a cell that asks as evcxr's own kernel lets it.
+const ASKS: &str = "note: evcxr_input gets empty answers in this kernel; input(\"prompt\") asks the reader\n";
 /// More names are only counted.
 const MOST_NAMES: usize = 20;
 
@@ -28,6 +30,12 @@ pub fn awaits(cell: &str) -> bool {
         }
     }
     false
+}
+
+/// Where a cell names `evcxr_input`, which reads from a standard input that cells do not have.
+pub fn asks(cell: &str) -> &'static str {
+    let code = Code::new(cell);
+    if (0..code.tokens.len()).any(|i| code.word(i) == "evcxr_input") { ASKS } else { "" }
 }
 
 /// Once a session, where the installed library is older than its sources.
@@ -145,6 +153,12 @@ mod tests {
         assert!(awaits("let a = f().await?;") && awaits("if x { f().await; }"));
         assert!(!awaits("async fn f() { g().await }\nlet a = async { g().await };") && !awaits("// x.await"));
         assert!(awaits("let f = async { g().await };\nf.await"));
+    }
+
+    #[test]
+    fn a_cell_that_asks_in_vain_is_known() {
+        assert!(asks(":dep evcxr_input = \"1\"") == ASKS && asks("let a = evcxr_input::get_string(\"Name\");") == ASKS);
+        assert_eq!(asks("input(\"evcxr_input\")"), "");
     }
 
     #[test]
