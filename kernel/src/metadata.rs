@@ -152,6 +152,7 @@ mod tests {
         fs::write(checkout.join("Cargo.toml"), "[package]").unwrap();
         fs::write(checkout.join("src/lib.rs"), "mod deep; fn a() { 1 }").unwrap();
         fs::write(checkout.join("src/deep/mod.rs"), "fn b() { 2 }").unwrap();
+        std::os::unix::fs::symlink("nowhere", checkout.join("src/.#lib.rs")).unwrap(); // of an editor
         let target = json!({"kind": ["lib"], "src_path": checkout.join("src/lib.rs")});
         let package = json!({"name": "lafter", "id": "lafter", "targets": [target], "manifest_path": checkout.join("Cargo.toml")});
         let folders = keep(&layout, &json!({"packages": [package], "resolve": {"nodes": []}}).to_string()).unwrap();

@@ -26,7 +26,7 @@ pub fn copy(from: &Path, to: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<()
         }
         if path.is_dir() && !path.join("Cargo.toml").is_file() {
             copy(&path, &target, wanted)?;
-        } else if path.extension().is_some_and(|end| end == "rs") {
+        } else if path.is_file() && path.extension().is_some_and(|end| end == "rs") {
             let text = fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
             fs::write(&target, outline(&text)).with_context(|| format!("writing {}", target.display()))?;
         }
