@@ -278,7 +278,10 @@ impl Experiment {
             };
             if let Some((epoch, tuned)) = &asked {
                 fits.epoch = Some(*epoch);
-                fits.tuned = tuned.as_ref().ok().map(|tuned| watch.fit_of(&self.clip, tuned, &fit_sample)).transpose()?;
+                if let Ok(tuned) = tuned {
+                    let (share, largest) = watch.fit_of(&self.clip, tuned, &fit_sample)?;
+                    (fits.tuned, fits.largest.tuned) = (Some(share), largest);
+                }
             }
             let asked = match asked {
                 Some((_, Err(error))) if self.select == Select::Signals => return Err(error),
@@ -314,6 +317,16 @@ impl Experiment {
             true => Some(self.predict(&lafter, &eq1, &eq2, folder, &mut report, &mut events)?),
             false => None,
         };
+        if let (Some(predicted), Some(images)) = (&predicted, &mut report.images) {
+            // a run that does not tune meets its training pictures here first
+            let new = |(_, reason): &&(String, String)| !images.skipped_reasons.contains(reason);
+            let new: Vec<String> = predicted.skipped.iter().filter(new).map(|(_, reason)| reason.clone()).collect();
+            if let Some(first) = new.first() {
+                events(&Event::Notice(format!("{} training pictures could not be read and have no answer, such as {first}", new.len())));
+            }
+            images.skipped_reasons.extend(new);
+            images.skipped = images.skipped_reasons.len();
+        }
         report.note_memory();
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };

@@ -2,11 +2,12 @@
 
 mod safetensors;
 mod save_tensors;
+mod signed;
 mod version;
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
@@ -15,16 +16,17 @@ use crate::error::{Error, Result};
 pub use safetensors::read_tensors;
 pub(crate) use safetensors::{Safetensors, Sink};
 pub use save_tensors::save_tensors;
+pub(crate) use signed::{is_unedited, signed};
 pub(crate) use version::{fnv, version};
 
 /// Writes a file through a temporary one in the same directory, which takes its place only when it is complete: on a
 /// full disk, or any other failure, the old file stays as it was and nothing half-written is left. Folders above `path`
-/// are made.
+/// are made. Where `path` is a link, the file is written that it leads to.
 ///
 /// # Errors
-/// [`Error::Io`] with the path.
+/// [`Error::Io`] with the path; [`Error::Usage`] if it is a device or a pipe.
 pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
-    let path = path.as_ref();
+    let path = &target(path.as_ref())?;
     let io = |e| Error::io(path, e);
     let temporary = temporary_next_to(path)?;
     let mut writer = BufWriter::new(temporary.as_file());
@@ -33,6 +35,17 @@ pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&F
     temporary.as_file().sync_all().map_err(io)?;
     temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
     Ok(())
+}
+
+/// The file that is to be written where a path is given: what a link leads to. A device or a pipe is not replaced by a file.
+pub(crate) fn target(path: &Path) -> Result<PathBuf> {
+    match std::fs::metadata(path) {
+        Ok(found) if !found.is_file() && !found.is_dir() => {
+            Err(Error::Usage(format!("{} is a device or a pipe, and a file is written: name a file", path.display())))
+        }
+        Ok(_) if path.is_symlink() => path.canonicalize().map_err(|e| Error::io(path, e)),
+        _ => Ok(path.to_path_buf()),
+    }
 }
 
 /// SHA-256 of a file's content, which may be larger than the memory.
@@ -113,6 +126,19 @@ mod tests {
         assert_eq!(error.to_string().lines().count(), 1);
         assert_eq!(std::fs::read(&path).unwrap(), b"old");
         assert_eq!(names(folder.path()), ["saved"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_a_link_leads_to_is_written_and_no_device_is_replaced() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("deep/file"), folder.path().join("latest"));
+        save_atomically(&file, b"old").unwrap();
+        std::os::unix::fs::symlink("deep/file", &link).unwrap();
+        save_atomically(&link, b"new").unwrap();
+        assert_eq!((std::fs::read(&file).unwrap(), link.is_symlink()), (b"new".to_vec(), true));
+        let error = save_atomically("/dev/null", b"x").unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("device"), "{error}");
     }
 
     #[test]

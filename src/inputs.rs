@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipSummary};
@@ -168,22 +169,51 @@ impl Inputs {
     }
 }
 
-/// A hash of where each picture lies, however its folder is spelled; none of pictures that lie in no file.
+/// A hash of where each picture lies, however its path is spelled, links followed; none of pictures that lie in no file.
 fn places(set: &Dataset) -> Vec<u64> {
     let in_files = set.version(0) != 0;
-    let mut folder = (PathBuf::new(), PathBuf::new());
-    let mut place = |i| match set.file(i) {
-        Some(file) => {
-            let parent = file.parent().unwrap_or(Path::new(""));
-            if folder.0 != parent {
-                let found = if parent.as_os_str().is_empty() { Path::new(".") } else { parent }.canonicalize();
-                folder = (parent.to_path_buf(), found.unwrap_or_else(|_| parent.to_path_buf()));
-            }
-            Some(fnv(folder.1.join(file.file_name().unwrap_or_default()).as_os_str().as_encoded_bytes()))
-        }
-        None => in_files.then(|| fnv(set.name(i).as_bytes())),
+    let place = |known: &mut Known, i: usize| match set.file(i) {
+        Some(file) => Some(known.file(&file)),
+        None => in_files.then(|| known.row(&set.name(i))),
     };
-    (0..set.len()).filter_map(&mut place).collect()
+    (0..set.len()).into_par_iter().map_init(Known::default, place).flatten_iter().collect()
+}
+
+/// The folder, or the file of many pictures, that was met last: as it is spelled, and its canonical path.
+#[derive(Default)]
+struct Known {
+    spelled: PathBuf,
+    canonical: PathBuf,
+}
+
+impl Known {
+    fn canonical(&mut self, spelled: &Path) -> &Path {
+        if self.spelled.as_os_str() != spelled.as_os_str() {
+            self.canonical = spelled.canonicalize().unwrap_or_else(|_| spelled.to_path_buf());
+            self.spelled = spelled.to_path_buf();
+        }
+        &self.canonical
+    }
+
+    /// The place of a file of its own.
+    fn file(&mut self, file: &Path) -> u64 {
+        let target = if file.is_symlink() { file.canonicalize().ok() } else { None };
+        let path = target.unwrap_or_else(|| {
+            let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            self.canonical(folder).join(file.file_name().unwrap_or_default())
+        });
+        fnv(path.as_os_str().as_encoded_bytes())
+    }
+
+    /// The place of `PATH, row 3` in a Parquet file, or of `PATH, member` in a tar shard.
+    fn row(&mut self, name: &str) -> u64 {
+        let known = self.spelled.as_os_str().as_encoded_bytes();
+        let is_file = |at: &usize| name[..*at].as_bytes() == known || Path::new(&name[..*at]).is_file();
+        let end = name.match_indices(", ").map(|(at, _)| at).find(is_file).unwrap_or(0);
+        let (file, rest) = name.split_at(end);
+        let file = if end > 0 { self.canonical(Path::new(file)) } else { Path::new("") };
+        fnv(&[file.as_os_str().as_encoded_bytes(), rest.as_bytes()].concat())
+    }
 }
 
 /// Says so where the names can tell nothing apart: one alone, or one that stands several times.
@@ -304,5 +334,27 @@ mod tests {
         assert_eq!(notices(&["cat"]), ["classes: there is only one, cat: every picture is answered with it"]);
         let said = notices(&["cat", "dog", "cat "]);
         assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn training_pictures_are_known_behind_links_and_other_spellings() {
+        let said = |train: &Path, test: &Path| {
+            let (train, test) = (Dataset::open(train).unwrap(), Dataset::open(test).unwrap());
+            Inputs::default().with_overlap(&train, &test).notices.join(" ")
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (photos, sorted) = (folder.path().join("photos"), folder.path().join("sorted"));
+        for new in [&photos, &sorted.join("cat"), &sorted.join("dog")] {
+            std::fs::create_dir_all(new).unwrap();
+        }
+        std::fs::write(photos.join("1.png"), "x").unwrap();
+        std::fs::write(sorted.join("dog/1.png"), "x").unwrap();
+        assert_eq!(said(&photos, &sorted.join("dog")), "");
+        std::os::unix::fs::symlink("../../photos/1.png", sorted.join("cat/other name.png")).unwrap();
+        assert!(said(&photos, &sorted).contains("training pictures are among these, 1 of 2"));
+        let tables = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data");
+        let said = said(&tables.join("snappy.parquet"), &tables.join("./snappy.parquet"));
+        assert!(said.contains("training pictures are among these, 12 of 12"), "{said}");
     }
 }

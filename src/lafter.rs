@@ -13,7 +13,7 @@ use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::describe::TextSet;
 use crate::embed::{self, FeatureCache, Pass};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::eval::Evaluation;
 use crate::nn::softmax;
 use crate::progress::{Event, silent};
@@ -224,9 +224,11 @@ impl LaFTer {
     /// Compares with the labels of a data set of the same classes.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or where the head has another number of classes; [`Error::Data`] if the images have
-    /// no labels or too many cannot be read; [`Error::Interrupted`].
+    /// [`Error::Usage`] before stage one; [`Error::Data`] if the images have no labels or other classes, or too many cannot be read;
+    /// [`Error::Interrupted`].
     pub fn evaluate(&self, test: &Dataset, events: impl FnMut(&Event)) -> Result<Evaluation> {
+        test.require_labels()?;
+        same_classes("the test set", test.classes(), &self.classes)?;
         Pass::new(test, &self.clip, "evaluating").run(events, |pixels| self.logits(pixels))?.evaluate(test)
     }
 
@@ -270,6 +272,21 @@ impl LaFTer {
     pub fn save(&self, path: impl AsRef<Path>) -> Result<()> {
         let tuned = self.tuned.as_ref().ok_or_else(|| Error::Usage("there is nothing to save yet: call fit_images first".into()))?;
         tuned.save(path, &self.info())
+    }
+}
+
+/// Refuses labels that number other classes, or the same in another order.
+pub(crate) fn same_classes(set: &str, found: &[String], wanted: &[String]) -> Result<()> {
+    let remedy = "give both the same list (--classes; in code, Dataset::with_classes)";
+    if found.len() != wanted.len() {
+        return Err(Error::Data(format!("{set} has {} classes, and there are {}: {remedy}", found.len(), wanted.len())));
+    }
+    match found.iter().zip(wanted).position(|(found, wanted)| found != wanted) {
+        Some(at) => {
+            let (found, wanted) = (cut(&found[at]), cut(&wanted[at]));
+            Err(Error::Data(format!("{set} calls class {at} \"{found}\", and it is \"{wanted}\": {remedy}")))
+        }
+        None => Ok(()),
     }
 }
 

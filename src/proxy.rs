@@ -26,12 +26,15 @@ pub(crate) fn host_name(address: &str) -> &str {
 /// (`10.0.0.0/8`); a port after them is not looked at.
 fn in_list(name: &str, list: &str) -> bool {
     list.split([',', ' ']).map(|entry| entry.trim().to_ascii_lowercase()).any(|entry| {
+        if entry == "*" {
+            return true;
+        }
         if let Some((block, bits)) = entry.split_once('/') {
             return in_block(name, block, bits).unwrap_or(false);
         }
         let entry = if entry.parse::<IpAddr>().is_ok() { &entry } else { host_name(&entry) };
         let entry = entry.trim_start_matches('*').trim_start_matches('.');
-        (entry.is_empty() && list.contains('*')) || (!entry.is_empty() && (name == entry || name.ends_with(&format!(".{entry}"))))
+        !entry.is_empty() && (name == entry || name.ends_with(&format!(".{entry}")))
     })
 }
 
@@ -56,6 +59,9 @@ mod tests {
         for (list, name, inside) in [
             ("*", "any", true),
             ("", "any", false),
+            ("localhost, 127.0.0.1, *.mirror.org", "any", false),
+            ("*.mirror.org,", "any", false),
+            ("other, *", "any", true),
             ("other, mirror.org", "mirror.org", true),
             (".mirror.org", "hub.mirror.org", true),
             ("*.mirror.org", "hub.mirror.org", true),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::files::save_atomically;
+use crate::files::{is_unedited, save_atomically};
 use crate::progress::Event;
 
 pub(crate) const TEXT_CHECKPOINT: &str = "text-checkpoint.safetensors";
@@ -27,8 +27,13 @@ const IMAGES: &str = "images.json";
 const PREVIOUS: &str = "previous";
 /// Where they are while not all have been moved.
 const MOVING: &str = ".lafter-previous";
+/// The run's card, unless it was edited: then it is the user's.
+const CARD: &str = "README.md";
 /// What a run leaves. What decides whether a run can be resumed comes last, so that none is taken for another at any moment.
-const FILES: [&str; 13] = [
+const FILES: [&str; 16] = [
+    "figures",
+    "index.html",
+    CARD,
     FEATURES,
     LOGITS,
     PARTIAL_PREDICTIONS,
@@ -188,7 +193,8 @@ impl RunFolder {
     fn set_aside(&self, events: &mut dyn FnMut(&Event)) -> Result<()> {
         let io = |e| Error::io(&self.path, e);
         let (moving, previous) = (self.file(MOVING), self.file(PREVIOUS));
-        let files: Vec<&str> = FILES.into_iter().filter(|name| self.file(name).exists()).collect();
+        let own = |name: &&str| self.file(name).exists() && (*name != CARD || is_unedited(&self.file(CARD)));
+        let files: Vec<&str> = FILES.into_iter().filter(own).collect();
         if files.is_empty() && !moving.exists() {
             return Ok(());
         }
@@ -250,9 +256,10 @@ fn unfinished(folder: &Path) -> bool {
     !holds(REPORT) && [FEATURES, TEXT_CHECKPOINT, CHECKPOINT].into_iter().any(holds)
 }
 
-/// True if a folder holds anything that was not moved there from a run's folder.
+/// True if a folder holds anything that was not moved there from a run's folder, which always has the hashes of its images.
 fn holds_others(folder: &Path) -> bool {
-    let other = |entry: std::fs::DirEntry| !FILES.iter().any(|name| entry.file_name() == *name);
+    let known = |name: &str| folder.join(IMAGES).exists() && (name != CARD || is_unedited(&folder.join(CARD)));
+    let other = |entry: std::fs::DirEntry| !FILES.iter().any(|name| entry.file_name() == *name && known(name));
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(other)
 }
 
@@ -328,7 +335,12 @@ mod tests {
         assert!(notices.len() == 1 && notices[0].contains("previous --resume"), "{notices:?}");
         assert_eq!(read(&path.join("previous"), CHECKPOINT), "second");
         assert!(!path.join("previous").join(REPORT).exists(), "that was another run's");
+        for (name, text) in [("index.html", "third's"), (CARD, "the user's")] {
+            std::fs::write(path.join(name), text).unwrap();
+        }
         let notices = begin(path, "fourth", true);
+        assert_eq!((read(&path.join("previous"), "index.html"), read(path, "index.html")), ("third's".into(), "".into()));
+        assert_eq!(read(path, CARD), "the user's");
         assert!(notices.len() == 2 && notices[0].contains("previous-2"), "{notices:?}");
         assert_eq!(
             (read(&path.join("previous-2"), CHECKPOINT), read(&path.join("previous"), CHECKPOINT)),

@@ -14,7 +14,7 @@ use crate::data::Dataset;
 use crate::embed::{Encoded, Pass};
 use crate::error::{Error, Result};
 use crate::eval::signals::agreement::{answers, equal, with_class_means};
-use crate::eval::{Fits, Signals};
+use crate::eval::{Fits, LargestShares, Signals};
 use crate::experiment::Experiment;
 use crate::progress::{Event, silent};
 use crate::ranks::Ranks;
@@ -60,14 +60,22 @@ pub(crate) fn fits_before(
     let rows = features.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?;
     let both = text_classifier.mean_with(zero_shot, features)?;
     let mean = both.as_ref().map(|both| fit(&rows, &both.logits(features)?)).transpose()?;
-    let (zero_shot, text_classifier) = (fit(&rows, &zero_shot.logits(features)?)?, fit(&rows, &text_classifier.logits(features)?)?);
-    Ok((Fits { pictures: features.dim(0)?, zero_shot, text_classifier, mean, epoch: None, tuned: None }, both))
+    let (zero_shot, text) = (fit(&rows, &zero_shot.logits(features)?)?, fit(&rows, &text_classifier.logits(features)?)?);
+    let mean_largest = mean.map_or(0.0, |(_, largest)| largest);
+    let largest = LargestShares { zero_shot: zero_shot.1, text_classifier: text.1, mean: mean_largest, tuned: 0.0 };
+    let (pictures, mean) = (features.dim(0)?, mean.map(|(share, _)| share));
+    Ok((Fits { pictures, zero_shot: zero_shot.0, text_classifier: text.0, mean, largest, ..Fits::default() }, both))
 }
 
-/// How often the answers of logits `[n, C]` are those of the class means of the features `[n, d]` that they come from.
-fn fit(features: &[f32], logits: &Tensor) -> Result<f64> {
+/// How often the answers of logits `[n, C]` are those of the class means of the features `[n, d]` that they come from, and the share of
+/// the most frequent answer.
+fn fit(features: &[f32], logits: &Tensor) -> Result<(f64, f64)> {
     let (classes, logits) = (logits.dim(1)?, logits.to_dtype(DType::F32)?.flatten_all()?.to_vec1::<f32>()?);
-    Ok(with_class_means(features, &answers(&logits, classes), classes))
+    let answers = answers(&logits, classes);
+    let mut counts = vec![0usize; classes];
+    answers.iter().for_each(|answer| counts[*answer] += 1);
+    let largest = counts.into_iter().max().unwrap_or(0) as f64 / answers.len().max(1) as f64;
+    Ok((with_class_means(features, &answers, classes), largest))
 }
 
 /// Features of the sample from the untouched tower. Few pictures say little about the share that cannot be read, so none of the passes
@@ -156,8 +164,9 @@ impl Watch {
         Ok(signals)
     }
 
-    /// How often the answers of `tuned` are those of the class means of its features, on the pictures of `sample`.
-    pub fn fit_of(&self, clip: &Clip, tuned: &Tuned, sample: &Dataset) -> Result<f64> {
+    /// How often the answers of `tuned` are those of the class means of its features, on the pictures of `sample`; and the share of its
+    /// most frequent answer.
+    pub fn fit_of(&self, clip: &Clip, tuned: &Tuned, sample: &Dataset) -> Result<(f64, f64)> {
         let started = Instant::now();
         let row = |pixels: &Tensor| {
             let features = tuned.features(pixels)?;
@@ -202,9 +211,7 @@ impl Watch {
         for tensor in tensors.values_mut() {
             *tensor = tensor.to_device(like.vision.class_embedding.device())?;
         }
-        for set in known() {
-            set.load(&mut tuned, &mut tensors).map_err(Error::Checkpoint)?;
-        }
+        tuned.take(&known(), &mut tensors, Error::Checkpoint)?;
         Ok(tuned)
     }
 }

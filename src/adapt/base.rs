@@ -60,10 +60,7 @@ impl Base {
     /// Logits with the norms as they have become, and their graph: pixels `[n, 3, side, side]` → `[n, C]`.
     pub fn logits_with(&self, norms: &TunedNorms, pixels: &Tensor) -> Result<Tensor> {
         match self {
-            Self::ZeroShot(clip, zero_shot) => {
-                let features = norms.features(&on(clip, pixels)?)?.to_dtype(candle_core::DType::F32)?;
-                features.matmul(&zero_shot.weights.t()?)? * zero_shot.scale
-            }
+            Self::ZeroShot(clip, zero_shot) => norms.features(&on(clip, pixels)?)?.matmul(&zero_shot.weights.t()?)? * zero_shot.scale,
             Self::Tuned(clip, tuned) => Tuned { vision: norms.tower().clone(), ..Tuned::clone(tuned) }.logits(&on(clip, pixels)?),
         }
     }

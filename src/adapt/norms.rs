@@ -1,6 +1,6 @@
 //! A vision tower whose layer norms learn, as Tent and WATT have it.
 
-use candle_core::{Result, Tensor};
+use candle_core::{DType, Result, Tensor};
 use lafter_fast as fast;
 
 use crate::classify::normalize;
@@ -28,9 +28,9 @@ impl TunedNorms {
         &self.tower
     }
 
-    /// Unit features with a graph: pixels `[n, 3, side, side]` → `[n, d]`.
+    /// Unit features with a graph: pixels `[n, 3, side, side]` → `[n, d]` f32, whatever the type of the CLIP.
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
-        normalize(&self.tower.forward(pixels)?)
+        normalize(&self.tower.forward(pixels)?.to_dtype(DType::F32)?)
     }
 
     pub fn step(&mut self, loss: &Tensor) -> Result<()> {
@@ -49,5 +49,25 @@ impl TunedNorms {
             param.var.set(&Tensor::stack(&values, 0)?.mean(0)?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::clip::ClipLoader;
+    use crate::progress::silent;
+    use crate::rng::Rng;
+
+    #[test]
+    fn features_of_a_clip_in_half_precision_have_unit_length() {
+        let clip = ClipLoader::new("demo").dtype(DType::F16).load(silent).unwrap();
+        let side = clip.config().vision.image_size;
+        let pixels = Rng::new(1).normal_tensor((2, 3, side, side), 1.0, &Device::Cpu).unwrap().to_dtype(DType::F16).unwrap();
+        let features = TunedNorms::new(clip.vision(), 1e-3).unwrap().features(&pixels).unwrap();
+        let lengths = features.sqr().unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
+        assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-5), "{lengths:?}");
     }
 }

@@ -89,7 +89,7 @@ impl Adapt for Watt {
             for texts in &self.texts {
                 for _ in 0..self.config.steps {
                     check_interrupt("adapting")?;
-                    let x = norms.features(&pixels)?.to_dtype(DType::F32)?;
+                    let x = norms.features(&pixels)?;
                     let own = texts.index_select(&x.detach().matmul(&texts.t()?)?.argmax(D::Minus1)?, 0)?; // [n, d]
                     norms.step(&loss(&x, &own, scale)?)?;
                 }

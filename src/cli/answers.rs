@@ -1,6 +1,6 @@
 //! Who answers: the options that `predict` and `export` share, and the classifiers that they name.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use lafter::clip::Clip;
@@ -46,10 +46,14 @@ impl AnswerArgs {
         self.classes.classes.as_ref().ok_or_else(missing)
     }
 
+    /// The files that are read.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        [&self.weights, &self.classes.classes, &self.descriptions, &self.templates].into_iter().flatten().map(PathBuf::as_path)
+    }
+
     /// A hash of all files that answer.
     pub fn content(&self) -> Result<String> {
-        let files = [&self.weights, &self.classes.classes, &self.descriptions, &self.templates];
-        Ok(files.into_iter().flatten().map(sha256_of).collect::<Result<Vec<_>>>()?.join(" "))
+        Ok(self.files().map(sha256_of).collect::<Result<Vec<_>>>()?.join(" "))
     }
 
     fn described(&self, names: &[String]) -> Result<Option<TextSet>> {

@@ -1,6 +1,7 @@
 //! The commands around a run: zero-shot, evaluate, embed, pretrain-demo.
 
 use std::collections::HashMap;
+use std::path::{Path, PathBuf};
 
 use candle_core::{DType, Device};
 use lafter::clip::{Clip, ClipLoader, save_tensors};
@@ -20,6 +21,7 @@ use super::bars::Bars;
 use super::check;
 use super::data_args::TestArgs;
 use super::keep;
+use super::overwrite;
 use super::say::say;
 use super::together::{agreed, first_downloads, together};
 
@@ -123,6 +125,8 @@ fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Res
 }
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
+    let files = [&args.input.texts, &args.classes, &args.templates].into_iter().flatten().map(PathBuf::as_path);
+    overwrite::check(&args.out, files.chain(args.input.images.as_deref().map(Path::new)))?;
     together(keep::AGAIN, |ranks| embed_among(&**ranks, args, common))
 }
 

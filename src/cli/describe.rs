@@ -20,6 +20,7 @@ use super::bars::Bars;
 use super::commands::{print, shown};
 use super::describe_args::{DescribeArgs, QueryArgs, SourceArgs, Style};
 use super::describe_pairs::{self, Pairs};
+use super::overwrite;
 use super::say::say;
 
 /// How many queries --style meta asks for.
@@ -95,12 +96,8 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
     }
     let (trace, journal) = (next_to(out, "trace"), journal_path(args, out));
     let read = [Some(&args.classes), args.queries.queries.as_ref(), args.source.from.as_ref(), args.pairs.texts.as_ref()];
-    let same = |a: &Path, b: &Path| a == b || matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
     for (written, kept) in [(out, Some(&journal)), (&trace, Some(&journal)), (&journal, None)] {
-        if read.into_iter().chain([kept]).flatten().any(|read| same(read, written)) {
-            let text = format!("{} is read by this very command and would be overwritten: choose another name", written.display());
-            return Err(Error::Usage(text));
-        }
+        overwrite::check(written, read.into_iter().chain([kept]).flatten().map(PathBuf::as_path))?;
     }
     Ok(())
 }
@@ -112,9 +109,6 @@ fn journal_path(args: &DescribeArgs, out: &Path) -> PathBuf {
 fn open(args: &DescribeArgs, out: &Path, bars: &mut Bars) -> Result<Journal> {
     let journal = Journal::open(journal_path(args, out))?;
     let (damaged, torn) = journal.damage();
-    if args.journal.is_some() && journal.is_empty() && damaged > 0 {
-        return Err(Error::Usage(format!("--journal {} is a file of another kind: choose another name", journal.path().display())));
-    }
     if torn {
         bars.show(&Event::Notice("the journal's last line was torn: it was cut off and will be asked again".into()));
     }

@@ -67,7 +67,8 @@ impl Pairs {
         };
         let index = |name: &str| names.iter().position(|known| known == name);
         let mut pictures = Vec::new();
-        for row in read_two_best(table)?.iter().filter(|row| row.class != UNKNOWN && !row.runner_up.is_empty()) {
+        let unsure = |class: &str| class == UNKNOWN && index(UNKNOWN).is_none();
+        for row in read_two_best(table)?.iter().filter(|row| !unsure(&row.class) && !row.runner_up.is_empty()) {
             match (index(&row.class), index(&row.runner_up)) {
                 (Some(best), Some(second)) => pictures.push((best, second, row.margin)),
                 (class, _) => {

@@ -13,6 +13,7 @@ use super::answers::AnswerArgs;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
+use super::overwrite;
 use super::say::{note, say};
 
 pub const EXAMPLES: &str = "\
@@ -58,6 +59,9 @@ pub struct FormArgs {
 
 pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
     args.who.check()?;
+    if let Some(out) = &args.form.out {
+        overwrite::check(out, args.who.files())?;
+    }
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
     if let (Some(directory), Some(weights)) = (&args.form.merge, &args.who.weights) {

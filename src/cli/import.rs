@@ -11,6 +11,7 @@ use serde_json::json;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
+use super::overwrite;
 use super::say::say;
 
 pub const EXAMPLES: &str = "\
@@ -36,6 +37,7 @@ pub struct ImportArgs {
 }
 
 pub fn import(args: ImportArgs, common: &Common) -> Result<()> {
+    overwrite::check(&args.out, [&*args.state, &*args.classes])?;
     let classes = read_class_names(&args.classes)?;
     let clip = load(&args.model, common, &mut Bars::new(common.json))?;
     let lafter = from_released(&args.state, clip, classes.names())?;

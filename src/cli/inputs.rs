@@ -13,8 +13,9 @@ use super::data_args::SplitArgs;
 /// One data set in any form, or files as they are and of folders all pictures in them and below, in the order of their names; `-` stands
 /// for paths on standard input, one a line, or as `find -print0` gives them.
 ///
-/// Pictures next to Parquet files or tar shards are refused, since either may be meant; `table` is the command's own.
-pub fn data(arguments: &[PathBuf], split: &SplitArgs, table: Option<&Path>, bars: &mut Bars) -> Result<Dataset> {
+/// Pictures next to Parquet files or tar shards are refused, since either may be meant; `table` is the command's own. Those below
+/// `link_into`, where the command sorts its answers, are left out.
+pub fn data(arguments: &[PathBuf], split: &SplitArgs, table: Option<&Path>, link_into: Option<&Path>, bars: &mut Bars) -> Result<Dataset> {
     let options = [("--split", split.split.is_some()), ("--label-column", split.label_column.is_some())];
     match (arguments, options.into_iter().find(|(_, given)| *given)) {
         (_, None) => {}
@@ -59,6 +60,9 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, table: Option<&Path>, bars
             files.push(path.clone());
         }
     }
+    if let Some(folder) = link_into {
+        files = without_sorted(files, folder, bars);
+    }
     match (arguments, files.as_slice()) {
         (_, []) => Err(Error::Usage("no picture was given: name files or folders, or paths on standard input with -".into())),
         ([only], _) if only.as_os_str() != "-" && !only.exists() => {
@@ -66,6 +70,30 @@ pub fn data(arguments: &[PathBuf], split: &SplitArgs, table: Option<&Path>, bars
         }
         _ => Ok(Dataset::from_files(files)),
     }
+}
+
+/// Leaves out pictures below a folder, where an earlier command sorted them; if all lie there, they are what is meant.
+fn without_sorted(files: Vec<PathBuf>, folder: &Path, bars: &mut Bars) -> Vec<PathBuf> {
+    let Ok(root) = folder.canonicalize() else { return files }; // not made yet
+    let mut last = (PathBuf::new(), false);
+    let (sorted, others): (Vec<PathBuf>, Vec<PathBuf>) = files.into_iter().partition(|file| {
+        // what is asked is where the picture lies, not what it leads to
+        let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if last.0 != parent {
+            last = (parent.to_path_buf(), parent.canonicalize().is_ok_and(|parent| parent.starts_with(&root)));
+        }
+        last.1
+    });
+    if others.is_empty() {
+        return sorted;
+    }
+    if !sorted.is_empty() {
+        let (shown, count) = (folder.display(), sorted.len());
+        bars.show(&Event::Notice(format!(
+            "{shown}: {count} pictures in it are left out, since --link-into sorts answers there: give it alone to have them answered"
+        )));
+    }
+    others
 }
 
 /// The Parquet files and tar shards among what a folder's pictures leave out, by ending, but for the table that was asked for.
@@ -130,5 +158,25 @@ mod tests {
         assert!(read(b"").is_empty());
         #[cfg(unix)]
         assert_eq!(read(b"caf\xe9.png\n"), [b"caf\xe9.png".to_vec()]);
+    }
+
+    #[test]
+    fn what_was_sorted_before_is_no_picture_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let (root, sorted) = (folder.path(), folder.path().join("sorted"));
+        std::fs::create_dir_all(sorted.join("cat")).unwrap();
+        let (first, link) = (root.join("1.png"), sorted.join("cat/1.png"));
+        [&first, &link].into_iter().for_each(|file| std::fs::write(file, "x").unwrap());
+        let split = SplitArgs { split: None, label_column: None, memory_limit: None };
+        let count = |given: &[&Path], into: &Path| {
+            let given: Vec<PathBuf> = given.iter().map(|path| path.to_path_buf()).collect();
+            data(&given, &split, None, Some(into), &mut Bars::new(true)).unwrap().len()
+        };
+        assert_eq!(count(&[root], &root.join("./sorted")), 1);
+        assert_eq!(count(&[&first, &sorted], &sorted), 1);
+        assert_eq!(count(&[&first, &link], &sorted), 1);
+        assert_eq!(count(&[&sorted], &sorted), 1, "it alone is meant");
+        assert_eq!(count(&[root], &root.join("new")), 2);
+        assert_eq!(count(&[&first, &sorted], root), 2, "all lie there");
     }
 }

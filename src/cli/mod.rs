@@ -15,6 +15,7 @@ mod export;
 mod import;
 mod inputs;
 mod keep;
+mod overwrite;
 mod predict;
 mod predict_args;
 mod run;

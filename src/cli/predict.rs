@@ -25,7 +25,7 @@ use super::inputs::data;
 use super::predict_args::PredictArgs;
 use super::say::{note, say};
 use super::together::{agreed, first_downloads, refused, together};
-use super::{check, keep, transduct};
+use super::{check, keep, overwrite, transduct};
 
 /// Pictures per batch: a stop loses no more than these.
 const BATCH: usize = 16;
@@ -83,7 +83,10 @@ fn tuned_by(weights: &Path) -> Result<String> {
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     transduct::check_threshold(args.rows.threshold)?;
     args.who.check()?;
-    args.rows.out.as_deref().map(TableFormat::of).transpose()?; // a wrong ending is known before anything is computed
+    if let Some(out) = &args.rows.out {
+        TableFormat::of(out)?; // a wrong ending is known before anything is computed
+        overwrite::check(out, args.who.files().chain(args.images.iter().map(PathBuf::as_path)))?;
+    }
     if args.images.iter().any(|path| path.as_os_str() == "-") {
         refused("predict -", "paths on standard input reach one process alone: give files or folders")?;
     }
@@ -94,7 +97,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     let mut bars = Bars::of(ranks, common.json);
     let names = args.images.iter().filter_map(|path| path.to_str()).chain([&*args.model.model]);
     let (mut folders, dataset, clip) = first_downloads(ranks, names, || {
-        let dataset = data(&args.images, &args.split, args.rows.out.as_deref(), &mut bars)?;
+        let dataset = data(&args.images, &args.split, args.rows.out.as_deref(), args.link_into.as_deref(), &mut bars)?;
         let how = if args.copy { How::Copy } else { How::Link };
         let folders = args.link_into.as_ref().filter(|_| ranks.rank() == 0).map(|root| ClassFolders::new(root, how)).transpose()?;
         if let (Some(_), None, false) = (&folders, dataset.file(0), dataset.is_empty()) {
@@ -110,6 +113,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
         return transduct::pictures(ranks, method, &args, &clip, &dataset, &mut folders, common, &mut bars);
     }
     let (mut classifier, classes) = classifier(ranks, &args, &clip, common, &mut bars)?;
+    transduct::check_unknown(args.rows.threshold, &classes)?;
     if bars.speaks() {
         check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
     }
@@ -207,7 +211,7 @@ fn deciding(predicting: &Predicting, clip: &Clip, classifier: &str, compare: boo
 
 /// Where rows are until the pass is over: next to the table; without one in the cache, or where that cannot be written in the system's
 /// temporary folder. There a pass that another command makes at the same time has a file of its own.
-pub fn open_partial(out: Option<&Path>, decisive: &str) -> Result<Partial> {
+fn open_partial(out: Option<&Path>, decisive: &str) -> Result<Partial> {
     if let Some(out) = out {
         let mut name = out.as_os_str().to_owned();
         name.push(".partial");

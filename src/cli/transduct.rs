@@ -11,8 +11,9 @@ use lafter::clip::{Clip, read_tensors, save_tensors};
 use lafter::data::Dataset;
 use lafter::describe::read_class_names;
 use lafter::embed::{Keep, Pass};
+use lafter::eval::unique_names;
 use lafter::inputs::Inputs;
-use lafter::predictions::{Answers, ClassFolders, Predicted, PredictionRow, Rows, TableFormat, save_table};
+use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionRow, Rows, TableFormat, UNKNOWN, save_table};
 use lafter::ranks::Ranks;
 use lafter::transduct::{Features, Transduct};
 use lafter::{Error, Result, ZeroShotClassifier};
@@ -20,10 +21,10 @@ use lafter::{Error, Result, ZeroShotClassifier};
 use super::answers::RowArgs;
 use super::args::Common;
 use super::bars::Bars;
-use super::predict::{Output, all_read, finish, open_partial};
+use super::predict::{Output, all_read, finish};
 use super::predict_args::PredictArgs;
 use super::say::note;
-use super::{check, keep};
+use super::{check, keep, overwrite};
 
 pub const EXAMPLES: &str = "\
 Answers from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
@@ -70,6 +71,10 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
         return Err(Error::Usage(format!("--scale is a number above 0, got {scale}")));
     }
     args.rows.out.as_deref().map(TableFormat::of).transpose()?;
+    let files = || [&args.features, &args.texts].into_iter().chain(&args.classes).map(PathBuf::as_path);
+    for written in [&args.rows.out, &args.answers].into_iter().flatten() {
+        overwrite::check(written, files())?;
+    }
     let mut bars = Bars::new(common.json);
     let (images, about) = read(&args.features)?;
     let (texts, of_texts) = read(&args.texts)?;
@@ -84,6 +89,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
         Some(file) => read_class_names(file)?.names().to_vec(),
         None => (0..texts.dim(0)?).map(|class| class.to_string()).collect(),
     };
+    check_unknown(args.rows.threshold, &names)?;
     let (lines, classes) = (texts.dim(0)?, names.len());
     if lines > classes && classes > 0 && lines.is_multiple_of(classes) {
         let each = lines / classes;
@@ -117,6 +123,7 @@ pub fn pictures(
     bars: &mut Bars,
 ) -> Result<()> {
     let names = args.who.names()?;
+    check_unknown(args.rows.threshold, &names)?;
     let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names)?;
     if bars.speaks() {
         check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
@@ -142,6 +149,16 @@ pub fn check_threshold(threshold: f64) -> Result<()> {
     match (0.0..=1.0).contains(&threshold) {
         true => Ok(()),
         false => Err(Error::Usage(format!("--threshold is a probability, 0 to 1, got {threshold}"))),
+    }
+}
+
+/// A class called as unsure pictures are could not be told from them.
+pub fn check_unknown(threshold: f64, classes: &[String]) -> Result<()> {
+    match threshold > 0.0 && unique_names(classes).iter().any(|name| name == UNKNOWN) {
+        true => Err(Error::Usage(format!(
+            "--threshold calls unsure pictures \"{UNKNOWN}\", and a class is called so: leave it out, or call the class something else"
+        ))),
+        false => Ok(()),
     }
 }
 
@@ -188,17 +205,14 @@ impl Wanted<'_> {
     }
 }
 
-/// Writes all rows as a table.
+/// Writes all rows as a table. They were made at once and are never gone on with, so they are in no file that another pass may have.
 fn table(path: &Path, rows: &[PredictionRow]) -> Result<()> {
-    let decisive = "transduct"; // rows that were made at once are never gone on with
-    open_partial(Some(path), decisive)?.remove();
-    let mut partial = open_partial(Some(path), decisive)?;
+    let scratch = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+    let mut partial = Partial::open(&scratch.path().join("rows.jsonl"), "transduct")?;
     for rows in rows.chunks(10_000) {
         partial.add(rows, Vec::new())?;
     }
-    save_table(path, &partial)?;
-    partial.remove();
-    Ok(())
+    save_table(path, &partial)
 }
 
 /// Stored answers, as a teacher reads them.

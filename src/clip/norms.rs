@@ -20,14 +20,21 @@ impl VisionTower {
     /// # Ok::<(), lafter::Error>(())
     /// ```
     pub fn trainable_norms(&self) -> Result<(Self, Vec<Param>)> {
-        let (mut tower, mut params) = (self.detached(), Vec::new());
-        for (name, norm) in tower.norms_mut() {
+        let mut tower = self.detached();
+        let params = tower.free_norms()?;
+        Ok((tower, params))
+    }
+
+    /// Puts fresh variables in f32 in the place of the layer norms, and gives them by name; all else stays as it is.
+    pub(crate) fn free_norms(&mut self) -> Result<Vec<Param>> {
+        let mut params = Vec::new();
+        for (name, norm) in self.norms_mut() {
             let fresh = |tensor: &Tensor| Var::from_tensor(&tensor.to_dtype(DType::F32)?.copy()?);
             let (weight, bias) = (fresh(&norm.weight)?, fresh(&norm.bias)?);
             *norm = LayerNorm::new(weight.as_tensor().clone(), bias.as_tensor().clone(), norm.eps);
             params.push(Param { name: format!("{name}.weight"), var: weight, decay: true });
             params.push(Param { name: format!("{name}.bias"), var: bias, decay: false });
         }
-        Ok((tower, params))
+        Ok(params)
     }
 }

@@ -21,6 +21,9 @@ const OTHER_PICTURES: [&str; 22] = [
     "rw2", "tga", "exr",
 ];
 
+/// The folder of the program's own results.
+const OUTPUT: &str = "lafter-out";
+
 /// Files with labels, decoded on access.
 pub(crate) struct Files {
     pub(crate) origin: String,
@@ -78,6 +81,18 @@ impl ImageSource for Files {
 /// What stands directly in a folder.
 pub(crate) fn list(folder: &Path) -> Result<Listing> {
     class_folders::list(folder).map_err(|e| Error::io(folder, e))
+}
+
+/// Takes the folder out that commands write to where no other is named, and says so.
+pub(crate) fn without_output(mut listing: Listing, found: &mut Findings) -> Listing {
+    listing.folders.retain(|folder| {
+        let own = file_name(folder) == OUTPUT;
+        if own {
+            found.notices.push(format!("{}: holds what this program wrote: left out", folder.display()));
+        }
+        !own
+    });
+    listing
 }
 
 /// What a folder holds, as far as a look into it tells: it ends at the first picture.
@@ -212,7 +227,8 @@ pub(crate) fn unlabeled(root: &Path, listing: Listing, deep: bool, found: &mut F
 /// [`Error::Io`] if a folder cannot be read; [`Error::Data`] if there are no pictures in it.
 pub fn pictures_in(folder: impl AsRef<Path>) -> Result<(Vec<PathBuf>, Findings)> {
     let (folder, mut found) = (folder.as_ref(), Findings::default());
-    let files = unlabeled(folder, list(folder)?, true, &mut found)?;
+    let listing = without_output(list(folder)?, &mut found);
+    let files = unlabeled(folder, listing, true, &mut found)?;
     let pictures: Vec<PathBuf> = (0..files.files.len()).filter_map(|i| files.files.path(i)).collect();
     if pictures.is_empty() {
         let others = found.left_out_by_ending().map_or(String::new(), |others| format!(", but {others}"));

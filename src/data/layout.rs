@@ -7,7 +7,7 @@ mod unrecognized;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use self::files::{has_pictures, is_parquet, open_parquet_split, open_shards, parquet_below, pass_over, shards_below, without_pictures};
+use self::files::{has_pictures, open_parquet_split, open_shards, parquet_below, parquet_files, pass_over, shards_below, without_pictures};
 use self::parts::{Part, cut, inner_folder, split_folder};
 use self::unrecognized::nothing_recognized;
 use crate::data::dataset::Dataset;
@@ -33,9 +33,10 @@ pub(crate) fn open_folder(
     if cifar::is_cifar(path) {
         return Ok(Dataset::new(cifar::open(path, split)?));
     }
-    let listing = folder::list(path)?;
-    if listing.others.iter().any(|file| is_parquet(file)) {
-        match open_parquet_split(&listing.others, path, split, options, events) {
+    let listing = folder::without_output(folder::list(path)?, found);
+    let files = parquet_files(&listing.others, found);
+    if !files.is_empty() {
+        match open_parquet_split(&files, path, split, options, events) {
             Err(e) if without_pictures(&e) && has_pictures(&listing) => pass_over(&e, found),
             opened => return opened,
         }
@@ -47,23 +48,21 @@ pub(crate) fn open_folder(
     if parts.iter().any(|part| part.holds == Holds::Parquet) {
         let beside: Vec<Part> = parts.iter().map(Part::beside_parquet).collect();
         let pictures: Vec<&str> = beside.iter().filter(|part| part.holds != Holds::Nothing).map(|part| part.name.as_str()).collect();
-        let opened = parquet_below(path).and_then(|files| open_parquet_split(&files, path, split, options, events));
-        let passed_over = match &opened {
-            Err(e) if without_pictures(e) && !(pictures.is_empty() && listing.pictures.is_empty()) => {
-                pass_over(e, found);
-                true
+        let files = parquet_below(path, &listing.folders, found)?;
+        let opened = (!files.is_empty()).then(|| open_parquet_split(&files, path, split, options, events));
+        match opened {
+            None => {}
+            Some(Err(e)) if without_pictures(&e) && !(pictures.is_empty() && listing.pictures.is_empty()) => pass_over(&e, found),
+            Some(opened) => {
+                if !pictures.is_empty() {
+                    found.notices.push(format!(
+                        "{}: the Parquet files are opened; pictures in {} only where a row names them",
+                        path.display(),
+                        pictures.join(", ")
+                    ));
+                }
+                return opened;
             }
-            _ => false,
-        };
-        if !passed_over && !pictures.is_empty() {
-            found.notices.push(format!(
-                "{}: the Parquet files are opened; pictures in {} only where a row names them",
-                path.display(),
-                pictures.join(", ")
-            ));
-        }
-        if !passed_over {
-            return opened;
         }
         // a class folder may have its features next to folders of its pictures
         let both = parts.into_iter().zip(beside).filter(|(part, beside)| (part.holds, beside.holds) != (Holds::Parquet, Holds::Nothing));
@@ -113,7 +112,7 @@ fn open_classes(
 ) -> Result<Dataset> {
     let holding = parts.iter().filter(|part| part.holds != Holds::Nothing).count();
     match listing.pictures.first() {
-        None if holding == 0 => return Err(nothing_recognized(path, &listing)),
+        None if holding == 0 => return Err(nothing_recognized(path, &folder::list(path)?)),
         None => {}
         Some(_) if holding == 0 => return Ok(Dataset::new(folder::unlabeled(path, listing, false, found)?)),
         Some(_) if !options.labeled => {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::data::findings::Findings;
 use crate::data::folder::{self, Files, Listing, file_name};
 use crate::data::options::OpenOptions;
+use crate::data::repeats::repeats;
 use crate::data::split::{canonical, choose, is_split_name, of_one};
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -108,6 +109,8 @@ pub(crate) fn open(
             entries = kept.map(|(entry, _)| entry).collect();
         }
     }
+    let repeated = repeats(entries.iter().map(|(path, label)| (path.as_path(), label)));
+    found.notices.extend(repeated.map(|text| format!("{shown}: {text}")));
     let index: BTreeMap<&str, usize> = classes.iter().enumerate().map(|(i, name)| (name.as_str(), i)).collect();
     let files: Vec<(PathBuf, Option<usize>)> =
         entries.iter().map(|(path, label)| (path.clone(), label.as_deref().and_then(|label| index.get(label).copied()))).collect();
@@ -211,17 +214,41 @@ fn jsonl(text: &str, file: &Path) -> Result<Vec<Map<String, Value>>> {
     lines.map(row).collect()
 }
 
-/// Rows below a line of titles, which tells whether commas, semicolons or tabs stand between the cells.
+/// Rows below a line of titles, which tells whether commas, semicolons or tabs stand between the cells. A cell beyond the titles is an
+/// error: a text that holds the mark was not put into quotes.
 fn csv(text: &str, file: &Path) -> Result<Vec<Map<String, Value>>> {
     let titles = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     let between = [',', ';', '\t'].into_iter().find(|between| titles.contains(*between)).unwrap_or(',');
     let lines = records(text, between).map_err(|line| {
         Error::Data(format!("{}, line {line}: a quote (\") opens here and does not close: correct the line", file.display()))
     })?;
-    let mut lines = lines.into_iter().filter(|line| line.iter().any(|cell| !cell.trim().is_empty()));
-    let titles = lines.next().unwrap_or_default();
-    let row = |cells: Vec<String>| titles.iter().map(|title| title.trim().to_string()).zip(cells.into_iter().map(Value::String)).collect();
-    Ok(lines.map(row).collect())
+    let is_blank = |cell: &String| cell.trim().is_empty();
+    let (mut titles, mut rows, mut next) = (Vec::new(), Vec::new(), 1);
+    for cells in lines {
+        let line = next;
+        next += 1 + cells.iter().map(|cell| cell.matches('\n').count()).sum::<usize>();
+        if cells.iter().all(is_blank) {
+            continue;
+        }
+        if titles.is_empty() {
+            let last = cells.iter().rposition(|cell| !is_blank(cell)).unwrap_or(0);
+            titles = cells.iter().take(last + 1).map(|title| title.trim().to_string()).collect();
+            continue;
+        }
+        if !cells.iter().skip(titles.len()).all(is_blank) {
+            let mark = match between {
+                ',' => "a comma",
+                ';' => "a semicolon",
+                _ => "a tab",
+            };
+            return Err(Error::Data(format!(
+                "{}, line {line}: more cells than titles: put a text with {mark} into quotes, or give each column a title",
+                file.display()
+            )));
+        }
+        rows.push(titles.iter().cloned().zip(cells.into_iter().map(Value::String)).collect());
+    }
+    Ok(rows)
 }
 
 /// The cells of a CSV file (RFC 4180): commas, quotes, doubled quotes, line breaks in quotes. A quote opens at the start of a cell
@@ -291,6 +318,24 @@ mod tests {
         assert_eq!(records("a,b\n\"c,d\ne,f\n", ','), Err(2));
         let error = csv("file_name,label\na.png,\"cat\n", Path::new("metadata.csv")).unwrap_err().to_string();
         assert!(error.contains("line 2") && error.contains("does not close"), "{error}");
+    }
+
+    #[test]
+    fn cells_beyond_the_titles_are_an_error_that_names_the_line() {
+        let read = |text: &str| csv(text, Path::new("metadata.csv"));
+        let rows = read("\nfile_name,label,,\n\"a\nb.png\",\"crane, bird\", ,\n\n2.png,crane,,,\n3.png\n").unwrap();
+        assert_eq!(rows.len(), 3);
+        assert_eq!(rows[0]["label"], "crane, bird");
+        for (text, said) in [
+            ("file_name,label\n1.jpg,crane, bird\n2.jpg,crane, machine\n", "line 2: more cells than titles: put a text with a comma"),
+            (
+                "\nfile_name;label;\n\"a\nb.png\";crane\n\n2.png;crane; bird\n",
+                "line 6: more cells than titles: put a text with a semicolon",
+            ),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(said), "{error}");
+        }
     }
 
     #[test]

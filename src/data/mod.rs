@@ -42,6 +42,7 @@ mod options;
 mod parquet;
 mod paths;
 mod picture_cache;
+mod repeats;
 mod sample;
 pub mod scenes;
 mod shards;
@@ -53,6 +54,7 @@ mod split_file;
 mod split_files;
 mod yaml;
 
+pub(crate) use self::parquet::PREDICTIONS_MARK;
 pub use batches::epoch_batches;
 pub use class_folders::ClassFolders;
 pub use dataset::Dataset;

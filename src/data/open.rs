@@ -110,9 +110,9 @@ fn open_path(path: &Path, split: Option<&str>, options: &OpenOptions, events: &m
     }
     let mut found = Findings::default();
     let dataset = match (&options.split_file, folder::ending(path).as_str()) {
-        (Some(file), _) => Dataset::new(split_file::open(file, path, path, split)?),
+        (Some(file), _) => Dataset::new(split_file::open(file, path, path, split, &mut found)?),
         (None, _) if path.is_dir() => open_folder(path, split, options, &mut found, events)?,
-        (None, "json") => Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split)?),
+        (None, "json") => Dataset::new(split_file::open(path, path.parent().unwrap_or(Path::new("")), path, split, &mut found)?),
         (None, "parquet") => {
             let chosen = Chosen { wanted: split.map(str::to_string), ..Chosen::default() };
             open_parquet(&[path.to_path_buf()], &shown.to_string(), options, &chosen, events)?

@@ -34,7 +34,7 @@ pub fn texts_among(
     cache: Option<&FeatureCache>,
     mut events: impl FnMut(&Event),
 ) -> Result<Tensor> {
-    let Some(cache) = cache else { return clip.encode_text_among(ranks, sentences, events) };
+    let Some(cache) = cache else { return Ok(clip.encode_text_among(ranks, sentences, events)?.to_dtype(DType::F32)?) };
     let (first, width) = (ranks.rank() == 0, clip.config().projection);
     let (mut known, damage) = if first { cache.read(clip) } else { (Known::new(width), None) };
     if let Some(damage) = damage {
@@ -78,4 +78,17 @@ pub fn texts_among(
         false => None,
     };
     one_each(ranks, own, clip.device())?.into_iter().next().ok_or_else(|| Error::Text("there is no text to encode".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::ClipLoader;
+    use crate::progress::silent;
+
+    #[test]
+    fn features_are_f32_whatever_the_type_of_the_clip() {
+        let clip = ClipLoader::new("demo").dtype(DType::F16).load(silent).unwrap();
+        assert_eq!(texts(&clip, &["a house".into()], None, silent).unwrap().dtype(), DType::F32);
+    }
 }

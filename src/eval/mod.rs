@@ -22,7 +22,7 @@ pub use calibration::{Bin, CALIBRATION_BINS, calibration_error};
 pub use confusion::Confusion;
 pub use epoch::EpochRecord;
 pub use evaluation::{ClassAccuracy, Evaluation};
-pub use fits::{Choice, Fits};
+pub use fits::{Choice, Fits, LargestShares};
 pub(crate) use json::as_written;
 pub use json::to_json;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};

@@ -6,6 +6,7 @@ use super::Experiment;
 use crate::data::Dataset;
 use crate::error::{Error, Result, cut};
 use crate::files::sha256_of;
+use crate::lafter::same_classes;
 use crate::ranks::agree;
 
 impl Experiment {
@@ -13,11 +14,11 @@ impl Experiment {
     pub(super) fn check(&self) -> Result<()> {
         self.config.validate()?;
         self.config.tune.check_device(self.clip.device())?;
-        if let Some(test) = self.test.as_ref().filter(|test| test.classes() != self.texts.classes()) {
-            let (test, texts) = (test.classes().len(), self.texts.classes().len());
-            return Err(Error::Data(format!(
-                "the test set has {test} classes, the text set {texts}: give both the same class list (--classes)"
-            )));
+        if let Some(test) = &self.test {
+            same_classes("the test set", test.classes(), self.texts.classes())?;
+        }
+        if (0..self.train.len()).any(|i| self.train.label(i).is_some()) {
+            same_classes("the training set", self.train.classes(), self.texts.classes())?;
         }
         if self.test.as_ref().is_some_and(Dataset::is_empty) || self.train.is_empty() {
             return Err(Error::Data("the training or the test set holds no image: check the paths".into()));

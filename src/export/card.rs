@@ -3,11 +3,10 @@
 use std::path::Path;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::eval::{Report, Select, Selection};
-use crate::files::save_atomically;
+use crate::files::{is_unedited, save_atomically, signed};
 use crate::hub::is_id;
 use crate::inputs::Inputs;
 use crate::run_folder::{REPORT, WEIGHTS};
@@ -17,8 +16,6 @@ use crate::tune::WeightsInfo;
 const FILE: &str = "README.md";
 /// Class names that a card lists.
 const LISTED: usize = 200;
-/// What ends a card, with a hash of all before it: an edited card is told from one that may be replaced.
-const MARK: &str = "<!-- written by lafter, ";
 /// Settings that a card shows; report.json has all.
 const SHOWN: [&str; 11] = [
     "preset",
@@ -69,7 +66,7 @@ impl Card {
     pub fn write(&self, folder: impl AsRef<Path>, overwrite: bool) -> Result<CardOutcome> {
         let folder = folder.as_ref();
         let path = folder.join(FILE);
-        if !overwrite && std::fs::read_to_string(&path).map_or(path.exists(), |text| !is_unedited(&text)) {
+        if !overwrite && path.exists() && !is_unedited(&path) {
             return Ok(CardOutcome::Kept);
         }
         let report = Report::load(folder.join(REPORT))?;
@@ -92,7 +89,7 @@ impl Card {
             self.loading(info),
         ];
         let text = parts.join("\n");
-        format!("{text}\n{MARK}{} -->\n", hash(&text))
+        signed(&text)
     }
 
     /// The hub's fields, in YAML.
@@ -123,17 +120,6 @@ impl Card {
             info.weights_hash
         )
     }
-}
-
-/// True for a card as it was written.
-fn is_unedited(text: &str) -> bool {
-    let Some((before, after)) = text.rsplit_once(MARK) else { return false };
-    let before = before.strip_suffix('\n').unwrap_or(before);
-    after.strip_suffix(" -->\n").is_some_and(|known| known == hash(before))
-}
-
-fn hash(text: &str) -> String {
-    Sha256::digest(text).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The base model as others know it: a hub id, or the last part of a path.
@@ -258,13 +244,5 @@ mod tests {
         let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
         let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
         assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");
-    }
-
-    #[test]
-    fn a_card_that_was_edited_is_told_from_one_that_was_not() {
-        let text = Card::default().text("birds", &report(), &info());
-        assert!(is_unedited(&text));
-        assert!(!is_unedited(&text.replace("license: ", "license: mit")));
-        assert!(!is_unedited("# My own page\n") && !is_unedited(""));
     }
 }

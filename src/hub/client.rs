@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ureq::{Agent, AgentBuilder, Response};
 
-use crate::proxy::direct;
+use crate::proxy::{direct, host_name};
 
 /// Redirects followed at most.
 const REDIRECTS: usize = 10;
@@ -114,7 +114,7 @@ impl Client {
             let response = match request.call() {
                 Ok(response) => response,
                 Err(ureq::Error::Status(code, _)) => return Err(Fault::Status(code)),
-                Err(ureq::Error::Transport(fault)) => return Err(Fault::Network(fault.to_string())),
+                Err(ureq::Error::Transport(fault)) => return Err(Fault::Network(said(&url, &fault))),
             };
             let header = |name: &str| response.header(name).map(str::to_string);
             let place = header("location").filter(|_| matches!(response.status(), 301 | 302 | 303 | 307 | 308));
@@ -132,6 +132,14 @@ impl Client {
         }
         Err(Fault::Nonsense(format!("more than {REDIRECTS} redirects")))
     }
+}
+
+/// A fault below HTTP, without the address and the headers: a password or a token may stand in them.
+fn said(url: &str, fault: &ureq::Transport) -> String {
+    let source = std::error::Error::source(fault).map(ToString::to_string);
+    let message = fault.message().filter(|_| fault.kind() != ureq::ErrorKind::BadHeader).map(str::to_string);
+    let reason = source.or(message).map_or_else(String::new, |reason| format!(": {reason}"));
+    format!("{}: {}{reason}", host_name(url), fault.kind())
 }
 
 /// Scheme, name and port of an address.

@@ -58,7 +58,8 @@ impl HubOptions {
 impl std::fmt::Debug for HubOptions {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let token = if self.token.is_some() { "with token" } else { "no token" }; // never the token itself
-        write!(f, "HubOptions({}, {}, {token}, offline {})", self.endpoint, self.cache.display(), self.offline)
+        let endpoint = crate::proxy::host_name(&self.endpoint); // nor a password in the address
+        write!(f, "HubOptions({endpoint}, {}, {token}, offline {})", self.cache.display(), self.offline)
     }
 }
 
@@ -111,6 +112,10 @@ impl<'a> Repository<'a> {
             let (name, cache, instead) = (&self.name, cache.display(), self.instead);
             let remedy = format!("unset HF_HUB_OFFLINE to download it once, or {instead}");
             return Err(Error::Hub(format!("{name} is not in the hub's cache {cache} and offline mode is on: {remedy}")));
+        }
+        if token.as_ref().is_some_and(|token| token.chars().any(|c| !c.is_ascii_graphic())) {
+            let remedy = "set it anew, or unset it and remove the token file for what is public";
+            return Err(Error::Hub(format!("HF_TOKEN, or the token file, holds no token (blanks or other characters in it): {remedy}")));
         }
         let client = Client::new(endpoint, token.as_deref());
         let read = client.json(&format!("/api/{}/revision/{}", self.address, self.revision()));

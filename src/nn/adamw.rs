@@ -141,12 +141,12 @@ impl AdamW {
     /// # Errors
     /// If a parameter has no gradient: it would silently not learn.
     pub fn step(&mut self, grads: &GradStore, factor: f64) -> Result<()> {
-        self.steps += 1;
-        let AdamWConfig { learning_rate, beta1, beta2, .. } = self.config;
-        let correct = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
         if let Some(slot) = self.slots.iter().find(|slot| grads.get(&slot.var).is_none()) {
             candle_core::bail!("{} has no gradient: an operation between it and the loss drops it", slot.name);
         }
+        self.steps += 1;
+        let AdamWConfig { learning_rate, beta1, beta2, .. } = self.config;
+        let correct = (1.0 - beta1.powi(self.steps as i32), 1.0 - beta2.powi(self.steps as i32));
         fast::prefer!(self.fused(grads, factor, correct)); // fast::
         for slot in &mut self.slots {
             let rate = learning_rate * slot.lr_factor * factor;
@@ -186,5 +186,22 @@ impl AdamW {
         }
         self.steps = steps;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+
+    #[test]
+    fn a_step_that_is_refused_does_not_count() {
+        let [x, apart] = [3f32, 4.0].map(|value| Var::new(&[value], &Device::Cpu).unwrap());
+        let params = vec![("x".into(), x.clone()), ("apart".into(), apart)];
+        let mut optimizer = AdamW::new(vec![ParamGroup { params, weight_decay: 0.0, lr_factor: 1.0 }], AdamWConfig::default()).unwrap();
+        let grads = x.sqr().unwrap().sum_all().unwrap().backward().unwrap();
+        assert!(optimizer.step(&grads, 1.0).unwrap_err().to_string().contains("apart has no gradient"));
+        assert_eq!((optimizer.steps(), x.to_vec1::<f32>().unwrap()), (0, vec![3.0]));
     }
 }

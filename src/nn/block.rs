@@ -1,6 +1,6 @@
 //! One residual block of a CLIP tower, and what it is made of next to its layers: softmax, attention, activation.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use candle_nn::VarBuilder;
 use lafter_fast as fast; // fast::
 
@@ -21,6 +21,9 @@ use super::{LayerNorm, Linear};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
+    if x.device().is_cpu() && matches!(x.dtype(), DType::F16 | DType::BF16) {
+        return softmax(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()); // a sum in half precision misses what is small
+    }
     fast::prefer!(fast::softmax(x));
     candle_nn::ops::softmax(x, D::Minus1)
 }
@@ -275,5 +278,24 @@ impl Block {
     pub fn detached(&self) -> Self {
         let (norm1, norm2, attention) = (self.norm1.detached(), self.norm2.detached(), self.attention.detached());
         Self { norm1, attention, norm2, fc1: self.fc1.detached(), fc2: self.fc2.detached(), ..*self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::rng::Rng;
+
+    #[test]
+    fn rows_in_half_precision_sum_to_one() {
+        let x = Rng::new(1).normal_tensor((4, 577), 1.0, &Device::Cpu).unwrap(); // the tokens of ViT-L/14 at 336 pixels
+        for dtype in [DType::F16, DType::BF16] {
+            let p = softmax(&x.to_dtype(dtype).unwrap()).unwrap();
+            assert_eq!(p.dtype(), dtype);
+            let sums = p.to_dtype(DType::F32).unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
+            assert!(sums.iter().all(|sum| (sum - 1.0).abs() < 5e-3), "{dtype:?} {sums:?}");
+        }
     }
 }

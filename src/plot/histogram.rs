@@ -7,6 +7,7 @@ use super::palette::{Key, color, legend};
 use super::series::drawable;
 use super::text::{number, wrap};
 use crate::error::{Error, Result};
+use crate::rng::Rng;
 
 /// Each sample's share of values in `bins` equal bins over the range of all, in percent of that sample.
 ///
@@ -66,7 +67,7 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
     Ok(canvas.finish(bottom + 11.0 + tall))
 }
 
-/// More pairs than about this are thinned before they are compared.
+/// Of more pairs than this, so many are compared.
 const MOST_PAIRS: usize = 60_000;
 
 /// The modality gap (Liang et al. 2022): cosines of text features with each other, of image features with each other, and of
@@ -97,12 +98,16 @@ pub fn modality_gap(title: &str, texts: &[Vec<f32>], images: &[Vec<f32>]) -> Res
     histogram(title, "cosine similarity", 50, &samples)
 }
 
-/// Cosines of rows of `a` with rows of `b`, a row with itself left out, thinned evenly.
+/// Cosines of rows of `a` with rows of `b`, a row with itself left out; of many pairs a random sample, the same in every call.
 fn cosines(a: &[Vec<f32>], b: &[Vec<f32>]) -> Vec<f64> {
-    let step = (a.len() * b.len()).div_ceil(MOST_PAIRS).max(1);
     let same = std::ptr::eq(a, b);
     let dot = |x: &[f32], y: &[f32]| x.iter().zip(y).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
-    let pairs = (0..a.len() * b.len()).step_by(step).map(|pair| (pair / b.len(), pair % b.len()));
+    let all = a.len() * b.len();
+    let mut rng = Rng::new(0);
+    let pairs = (0..all.min(MOST_PAIRS)).map(|pair| match all > MOST_PAIRS {
+        true => (rng.below(a.len()), rng.below(b.len())),
+        false => (pair / b.len(), pair % b.len()),
+    });
     let cosine = |(i, j): (usize, usize)| dot(&a[i], &b[j]) / (dot(&a[i], &a[i]) * dot(&b[j], &b[j])).sqrt().max(f64::MIN_POSITIVE);
     pairs.filter(|(i, j)| !same || i < j).map(cosine).collect()
 }
@@ -116,5 +121,23 @@ mod tests {
         let rows = vec![vec![1.0, 0.0], vec![0.0, 2.0], vec![3.0, 0.0]];
         assert_eq!(cosines(&rows, &rows), [0.0, 1.0, 0.0]);
         assert_eq!(cosines(&rows, &rows.clone()).len(), 9);
+    }
+
+    /// A fixed step through the pairs meets the same few rows wherever it shares a factor with their number.
+    #[test]
+    fn many_pairs_are_of_many_rows() {
+        // row i has its own cosine with the first
+        let rows: Vec<Vec<f32>> = (0..6_000).map(|i| vec![i as f32, 6_000.0 - i as f32]).collect();
+        let first = vec![vec![1.0, 0.0]; 10];
+        let mut found: Vec<u64> = cosines(&first, &rows).into_iter().map(f64::to_bits).collect();
+        let count = found.len();
+        found.sort_unstable();
+        found.dedup();
+        assert!(count == 60_000 && found.len() == 6_000);
+        let twice = vec![rows, first].concat();
+        let mut found: Vec<u64> = cosines(&twice, &twice).into_iter().map(f64::to_bits).collect();
+        found.sort_unstable();
+        found.dedup();
+        assert!(found.len() > 5_000, "{}", found.len());
     }
 }

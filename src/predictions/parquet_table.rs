@@ -6,11 +6,13 @@ use std::sync::Arc;
 
 use parquet::basic::Compression;
 use parquet::data_type::{BoolType, ByteArray, ByteArrayType, DoubleType};
+use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
 
 use super::{Partial, PredictionRow};
+use crate::data::PREDICTIONS_MARK;
 use crate::error::{Error, Result};
 
 const SCHEMA: &str = "message predictions {
@@ -30,7 +32,10 @@ const GROUP: usize = 10_000;
 pub(super) fn write(file: &File, path: &Path, rows: &Partial) -> Result<()> {
     let fault = |e: parquet::errors::ParquetError| Error::io(path, std::io::Error::other(e.to_string()));
     let schema = Arc::new(parse_message_type(SCHEMA).map_err(fault)?);
-    let properties = Arc::new(WriterProperties::builder().set_compression(Compression::SNAPPY).build());
+    let (key, value) = PREDICTIONS_MARK;
+    let mark = vec![KeyValue::new(key.to_string(), value.to_string())];
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(Some(mark));
+    let properties = Arc::new(properties.build());
     let mut writer = SerializedFileWriter::new(file, schema, properties).map_err(fault)?;
     let mut group = Vec::new();
     rows.each(|row| {
@@ -89,4 +94,23 @@ pub(super) fn read_column(path: &Path, column: usize) -> Vec<String> {
     use parquet::record::RowAccessor;
     let reader = SerializedFileReader::new(File::open(path).unwrap()).unwrap();
     reader.get_row_iter(None).unwrap().map(|row| row.unwrap().get_string(column).unwrap().clone()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use parquet::file::reader::{FileReader, SerializedFileReader};
+
+    use super::*;
+
+    /// Data sets know it by that.
+    #[test]
+    fn a_table_is_marked() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("table.parquet");
+        let rows = Partial::open(&folder.path().join("rows"), "x").unwrap();
+        write(&File::create(&path).unwrap(), &path, &rows).unwrap();
+        let reader = SerializedFileReader::new(File::open(&path).unwrap()).unwrap();
+        let entries = reader.metadata().file_metadata().key_value_metadata().unwrap();
+        assert!(entries.contains(&KeyValue::new("lafter".to_string(), "predictions".to_string())));
+    }
 }

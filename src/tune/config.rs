@@ -302,7 +302,7 @@ impl FinetuneConfig {
         })
     }
 
-    /// What a block needs and no block before it gives, or gives and no block after it needs.
+    /// What a block needs and no block before it gives, or gives and no block after it needs; blocks that do not go together.
     fn flow_fault(&self) -> Option<String> {
         let rules: Vec<(String, &dyn Flow)> = self.refine.iter().map(|rule| (rule.name(), rule.flow())).collect();
         let terms: Vec<(String, &dyn Flow)> = self.objective.iter().map(|(_, term)| (term.name(), term.flow())).collect();
@@ -323,6 +323,15 @@ impl FinetuneConfig {
             }
             read.retain(|what| !flow.gives().contains(what)); // what was there before is replaced, unless the rule itself reads it
             read.extend(flow.needs());
+        }
+        let subset = self.refine.iter().find(|rule| matches!(rule, RefineKind::TopK(_) | RefineKind::Candidates(_)));
+        if let Some(subset) = subset
+            && self.refine.iter().any(|rule| matches!(rule, RefineKind::FlexMatch(_)))
+        {
+            let name = subset.name();
+            return Some(format!(
+                "flex_match counts the pictures that {name} leaves out as never sure: take free_match, or one of the two"
+            ));
         }
         let alignment = |(_, term): &(f64, TermKind)| matches!(term, TermKind::Alignment(_));
         if self.objective.iter().any(alignment) && !self.tune_head {
@@ -355,13 +364,14 @@ impl Default for FinetuneConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tune::{Fairness, Over, Threshold};
+    use crate::tune::{Candidates, Fairness, FlexMatch, Over, Threshold, TopK};
 
     #[test]
     fn every_number_has_its_range() {
         let (official, strong) = (FinetuneConfig::official, StrongConfig::simsiam);
         let threshold = |above| RefineKind::Threshold(Threshold { above, over: Over::Batch });
         let fair = TermKind::Fairness(Fairness { averaged: false });
+        let flex = |subset| vec![RefineKind::FlexMatch(FlexMatch::default()), subset];
         official().validate().unwrap();
         let objective = [official().objective, vec![(0.2, fair.clone())]].concat();
         FinetuneConfig { refine: vec![threshold(0.0), threshold(0.5)], objective, temperature: 0.25, ..official() }.validate().unwrap();
@@ -390,6 +400,8 @@ mod tests {
             (FinetuneConfig { temperature: f64::NAN, ..official() }, "temperature"),
             (FinetuneConfig { refine: vec![threshold(1.0)], ..official() }, "above"),
             (FinetuneConfig { refine: vec![threshold(0.5), threshold(f64::NAN)], ..official() }, "above"),
+            (FinetuneConfig { refine: flex(RefineKind::TopK(TopK::default())), ..official() }, "that top_k leaves out"),
+            (FinetuneConfig { refine: flex(RefineKind::Candidates(Candidates::default())), ..official() }, "that candidates leaves out"),
             (FinetuneConfig { objective: Vec::new(), ..official() }, "objective"),
             (FinetuneConfig { low_rank: Some(LowRankConfig { rank: 0, ..LowRankConfig::default() }), ..official() }, "rank"),
             (FinetuneConfig { low_rank: Some(LowRankConfig { alpha: f64::NAN, ..LowRankConfig::default() }), ..official() }, "alpha"),

@@ -236,7 +236,8 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] if the pixels do not fit the tower, or weak and strong views differ in number.
     pub fn step(&mut self, weak: &Tensor, strong: &Tensor) -> Result<StepRecord> {
-        let views = Views { step: self.optimizer.steps(), ..Views::new(weak.clone(), strong.clone()) };
+        let (step, features) = (self.optimizer.steps(), !self.refine.is_empty());
+        let views = Views { step, features, ..Views::new(weak.clone(), strong.clone()) };
         let mut batch = Batch::whole(views)?;
         if self.ranks.size() > 1 {
             let before: usize = ranks::told(&*self.ranks, &batch.own.len())?[..self.ranks.rank()].iter().sum();

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::sets::{ParameterSet, REMEDY};
 use super::tuned::Tuned;
 use crate::clip::VisionTower;
+use crate::error::{self, Error};
 use crate::nn::{Attention, Linear, LowRank, Param};
 use crate::rng::Rng;
 
@@ -79,8 +80,12 @@ impl LowRankConfig {
     /// Gives each of the projections an update that changes nothing yet.
     ///
     /// # Errors
-    /// If the device has no memory left (Candle's).
-    pub fn begin(&self, tower: &mut VisionTower, rng: &mut Rng) -> Result<()> {
+    /// [`Error::Usage`] for a rank above the tower's width; Candle's if the device has no memory left.
+    pub fn begin(&self, tower: &mut VisionTower, rng: &mut Rng) -> error::Result<()> {
+        let (rank, width) = (self.rank, tower.config().width);
+        if rank > width {
+            return Err(Error::Usage(format!("tuning: low_rank: rank must be 1 to {width}, the tower's width, got {rank}")));
+        }
         for (_, layer) in layers(tower, &self.of) {
             let ((outputs, inputs), device) = (layer.weight.dims2()?, layer.weight.device().clone());
             let bound = (inputs.max(1) as f32).powf(-0.5);
@@ -164,5 +169,21 @@ impl ParameterSet for LowRankUpdates {
 
     fn adds(&self) -> bool {
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Clip;
+
+    #[test]
+    fn a_rank_above_the_width_is_refused() {
+        let mut tower = Clip::demo().unwrap().vision().clone();
+        let mut begin = |rank| LowRankConfig { rank, ..LowRankConfig::default() }.begin(&mut tower, &mut Rng::new(1));
+        let width = Clip::demo().unwrap().config().vision.width;
+        begin(width).unwrap();
+        let error = begin(width + 1).unwrap_err();
+        assert!(error.is_usage() && error.to_string().contains("the tower's width"), "{error}");
     }
 }

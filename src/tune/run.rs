@@ -149,7 +149,8 @@ impl Run {
                 true => Tensor::zeros((0, 3, self.weak.side(), self.weak.side()), DType::F32, &device)
                     .map(|none| Views::new(none.clone(), none))?,
             };
-            let views = Views { indices, step: self.tuner.optimizer.steps(), epoch, ..views };
+            let (step, features) = (self.tuner.optimizer.steps(), !self.tuner.refine.is_empty());
+            let views = Views { indices, step, epoch, features, ..views };
             pending.push((met.indices, self.tuner.step_at(&Batch { views, own: met.own }, rate)?));
             let save = self.autosave.as_ref().and_then(Autosave::due);
             if device.is_cpu() || save.is_some() || pending.len() == READ_EVERY || self.sums.steps == per_epoch {

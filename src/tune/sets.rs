@@ -97,9 +97,7 @@ pub struct Norms;
 
 impl ParameterSet for Norms {
     fn trainable(&self, model: &mut Tuned) -> Result<Vec<Param>> {
-        let (vision, params) = model.vision.trainable_norms()?;
-        model.vision = vision;
-        Ok(params)
+        model.vision.free_norms()
     }
 
     fn tensors(&self, model: &Tuned) -> Vec<(String, Tensor)> {
@@ -164,5 +162,27 @@ impl ParameterSet for HeadWeights {
 fn take_all(saved: &mut HashMap<String, Tensor>, read: &[(String, Tensor)]) {
     for (name, _) in read {
         saved.remove(name);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::TextClassifier;
+    use crate::clip::Clip;
+    use crate::rng::Rng;
+    use crate::tune::{FinetuneConfig, Finetuner};
+
+    /// A parameter that a later set cuts off has no gradient, which ends the first step.
+    #[test]
+    fn sets_learn_in_any_order() {
+        let clip = Clip::demo().unwrap();
+        let side = clip.config().vision.image_size;
+        let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), clip.device()).unwrap();
+        let sets: Vec<Box<dyn ParameterSet>> = vec![Box::new(Biases), Box::new(HeadWeights), Box::new(Norms)];
+        let config = FinetuneConfig { prompts: 0, ..FinetuneConfig::official() };
+        let mut tuner = Finetuner::with_sets(&clip, &TextClassifier { head }, config, sets, &mut Rng::new(2)).unwrap();
+        let view = Rng::new(3).normal_tensor((2, 3, side, side), 1.0, clip.device()).unwrap();
+        tuner.step(&view, &view).unwrap();
     }
 }

@@ -18,12 +18,14 @@ pub struct Views {
     pub step: usize,
     /// Epochs finished before this one.
     pub epoch: usize,
+    /// Whether rules read the features of the answer: a teacher that answers without a tower leaves them out otherwise.
+    pub features: bool,
 }
 
 impl Views {
-    /// The first step's, without a data set.
+    /// The first step's, without a data set; the answer has features.
     pub fn new(weak: Tensor, strong: Tensor) -> Self {
-        Self { weak, strong, indices: Vec::new(), step: 0, epoch: 0 }
+        Self { weak, strong, indices: Vec::new(), step: 0, epoch: 0, features: true }
     }
 }
 
@@ -38,7 +40,7 @@ const SOURCE: &str = "sources.";
 /// What is known about a batch: the teacher's answer, and what the refinements made of it. It carries no graph.
 #[derive(Clone, Debug)]
 pub struct Targets {
-    /// Unit features of the weak views `[b, d]`.
+    /// Unit features of the weak views `[b, d]`, which may be left out where [no rule](Views::features) reads them.
     pub features: Tensor,
     /// p, the probabilities of the classes `[b, C]`.
     pub probabilities: Tensor,
@@ -141,7 +143,7 @@ pub trait Stateful: Send + Sync {
         None
     }
 
-    /// Puts back what [`state`](Self::state) gave; an empty map is a block before its first step.
+    /// Puts back what [`state`](Self::state) gave; a map that lacks part of it is refused.
     ///
     /// # Errors
     /// If a tensor is missing or has a shape that it cannot have.

@@ -127,20 +127,13 @@ impl Tuned {
             (Some(Precision::Bf16), Precision::F32) => clip.vision().detached().packed(Precision::Bf16)?,
             _ => clip.vision().detached(),
         };
-        let (blocks, packed) = (vision.blocks.len(), vision.precision());
+        let blocks = vision.blocks.len();
         if info.scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
             return Err(wrong(format!("the scale of its head is {:?}: {REMEDY}", info.scale)));
         }
         let head = Head { layers: Vec::new(), scale: info.scale };
         let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalize: info.normalize };
-        for set in sets {
-            set.load(&mut tuned, &mut tensors).map_err(&wrong)?;
-        }
-        // folded weights are others than those that were packed
-        let folded = |block: &Block| block.layers().iter().any(|layer| layer.tuning.low_rank.as_ref().is_some_and(|change| change.folded));
-        if let (true, Some(precision)) = (tuned.vision.blocks.iter().any(folded), packed) {
-            tuned.vision = tuned.vision.packed(precision)?;
-        }
+        tuned.take(sets, &mut tensors, &wrong)?;
         let head = &tuned.head;
         if head.inputs() != clip.config().projection {
             let (inputs, shared) = (head.inputs(), clip.config().projection);
@@ -157,6 +150,28 @@ impl Tuned {
             return Err(wrong(format!("holds {held} of {count} tensors: {REMEDY}")));
         }
         Ok((tuned, info))
+    }
+
+    /// Takes the tensors of the sets out of those of a file; the frozen layers multiply in the number format of before.
+    ///
+    /// # Errors
+    /// What `wrong` makes of the fault if a tensor is missing or does not fit.
+    pub(crate) fn take(
+        &mut self,
+        sets: &[Box<dyn ParameterSet>],
+        saved: &mut HashMap<String, Tensor>,
+        wrong: impl Fn(String) -> Error,
+    ) -> Result<()> {
+        let packed = self.vision.precision();
+        for set in sets {
+            set.load(self, saved).map_err(&wrong)?;
+        }
+        // folded weights are others than those that were packed
+        let folded = |block: &Block| block.layers().iter().any(|layer| layer.tuning.low_rank.as_ref().is_some_and(|change| change.folded));
+        if let (true, Some(precision)) = (self.vision.blocks.iter().any(folded), packed) {
+            self.vision = self.vision.packed(precision)?;
+        }
+        Ok(())
     }
 }
 
@@ -186,5 +201,28 @@ impl WeightsInfo {
         info.ok_or_else(|| {
             Error::LafterWeights(format!("{} holds no LaFTer weights: give the lafter.safetensors of a run", path.display()))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::classify::TextClassifier;
+    use crate::rng::Rng;
+    use crate::tune::{FinetuneConfig, Finetuner, LowRankConfig};
+
+    /// Over a tower whose updates are not folded yet, as a run has it that chooses an epoch.
+    #[test]
+    fn layers_into_which_an_update_is_folded_are_packed_again() {
+        let clip = Clip::demo().unwrap();
+        let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), clip.device()).unwrap();
+        let low_rank = Some(LowRankConfig::default());
+        let config = FinetuneConfig { prompts: 0, precision: Precision::Bf16, low_rank, ..FinetuneConfig::official() };
+        let mut tuned = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(2)).unwrap().tuned();
+        let precision = tuned.vision.precision();
+        let mut saved = known().iter().flat_map(|set| set.tensors(&tuned)).collect();
+        tuned.take(&known(), &mut saved, Error::Checkpoint).unwrap();
+        assert!(precision.is_some() && tuned.vision.precision() == precision);
+        assert!(tuned.vision.blocks.iter().flat_map(Block::layers).all(|layer| layer.weight.plain().is_none()), "not packed");
     }
 }

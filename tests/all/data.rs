@@ -281,6 +281,12 @@ fn split_files_of_coop() {
     message(data::open(&wrong_root, &options), &["no picture at", "paths start from"]);
     message(open_split(&file, Split::Val), &["no split \"val\"", "train"]);
 
+    let twice = r#"{"train": [["tree/b.PNG", 1, "tree"], ["tree/b.PNG", 0, "forest"]], "test": [["tree/b.PNG", 1, "tree"]]}"#;
+    fs::write(&file, twice).unwrap();
+    let notices = open_split(&file, Split::Train).unwrap().findings().notices.join(" ");
+    assert!(notices.contains("1 pictures stand in several rows, 1 of them with different labels"), "{notices}");
+    assert!(open_split(&file, Split::Test).unwrap().findings().notices.is_empty());
+
     for (json, parts) in [
         (r#"{"train": [["a", 0]]}"#, &["not a split file", "line 1"][..]),
         (r#"{"train": [["a", 0, "x"], ["b", 0, "y"]]}"#, &["label 0", "\"x\"", "\"y\""]),

@@ -257,6 +257,21 @@ fn a_model_that_answers_nonsense_or_nothing_loses_nothing() {
     assert!((19..=21).contains(&stub.requests()) && run.lines("texts.journal.jsonl").len() == 3, "{} requests", stub.requests());
 }
 
+/// What is left to ask may be what the server's rules refuse.
+#[test]
+fn a_query_that_is_refused_stops_no_run_that_goes_on() {
+    for status in [400, 403] {
+        let stub = Stub::start(move |ask| match ask.query.contains("bat") {
+            true => Act::Status(status, "", serde_json::json!({ "error": { "message": "flagged by moderation" } }).to_string()),
+            false => Act::Say(format!("A sentence about {}", ask.query)),
+        });
+        let run = Run::new(&stub, "owl\nbat\n", &["--completions", "1", "--concurrency", "1"]);
+        assert!(run.good().contains("0 known, 5 answered, 5 unanswered"));
+        assert!(run.good().contains("5 known, 0 answered, 5 unanswered"));
+        assert!(run.path("texts.json").exists());
+    }
+}
+
 #[test]
 fn servers_with_their_own_parameters() {
     let stub = Stub::start(|ask| {
@@ -271,6 +286,9 @@ fn servers_with_their_own_parameters() {
     assert!(run.good().contains("5 answered"));
     assert_eq!(run.lines("texts.trace.jsonl")[0]["settings"]["omit"], serde_json::json!(["seed", "top_p"]));
     assert_eq!(stub.requests(), 6);
+    // requests that are sent side by side all learn of it
+    let run = Run::new(&stub, "owl\n", &["--completions", "3", "--max-tokens", "70", "--omit", "seed,top_p", "--concurrency", "8"]);
+    assert!(run.good().contains("15 answered"));
     // the completion API, with the published stop
     let stub = Stub::start(|ask| {
         assert_eq!((ask.path.as_str(), &ask.body["stop"][0], &ask.body["max_tokens"]), ("/v1/completions", &".".into(), &50.into()));

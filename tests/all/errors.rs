@@ -249,6 +249,28 @@ fn bad_usage_is_status_2() {
 }
 
 #[test]
+fn nothing_that_is_read_is_written_over() {
+    let path = |name: &str| scratch().join(name).display().to_string();
+    let (names, table, features) = (path("read.csv"), path("read.jsonl"), path("read.safetensors"));
+    [&names, &table, &features].into_iter().for_each(|file| std::fs::write(file, "as it was").unwrap());
+    let spelled = path("./read.csv");
+    for args in [
+        &["predict", "--model", "demo", "--classes", &names, ".", "--out", &spelled][..],
+        &["predict", "--model", "demo", "--classes", "n.txt", &table, "--out", &table],
+        &["embed", "--model", "demo", "--texts", &names, "--out", &spelled],
+        &["embed", "--model", "demo", "--images", &features, "--out", &features],
+        &["transduct", "--features", &features, "--texts", "t", "--answers", &features],
+        &["export", "--model", "demo", "--weights", &features, "--out", &features],
+        &["import", "--model", "demo", "--state", &features, "--classes", &names, "--out", &features],
+    ] {
+        refused(2, &["would be overwritten"], args);
+    }
+    for file in [names, table, features] {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "as it was");
+    }
+}
+
+#[test]
 fn every_command_helps_with_an_example() {
     for command in
         ["demo", "run", "zero-shot", "evaluate", "predict", "transduct", "embed", "describe", "ablate", "scenes", "pretrain-demo"]

@@ -226,6 +226,24 @@ fn a_quote_within_a_cell_of_metadata_swallows_no_rows() {
 }
 
 #[test]
+fn a_comma_without_quotes_in_metadata_merges_no_classes() {
+    let root = folder(&["1.jpg", "2.jpg"]);
+    let rows = "file_name,label\n1.jpg,crane, bird\n2.jpg,crane, machine\n";
+    message(with_metadata(&root, "metadata.csv", rows, Split::Test), &["metadata.csv, line 2: more cells than titles", "into quotes"]);
+    let rows = "file_name,label\n1.jpg,\"crane, bird\",\n2.jpg,\"crane, machine\", ,\n";
+    assert_eq!(with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap().classes(), ["crane, bird", "crane, machine"]);
+}
+
+#[test]
+fn pictures_that_metadata_lists_several_times_are_counted() {
+    let root = folder(&["1.jpg", "2.jpg", "3.jpg"]);
+    let rows = "file_name,label\n1.jpg,cat\n2.jpg,dog\n./1.jpg,dog\n3.jpg,dog\n2.jpg,dog\n";
+    let set = with_metadata(&root, "metadata.csv", rows, Split::Test).unwrap();
+    assert_eq!(set.labels(), Some(vec![0, 1, 1, 1, 1]));
+    noted(&set.findings(), &["metadata.csv: 2 pictures stand in several rows, 1 of them with different labels: each row counts"]);
+}
+
+#[test]
 fn labels_that_pandas_writes_in_metadata() {
     let root = folder(&["a.png", "b.png", "c.png"]);
     let set = with_metadata(&root, "metadata.csv", "file_name,label\na.png,10.0\nb.png,nan\nc.png,9.0\n", Split::Test).unwrap();
@@ -351,6 +369,63 @@ fn parquet_files_without_pictures_do_not_hide_pictures() {
         embeddings(alone.path().join(place), lists);
         message(open(alone.path()), &["columns found: value"]);
     }
+}
+
+/// A table of predictions: known by its mark, or by its columns, as earlier versions wrote it.
+fn predictions(path: PathBuf, marked: bool) {
+    use parquet::file::{metadata::KeyValue, properties::WriterProperties, writer::SerializedFileWriter};
+    let schema = match marked {
+        true => "message schema { REQUIRED BINARY image (UTF8); REQUIRED BINARY label (UTF8); }",
+        false => {
+            "message schema { REQUIRED BINARY picture (UTF8); REQUIRED BINARY class (UTF8); REQUIRED DOUBLE probability; \
+             REQUIRED BINARY runner_up (UTF8); REQUIRED DOUBLE margin; OPTIONAL BOOLEAN changed; }"
+        }
+    };
+    let mark = marked.then(|| vec![KeyValue::new("lafter".to_string(), "predictions".to_string())]);
+    let properties = WriterProperties::builder().set_key_value_metadata(mark).build();
+    let schema = parquet::schema::parser::parse_message_type(schema).unwrap();
+    SerializedFileWriter::new(fs::File::create(path).unwrap(), schema.into(), properties.into()).unwrap().close().unwrap();
+}
+
+#[test]
+fn tables_of_predictions_are_no_data_set() {
+    let places = ["answers.parquet", "test-answers.parquet", "out/answers.parquet"];
+    for (place, marked) in places.into_iter().flat_map(|place| [(place, false), (place, true)]) {
+        let root = folder(&["cat/1.png", "dog/2.png"]);
+        fs::create_dir_all(root.path().join(place).parent().unwrap()).unwrap();
+        predictions(root.path().join(place), marked);
+        let set = open_split(root.path(), Split::Train).unwrap();
+        assert_eq!((set.classes(), set.len()), (&["cat".to_string(), "dog".into()][..], 2), "{place}");
+        noted(&set.findings(), &[&format!("{place}: is a table of predictions: left out")]);
+        let rows = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/data/snappy.parquet");
+        fs::copy(rows, root.path().join("pictures.parquet")).unwrap();
+        assert_eq!(open_split(root.path(), Split::Train).unwrap().len(), 12, "{place}");
+        let alone = folder(&["out/a.txt"]);
+        predictions(alone.path().join(place), marked);
+        message(open(alone.path()), &[place, "is a table of predictions", "give the folder or file of its pictures"]);
+        message(open(&alone.path().join(place)), &[place, "is a table of predictions", "give the folder or file of its pictures"]);
+    }
+}
+
+#[test]
+fn what_the_program_wrote_below_the_pictures_is_no_class() {
+    let root = folder(&[
+        "cat/1.png",
+        "cat/lafter.safetensors",
+        "dog/2.png",
+        "lafter-out/check.png",
+        "results/lafter.safetensors",
+        "results/figures/views.svg",
+        "stopped/text-checkpoint.safetensors",
+    ]);
+    let set = open(root.path()).unwrap();
+    assert_eq!((set.classes(), set.len()), (&["cat".to_string(), "dog".into()][..], 2));
+    noted(&set.findings(), &["lafter-out: holds what this program wrote: left out", "results: holds no pictures: left out"]);
+    let (pictures, found) = pictures_in(root.path()).unwrap();
+    assert_eq!(pictures.len(), 2);
+    noted(&found, &["lafter-out: holds what this program wrote: left out"]);
+    message(open(folder(&["lafter-out/check.png"]).path()), &["found lafter-out/"]);
+    assert_eq!(open(&root.path().join("lafter-out")).unwrap().len(), 1, "by its name it is opened");
 }
 
 #[test]

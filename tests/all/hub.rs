@@ -125,6 +125,23 @@ fn errors_say_what_was_wanted_and_what_to_do() {
 }
 
 #[test]
+fn errors_show_neither_token_nor_password() {
+    let cache = tempfile::tempdir().unwrap();
+    let fail = |endpoint: String, token: &str| {
+        let options = HubOptions { endpoint, cache: cache.path().into(), token: Some(token.into()), offline: false, retries: 0 };
+        assert!(!format!("{options:?}").contains("secret"));
+        let error = download_with(&options, ID, None, &mut |_| {}).unwrap_err().to_string();
+        assert!(!error.contains("secret") && error.lines().count() == 1, "{error}");
+        error
+    };
+    for token in ["\u{201c}secret\u{201d}", "secret\u{200b}", "secret\nsecret", "secret secret"] {
+        assert!(fail(unreachable(), token).contains("holds no token"));
+    }
+    let error = fail(unreachable().replace("://", "://me:secret@"), "hf_x");
+    assert!(error.contains("network cannot be reached (127.0.0.1: "), "{error}");
+}
+
+#[test]
 fn ids_cannot_lead_out_of_the_cache() {
     let cache = tempfile::tempdir().unwrap();
     let options = HubOptions { endpoint: unreachable(), cache: cache.path().into(), token: None, offline: true, retries: 0 };

@@ -146,6 +146,20 @@ fn what_cannot_work_is_one_line() {
     }
 }
 
+/// They could not be told from unsure answers.
+#[test]
+fn a_class_called_unknown_goes_with_no_threshold() {
+    let root = pictures(Domain::Source, 3);
+    std::fs::write(root.path().join("odd.txt"), "fish\nunknown\n").unwrap();
+    let (line, refuse) = ("predict --model demo --classes odd.txt photos", |line: &str| {
+        let (_, _, said) = tried(root.path(), line);
+        assert!(said.contains("a class is called so"), "{said}");
+    });
+    refuse(&format!("{line} --threshold 0.5"));
+    refuse(&format!("{line} --threshold 0.5 --transduct stata"));
+    run(root.path(), line);
+}
+
 #[test]
 fn the_text_classifier_answers_with_descriptions() {
     let root = pictures(Domain::Source, 12);
@@ -193,7 +207,12 @@ fn a_stopped_table_goes_on() {
 #[test]
 fn a_run_without_stage_two_leaves_its_classifier() {
     let root = pictures(Domain::Source, 24);
-    run(root.path(), "run --model demo --train photos --classes names.txt --text-epochs 1 --epochs 0 --out out");
+    std::fs::write(root.path().join("photos/broken.png"), "no picture").unwrap();
+    let output = run(root.path(), "run --model demo --train photos --classes names.txt --text-epochs 1 --epochs 0 --out out");
+    assert!(text(&output.stderr).contains("1 training pictures could not be read"), "{}", text(&output.stderr));
+    let report = std::fs::read_to_string(root.path().join("out/report.json")).unwrap();
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&report).unwrap()["images"]["skipped"], 1);
+    std::fs::remove_file(root.path().join("photos/broken.png")).unwrap();
     run(root.path(), "predict --model demo --weights out/lafter.safetensors photos --out again.csv");
     assert_eq!(answers(&root.path().join("again.csv")), answers(&root.path().join("out/predictions.csv")));
     for command in ["export --model demo --weights out/lafter.safetensors --out model.onnx", "card --run out"] {

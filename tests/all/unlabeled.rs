@@ -11,7 +11,7 @@ use lafter::predictions::TableFormat;
 use lafter::progress::{self, Event};
 use lafter::rng::Rng;
 use lafter::tune::{Tuned, VisualPrompts};
-use lafter::{LafterConfig, Preset};
+use lafter::{LaFTer, LafterConfig, Preset};
 
 use crate::common::{lafter, pictures, text};
 
@@ -140,6 +140,22 @@ fn short(train: Dataset) -> Experiment {
     run.config = LafterConfig::new(Preset::Demo);
     (run.config.text.epochs, run.config.tune.epochs) = (60, 3);
     run
+}
+
+#[test]
+fn labels_of_other_classes_are_refused() {
+    let (train, test) = scenes::demo_sets(3);
+    let mut names: Vec<String> = test.classes().to_vec();
+    names.swap(0, 1);
+    let other = test.with_classes(&lafter::describe::ClassNames::new(&names).unwrap()).unwrap().take(8);
+    let mut run = short(train.take(8));
+    run.test = Some(other.clone());
+    let error = run.run(|_| {}).unwrap_err().to_string();
+    assert!(error.contains("the test set calls class 0"), "{error}");
+    let error = short(other.clone()).run(|_| {}).unwrap_err().to_string();
+    assert!(error.contains("the training set calls class 0"), "{error}");
+    let lafter = LaFTer::new(Clip::demo().unwrap(), test.classes());
+    assert!(lafter.evaluate(&other, |_| {}).unwrap_err().to_string().contains("the test set calls class 0"));
 }
 
 /// Nine of ten pictures show one class: that is so before tuning, too, and no reason for an alarm.

@@ -15,17 +15,32 @@ pub(super) fn is_parquet(path: &Path) -> bool {
     ending(path) == "parquet"
 }
 
-/// The Parquet files one or two levels below a folder that has none itself (`data/`, `default/train/`).
-pub(super) fn parquet_below(path: &Path) -> Result<Vec<PathBuf>> {
-    let mut level = folder::list(path)?.folders;
+/// The Parquet files among these, without tables of predictions.
+pub(super) fn parquet_files(files: &[PathBuf], found: &mut Findings) -> Vec<PathBuf> {
+    let files = files.iter().filter(|file| is_parquet(file)).cloned();
+    let (tables, files): (Vec<PathBuf>, Vec<PathBuf>) = files.partition(|file| parquet::is_predictions(file));
+    for table in tables {
+        let notice = format!("{}: is a table of predictions: left out", table.display());
+        // a folder within another is looked at twice
+        if !found.notices.contains(&notice) {
+            found.notices.push(notice);
+        }
+    }
+    files
+}
+
+/// The Parquet files one or two levels below folders of a folder that has none itself (`data/`, `default/train/`); none where there are
+/// tables of predictions alone.
+pub(super) fn parquet_below(path: &Path, folders: &[PathBuf], found: &mut Findings) -> Result<Vec<PathBuf>> {
+    let mut level = folders.to_vec();
     for _ in 0..3 {
         let (mut files, mut below) = (Vec::new(), Vec::new());
         for folder in level.iter().filter(|folder| folder::holds(folder) == Holds::Parquet) {
             let listing = folder::list(folder)?;
-            files.extend(listing.others.into_iter().filter(|file| is_parquet(file)));
+            files.extend(parquet_files(&listing.others, found));
             below.extend(listing.folders);
         }
-        if !files.is_empty() {
+        if !files.is_empty() || below.is_empty() {
             return Ok(files);
         }
         level = below;
@@ -86,8 +101,7 @@ pub(super) fn open_parquet_split(
     options: &OpenOptions,
     events: &mut dyn FnMut(&Event),
 ) -> Result<Dataset> {
-    let files: Vec<PathBuf> = files.iter().filter(|file| is_parquet(file)).cloned().collect();
-    let (files, origin, chosen) = of_split(&files, root, split)?;
+    let (files, origin, chosen) = of_split(files, root, split)?;
     open_parquet(&files, &origin, options, &chosen, events)
 }
 

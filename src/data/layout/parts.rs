@@ -27,6 +27,8 @@ const BESIDE: [&str; 14] = [
     "list",
     "imageset",
 ];
+/// What a run and an ablation leave in their folders.
+const OUTPUT: [&str; 4] = ["lafter.safetensors", "checkpoint.safetensors", "text-checkpoint.safetensors", "study.json"];
 
 /// A folder in the one that is opened.
 pub(super) struct Part {
@@ -47,7 +49,8 @@ impl Part {
     }
 
     pub fn is_aside(&self) -> bool {
-        words(&self.name).iter().any(|word| BESIDE.contains(&word.trim_end_matches('s')))
+        let is_output = || self.holds == Holds::Nothing && OUTPUT.iter().any(|file| self.path.join(file).is_file());
+        words(&self.name).iter().any(|word| BESIDE.contains(&word.trim_end_matches('s'))) || is_output()
     }
 
     fn is_main(&self) -> bool {

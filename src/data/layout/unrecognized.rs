@@ -1,15 +1,21 @@
 //! What to do about a folder that is no data set.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use super::files::is_parquet;
 use crate::data::folder::{self, Listing, ending, file_name};
+use crate::data::parquet::{instead_of_predictions, is_predictions};
 use crate::error::Error;
 
 pub(super) fn nothing_recognized(path: &Path, listing: &Listing) -> Error {
     let Listing { folders, others, .. } = listing;
     let below = folders.iter().filter_map(|folder| folder::list(folder).ok()).flat_map(|listing| listing.others);
-    if let Some(file) = others.iter().cloned().chain(below).find(|file| ending(file) == "arrow") {
-        return Error::Data(arrow(&file));
+    let files: Vec<PathBuf> = others.iter().cloned().chain(below).collect();
+    if let Some(file) = files.iter().find(|file| ending(file) == "arrow") {
+        return Error::Data(arrow(file));
+    }
+    if let Some(table) = files.iter().find(|file| is_parquet(file) && is_predictions(file)) {
+        return Error::Data(instead_of_predictions(table));
     }
     let shown: Vec<String> = folders.iter().map(|folder| format!("{}/", file_name(folder))).collect();
     let shown: Vec<String> = shown.into_iter().chain(others.iter().map(|file| file_name(file))).collect();

@@ -267,7 +267,7 @@ impl Labels {
 }
 
 /// Whether a text stands for no label.
-fn is_none(text: &str) -> bool {
+pub(super) fn is_none(text: &str) -> bool {
     text.trim().is_empty() || PLACEHOLDERS.contains(&text.trim())
 }
 

@@ -42,7 +42,7 @@ const NAME_COLUMNS: [&str; 9] =
 const PICTURES: [&str; 12] =
     ["img", "image", "images", "picture", "photo", "pixelvalues", "jpg", "jpeg", "png", "webp", "imagebytes", "bytes"];
 
-/// Columns that may say each row's split.
+/// Columns that may say each row's split, by preference.
 const SPLITS: [&str; 4] = ["split", "subset", "partition", "set"];
 
 /// One leaf column.
@@ -106,7 +106,8 @@ impl Layout {
         let columns = columns(&leaves);
         let labels: Vec<&Leaf> = leaves.iter().filter(|leaf| leaf.name != pictures.name && may_be_label(leaf, &leaves)).collect();
         let by_name = |name: &str| labels.iter().copied().find(|leaf| leaf.name == name);
-        let split = labels.iter().find(|leaf| SPLITS.contains(&&*plain(&leaf.name)) && leaf.flat() && leaf.kind == Physical::BYTE_ARRAY);
+        let texts = || labels.iter().filter(|leaf| leaf.flat() && leaf.kind == Physical::BYTE_ARRAY);
+        let split = SPLITS.iter().find_map(|name| texts().find(|leaf| plain(&leaf.name) == *name));
         let split = split.map(|leaf| (*leaf).clone());
         let mut layout = Self { pictures, label: None, unlabeled: None, split, notice: None };
         if let Some(name) = label_column {
@@ -172,7 +173,8 @@ fn columns(leaves: &[Leaf]) -> String {
     }
 }
 
-fn plain(name: &str) -> String {
+/// A column's name without case and separators.
+pub(super) fn plain(name: &str) -> String {
     name.chars().filter(|c| c.is_alphanumeric()).flat_map(char::to_lowercase).collect()
 }
 

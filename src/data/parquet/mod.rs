@@ -7,10 +7,11 @@
 
 pub(in crate::data) mod labels;
 mod layout;
+mod predictions;
 mod read_at;
+mod splits;
 mod store;
 
-use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use base64::Engine;
@@ -22,8 +23,11 @@ use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
 use self::labels::{Labels, UNKNOWN};
-use self::layout::{Layout, Leaf};
+use self::layout::Layout;
+use self::predictions::holds_predictions;
+pub(crate) use self::predictions::{PREDICTIONS_MARK, instead_of_predictions, is_predictions};
 use self::read_at::ReadAt;
+use self::splits::Splits;
 use self::store::{Part, Source, Store, caught, line};
 use crate::data::card::Card;
 use crate::data::decode::{decode, decode_file};
@@ -31,7 +35,6 @@ use crate::data::findings::Findings;
 use crate::data::options::OpenOptions;
 use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
-use crate::data::split::{Split, choose, of_one};
 use crate::data::split_files::Chosen;
 use crate::error::{Error, Result, cut};
 use crate::files::{fnv, version};
@@ -61,7 +64,7 @@ pub(crate) fn open(
     let mut labels = Labels::default();
     let mut findings = Findings { rule: chosen.rule.clone(), notices: chosen.notices.clone(), has_columns: true, ..Findings::default() };
     let (mut sources, mut column, mut nulls) = (Vec::new(), None, 0);
-    let (mut splits, mut split_column) = (Some(Vec::new()), None);
+    let mut splits = Splits::default();
     let mut slow = Slow::new(events, "reading labels", paths.len(), "files");
     for (done, path) in paths.iter().enumerate() {
         slow.done(done)?;
@@ -76,9 +79,11 @@ pub(crate) fn open(
         column = column.or(opened.layout.label.as_ref().map(|leaf| leaf.name.clone()));
         nulls += null_pictures(&opened.meta, &opened.layout);
         let source = Source { path: path.clone(), meta: opened.meta, pictures: opened.layout.pictures.clone() };
+        let before = labels.len();
         read_labels(&source, &opened.layout, &mut labels)?;
-        splits = splits.zip(opened.layout.split.as_ref()).and_then(|(rows, leaf)| read_splits(&source, leaf, rows));
-        split_column = split_column.or(opened.layout.split.map(|leaf| leaf.name));
+        if let Some(leaf) = &opened.layout.split {
+            splits.read(&source, leaf, before).map_err(|fault| broken(path, &fault))?;
+        }
         sources.push(source);
     }
     slow.done(paths.len())?;
@@ -90,27 +95,7 @@ pub(crate) fn open(
         let what = if by_path { "no picture's bytes: the files that their paths name are read" } else { "no picture (null)" };
         findings.notices.push(format!("{nulls} of {} rows hold {what}", labels.len()));
     }
-    let mut rows = None;
-    if let (Some(column), Some(splits)) = (split_column, splits) {
-        let found: BTreeSet<&str> = splits.iter().copied().collect();
-        let found: Vec<&str> = found.into_iter().collect();
-        match &chosen.split {
-            None if found.len() == 1 => {
-                let (wanted, place) = (chosen.wanted.as_deref(), format!("column \"{column}\""));
-                findings.notices.extend(of_one(found[0], wanted, options, origin, &place)?);
-            }
-            _ if found.len() < 2 => {}
-            Some(split) => findings.notices.push(format!(
-                "the files' names say split \"{split}\", and column \"{column}\" says {}: the names count",
-                found.join(", ")
-            )),
-            None => {
-                let split = choose(&found, chosen.wanted.as_deref(), origin)?;
-                findings.rule = Some(format!("rows of split \"{split}\", as column \"{column}\" says"));
-                rows = Some((0..splits.len()).filter(|row| splits[*row] == split).collect());
-            }
-        }
-    }
+    let rows = splits.choose(labels.len(), chosen, options, origin, &mut findings)?;
     let column = column.as_deref().unwrap_or("label");
     if let (Some(highest), None) = (labels.looks_like_ids(), &options.label_column) {
         let all = labels.len();
@@ -155,6 +140,9 @@ struct Opened {
 
 fn open_file(path: &Path, label_column: Option<&str>) -> Result<Opened> {
     let meta = footer(path)?;
+    if holds_predictions(&meta) {
+        return Err(Error::Data(instead_of_predictions(path)));
+    }
     let features = features(&meta);
     let card = std::cell::OnceCell::new();
     let names = |column: &str| {
@@ -237,18 +225,6 @@ fn read_labels(source: &Source, layout: &Layout, labels: &mut Labels) -> Result<
         }
     }
     Ok(())
-}
-
-/// Adds the split of each row, as a column of texts names it; `None` if it holds other words, and so says no split.
-fn read_splits(source: &Source, leaf: &Leaf, mut rows: Vec<&'static str>) -> Option<Vec<&'static str>> {
-    for index in 0..source.meta.num_row_groups() {
-        for value in caught(|| store::column(source, index, leaf)).ok()? {
-            let value = value?;
-            let split: Split = std::str::from_utf8(value.data()).ok()?.trim().parse().ok()?;
-            rows.push(split.as_str());
-        }
-    }
-    Some(rows)
 }
 
 /// Rows without bytes, as far as the footer counts them.

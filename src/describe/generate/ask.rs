@@ -63,6 +63,9 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
     if missing.is_empty() {
         return Ok(asked);
     }
+    if earlier > 0 {
+        generator.known();
+    }
     let (stage, total, started) = ("asking", missing.len(), Instant::now());
     events(&Event::Started { stage: stage.into(), total, unit: "answers".into() });
     let place = journal.path().display().to_string();

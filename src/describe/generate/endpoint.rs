@@ -58,6 +58,8 @@ pub struct Endpoint {
 struct State {
     /// It answered once, so address, key and model are right.
     answered: AtomicBool,
+    /// It answered this model's requests in an earlier run, so the parameters are right.
+    known: AtomicBool,
     /// It wants the newer name of `max_tokens`.
     max_completion_tokens: AtomicBool,
     /// What the user should be told, and when something was told last.
@@ -164,7 +166,8 @@ impl Endpoint {
                 call.set("Authorization", &format!("Bearer {}", key.expose()))
             };
         }
-        match call.send_string(&self.body(request).to_string()) {
+        let body = self.body(request);
+        match call.send_string(&body.to_string()) {
             Ok(response) => match read(response) {
                 (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
                 (200..=299, Err(Unread::TooLong), _) => Reply::Skip(format!(
@@ -177,8 +180,15 @@ impl Endpoint {
                 (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
             },
             Err(ureq::Error::Status(code, response)) => {
-                let (_, body, after) = read(response);
-                self.refusal(code, &body.unwrap_or_default(), after)
+                let (_, answer, after) = read(response);
+                let answer = answer.unwrap_or_default();
+                let renamed = request.settings.api == Api::Chat && body.get("max_tokens").is_some() && matches!(code, 400 | 422);
+                if renamed && String::from_utf8_lossy(&answer).contains("max_completion_tokens") {
+                    // requests that were sent side by side all come here, each once
+                    self.state.max_completion_tokens.store(true, Ordering::SeqCst);
+                    return self.try_once(request);
+                }
+                self.refusal(code, &answer, after)
             }
             Err(ureq::Error::Transport(fault)) => self.fault(&fault),
         }
@@ -188,8 +198,10 @@ impl Endpoint {
     fn refusal(&self, code: u16, body: &[u8], after: Option<Duration>) -> Reply {
         let said = self.said(body);
         let key = self.key.as_ref().map(|key| key.name());
+        let accepted = self.state.answered.load(Ordering::SeqCst) || self.state.known.load(Ordering::SeqCst);
         match code {
-            401 | 403 => Reply::Fatal(match key {
+            // of one that is accepted, 403 is a word about the query: some servers moderate so
+            401 | 403 if code == 401 || !accepted => Reply::Fatal(match key {
                 Some(name) => format!("refuses the key in {name} (status {code}{said}): set {name} to a valid one"),
                 None => format!("wants a key (status {code}{said}): put it into OPENAI_API_KEY, or name its variable with --key-env"),
             }),
@@ -203,11 +215,8 @@ impl Endpoint {
             }
             503 if is_loading(&said) => Reply::Loading(format!("status {code}{said}")),
             408 | 425 | 429 | 500..=599 => Reply::Again { why: format!("status {code}{said}"), after },
-            400 | 422 if said.contains("max_completion_tokens") && !self.state.max_completion_tokens.swap(true, Ordering::SeqCst) => {
-                Reply::Again { why: "max_tokens has another name here".into(), after: Some(Duration::ZERO) }
-            }
             // one query may be against a server's rules; if not a single one is accepted, it is the parameters
-            _ if self.state.answered.load(Ordering::SeqCst) => Reply::Skip(format!("the server refused a request (status {code}{said})")),
+            _ if accepted => Reply::Skip(format!("the server refused a request (status {code}{said})")),
             _ => Reply::Fatal(format!(
                 "refuses the request (status {code}{said}): leave out what it does not know with --omit, or see --api"
             )),
@@ -277,6 +286,10 @@ impl Generator for Endpoint {
 
     fn at_once(&self) -> usize {
         8
+    }
+
+    fn known(&self) {
+        self.state.known.store(true, Ordering::SeqCst);
     }
 
     fn news(&self) -> Vec<String> {

@@ -14,6 +14,10 @@ pub trait Generator: Send + Sync {
         1
     }
 
+    /// Told by [`ask`](super::ask()) before the first request if the journal holds answers of this plan: what is refused now is
+    /// refused for itself.
+    fn known(&self) {}
+
     /// What the user should know while answers are waited for, each line once: [`ask`](super::ask()) shows them.
     fn news(&self) -> Vec<String> {
         Vec::new()

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 use super::request::{Answer, Finish, Key, Request, Settings};
 use crate::error::{Error, Result};
 
+/// How a line of the journal begins.
+const BEGINS: &[u8] = b"{\"key\":\"";
+
 /// One line of the journal: a request and what came back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
@@ -82,7 +85,8 @@ impl Journal {
     /// Opens or begins a journal and locks it. Folders above `path` are made.
     ///
     /// # Errors
-    /// [`Error::Io`] with the path; [`Error::Usage`] if another process has it open.
+    /// [`Error::Io`] with the path; [`Error::Usage`] if another process has it open, or it holds lines and none of them is a
+    /// journal's.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref().to_path_buf();
         if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
@@ -95,7 +99,7 @@ impl Journal {
                 let path = path.display();
                 return Err(Error::Usage(format!("{path} is in use by another process: wait for it to end, or choose another --out")));
             }
-            Err(TryLockError::Error(e)) => return Err(Error::io(&path, e)),
+            Err(TryLockError::Error(_)) => {} // some file systems know no locks
         }
         Self { path, file, index: HashMap::new(), length: 0, damaged: 0, torn: false }.scan()
     }
@@ -109,10 +113,10 @@ impl Journal {
         Ok(Self { path: "a temporary journal".into(), file, index: HashMap::new(), length: 0, damaged: 0, torn: false })
     }
 
-    /// Builds the index; a torn last line is cut off.
+    /// Builds the index; a torn last line is cut off, unless this is a file of another kind.
     fn scan(mut self) -> Result<Self> {
         let mut lines = BufReader::new(&self.file);
-        let mut line = Vec::new();
+        let (mut line, mut foreign, mut own) = (Vec::new(), 0, 0);
         loop {
             line.clear();
             let read = lines.read_until(b'\n', &mut line).map_err(|e| Error::io(&self.path, e))?;
@@ -124,12 +128,24 @@ impl Journal {
                 break;
             }
             match serde_json::from_slice::<Keyed>(&line) {
-                Ok(line) if line.belongs() => drop(self.index.insert(line.key, self.length)),
+                Ok(line) => {
+                    own += 1;
+                    match line.belongs() {
+                        true => drop(self.index.insert(line.key, self.length)),
+                        false => self.damaged += 1,
+                    }
+                }
                 Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
-                _ => self.damaged += 1,
+                Err(_) => foreign += 1,
             }
             self.length += read as u64;
         }
+        let begins = |line: &[u8]| line.iter().zip(BEGINS).all(|(a, b)| a == b);
+        if own == 0 && (foreign > 0 || self.torn && !begins(&line)) {
+            let path = self.path.display();
+            return Err(Error::Usage(format!("{path} is a file of another kind, no journal of answers: choose another name")));
+        }
+        self.damaged += foreign;
         if self.torn {
             self.file.set_len(self.length).map_err(|e| Error::io(&self.path, e))?;
         }
@@ -271,6 +287,22 @@ mod tests {
         }
         std::fs::write(&path, line).unwrap();
         assert!(Journal::open(&path).unwrap().contains(asked.key("m")));
+    }
+
+    #[test]
+    fn a_file_of_another_kind_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("cupl.json");
+        for text in [r#"{"boat": ["It floats."]}"#, "{\n  \"boat\": [\n  ]\n}", "one\ntwo", "key"] {
+            std::fs::write(&path, text).unwrap();
+            let error = Journal::open(&path).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains("another kind"), "{error}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+        }
+        for torn in ["{\"ke", "{\"key\":\"00ff"] {
+            std::fs::write(&path, torn).unwrap();
+            assert_eq!(Journal::open(&path).unwrap().damage(), (0, true));
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::temporary_next_to;
+use crate::files::{target, temporary_next_to};
 
 /// JSON lines.
 pub(super) struct LineFile {
@@ -17,8 +17,9 @@ pub(super) struct LineFile {
 
 impl LineFile {
     pub(super) fn begin(path: &Path) -> Result<Self> {
-        let file = temporary_next_to(path)?;
-        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(file) })
+        let path = target(path)?;
+        let file = temporary_next_to(&path)?;
+        Ok(Self { path, file: BufWriter::new(file) })
     }
 
     fn write(&mut self, text: &str) -> Result<()> {

@@ -30,15 +30,15 @@ impl Backoff {
         Self { rng: Rng::new(key as u64 ^ (key >> 64) as u64), tries: 0, retries }
     }
 
-    /// The next wait, at least as long as the server asked for.
+    /// The next wait, at least as long as the server asked for. One that asks for none, or for a moment that is over by this
+    /// machine's clock, is not asked again at once.
     fn next(&mut self, asked: Option<Duration>) -> Duration {
         let longest = (FIRST * 2f32.powi(self.tries.min(20) as i32)).min(LONGEST);
         self.tries += 1;
         match asked {
             // `Retry-After: 5` keeps to the five seconds, then spreads
             Some(asked) if !asked.is_zero() => asked + Duration::from_secs_f32(self.rng.range(0.0, FIRST)),
-            Some(_) => Duration::ZERO,
-            None => Duration::from_secs_f32(longest * self.rng.range(0.5, 1.0)),
+            _ => Duration::from_secs_f32(longest * self.rng.range(0.5, 1.0)),
         }
     }
 
@@ -114,7 +114,8 @@ mod tests {
         let mut backoff = Backoff::new(&Request::new("a", &Settings::chat()), 2);
         let asked = backoff.next(Some(Duration::from_secs(7)));
         assert!(asked >= Duration::from_secs(7) && asked < Duration::from_millis(7501));
-        assert!(backoff.wait(Some(Duration::ZERO)).unwrap() && !backoff.wait(None).unwrap());
+        assert!(backoff.next(Some(Duration::ZERO)) >= Duration::from_millis(500), "the second wait lies in 0.5 to 1 s");
+        assert!(!backoff.wait(None).unwrap());
     }
 
     #[test]

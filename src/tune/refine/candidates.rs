@@ -22,7 +22,7 @@ use crate::tune::{Pass, Setup, Stateful, Targets, Views, rows};
 pub struct Candidates {
     /// α, 0 to 1; default 0.6.
     pub alpha: f64,
-    /// γ, above 0, at most C: the share of pictures that may have a class is γ/C; default 0.75.
+    /// γ, above 0: the share of pictures that may have a class is γ/C, a larger γ than C counts as C; default 0.75.
     pub gamma: f64,
     /// Epochs after which the sets are made anew, at least 1; default 10.
     pub every: usize,

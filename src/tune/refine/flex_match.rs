@@ -11,7 +11,7 @@ use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
 
 /// w_i = \[max p_i ≥ T β_ŷ / (2 − β_ŷ)\], β_c = n_c / max(max_c n_c, n_none): n_c is how many pictures were named c when they last
-/// reached T, n_none how many never did.
+/// reached T, n_none how many never did. `top_k` and `candidates` are refused next to it: what they leave out would stay in n_none.
 ///
 /// A method of semi-supervised learning, with some labels; no released code uses it to tune CLIP without any.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]

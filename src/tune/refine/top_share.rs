@@ -7,8 +7,8 @@ use super::Refine;
 use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Views};
 
-/// w_i = \[fewer than r b pictures of the batch are surer\], at least one picture; r is the share, b the batch. Pictures that are
-/// equally sure stay or go together.
+/// w_i = \[fewer than round(r b) pictures of the batch are surer\], at least one picture; r is the share, b the batch. Pictures that
+/// are equally sure stay or go together.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TopShare {

@@ -2,11 +2,10 @@
 
 use std::path::PathBuf;
 
-use candle_core::{D, DType, Result, Tensor};
+use candle_core::{D, Result};
 use serde::{Deserialize, Serialize};
 
-use super::Teacher;
-use crate::classify::normalize;
+use super::{Teacher, unit_features};
 use crate::clip::VisionTower;
 use crate::data::Dataset;
 use crate::error;
@@ -29,8 +28,7 @@ impl BankTeacher {
     }
 
     pub(super) fn block(&self, setup: &Setup) -> Result<Box<dyn Teacher>> {
-        let tower = (!setup.config.refine.is_empty()).then(|| setup.student.vision.detached());
-        let (classes, temperature) = (setup.head.classes(), setup.config.temperature);
+        let (classes, temperature, tower) = (setup.head.classes(), setup.config.temperature, setup.student.vision.detached());
         Ok(Box::new(FromBank { file: self.file.clone(), classes, temperature, tower, answers: None }))
     }
 }
@@ -44,7 +42,8 @@ struct FromBank {
     file: PathBuf,
     classes: usize,
     temperature: f64,
-    tower: Option<VisionTower>,
+    /// Who gives rules the features.
+    tower: VisionTower,
     /// ℓ of all pictures `[n, C]`, on the CPU.
     answers: Option<Stored>,
 }
@@ -56,11 +55,7 @@ impl Teacher for FromBank {
         };
         let logits = answers.of_batch(views)?; // [b, C]
         let probabilities = candle_nn::ops::softmax(&(logits / self.temperature)?, D::Minus1)?;
-        let features = match &self.tower {
-            Some(tower) => normalize(&tower.forward(&views.weak)?)?, // [b, d]
-            None => Tensor::zeros((probabilities.dim(0)?, 1), DType::F32, views.weak.device())?,
-        };
-        Targets::new(features, probabilities)
+        Targets::new(unit_features(&self.tower, views)?, probabilities)
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {

@@ -4,13 +4,14 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{D, DType, Device, Result, Tensor};
+use candle_core::{D, Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
-use super::{Teacher, TowerTeacher, check_file};
+use super::{Teacher, TowerTeacher, check_file, unit_features};
+use crate::checkpoint::all;
 use crate::classify::{Head, normalize, smoothed_cross_entropy};
 use crate::data::Dataset;
-use crate::error;
+use crate::error::{self, Error};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
 use crate::rng::Rng;
 use crate::tune::bank::{Bank, Stored};
@@ -73,21 +74,14 @@ impl Labeler {
         let (head, temperature) = (setup.head.copy()?, setup.config.temperature);
         let tower = TowerTeacher { tower: setup.clip.vision().detached(), head, temperature };
         let rng = setup.rng.fork(0x6c61_6265);
-        Ok(Box::new(Labeling {
-            settings: self.clone(),
-            tower,
-            rng,
-            features: None,
-            layers: None,
-            refined: !setup.config.refine.is_empty(),
-        }))
+        Ok(Box::new(Labeling { settings: self.clone(), tower, rng, features: None, layers: None }))
     }
 
     /// Trains the two layers on features `[m, d]` with labels `[m]`.
     ///
     /// # Errors
-    /// If there is not one label per row (Candle's), or a loss is not finite.
-    pub fn train(&self, features: &Tensor, labels: &Tensor, classes: usize, rng: &mut Rng) -> Result<Head> {
+    /// If there is not one label per row (Candle's); [`Error::Diverged`] if a loss is not finite.
+    pub fn train(&self, features: &Tensor, labels: &Tensor, classes: usize, rng: &mut Rng) -> error::Result<Head> {
         let ((rows, width), device) = (features.dims2()?, features.device().clone());
         let (head, params) = Head::mlp(width, self.hidden, classes, rng, &device)?.trainable()?;
         let config = AdamWConfig { learning_rate: self.learning_rate, ..AdamWConfig::default() };
@@ -102,7 +96,13 @@ impl Labeler {
                 optimizer.step(&loss.backward()?, 1.0)?;
             }
         }
-        head.copy()
+        for param in &params {
+            if !all(&param.var, f32::is_finite)? {
+                let rate = self.learning_rate;
+                return Err(Error::Diverged(format!("labeler: its layers are no longer finite: lower its learning_rate, now {rate}")));
+            }
+        }
+        Ok(head.copy()?)
     }
 }
 
@@ -114,8 +114,6 @@ struct Labeling {
     /// Features of all pictures `[n, d]`, on the CPU.
     features: Option<Stored>,
     layers: Option<Head>,
-    /// Whether rules read the features of the targets.
-    refined: bool,
 }
 
 impl Teacher for Labeling {
@@ -124,13 +122,11 @@ impl Teacher for Labeling {
         if self.settings.file.is_some() && self.features.is_none() {
             candle_core::bail!("labeler reads features by picture: let a Run lead the tuner through a data set");
         }
-        let device = views.weak.device();
-        let own = || normalize(&self.tower.tower.forward(&views.weak)?); // [b, d]
         let (features, seen) = match &self.features {
-            None => own().map(|own| (own.clone(), own))?,
+            None => normalize(&self.tower.tower.forward(&views.weak)?).map(|own| (own.clone(), own))?, // [b, d]
             Some(stored) => {
                 let seen = stored.of_batch(views)?;
-                (if self.refined { own()? } else { Tensor::zeros((seen.dim(0)?, 1), DType::F32, device)? }, seen)
+                (unit_features(&self.tower.tower, views)?, seen)
             }
         };
         let logits = (layers.forward(&seen)? / self.tower.temperature)?; // [b, C]
@@ -213,6 +209,15 @@ mod tests {
         assert_ne!(answers.to_vec2::<f32>().unwrap(), train(2).to_vec2::<f32>().unwrap());
     }
 
+    /// A step that f32 does not hold.
+    #[test]
+    fn layers_that_are_not_finite_are_refused() {
+        let features = Tensor::new(&[[1f32, 0.5], [0.5, 1.0]], &Device::Cpu).unwrap();
+        let settings = Labeler { hidden: 3, epochs: 1, learning_rate: 1e39, ..Labeler::default() };
+        let error = settings.train(&features, &Tensor::new(&[0u32, 1], &Device::Cpu).unwrap(), 2, &mut Rng::new(1)).unwrap_err();
+        assert!(matches!(&error, Error::Diverged(what) if what.contains("learning_rate")), "{error}");
+    }
+
     /// A run that was resumed knows the layers before the pictures: the CLIP's own features, which may be as wide, are not the file's.
     #[test]
     fn layers_on_a_file_do_not_answer_before_it_is_read() {
@@ -221,8 +226,8 @@ mod tests {
         let head = Head::linear(width, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
         let layers = Some(Head::mlp(width, 4, 3, &mut Rng::new(2), &Device::Cpu).unwrap());
         let tower = TowerTeacher { tower: clip.vision().clone(), head, temperature: 1.0 };
-        let mut labeling = Labeling { settings: Labeler::default(), tower, rng: Rng::new(3), features: None, layers, refined: false };
-        let weak = Tensor::zeros((1, 3, side, side), DType::F32, &Device::Cpu).unwrap();
+        let mut labeling = Labeling { settings: Labeler::default(), tower, rng: Rng::new(3), features: None, layers };
+        let weak = Tensor::zeros((1, 3, side, side), candle_core::DType::F32, &Device::Cpu).unwrap();
         let views = Views::new(weak.clone(), weak);
         assert!(labeling.targets(&views).is_ok());
         labeling.settings.file = Some("features.safetensors".into());

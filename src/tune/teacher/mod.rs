@@ -6,7 +6,7 @@ mod labeler;
 mod tower;
 mod transductive;
 
-use candle_core::Result;
+use candle_core::{DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 pub use bank::BankTeacher;
@@ -21,6 +21,8 @@ use super::pass::Pass;
 use super::setup::Setup;
 use super::targets::{Stateful, Targets, Views};
 use super::tuned::Tuned;
+use crate::classify::normalize;
+use crate::clip::VisionTower;
 use crate::data::Dataset;
 
 /// Gives the pseudo-labels of a batch.
@@ -64,6 +66,14 @@ pub trait Teacher: Stateful {
     fn learn(&mut self, images: usize, pass: &Pass) -> crate::error::Result<Vec<String>> {
         let _ = (images, pass);
         Ok(Vec::new())
+    }
+}
+
+/// Unit features of the weak views `[b, d]` for rules alone: zeros `[b, 1]` where none reads them.
+fn unit_features(tower: &VisionTower, views: &Views) -> Result<Tensor> {
+    match views.features {
+        true => normalize(&tower.forward(&views.weak)?),
+        false => Tensor::zeros((views.weak.dim(0)?, 1), DType::F32, views.weak.device()),
     }
 }
 
@@ -116,5 +126,72 @@ impl TeacherKind {
             TeacherHead::Shared => setup.student.head.detached(),
         };
         Ok(Box::new(TowerTeacher { tower, head, temperature: setup.config.temperature }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+    use crate::classify::{Head, TextClassifier};
+    use crate::clip::Clip;
+    use crate::data::scenes::{Domain, Scenes};
+    use crate::rng::Rng;
+    use crate::transduct::Transduct;
+    use crate::tune::{Bank, FinetuneConfig, Finetuner, PassFn, Refine, Run};
+
+    /// Keeps the features of all pictures and of each batch.
+    struct Looks(Arc<Mutex<Vec<Tensor>>>);
+
+    impl Stateful for Looks {
+        fn kind(&self) -> &'static str {
+            "looks"
+        }
+    }
+
+    impl Refine for Looks {
+        fn refine(&mut self, _: &Views, targets: Targets) -> Result<Targets> {
+            self.0.lock().unwrap().push(targets.features.clone());
+            Ok(targets)
+        }
+
+        fn prepare(&mut self, _: usize, pass: &mut PassFn) -> crate::error::Result<()> {
+            self.0.lock().unwrap().push(pass()?.features);
+            Ok(())
+        }
+    }
+
+    /// Teachers that answer without a tower ask one as soon as there is a rule, also one that the settings do not name.
+    #[test]
+    fn a_rule_of_a_script_sees_unit_features_whoever_teaches() {
+        let (clip, set, folder) = (Clip::demo().unwrap(), Dataset::new(Scenes::new(Domain::Target, 6, 3)), tempfile::tempdir().unwrap());
+        let (classes, side, file) = (set.classes().len(), clip.config().vision.image_size, folder.path().join("answers.safetensors"));
+        let names: Vec<String> = (0..set.len()).map(|i| set.name(i)).collect();
+        let rows = Rng::new(1).normal_tensor((names.len(), classes), 1.0, clip.device()).unwrap();
+        Bank::save(&file, &names, None, &[("logits".into(), rows.clone()), ("features".into(), rows)], HashMap::new()).unwrap();
+        let labeler = Labeler { file: Some(file.clone()), epochs: 1, ..Labeler::default() };
+        let transductive = TeacherKind::Transduct(Transductive(Transduct::default()));
+        for teacher in [TeacherKind::Bank(BankTeacher { file }), TeacherKind::Labeler(labeler), transductive] {
+            let shown = format!("{teacher:?}");
+            let config = FinetuneConfig { epochs: 1, batch_size: 3, prompts: 1, teacher, ..FinetuneConfig::official() };
+            let head = Head::linear(clip.config().projection, classes, &mut Rng::new(5), clip.device()).unwrap();
+            let mut tuner = Finetuner::new(&clip, &TextClassifier { head }, config, &mut Rng::new(7)).unwrap();
+            let seen = Arc::new(Mutex::new(Vec::new()));
+            tuner.refine.push(Box::new(Looks(seen.clone())));
+            let mut run = Run::new(tuner);
+            run.fit(&set, |_| {}).unwrap();
+            let seen = seen.lock().unwrap();
+            assert_eq!(seen.len(), 3, "all pictures, then two batches");
+            for features in seen.iter() {
+                assert_eq!(features.dim(1).unwrap(), clip.config().projection, "{shown}");
+                let lengths = features.sqr().unwrap().sum(1).unwrap().to_vec1::<f32>().unwrap();
+                assert!(lengths.iter().all(|length| (length - 1.0).abs() < 1e-5), "{shown}: {lengths:?}");
+            }
+            let weak = Tensor::zeros((1, 3, side, side), DType::F32, clip.device()).unwrap();
+            let unread = Views { indices: vec![0], features: false, ..Views::new(weak.clone(), weak) };
+            assert_eq!(run.tuner.teacher.targets(&unread).unwrap().features.dims(), [1, 1], "{shown}: no tower without need");
+        }
     }
 }

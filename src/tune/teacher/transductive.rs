@@ -7,8 +7,7 @@ use candle_nn::ops::softmax;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
-use super::{Teacher, TowerTeacher};
-use crate::classify::normalize;
+use super::{Teacher, TowerTeacher, unit_features};
 use crate::data::Dataset;
 use crate::error::{self, Error};
 use crate::progress::Event;
@@ -52,7 +51,6 @@ impl Transductive {
             scale: head.scale.unwrap_or(setup.clip.logit_scale()),
             tower: TowerTeacher { tower: setup.student.vision.detached(), head, temperature },
             answers: None,
-            refined: !setup.config.refine.is_empty(),
         }))
     }
 }
@@ -64,8 +62,6 @@ struct Transducing {
     tower: TowerTeacher,
     /// p of all pictures `[n, C]`, on the CPU.
     answers: Option<Tensor>,
-    /// Whether rules read the features of the targets.
-    refined: bool,
 }
 
 impl Teacher for Transducing {
@@ -73,11 +69,7 @@ impl Teacher for Transducing {
         let Some(answers) = &self.answers else { return self.tower.targets(views) };
         let (p, temperature) = (of_batch(answers, views)?, self.tower.temperature); // [b, C]
         let p = if temperature == 1.0 { p } else { softmax(&(p.maximum(1e-30)?.log()? / temperature)?, D::Minus1)? };
-        let features = match self.refined {
-            true => normalize(&self.tower.tower.forward(&views.weak)?)?, // [b, d]
-            false => Tensor::zeros((p.dim(0)?, 1), DType::F32, p.device())?,
-        };
-        Targets::new(features, p)
+        Targets::new(unit_features(&self.tower.tower, views)?, p)
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {

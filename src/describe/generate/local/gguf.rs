@@ -76,6 +76,10 @@ impl Gguf {
         if self.of_family("rope.dimension_count").is_some_and(|rotated| rotated as usize != self.head_width()) {
             return Err(Error::Llm(format!("{path} rotates a part of each head only: {remedy}")));
         }
+        let scaling = self.text(&format!("{family}.rope.scaling.type")).unwrap_or_default();
+        if !matches!(scaling.as_str(), "" | "none" | "linear") {
+            return Err(Error::Llm(format!("{path} scales its rotations by \"{scaling}\": {remedy}")));
+        }
         let end = |name: &String| {
             self.content.tensor_infos.get(name).map(|info| {
                 let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
@@ -114,6 +118,13 @@ impl Gguf {
         self.content.metadata.get(&format!("{}.{key}", self.family)).and_then(|value| value.to_f32().ok())
     }
 
+    /// What positions are divided by before heads are rotated: 1 in most models. Older files call the factor `scale_linear`.
+    pub(super) fn rotation_factor(&self) -> f32 {
+        let scaled = self.text(&format!("{}.rope.scaling.type", self.family)).is_none_or(|scaling| scaling != "none");
+        let factor = self.real("rope.scaling.factor").or_else(|| self.real("rope.scale_linear"));
+        factor.filter(|factor| scaled && *factor > 0.0).unwrap_or(1.0)
+    }
+
     /// A count that [`check`](Self::check) has seen.
     pub(super) fn size(&self, key: &str) -> usize {
         self.of_family(key).unwrap_or(0) as usize
@@ -146,5 +157,35 @@ impl Gguf {
     pub(super) fn name(&self) -> String {
         let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         format!("{name}@{}", self.hash)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::quantized::gguf_file::write;
+
+    use super::*;
+
+    #[test]
+    fn positions_are_scaled_as_the_file_says_or_it_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.gguf");
+        let open = |scaling: &[(&str, Value)]| {
+            let size = |name: &str| (format!("llama.{name}"), Value::U32(8));
+            let mut all = ["attention.head_count", "attention.head_count_kv", "embedding_length", "block_count"].map(size).to_vec();
+            all.push(("general.architecture".into(), Value::String("llama".into())));
+            all.extend(scaling.iter().map(|(name, value)| (format!("llama.rope.{name}"), value.clone())));
+            let all: Vec<(&str, &Value)> = all.iter().map(|(name, value)| (name.as_str(), value)).collect();
+            write(&mut File::create(&path).unwrap(), &all, &[]).unwrap();
+            Gguf::open(&path)
+        };
+        let text = |text: &str| Value::String(text.into());
+        let factor = ("scaling.factor", Value::F32(4.0));
+        assert_eq!(open(&[]).unwrap().rotation_factor(), 1.0);
+        assert_eq!(open(&[("scaling.type", text("linear")), factor.clone()]).unwrap().rotation_factor(), 4.0);
+        assert_eq!(open(&[("scaling.type", text("none")), factor.clone()]).unwrap().rotation_factor(), 1.0);
+        assert_eq!(open(&[("scale_linear", Value::F32(2.0))]).unwrap().rotation_factor(), 2.0);
+        let error = open(&[("scaling.type", text("yarn")), factor]).err().unwrap().to_string();
+        assert!(error.contains("yarn") && error.contains("llama.cpp"), "{error}");
     }
 }

@@ -26,10 +26,18 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
     }
     let model = Repository::new(options, RepoType::Model, id, "main", spec, "pass a file with --llm model.gguf");
     let cached = model.cached();
-    if let Ok(name) = choose(&names_below(&cached), part, id) {
+    let names = names_below(&cached);
+    // the cache may hold another quantization alone: one that was named before
+    if let Ok(name) = choose(&names, Some(part.unwrap_or(DEFAULT)), id) {
         return Ok(cached.join(name));
     }
-    let files = model.list()?;
+    let files = match (model.list(), choose(&names, part, id)) {
+        (Err(_), Ok(name)) => {
+            events(&Event::Notice(format!("the hub cannot be asked which files {id} has: {name} of the cache is taken")));
+            return Ok(cached.join(name));
+        }
+        (files, _) => files?,
+    };
     let name = choose(&files.names, part, id)?;
     // the tokenizer first: it is small, and a model without it may be useless
     if files.has("tokenizer.json") && !name.contains('/') {

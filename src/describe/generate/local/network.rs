@@ -199,11 +199,11 @@ impl Block {
     }
 }
 
-/// cos and sin of place · base^(-2i / width), `[positions, width / 2]`; Llama 3.1 and later divide each frequency by a number
+/// cos and sin of place · base^(-2i / width) / factor, `[positions, width / 2]`; Llama 3.1 and later divide each frequency by a number
 /// of their own.
 fn rotations(file: &mut Gguf, width: usize, device: &Device) -> Result<(Tensor, Tensor)> {
-    let base = file.real("rope.freq_base").unwrap_or(10_000.0);
-    let mut frequencies: Vec<f32> = (0..width / 2).map(|i| 1.0 / base.powf(2.0 * i as f32 / width as f32)).collect();
+    let (base, factor) = (file.real("rope.freq_base").unwrap_or(10_000.0), file.rotation_factor());
+    let mut frequencies: Vec<f32> = (0..width / 2).map(|i| 1.0 / base.powf(2.0 * i as f32 / width as f32) / factor).collect();
     if file.has("rope_freqs.weight") {
         let divisors = file.tensor("rope_freqs.weight", device)?.dequantize(device)?.flatten_all()?.to_vec1::<f32>()?;
         frequencies.iter_mut().zip(divisors).for_each(|(frequency, divisor)| *frequency /= divisor);
