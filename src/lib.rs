@@ -26,6 +26,7 @@
 //! | [`data`] | class folders, Parquet, tar shards, CIFAR, split files, the hub, rendered scenes |
 //! | [`nn`] | what Candle lacks or loses gradients in, as plain blocks over the fused operations of `lafter-fast` |
 //! | [`embed`] | features of whole data sets and text sets |
+//! | [`inputs`] | what was understood of a run's inputs, shown before anything is computed |
 //! | [`eval`], [`plot`] | accuracies, signals without labels, report, figures |
 //! | [`predictions`] | tables of answers for pictures without labels, folders of links |
 //! | [`export`] | the result for other programs: ONNX, a merged CLIP, PyTorch, a model card |
@@ -45,7 +46,7 @@
 //!
 //! # The rooms
 //! Each room knows only those of its own line and of the lines below (`tests/all/rooms.rs`). What a room is there for is the first
-//! line of its documentation, and stands in the map above. Below all of them lie `lafter-fast` (`src/fast`) and Candle.
+//! line of its documentation; the public ones stand in the map above. Below all of them lie `lafter-fast` (`src/fast`) and Candle.
 //!
 //! ```text
 //! cli

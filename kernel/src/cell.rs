@@ -49,6 +49,8 @@ pub struct State {
     panics: Vec<Panic>,
     panicked: bool,
     error: Option<(usize, String)>,
+    /// The file of the compiled cell.
+    library: Option<String>,
     /// Variables that the cell dropped, because their type is another one now.
     pub lost: Vec<String>,
 }
@@ -59,6 +61,8 @@ pub struct Panic {
     pub message: String,
     pub file: String,
     pub line: usize,
+    /// The compiled cell that has the place, if it is one's.
+    library: Option<String>,
 }
 
 /// How a cell that was loaded came to its end.
@@ -91,6 +95,7 @@ impl Cell {
             panics: Vec::new(),
             panicked: false,
             error: None,
+            library: None,
             lost: Vec::new(),
         }))
     }
@@ -187,10 +192,12 @@ impl State {
     pub fn end(&mut self, source: &str) -> End {
         let mut panics = std::mem::take(&mut self.panics);
         let unwound = self.panicked;
-        let panic = if unwound { panics.pop() } else { None };
+        let earlier = |panic: &Panic| panic.library.is_some() && panic.library != self.library;
+        let last = panics.iter().rposition(|panic| !earlier(panic));
+        let panic = last.filter(|_| unwound).map(|at| panics.remove(at));
         for other in panics {
-            // in a thread of the cell's own, or caught
-            let place = place_of(&other, &self.code, source);
+            // in a thread of the cell's own, or caught; one of an earlier cell names a line that is not in this one
+            let place = if earlier(&other) { "of an earlier cell".into() } else { place_of(&other, &self.code, source) };
             self.publisher.err(&format!("a thread panicked: {} ({place})\n", other.message));
         }
         match (self.interrupted, panic, self.error.take()) {
@@ -211,11 +218,18 @@ impl State {
             "display" => self.publisher.display(data(), id.map(String::from)),
             "update" => self.publisher.update(data(), id.unwrap_or_default()),
             "clear" => self.publisher.clear(message["wait"].as_bool().unwrap_or(false)),
-            "panic" => self.panics.push(Panic {
-                message: message["message"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_string(),
-                file: message["place"]["file"].as_str().unwrap_or("?").to_string(),
-                line: message["place"]["line"].as_u64().unwrap_or(0) as usize,
-            }),
+            "library" => self.library = message["path"].as_str().map(String::from),
+            "panic" => {
+                let file = message["place"]["file"].as_str().unwrap_or("?").to_string();
+                let panic = Panic {
+                    message: message["message"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_string(),
+                    line: message["place"]["line"].as_u64().unwrap_or(0) as usize,
+                    library: message["place"]["library"].as_str().filter(|_| is_of_cell(&file)).map(String::from),
+                    file,
+                };
+                // what panics between cells is a thread that one of them left
+                if self.running { self.panics.push(panic) } else { self.publisher.err(&format!("a thread panicked: {}\n", panic.message)) }
+            }
             _ => {}
         }
     }
@@ -263,9 +277,14 @@ fn debugged(line: &str, code: &str, source: &str) -> Option<String> {
     Some(format!("[{place}]{}", rest.split_once(']')?.1))
 }
 
+/// Whether the name of a source is that of all compiled cells.
+fn is_of_cell(file: &str) -> bool {
+    file.ends_with("src/lib.rs") && file.starts_with("src/")
+}
+
 /// Where a panic arose: a line of the cell, or of a library.
 fn place_of(panic: &Panic, code: &str, source: &str) -> String {
-    if !panic.file.ends_with("src/lib.rs") || panic.file.contains('/') && !panic.file.starts_with("src/") {
+    if !is_of_cell(&panic.file) {
         let file = panic
             .file
             .rsplit_once("/registry/src/")
@@ -281,7 +300,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_placed_in_the_words_of_the_cell() {
-        let panic = Panic { message: "out of bounds".into(), file: "src/lib.rs".into(), line: 3 };
+        let panic = Panic { message: "out of bounds".into(), file: "src/lib.rs".into(), line: 3, library: None };
         let (code, source) = ("let é = 1;\nv[3];", "generated\nlet é = 1;\nv[3];\n");
         assert_eq!(place_of(&panic, code, source), "line 2 of the cell: v[3];");
         let elsewhere = Panic { file: "/home/x/.cargo/registry/src/index-1/candle-core-0.11.1/src/op.rs".into(), ..panic.clone() };
@@ -312,6 +331,36 @@ mod tests {
         state.take(Piece::Evcxr("EVCXR_PANIC_NOTIFICATION".into()));
         let failure = state.end("").failure("", "", &[]).unwrap();
         assert_eq!((failure.name.as_str(), failure.value.contains("without a message")), ("panic", true));
+    }
+
+    #[test]
+    fn a_thread_of_an_earlier_cell_is_said_at_once_and_without_a_line_of_this_one() {
+        let (iopub, mut messages) = tokio::sync::mpsc::unbounded_channel();
+        let cell = Cell::new(iopub);
+        let mut state = cell.lock();
+        let mut said = |state: &mut State| {
+            state.publisher.tick();
+            let texts = std::iter::from_fn(|| messages.try_recv().ok());
+            texts.map(|message| serde_json::to_value(&message.content).unwrap()["text"].as_str().unwrap().to_string()).collect::<String>()
+        };
+        let panic = |library: &str| {
+            let place = serde_json::json!({"file": "src/lib.rs", "line": 2, "library": library});
+            Piece::Message(serde_json::json!({"op": "panic", "message": library, "place": place}))
+        };
+        let request = jupyter_protocol::ExecuteRequest::new("1".into());
+        state.begin(&JupyterMessage::new(request, None), 1);
+        (state.mute, state.code) = (false, "let a = 1;\nf();".into());
+        state.take(panic("old"));
+        assert_eq!(said(&mut state), "a thread panicked: old\n", "while the cell is compiled");
+        state.take(Piece::Begin);
+        state.take(Piece::Message(serde_json::json!({"op": "library", "path": "new"})));
+        state.take(panic("new"));
+        state.take(panic("old"));
+        state.take(Piece::Evcxr("EVCXR_PANIC_NOTIFICATION".into()));
+        state.take(Piece::End);
+        let failure = state.end("let a = 1;\nf();").failure("let a = 1;\nf();", "let a = 1;\nf();", &[]).unwrap();
+        assert!(failure.value.starts_with("new (line 2 of the cell: f();)"), "{}", failure.value);
+        assert_eq!(said(&mut state), "a thread panicked: old (of an earlier cell)\n");
     }
 
     #[test]

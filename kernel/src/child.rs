@@ -15,6 +15,9 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 use hooks::{HOOKS_VARIABLE, Hooks};
 
+use crate::environment;
+use crate::stream::MARK;
+
 /// The library's own file, by a link that makes it part of the package: `lafter::notebook::start()`, which the prelude calls,
 /// fills the hooks.
 #[path = "hooks.rs"]
@@ -46,6 +49,7 @@ pub fn run() -> ! {
 }
 
 fn serve() -> anyhow::Result<()> {
+    let _ = environment::here().map(std::env::set_current_dir); // a folder that is gone is left alone
     let socket = std::env::var(SOCKET_VARIABLE)?;
     let (out, err) = (UnixStream::connect(&socket)?, UnixStream::connect(&socket)?);
     // SAFETY: plain descriptor calls on descriptors that we own; no other thread runs yet, so the environment may be set.
@@ -73,8 +77,10 @@ fn serve() -> anyhow::Result<()> {
         let line = line?;
         let job = line.strip_prefix("LOAD_AND_RUN ").and_then(|job| job.rsplit_once(' '));
         let Some((library, function)) = job else { continue }; // an answer that nobody waited for
-        write_all(1, BEGIN.as_bytes());
+        // it forgets interrupts: those that come once the cell is said to run are meant
         call(&HOOKS.begin);
+        let which = serde_json::json!({"op": "library", "path": library});
+        write_all(1, format!("{BEGIN}{MARK}{which}\n").as_bytes());
         variables = load_and_run(library, function, variables)?;
         write_all(1, RAN.as_bytes());
         call(&HOOKS.end);

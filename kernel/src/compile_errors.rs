@@ -6,7 +6,9 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::lexer::Code;
+use crate::messages::column_before;
 use crate::place::{self, Place};
+use crate::rewrite::Insert;
 
 /// One labeled range: from line and column to line and column, counted in characters from 1, the end excluded.
 #[derive(Clone, Debug)]
@@ -17,14 +19,18 @@ struct Mark {
     primary: bool,
 }
 
-/// `source` is what was generated for the cell.
-pub fn failure(errors: &[CompilationError], code: &str, source: &str) -> Failure {
+/// Where an `impl` has what another one has.
+const EARLIER_IMPL: &str =
+    "an `impl` of an earlier cell has it already: change that one, or :clear; below its type, in one cell, it is replaced with the type";
+
+/// `inserts` is what evcxr was given besides the cell, `source` what was generated for it.
+pub fn failure(errors: &[CompilationError], code: &str, inserts: &[Insert], source: &str) -> Failure {
     let are_errors: Vec<&CompilationError> = errors.iter().filter(|error| error.level() != "warning").collect();
     let errors = if are_errors.is_empty() { errors.iter().collect() } else { are_errors };
     let said = |error: &CompilationError, marks: &[Mark]| if ends(marks, code) { at_end(&error.message()) } else { error.message() };
-    let value = errors.first().map(|error| said(error, &marks(error))).unwrap_or_default();
+    let value = errors.first().map(|error| said(error, &marks(error, inserts))).unwrap_or_default();
     let lines = errors.iter().flat_map(|error| {
-        let mut marks = marks(error);
+        let mut marks = marks(error, inserts);
         let elsewhere = if marks.is_empty() { elsewhere(&error.json, code, source) } else { None };
         let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).collect();
         let message = said(error, &marks);
@@ -74,12 +80,13 @@ fn unclosed(cell: &str) -> Option<String> {
     Some(format!("`{}` is not closed: line {} of the cell: {}", &cell[at.clone()], line + 1, cell.lines().nth(line)?.trim()))
 }
 
-fn marks(error: &CompilationError) -> Vec<Mark> {
+fn marks(error: &CompilationError, inserts: &[Insert]) -> Vec<Mark> {
     let mut marks = Vec::new();
     for (i, message) in error.spanned_messages().iter().chain(error.help_spanned()).enumerate() {
         let primary = message.is_primary && i < error.spanned_messages().len();
         let Some(span) = message.span.filter(|_| primary || !message.label.is_empty()) else { continue };
-        let (from, to) = ((span.start_line, span.start_column), (span.end_line, span.end_column));
+        let of_cell = |line, column| (line, column_before(line, column, inserts));
+        let (from, to) = (of_cell(span.start_line, span.start_column), of_cell(span.end_line, span.end_column));
         marks.push(Mark { from, to, label: message.label.clone(), primary });
     }
     marks
@@ -89,11 +96,17 @@ fn marks(error: &CompilationError) -> Vec<Mark> {
 fn notes(error: &CompilationError, marks: &[Mark]) -> Vec<String> {
     let hint = match error.code() {
         Some("E0384" | "E0596") => Some("a variable of an earlier cell becomes mutable by: let mut x = x;".to_string()),
+        Some("E0592" | "E0119") if is_of_earlier(&error.json, marks) => Some(EARLIER_IMPL.to_string()),
         _ => error.evcxr_extra_hint().map(String::from),
     };
     let help = error.json["children"].as_array().into_iter().flatten().filter(|child| child["level"] == "help");
     let help = help.filter_map(|child| unsaid(child, marks)).collect::<Vec<_>>();
     help.into_iter().chain(hint).collect()
+}
+
+/// Whether what an `impl` has twice stands in an earlier cell, too: neither both in this one nor one in another crate, which a note says.
+fn is_of_earlier(error: &Value, marks: &[Mark]) -> bool {
+    marks.len() < 2 && error["children"].as_array().is_none_or(Vec::is_empty)
 }
 
 fn unsaid(help: &Value, marks: &[Mark]) -> Option<String> {
@@ -200,6 +213,15 @@ mod tests {
         let source = "fn norm(p: &P) -> f32 {\n    p.x\n}\npub extern \"C\" fn run_user_code_3(\n";
         let place = elsewhere(&serde_json::json!({"spans": [span]}), "struct P { y: f32 }", source).unwrap();
         assert!(place.starts_with("in `norm` of an earlier cell: p.x"), "{place}");
+    }
+
+    #[test]
+    fn an_impl_of_an_earlier_cell_is_told_from_others() {
+        let mark = Mark { from: (1, 1), to: (1, 2), label: "other definition for `a`".into(), primary: false };
+        let alone = serde_json::json!({"children": []});
+        let elsewhere = serde_json::json!({"children": [{"level": "note", "message": "conflicting implementation in crate `core`"}]});
+        assert!(is_of_earlier(&alone, std::slice::from_ref(&mark)) && !is_of_earlier(&elsewhere, std::slice::from_ref(&mark)));
+        assert!(!is_of_earlier(&alone, &[mark.clone(), mark]));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crate::layout::Layout;
-use crate::lexer::{Kind, tokens};
+use crate::lexer::{Code, Kind, tokens};
 
 /// How many cells are kept; the least recently used go first.
 const MOST: usize = 400;
@@ -125,7 +125,15 @@ fn forget(folder: &Path) -> Result<()> {
 /// Whether what is compiled depends on more than the source: files and variables of the environment.
 pub fn reads_more(source: &str) -> bool {
     let reads = |line: &str| ["include!", "include_str!", "include_bytes!", "env!"].iter().any(|name| line.contains(name));
+    let code = Code::new(source);
+    // `#[path = "…"] mod name;`
+    let brings = |i: usize| match code.word(i) {
+        "mod" => code.is_name(i + 1) && code.is_mark(i + 2, ';'),
+        "path" => i > 1 && code.is_mark(i - 1, '[') && code.is_mark(i - 2, '#'),
+        _ => false,
+    };
     source.lines().any(|line| !line.starts_with("//") && reads(line)) // evcxr's own comments name them too
+        || (0..code.tokens.len()).any(brings)
 }
 
 /// evcxr writes imports and variables in an order that changes from session to session, one per line. Which of them comes
@@ -169,7 +177,9 @@ mod tests {
     #[test]
     fn a_cell_that_reads_a_file_while_it_is_compiled_is_known() {
         assert!(reads_more("let text = include_str!(\"a.txt\");") && reads_more("option_env!(\"HOME\")"));
+        assert!(reads_more("#[path = \"a.rs\"]\nmod a;") && reads_more("#[path = \"a\"] mod a { mod b; }") && reads_more("pub mod a;"));
         assert!(!reads_more("// included via include_str!\nlet a = 1;"));
+        assert!(!reads_more("mod a { fn f(path: [u8; 1]) {} } let text = \"mod a;\"; // mod a;"));
     }
 
     #[test]

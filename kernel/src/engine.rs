@@ -12,13 +12,16 @@ use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
 use crate::complete;
+use crate::environment;
 use crate::failure::Failure;
+use crate::impls;
 use crate::keep::{Kept, Variable};
 use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
 use crate::notice;
 use crate::private::{self, Of, Private};
+use crate::rewrite::Insert;
 use crate::seed;
 use crate::session::Session;
 use crate::shapes::Shapes;
@@ -46,6 +49,8 @@ pub struct Engine {
     newer: Option<PathBuf>,
     /// Whether loops of the cells ask for an interrupt, and whether that they do not was said.
     loops: notice::Loops,
+    /// The statics of which it was said that each cell has its own.
+    statics: notice::Statics,
 }
 
 /// Sets what evcxr and Cargo read from the environment.
@@ -57,6 +62,7 @@ pub unsafe fn set_environment(layout: &Layout, session: &Session) {
         ("EVCXR_TMPDIR", session.folder.as_path()),
         ("EVCXR_CONFIG_DIR", &layout.settings()), // a reader's own evcxr settings are not meant for this kernel
         (child::SOCKET_VARIABLE, &session.socket()),
+        (environment::FOLDER_VARIABLE, &std::env::current_dir().unwrap_or_default()),
     ];
     for (name, value) in settings {
         // SAFETY: as the caller promises.
@@ -69,7 +75,17 @@ impl Engine {
     pub fn start(session: &Session, cell: Arc<Cell>, known: Arc<Mutex<Known>>, private: Private) -> Result<Self> {
         link::listen(&session.socket(), cell.clone()).context("listening for the cell's output")?;
         let command = std::process::Command::new(std::env::current_exe()?);
-        let (context, outputs) = EvalContext::with_subprocess_command(command).map_err(|e| anyhow!("{e}"))?;
+        // evcxr reads the settings of the current folder first, and those are not meant for this kernel either
+        let folder = std::env::current_dir().context("asking for the current folder")?;
+        let others = folder.join(seed::SETTINGS).exists();
+        if others {
+            std::env::set_current_dir(session.layout.settings())?;
+        }
+        let made = EvalContext::with_subprocess_command(command);
+        if others {
+            std::env::set_current_dir(folder)?;
+        }
+        let (context, outputs) = made.map_err(|e| anyhow!("{e}"))?;
         drop(outputs); // the cell's process writes to our sockets instead
         let mut context = CommandContext::with_eval_context(context);
         context.execute(seed::PRELUDE).map_err(|e| anyhow!("the prelude does not run: {e}"))?;
@@ -87,6 +103,7 @@ impl Engine {
             restarts: 0,
             newer: seed::newer_checkout(&session.layout),
             loops: Default::default(),
+            statics: Default::default(),
         })
     }
 
@@ -130,6 +147,8 @@ impl Engine {
             self.say(&note);
         }
         self.say(notice::asks(code));
+        let statics = self.statics.before(code);
+        self.say(&statics);
         self.own.extend(private::own(code));
         let before = self.variables();
         let change = self.shapes.before(code, &before);
@@ -171,11 +190,12 @@ impl Engine {
     /// The same for code that is not the reader's own.
     fn run(&mut self, code: &str, before: &[Variable], ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
         self.cell.lock().code = code.to_string();
+        let (named, inserts) = impls::named(code);
         let result = self
             .context
-            .execute_with_callbacks(code, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
-        let result = self.conclude(code, before, result);
-        let items = self.context.defined_item_names().map(String::from).collect();
+            .execute_with_callbacks(&named, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
+        let result = self.conclude(code, &inserts, before, result);
+        let items = self.context.defined_item_names().filter(|name| !impls::is_hidden(name)).map(String::from).collect();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).learn(self.variables(), items);
         result
     }
@@ -183,6 +203,7 @@ impl Engine {
     fn conclude(
         &mut self,
         code: &str,
+        inserts: &[Insert],
         before: &[Variable],
         result: Result<evcxr::EvalOutputs, Error>,
     ) -> Result<HashMap<String, String>, Failure> {
@@ -224,7 +245,7 @@ impl Engine {
                 Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"))
             }
             Err(Error::CompilationErrors(errors)) => {
-                Err(compile_errors::failure(&errors, code, &self.context.last_source().unwrap_or_default()))
+                Err(compile_errors::failure(&errors, code, inserts, &self.context.last_source().unwrap_or_default()))
             }
             Err(error) => Err(Failure::new("Error", refusal(&error.to_string()))),
         }
@@ -273,7 +294,7 @@ impl Engine {
     /// Whether a completion is of a name that cells cannot use.
     pub fn hides(&self, name: &str, kind: &str, of: &Of) -> bool {
         let bare = name.split(['(', '!', '<', ':', ' ']).next().unwrap_or(name);
-        !self.own.contains(bare) && self.private.hides(bare, kind, of)
+        impls::is_hidden(bare) || !self.own.contains(bare) && self.private.hides(bare, kind, of)
     }
 
     pub fn context(&mut self) -> &mut CommandContext {

@@ -8,6 +8,18 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 use crate::shim;
 
+/// The variable with the folder that the kernel was started in: the notebook's.
+pub const FOLDER_VARIABLE: &str = "LAFTER_KERNEL_FOLDER";
+
+/// Where cells and commands are that know no better: the current folder, but the notebook's while the engine starts in that of its
+/// settings.
+pub fn here() -> Option<PathBuf> {
+    let now = std::env::current_dir().ok()?;
+    let settings = std::env::var_os("EVCXR_CONFIG_DIR").and_then(|folder| Path::new(&folder).canonicalize().ok());
+    let notebook = std::env::var_os(FOLDER_VARIABLE).map(PathBuf::from);
+    if settings.as_ref() == Some(&now) { notebook } else { Some(now) }
+}
+
 /// The folder that `%cd` names; `now` is that of the cells.
 pub fn folder(name: &str, now: Option<PathBuf>) -> Result<PathBuf, Failure> {
     let now = now.or_else(|| std::env::current_dir().ok()).unwrap_or_default();

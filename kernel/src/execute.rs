@@ -242,7 +242,8 @@ impl Executor {
         let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
         let mut command = Command::new("sh");
         command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        if let Some(folder) = self.engine.try_lock().ok().and_then(|engine| engine.as_ref().ok()?.folder()) {
+        let of_cells = self.engine.try_lock().ok().and_then(|engine| engine.as_ref().ok()?.folder());
+        if let Some(folder) = of_cells.or_else(environment::here) {
             command.current_dir(folder); // where the cells are
         }
         shim::restore(&mut command);

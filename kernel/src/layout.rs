@@ -14,6 +14,8 @@
 //! DATA/shims/bin/           our stand-ins for cargo and rustup
 //! DATA/sessions/PID/        where a running notebook compiles its cells
 //! ```
+//!
+//! Who may not write in the data folder has sessions in `~/.cache/lafter-kernel`.
 
 use std::path::{Path, PathBuf};
 

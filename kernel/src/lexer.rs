@@ -89,6 +89,21 @@ impl<'a> Code<'a> {
         None
     }
 
+    /// The brace of the body of the item that begins at `from`, if it has one. `Simd<{ N + 1 }>` and `A<T, { N }>` have values among their
+    /// types, `where T: A, {` has not.
+    pub fn body(&self, from: usize) -> Option<usize> {
+        let is_value = |open: usize| match self.word(open - 1) {
+            "<" | "=" => true,
+            "," => self.close(open).is_some_and(|end| [",", ">"].contains(&self.word(end + 1))),
+            _ => false,
+        };
+        let mut open = self.at_top(from, &['{', ';'])?;
+        while self.is_mark(open, '{') && is_value(open) {
+            open = self.at_top(self.close(open)? + 1, &['{', ';'])?;
+        }
+        self.is_mark(open, '{').then_some(open)
+    }
+
     /// The brackets that are not closed, up to one that is closed by another's mark.
     pub fn unclosed(&self) -> Vec<usize> {
         let mut open: Vec<usize> = Vec::new();
@@ -247,5 +262,23 @@ mod tests {
         assert_eq!(code.close(1), Some(8));
         assert_eq!(code.close(9), Some(13));
         assert_eq!(Code::new("f(a").close(1), None);
+    }
+
+    #[test]
+    fn values_among_the_types_are_no_bodies() {
+        for text in [
+            "fn a<T>() where T: B, @{ c } impl D {}",
+            "fn a() -> A<B, { N }, { M }> where A: B, @{ c }",
+            "fn a<const N: usize = { 3 }>() -> Simd<{ N + 1 }> @{ b } struct C;",
+            "fn a() where [(); { N }]: Sized, @{ b } struct C {}",
+            "fn a() where T: X<N = { 3 }>, U: Fn() -> X @{ b }",
+            "fn a() -> impl Fn() @{ b } struct C {}",
+        ] {
+            let (before, behind) = text.split_once('@').unwrap();
+            let text = format!("{before}{behind}");
+            let code = Code::new(&text);
+            assert_eq!(code.body(0).map(|open| code.tokens[open].at.start), Some(before.len()), "{text}");
+        }
+        assert_eq!(Code::new("fn a() where T: X<{ 3 }>; struct C {}").body(0), None);
     }
 }

@@ -1,9 +1,10 @@
-//! What an installation needs besides the toolchain: room on the disks, and folders that may be written in.
+//! What an installation needs besides the toolchain: room on the disks, and folders that may be written in and are no Cargo workspace's.
 
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::process::Command;
 
 use crate::toolchain::Need;
 
@@ -11,10 +12,11 @@ use crate::toolchain::Need;
 const COMPILED: u64 = 2 << 30;
 const INSTALLED: u64 = 1 << 30;
 
-/// Whether both folders can be made and written in, and whether there is room.
+/// Whether both folders can be made and written in, whether Cargo takes cells there for themselves, and whether there is room.
 pub fn needs(data: &Path, kernelspec: &Path, compiled_in: &Path) -> Vec<Need> {
     let mut needs: Vec<Need> = [("data", data), ("kernels", kernelspec)].map(|(name, folder)| writable(name, folder)).into();
     if needs.iter().all(|need| need.found.is_ok()) {
+        needs.push(alone(data));
         needs.push(room(data, compiled_in));
     }
     needs
@@ -25,6 +27,31 @@ fn writable(name: &'static str, folder: &Path) -> Need {
     let tried = fs::create_dir_all(folder).and_then(|()| fs::write(&probe, "")).and_then(|()| fs::remove_file(&probe));
     let remedy = |error| format!("{} cannot be written in ({error}); give --prefix DIR, a folder of yours", folder.display());
     Need { name, found: tried.map(|()| folder.display().to_string()).map_err(remedy) }
+}
+
+/// Cells are packages below the data folder: Cargo must not count them to a workspace above it.
+fn alone(data: &Path) -> Need {
+    let probe = data.join(format!(".probe-{}", std::process::id()));
+    let manifest = probe.join("Cargo.toml");
+    let package = "[package]\nname = \"probe\"\nedition = \"2024\"\n\n[lib]\npath = \"lib.rs\"\n";
+    let mut cargo = Command::new("cargo");
+    cargo.args(["locate-project", "--workspace", "--message-format=plain", "--manifest-path"]).arg(&manifest);
+    let tried = fs::create_dir_all(&probe).and_then(|()| fs::write(&manifest, package)).and_then(|()| cargo.output());
+    let _ = fs::remove_dir_all(&probe);
+    let said = match tried {
+        Ok(output) if output.status.success() => format!("workspace: {}", String::from_utf8_lossy(&output.stdout)),
+        Ok(output) => String::from_utf8_lossy(&output.stderr).into_owned(),
+        Err(error) => error.to_string(),
+    };
+    let found = match said.lines().find_map(|line| line.strip_prefix("workspace:")).map(str::trim) {
+        Some(root) if Path::new(root).parent().is_some_and(|folder| folder.file_name() == probe.file_name()) => {
+            Ok("none above the data folder".to_string())
+        }
+        Some(root) => Err(format!("they would be in the workspace of {root}")),
+        None => Err(said.lines().next().unwrap_or_default().to_string()),
+    };
+    let remedy = |why| format!("Cargo cannot compile cells in {} ({why}); give --prefix DIR, a folder outside of it", data.display());
+    Need { name: "workspace", found: found.map_err(remedy) }
 }
 
 /// The same disk holds both, or each its part.
@@ -83,12 +110,17 @@ mod tests {
     fn a_folder_that_cannot_be_made_is_named_and_room_is_told() {
         let here = std::env::temp_dir().join(format!("lafter-kernel-machine-{}", std::process::id()));
         let found = needs(&here.join("data"), &here.join("kernels"), &here);
-        assert!(found.len() == 3 && found.iter().all(|need| need.found.is_ok()));
+        assert!(found.len() == 4 && found.iter().all(|need| need.found.is_ok()));
         fs::write(here.join("file"), "").unwrap();
         let refused = needs(&here.join("file/data"), &here, &here);
         assert!(refused[0].found.as_ref().is_err_and(|remedy| remedy.contains("file/data") && remedy.contains("--prefix")));
         assert_eq!(refused.len(), 2, "no room is told of a folder that is not there");
         assert!(free(&here).unwrap() > 0 && device(&here).is_some());
+        let workspace = |text: &str| fs::write(here.join("Cargo.toml"), text).unwrap();
+        workspace("[workspace]\n");
+        assert!(alone(&here.join("data")).found.is_err_and(|remedy| remedy.contains("machine") && remedy.contains("Cargo.toml);")));
+        workspace("[workspace]\nexclude = [\"data\"]\n");
+        assert!(alone(&here.join("data")).found.is_ok());
         fs::remove_dir_all(here).unwrap();
     }
 }

@@ -19,6 +19,7 @@ mod failure;
 mod files;
 mod history;
 mod identity;
+mod impls;
 mod input;
 mod inspect;
 mod install;

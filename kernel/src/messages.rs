@@ -96,7 +96,8 @@ fn restore_columns(value: &mut Value, inserts: &[Insert]) {
     }
 }
 
-fn column_before(line: usize, column: usize, inserts: &[Insert]) -> usize {
+/// A column as it was without the inserts of its line.
+pub fn column_before(line: usize, column: usize, inserts: &[Insert]) -> usize {
     inserts.iter().filter(|insert| insert.line == line).fold(column, |column, insert| match column {
         _ if column >= insert.column + insert.length => column - insert.length,
         _ => column.min(insert.column),

@@ -1,5 +1,6 @@
 //! What a reader is told before a cell runs, and what was lost when its process had to end.
 
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::keep::Variable;
@@ -36,6 +37,29 @@ pub fn awaits(cell: &str) -> bool {
 pub fn asks(cell: &str) -> &'static str {
     let code = Code::new(cell);
     if (0..code.tokens.len()).any(|i| code.word(i) == "evcxr_input") { ASKS } else { "" }
+}
+
+/// The statics that were named.
+#[derive(Default)]
+pub struct Statics(HashSet<String>);
+
+impl Statics {
+    /// Once a name, before a cell that defines it: evcxr compiles what is defined into each later cell once more.
+    pub fn before(&mut self, cell: &str) -> String {
+        let code = Code::new(cell);
+        let name = |i: usize| {
+            let name = if ["mut", "ref"].contains(&code.word(i + 1)) { i + 2 } else { i + 1 };
+            (code.word(i) == "static" && code.is_name(name) && code.is_mark(name + 1, ':')).then(|| code.word(name).to_string())
+        };
+        let names: Vec<String> = (0..code.tokens.len()).filter_map(name).filter(|name| self.0.insert(name.clone())).collect();
+        match &names[..] {
+            [] => String::new(),
+            names => format!(
+                "note: each cell has its own copy of {}, which begins anew; keep state in a variable, such as an Arc<AtomicUsize>\n",
+                list(names)
+            ),
+        }
+    }
 }
 
 /// Once a session, where the installed library is older than its sources.
@@ -159,6 +183,16 @@ mod tests {
     fn a_cell_that_asks_in_vain_is_known() {
         assert!(asks(":dep evcxr_input = \"1\"") == ASKS && asks("let a = evcxr_input::get_string(\"Name\");") == ASKS);
         assert_eq!(asks("input(\"evcxr_input\")"), "");
+    }
+
+    #[test]
+    fn statics_are_named_once() {
+        let mut statics = Statics::default();
+        assert!(statics.before("pub static COUNT: AtomicUsize = AtomicUsize::new(0);").contains("copy of COUNT, which"));
+        assert_eq!(statics.before("static COUNT: AtomicUsize = AtomicUsize::new(0);"), "");
+        let others = "thread_local! { static A: u8 = 0 } fn f() { static mut B: u8 = 0; } lazy_static! { static ref C: u8 = 0; }";
+        assert!(statics.before(others).contains("copy of A, B, C, which"));
+        assert_eq!(statics.before("fn f(a: &'static str) -> Box<dyn Fn() + 'static> {} // static D: u8"), "");
     }
 
     #[test]

@@ -40,7 +40,9 @@ pub fn outline(text: &str) -> String {
     if code.tokens.iter().any(|token| token.open) {
         return text.to_string(); // not as this program reads Rust
     }
-    let bodies = (0..code.tokens.len()).filter_map(|at| body(&code, at)).map(|body| (body, "{}".to_string()));
+    let group = |i: usize| (code.is_mark(i, '$') && code.is_mark(i + 1, '(')).then(|| code.close(i + 1).map(|end| i..end)).flatten();
+    let groups: Vec<Range<usize>> = (0..code.tokens.len()).filter_map(group).collect();
+    let bodies = (0..code.tokens.len()).filter_map(|at| body(&code, at, &groups)).map(|body| (body, "{}".to_string()));
     let mut edits: Vec<(Range<usize>, String)> = bodies.chain(comments(text)).chain(attributes(&code)).collect();
     edits.sort_by_key(|(range, _)| range.start);
     let (mut out, mut done) = (String::with_capacity(text.len()), 0);
@@ -54,19 +56,17 @@ pub fn outline(text: &str) -> String {
     out + &text[done..]
 }
 
-/// The body of the function whose `fn` is the token at `at`; none of `const fn`, and none that a macro looks for (`{ $($all:tt)* }`).
-fn body(code: &Code, at: usize) -> Option<Range<usize>> {
+/// The body of the function whose `fn` is the token at `at`; none of `const fn`, none that a macro looks for (`{ $($all:tt)* }`), and none
+/// with a fragment in one of a macro's `groups`: it may be the one that says how often `$(…)` repeats.
+fn body(code: &Code, at: usize, groups: &[Range<usize>]) -> Option<Range<usize>> {
     if code.word(at) != "fn" || !(code.is_name(at + 1) || code.is_mark(at + 1, '$')) || is_const(code, at) {
         return None;
     }
-    let mut open = code.at_top(at, &['{', ';'])?;
-    // `Simd<{ N + 1 }>`: a value among the types
-    while code.is_mark(open, '{') && ['<', ',', '='].iter().any(|mark| code.is_mark(open - 1, *mark)) {
-        open = code.at_top(code.close(open)? + 1, &['{', ';'])?;
-    }
-    let close = code.is_mark(open, '{').then(|| code.close(open))??;
+    let open = code.body(at)?;
+    let close = code.close(open)?;
+    let repeats = groups.iter().any(|group| group.contains(&at)) && (open..close).any(|i| code.is_mark(i, '$'));
     let is_named = |i: usize| code.is_mark(i, '$') && code.is_name(i + 1) && code.is_mark(i + 2, ':') && code.is_name(i + 3);
-    if (open..close).any(is_named) {
+    if repeats || (open..close).any(is_named) {
         return None;
     }
     Some(code.tokens[open].at.start..code.tokens[close].at.end)
@@ -83,7 +83,7 @@ fn is_const(code: &Code, at: usize) -> bool {
 fn attributes(code: &Code) -> Vec<(Range<usize>, String)> {
     let (mut edits, mut i) = (Vec::new(), 0);
     while i < code.tokens.len() {
-        let open = if code.is_name(i + 2) { i + 3 } else { i + 2 }; // `macro_rules! name {`
+        let open = if code.word(i) == "macro_rules" { i + 3 } else { i + 2 };
         if code.is_name(i) && code.is_mark(i + 1, '!') && ["(", "[", "{"].contains(&code.word(open)) {
             i = code.close(open).unwrap_or(open);
         } else if code.is_mark(i, '#') && code.is_mark(i + 1, '[') {
@@ -149,6 +149,7 @@ mod tests {
             "macro_rules! m { ($(fn $name:ident() $body:block)*) => { $(fn $name() $body)* } }",
             "let s = \"fn a() { b }\";",
             "macro_rules! m { (fn $name:ident() { $($all:tt)* }) => {} }",
+            "macro_rules! m { ($($v:ident)?) => { $(fn f() { g::$v() })? } }",
         ];
         for text in same {
             assert_eq!(outline(text), text);
@@ -161,6 +162,11 @@ mod tests {
             ),
             ("macro_rules! m { ($t:ty) => { fn $name(x: $t) -> $t { x } } }", "macro_rules! m { ($t:ty) => { fn $name(x: $t) -> $t {} } }"),
             ("async unsafe fn a() { '{' }", "async unsafe fn a() {}"),
+            ("fn a<T>() where T: B, { c } impl D { fn e() { f } }", "fn a<T>() where T: B, {} impl D { fn e() {} }"),
+            (
+                "macro_rules! m { ($($v:ident)?) => { $(fn f(v: $v) { 1 })? } }",
+                "macro_rules! m { ($($v:ident)?) => { $(fn f(v: $v) {})? } }",
+            ),
             ("fn a() { fn b() { c } const fn d() {} }", "fn a() {}"),
         ];
         for (text, right) in cases {
@@ -181,6 +187,7 @@ mod tests {
         }
         assert_eq!(outline("#[inline] #[stable(since = \"]\")]#[unstable(a)] pub struct A;"), " #[unstable(a)] pub struct A;");
         assert_eq!(outline("if a != (b) { #[allow(c)] d }"), "if a != (b) {  d }");
+        assert_eq!(outline("if !a { #[allow(c)] d }"), "if !a {  d }");
     }
 
     #[test]

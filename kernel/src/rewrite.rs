@@ -1,4 +1,5 @@
-//! What evcxr generates for a cell, changed before it is compiled: a failed `?` says its line, loops ask for an interrupt.
+//! What evcxr generates for a cell, changed before it is compiled: a failed `?` says its line, loops ask for an interrupt, macros are
+//! known above the line that defines them.
 //!
 //! No line is added, so that every place that the compiler or a panic names stays the same but for columns, which
 //! [`Insert`] tells how to count.
@@ -10,13 +11,15 @@ pub const FAILED: &str = "lafter/failed";
 /// What a cell prints of each variable that it drops, for evcxr.
 pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 3;
+pub const VERSION: u32 = 4;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;
 /// Not where a value is dropped because of a first interrupt: a second panic would end the process.
 const ASK: &str = " if ::lafter::progress::interrupted() && !::std::thread::panicking() { \
                    ::std::panic::resume_unwind(::std::boxed::Box::new(\"interrupted\")) }";
+/// Makes a macro known in the whole file, also above its definition: evcxr writes items in an order that changes from session to session.
+const EXPORT: &str = "#[macro_export] ";
 
 /// Text that was put into a line; what stands behind it has moved. Line and column count from 1, the column in characters.
 #[derive(Clone, Debug, PartialEq)]
@@ -63,19 +66,42 @@ pub fn hides(source: &str, names: &[&str]) -> String {
     said.map_or(changed.clone(), |(from, to)| format!("{}{}", &changed[..from], &changed[to..]))
 }
 
-/// Makes every loop ask whether the reader has interrupted the cell, and where text was put in.
-pub fn loops_ask(source: &str) -> (String, Vec<Insert>) {
+/// Exports the macros and, with `loops`, makes every loop ask whether the reader has interrupted the cell; and where text was put in.
+pub fn fill(source: &str, loops: bool) -> (String, Vec<Insert>) {
+    let code = Code::new(source);
+    let asks = if loops { loop_bodies(&code) } else { Vec::new() };
+    let puts = asks.into_iter().map(|at| (at, ASK)).chain(macros(&code).into_iter().map(|at| (at, EXPORT)));
+    insert(source, puts.collect())
+}
+
+/// Puts each text before a byte of the source.
+pub fn insert(source: &str, mut puts: Vec<(usize, impl AsRef<str>)>) -> (String, Vec<Insert>) {
     let (mut out, mut inserts, mut from) = (String::with_capacity(source.len() * 2), Vec::new(), 0);
-    for at in loop_bodies(&Code::new(source)) {
+    puts.sort_by_key(|(at, _)| *at);
+    for (at, text) in puts {
         out.push_str(&source[from..at]);
-        out.push_str(ASK);
+        out.push_str(text.as_ref());
         from = at;
         let start = source[..at].rfind('\n').map_or(0, |end| end + 1);
         let line = source[..at].matches('\n').count() + 1;
-        inserts.push(Insert { line, column: source[start..at].chars().count() + 1, length: ASK.chars().count() });
+        inserts.push(Insert { line, column: source[start..at].chars().count() + 1, length: text.as_ref().chars().count() });
     }
     out.push_str(&source[from..]);
     (out, inserts)
+}
+
+/// Where the definitions of macros begin that stand in no bracket.
+fn macros(code: &Code) -> Vec<usize> {
+    let (mut all, mut i) = (Vec::new(), 0);
+    while i < code.tokens.len() {
+        match code.word(i) {
+            "macro_rules" if code.is_mark(i + 1, '!') => all.push(code.tokens[i].at.start),
+            "(" | "[" | "{" => i = code.close(i).unwrap_or(code.tokens.len()),
+            _ => {}
+        }
+        i += 1;
+    }
+    all
 }
 
 /// Behind the opening brace of each loop that may call a function: not in what is evaluated by the compiler, nor in a macro.
@@ -96,9 +122,9 @@ pub fn loop_bodies(code: &Code) -> Vec<usize> {
                 i = end.map_or(i + 1, |end| if code.is_mark(end, '{') { past(code.close(end)) } else { end });
                 continue;
             }
-            // a macro's own words, and those that it is given
+            // a macro's own words, and those that it is given; not `if !flag {`
             "!" if i > 0 && code.is_name(i - 1) => {
-                let bracket = if code.is_name(i + 1) { i + 2 } else { i + 1 };
+                let bracket = if before == "macro_rules" { i + 2 } else { i + 1 };
                 if ["(", "[", "{"].contains(&code.word(bracket)) {
                     i = past(code.close(bracket));
                     continue;
@@ -251,15 +277,26 @@ mod tests {
             ("f(&raw const x); loop { f() }", 1),
             ("const fn n<const N: usize>() -> [u8; { 3 }] { loop {} } loop { f() }", 1),
             ("fn f() -> impl Iterator<Item = u8> { loop { g() } }", 1),
+            ("if !a { loop { f() } }", 1),
+            ("while !a { f() } if !a.b() { for i in 0..3 { f() } }", 2),
+            ("while f(|| { loop { break 1 } }) { g() }", 2),
         ] {
-            let (changed, inserts) = loops_ask(source);
-            assert_eq!(inserts.len(), count, "{source}: {changed}");
+            let (changed, _) = fill(source, true);
+            assert_eq!(changed.matches(ASK).count(), count, "{source}: {changed}");
             assert_eq!(changed.lines().count(), source.lines().count());
         }
-        assert!(loops_ask("while let S { a, .. } = f() { g() }").0.starts_with("while let S { a, .. } = f() { if ::lafter"));
-        let (changed, inserts) = loops_ask("é;\nlöop; loop { f() }");
+        assert!(fill("while let S { a, .. } = f() { g() }", true).0.starts_with("while let S { a, .. } = f() { if ::lafter"));
+        let (changed, inserts) = fill("é;\nlöop; loop { f() }", true);
         assert_eq!(inserts, [Insert { line: 2, column: 13, length: ASK.len() }]);
         assert!(changed.starts_with("é;\nlöop; loop { if ::lafter::progress::interrupted()"));
+    }
+
+    #[test]
+    fn macros_are_known_above_their_definition() {
+        let source = "fn f() { m!(); macro_rules! n { () => {} } }\n#[allow(a)] macro_rules! m { () => { loop {} } }\n";
+        let (changed, inserts) = fill(source, false);
+        assert_eq!(changed, source.replace("macro_rules! m", "#[macro_export] macro_rules! m"));
+        assert_eq!(inserts, [Insert { line: 2, column: 13, length: EXPORT.len() }]);
     }
 
     #[test]

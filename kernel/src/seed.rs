@@ -22,6 +22,8 @@ pub const PRELUDE: &str =
     "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\nlafter::notebook::start();\nOk::<(), lafter::Error>(())?;";
 /// Run again where the cell's process had to be restarted.
 pub const RESTART: &str = "lafter::notebook::start();";
+/// The file of evcxr's settings, in the folder of ours.
+pub const SETTINGS: &str = "evcxr.toml";
 /// How much a cell itself is optimized: loops over tensors spend their time in the library.
 pub const OPT: &str = "1";
 
@@ -56,7 +58,7 @@ pub fn build(layout: &Layout, wish: &Wish) -> Result<Built> {
     let checkout = wish.checkout()?;
     write(&layout.data.join(".cargo/config.toml"), CONFIG)?;
     // set from the start: the analyzer reads everything again when the manifest changes
-    write(&layout.settings().join("evcxr.toml"), &format!("[evcxr]\nopt_level = \"{OPT}\"\n"))?;
+    write(&layout.settings().join(SETTINGS), &format!("[evcxr]\nopt_level = \"{OPT}\"\n"))?;
     let (package, own_target) = match &checkout {
         Some(checkout) => (checkout.join("kernel/session"), None),
         None => {
@@ -125,7 +127,8 @@ fn has_newer(folder: &Path, time: SystemTime) -> bool {
     entries.flatten().any(is_newer)
 }
 
-const CONFIG: &str = "# Cells are compiled as evcxr says; what a `:dep` brings is compiled once, for speed.
+/// Cargo's settings above all sessions.
+pub const CONFIG: &str = "# Cells are compiled as evcxr says; what a `:dep` brings is compiled once, for speed.
 [profile.dev.package.\"*\"]
 opt-level = 3
 debug = false

@@ -22,6 +22,7 @@ use crate::cell::Cell;
 use crate::compiling;
 use crate::complete;
 use crate::engine::{self, Engine};
+use crate::environment;
 use crate::execute::Executor;
 use crate::history::History;
 use crate::input::Input;
@@ -291,7 +292,7 @@ impl Kernel {
     }
 
     fn complete_quickly(&self, request: &CompleteRequest) -> CompleteReply {
-        let folder = self.process().and_then(|process| engine::folder(&process)).unwrap_or_default();
+        let folder = self.process().and_then(|process| engine::folder(&process)).or_else(environment::here).unwrap_or_default();
         complete::quickly(&self.known.lock().unwrap_or_else(PoisonError::into_inner), request, &folder)
     }
 

@@ -1,18 +1,19 @@
 //! One notebook's build folder: its cells are compiled there, against the library that all share.
 
 use std::fs::{self, DirBuilder, File};
-use std::io::{ErrorKind, Result};
+use std::io::{Error, ErrorKind, Result};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::layout::Layout;
+use crate::seed;
 
 /// The longest folder of a socket: the path of one holds 107 bytes on Linux.
 const SOCKET_FOLDER: usize = 90;
 
-/// How the names of those folders begin; our number follows.
+/// How the names of those folders begin, with our number behind it; that of the folder in a user's cache.
 const SOCKETS: &str = "lafter-kernel";
 /// The file of a folder that its kernel holds locked.
 const ALIVE: &str = "alive";
@@ -31,10 +32,7 @@ pub struct Session {
 
 impl Session {
     pub fn new(layout: &Layout) -> Result<Self> {
-        let sessions = layout.sessions();
-        fs::create_dir_all(&sessions)?;
-        remove_dead(&sessions);
-        let (folder, alive) = own_folder(&sessions, "")?;
+        let (folder, alive) = build_folder(layout, user_cache)?;
         let (sockets, also) = private_folder()?;
         Ok(Self { folder, layout: layout.clone(), _alive: [alive, also], sockets })
     }
@@ -54,6 +52,41 @@ impl Drop for Session {
     fn drop(&mut self) {
         self.remove();
     }
+}
+
+/// A folder in the data folder, or in the user's cache where that may not be written in.
+fn build_folder(layout: &Layout, cache: impl FnOnce() -> Result<PathBuf>) -> Result<(PathBuf, File)> {
+    let below = |sessions: &Path| {
+        fs::create_dir_all(sessions)?;
+        remove_dead(sessions);
+        own_folder(sessions, "")
+    };
+    match below(&layout.sessions()) {
+        Err(e) if matches!(e.kind(), ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem) => below(&in_cache(&cache()?)?),
+        made => made,
+    }
+}
+
+fn user_cache() -> Result<PathBuf> {
+    let given = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).filter(|folder| folder.is_absolute());
+    given.or_else(|| Some(std::env::home_dir()?.join(".cache"))).ok_or_else(|| Error::other("HOME is not set"))
+}
+
+/// Where sessions are in a user's cache, below Cargo's settings as in the data folder: nobody else may write there.
+fn in_cache(cache: &Path) -> Result<PathBuf> {
+    let ours = cache.join(SOCKETS);
+    DirBuilder::new().recursive(true).mode(0o700).create(&ours)?;
+    let made = fs::metadata(&ours)?;
+    // SAFETY: a plain system call.
+    if made.uid() != unsafe { libc::geteuid() } || made.mode() & 0o022 != 0 {
+        return Err(Error::other(format!("others may write in {}: set XDG_CACHE_HOME to a folder of yours", ours.display())));
+    }
+    let config = ours.join(".cargo/config.toml");
+    if !fs::read_to_string(&config).is_ok_and(|text| text == seed::CONFIG) {
+        fs::create_dir_all(ours.join(".cargo"))?;
+        fs::write(config, seed::CONFIG)?;
+    }
+    Ok(ours.join("sessions"))
 }
 
 /// A folder for the socket, in `XDG_RUNTIME_DIR` or the system's temporary folder.
@@ -86,7 +119,11 @@ fn own_folder(base: &Path, begin: &str) -> Result<(PathBuf, File)> {
                 // under its name once it is locked: others take one that is not for that of a killed kernel
                 let new = folder.join("new");
                 let alive = File::create(&new)?;
-                alive.lock()?;
+                match alive.lock() {
+                    // then nobody can tell that its kernel is gone, and it stays
+                    Err(e) if e.kind() == ErrorKind::Unsupported || e.raw_os_error() == Some(libc::ENOLCK) => {}
+                    locked => locked?,
+                }
                 fs::rename(new, folder.join(ALIVE))?;
                 return Ok((folder, alive));
             }
@@ -141,6 +178,19 @@ mod tests {
         remove_dead(none);
         assert!(!first.exists() && second.is_dir());
         fs::remove_dir_all(second).unwrap();
+    }
+
+    #[test]
+    fn who_may_not_write_in_the_data_folder_has_sessions_of_their_own() {
+        use std::os::unix::fs::PermissionsExt;
+        let cache = std::env::temp_dir().join(format!("lafter-kernel-cache-{}", std::process::id()));
+        let layout = Layout { data: "/sys/lafter-kernel".into() }; // nobody may write there
+        let made = build_folder(&layout, || Ok(cache.clone())).unwrap().0;
+        assert_eq!(made.parent(), Some(&*cache.join("lafter-kernel/sessions")));
+        assert_eq!(fs::read_to_string(cache.join("lafter-kernel/.cargo/config.toml")).unwrap(), seed::CONFIG);
+        fs::set_permissions(cache.join("lafter-kernel"), fs::Permissions::from_mode(0o777)).unwrap();
+        assert!(in_cache(&cache).unwrap_err().to_string().contains("XDG_CACHE_HOME"));
+        fs::remove_dir_all(cache).unwrap();
     }
 
     #[test]

@@ -121,17 +121,19 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
     let words: Vec<&str> = arguments.iter().filter_map(|word| word.to_str()).collect();
     let mut command = Command::new(real(layout, "cargo")?);
     restore(&mut command).args(arguments);
-    let session = |manifest: &str| Path::new(manifest).starts_with(layout.sessions());
+    let folder = std::env::var_os("EVCXR_TMPDIR"); // not always below the data folder
+    let session = |manifest: &str| folder.as_ref().is_some_and(|folder| Path::new(manifest).starts_with(folder));
     match words.iter().find(|word| !word.starts_with('-')) {
         Some(&subcommand @ ("build" | "check")) => {
-            let flags = format!("{} {}", std::env::var("RUSTFLAGS").unwrap_or_default(), flags(layout)?);
-            command.env("RUSTFLAGS", &flags);
-            if subcommand == "build" {
-                build(layout, &words, &flags, &mut command)?;
+            // evcxr's and ours one by one: RUSTFLAGS is split at blanks, which a folder's name may have
+            let given = std::env::var("RUSTFLAGS").unwrap_or_default();
+            let flags = given.split_whitespace().map(String::from).chain(flags(layout)?).collect::<Vec<_>>().join("\u{1f}");
+            command.env("CARGO_ENCODED_RUSTFLAGS", &flags);
+            match after(&words, "--target") {
+                Some(target) if subcommand == "build" => return build(layout, &words, target, &flags, &mut command),
+                Some(_) => return check(&mut command),
+                None => {} // not evcxr's
             }
-            let output = command.output().context("running cargo check")?;
-            std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
-            return answer(&messages::read(&output.stdout, &[], "").0, output.status.code());
         }
         Some(&"metadata") => match after(&words, "--manifest-path") {
             Some(manifest) if session(manifest) && !words.contains(&"--no-deps") => {
@@ -152,11 +154,13 @@ fn cargo(layout: &Layout, arguments: &[OsString]) -> Result<()> {
 }
 
 /// Compiles a cell, unless the same was compiled before. Cells with `:dep` crates are not cached.
-fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) -> Result<()> {
+fn build(layout: &Layout, words: &[&str], target: &str, flags: &str, command: &mut Command) -> Result<()> {
     let manifest = std::fs::read_to_string("Cargo.toml").unwrap_or_default();
     let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
-    let Some(target) = after(words, "--target") else { return Ok(()) }; // not evcxr's
     is_of_session(&layout.library().0, std::env::var(LIBRARY).ok())?;
+    let compiler = toolchain::recorded(layout);
+    let is_same = toolchain::is_as_recorded(&compiler);
+    anyhow::ensure!(is_same, "Rust has changed since the kernel was installed: install it again, then restart the kernel");
     let compiled = Path::new("target").join(target).join("debug/libctx.so");
     if metadata::has_dependencies(&manifest) || compiled::reads_more(&source) {
         command.stderr(Stdio::inherit()); // it says what it compiles
@@ -166,9 +170,8 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     }
     let library = layout.library().0;
     let age = library.metadata().and_then(|library| library.modified()).context("asking for the library's age")?;
-    let toolchain = std::fs::read_to_string(layout.toolchain())?;
     let hidden = std::fs::read_to_string(HIDDEN).unwrap_or_default();
-    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{toolchain}\nrewritten {}\n{hidden}", rewrite::VERSION);
+    let circumstances = format!("{words:?}\n{flags}\n{manifest}\n{age:?}\n{compiler}\nrewritten {}\n{hidden}", rewrite::VERSION);
     let kept = Kept::new(layout, &source, &circumstances);
     match kept.fetch(&compiled) {
         Some(Found::Library(notes)) => {
@@ -194,6 +197,14 @@ fn build(layout: &Layout, words: &[&str], flags: &str, command: &mut Command) ->
     answer(&said, output.status.code())
 }
 
+/// Looks for errors where the analyzer does not know a variable's type.
+fn check(command: &mut Command) -> Result<()> {
+    let source = std::fs::read_to_string(SOURCE).unwrap_or_default();
+    let (output, said, _) = compile(&source, "", command)?;
+    std::io::Write::write_all(&mut std::io::stderr(), &output.stderr)?;
+    answer(&said, output.status.code())
+}
+
 /// The cells' process goes on with the library that it began with: a cell that is compiled against another would take the one's
 /// values for the other's.
 fn is_of_session(library: &Path, then: Option<String>) -> Result<()> {
@@ -206,16 +217,14 @@ fn is_of_session(library: &Path, then: Option<String>) -> Result<()> {
 fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Output, Vec<u8>, Vec<Note>)> {
     let hidden = std::fs::read_to_string(HIDDEN).unwrap_or_default();
     let said = rewrite::errors_say_their_line(&rewrite::hides(source, &hidden.lines().collect::<Vec<_>>()));
-    // what is to be optimized well is left alone
-    let (changed, inserts) = match ["opt-level = 0", "opt-level = 1"].iter().any(|level| manifest.contains(level)) {
-        true => rewrite::loops_ask(&said),
-        false => (said, Vec::new()),
-    };
+    // loops that are to be optimized well are left alone
+    let loops = ["opt-level = 0", "opt-level = 1"].iter().any(|level| manifest.contains(level));
+    let (changed, inserts) = rewrite::fill(&said, loops);
     if rewrite::has_long_literal(source) {
         command.env(PLAIN, "1");
     }
     std::fs::write(SOURCE, changed)?;
-    let output = command.output().context("running cargo build");
+    let output = command.output().context("running cargo");
     std::fs::write(SOURCE, source)?;
     let output = output?;
     let (said, notes) = messages::read(&output.stdout, &inserts, source);
@@ -272,13 +281,13 @@ fn pin(layout: &Layout) -> Result<()> {
 }
 
 /// rustc's flags for the library and for what its types come from.
-fn flags(layout: &Layout) -> Result<String> {
+fn flags(layout: &Layout) -> Result<[String; 4]> {
     let (library, below) = layout.library();
     anyhow::ensure!(library.is_file(), "{} is not there: install the kernel again", library.display());
     // evcxr moves the compiled cell: a path relative to it would lead astray
     let std = sysroot(layout)?.join("lib/rustlib").join(recorded(layout, 3)?).join("lib");
-    let paths: String = [&layout.seed(), &std].map(|folder| format!(" -Clink-arg=-Wl,-rpath,{}", folder.display())).concat();
-    Ok(format!("--extern=lafter={} -Ldependency={}{paths}", library.display(), below.display()))
+    let [seed, std] = [&layout.seed(), &std].map(|folder| format!("-Clink-arg=-Wl,-rpath,{}", folder.display()));
+    Ok([format!("--extern=lafter={}", library.display()), format!("-Ldependency={}", below.display()), seed, std])
 }
 
 fn real(layout: &Layout, tool: &str) -> Result<PathBuf> {
@@ -346,5 +355,19 @@ mod tests {
         std::fs::write(&library, "another").unwrap();
         assert!(is_of_session(&library, then).unwrap_err().to_string().ends_with("restart the kernel"));
         std::fs::remove_file(library).unwrap();
+    }
+
+    #[test]
+    fn flags_stay_whole_in_a_folder_with_a_blank() {
+        let layout = Layout { data: std::env::temp_dir().join(format!("lafter kernel flags {}", std::process::id())) };
+        let library = layout.library().0;
+        std::fs::create_dir_all(layout.seed()).unwrap();
+        std::fs::write(&library, "").unwrap();
+        std::fs::write(layout.toolchain(), "/rust\nrustc 1\n0 0\nhost\n").unwrap();
+        let [library_flag, _, seed, std] = flags(&layout).unwrap();
+        assert_eq!(library_flag, format!("--extern=lafter={}", library.display()));
+        assert_eq!(seed, format!("-Clink-arg=-Wl,-rpath,{}", layout.seed().display()));
+        assert!(std.ends_with(",/rust/lib/rustlib/host/lib"));
+        std::fs::remove_dir_all(layout.data).unwrap();
     }
 }

@@ -6,7 +6,7 @@ use crate::child::{BEGIN, END, RAN};
 use crate::rewrite::FAILED;
 
 /// The beginning of a message from `lafter::notebook`.
-const MARK: &str = "\u{1e}LAFTER ";
+pub const MARK: &str = "\u{1e}LAFTER ";
 const CONTENT: &str = "EVCXR_BEGIN_CONTENT ";
 const CONTENT_END: &str = "EVCXR_END_CONTENT";
 /// Lines for evcxr: whole ones, and those that go on with a prompt.
@@ -48,15 +48,17 @@ pub struct Parser {
 
 impl Parser {
     pub fn feed(&mut self, bytes: &[u8]) -> Vec<Piece> {
-        self.buffer.extend_from_slice(bytes);
-        let buffer = std::mem::take(&mut self.buffer);
-        let (mut pieces, mut start) = (Vec::new(), 0);
-        while let Some(length) = buffer[start..].iter().position(|byte| *byte == b'\n') {
-            let line = String::from_utf8_lossy(&buffer[start..=start + length]);
-            self.line(&line, &mut pieces);
-            start += length + 1;
+        let mut buffer = std::mem::take(&mut self.buffer);
+        // a long line comes in many parts: each is looked at once
+        let (mut pieces, mut start, mut new) = (Vec::new(), 0, buffer.len());
+        buffer.extend_from_slice(bytes);
+        while let Some(length) = buffer[new..].iter().position(|byte| *byte == b'\n') {
+            new += length + 1;
+            self.line(&String::from_utf8_lossy(&buffer[start..new]), &mut pieces);
+            start = new;
         }
-        self.buffer = buffer[start..].to_vec();
+        buffer.drain(..start);
+        self.buffer = buffer;
         if self.buffer.len() > LONG {
             pieces.extend(self.partial());
         }
@@ -80,6 +82,9 @@ impl Parser {
         // an E alone is the reader's: their text may end in one
         let ours = |rest: &[u8]| rest.starts_with(EVCXR.as_bytes()) || rest.len() > 1 && EVCXR.as_bytes().starts_with(rest);
         let at = (0..self.buffer.len()).find(|at| ours(&self.buffer[*at..])).unwrap_or(self.buffer.len());
+        if at == 0 {
+            return None;
+        }
         let line = self.buffer.split_off(at);
         let text = take_whole(&mut self.buffer);
         self.buffer.extend(line);
@@ -228,6 +233,20 @@ mod tests {
         let single: Vec<Piece> = bytes.bytes().flat_map(|byte| parser.feed(&[byte])).collect();
         assert_eq!(whole, single);
         assert!(matches!(&whole[1], Piece::Shown(two) if two.len() == 2), "different media types are one value");
+    }
+
+    #[test]
+    fn a_long_line_takes_no_longer_than_its_length() {
+        let (long, began) = ("q".repeat(4 << 20), std::time::Instant::now());
+        for (before, behind) in [(String::new(), ""), (format!("{CONTENT}a/b\n"), "\n"), (format!("{MARK}{{\"op\":\""), "\"}")] {
+            let mut parser = Parser::default();
+            let bytes = format!("{before}{long}{behind}{}\n", if behind == "\n" { CONTENT_END } else { "" });
+            let mut pieces: Vec<Piece> = bytes.as_bytes().chunks(64).flat_map(|part| parser.feed(part)).collect();
+            pieces.extend(parser.idle());
+            let length: usize = pieces.iter().map(|piece| format!("{piece:?}").matches('q').count()).sum();
+            assert_eq!(length, long.len());
+        }
+        assert!(began.elapsed() < std::time::Duration::from_secs(10), "{:?}", began.elapsed());
     }
 
     #[test]

@@ -12,10 +12,10 @@ PATIENCE = 120  # seconds for a cell
 class Session:
     """One running kernel."""
 
-    def __init__(self):
+    def __init__(self, **options):
         self.started = time.monotonic()
         self.manager = KernelManager(kernel_name=KERNEL)
-        self.manager.start_kernel()
+        self.manager.start_kernel(**options)
         self.client = self.manager.client()
         self.client.start_channels()
         self.client.wait_for_ready(timeout=PATIENCE)

@@ -280,6 +280,29 @@ class Behavior(unittest.TestCase):
             self.assertIn("cannot find value `s`", session.run("struct Small(u16); s.0").error)
             self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
 
+    def test_an_impl_alone_runs_again(self):
+        self.ok("struct Alone(f32);")
+        for factor in ["1.0", "2.0"]:
+            self.ok(f"impl Alone {{ fn get(&self) -> f32 {{ self.0 * {factor} }} }}")
+        self.assertEqual(self.ok("Alone(3.0).get()").data()[0]["text/plain"], "6.0")
+        failure = self.fails("impl Alone { fn get(&self) -> f32 { self.1 } }")
+        self.assertIn("cell:1:42", re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failure.reply["traceback"])))
+        self.ok("fn before_alone() {}\nimpl Alone { fn name(&self) {} }")
+        failure = self.fails("impl Alone { fn other(&self) {} fn name(&self) {} }")
+        self.assertIn("an `impl` of an earlier cell has it already", "".join(failure.reply["traceback"]))
+
+    def test_a_macro_stands_anywhere_among_the_functions_that_use_it(self):
+        functions = [f"fn squared_{i}(x: f32) -> f32 {{ square!(x) + {i}.0 }}" for i in range(5)]
+        self.ok("macro_rules! square { ($x:expr) => { $x * $x } }\n" + "\n".join(functions))
+        self.assertEqual(self.ok("squared_4(3.0)").data()[0]["text/plain"], "13.0")
+        self.ok("macro_rules! square { ($x:expr) => { $x * $x * $x } }")
+        self.assertEqual(self.ok("squared_4(3.0)").data()[0]["text/plain"], "31.0")
+
+    def test_a_static_is_said_to_be_each_cells_own(self):
+        code = "static CALLS: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);"
+        self.assertIn("its own copy of CALLS", self.ok(code).text("stderr"))
+        self.assertEqual(self.ok(code).text("stderr"), "")
+
     def test_a_text_in_an_earlier_type_hides_no_error(self):
         self.ok("let by_text: std::collections::BTreeMap<&str, Vec<i32>> = [(\"a\", vec![1])].into();")
         error = self.fails("let unknown = [1].iter().map(|i| i + 1).collect();").error
@@ -587,6 +610,19 @@ class InstalledAgain(unittest.TestCase):
             os.utime(library, ns=times)
         with Session() as session:
             self.assertEqual(session.run("let a = 1;").status, "ok")
+
+
+class Settings(unittest.TestCase):
+    def test_those_of_another_kernel_in_the_folder_change_nothing(self):
+        with tempfile.TemporaryDirectory() as folder:
+            folder = os.path.realpath(folder)
+            pathlib.Path(folder, "evcxr.toml").write_text('[evcxr]\ntmpdir = "build"\n')
+            with Session(cwd=folder) as session:
+                self.assertEqual(session.run("!pwd").text(), folder + "\n")
+                for command in ["", ":restart\n"]:
+                    result = session.run(command + "std::env::current_dir()?.display().to_string()")
+                    self.assertIn(f'"{folder}"', [data["text/plain"] for data in result.data()])
+            self.assertEqual(os.listdir(folder), ["evcxr.toml"])
 
 
 class BeginningAndEnd(unittest.TestCase):

@@ -23,7 +23,7 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  lafter demo                                        the whole method in a minute or two, nothing to download
+  lafter demo                                        # the whole method in a minute or two, nothing to download
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter predict --model openai/clip-vit-base-patch32 --weights lafter-out/lafter.safetensors a.jpg b.jpg";
 
@@ -47,7 +47,7 @@ pub struct Common {
 #[derive(Subcommand)]
 pub enum Command {
     /// The whole method on the embedded demo CLIP and rendered scenes: no download, no data
-    #[command(after_help = "Example:\n  lafter demo --out demo-out   then open demo-out/index.html")]
+    #[command(after_help = "Example:\n  lafter demo --out demo-out   # then open demo-out/index.html")]
     Demo(DemoArgs),
     /// Both stages on your own data
     #[command(after_help = RUN_EXAMPLES)]
@@ -62,13 +62,13 @@ pub enum Command {
     #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors --test labeled/")]
     Evaluate(EvaluateArgs),
     /// Answers for pictures without labels, as lines, as a table, as folders of links
-    #[command(after_help = super::predict_args::EXAMPLES)]
+    #[command(after_help = super::predict_args::EXAMPLES, mut_arg("classes", |classes| classes.help(CLASSES_TO_ANSWER)))]
     Predict(Box<super::predict_args::PredictArgs>),
     /// Answers for many pictures together, from features, without training (transductive)
     #[command(after_help = super::transduct::EXAMPLES)]
     Transduct(super::transduct::TransductArgs),
     /// The result for other programs: an ONNX file, an ordinary CLIP folder
-    #[command(after_help = super::export::EXAMPLES)]
+    #[command(after_help = super::export::EXAMPLES, mut_arg("classes", |classes| classes.help(CLASSES_TO_ANSWER)))]
     Export(Box<super::export::ExportArgs>),
     /// Weights that LaFTer's released code trained in PyTorch, as a lafter.safetensors
     #[command(after_help = super::import::EXAMPLES)]
@@ -78,14 +78,16 @@ pub enum Command {
     Card(super::card::CardArgs),
     /// CLIP features of images or texts, not normalized, in input order: tensor `features` [n, d] f32
     #[command(
-        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
+        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   # stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
     )]
     Embed(EmbedArgs),
     /// A grid of runs over any setting, with seeds: a table with mean and spread
     #[command(after_help = ABLATE_EXAMPLES)]
     Ablate(Box<AblateArgs>),
     /// Every setting of a run: its path for --set and --vary, its default, what it means
-    #[command(after_help = "Example:\n  lafter settings --preset paper --set tune.epochs=20   as `lafter run` with these options has them")]
+    #[command(
+        after_help = "Example:\n  lafter settings --preset paper --set tune.epochs=20   # as `lafter run` with these options has them"
+    )]
     Settings(SettingsArgs),
     /// Sentences about your classes from a language model: a server, a local model, a published file
     #[command(after_help = super::describe_args::EXAMPLES)]
@@ -94,9 +96,12 @@ pub enum Command {
     #[command(after_help = super::scenes::EXAMPLES)]
     Scenes(super::scenes::ScenesArgs),
     /// Train the demo CLIP anew from rendered scenes and captions
-    #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   then lafter zero-shot --model my-demo-clip …")]
+    #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   # then lafter zero-shot --model my-demo-clip …")]
     PretrainDemo(PretrainArgs),
 }
+
+/// Pictures to answer for have no class names of their own.
+const CLASSES_TO_ANSWER: &str = "Class names, one per line; needed without --weights";
 
 const RUN_EXAMPLES: &str = "\
 Data: a folder with one folder per class (or a flat folder of pictures for --train), a Parquet file or directory in the hub's
@@ -106,15 +111,16 @@ hf:owner/name. Labels of --train are never used in training.
 Examples:
   lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
   lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
-  lafter run --model openai/clip-vit-base-patch32 --train photos/ --classes names.txt      without any label
-  lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     any setting: `lafter settings` lists all
-  lafter run … --out out --resume      continues a stopped run
-  lafter run … --memory-gib 3          takes each step in parts that fit, with the same result
-  mpirun -n 4 lafter run …             shares the run among four processes (a build with `--features mpi`)";
+  lafter run --model openai/clip-vit-base-patch32 --train photos/ --classes names.txt      # without any label
+  lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     # any setting: `lafter settings` lists all
+  lafter run … --out out --resume      # continues a stopped run
+  lafter run … --memory-gib 3          # takes each step in parts that fit, with the same result
+  mpirun -n 4 lafter run …             # shares the run among four processes (a build with `--features mpi`)";
 
 const CHECK_EXAMPLES: &str = "\
 Shows the model and where its settings came from, the pictures that were taken and left out, the split rule, the classes and
 their counts, three prompts as they will be read, and what is unusual. The sheet shows pictures as the model sees them.
+Without --train and --test it shows the model, with --classes also the texts, and draws no sheet.
 
 Examples:
   lafter check --model openai/clip-vit-base-patch32 --train photos/ --test labeled/
@@ -130,8 +136,8 @@ In a SLURM array job each task picks its own share of the grid (--shard 1/1 runs
 Examples:
   lafter ablate --model demo --vary text.noise=0,0.3,1 --vary tune.prompts=0,2,8 --seeds 3 --jobs 2
   lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
-  sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    16 shares
-  lafter ablate --model demo --paper --out study --collect                       joins them";
+  sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    # 16 shares
+  lafter ablate --model demo --paper --out study --collect                       # joins them";
 
 /// A name that has to be text, since messages and reports repeat it; the error names the option.
 pub fn plain_text() -> impl TypedValueParser<Value = String> {
@@ -162,6 +168,10 @@ pub struct ModelArgs {
 }
 
 #[derive(Args)]
+#[command(
+    mut_arg("train", |train| train.help("Unlabeled images to tune on")),
+    mut_arg("test", |test| test.help("Labeled images to evaluate on"))
+)]
 pub struct CheckArgs {
     #[command(flatten)]
     pub model: ModelArgs,
@@ -330,8 +340,9 @@ pub struct AblateArgs {
     /// LaFTer next to the methods after it, block by block: fairness, alignment, prototypes, DPA's blocks, class means
     #[arg(long, conflicts_with = "paper")]
     pub methods: bool,
-    /// σ of the noise in the grid of --paper (text.noise)
-    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0], requires = "paper")]
+    /// σ of the noise in the grid of --paper (text.noise) [default: 0,0.1,1]
+    #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0], hide_default_value = true,
+          requires = "paper")]
     pub noises: Vec<f32>,
     /// Seeds per setting, counted from --seed
     #[arg(long, value_name = "N", default_value_t = 3)]

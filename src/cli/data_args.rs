@@ -67,7 +67,8 @@ pub struct DataArgs {
     /// Unlabeled images to tune on [with --model demo: rendered scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub train: Option<String>,
-    /// Labeled images to evaluate on; without any, signals stand in the accuracies' place [with --model demo: rendered scenes]
+    /// Labeled images to evaluate on; without any, signals stand in the accuracies' place [with --model demo and no --train: rendered
+    /// scenes]
     #[arg(long, value_name = "DATA", value_parser = plain_text())]
     pub test: Option<String>,
     #[command(flatten)]

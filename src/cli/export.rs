@@ -24,7 +24,7 @@ Examples:
   lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx
   lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx --pictures --half --license mit
   lafter export --model M --classes names.txt --out zero-shot.onnx
-  lafter export --model M --weights lafter-out/lafter.safetensors --merge DIR     tuned without prompts: a CLIP for any program";
+  lafter export --model M --weights lafter-out/lafter.safetensors --merge DIR     # tuned without prompts: a CLIP for any program";
 
 #[derive(Args)]
 pub struct ExportArgs {

@@ -16,10 +16,11 @@ Pictures are files, folders (all pictures in them and below), or one data set in
 line from standard input. A folder that holds pictures and Parquet files or tar shards is refused: name which are meant.
 Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
---transduct answers all pictures together, without training: each answer depends on the other pictures (transductive). stata
-holds where classes are absent; transclip and zlap do not, and are for sets that show every class. --adapt answers batch by
-batch: zero has many views of each picture vote; tda and tent depend on the pictures before; watt and tent tune on each batch.
-Both take class means of --descriptions in place of a trained classifier; zero, tda and tent also go on from --weights.
+--transduct answers all pictures together, without training: each answer depends on the other pictures (transductive).
+transclip and zlap are for sets that show every class; where classes are absent, stata loses less than these two. --adapt
+answers batch by batch: zero has many views of each picture vote; tda and tent depend on the pictures before; watt and tent
+tune on each batch. With --transduct or --adapt, --descriptions give class means; no classifier is trained (watt takes none:
+its texts are its own). zero, tda and tent also start from --weights.
 
 Examples:
   lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png
@@ -36,7 +37,8 @@ pub struct PredictArgs {
     pub model: ModelArgs,
     #[command(flatten)]
     pub who: AnswerArgs,
-    /// Answer all pictures together, without training: stata (holds where classes are absent), transclip, zlap, neighbors
+    /// Answer all pictures together, without training: stata (loses less than the next two where classes are absent), transclip, zlap,
+    /// neighbors
     #[arg(long, value_name = "METHOD", requires = "classes", conflicts_with = "weights",
           value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub transduct: Option<String>,
@@ -44,7 +46,7 @@ pub struct PredictArgs {
     #[arg(long, value_name = "METHOD", conflicts_with = "transduct",
           value_parser = PossibleValuesParser::new(adapt::NAMES))]
     pub adapt: Option<String>,
-    /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tent and watt]
+    /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tda, tent and watt]
     #[arg(long, value_name = "N", requires = "adapt")]
     pub adapt_batch: Option<usize>,
     #[command(flatten)]

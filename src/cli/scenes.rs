@@ -19,8 +19,8 @@ Shifts, each with the target domain's value: clutter=4 (shapes behind the object
 contrast=[1,1], haze=0.43, texture=0, noise=0, blur=0.
 
 Examples:
-  lafter scenes --out scenes                              one folder a class, as --train and --test take it
-  lafter scenes --out photos --flat --count 200           pictures without labels
+  lafter scenes --out scenes                              # one folder a class, as --train and --test take it
+  lafter scenes --out photos --flat --count 200           # pictures without labels
   lafter scenes --out hard --shift noise=0.1 --shift 'contrast=[0.4,0.7]'";
 
 #[derive(Args)]

@@ -28,14 +28,14 @@ use super::{check, keep, overwrite};
 
 pub const EXAMPLES: &str = "\
 Answers from features that `lafter embed` made: no tower runs, nothing is trained. They are transductive: each depends
-on the other pictures. stata holds where classes are absent; transclip and zlap do not, and say so if texts name too few;
-neighbors is the plainest.
+on the other pictures. Where classes are absent, stata loses less than transclip and zlap, and these two say so if texts name
+too few; neighbors is the plainest.
 
 The texts are one line a class in the order of --classes, or as many lines a class for each, class after class.
 
 Examples:
   lafter embed --model M --images photos/ --out images.safetensors
-  lafter embed --model M --texts prompts.txt --out texts.safetensors     a line a class: \"a photo of an owl\"
+  lafter embed --model M --texts prompts.txt --out texts.safetensors     # a line a class: \"a photo of an owl\"
   lafter transduct --features images.safetensors --texts texts.safetensors --classes names.txt --out predictions.csv
   lafter transduct --features images.safetensors --texts texts.safetensors --method transclip --answers answers.safetensors";
 
@@ -50,7 +50,7 @@ pub struct TransductArgs {
     /// Class names, one per line, in the order of the texts [default: the numbers of the texts]
     #[arg(long, value_name = "FILE")]
     pub classes: Option<PathBuf>,
-    /// How to answer: stata (holds where classes are absent), transclip, zlap, neighbors
+    /// How to answer: stata (loses less than the next two where classes are absent), transclip, zlap, neighbors
     #[arg(long, value_name = "METHOD", default_value = "stata", value_parser = PossibleValuesParser::new(Transduct::NAMES))]
     pub method: String,
     /// What cosines are multiplied with before the softmax [default: the CLIP's logit scale as --features has it, else 100]

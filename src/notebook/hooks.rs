@@ -32,7 +32,8 @@ pub fn start() {
     ANSWERS.store(hooks.answers.load(Ordering::SeqCst), Ordering::SeqCst);
     progress::observe(live::observe);
     std::panic::set_hook(Box::new(|info| {
-        let place = info.location().map(|at| json!({"file": at.file(), "line": at.line(), "column": at.column()}));
+        let place =
+            info.location().map(|at| json!({"file": at.file(), "line": at.line(), "column": at.column(), "library": library(at.file())}));
         let message = info.payload_as_str().unwrap_or("a value that is not text");
         tell(&json!({"op": "panic", "place": place, "message": message}));
     }));
@@ -85,6 +86,22 @@ fn word_at(address: usize) -> Option<u64> {
 
 #[cfg(not(target_os = "linux"))]
 fn word_at(_: usize) -> Option<u64> {
+    None
+}
+
+/// The shared library that a text lies in: it tells which cell a place is of.
+#[cfg(target_os = "linux")]
+fn library(text: &str) -> Option<String> {
+    let mut found = std::mem::MaybeUninit::<libc::Dl_info>::uninit();
+    // SAFETY: the address is only looked up, and what was found is read only where it is written; its name is the library's own.
+    unsafe {
+        let known = libc::dladdr(text.as_ptr().cast(), found.as_mut_ptr()) != 0;
+        known.then(|| std::ffi::CStr::from_ptr(found.assume_init().dli_fname).to_string_lossy().into_owned())
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn library(_: &str) -> Option<String> {
     None
 }
 

@@ -349,7 +349,9 @@ fn the_preset_dpa_is_killed_and_resumed() {
         let report = lafter::eval::Report::load(data.join(out).join("report.json")).unwrap();
         (report.without_timing().to_json().unwrap(), std::fs::read(data.join(out).join("lafter.safetensors")).unwrap())
     };
+    let begun = std::time::Instant::now();
     let whole = start("whole", false).wait_with_output().unwrap();
+    let took = begun.elapsed();
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
     let (report, weights) = results("whole");
     assert!(report.contains("\"dpa\"") && report.contains("prototypes"), "{report}");
@@ -357,7 +359,7 @@ fn the_preset_dpa_is_killed_and_resumed() {
     let mut kills = 0;
     for tries in 0..60 {
         let mut run = start("killed", tries > 0 && data.join("killed").exists());
-        std::thread::sleep(std::time::Duration::from_millis(150 + 100 * tries));
+        std::thread::sleep(took * (tries + 1) / 12);
         let over = run.try_wait().unwrap();
         if over.is_none() {
             kills += 1;

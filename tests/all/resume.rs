@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes, class_names};
@@ -36,8 +36,9 @@ fn results(data: &Path, out: &str) -> (String, Vec<u8>) {
     (report.without_timing().to_json().unwrap(), std::fs::read(data.join(out).join("lafter.safetensors")).unwrap())
 }
 
-/// Starts and stops a run, each time after a longer while, until one gets through; gives the number of stops.
-fn stop_again_and_again(data: &Path, out: &str, stop: impl Fn(&mut Child)) -> usize {
+/// Starts and stops a run, each time after a longer while, until one gets through; gives the number of stops. `whole` is how long a run
+/// takes on this machine.
+fn stop_again_and_again(data: &Path, out: &str, whole: Duration, stop: impl Fn(&mut Child)) -> usize {
     // texts need not be embedded again: only they are taken over
     let cache = data.join(format!("{out}-cache"));
     std::fs::create_dir_all(&cache).unwrap();
@@ -46,12 +47,13 @@ fn stop_again_and_again(data: &Path, out: &str, stop: impl Fn(&mut Child)) -> us
     }
     for tries in 0..60 {
         let mut run = start(data, out, tries > 0 && data.join(out).exists());
-        for _ in 0..(10 + 6 * tries) {
+        let end = Instant::now() + whole * (tries + 1) / 16;
+        while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
             if let Some(status) = run.try_wait().unwrap() {
                 let message = std::io::read_to_string(run.stderr.take().unwrap()).unwrap();
                 assert!(status.success(), "{message}");
-                return tries;
+                return tries as usize;
             }
         }
         stop(&mut run);
@@ -68,7 +70,9 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     write_pictures(&data.join("test"), 24, 2);
     // the report names what could not be read, whichever of the runs met it
     std::fs::write(data.join("train").join(&class_names()[0]).join("broken.png"), "no picture").unwrap();
+    let begun = Instant::now();
     let whole = start(data, "whole", false).wait_with_output().unwrap();
+    let took = begun.elapsed();
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
     let expected = results(data, "whole");
     assert!(expected.0.contains("broken.png"), "{}", expected.0);
@@ -76,14 +80,14 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     assert!(start(data, "whole", true).wait().unwrap().success());
     assert!(results(data, "whole") == expected, "a finished run that is resumed ends otherwise");
 
-    let kills = stop_again_and_again(data, "killed", |run| run.kill().unwrap());
+    let kills = stop_again_and_again(data, "killed", took, |run| run.kill().unwrap());
     assert!(kills > 0, "the run was over before it could be killed");
     assert!(results(data, "killed") == expected, "a killed run ends otherwise");
 
     #[cfg(unix)]
     for (signal, out) in [(libc::SIGINT, "interrupted"), (libc::SIGTERM, "terminated")] {
         let stop = |run: &mut Child| assert_eq!(unsafe { libc::kill(run.id() as i32, signal) }, 0);
-        let stops = stop_again_and_again(data, out, stop);
+        let stops = stop_again_and_again(data, out, took, stop);
         assert!(stops > 0, "the run was over before it could be stopped");
         assert!(results(data, out) == expected, "{out}: it ends otherwise");
     }
