@@ -6,8 +6,9 @@ use crate::error::{Error, Result};
 
 /// `cpu`, `cuda` (the first GPU) or `cuda:N`.
 ///
-/// A GPU gets one stream of its own for the work of all threads, in the order in which they ask for it, and the driver keeps the
-/// memory that tensors give back: by default it returns that to the system whenever the host waits, and maps it anew.
+/// A GPU is opened once, and every call gives that device: one stream of its own for the work of all threads, in the order in which
+/// they ask for it. The driver keeps the memory that tensors give back: by default it returns that to the system whenever the host
+/// waits, and maps it anew.
 ///
 /// # Errors
 /// [`Error::Usage`] for another name, and for a GPU where the crate was built without the feature `cuda`.
@@ -31,19 +32,32 @@ pub fn open(name: &str) -> Result<Device> {
 
 #[cfg(feature = "cuda")]
 fn gpu(ordinal: usize) -> candle_core::Result<Device> {
+    use std::collections::BTreeMap;
+    use std::sync::{Mutex, PoisonError};
+
     use candle_core::cuda::{WrapErr, cudarc::driver::result, cudarc::driver::sys};
 
+    /// Candle mixes tensors of two devices of one GPU, but nothing would order the work on their two streams.
+    static OPEN: Mutex<BTreeMap<usize, Device>> = Mutex::new(BTreeMap::new());
+
+    let mut open = OPEN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(device) = open.get(&ordinal) {
+        return Ok(device.clone());
+    }
     let device = Device::new_cuda_with_stream(ordinal)?;
     let gpu = device.as_cuda_device()?;
     // SAFETY: events would order several streams, and make two with every allocation; all work of this device is on its one stream.
     unsafe { gpu.disable_event_tracking() };
     let (stream, mut all) = (gpu.cuda_stream(), u64::MAX);
     let threshold = sys::CUmemPool_attribute_enum::CU_MEMPOOL_ATTR_RELEASE_THRESHOLD;
-    // SAFETY: the device is open, and the attribute is a u64 that the driver copies.
-    unsafe {
-        let pool = result::device::get_default_mem_pool(stream.context().cu_device()).w()?;
-        result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()).w()?;
+    if stream.context().has_async_alloc() {
+        // SAFETY: the device is open and has a pool, and the attribute is a u64 that the driver copies.
+        unsafe {
+            let pool = result::device::get_default_mem_pool(stream.context().cu_device()).w()?;
+            result::mem_pool::set_attribute(pool, threshold, (&raw mut all).cast()).w()?;
+        }
     }
+    open.insert(ordinal, device.clone());
     Ok(device)
 }
 

@@ -189,6 +189,57 @@ fn views_have_the_bits_of_the_cpu() {
     assert!(upload.planes(&[vec![0; 5]], 35, 35).is_err() && upload.planes(&[], 35, 35).is_err());
 }
 
+/// Batches staged while the GPU is behind keep their bytes: no buffer is filled again or given back before its copy is done. Only a
+/// card can show it: an emulator is never behind.
+#[test]
+fn batches_staged_ahead_of_the_gpu_keep_their_bytes() {
+    let (device, _turn) = gpu();
+    let table: Vec<f32> = (0..3 * 256).map(|level| (level % 256) as f32).collect();
+    let mut upload = lafter_fast::Upload::new(&device, &table).unwrap().unwrap();
+    let mut staged = |level: u8| upload.planes(&vec![vec![level; 3 * 64 * 64]; 4], 64, 64).unwrap();
+    (0..4).for_each(|level| drop(staged(level))); // every buffer and kernel, which the driver makes in its own time
+    device.synchronize().unwrap();
+    let stream = device.as_cuda_device().unwrap().cuda_stream();
+    let mut memory = stream.alloc_zeros::<u8>(1 << 28).unwrap();
+    let mut behind = || (0..40).for_each(|_| stream.memset_zeros(&mut memory).unwrap()); // milliseconds
+    behind();
+    let mut all: Vec<Tensor> = (10..19).map(&mut staged).collect();
+    behind();
+    all.extend((19..22).map(&mut staged));
+    drop(upload);
+    for (level, planes) in (10..22u8).zip(&all) {
+        let found = planes.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+        assert!(found.iter().all(|found| *found == f32::from(level)), "{} in the place of {level}", found[0]);
+    }
+}
+
+/// Two devices of one GPU would be two streams, between which nothing is ordered.
+#[test]
+fn a_gpu_is_opened_once() {
+    let (device, _turn) = gpu();
+    assert!(device.same_device(&lafter::device::open("cuda:0").unwrap()));
+}
+
+/// What fits nowhere is an error, as on the CPU, and so is a layer that lies elsewhere than its input.
+#[test]
+fn what_cannot_work_is_an_error() {
+    let (device, _turn) = gpu();
+    for (device, other) in [(&device, &Device::Cpu), (&Device::Cpu, &device)] {
+        let (block, _) = block(device, [16, 2, 24], false, Precision::F32);
+        let x = normal((2, 3, 16), 1);
+        assert!(block.forward(&x.to_device(device).unwrap()).is_ok());
+        assert!(block.forward(&x.to_device(other).unwrap()).is_err());
+        let error = block.fc1.forward(&x.to_device(other).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("different devices"), "{error}");
+        for heads in [0, 3] {
+            let mut bad = block.clone();
+            bad.attention.heads = heads;
+            let error = bad.forward(&x.to_device(device).unwrap()).unwrap_err().to_string();
+            assert!(error.contains(&format!("{heads} heads")), "{error}");
+        }
+    }
+}
+
 fn demo(device: &Device) -> Clip {
     ClipLoader::new("demo").device(device).load(silent).unwrap()
 }
@@ -345,6 +396,29 @@ fn adamw_agrees_with_the_cpu() {
     };
     for ((name, ours), (_, cpu)) in run(&device).iter().zip(&run(&Device::Cpu)) {
         close(name, ours, cpu);
+    }
+}
+
+/// A clone goes its own way, and so does an optimizer that took over another's state: on a GPU a step changes moments where they lie.
+#[test]
+fn copies_of_an_optimizer_have_moments_of_their_own() {
+    let (device, _turn) = gpu();
+    let run = |device: &Device| {
+        let var = Var::from_tensor(&normal(33, 4).to_device(device).unwrap()).unwrap();
+        let optimizer = || {
+            let group = ParamGroup { params: vec![("x".into(), var.clone())], weight_decay: 0.01, lr_factor: 1.0 };
+            AdamW::new(vec![group], AdamWConfig { learning_rate: 0.01, ..Default::default() }).unwrap()
+        };
+        let step = |optimizer: &mut AdamW| optimizer.step(&var.sqr().unwrap().sum_all().unwrap().backward().unwrap(), 1.0).unwrap();
+        let mut first = optimizer();
+        (0..3).for_each(|_| step(&mut first));
+        let (mut clone, idle, mut restored) = (first.clone(), first.clone(), optimizer());
+        restored.restore(first.steps(), &first.state().into_iter().collect()).unwrap();
+        (0..2).for_each(|_| [&mut first, &mut clone, &mut restored].into_iter().for_each(step));
+        [first, clone, idle, restored].iter().flat_map(AdamW::state).collect::<Vec<_>>()
+    };
+    for (i, ((name, ours), (_, cpu))) in run(&device).iter().zip(&run(&Device::Cpu)).enumerate() {
+        close(&format!("{name} of optimizer {}", i / 2), ours, cpu);
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 
 use super::Ablation;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::settings::{LafterConfig, list};
 
 /// One row of the comparison: what stands in the place of LaFTer's step, or next to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,12 +41,31 @@ impl Method {
         Self::ClassMeans,
     ];
 
+    /// The fields in which the methods differ from each other.
+    pub const VARIES: [&'static str; 5] = ["tune.teacher", "tune.refine", "tune.objective", "tune.temperature", "text.start"];
+
+    /// Refuses settings that have blocks of their own where the methods have theirs: the rows would not be what they are called.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the first of [`VARIES`](Self::VARIES) that is not LaFTer's.
+    pub fn check(config: &LafterConfig) -> Result<()> {
+        let (own, lafter) = (list(config), list(&LafterConfig::default()));
+        let differs = |field: &&&str| own.iter().zip(&lafter).any(|(own, lafter)| own.path == **field && own.default != lafter.default);
+        match Self::VARIES.iter().find(differs) {
+            Some(field) => Err(Error::Usage(format!(
+                "{field} of the base is not LaFTer's, which the methods change: take it as the presets official, paper and demo have it"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Changes a run's settings accordingly. Rules that read probabilities get a temperature of 0.25, as CPL has it within LaFTer:
     /// the text classifier's own answers are almost flat.
     ///
     /// # Errors
-    /// None in practice: paths and values are the crate's own.
+    /// As [`check`](Self::check).
     pub fn apply(self, experiment: &mut Experiment) -> Result<()> {
+        Self::check(&experiment.config)?;
         let sure = ("tune.temperature", "0.25");
         let fair = r#"[[1, "cross_entropy"], [1, "fairness"]]"#;
         let changes: &[(&str, &str)] = match self {
@@ -81,7 +101,8 @@ impl fmt::Display for Method {
     }
 }
 
-/// One factor, the method, over a base with LaFTer's settings.
+/// One factor, the method, over a base with LaFTer's settings; over one with others its [`cells`](Ablation::cells) are an error
+/// ([`Method::check`]).
 ///
 /// ```
 /// use lafter::{ablate, clip::Clip, experiment::Experiment};
@@ -97,6 +118,7 @@ pub fn methods(base: Experiment) -> Ablation {
 mod tests {
     use super::*;
     use crate::clip::Clip;
+    use crate::settings::Preset;
 
     #[test]
     fn every_method_can_work_and_each_is_another() {
@@ -108,5 +130,23 @@ mod tests {
             seen.push(cell.experiment.config);
         }
         assert_eq!((seen.len(), &seen[0]), (Method::ALL.len(), &base.config));
+    }
+
+    #[test]
+    fn a_base_with_blocks_of_its_own_is_refused_by_the_name_of_the_field() {
+        let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        for (preset, field) in [
+            (Preset::Official, None),
+            (Preset::Paper, None),
+            (Preset::Nola, Some("tune.teacher")),
+            (Preset::MustLite(None), Some("tune.teacher")),
+            (Preset::Dpa(None), Some("tune.refine")),
+            (Preset::Cpl(None), Some("tune.refine")),
+        ] {
+            base.config = LafterConfig::new(preset);
+            let refused = methods(base.clone()).cells().err().map(|error| error.to_string());
+            assert_eq!(refused.is_some(), field.is_some(), "{refused:?}");
+            assert!(refused.iter().zip(field).all(|(error, field)| error.starts_with(field)), "{refused:?}");
+        }
     }
 }

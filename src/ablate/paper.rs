@@ -8,6 +8,7 @@ use crate::describe::{Source, TextSet};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::rng::Rng;
+use crate::settings::LafterConfig;
 
 /// Which of the base's texts the text classifier is trained on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,6 +86,21 @@ impl ImageStage {
     /// All five, in the order of the grid.
     pub const ALL: [Self; 5] = [Self::None, Self::PromptsOnly, Self::NormsOnly, Self::Both, Self::NoAugmentation];
 
+    /// Refuses settings without prompts or norms to tune: the stages would not be what they are called.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] with the field.
+    pub fn check(config: &LafterConfig) -> Result<()> {
+        let needed = match (config.tune.prompts, config.tune.tune_norms) {
+            (0, _) => "tune.prompts of at least 1",
+            (_, false) => "tune.tune_norms true",
+            _ => return Ok(()),
+        };
+        Err(Error::Usage(format!(
+            "the base needs {needed}, since the image stages are with and without it: take it as the presets official, paper and demo have it"
+        )))
+    }
+
     /// Changes a run's settings accordingly.
     pub fn apply(self, experiment: &mut Experiment) {
         let tune = &mut experiment.config.tune;
@@ -110,7 +126,8 @@ impl fmt::Display for ImageStage {
     }
 }
 
-/// Text source × image stage × noise σ, over a base with templates and descriptions.
+/// Text source × image stage × noise σ, over a base with templates and descriptions that tunes prompts and norms
+/// ([`ImageStage::check`]).
 ///
 /// ```
 /// use lafter::{ablate, clip::Clip, experiment::Experiment};
@@ -122,8 +139,30 @@ pub fn paper(base: Experiment, noises: &[f32]) -> Ablation {
     Ablation::new(base)
         .vary_experiment("texts", TextSource::ALL, |experiment, source| source.apply(experiment))
         .vary_experiment("image stage", ImageStage::ALL, |experiment, stage| {
+            ImageStage::check(&experiment.config)?;
             stage.apply(experiment);
             Ok(())
         })
         .vary("noise σ", noises.to_vec(), |config, noise| config.text.noise = noise)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Clip;
+    use crate::settings::Preset;
+
+    #[test]
+    fn a_base_that_does_not_tune_what_is_compared_is_refused() {
+        let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        let refused = |base: &Experiment| paper(base.clone(), &[0.1]).cells().err().map(|error| error.to_string());
+        for preset in [Preset::Official, Preset::Paper, Preset::Demo] {
+            base.config = LafterConfig::new(preset);
+            assert_eq!(refused(&base), None);
+        }
+        base.config.tune.tune_norms = false;
+        assert!(refused(&base).unwrap().contains("tune.tune_norms"));
+        base.config = LafterConfig::new(Preset::Dpa(None));
+        assert!(refused(&base).unwrap().contains("tune.prompts"));
+    }
 }

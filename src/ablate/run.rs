@@ -26,7 +26,8 @@ impl Ablation {
     /// # Errors
     /// [`Error::Usage`] for several runs at a time on a GPU. That of the first cell that fails, with the cell's name;
     /// [`Error::Interrupted`] after an interrupt. With a folder,
-    /// finished cells are kept, and a cell that was stopped goes on from its checkpoints.
+    /// finished cells are kept, and a cell that was stopped goes on from its checkpoints; one that cannot, since they are damaged or
+    /// of another processor or GPU, is run anew.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
         let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
@@ -75,11 +76,15 @@ impl Ablation {
         let (sender, results) = mpsc::channel();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
-                let (sender, run, next) = (sender.clone(), &run, &next);
+                let (sender, run, next, queue) = (sender.clone(), &run, &next, &queue);
                 scope.spawn(move || {
                     while let Some(place) = next() {
+                        let result = run(place);
+                        if result.is_err() {
+                            queue.lock().map(|mut queue| queue.clear()).ok();
+                        }
                         // the receiver is gone once another cell has failed
-                        if sender.send((place, run(place))).is_err() {
+                        if sender.send((place, result)).is_err() {
                             return;
                         }
                     }
@@ -90,7 +95,9 @@ impl Ablation {
                 match result {
                     Ok(scores) => finish(place, scores, &mut events),
                     Err(error) => {
-                        queue.lock().map(|mut queue| queue.clear()).ok();
+                        if jobs > 1 && !matches!(error, Error::Interrupted(_)) {
+                            events(&Event::Notice(format!("{error}; waiting for the runs that have begun (Ctrl-C saves and stops them)")));
+                        }
                         return Err(error);
                     }
                 }
@@ -98,6 +105,9 @@ impl Ablation {
             Ok(())
         })?;
         events(&Event::Finished { stage: STAGE.into(), seconds: started.elapsed().as_secs_f64() });
+        // other shards may have done theirs meanwhile
+        let unknown = scores.iter_mut().zip(cells.iter().zip(&folders)).filter(|(scores, _)| scores.is_none());
+        unknown.for_each(|(scores, cell)| *scores = load(cell));
         Ok(Study::new(self.factors(), &cells, &scores))
     }
 
@@ -133,24 +143,36 @@ impl Ablation {
 
     fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores> {
         progress::check_interrupt("the ablation stopped; finished runs are kept")?;
+        let run = |resume: bool| {
+            let experiment = Experiment { out: out.clone(), resume, predictions: false, ..cell.experiment.clone() };
+            progress::unwatched(|| experiment.run_with(shared, progress::silent))
+        };
         let resume = out.as_ref().is_some_and(|out| out.exists());
-        let experiment = Experiment { out, resume, predictions: false, ..cell.experiment.clone() };
-        let outcome = progress::unwatched(|| experiment.run_with(shared, progress::silent));
+        let outcome = match run(resume) {
+            // the checkpoints are damaged, or those of another processor or GPU, whose bits are others
+            Err(Error::Usage(_) | Error::Checkpoint(_)) if resume => run(false),
+            outcome => outcome,
+        };
         outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| match error {
             Error::Interrupted(_) if self.out.is_some() => {
                 Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
             }
             Error::Interrupted(what) => Error::Interrupted(what),
             Error::Usage(what) => Error::Usage(format!("{}: {what}", cell.name())),
-            other => Error::Data(format!("{}: {other}", cell.name())),
+            // the remedy for a full disk is that of a single run
+            other => Error::Data(format!("{}: {other}", cell.name()).replace("--resume goes on", "repeat the command")),
         })
     }
 }
 
 /// The scores of the cells that are done.
 fn finished(cells: &[Cell], folders: &[Option<PathBuf>]) -> Vec<Option<Scores>> {
-    let load = |(cell, folder): (&Cell, &Option<PathBuf>)| Scores::load(&folder.as_ref()?.join(REPORT), cell);
     cells.iter().zip(folders).map(load).collect()
+}
+
+/// Those of a cell that is done in its folder.
+fn load((cell, folder): (&Cell, &Option<PathBuf>)) -> Option<Scores> {
+    Scores::load(&folder.as_ref()?.join(REPORT), cell)
 }
 
 /// How many of the runs that are done were begun before files of their pictures were written or copied.

@@ -58,9 +58,9 @@ struct Best {
     top1: f64,
 }
 
-/// Both, if more than the last epoch was evaluated.
-fn chosen(selected: Option<f64>, best: Option<f64>, evaluated: usize) -> Option<[f64; 2]> {
-    if evaluated < 2 { None } else { Some([selected?, best?]) }
+/// Both, if there are several epochs and each was evaluated (`epochs`, their accuracies).
+fn chosen(selected: Option<f64>, best: Option<f64>, epochs: &[Option<f64>]) -> Option<[f64; 2]> {
+    if epochs.len() < 2 || epochs.contains(&None) { None } else { Some([selected?, best?]) }
 }
 
 fn signals(start: Option<Signals>, last: Option<Signals>) -> Option<[f64; 3]> {
@@ -77,7 +77,7 @@ impl Scores {
             lafter: report.lafter.as_ref().map(|section| section.evaluation.top1),
             chosen: report.lafter.as_ref().and_then(|section| {
                 let selected = report.selection.as_ref().and_then(|selection| selection.selected_top1);
-                chosen(selected, section.oracle_best.as_ref().map(|best| best.top1), section.per_epoch.iter().flatten().count())
+                chosen(selected, section.oracle_best.as_ref().map(|best| best.top1), &section.per_epoch)
             }),
             signals: {
                 let history = report.lafter.as_ref().map_or(&report.history, |section| &section.history);
@@ -93,8 +93,8 @@ impl Scores {
         let Stored { zero_shot, text_classifier, lafter, history, selection, seed } = serde_json::from_reader(file).ok()?;
         let last = lafter.as_ref().map_or(&history, |section| &section.history).last().and_then(|epoch| epoch.signals);
         let chosen = lafter.as_ref().and_then(|section| {
-            let evaluated = section.history.iter().filter(|epoch| epoch.test_top1.is_some()).count();
-            chosen(selection.as_ref()?.selected_top1, section.oracle_best.as_ref().map(|best| best.top1), evaluated)
+            let epochs: Vec<Option<f64>> = section.history.iter().map(|epoch| epoch.test_top1).collect();
+            chosen(selection.as_ref()?.selected_top1, section.oracle_best.as_ref().map(|best| best.top1), &epochs)
         });
         let signals = signals(selection.map(|before| before.start), last);
         let top1 = |section: Option<Section>| section.map(|section| section.top1);
@@ -107,5 +107,17 @@ impl Scores {
         let possible = |top1: &f64| (0.0..=100.0).contains(top1);
         let all = [scores.zero_shot, scores.text_classifier, scores.lafter];
         (stages && seed == config.seed && all.iter().flatten().all(possible)).then_some(scores)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_best_and_the_chosen_epoch_are_those_of_all_epochs() {
+        let chosen = |epochs: &[Option<f64>]| super::chosen(Some(1.0), Some(2.0), epochs);
+        assert_eq!(chosen(&[Some(1.0), Some(2.0)]), Some([1.0, 2.0]));
+        for epochs in [&[Some(1.0), None, Some(2.0)][..], &[None, Some(2.0)], &[Some(2.0)], &[]] {
+            assert_eq!(chosen(epochs), None);
+        }
     }
 }

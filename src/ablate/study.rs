@@ -187,7 +187,7 @@ impl Study {
     }
 
     /// Each setting's last stage that ran, as bars with their spread: LaFTer, or the text classifier without an image
-    /// stage.
+    /// stage. The title says how many runs are not done.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] if no run is done.
@@ -207,7 +207,10 @@ impl Study {
             [false, _] => "text classifier, top-1 %",
             [true, true] => "last stage that ran, top-1 %",
         };
-        let title = if self.factors.is_empty() { title.to_string() } else { format!("{title}: {}", self.factors.join(" · ")) };
+        let mut title = if self.factors.is_empty() { title.to_string() } else { format!("{title}: {}", self.factors.join(" · ")) };
+        if self.missing > 0 {
+            title += &format!(" ({} of {} settings, {} runs missing)", bars.len(), self.rows.len(), self.missing);
+        }
         plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
     }
 
@@ -219,7 +222,7 @@ impl Study {
     pub fn save(&self, folder: impl AsRef<Path>) -> Result<()> {
         let (folder, table) = (folder.as_ref(), self.table());
         std::fs::create_dir_all(folder).map_err(|e| crate::Error::io(folder, e))?;
-        let forms = [("txt", table.to_string()), ("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", self.to_csv())];
+        let forms = [("txt", self.to_string()), ("md", table.to_markdown()), ("tex", table.to_latex()), ("csv", self.to_csv())];
         for (ending, text) in forms {
             save_atomically(folder.join("table").with_extension(ending), text.as_bytes())?;
         }

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use lafter::ablate::{self, Ablation, Shard};
+use lafter::ablate::{self, Ablation, ImageStage, Method, Shard};
 use lafter::experiment::Experiment;
 use lafter::progress::Event;
 use lafter::settings::{Changes, LafterConfig, full_path};
 use lafter::{Error, Result};
+use serde_json::json;
 
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
@@ -18,7 +19,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     // what is wrong with the grid is said before a model is loaded
     let changes = settings::changes(&args.setup)?;
-    let factors = factors(&args)?;
+    let factors = factors(&args, &changes)?;
     let shard = match args.shard {
         Some(shard) => shard,
         None => Shard::from_slurm(|name| std::env::var(name).ok())?.unwrap_or(Shard::WHOLE),
@@ -29,14 +30,14 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
         if common.json {
-            super::commands::print(&serde_json::json!({ "runs": mine, "of": cells.len() }));
+            super::commands::print(&json!({ "runs": mine, "of": cells.len() }));
         } else {
             say(format_args!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len()));
         }
         return Ok(());
     }
     let study = if args.collect { grid.collect()? } else { grid.run(|event| bars.show(event))? };
-    if shard != Shard::WHOLE && !args.collect {
+    if shard != Shard::WHOLE && !args.collect && study.missing > 0 {
         bars.show(&Event::Notice(format!("shard {shard} is done; join all with --collect")));
     }
     study.save(&args.out)?;
@@ -48,25 +49,26 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     Ok(())
 }
 
-/// What --methods sets.
-const METHODS_VARY: [&str; 5] = ["tune.teacher", "tune.refine", "tune.objective", "tune.temperature", "text.start"];
-
 /// What levels of --paper and --methods set in some rows only: an option sets it for the others, a factor would undo it in these.
 const PAPER_SETS: [&str; 4] = ["tune.epochs", "tune.tune_norms", "tune.prompts", "tune.augment"];
 const METHODS_SET: [&str; 1] = ["text.epochs"];
 
-/// The user's factors, each a field with its values.
-fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
+/// The user's factors, each a field with its values; `changes` are what the options set.
+fn factors(args: &AblateArgs, changes: &Changes) -> Result<Vec<(String, Vec<String>)>> {
     if args.vary.is_empty() && !args.paper && !args.methods {
         return Err(Error::Usage("there is nothing to vary: give --vary FIELD=V,V,…, --paper or --methods".into()));
     }
     const PAPER_VARIES_NOISE: &str = "--paper varies text.noise itself: give its levels by --noises";
-    let set = settings::from_set(&args.setup.set)?;
-    if let Some(field) = METHODS_VARY.iter().find(|field| args.methods && set.holds(field)) {
+    if let Some(field) = Method::VARIES.iter().find(|field| args.methods && changes.holds(field)) {
         return Err(Error::Usage(format!("--methods varies {field} itself: leave it out")));
     }
-    if args.paper && (args.setup.noise.is_some() || set.holds("text.noise")) {
+    if args.paper && changes.holds("text.noise") {
         return Err(Error::Usage(PAPER_VARIES_NOISE.into()));
+    }
+    if args.paper || args.methods {
+        let mut base = LafterConfig::default(); // in what is looked at here the demo's settings are the same
+        changes.apply(&mut base)?;
+        if args.paper { ImageStage::check(&base)? } else { Method::check(&base)? }
     }
     let mut factors = Vec::with_capacity(args.vary.len());
     for factor in &args.vary {
@@ -84,7 +86,7 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
             let varies = if args.paper { "--paper" } else { "--methods" };
             return Err(Error::Usage(format!("a preset would undo what {varies} varies: give --preset, one study each")));
         }
-        if args.methods && METHODS_VARY.contains(&field.as_str()) {
+        if args.methods && Method::VARIES.contains(&field.as_str()) {
             return Err(Error::Usage(format!("--methods varies {field} itself: leave it out")));
         }
         for (asked, option, sets) in [(args.paper, "--paper", &PAPER_SETS[..]), (args.methods, "--methods", &METHODS_SET)] {
@@ -92,13 +94,11 @@ fn factors(args: &AblateArgs) -> Result<Vec<(String, Vec<String>)>> {
                 return Err(Error::Usage(format!("{field} would undo what {option} varies: give --set {field}=VALUE, one study each")));
             }
         }
+        if changes.holds(&field) {
+            return Err(Error::Usage(format!("{field} is varied: leave out the option that sets it")));
+        }
         let values = values_of(values);
-        for value in &values {
-            LafterConfig::default().set(&field, value)?;
-        }
-        if set.holds(&field) {
-            return Err(Error::Usage(format!("{field} is varied: leave out --set for it")));
-        }
+        values.iter().try_for_each(|value| Changes::default().set(&field, value))?;
         factors.push((field, values));
     }
     factors.sort_by_key(|(field, _)| field != "preset"); // the first column of the table
@@ -116,12 +116,25 @@ fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes
     for (field, values) in factors {
         let (name, changes) = (field.clone(), changes.clone());
         grid = grid.vary_experiment(&field, values, move |experiment, value| {
-            experiment.config.set(&name, &value)?;
+            if name != "preset" {
+                return assign(&mut experiment.config, &name, &value);
+            }
             // a preset comes before what the options set
-            if name == "preset" { changes.apply_fields(&mut experiment.config) } else { Ok(()) }
+            experiment.config.set(&name, &value)?;
+            changes.apply_fields(&mut experiment.config)
         });
     }
     grid
+}
+
+/// [`LafterConfig::set`] without the look at ranges, which may span several factors: [`Ablation::cells`] looks at them together.
+fn assign(config: &mut LafterConfig, path: &str, value: &str) -> Result<()> {
+    let mut whole = json!(config);
+    if let Some(field) = whole.pointer_mut(&format!("/{}", path.replace('.', "/"))) {
+        *field = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+    }
+    *config = serde_json::from_value(whole).map_err(|why| Error::Usage(format!("{path} cannot be {value}: {why}")))?;
+    Ok(())
 }
 
 /// Parts at the commas outside brackets and braces: `[0.2,1],[0.5,1]` are two values.
@@ -140,14 +153,65 @@ fn values_of(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use clap::Parser;
+    use lafter::ablate::Cell;
+    use lafter::clip::Clip;
+
+    use super::*;
+    use crate::cli::args::{Cli, Command};
+
     #[test]
     fn lists_are_single_values() {
-        assert_eq!(super::values_of("0, 0.3,1"), ["0", "0.3", "1"]);
-        assert_eq!(super::values_of("[0.2,1],[0.5, 1]"), ["[0.2,1]", "[0.5, 1]"]);
+        assert_eq!(values_of("0, 0.3,1"), ["0", "0.3", "1"]);
+        assert_eq!(values_of("[0.2,1],[0.5, 1]"), ["[0.2,1]", "[0.5, 1]"]);
         assert_eq!(
-            super::values_of(r#""constant",{"cosine":{"warmup":10,"floor":0}}"#),
+            values_of(r#""constant",{"cosine":{"warmup":10,"floor":0}}"#),
             [r#""constant""#, r#"{"cosine":{"warmup":10,"floor":0}}"#]
         );
-        assert_eq!(super::values_of(""), [""]);
+        assert_eq!(values_of(""), [""]);
+    }
+
+    /// The cells that options ask for, over the demo.
+    fn cells(options: &str) -> Result<Vec<Cell>> {
+        let line = ["lafter", "ablate", "--model", "demo"].into_iter().chain(options.split(' '));
+        let Command::Ablate(args) = Cli::parse_from(line).command else { unreachable!() };
+        let changes = settings::changes(&args.setup)?;
+        let factors = factors(&args, &changes)?;
+        let mut base = Experiment::demo(Clip::demo()?, 1)?;
+        changes.apply(&mut base.config)?;
+        grid(&args, factors, changes, base).cells()
+    }
+
+    #[test]
+    fn ranges_are_those_of_a_whole_cell() {
+        let count = |options: &str| cells(options).unwrap().len();
+        let objectives = r#"[[1,"cross_entropy"]],[[1,"cross_entropy"],[1,"alignment"]]"#;
+        assert_eq!(count(&format!("--preset dpa --vary tune.objective={objectives}")), 2);
+        // what learns comes last
+        let nothing = "--vary tune.prompts=0 --vary tune.tune_norms=false --vary tune.tune_head=false";
+        assert_eq!(count(&format!("{nothing} --vary tune.tune_biases=true")), 1);
+        let epochs = cells("--set text.start=class_means --vary text.epochs=0,100").unwrap();
+        assert_eq!(epochs.iter().map(|cell| cell.experiment.config.text.epochs).collect::<Vec<_>>(), [0, 100]);
+        assert!(cells("--vary text.noise=0,-1").unwrap_err().to_string().contains("at least 0"));
+    }
+
+    #[test]
+    fn what_would_be_ignored_or_called_wrongly_is_refused() {
+        for (options, says) in [
+            ("--epochs 5 --vary tune.epochs=1,2", "tune.epochs is varied"),
+            ("--preset paper --vary preset=demo,official", "preset is varied"),
+            ("--vary tune.epochs=1,many", "cannot be many"),
+            ("--methods --preset nola", "tune.teacher"),
+            ("--methods --preset must_lite", "tune.teacher"),
+            ("--paper --preset dpa", "tune.prompts"),
+            ("--paper --prompts 0", "tune.prompts"),
+            ("--paper --set tune.tune_norms=false", "tune.tune_norms"),
+        ] {
+            let error = cells(options).unwrap_err();
+            assert!(error.is_usage() && error.to_string().contains(says), "{options}: {error}");
+        }
+        for options in ["--methods", "--methods --preset paper", "--paper", "--paper --preset official"] {
+            cells(options).unwrap();
+        }
     }
 }

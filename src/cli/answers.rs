@@ -22,7 +22,8 @@ pub struct AnswerArgs {
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub classes: ClassArgs,
-    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
+    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers; of predict's
+    /// --transduct and --adapt their class means do
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub descriptions: Option<PathBuf>,
     /// Templates, one per line with {} for the class name [default: a photo of a {}; with --descriptions seven general ones]

@@ -186,27 +186,53 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
     if !bars.speaks() {
         return Ok(());
     }
-    gallery::write(experiment, &outcome, title, out).map_err(|error| match error {
-        Error::Interrupted(_) => {
-            let out = out.display();
-            Error::Interrupted(format!(
-                "interrupted: drawing figures; report and weights are in {out}: repeat the command with --resume for the rest"
-            ))
+    if common.json {
+        say(outcome.report.to_json()?);
+    } else {
+        say(&outcome.report);
+        if let (Some(trainable), true) = (&outcome.report.trainable, outcome.report.is_tuned()) {
+            say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
         }
-        other => other,
-    })?;
+    }
+    let missing = missing_figures(gallery::write(experiment, &outcome, title, out), out)?;
     let card = Card { base_license: license_of(experiment.clip.id()), ..Card::default() };
     if card.write(out, false)? == CardOutcome::Kept {
         bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
     }
-    if common.json {
-        say(outcome.report.to_json()?);
-        return Ok(());
+    match missing {
+        Some(notice) => bars.show(&Event::Notice(notice)),
+        None if common.json => {}
+        None => say(format_args!("report, figures and weights: {} (open index.html)", out.display())),
     }
-    say(&outcome.report);
-    if let (Some(trainable), true) = (&outcome.report.trainable, outcome.report.is_tuned()) {
-        say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
-    }
-    say(format_args!("report, figures and weights: {} (open index.html)", out.display()));
     Ok(())
+}
+
+/// What to say where figures cannot be drawn: the run is over, and its numbers were printed. A disk that cannot be written is an error.
+fn missing_figures(drawn: Result<()>, out: &Path) -> Result<Option<String>> {
+    let kept = format!("report and weights are in {}", out.display());
+    match drawn {
+        Ok(()) => Ok(None),
+        Err(Error::Interrupted(_)) => {
+            Err(Error::Interrupted(format!("interrupted: drawing figures; {kept}: repeat the command with --resume for the rest")))
+        }
+        Err(error @ Error::Io { .. }) => Err(error),
+        Err(error) => Ok(Some(format!("the figures could not be drawn ({error}); {kept}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_that_cannot_be_drawn_fail_no_run() {
+        let missing = |drawn: Result<()>| missing_figures(drawn, Path::new("out"));
+        assert_eq!(missing(Ok(())).unwrap(), None);
+        let notice = missing(Err(Error::Usage("there is nothing to draw".into()))).unwrap().unwrap();
+        assert!(notice.contains("nothing to draw") && notice.ends_with("report and weights are in out"), "{notice}");
+        assert!(
+            missing(Err(Error::Interrupted("now".into()))).unwrap_err().to_string().contains("in out: repeat the command with --resume")
+        );
+        assert!(missing(Err(Error::io("out", std::io::ErrorKind::StorageFull.into()))).is_err());
+    }
 }

@@ -44,12 +44,11 @@ impl Experiment {
         events: &mut dyn FnMut(&Event),
     ) -> Result<Option<Evaluation>> {
         let path = folder.map(|folder| folder.file(CHECKPOINT));
-        let copy = match self.resume {
-            true => file_of_first(&*self.ranks, path.as_deref())?,
-            false => None,
-        };
-        if let Some(copy) = copy {
-            run.resume(path.as_deref().unwrap_or(&copy))?;
+        // the disks of the others may not hold it
+        let copy = if self.resume && self.ranks.size() > 1 { file_of_first(&*self.ranks, path.as_deref())? } else { None };
+        let own = path.as_deref().filter(|path| self.resume && path.exists());
+        if let Some(checkpoint) = own.or(copy.as_deref()) {
+            run.resume(checkpoint)?;
             events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
         }
         if let Some(path) = path {

@@ -1,10 +1,13 @@
 //! AdamW's update of all parameters, in one kernel on a GPU.
 
+use std::sync::Arc;
+
 use candle_core::{Result, Tensor, Var};
 
-/// Both moments of all parameters `[2, n]`, one parameter after another, kept from step to step on a GPU.
+/// Both moments of all parameters `[2, n]`, one parameter after another, kept from step to step on a GPU. Clones share them until
+/// they take a step: only the last that has them changes them where they lie.
 #[derive(Clone, Debug, Default)]
-pub struct Moments(#[cfg_attr(not(feature = "cuda"), allow(dead_code))] Option<Tensor>);
+pub struct Moments(#[cfg_attr(not(feature = "cuda"), allow(dead_code))] Option<(Tensor, Arc<()>)>);
 
 /// What a step does to one parameter.
 pub struct Step<'a> {
@@ -37,8 +40,8 @@ pub fn adamw<'a>(kept: &mut Moments, steps: impl IntoIterator<Item = Step<'a>>, 
     if steps.is_empty() || !steps.iter().all(|step| fits(step.var) && step.var.is_contiguous() && fits(step.grad)) {
         return Ok(None);
     }
-    let both = match kept.0.take() {
-        Some(both) => both,
+    let both = match kept.0.take().filter(|(_, shared)| Arc::strong_count(shared) == 1) {
+        Some((both, _)) => both,
         None => {
             let flat = |which: usize| -> Result<Tensor> {
                 let parts = steps.iter().map(|step| step.moments[which].flatten_all()).collect::<Result<Vec<_>>>()?;
@@ -72,7 +75,7 @@ pub fn adamw<'a>(kept: &mut Moments, steps: impl IntoIterator<Item = Step<'a>>, 
         eps: eps as f32,
     };
     cuda::adamw(&parameters, &both, update)?;
-    kept.0 = Some(both);
+    kept.0 = Some((both, Arc::default()));
     Ok(Some(()))
 }
 

@@ -36,7 +36,8 @@ pub fn attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize
     let [Some(query), Some(key), Some(value), Some(output)] = layers.map(|layer| layer.part()) else { return Ok(None) };
     let Some(out) = output.alone().filter(|_| query.is_stacked_with([key, value])) else { return Ok(None) };
     let (qkv, out) = (query.stack.clone(), out.clone());
-    if !on_cpu_f32(x) || !on_cpu_f32(norm.weight) || [out.inputs(), out.outputs()] != [qkv.inputs(); 2] {
+    let fits = [out.inputs(), out.outputs()] == [qkv.inputs(); 2] && out.kernel() == qkv.kernel();
+    if !fits || !on_cpu_f32(x) || !on_cpu_f32(norm.weight) {
         return Ok(None);
     }
     let kept = norm.learns(x).then(OnceLock::new);
@@ -246,5 +247,35 @@ impl CustomOp3 for AttentionBranch {
         };
         let partial = with_f32s([x, weight, bias, grad], |[x, w, b, g]| run(x, w, b, g))??;
         NormGradients::tensors(partial, dx, x, weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::random::Random;
+    use crate::{Isa, Packed, Weight};
+
+    #[test]
+    fn layers_packed_for_two_kernels_are_left_to_the_plain_form() {
+        let (mut random, width) = (Random(1), 16);
+        let weights: [Tensor; 4] = std::array::from_fn(|_| random.tensor((width, width), 0.25));
+        let x = random.tensor((2, 3, width), 1.0);
+        let (scale, shift) =
+            (Tensor::ones(width, DType::F32, &Device::Cpu).unwrap(), Tensor::zeros(width, DType::F32, &Device::Cpu).unwrap());
+        let norm = Norm { weight: &scale, bias: &shift, eps: 1e-5 };
+        let formats: Vec<_> = Isa::available().into_iter().flat_map(|isa| [(Precision::F32, isa), (Precision::Bf16, isa)]).collect();
+        for (precision, isa) in &formats {
+            for (other, other_isa) in &formats {
+                let [query, key, value, output] = weights.each_ref().map(|weight| Layer::plain(weight, None));
+                let [query, key, value] = Packed::stack([query, key, value], *precision, *isa).unwrap().map(Option::unwrap);
+                let [output] = Packed::stack([output], *other, *other_isa).unwrap().map(Option::unwrap);
+                let layer = |part| Layer { weight: Weight::Packed(part), bias: None, joined: None };
+                let y = attention_branch(&x, norm, [&query, &key, &value, &output].map(layer), 2, false).unwrap();
+                assert_eq!(y.is_some(), query.stack.kernel() == output.stack.kernel(), "{precision:?} {isa:?}, {other:?} {other_isa:?}");
+            }
+        }
     }
 }

@@ -21,11 +21,14 @@ use super::{Layer, Packed, Weight, f32_slice, on_cpu_f32, parallel, with_f32s};
 /// # Errors
 /// If `x` has another width, or lies on another device than the layer.
 pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
+    let (outputs, inputs) = Shape::from(layer.weight.dims()).dims2()?;
+    if x.dims().last() != Some(&inputs) {
+        candle_core::bail!("linear layer expects [.., {inputs}], got {:?}", x.dims());
+    }
     let (weight, bias) = match layer.weight {
         Weight::Plain(weight) => (weight, layer.bias),
         Weight::Packed(weight) => return packed(x, weight, layer).map(Some),
     };
-    let (outputs, inputs) = weight.dims2()?;
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = outputs;
@@ -40,6 +43,10 @@ pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
     }
     if weight.track_op() || bias.is_some_and(Tensor::track_op) {
         return Ok(None);
+    }
+    let here = |tensor: &Tensor| tensor.device().location() == x.device().location();
+    if !here(weight) || !bias.is_none_or(here) {
+        return elsewhere();
     }
     // a weight in bf16 takes its input in bf16; the answer is in the type of the input
     let bias = bias.map(|bias| bias.to_dtype(weight.dtype())).transpose()?; // one that was tuned is f32
@@ -84,7 +91,7 @@ impl FrozenProduct {
 }
 
 fn elsewhere<T>() -> Result<T> {
-    candle_core::bail!("a linear layer and its input lie on different devices")
+    candle_core::bail!("a linear layer and its input lie on different devices: move one of them with to_device")
 }
 
 impl CustomOp1 for FrozenProduct {
@@ -203,6 +210,22 @@ mod tests {
     use candle_core::{DType, Device};
 
     use super::*;
+    use crate::random::Random;
+    use crate::{Isa, Precision};
+
+    #[test]
+    fn an_input_of_another_width_is_refused() {
+        let mut random = Random(1);
+        let weight = random.tensor((3, 4), 1.0);
+        let plain = Layer::plain(&weight, None);
+        let [packed] = Packed::stack([plain], Precision::F32, Isa::best()).unwrap().map(Option::unwrap);
+        for layer in [plain, Layer { weight: Weight::Packed(&packed), ..plain }] {
+            for x in [random.tensor((2, 6), 1.0), random.tensor((2, 8), 1.0), random.tensor((5, 1, 2), 1.0), random.tensor((), 1.0)] {
+                let error = linear(&x, layer).unwrap_err().to_string();
+                assert!(error.contains(&format!("[.., 4], got {:?}", x.dims())), "{error}");
+            }
+        }
+    }
 
     #[test]
     fn a_frozen_weight_in_bf16_takes_a_bias_in_f32() {

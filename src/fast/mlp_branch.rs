@@ -150,6 +150,9 @@ impl CustomOp3 for MlpBranch {
     ) -> Result<(CpuStorage, Shape)> {
         let x = f32_slice(x, layout)?;
         let norm = Affine::new(f32_slice(weight, weight_layout)?, f32_slice(bias, bias_layout)?, self.eps, layout.dims())?;
+        if norm.width() != self.fc1.inputs() {
+            candle_core::bail!("a layer norm of width {} before an MLP of width {}", norm.width(), self.fc1.inputs());
+        }
         // packed here, before the tasks ask for them
         self.fc1.forward()?;
         self.fc2.forward()?;
@@ -197,5 +200,28 @@ impl CustomOp3 for MlpBranch {
         };
         let partial = with_f32s([x, weight, bias, grad], |[x, w, b, g]| run(x, w, b, g))??;
         NormGradients::tensors(partial, dx, x, weight)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{DType, Device};
+
+    use super::*;
+    use crate::random::Random;
+    use crate::{Isa, Packed, Precision, Weight};
+
+    #[test]
+    fn a_norm_of_another_width_is_refused() {
+        let mut random = Random(1);
+        let layers = [random.tensor((12, 4), 1.0), random.tensor((4, 12), 1.0)].map(|weight| {
+            let [packed] = Packed::stack([Layer::plain(&weight, None)], Precision::F32, Isa::best()).unwrap();
+            packed.unwrap()
+        });
+        let layers = layers.each_ref().map(|part| Layer { weight: Weight::Packed(part), bias: None, joined: None });
+        let (scale, shift) = (Tensor::ones(6, DType::F32, &Device::Cpu).unwrap(), Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap());
+        let norm = Norm { weight: &scale, bias: &shift, eps: 1e-5 };
+        let error = mlp_branch(&random.tensor((3, 6), 1.0), norm, layers, true).unwrap_err().to_string();
+        assert!(error.contains("width 6 before an MLP of width 4"), "{error}");
     }
 }

@@ -22,7 +22,8 @@ pub fn confident_mistakes(evaluation: &Evaluation, indices: &[usize], test: &Dat
         .map(|((index, answer), confidence)| (*index, *answer, *confidence))
         .collect();
     wrong.sort_by(|a, b| b.2.total_cmp(&a.2).then(a.0.cmp(&b.0)));
-    let name = |class: usize| test.classes().get(class).map_or("?", String::as_str);
+    let names = evaluation.class_names();
+    let name = |class: usize| names.get(class).map_or("?", String::as_str);
     let drawn = wrong.into_iter().filter_map(|(index, answer, confidence)| {
         let truth = test.label(index).map_or("?", name);
         Some((format!("{} {:.0} %, is {truth}", name(answer), 100.0 * confidence), thumbnail(test, index)?))
@@ -56,6 +57,10 @@ mod tests {
         assert_eq!(svg.matches("<image").count(), 4); // what is right is not shown
         let at = |row: usize| svg.find(&format!("{:.0} %, is {}", 100.0 * evaluation.confidences[row], classes[truth(row)])).unwrap();
         assert!(at(0) < at(2) && at(2) < at(3) && at(3) < at(1));
+        // classes that share a name
+        let twins = Evaluation::from_logits(&logits, &labels, &vec!["crane"; k]).unwrap();
+        let svg = confident_mistakes(&twins, &indices, &test).unwrap().unwrap().svg().to_string();
+        assert!(svg.contains("%, is crane (#") && svg.matches("%, is crane").count() >= 4, "{svg}");
         let right = Evaluation::from_logits(&logits[4 * k..], &labels[4..], &classes).unwrap();
         assert!(confident_mistakes(&right, &indices[4..], &test).unwrap().is_none());
     }

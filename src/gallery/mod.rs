@@ -22,7 +22,7 @@ use candle_core::Tensor;
 
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Selection};
+use crate::eval::{Evaluation, Select, Selection, unique_names};
 use crate::experiment::{Experiment, Outcome};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
@@ -59,10 +59,11 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         views(experiment)?,
     );
     let texts = &experiment.texts;
+    let names = unique_names(texts.classes());
     add(
         "words",
         "What the texts say of each class: how long they are, and the words that no other class has as often.",
-        plot::word_counts("Words by class", texts.classes(), texts.sentences(), texts.labels())?,
+        plot::word_counts("Words by class", &names, texts.sentences(), texts.labels())?,
     );
     // class means have no epochs to show
     if !outcome.text_history.is_empty() {
@@ -83,12 +84,12 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         add(
             "features",
             "Texts and test images in one plane: do the classes meet, and how far apart are the modalities?",
-            rows.scatter(texts.classes())?,
+            rows.scatter(&names)?,
         );
         // a handful of features has no neighborhoods and no spread of cosines to show
         if rows.texts.len() >= 4 && rows.images.len() >= 4 {
             // features that are all alike, as of a damaged tower, have no neighbors; the run is over, and its other figures say so
-            let neighbors = plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, texts.classes(), 30.0);
+            let neighbors = plot::scatter_tsne(&rows.texts, &rows.text_labels, &rows.images, &rows.image_labels, &names, 30.0);
             if let Ok(figure) = neighbors {
                 add("neighbors", "The same features by t-SNE: who is whose neighbor.", figure);
             }
@@ -148,21 +149,24 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             );
         }
     }
-    if let Some(last) = outcome.tuned.as_ref().or(outcome.text_classifier.as_ref()) {
+    if let Some((shown, when)) = of_result(outcome) {
         add(
             "confusion",
-            "True classes in rows, answers in columns, at the end of the run.",
-            plot::confusion(&last.confusion, &last.class_names())?,
+            &format!("True classes in rows, answers in columns{when}."),
+            plot::confusion(&shown.confusion, &shown.class_names())?,
         );
-        if let Some((caption, figure)) = classes(outcome)? {
+        if let (Some(zero_shot), Some(text_classifier)) = (&outcome.zero_shot, &outcome.text_classifier) {
+            let (caption, figure) = classes(zero_shot, text_classifier, outcome.tuned.as_ref())?;
             add("classes", &caption, figure);
         }
         if let (Some(encoded), Some(test)) = (&outcome.test_features, &experiment.test)
-            && let Some(figure) = confident_mistakes(last, &encoded.indices, test)?
+            && let Some(figure) = confident_mistakes(shown, &encoded.indices, test)?
         {
-            add("mistakes", "The surest wrong answers on the test set: look here for wrong labels, and for classes that overlap.", figure);
+            let look = "look here for wrong labels, and for classes that overlap";
+            add("mistakes", &format!("The surest wrong answers on the test set{when}: {look}."), figure);
         }
-        add("reliability", "How often an answer of a given confidence is right.", plot::reliability("Reliability", &last.calibration)?);
+        let caption = format!("How often an answer of a given confidence is right{when}.");
+        add("reliability", &caption, plot::reliability("Reliability", &shown.calibration)?);
     }
     Ok(pictures)
 }
@@ -280,23 +284,42 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
     plot::panels("Tuning", "epoch", &[Panel::new("loss", losses), Panel::new("percent", shares)])
 }
 
-/// The bars of each class; of many classes those that gained and lost most. With what is shown, in words.
-fn classes(outcome: &Outcome) -> Result<Option<(String, Figure)>> {
-    let (Some(zero_shot), Some(text_classifier)) = (&outcome.zero_shot, &outcome.text_classifier) else { return Ok(None) };
+/// The evaluation of the result; of one that was not evaluated that of the last epoch, with what captions have to say of it.
+fn of_result(outcome: &Outcome) -> Option<(&Evaluation, &'static str)> {
+    let last = outcome.tuned.as_ref().or(outcome.text_classifier.as_ref())?;
+    let result = match &outcome.report.selection {
+        Some(selection) if selection.result == Select::Signals => match selection.selected {
+            _ if selection.zero_shot_selected => outcome.zero_shot.as_ref(),
+            0 if selection.mean_selected => None,
+            0 => outcome.text_classifier.as_ref(),
+            epoch => Some(last).filter(|_| epoch == selection.last),
+        },
+        _ => Some(last),
+    };
+    Some(result.map_or((last, ", after the last epoch, which is not the result"), |result| (result, "")))
+}
+
+/// The bars of each class with test pictures; of many those that gained and lost most. With what is shown, in words.
+fn classes(zero_shot: &Evaluation, text_classifier: &Evaluation, tuned: Option<&Evaluation>) -> Result<(String, Figure)> {
     let mut all = vec![("zero-shot", zero_shot), ("text classifier", text_classifier)];
-    all.extend(outcome.tuned.as_ref().map(|tuned| ("LaFTer", tuned)));
+    all.extend(tuned.map(|tuned| ("LaFTer", tuned)));
     let names = zero_shot.class_names();
     let accuracy = |evaluation: &Evaluation, class: usize| evaluation.per_class.get(class).and_then(|class| class.accuracy);
     let last = all[all.len() - 1].1;
     let gain = |class: &usize| accuracy(last, *class).unwrap_or(0.0) - accuracy(zero_shot, *class).unwrap_or(0.0);
-    let mut shown: Vec<usize> = (0..names.len()).collect();
-    let mut caption = "Each class before and after.".to_string();
-    if names.len() > MOST_CLASSES {
+    let mut shown: Vec<usize> = (0..names.len()).filter(|class| accuracy(last, *class).is_some()).collect();
+    let tested = shown.len();
+    let mut caption = match names.len() {
+        count if count == tested => "Each class before and after.".to_string(),
+        count => format!("Each class with test pictures ({tested} of {count}) before and after."),
+    };
+    if tested > MOST_CLASSES {
         let half = MOST_CLASSES / 2;
         shown.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
-        shown.drain(half..names.len() - half);
+        shown.drain(half..tested - half);
         shown.sort_unstable();
-        caption = format!("Of {} classes the {half} that gained most and the {half} that lost most, before and after.", names.len());
+        let which = format!("the {half} that gained most and the {half} that lost most");
+        caption = format!("Of {tested} classes with test pictures {which}, before and after.");
     }
     let series = |(name, evaluation): &(&str, &Evaluation)| {
         let known = shown.iter().enumerate().filter_map(|(at, class)| Some(((at + 1) as f64, accuracy(evaluation, *class)?)));
@@ -304,5 +327,60 @@ fn classes(outcome: &Outcome) -> Result<Option<(String, Figure)>> {
     };
     let (series, shown): (Vec<Series>, Vec<String>) =
         (all.iter().map(series).collect(), shown.iter().map(|class| names[*class].clone()).collect());
-    Ok(Some((caption, plot::bars("By class", "top-1 %", &shown, &series, Sort::ByGain)?)))
+    Ok((caption, plot::bars("By class", "top-1 %", &shown, &series, Sort::ByGain)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clip::Clip;
+
+    /// Answers of `count` classes to one picture of each of these.
+    fn answers(count: usize, labels: &[usize], right: impl Fn(usize) -> bool) -> Evaluation {
+        let names: Vec<String> = (0..count).map(|class| format!("class {class}")).collect();
+        let mut logits = vec![0f32; labels.len() * count];
+        for (row, label) in labels.iter().enumerate() {
+            logits[row * count + if right(*label) { *label } else { (*label + 1) % count }] = 1.0;
+        }
+        Evaluation::from_logits(&logits, labels, &names).unwrap()
+    }
+
+    #[test]
+    fn classes_without_test_pictures_take_no_place_among_the_bars() {
+        let bars = |count: usize, labels: &[usize]| {
+            let (before, after) = (answers(count, labels, |_| false), answers(count, labels, |label| label.is_multiple_of(2)));
+            let (caption, figure) = classes(&before, &before, Some(&after)).unwrap();
+            (caption, figure.svg().matches("class=\"bar\"").count())
+        };
+        // none gains or loses, and all lie in the middle
+        let (caption, count) = bars(500, &[241, 251, 261]);
+        assert!(count == 9 && caption.contains("3 of 500"), "{count}: {caption}");
+        let (caption, count) = bars(500, &(100..400).collect::<Vec<_>>());
+        assert!(count == 600 && caption.starts_with("Of 300 classes") && caption.contains("the 100 that gained"), "{count}: {caption}");
+        assert_eq!(bars(3, &[0, 1, 2]), ("Each class before and after.".into(), 9));
+    }
+
+    #[test]
+    fn what_is_drawn_of_the_test_set_is_the_result_or_called_something_else() {
+        let mut run = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        (run.train, run.test, run.predictions) = (run.train.take(16), run.test.map(|test| test.take(24)), false);
+        (run.config.text.epochs, run.config.tune.epochs, run.config.tune.batch_size) = (3, 2, 8);
+        let outcome = run.run(silent).unwrap();
+        let shown = |result: Select, selected: usize, [zero_shot, mean]: [bool; 2]| {
+            let mut outcome = outcome.clone();
+            let selection = outcome.report.selection.as_mut().unwrap();
+            (selection.result, selection.selected) = (result, selected);
+            (selection.zero_shot_selected, selection.mean_selected) = (zero_shot, mean);
+            let (evaluation, when) = of_result(&outcome).unwrap();
+            (evaluation.clone(), when.is_empty())
+        };
+        let of = |evaluation: &Option<Evaluation>, is_result: bool| (evaluation.clone().unwrap(), is_result);
+        let neither = [false, false];
+        assert_eq!(shown(Select::Last, 1, neither), of(&outcome.tuned, true));
+        assert_eq!(shown(Select::Signals, 2, neither), of(&outcome.tuned, true));
+        assert_eq!(shown(Select::Signals, 1, neither), of(&outcome.tuned, false));
+        assert_eq!(shown(Select::Signals, 0, neither), of(&outcome.text_classifier, true));
+        assert_eq!(shown(Select::Signals, 0, [true, false]), of(&outcome.zero_shot, true));
+        assert_eq!(shown(Select::Signals, 0, [false, true]), of(&outcome.tuned, false));
+    }
 }

@@ -168,7 +168,7 @@ impl AdamW {
         self.slots.iter().flat_map(both).collect()
     }
 
-    /// Puts back what [`state`](Self::state) and [`steps`](Self::steps) gave.
+    /// Puts back a copy of what [`state`](Self::state) and [`steps`](Self::steps) gave.
     ///
     /// # Errors
     /// If a moment is missing or has another shape.
@@ -178,7 +178,8 @@ impl AdamW {
             for (kind, moment) in [("first", &mut slot.first), ("second", &mut slot.second)] {
                 let name = format!("{kind}.{}", slot.name);
                 match state.get(&name) {
-                    Some(saved) if saved.shape() == moment.shape() => *moment = saved.to_device(moment.device())?,
+                    // a copy: on a GPU a step changes moments where they lie
+                    Some(saved) if saved.shape() == moment.shape() => *moment = saved.force_contiguous()?.to_device(moment.device())?,
                     Some(saved) => candle_core::bail!("{name} has shape {:?}, expected {:?}", saved.dims(), moment.dims()),
                     None => candle_core::bail!("{name} is not in the saved optimizer state"),
                 }

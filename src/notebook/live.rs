@@ -41,14 +41,14 @@ struct Bar {
     drawn: Option<Instant>,
 }
 
-/// Loss and accuracy of all parts of one stage (the epochs of tuning), one after the other.
+/// Loss and accuracy over all parts of one stage (the epochs of tuning). The next training of the same name in the cell is drawn over it.
 struct Curve {
     stage: String,
+    /// What x counts, in the singular.
     unit: String,
-    loss: Vec<f64>,
-    accuracy: Vec<f64>,
-    /// Steps of an epoch, if the stage has several: x then counts epochs.
-    epoch: Option<usize>,
+    /// (x, y).
+    loss: Vec<(f64, f64)>,
+    accuracy: Vec<(f64, f64)>,
     shown: Option<Display>,
     drawn: Option<Instant>,
     stale: bool,
@@ -111,9 +111,13 @@ impl Live {
                     }
                 }
                 if let Some(loss) = loss.filter(|loss| loss.is_finite()) {
-                    let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit).to_string();
-                    let epoch = (stage.of > 1 && *total > 0).then_some(*total);
-                    self.curve(&stage.name, unit, epoch).push(f64::from(loss), accuracy.map(f64::from));
+                    let unit = self.bar.as_ref().map_or("steps", |bar| &bar.unit);
+                    let (x, unit) = match stage.of {
+                        0 | 1 => (*done as f64, unit.strip_suffix('s').unwrap_or(unit)),
+                        _ => (stage.part.saturating_sub(1) as f64 + *done as f64 / (*total).max(1) as f64, "epoch"),
+                    };
+                    let unit = unit.to_string();
+                    self.curve(&stage.name, unit, x).push(x, f64::from(loss), accuracy.map(f64::from));
                 }
             }
             Event::Notice(text) => println!("note: {text}"),
@@ -128,13 +132,18 @@ impl Live {
         }
     }
 
-    fn curve(&mut self, stage: &str, unit: String, epoch: Option<usize>) -> &mut Curve {
+    /// The curve of a stage that goes on at `x`: a new one if that is not beyond its end.
+    fn curve(&mut self, stage: &str, unit: String, x: f64) -> &mut Curve {
         let at = self.curves.iter().position(|curve| curve.stage == stage).unwrap_or_else(|| {
-            let stage = stage.to_string();
-            self.curves.push(Curve { stage, unit, loss: Vec::new(), accuracy: Vec::new(), epoch, shown: None, drawn: None, stale: false });
+            let (stage, unit) = (stage.to_string(), unit.clone());
+            self.curves.push(Curve { stage, unit, loss: Vec::new(), accuracy: Vec::new(), shown: None, drawn: None, stale: false });
             self.curves.len() - 1
         });
-        &mut self.curves[at]
+        let curve = &mut self.curves[at];
+        if curve.unit != unit || curve.loss.last().is_some_and(|(last, _)| *last >= x) {
+            (curve.unit, curve.loss, curve.accuracy) = (unit, Vec::new(), Vec::new());
+        }
+        curve
     }
 }
 
@@ -162,9 +171,9 @@ impl Bar {
 }
 
 impl Curve {
-    fn push(&mut self, loss: f64, accuracy: Option<f64>) {
-        self.loss.push(loss);
-        self.accuracy.extend(accuracy.filter(|accuracy| accuracy.is_finite()));
+    fn push(&mut self, x: f64, loss: f64, accuracy: Option<f64>) {
+        self.loss.push((x, loss));
+        self.accuracy.extend(accuracy.filter(|accuracy| accuracy.is_finite()).map(|accuracy| (x, accuracy)));
         self.stale = true;
         if self.drawn.is_none_or(|drawn| drawn.elapsed() >= CURVE_EVERY) {
             self.draw();
@@ -192,12 +201,10 @@ impl Curve {
         if self.loss.len() < 2 {
             return None;
         }
-        let at = |step: usize| self.epoch.map_or((step + 1) as f64, |steps| (step + 1) as f64 / steps as f64);
-        let series = |name: &str, values: &[f64]| Series::at(name, values.iter().enumerate().map(|(step, value)| (at(step), *value)));
-        let smoothed = |name: &str, values: &[f64]| {
-            let steps = series(name, values);
-            match values.len() > NOISY {
-                true => vec![steps.clone().faint(), steps.running_mean(values.len() / 20)],
+        let smoothed = |name: &str, points: &[(f64, f64)]| {
+            let steps = Series::at(name, points.iter().copied());
+            match points.len() > NOISY {
+                true => vec![steps.clone().faint(), steps.running_mean(points.len() / 20)],
                 false => vec![steps],
             }
         };
@@ -205,8 +212,7 @@ impl Curve {
         if !self.accuracy.is_empty() {
             parts.push(Panel::new("accuracy, %", smoothed("accuracy, %", &self.accuracy)));
         }
-        let unit = if self.epoch.is_some() { "epoch" } else { self.unit.strip_suffix('s').unwrap_or(&self.unit) };
-        panels(&self.stage, unit, &parts).ok()
+        panels(&self.stage, &self.unit, &parts).ok()
     }
 }
 
@@ -233,16 +239,33 @@ mod tests {
             live.take(&Event::Finished { stage, seconds: 0.1 });
         }
         assert_eq!(live.curves.len(), 1);
-        assert_eq!((live.curves[0].loss.len(), live.curves[0].epoch), (4, Some(2)));
+        assert_eq!(live.curves[0].loss.iter().map(|(x, _)| *x).collect::<Vec<_>>(), [0.5, 1.0, 1.5, 2.0]);
         assert!(live.bar.is_some_and(|bar| bar.shown.is_none()), "an operation of a few milliseconds needs no bar");
     }
 
     #[test]
+    fn x_is_where_a_training_stands_and_the_next_one_begins_anew() {
+        let mut live = Live::default();
+        let mut at = |part, of, done| {
+            live.take(&Event::Advanced { stage: Stage::part("tuning", part, of), done, total: 32, loss: Some(1.0), accuracy: Some(50.0) });
+            let curve = &live.curves[0];
+            assert!(live.curves.len() == 1 && curve.accuracy.len() == curve.loss.len());
+            (curve.loss.iter().map(|(x, _)| *x).collect::<Vec<_>>(), curve.unit.clone())
+        };
+        // resumed in epoch 8, and told of every 16 steps
+        at(8, 16, 16);
+        at(8, 16, 32);
+        assert_eq!(at(9, 16, 16), (vec![7.5, 8.0, 8.5], "epoch".into()));
+        assert_eq!(at(1, 16, 16).0, [0.5]);
+        assert_eq!(at(1, 1, 16), (vec![16.0], "step".into()));
+        assert_eq!(at(1, 1, 16).0, [16.0]);
+    }
+
+    #[test]
     fn many_steps_are_drawn_as_their_running_mean_over_epochs() {
-        let stage = "tuning".to_string();
-        let loss = (0..900).map(|step| 2.0 - f64::from(step) / 900.0 + f64::from(step % 7) * 0.1).collect();
-        let curve =
-            Curve { stage, unit: "steps".into(), loss, accuracy: Vec::new(), epoch: Some(90), shown: None, drawn: None, stale: true };
+        let (stage, unit) = ("tuning".to_string(), "epoch".to_string());
+        let loss = (0..900).map(f64::from).map(|step| ((step + 1.0) / 90.0, 2.0 - step / 900.0 + step % 7.0 * 0.1)).collect();
+        let curve = Curve { stage, unit, loss, accuracy: Vec::new(), shown: None, drawn: None, stale: true };
         let figure = curve.figure().unwrap();
         assert!(figure.plain().contains("loss, mean of 45"), "{}", figure.plain());
         assert!(figure.svg().contains("stroke-opacity=\"0.35\"") && figure.svg().contains(">epoch</text>"));

@@ -1,4 +1,4 @@
-//! StatA: transduction that survives absent classes (Zanella, Fuchs, De Vleeschouwer, Ben Ayed, CVPR 2025).
+//! StatA: transduction made for sets that lack classes (Zanella, Fuchs, De Vleeschouwer, Ben Ayed, CVPR 2025).
 
 use candle_core::{Result, Tensor};
 use serde::{Deserialize, Serialize};

@@ -20,7 +20,7 @@ use crate::progress::Event;
 /// μ_c = unit(mean_c), σ_j = (1/n) Σ_ic z_ic (x_ij − μ_cj)². It starts from μ_c = unit(Σ y_ic x_i) over the 8 pictures with the
 /// greatest y_ic, and σ = 1/d (github.com/MaxZanella/transduction-for-vlms).
 ///
-/// **It breaks when classes are absent**: a class that no picture shows takes some of another's. [`Stata`](super::Stata) does not.
+/// **It breaks when classes are absent**: a class that no picture shows takes some of another's. [`Stata`](super::Stata) loses less.
 ///
 /// Σ_j x_j²/σ_j is the same for all classes of a picture and drops out, so an assignment takes one product n·C·d and an update
 /// one more.

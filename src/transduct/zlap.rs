@@ -16,7 +16,7 @@ use crate::progress::Event;
 /// divides the error by six for α = 0.3 (github.com/vladan-stojnic/ZLaP solves it so, too). After 50 steps it ends, with a notice if
 /// the residual is above the tolerance: that is so with α near 1.
 ///
-/// **It breaks when classes are absent**: all texts send out as much. [`Stata`](super::Stata) does not.
+/// **It breaks when classes are absent**: all texts send out as much. [`Stata`](super::Stata) loses less.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Zlap {

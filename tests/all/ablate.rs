@@ -1,6 +1,6 @@
 //! Ablations: finished runs are kept, shards join to the whole, broken grids are refused before anything runs.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lafter::ablate::{Ablation, Shard, TextSource};
 use lafter::clip::Clip;
@@ -86,7 +86,11 @@ fn shards_join_to_the_whole() {
     assert!(grid().out(folder.path()).collect().unwrap_err().to_string().contains("run it first"));
     let part = |index| grid().out(folder.path()).shard(Shard { index, count: 3 });
     assert_eq!(count_runs(&part(2)).unwrap(), 3);
-    assert_eq!(part(1).collect().unwrap().missing, 5);
+    let study = part(1).collect().unwrap();
+    study.save(folder.path()).unwrap();
+    assert_eq!(study.missing, 5);
+    assert!(study.figure("Ablation").unwrap().title().contains("3 of 4 settings, 5 runs missing"));
+    assert!(std::fs::read_to_string(folder.path().join("table.txt")).unwrap().contains("5 runs of the grid are not done yet"));
     // a ninth shard of eight runs has nothing to do, and may be the first to be done
     let idle = grid().out(folder.path().join("idle")).shard(Shard { index: 9, count: 9 });
     assert_eq!(count_runs(&idle).unwrap(), 0);
@@ -99,6 +103,56 @@ fn shards_join_to_the_whole() {
 }
 
 #[test]
+fn the_table_of_a_shard_has_what_others_did_meanwhile() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = |index| grid().out(folder.path()).shard(Shard { index, count: 2 });
+    let study = part(1).run(|event| {
+        if let Event::Started { .. } = event {
+            part(2).run(silent).unwrap();
+        }
+    });
+    assert_eq!(study.unwrap().missing, 0);
+}
+
+#[test]
+fn a_run_that_cannot_go_on_from_its_checkpoint_is_begun_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+    (base.train, base.test) = (base.train.take(20), base.test.map(|test| test.take(24)));
+    (base.config.text.epochs, base.config.tune.epochs) = (10, 1);
+    let grid = Ablation::new(base).seeds(2).out(folder.path());
+    let study = grid.run(silent).unwrap();
+    let runs: Vec<PathBuf> = std::fs::read_dir(folder.path().join("runs")).unwrap().map(|run| run.unwrap().path()).collect();
+    // one of other bits, as another processor gives them, and a damaged one
+    let checkpoint = |run: &Path| run.join("checkpoint.safetensors");
+    std::fs::copy(checkpoint(&runs[0]), checkpoint(&runs[1])).unwrap();
+    std::fs::write(checkpoint(&runs[0]), "damaged").unwrap();
+    runs.iter().for_each(|run| std::fs::remove_file(run.join("report.json")).unwrap());
+    assert_eq!(grid.run(silent).unwrap(), study);
+    assert!(runs.len() == 2 && runs.iter().all(|run| checkpoint(&run.join("previous")).exists()));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_run_goes_on_without_a_copy_of_its_checkpoint() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let ablate = || {
+        let small = "--limit-train 4 --limit-test 6 --batch-size 4 --text-epochs 1 --epochs 1 --prompts 2 --seeds 1 --vary text.noise=0.1";
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+        command.args(["ablate", "--model", "demo"]).args(small.split(' ')).arg("--cache").arg(at("cache")).arg("--out").arg(at("out"));
+        let output = command.env("TMPDIR", at("missing")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    ablate();
+    for run in std::fs::read_dir(at("out/runs")).unwrap() {
+        std::fs::remove_file(run.unwrap().path().join("report.json")).unwrap();
+    }
+    ablate();
+    assert_eq!(reports(&at("out")), 1);
+}
+
+#[test]
 fn the_first_failure_ends_the_grid_with_the_name_of_its_run() {
     let failing = grid().vary_experiment("images", ["all", "none"], |experiment, images| {
         if images == "none" {
@@ -108,6 +162,14 @@ fn the_first_failure_ends_the_grid_with_the_name_of_its_run() {
     });
     let error = failing.run(silent).unwrap_err().to_string();
     assert!(error.contains("images=none") && error.lines().count() == 1, "{error}");
+    // told before the other runs that have begun are over; where memory is short there are none
+    let mut told = false;
+    let run = failing.jobs(2).run(|event| {
+        if let Event::Notice(text) = event {
+            told |= text.contains("instead of 2") || text.contains("images=none") && text.contains("waiting for the runs that have begun");
+        }
+    });
+    assert!(run.is_err() && told);
 }
 
 #[test]

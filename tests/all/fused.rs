@@ -244,6 +244,26 @@ proptest! {
     }
 }
 
+/// Query, key and value packed for one kernel, the output layer for another: each reads rows in a layout of its own.
+#[test]
+fn attention_packed_in_two_formats_equals_its_plain_form() {
+    let mut rng = Rng::new(6);
+    let (block, mut vars) = block(&mut rng, 32, 4, 64, false, Activation::Gelu);
+    let x = variable(&mut rng, &[3, 7, 32], 1.0);
+    vars.push(x.clone());
+    let plain = wide::block(&block).forward_plain(&f64s(&x)).unwrap();
+    let formats: Vec<_> = Isa::available().into_iter().flat_map(|isa| [(Precision::F32, isa), (Precision::Bf16, isa)]).collect();
+    for first in &formats {
+        for second in &formats {
+            let mut packed = block.packed(first.0, first.1).unwrap();
+            packed.attention.output = packed.attention.output.packed(second.0, second.1).unwrap();
+            let rounds = [first, second].iter().any(|(precision, isa)| *precision == Precision::Bf16 && isa.multiplies_bf16());
+            let tolerance = if rounds { 2e-2 } else { 1e-5 };
+            same(&format!("{first:?}, {second:?}"), &vars, &packed.forward(&x).unwrap(), &plain, tolerance);
+        }
+    }
+}
+
 #[test]
 fn a_weight_that_learns_is_not_packed() {
     let mut rng = Rng::new(4);

@@ -111,7 +111,9 @@ impl AttentionBranch {
     fn sizes(&self, dims: &[usize]) -> Result<Sizes> {
         let heads = self.heads;
         match *dims {
-            [batch, tokens, width] if batch * tokens * width > 0 && self.qkv.sizes() == [3 * width, width] && width % heads.max(1) == 0 => {
+            [batch, tokens, width]
+                if batch * tokens * width > 0 && self.qkv.sizes() == [3 * width, width] && heads > 0 && width % heads == 0 =>
+            {
                 let queries = if self.first_only { 1 } else { tokens };
                 Ok(Sizes { batch, tokens, queries, heads, d: width / heads })
             }
@@ -130,7 +132,8 @@ impl AttentionBranch {
         let (past, [normed, qkv]) = (y.slice(..), scratch.parts(room)?);
         let [all, p] = kept.as_ref().map_or_else(|| scratch.parts(later), |kept| Ok(kept.parts()))?;
         let (by_head, mixed) = (normed.slice(..asking), qkv.slice(..asking)); // what stood there is used up by then
-        with::<T, _, 4>([&self.qkv.weight, &self.qkv.bias, &self.out.weight, &self.out.bias], |[w_qkv, b_qkv, w_out, b_out]| {
+        let layers = [&self.qkv.weight, &self.qkv.bias, &self.out.weight, &self.out.bias];
+        with::<T, _, 4>(device, layers, |[w_qkv, b_qkv, w_out, b_out]| {
             begin(device, rows, [&x, &weight, &bias], self.eps, &b_out, &normed, &past)?;
             let layer = [Matrix::one(&normed, width), Matrix::one(&w_qkv, width).t()];
             product(device, 1, [rows.rows, 3 * width, width], 1.0, layer, 0.0, Matrix::one(&qkv, 3 * width))?;
@@ -189,7 +192,7 @@ impl AttentionBranch {
         let ([partial], [typed, by_head, dp, d_all, joined, dn]) = (scratch.parts::<f32, 1>(exact)?, scratch.parts::<T, 6>(room)?);
         let split = Heads::of(&all, sizes);
         let d_split = Heads::of(&d_all, sizes);
-        with::<T, _, 2>([&self.qkv.weight, &self.out.weight], |[w_qkv, w_out]| {
+        with::<T, _, 2>(device, [&self.qkv.weight, &self.out.weight], |[w_qkv, w_out]| {
             let g_out = T::of(device, &g, &typed)?;
             // by heads: each by its columns of W_out
             let by_heads = [Matrix::batch(g_out, width, 0), Matrix::batch(&w_out, width, d)];

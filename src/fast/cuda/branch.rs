@@ -1,5 +1,6 @@
 //! What both branches of a block need on the GPU: their frozen layers, memory cut into parts, the way into the norm and back.
 
+use candle_core::backend::{BackendDevice, BackendStorage};
 use candle_core::cuda::CudaDType;
 use candle_core::cuda::cudarc::driver::{CudaSlice, CudaView};
 use candle_core::op::BackpropOp;
@@ -41,12 +42,16 @@ pub(super) fn takes_rows(x: &Tensor, norm: Norm) -> bool {
     [x, norm.weight, norm.bias].iter().all(|tensor| super::takes(tensor, &[DType::F32]))
 }
 
-/// Runs `f` on the values behind tensors of one type.
-pub(super) fn with<T: CudaDType, R, const N: usize>(tensors: [&Tensor; N], f: impl FnOnce([CudaView<T>; N]) -> Result<R>) -> Result<R> {
+/// Runs `f` on the values behind tensors of one type, all on the GPU of `device`.
+pub(super) fn with<T: CudaDType, R, const N: usize>(
+    device: &CudaDevice,
+    tensors: [&Tensor; N],
+    f: impl FnOnce([CudaView<T>; N]) -> Result<R>,
+) -> Result<R> {
     let storages = tensors.map(Tensor::storage_and_layout);
     let slices = storages.iter().map(|(storage, layout)| match &**storage {
-        Storage::Cuda(storage) => values::<T>(storage, layout),
-        _ => candle_core::bail!("a layer and its input lie on different devices"),
+        Storage::Cuda(storage) if storage.device().location() == device.location() => values::<T>(storage, layout),
+        _ => candle_core::bail!("a layer and its input lie on different devices: move one of them with to_device"),
     });
     let slices: [CudaView<T>; N] = slices.collect::<Result<Vec<_>>>()?.try_into().map_err(|_| Error::Msg("a tensor is missing".into()))?;
     f(slices)
@@ -106,7 +111,7 @@ pub(super) fn backward(
     // SAFETY: `launch` writes every value.
     let (dx, sums) = unsafe { (device.alloc::<f32>(n)?, device.alloc::<f32>(2 * width)?) };
     let (scale, g) = (weight.contiguous()?, grad.contiguous()?);
-    with::<f32, _, 3>([&x.contiguous()?, &scale, &g], |inputs| launch(device, inputs, [&dx.slice(..), &sums.slice(..)]))?;
+    with::<f32, _, 3>(device, [&x.contiguous()?, &scale, &g], |inputs| launch(device, inputs, [&dx.slice(..), &sums.slice(..)]))?;
     let tensor = |values, shape: Shape| Tensor::from_storage(Storage::Cuda(wrap(values, device)), shape, BackpropOp::none(), false);
     let (dx, sums) = (tensor(dx, x.shape().clone()), tensor(sums, Shape::from((2, width))));
     Ok((hand(x, dx), hand(weight, sums.get(0)?.reshape(weight.shape())?), hand(bias, sums.get(1)?.reshape(bias.shape())?)))

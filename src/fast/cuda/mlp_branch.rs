@@ -59,7 +59,7 @@ impl MlpBranch {
             Some(kept) => kept.parts(),
             None => [active.slice(..)], // activated where it lies if nobody needs it later
         };
-        with::<T, _, 4>([&self.fc1.weight, &self.fc1.bias, &self.fc2.weight, &self.fc2.bias], |[w1, b1, w2, b2]| {
+        with::<T, _, 4>(device, [&self.fc1.weight, &self.fc1.bias, &self.fc2.weight, &self.fc2.bias], |[w1, b1, w2, b2]| {
             begin(device, rows, [&x, &weight, &bias], self.eps, &b2, &normed, &past)?;
             let layer = [Matrix::one(&normed, width), Matrix::one(&w1, width).t()];
             product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&z, hidden))?;
@@ -92,7 +92,7 @@ impl MlpBranch {
         let (exact, room) = ([rows.partial()], [typed, count * hidden, count * width]);
         let scratch = Scratch::take(device, bytes::<f32, 1>(exact) + bytes::<T, 3>(room))?;
         let ([partial], [typed, dz, dn]) = (scratch.parts::<f32, 1>(exact)?, scratch.parts::<T, 3>(room)?);
-        with::<T, _, 3>([&self.fc1.weight, &self.fc1.bias, &self.fc2.weight], |[w1, b1, w2]| {
+        with::<T, _, 3>(device, [&self.fc1.weight, &self.fc1.bias, &self.fc2.weight], |[w1, b1, w2]| {
             let layer = [Matrix::one(T::of(device, &g, &typed)?, width), Matrix::one(&w2, hidden)];
             product(device, 1, [count, hidden, width], 1.0, layer, 0.0, Matrix::one(&dz, hidden))?;
             let (name, quick, n, columns) = (format!("hidden_backward_{}", T::NAME), self.quick(), z.len() as u64, hidden as u32);

@@ -1,8 +1,8 @@
 //! The crate's own GPU kernels: CUDA sources and the PTX made of them are next to this file.
 //!
-//! Products go to cuBLAS through Candle. What Candle has no backward pass for, or builds from five kernels and as many
-//! tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the smoothed cross
-//! entropy, AdamW, the strong view. The operations that use them are those of the CPU, one file each.
+//! Products go to cuBLAS, those outside a block's branches through Candle. What Candle has no backward pass for, or builds from
+//! five kernels and as many tensors, has one kernel here: layer norm, softmax, the activations, noise on unit features, the
+//! smoothed cross entropy, AdamW, the strong view. The operations that use them are those of the CPU, one file each.
 
 /// A source file's kernels: its name, its PTX, and every kernel with the number of its parameters.
 #[cfg(any(test, feature = "cuda"))]

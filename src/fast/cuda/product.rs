@@ -78,6 +78,8 @@ impl<'a, T> Matrix<'a, T> {
 }
 
 /// to `[m, n]` ← factor · a `[m, k]` · b `[k, n]` + keep · to, `count` times; sums are f32.
+///
+/// Exact products of f32 ask for no tensor cores: with that flag cuBLAS may compute them in f16 on Turing. Candle's own matmul has it.
 pub(super) fn product<A: Number, C: Number>(
     device: &CudaDevice,
     count: usize,
@@ -91,10 +93,10 @@ pub(super) fn product<A: Number, C: Number>(
     if !counts || !a.holds(count, m, k) || !b.holds(count, k, n) || to.transposed || !to.holds(count, m, n) {
         candle_core::bail!("a product of {count} matrices [{m}, {k}] and [{k}, {n}] does not fit its memory");
     }
-    let exact = A::NAME != f32::NAME || !gemm_reduced_precision_f32();
-    let kind = match exact {
-        true => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F,
-        false => sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32,
+    let (kind, algorithm) = match (A::NAME == f32::NAME, gemm_reduced_precision_f32()) {
+        (true, false) => (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cublasGemmAlgo_t::CUBLAS_GEMM_DFALT),
+        (true, true) => (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F_FAST_TF32, sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP),
+        (false, _) => (sys::cublasComputeType_t::CUBLAS_COMPUTE_32F, sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP),
     };
     let stream = device.cuda_stream();
     let [(left, _a), (right, _b), (result, _c)] =
@@ -125,7 +127,7 @@ pub(super) fn product<A: Number, C: Number>(
             to.next as i64,
             small(count)?,
             kind,
-            sys::cublasGemmAlgo_t::CUBLAS_GEMM_DEFAULT_TENSOR_OP,
+            algorithm,
         )
     }
     .w()

@@ -13,14 +13,19 @@ use super::product::Number;
 /// Devices that are remembered: each opening of a GPU is one.
 const DEVICES: usize = 4;
 
+/// Handle of the stream that is another one on each thread: Candle's `Device::new_cuda` works on it.
+const PER_THREAD: usize = 2;
+
 /// What nobody uses now, the largest of each device; the latest device is last.
 static SPARE: Mutex<Vec<(DeviceId, CudaSlice<u8>)>> = Mutex::new(Vec::new());
 
 /// Memory of a device until this is dropped; nobody else has it meanwhile. It may go to the next operation before the kernels of
-/// this one are done, because all work of a device is on one stream, in the order in which it was asked for.
+/// this one are done, because all work of a device is on one stream, in the order in which it was asked for. Where each thread has a
+/// stream of its own, it goes back to the driver.
 pub(super) struct Scratch {
     memory: Option<CudaSlice<u8>>,
-    device: DeviceId,
+    /// Whose spare memory it becomes.
+    device: Option<DeviceId>,
     used: Cell<usize>,
 }
 
@@ -32,11 +37,11 @@ pub(super) fn bytes<T: Number, const N: usize>(sizes: [usize; N]) -> usize {
 impl Scratch {
     /// At least as many bytes, at most a few times; what they hold is of no use.
     pub fn take(device: &CudaDevice, bytes: usize) -> Result<Self> {
-        let id = device.id();
-        let spare = {
+        let id = (device.cuda_stream().cu_stream().addr() != PER_THREAD).then_some(device.id());
+        let spare = id.and_then(|id| {
             let mut all = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
             all.iter().position(|(of, _)| *of == id).map(|at| all.remove(at).1)
-        };
+        });
         let memory = match spare {
             Some(memory) if memory.len() >= bytes => memory,
             smaller => {
@@ -65,15 +70,15 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        let Some(mut memory) = self.memory.take() else { return };
+        let (Some(mut memory), Some(device)) = (self.memory.take(), self.device) else { return };
         let mut all = SPARE.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(at) = all.iter().position(|(of, _)| *of == self.device) {
+        if let Some(at) = all.iter().position(|(of, _)| *of == device) {
             let (_, other) = all.remove(at); // another thread's, which worked at the same time
             if other.len() > memory.len() {
                 memory = other;
             }
         }
-        all.push((self.device, memory));
+        all.push((device, memory));
         if all.len() > DEVICES {
             all.remove(0);
         }

@@ -2,7 +2,7 @@
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::WrapErr;
-use candle_core::cuda::cudarc::driver::{CudaSlice, PinnedHostSlice};
+use candle_core::cuda::cudarc::driver::{CudaEvent, CudaSlice, CudaStream, PinnedHostSlice, sys::CUevent_flags};
 use candle_core::op::BackpropOp;
 use candle_core::{CudaDevice, CudaStorage, DType, Device, Layout, Result, Shape, Storage, Tensor};
 use rayon::prelude::*;
@@ -25,12 +25,33 @@ pub fn patches(pixels: &CudaStorage, layout: &Layout, side: usize) -> Result<(Cu
 /// Batches whose copies may be under way at a time.
 const SLOTS: usize = 4;
 
+/// A page-locked buffer, given back when its last copy is done.
+struct Slot {
+    bytes: PinnedHostSlice<u8>,
+    /// Recorded after each copy; the buffer's own event is recorded only where events order several streams.
+    copied: CudaEvent,
+}
+
+impl Slot {
+    fn new(stream: &CudaStream, size: usize) -> Result<Self> {
+        let copied = stream.context().new_event(Some(CUevent_flags::CU_EVENT_BLOCKING_SYNC)).w()?;
+        // SAFETY: what is read of it is filled before.
+        Ok(Self { bytes: unsafe { stream.context().alloc_pinned(size).w()? }, copied })
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let _ = self.copied.synchronize();
+    }
+}
+
 /// Pictures of bytes on their way to a GPU, through page-locked buffers in turn: the host fills one while the copies from the others
 /// are queued, and waits only for the copy that used the same one [`SLOTS`] batches ago.
 pub struct Upload {
     pub(super) device: CudaDevice,
     pub(super) table: Tensor,
-    slots: Vec<PinnedHostSlice<u8>>,
+    slots: Vec<Slot>,
     turn: usize,
 }
 
@@ -77,17 +98,18 @@ impl Upload {
     pub(super) fn staged(&mut self, size: usize, room: usize, fill: impl FnOnce(&mut [u8])) -> Result<CudaSlice<u8>> {
         let stream = self.device.cuda_stream();
         self.turn = (self.turn + 1) % SLOTS;
-        if !self.slots.get(self.turn).is_some_and(|slot| (size..=2 * size).contains(&slot.len())) {
-            // SAFETY: what is read of it is filled below.
-            let slot = unsafe { stream.context().alloc_pinned::<u8>(room.max(size)).w()? };
+        if !self.slots.get(self.turn).is_some_and(|slot| (size..=2 * size).contains(&slot.bytes.len())) {
+            let slot = Slot::new(&stream, room.max(size))?;
             self.turn = self.turn.min(self.slots.len());
             if self.turn < self.slots.len() { self.slots[self.turn] = slot } else { self.slots.push(slot) }
         }
         let slot = &mut self.slots[self.turn];
-        fill(&mut slot.as_mut_slice().w()?[..size]); // waits for its last copy
+        slot.copied.synchronize().w()?;
+        fill(&mut slot.bytes.as_mut_slice().w()?[..size]);
         // SAFETY: the copy writes every value.
-        let mut bytes = unsafe { self.device.alloc::<u8>(slot.len())? };
-        stream.memcpy_htod(slot, &mut bytes).w()?;
+        let mut bytes = unsafe { self.device.alloc::<u8>(slot.bytes.len())? };
+        stream.memcpy_htod(&slot.bytes, &mut bytes).w()?;
+        slot.copied.record(&stream).w()?;
         Ok(bytes)
     }
 }

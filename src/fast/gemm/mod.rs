@@ -122,9 +122,10 @@ impl Panels {
     }
 
     /// target[rows, columns] = a[rows, inner] · B[inner, columns], for a part of B's inner dimension (an even start for
-    /// bf16, which come in pairs) and of its columns.
+    /// bf16, which come in pairs) and of its columns; a is laid out for the same kernel.
     pub fn multiply(&self, a: &Rows, inner: Range<usize>, columns: Range<usize>, mut target: Target) {
         assert!(inner.end <= self.inner && columns.end <= self.columns && inner.len() == a.columns());
+        assert!(a.kernel() == self.kernel, "rows for {:?}, panels for {:?}", a.kernel(), self.kernel);
         assert!(target.bias.is_none_or(|bias| bias.len() == columns.len()));
         if a.rows() == 0 || inner.is_empty() || columns.is_empty() {
             return;

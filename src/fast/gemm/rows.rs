@@ -29,6 +29,10 @@ impl Rows {
         }
     }
 
+    pub fn kernel(&self) -> Kernel {
+        self.kernel
+    }
+
     pub fn rows(&self) -> usize {
         self.rows
     }
