@@ -138,7 +138,8 @@ pub(crate) const TEXT_CFG: Keys = Keys {
             (Harmless, "hf_model_pretrained hf_proj_type hf_pooler_type hf_model_config attention_mode pos_embed rope_temperature"),
             (Harmless, "mlp_type norm_eps norm_placement zero_init_residual tiktoken_name"),
             (OFF, "embed_cls no_causal_mask proj_bias attn_gated pre_norm reg_tokens value_residual use_pad_mask"),
-            // other marks are dropped, or another vocabulary is used: the same text would get other ids
+            // other marks are dropped, or another vocabulary is used: the same text would get other ids (the reader compares the two with
+            // `hf_tokenizer_name`)
             (Only(&["{}", "{\"clean\":\"lower\"}", "{\"clean\":\"whitespace\"}"]), "tokenizer_kwargs"),
             (Only(&["\"\""]), "tokenizer_mode tokenizer_type"),
             (Only(&["\"clip\""]), "text_arch"),
@@ -151,7 +152,7 @@ pub(crate) const TEXT_CFG: Keys = Keys {
 
 /// transformers' `preprocessor_config.json`, or `image_processor` in `processor_config.json`.
 pub(crate) const IMAGE_PROCESSOR: Keys = Keys {
-    read: "do_resize size do_center_crop crop_size resample do_rescale rescale_factor do_normalize image_mean image_std",
+    read: "do_resize size do_center_crop crop_size crop_rule resample do_rescale rescale_factor do_normalize image_mean image_std",
     rules: &[&[
         // names of classes and of the hub's code
         (Harmless, "image_processor_type feature_extractor_type processor_class auto_map _valid_processor_keys use_fast"),

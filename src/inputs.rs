@@ -208,7 +208,7 @@ impl Known {
     /// The place of `PATH, row 3` in a Parquet file, or of `PATH, member` in a tar shard.
     fn row(&mut self, name: &str) -> u64 {
         let known = self.spelled.as_os_str().as_encoded_bytes();
-        let is_file = |at: &usize| name[..*at].as_bytes() == known || Path::new(&name[..*at]).is_file();
+        let is_file = |at: &usize| &name.as_bytes()[..*at] == known || Path::new(&name[..*at]).is_file();
         let end = name.match_indices(", ").map(|(at, _)| at).find(is_file).unwrap_or(0);
         let (file, rest) = name.split_at(end);
         let file = if end > 0 { self.canonical(Path::new(file)) } else { Path::new("") };

@@ -36,7 +36,7 @@ impl Preprocess {
 
     /// From the object in a transformers `preprocessor_config.json`, in its old form (sizes as numbers) and its new one
     /// (`shortest_edge`, or `height` and `width`). What is missing is OpenAI CLIP's at `size`. The center is cut as transformers
-    /// cuts it ([`CropRule`](super::CropRule)).
+    /// cuts it ([`CropRule`](super::CropRule)), unless the key `crop_rule`, which this crate writes for other CLIPs, says otherwise.
     ///
     /// # Errors
     /// [`Error::Config`] for a value of another type than expected, a filter other than bilinear, bicubic or Lanczos, a view that
@@ -76,6 +76,10 @@ impl Preprocess {
             },
         };
         weak.crop = square(crop)?;
+        if let Some(rule) = value.get("crop_rule").filter(|rule| !rule.is_null()) {
+            let rules = "\"torchvision\" or \"transformers\"";
+            weak.crop_rule = serde_json::from_value(rule.clone()).map_err(|_| expected("crop_rule", rules, rule))?;
+        }
         if let Some(code) = value.get("resample").filter(|code| !code.is_null()) {
             weak.resample = match code.as_u64() {
                 Some(1) => Resample::Lanczos,
@@ -250,6 +254,7 @@ mod tests {
             json!({"image_mean": [3.4e38, 0.5, 0.5]}),
             json!({"image_std": [0.5, 0.5, 1e-30]}),
             json!({"do_flip_channel_order": true}),
+            json!({"crop_rule": "other"}),
             json!({"do_pad": true, "pad_size": {"height": 8, "width": 8}}),
             json!({"size": "x".repeat(100_000)}),
         ] {

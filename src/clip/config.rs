@@ -37,7 +37,7 @@ pub struct ClipConfig {
 }
 
 impl ClipConfig {
-    /// `config.json` in transformers' layout, as this crate writes it.
+    /// `config.json` in transformers' layout, as this crate writes it. An end of text with id 2 has no form there: 2 means the highest id.
     pub fn to_transformers(&self) -> Value {
         let end_of_text = match self.text.end_of_text {
             EndOfText::HighestId => 2,

@@ -8,7 +8,8 @@ use crate::error::{Error, Result, cut};
 use crate::nn::Activation;
 
 impl ClipConfig {
-    /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32).
+    /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32). Where an older file holds `vision_config_dict`
+    /// or `text_config_dict`, that part is read there alone.
     ///
     /// # Errors
     /// [`Error::Config`] for another kind of model, a value of the wrong type, or sizes that do not fit together.
@@ -110,6 +111,14 @@ impl ClipConfig {
                 )));
             }
         };
+        // open_clip's two tokenizers, whose usual cleaning is this crate's
+        let usual = if text.word("hf_tokenizer_name")?.is_some_and(|name| !name.is_empty()) { "whitespace" } else { "lower" };
+        if let Some(clean) = text.get("tokenizer_kwargs").and_then(|kwargs| kwargs.get("clean")).filter(|clean| **clean != usual) {
+            let clean = cut(clean);
+            return Err(Error::Config(format!(
+                "text_cfg.tokenizer_kwargs.clean is {clean}: this crate reads \"{usual}\" alone with this tokenizer, choose another CLIP"
+            )));
+        }
         let vision_width = vision.number("width", 768)?;
         let text_width = text.number("width", 512)?;
         let config = Self {
@@ -150,9 +159,11 @@ struct Section<'a> {
 impl Section<'_> {
     fn get(&self, key: &str) -> Option<&Value> {
         let object = if self.name.is_empty() { Some(self.json) } else { self.json.get(self.name) };
-        // OpenAI's first files keep the values that count in "<name>_dict"
-        let legacy = self.json.get(format!("{}_dict", self.name)).and_then(|dict| dict.get(key));
-        legacy.or_else(|| object?.get(key)).filter(|value| !value.is_null())
+        // in older files "<name>_dict" counts, with transformers' defaults for what it lacks
+        let older = self.json.get(format!("{}_dict", self.name)).filter(|older| older.is_object());
+        // OpenAI's say 2 outside it for the end of text, which reads where the default does
+        let end = object.filter(|_| key == "eos_token_id").and_then(|object| object.get(key));
+        older.or(object)?.get(key).or(end).filter(|value| !value.is_null())
     }
 
     fn number(&self, key: &str, default: usize) -> Result<usize> {
@@ -235,6 +246,22 @@ mod tests {
         assert_eq!(ClipConfig::from_transformers(&transformers.to_transformers()).unwrap(), transformers);
     }
 
+    /// As in openai/clip-vit-large-patch14, where both are there, and in files where they contradict each other.
+    #[test]
+    fn the_older_object_counts_with_its_defaults() {
+        let read = |json: Value| ClipConfig::from_transformers(&json).unwrap();
+        let sizes = serde_json::json!({ "hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "patch_size": 14 });
+        let outside = serde_json::json!({ "hidden_size": 768, "hidden_act": "gelu", "image_size": 336, "patch_size": 14 });
+        let text = serde_json::json!({ "eos_token_id": 2, "hidden_act": "gelu" });
+        let both = read(serde_json::json!({
+            "vision_config": outside, "vision_config_dict": sizes, "text_config": text, "text_config_dict": { "hidden_size": 512 },
+        }));
+        let alone = read(serde_json::json!({ "vision_config": sizes, "text_config": { "eos_token_id": 2 }, "text_config_dict": null }));
+        assert_eq!(both, alone);
+        assert_eq!((both.vision.image_size, both.vision.activation), (224, Activation::QuickGelu));
+        assert_eq!(both.text.end_of_text, EndOfText::HighestId);
+    }
+
     #[test]
     fn unsupported_towers_are_refused_in_one_line() {
         let error =
@@ -278,12 +305,18 @@ mod tests {
             ("text_arch", serde_json::json!("modern")),
             ("tokenizer_kwargs", serde_json::json!({ "clean": "canonicalize" })),
             ("tokenizer_type", serde_json::json!("tiktoken")),
+            ("tokenizer_kwargs", serde_json::json!({ "clean": "whitespace" })),
             ("hf_model_name", serde_json::json!("roberta-base")),
             ("eos_id", serde_json::json!(1u64 << 33)),
         ] {
             let error = open_clip(none(), serde_json::json!({ key: value })).unwrap_err();
             assert!(error.contains(key), "{error}");
         }
+        let cleaned = |name: &str, clean: &str| {
+            open_clip(none(), serde_json::json!({ "hf_tokenizer_name": name, "tokenizer_kwargs": { "clean": clean } }))
+        };
+        assert!(cleaned("", "lower").is_ok() && cleaned("x", "whitespace").is_ok());
+        assert!(cleaned("x", "lower").unwrap_err().contains("tokenizer_kwargs.clean is \"lower\""));
         let read = open_clip(
             serde_json::json!({ "image_size": [224, 224], "norm_kwargs": { "eps": 1e-6 }, "patch_dropout": 0.5, "pool_type": "tok" }),
             serde_json::json!({ "pool_type": "eos", "eos_id": 2, "hf_tokenizer_name": "x", "no_causal_mask": false }),

@@ -95,11 +95,25 @@ pub(super) fn not_configured(directory: &Path) -> Error {
     Error::Config(format!("{} holds neither {CONFIG} nor {OPEN_CLIP}: {remedy}", directory.display()))
 }
 
-/// True if a folder's `config.json` belongs to another library than the one whose CLIP the folder holds, as in timm's
-/// repositories: what has plain names there is no CLIP's.
-pub(super) fn is_foreign(directory: &Path) -> bool {
-    let unreadable_counts = |name: &str| json(directory, name).ok().flatten();
-    directory.join(OPEN_CLIP).is_file() && unreadable_counts(CONFIG).is_some_and(|json| !describes_clip(&json))
+/// Under which of the usual names a folder's weights are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum WeightNames {
+    /// transformers' before open_clip's.
+    Transformers,
+    /// open_clip's before transformers', as open_clip does.
+    OpenClip,
+    /// open_clip's alone: `config.json` belongs to another library, as in timm's repositories, and so does what has plain names.
+    OpenClipAlone,
+}
+
+/// Follows from the configurations in the folder.
+pub(super) fn weight_names(directory: &Path) -> WeightNames {
+    let config = json(directory, CONFIG).ok().flatten();
+    match (directory.join(OPEN_CLIP).is_file(), config) {
+        (true, None) => WeightNames::OpenClip,
+        (true, Some(json)) if !describes_clip(&json) => WeightNames::OpenClipAlone,
+        _ => WeightNames::Transformers,
+    }
 }
 
 /// The one rule for "is this a CLIP of transformers": it says so, or it says nothing and has a vision tower's settings.
@@ -117,18 +131,24 @@ fn no_clip(config: &Value) -> Error {
     Error::Config(format!("{CONFIG} describes no CLIP ({kind}): {remedy}"))
 }
 
+/// True if a file of the folder says how pictures are prepared.
+pub(super) fn has_images(directory: &Path) -> bool {
+    let of = |name: &str| json(directory, name).ok().flatten().unwrap_or_default();
+    let (processor, open_clip) = (of(PROCESSOR), of(OPEN_CLIP));
+    let inside = [&processor["image_processor"], &processor["image_mean"], &open_clip["preprocess_cfg"]];
+    directory.join(IMAGES).is_file() || inside.iter().any(|settings| !settings.is_null())
+}
+
 /// The image settings: the layout's own file first, then those of the other one, then OpenAI's.
 fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, notices: &mut Vec<String>) -> Result<Images> {
-    let mut found: Vec<(&str, Result<Preprocess>, Vec<String>)> = Vec::new();
-    if let Some(json) = json(directory, IMAGES)? {
-        found.push((IMAGES, Preprocess::from_json(&json, side), of_processor(IMAGES, &json)));
-    }
-    let processor = json(directory, PROCESSOR)?;
+    let (plain, processor) = (json(directory, IMAGES)?, json(directory, PROCESSOR)?);
+    let nested = processor.as_ref().and_then(|json| json.get("image_processor"));
     // an older file of this name holds other settings
-    let inside = processor.as_ref().and_then(|json| json.get("image_processor").or_else(|| json.get("image_mean").map(|_| json)));
-    if let Some(json) = inside.filter(|json| json.is_object()) {
-        found.push((PROCESSOR, Preprocess::from_json(json, side), of_processor(PROCESSOR, json)));
-    }
+    let flat = processor.as_ref().filter(|json| nested.is_none() && json.get("image_mean").is_some());
+    // in transformers' order
+    let given = [(PROCESSOR, nested.filter(|json| json.is_object())), (IMAGES, plain.as_ref()), (PROCESSOR, flat)];
+    let mut found: Vec<_> =
+        given.into_iter().filter_map(|(file, json)| Some((file, Preprocess::from_json(json?, side), of_processor(file, json?)))).collect();
     let cfg = open_clip.and_then(|json| json.get("preprocess_cfg")).filter(|cfg| !cfg.is_null());
     if let Some(cfg) = cfg {
         let unknown = unknown(OPEN_CLIP, &[("preprocess_cfg.", config_keys::PREPROCESS_CFG, Some(cfg))]);

@@ -13,8 +13,8 @@ use crate::progress::Event;
 const SMALL: [&str; 4] = [folder::CONFIG, folder::OPEN_CLIP, folder::IMAGES, folder::PROCESSOR];
 
 /// The local folder of a hub model ("openai/clip-vit-base-patch32", revision "main" if `None`): configuration, weights
-/// (safetensors before pickles, transformers' layout before open_clip's), tokenizer and preprocessing. What is in the
-/// cache already is used without a request to the network.
+/// (safetensors before pickles, in open_clip's layout its own names first), tokenizer and preprocessing. What is in the
+/// cache already is used without a request to the network, unless another program left the tokenizer or the image settings out.
 ///
 /// # Errors
 /// [`Error::Usage`] for an impossible id; [`Error::Hub`] if the model does not exist, is gated or private, holds no CLIP
@@ -38,11 +38,11 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
     let name = if revision == "main" { id.to_string() } else { format!("{id} at revision {revision}") };
     let model = Repository::new(options, RepoType::Model, id, revision, &name, "pass a folder with --model DIR");
     let cached = Some(model.cached()).filter(|folder| holds_clip(folder));
-    if let Some(folder) = cached.as_ref().filter(|folder| has_tokenizer(folder)) {
+    if let Some(folder) = cached.as_ref().filter(|folder| has_tokenizer(folder) && folder::has_images(folder)) {
         return Ok(folder.clone());
     }
     match model.list().and_then(|files| fetch(&files, &name, events)) {
-        // incomplete in the cache (no tokenizer), but better than nothing without network
+        // incomplete in the cache (no tokenizer, no image settings), but better than nothing without network
         Err(error) => cached.ok_or(error),
         folder => folder,
     }
@@ -57,7 +57,7 @@ fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<
     // before the weights: another kind of model is refused by its configuration
     let configured = folder::read(&files.folder).map_err(|error| Error::Hub(format!("{name}: {error}")))?;
     let own = files.names.iter().map(String::as_str).filter(|file| !file.contains('/'));
-    let chosen = weights::choose(folder::is_foreign(&files.folder), own).map_err(|several| {
+    let chosen = weights::choose(folder::weight_names(&files.folder), own).map_err(|several| {
         let (count, shown) = (several.len(), several.iter().take(3).copied().collect::<Vec<_>>().join(", "));
         Error::Hub(format!("{name} holds {count} files with weights ({shown}): download one and give its folder with --model DIR"))
     })?;

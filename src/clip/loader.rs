@@ -9,7 +9,7 @@ use super::text_slot::{Source, TextSlot};
 use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result, cut};
-use crate::nn::Precision;
+use crate::nn::{Activation, Precision};
 use crate::progress::Event;
 use candle_core::{DType, Device};
 
@@ -142,6 +142,16 @@ impl ClipLoader {
             (None, Ok(files)) if weights::is_openai_archive(&files) => (None, files),
             (None, _) => return Err(folder::not_configured(path)),
         };
+        if let Some(Folder { config, layout, .. }) = &folder {
+            let activations = [config.vision.activation, config.text.activation];
+            if activations != [Activation::QuickGelu; 2] && weights::is_openai_archive(&files) {
+                return Err(Error::Config(format!(
+                    "{} holds OpenAI's archive, whose activation is QuickGELU, and {layout} says GELU: set \"quick_gelu\": true in model_cfg, \
+                     or \"hidden_act\": \"quick_gelu\" in both parts of config.json",
+                    path.display()
+                )));
+            }
+        }
         if let (Some(folder), [file]) = (&mut folder, files.as_slice()) {
             let others = weights::other_usual_files(path, file);
             if !others.is_empty() {
@@ -257,7 +267,8 @@ fn odd_tokenizer(tokenizer: &Tokenizer, vocabulary: usize) -> Result<Vec<String>
         .then(|| format!("the tokenizer has {known} ids and the text tower {vocabulary}: does it belong to this model?"));
     let sample = "a photo of a dog";
     let tokens = tokenizer.encode(&[sample])?.ids.first().map_or(0, Vec::len);
-    let letters = (tokens > 12 && tokenizer.context() > 12)
+    let most = if sample.split(' ').all(|word| tokenizer.knows(&format!("{word}</w>"))) { 7 } else { 12 };
+    let letters = (tokens > most && tokenizer.context() > most)
         .then(|| format!("the tokenizer needs {tokens} tokens for \"{sample}\", CLIP's 7: are its merges whole?"));
     Ok(few.into_iter().chain(letters).collect())
 }

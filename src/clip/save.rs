@@ -8,14 +8,17 @@ use serde_json::{Value, json};
 
 use super::open_clip_names::open_clip_names;
 use super::{Clip, EndOfText, VisionTower, Weights, demo, folder, save_tensors};
-use crate::augment::{Preprocess, Resample, ResizeTo};
-use crate::error::Result;
+use crate::augment::{CropRule, Preprocess, Resample, ResizeTo};
+use crate::error::{Error, Result};
 use crate::eval::as_written;
 use crate::files::save_atomically;
 use crate::nn::{Activation, Block, LayerNorm, Linear};
 
 /// The ε of open_clip's layer norms.
 const OPEN_CLIP_EPS: f64 = 1e-5;
+
+/// "a photo of a cat" in OpenAI's vocabulary, and its highest id.
+const OPENAI_IDS: [u32; 7] = [49406, 320, 1125, 539, 320, 2368, 49407];
 
 /// What was written into a folder.
 #[derive(Clone, Debug)]
@@ -53,12 +56,22 @@ impl Clip {
     }
 
     /// Writes a folder that transformers, open_clip and this crate load: this CLIP with another vision tower of its sizes. Weights
-    /// are stored in f32, once for each layout: `model.safetensors` and `open_clip_model.safetensors`.
+    /// are stored in f32, once for each layout: `model.safetensors` and `open_clip_model.safetensors`. Pictures are prepared as this CLIP
+    /// prepares them; whose center crop that is ([`CropRule`]) stands in a key that this crate alone reads.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::Error::Io) with the path.
+    /// [`Error::Config`] for a CLIP that neither layout has a place for; [`Error::Io`] with the path.
     pub fn save_with(&self, vision: &VisionTower, directory: impl AsRef<Path>) -> Result<SavedClip> {
         let directory = directory.as_ref();
+        let open_clip = self.open_clip_config(vision);
+        // transformers reads texts at their highest id where the end of text is 2
+        let transformers = self.config.text.end_of_text != EndOfText::First(2);
+        if let (false, Err(why)) = (transformers, &open_clip) {
+            return Err(Error::Config(format!(
+                "no layout has a place for this CLIP: transformers takes the end of text 2 for the highest id, and in open_clip {why}: choose \
+                 another base model"
+            )));
+        }
         let tensors = self.tensors_with(vision)?;
         let (mut files, mut notices) = (Vec::new(), Vec::new());
         let mut put = |name: &str, bytes: &[u8]| {
@@ -66,14 +79,22 @@ impl Clip {
             save_atomically(directory.join(name), bytes)
         };
         let text = |value: &Value| format!("{value:#}\n").into_bytes();
-        let mut config = self.config.to_transformers();
-        config["text_config"]["bos_token_id"] = json!(self.tokenizer.start()); // its default is OpenAI's vocabulary's
-        put(folder::CONFIG, &text(&config))?;
+        if transformers {
+            let mut config = self.config.to_transformers();
+            config["text_config"]["bos_token_id"] = json!(self.tokenizer.start()); // its default is OpenAI's vocabulary's
+            put(folder::CONFIG, &text(&config))?;
+        } else {
+            notices.push("transformers cannot load this CLIP: it takes the end of text 2 for the highest id; open_clip can".into());
+        }
         let source = Path::new(self.tokenizer.source()).parent().unwrap_or(Path::new(""));
-        // a tokenizer and an image processor are copied from the folder that a CLIP came from
+        // a tokenizer is copied from the folder that a CLIP came from, and image settings that say what this CLIP does
+        let says_so = |bytes: &[u8]| {
+            let read = serde_json::from_slice(bytes).map(|json| Preprocess::from_json(&json, self.preprocess.side()));
+            matches!(read, Ok(Ok(read)) if read == self.preprocess)
+        };
         for name in folder::TOKENIZER.into_iter().chain([folder::IMAGES]) {
             match std::fs::read(source.join(name)) {
-                Ok(bytes) if self.tokenizer.source() != "embedded" => put(name, &bytes)?,
+                Ok(bytes) if self.tokenizer.source() != "embedded" && (name != folder::IMAGES || says_so(&bytes)) => put(name, &bytes)?,
                 _ if name == "tokenizer.json" && self.tokenizer.source() == "embedded" => put(name, demo::files().tokenizer)?,
                 _ if name == folder::IMAGES => match image_processor(&self.preprocess) {
                     Some(value) => put(name, &text(&value))?,
@@ -83,7 +104,7 @@ impl Clip {
             }
         }
         let formats = HashMap::from([("format".to_string(), "pt".to_string())]); // transformers asks for it
-        match self.open_clip_config(vision) {
+        match open_clip {
             Ok(config) => {
                 put(folder::OPEN_CLIP, &text(&config))?;
                 let name = "open_clip_model.safetensors";
@@ -92,8 +113,10 @@ impl Clip {
             }
             Err(why) => notices.push(format!("open_clip cannot load this CLIP: {why}")),
         }
-        save_tensors(directory.join("model.safetensors"), &tensors, formats)?;
-        files.push("model.safetensors".into());
+        if transformers {
+            save_tensors(directory.join("model.safetensors"), &tensors, formats)?;
+            files.push("model.safetensors".into());
+        }
         let weights_hash = Weights::from_tensors(tensors, "memory", DType::F32, &Device::Cpu)?.hash()?.to_string();
         Ok(SavedClip { files, weights_hash, notices })
     }
@@ -106,9 +129,6 @@ impl Clip {
         }
         if vision.activation != text.activation {
             return Err("it has one activation for both towers".into());
-        }
-        if matches!(text.end_of_text, EndOfText::First(end) if end != self.tokenizer.highest()) {
-            return Err("it reads texts at their highest id".into());
         }
         let ratio = |hidden: usize, width: usize| hidden as f64 / width as f64;
         let weak = &self.preprocess;
@@ -123,6 +143,23 @@ impl Clip {
             Resample::Bilinear => "bilinear",
             Resample::Lanczos => return Err("it has no filter of Lanczos".into()),
         };
+        let mut text_cfg = json!({
+            "context_length": text.context, "vocab_size": text.vocabulary, "width": text.width, "heads": text.heads,
+            "layers": text.layers, "mlp_ratio": ratio(text.hidden, text.width),
+        });
+        let highest = self.tokenizer.highest();
+        match text.end_of_text {
+            EndOfText::First(end) if end != highest => {
+                text_cfg["pool_type"] = json!("eos");
+                text_cfg["eos_id"] = json!(end);
+            }
+            _ => {}
+        }
+        let openai = self.tokenizer.encode(&["a photo of a cat"]).is_ok_and(|tokens| tokens.ids == [OPENAI_IDS]);
+        if !openai || Some(&highest) != OPENAI_IDS.last() {
+            // any name makes open_clip read the folder's tokenizer in place of its own
+            text_cfg["hf_tokenizer_name"] = json!("local-dir");
+        }
         Ok(json!({
             "model_cfg": {
                 "embed_dim": self.config.projection, "quick_gelu": vision.activation == Activation::QuickGelu,
@@ -130,10 +167,7 @@ impl Clip {
                     "image_size": vision.image_size, "layers": vision.layers, "width": vision.width, "patch_size": vision.patch_size,
                     "head_width": vision.width / vision.heads, "mlp_ratio": ratio(vision.hidden, vision.width),
                 },
-                "text_cfg": {
-                    "context_length": text.context, "vocab_size": text.vocabulary, "width": text.width, "heads": text.heads,
-                    "layers": text.layers, "mlp_ratio": ratio(text.hidden, text.width),
-                },
+                "text_cfg": text_cfg,
             },
             "preprocess_cfg": {
                 "size": [size, size], "mode": "RGB", "mean": as_written(&weak.mean), "std": as_written(&weak.std),
@@ -156,12 +190,16 @@ fn image_processor(weak: &Preprocess) -> Option<Value> {
         Resample::Bilinear => 2,
         Resample::Bicubic => 3,
     };
-    Some(json!({
+    let mut processor = json!({
         "image_processor_type": "CLIPImageProcessor", "do_resize": weak.resize != ResizeTo::Keep, "size": size, "resample": resample,
         "do_center_crop": true, "crop_size": { "height": weak.crop, "width": weak.crop },
         "do_convert_rgb": true, "do_rescale": true, "rescale_factor": f64::from(weak.rescale),
         "do_normalize": true, "image_mean": as_written(&weak.mean), "image_std": as_written(&weak.std),
-    }))
+    });
+    if weak.crop_rule != CropRule::Transformers {
+        processor["crop_rule"] = json!(weak.crop_rule);
+    }
+    Some(processor)
 }
 
 /// Tensors with their names, collected on the host in f32.
@@ -204,6 +242,7 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clip::Tokenizer;
 
     #[test]
     fn both_layouts_read_back_are_the_clip_that_was_saved() {
@@ -212,7 +251,8 @@ mod tests {
         let saved = clip.save_with(clip.vision(), folder.path()).unwrap();
         assert!(saved.notices.is_empty(), "{:?}", saved.notices);
         assert_eq!(saved.weights_hash, clip.weights_hash());
-        assert_eq!(Clip::from_dir(folder.path()).unwrap().weights_hash(), clip.weights_hash());
+        let read = Clip::from_dir(folder.path()).unwrap();
+        assert_eq!((read.weights_hash(), read.preprocess()), (clip.weights_hash(), clip.preprocess()));
         // open_clip's alone
         for name in ["config.json", "model.safetensors"] {
             std::fs::remove_file(folder.path().join(name)).unwrap();
@@ -224,11 +264,27 @@ mod tests {
     }
 
     #[test]
+    fn open_clip_is_told_of_another_vocabulary_than_its_own() {
+        let mut clip = Clip::demo().unwrap();
+        let named = |clip: &Clip| clip.open_clip_config(clip.vision()).unwrap()["model_cfg"]["text_cfg"].get("hf_tokenizer_name").cloned();
+        assert!(named(&clip).is_some_and(|name| name != ""));
+        let words =
+            json!({ "a": 320, "photo": 1125, "of": 539, "cat": 2368, "<|startoftext|>": OPENAI_IDS[0], "<|endoftext|>": OPENAI_IDS[6] });
+        let tokenizer = json!({
+            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
+            "model": { "type": "WordLevel", "unk_token": "<|endoftext|>", "vocab": words },
+        });
+        clip.tokenizer = Tokenizer::from_json(tokenizer.to_string().as_bytes(), "OpenAI's", 77).unwrap();
+        assert_eq!(named(&clip), None);
+    }
+
+    #[test]
     fn what_transformers_reads_is_what_was_meant() {
         for resize in [ResizeTo::ShortestEdge(30), ResizeTo::Exact { width: 24, height: 24 }, ResizeTo::Keep] {
-            let weak = Preprocess { resize, resample: Resample::Bilinear, ..Preprocess::transformers(24) };
-            let read = Preprocess::from_json(&image_processor(&weak).unwrap(), 24).unwrap();
-            assert!(read.agrees_with(&weak), "{read:?} {weak:?}");
+            for like in [Preprocess::transformers(24), Preprocess::clip(24)] {
+                let weak = Preprocess { resize, resample: Resample::Bilinear, ..like };
+                assert_eq!(Preprocess::from_json(&image_processor(&weak).unwrap(), 24).unwrap(), weak);
+            }
         }
     }
 }

@@ -1,5 +1,6 @@
 //! CLIP's tokenizer: texts to ids, cut at the context length with end-of-text kept.
 
+mod clean;
 mod growth;
 mod vocabulary;
 
@@ -58,8 +59,9 @@ impl Tokens {
     }
 }
 
-/// Byte-pair encoding as CLIP uses it. Curly quotes are straightened first: the original tokenizer does so, a
-/// `tokenizer.json` does not. Cloning shares the vocabulary.
+/// Byte-pair encoding as CLIP uses it. Texts are cleaned first, as OpenAI's and open_clip's tokenizers do and a `tokenizer.json` does not:
+/// the common entities of HTML, also escaped twice, become characters; curly quotes, ligatures and full-width letters their plain
+/// forms. Garbled encodings (mojibake) are not repaired. Cloning shares the vocabulary.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: Arc<tokenizers::Tokenizer>,
@@ -73,18 +75,21 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json`, else `vocab.json` and `merges.txt`, else OpenAI's `bpe_simple_vocab_16e6.txt.gz`.
+    /// Reads `tokenizer.json`, else `vocab.json` and `merges.txt`, else OpenAI's `bpe_simple_vocab_16e6.txt.gz`. A `tokenizer.json` of
+    /// transformers before 4.17, which keeps the blanks between words, gives way to the two files.
     /// `context` is the text tower's length in tokens, start and end included.
     ///
     /// # Errors
-    /// [`Error::Tokenizer`] if none of the files is there, one is unreadable, or start- or end-of-text is missing.
+    /// [`Error::Tokenizer`] if none of the files is there, one is unreadable or keeps the blanks, or start- or end-of-text is missing.
     pub fn from_dir(directory: impl AsRef<Path>, context: usize) -> Result<Self> {
         let directory = directory.as_ref();
         let file = |name: &str| Some(directory.join(name)).filter(|path| path.is_file());
-        let (path, json) = if let Some(path) = file("tokenizer.json") {
-            let json = read(&path)?;
-            (path, json)
-        } else if let (Some(vocabulary), Some(merges)) = (file("vocab.json"), file("merges.txt")) {
+        let pair = file("vocab.json").zip(file("merges.txt"));
+        let whole = file("tokenizer.json").map(|path| read(&path).map(|json| (path, json))).transpose()?;
+        let old = |json: &[u8]| serde_json::from_slice::<Value>(json).is_ok_and(|json| keeps_blanks(&json));
+        let (path, json) = if let Some(whole) = whole.filter(|(_, json)| pair.is_none() || !old(json)) {
+            whole
+        } else if let Some((vocabulary, merges)) = pair {
             let json = vocabulary::from_files(&vocabulary, &read(&vocabulary)?, &merges, &read(&merges)?)?;
             (directory.join("vocab.json with merges.txt"), json)
         } else if let Some(path) = file(MERGE_LIST) {
@@ -122,6 +127,12 @@ impl Tokenizer {
         let fields = json.as_object_mut().ok_or_else(|| fault("not an object".into()))?;
         ["decoder", "post_processor", "truncation", "padding"].iter().for_each(|unused| drop(fields.shift_remove(*unused)));
         growth::check(&json).map_err(&fault)?;
+        if keeps_blanks(&json) {
+            let remedy = "add vocab.json and merges.txt, or save the tokenizer again with a current transformers";
+            return Err(Error::Tokenizer(format!(
+                "{source} keeps the blanks between words, as transformers before 4.17 wrote it, and CLIP's words have none: {remedy}"
+            )));
+        }
         // damaged merges make the tokenizers crate panic
         let read = catch_panic(|| tokenizers::Tokenizer::from_bytes(json.to_string()).map_err(|e| e.to_string()));
         let inner = read.ok_or_else(|| fault("its parts contradict each other".into()))?.map_err(&fault)?;
@@ -140,7 +151,7 @@ impl Tokenizer {
     /// # Errors
     /// [`Error::Tokenizer`] for a text that cannot be tokenized.
     pub fn encode(&self, texts: &[impl AsRef<str>]) -> Result<Tokens> {
-        let straight: Vec<String> = texts.iter().map(|text| straighten(text.as_ref())).collect();
+        let clean: Vec<String> = texts.iter().map(|text| clean::clean(text.as_ref())).collect();
         let fault = |text: &str, why: &str| {
             let why = why.lines().next().unwrap_or_default().chars().take(LONGEST_REASON).collect::<String>();
             let remedy = "use the tokenizer that belongs to this checkpoint";
@@ -151,7 +162,7 @@ impl Tokenizer {
             let encoded = catch_panic(|| self.inner.encode_fast(text.as_str(), false).map_err(|e| e.to_string()));
             encoded.ok_or_else(|| fault(text, "the tokenizer gave up"))?.map_err(|e| fault(text, &e))
         };
-        let encodings = straight.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
+        let encodings = clean.par_iter().map(encode).collect::<Result<Vec<_>>>()?;
         let room = self.context - 2; // the constructor has made sure that context ≥ 2
         let cut = encodings.iter().filter(|encoding| encoding.get_ids().len() > room).count();
         let row = |words: &[u32]| {
@@ -177,6 +188,11 @@ impl Tokenizer {
     /// The highest id.
     pub fn highest(&self) -> u32 {
         self.inner.get_vocab(true).values().copied().max().unwrap_or(0)
+    }
+
+    /// True for a token of the vocabulary.
+    pub(super) fn knows(&self, token: &str) -> bool {
+        self.inner.token_to_id(token).is_some()
     }
 
     /// Id of start-of-text.
@@ -216,14 +232,12 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// ‘ ’ to ' and “ ” to ".
-fn straighten(text: &str) -> String {
-    let straight = |c| match c {
-        '\u{2018}' | '\u{2019}' => '\'',
-        '\u{201c}' | '\u{201d}' => '"',
-        other => other,
-    };
-    text.chars().map(straight).collect()
+/// True where words end in `</w>` and no step takes them apart: `ByteLevel` alone leaves a blank before each, an id of its own.
+fn keeps_blanks(json: &Value) -> bool {
+    let step = &json["pre_tokenizer"];
+    let steps = step["pretokenizers"].as_array().map_or(std::slice::from_ref(step), Vec::as_slice);
+    let splits = |step: &Value| step["type"].as_str().is_some_and(|kind| kind != "ByteLevel");
+    json["model"]["end_of_word_suffix"] == "</w>" && !steps.iter().any(splits)
 }
 
 /// A file's contents, without the byte-order mark that editors of Windows put first.

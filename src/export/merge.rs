@@ -20,7 +20,8 @@ const HEAD: &str = "lafter.safetensors";
 ///
 /// # Errors
 /// [`Error::Usage`] before stage two, for a run with visual prompts, which no CLIP has a place for, or with low-rank updates or biases,
-/// and for a folder that is not empty; [`Error::Io`] with the path.
+/// and for a folder that is not empty; [`Error::Config`] for a CLIP that neither library's layout has a place for; [`Error::Io`] with the
+/// path.
 pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> {
     let directory = directory.as_ref();
     let missing = || Error::Usage("there is nothing to merge: only a tuned tower changes a CLIP (--weights)".into());

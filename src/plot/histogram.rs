@@ -134,7 +134,7 @@ mod tests {
         found.sort_unstable();
         found.dedup();
         assert!(count == 60_000 && found.len() == 6_000);
-        let twice = vec![rows, first].concat();
+        let twice = [rows, first].concat();
         let mut found: Vec<u64> = cosines(&twice, &twice).into_iter().map(f64::to_bits).collect();
         found.sort_unstable();
         found.dedup();

@@ -133,7 +133,7 @@ impl Tuned {
         }
         let head = Head { layers: Vec::new(), scale: info.scale };
         let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalize: info.normalize };
-        tuned.take(sets, &mut tensors, &wrong)?;
+        tuned.take(sets, &mut tensors, wrong)?;
         let head = &tuned.head;
         if head.inputs() != clip.config().projection {
             let (inputs, shared) = (head.inputs(), clip.config().projection);

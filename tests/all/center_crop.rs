@@ -49,3 +49,20 @@ fn each_layout_takes_its_own_librarys_rule() {
     let (ours, theirs) = (top(Preprocess::transformers(64)), top(Preprocess::clip(64)));
     assert!(theirs > ours, "{ours} {theirs}");
 }
+
+/// A saved CLIP has transformers' layout, and its pictures are prepared as those of its base in open_clip's.
+#[test]
+fn a_saved_clip_keeps_its_bases_rule_and_settings() {
+    let (base, saved) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    for name in ["quick/tokenizer.json", "open_clip_quick/open_clip_config.json", "open_clip_quick/open_clip_model.safetensors"] {
+        let path = std::path::Path::new(FIXTURES).join("parity").join(name);
+        std::fs::copy(&path, base.path().join(path.file_name().unwrap())).unwrap();
+    }
+    let others = json!({"size": {"height": 16, "width": 16}, "image_mean": [0.5, 0.5, 0.5]});
+    std::fs::write(base.path().join("preprocessor_config.json"), others.to_string()).unwrap();
+    let clip = Clip::from_dir(base.path()).unwrap();
+    clip.save_with(clip.vision(), saved.path()).unwrap();
+    let read = Clip::from_dir(saved.path()).unwrap();
+    assert_eq!(read.summary().layout, "transformers (config.json)");
+    assert_eq!((read.preprocess(), read.preprocess().crop_rule), (clip.preprocess(), CropRule::Torchvision));
+}

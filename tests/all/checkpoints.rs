@@ -216,6 +216,21 @@ fn an_archive_of_openai_needs_no_configuration() {
 }
 
 #[test]
+fn an_archive_of_openai_keeps_its_activation_whatever_a_configuration_says() {
+    let folder = folder(&["tokenizer.json"]);
+    write(&folder.path().join("ViT-B-32.pt"), &nested(&openai_tensors(), true), &[("constants.pkl", b"\x80\x02).")]);
+    let config = json!({ "model_cfg": {
+        "embed_dim": 32, "vision_cfg": { "image_size": 24, "layers": 2, "width": 128, "patch_size": 8 },
+        "text_cfg": { "context_length": 16, "vocab_size": 640, "width": 64, "heads": 1, "layers": 1 },
+    }});
+    std::fs::write(folder.path().join("open_clip_config.json"), config.to_string()).unwrap();
+    let error = fail(folder.path());
+    assert!(error.contains("OpenAI's archive") && error.contains("\"quick_gelu\": true"), "{error}");
+    change(folder.path(), "open_clip_config.json", |json| json["model_cfg"]["quick_gelu"] = json!(true));
+    assert_eq!(load(folder.path()).config().vision.activation, Activation::QuickGelu);
+}
+
+#[test]
 fn values_that_are_not_finite_are_named() {
     for (name, bad) in [("vision_model.encoder.layers.1.mlp.fc2.bias", f32::NAN), ("logit_scale", f32::INFINITY)] {
         let spoil = |(other, tensor): (String, Tensor)| {
@@ -270,6 +285,20 @@ fn image_settings_are_found_in_every_file_and_contradictions_are_said() {
 }
 
 #[test]
+fn nested_image_settings_come_first_and_a_saved_clip_keeps_them() {
+    let both = folder(&ALL);
+    let mut settings: Value = serde_json::from_slice(&std::fs::read(both.path().join("preprocessor_config.json")).unwrap()).unwrap();
+    settings["image_mean"] = json!([0.5, 0.5, 0.5]);
+    std::fs::write(both.path().join("processor_config.json"), json!({ "image_processor": settings }).to_string()).unwrap();
+    let clip = load(both.path());
+    assert_eq!(clip.preprocess().mean, [0.5; 3]);
+    assert!(clip.notices()[0].starts_with("processor_config.json and preprocessor_config.json prepare"), "{:?}", clip.notices());
+    let saved = tempfile::tempdir().unwrap();
+    clip.save_with(clip.vision(), saved.path()).unwrap();
+    assert_eq!(load(saved.path()).preprocess(), clip.preprocess());
+}
+
+#[test]
 fn texts_are_read_at_the_end_that_the_tokenizer_writes() {
     let expected = features(&load(&fixture("quick")));
     for (id, said) in [(json!(639), false), (json!(5), true), (Value::Null, true)] {
@@ -295,6 +324,32 @@ fn texts_are_read_at_the_end_that_the_tokenizer_writes() {
         *json = serde_json::from_str(&text).unwrap();
     });
     assert!(load(other.path()).notices()[0].contains("highest id"));
+}
+
+/// As MetaCLIP 2 worldwide in open_clip's layout: transformers would read every text at its highest id.
+#[test]
+fn an_end_of_text_with_id_2_is_saved_for_open_clip_alone() {
+    let base = open_clip_folder();
+    std::fs::copy(fixture("open_clip_quick/open_clip_model.safetensors"), base.path().join("open_clip_model.safetensors")).unwrap();
+    change(base.path(), "open_clip_config.json", |json| {
+        json["model_cfg"]["text_cfg"]["pool_type"] = json!("eos");
+        json["model_cfg"]["text_cfg"]["eos_id"] = json!(2);
+    });
+    change(base.path(), "tokenizer.json", |json| {
+        let exchange = |id: &mut Value| *id = if *id == 639 { json!(2) } else { json!(639) };
+        json["model"]["vocab"].as_object_mut().unwrap().values_mut().filter(|id| **id == 639 || **id == 2).for_each(exchange);
+        json["added_tokens"].as_array_mut().unwrap().iter_mut().map(|token| &mut token["id"]).filter(|id| **id == 639).for_each(exchange);
+    });
+    let clip = load(base.path());
+    let saved = tempfile::tempdir().unwrap();
+    let written = clip.save_with(clip.vision(), saved.path()).unwrap();
+    assert!(written.files.iter().all(|file| file != "config.json" && file != "model.safetensors"), "{:?}", written.files);
+    assert!(written.notices.len() == 1 && written.notices[0].starts_with("transformers cannot load"), "{:?}", written.notices);
+    let config: Value = serde_json::from_slice(&std::fs::read(saved.path().join("open_clip_config.json")).unwrap()).unwrap();
+    let text = &config["model_cfg"]["text_cfg"];
+    assert_eq!((&text["pool_type"], &text["eos_id"], &text["hf_tokenizer_name"]), (&json!("eos"), &json!(2), &json!("local-dir")));
+    let read = load(saved.path());
+    assert_eq!((read.config(), features(&read)), (clip.config(), features(&clip)));
 }
 
 #[test]
@@ -413,6 +468,18 @@ fn a_damaged_tokenizer_is_an_error_and_no_panic() {
         Err(error) => assert_eq!(error.to_string().lines().count(), 1),
         Ok(tokens) => assert_eq!(tokens.ids.len(), 2),
     }
+}
+
+#[test]
+fn a_tokenizer_that_cuts_common_words_is_said() {
+    let folder = folder(&ALL);
+    change(folder.path(), "tokenizer.json", |json| {
+        let digits = json!({ "type": "Digits", "individual_digits": true });
+        let bytes = json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true });
+        json["pre_tokenizer"] = json!({ "type": "Sequence", "pretokenizers": [digits, bytes] });
+    });
+    let clip = load(folder.path());
+    assert!(clip.notices().len() == 1 && clip.notices()[0].contains("needs 11 tokens"), "{:?}", clip.notices());
 }
 
 #[test]

@@ -80,6 +80,20 @@ fn open_clip_repositories_and_shards_are_understood() {
     assert_eq!(download_with(&silent, ID, None, &mut |_| {}).unwrap(), folder);
 }
 
+/// Another program may have fetched the model without its image settings.
+#[test]
+fn a_snapshot_without_image_settings_is_completed() {
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::None), tempfile::tempdir().unwrap());
+    let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
+    let settings = folder.join("preprocessor_config.json");
+    std::fs::remove_file(&settings).unwrap();
+    let offline = HubOptions { offline: true, ..hub.options(cache.path()) };
+    assert_eq!(download_with(&offline, ID, None, &mut |_| {}).unwrap(), folder);
+    assert!(!settings.exists());
+    assert_eq!(download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap(), folder);
+    assert!(settings.is_file());
+}
+
 #[test]
 fn a_broken_download_is_taken_up_where_it_stopped() {
     let (hub, cache) = (Hub::start(ID, quick(), Fault::CutAt(30_000)), tempfile::tempdir().unwrap());

@@ -89,10 +89,33 @@ fn long_texts_are_cut_and_counted_and_keep_their_end() {
 }
 
 #[test]
-fn curly_quotes_are_straightened() {
-    let tokenizer = Tokenizer::from_dir(fixture("json"), 16).unwrap();
-    let tokens = tokenizer.encode(&["\u{2018}it\u{2019}s\u{2019} \u{201c}a\u{201d}", "'it's' \"a\""]).unwrap();
-    assert_eq!(tokens.ids[0], tokens.ids[1]);
+fn texts_are_cleaned_before_they_become_ids() {
+    let tokenizer = Tokenizer::from_dir(fixture("json"), 32).unwrap();
+    for (given, plain) in [
+        ("\u{2018}it\u{2019}s\u{2019} \u{201c}a\u{201d}", "'it's' \"a\""),
+        ("it&#39;s a &quot;cat&quot;&nbsp;&amp;amp; a dog", "it's a \"cat\" & a dog"),
+        ("a \u{fb01}sh\u{3000}\u{ff21}\u{ff01}", "a fish A!"),
+    ] {
+        let tokens = tokenizer.encode(&[given, plain]).unwrap();
+        assert_eq!(tokens.ids[0], tokens.ids[1], "{given}");
+    }
+}
+
+/// What transformers before 4.17 saved: `ByteLevel` alone, with which every word but the first gets a stray "Ġ".
+#[test]
+fn a_tokenizer_json_that_keeps_blanks_gives_way_to_the_older_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut json: Value = serde_json::from_slice(&std::fs::read(fixture("json/tokenizer.json")).unwrap()).unwrap();
+    json["pre_tokenizer"] = serde_json::json!({ "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true });
+    std::fs::write(folder.path().join("tokenizer.json"), json.to_string()).unwrap();
+    let error = Tokenizer::from_dir(folder.path(), 16).unwrap_err().to_string();
+    assert!(error.contains("4.17") && error.contains("add vocab.json and merges.txt") && error.lines().count() == 1, "{error}");
+    for name in ["vocab.json", "merges.txt"] {
+        std::fs::copy(fixture("files").join(name), folder.path().join(name)).unwrap();
+    }
+    let tokenizer = Tokenizer::from_dir(folder.path(), 16).unwrap();
+    assert!(tokenizer.source().ends_with("vocab.json with merges.txt"), "{}", tokenizer.source());
+    assert_eq!(tokenizer.encode(&["a photo of a dog"]).unwrap().ids[0].len(), 7);
 }
 
 #[test]

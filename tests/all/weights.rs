@@ -158,6 +158,13 @@ fn weights_that_contradict_the_configuration_are_refused() {
     let error = one_line(&load("quick"), &shallow);
     assert!(error.contains("text_model.encoder.layers.1.") && error.contains("fewer layers"), "{error}");
 
+    // Long-CLIP reads positions from 20 on from a second table
+    let all = weights.names().map(|name| (name.to_string(), weights.get(name).unwrap().clone()));
+    let table = ("positional_embedding_res".to_string(), Tensor::zeros(4, DType::F32, &Device::Cpu).unwrap());
+    let long = Weights::from_tensors(all.chain([table]), "memory", DType::F32, &Device::Cpu).unwrap();
+    let error = one_line(&long, &config("micro"));
+    assert!(error.contains("positional_embedding_res") && error.contains("or another CLIP"), "{error}");
+
     let without = weights.names().filter(|name| *name != "logit_scale").map(|name| (name.to_string(), weights.get(name).unwrap().clone()));
     let without = Weights::from_tensors(without, "memory", DType::F32, &Device::Cpu).unwrap();
     assert!(without.log_scale().unwrap_err().to_string().contains("logit_scale"));

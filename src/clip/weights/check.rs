@@ -69,7 +69,11 @@ pub(super) fn check(tensors: &BTreeMap<String, Tensor>, config: &ClipConfig, sou
     let unknown: Vec<&str> = tensors.keys().filter(|name| !expected.contains_key(*name)).map(String::as_str).collect();
     if !unknown.is_empty() {
         let why = "the config describes fewer layers, or this variant of the tower is not supported";
-        return Err(Error::Config(format!("{source}: the weights hold {} that the config does not call for: {why}", list(&unknown))));
+        let remedy = "use the config that belongs to the weights, or another CLIP";
+        return Err(Error::Config(format!(
+            "{source}: the weights hold {} that the config does not call for: {why}: {remedy}",
+            list(&unknown)
+        )));
     }
     Ok(())
 }

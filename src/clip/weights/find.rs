@@ -5,10 +5,11 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::clip::folder::is_foreign;
+use crate::clip::folder::{WeightNames, weight_names};
 use crate::error::{Error, Result};
 
-/// Every name that is looked for, safetensors before pickles, transformers' layout before open_clip's.
+/// Every name that is looked for, safetensors before pickles, transformers' layout before open_clip's (in a folder of open_clip's
+/// layout behind it).
 const NAMES: [&str; 6] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -30,16 +31,17 @@ pub(in crate::clip) fn is_weight_file(name: &str) -> bool {
     ENDINGS.iter().any(|ending| lower.ends_with(ending)) && !BESIDE.iter().any(|other| lower.starts_with(other))
 }
 
-/// The file to read: the first of the usual names, else the only file that may hold weights. `Err` lists them if there are
-/// several. `foreign` says that `config.json` is not a transformers CLIP's (timm keeps one next to open_clip's files): then only
-/// the names that begin with `open_clip` count.
+/// The file to read: the first of the usual names in the order of the folder's layout, else the only file that may hold weights. `Err`
+/// lists them if there are several.
 pub(in crate::clip) fn choose<'a>(
-    foreign: bool,
+    layout: WeightNames,
     names: impl Iterator<Item = &'a str> + Clone,
 ) -> std::result::Result<Option<&'a str>, Vec<&'a str>> {
-    let plain = |name: &str| NAMES.contains(&name) && !name.starts_with("open_clip");
-    let names = names.filter(|name| !(foreign && plain(name)));
-    if let Some(usual) = NAMES.iter().find_map(|usual| names.clone().find(|name| name == usual)) {
+    let of_open_clip = |name: &str| name.starts_with("open_clip");
+    let plain = |name: &str| NAMES.contains(&name) && !of_open_clip(name);
+    let names = names.filter(|name| !(layout == WeightNames::OpenClipAlone && plain(name)));
+    let (first, then): (Vec<&str>, Vec<&str>) = NAMES.into_iter().partition(|name| layout == WeightNames::OpenClip && of_open_clip(name));
+    if let Some(usual) = first.iter().chain(&then).find_map(|usual| names.clone().find(|name| name == usual)) {
         return Ok(Some(usual));
     }
     let mut others: Vec<&str> = names.filter(|name| is_weight_file(name)).collect();
@@ -55,7 +57,7 @@ pub(in crate::clip) fn find(directory: &Path) -> Result<Vec<PathBuf>> {
     }
     let entries = std::fs::read_dir(directory).map_err(|e| Error::io(directory, e))?.flatten().filter(|entry| entry.path().is_file());
     let names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    let name = choose(is_foreign(directory), names.iter().map(String::as_str)).map_err(|several| {
+    let name = choose(weight_names(directory), names.iter().map(String::as_str)).map_err(|several| {
         let (first, count) = (several.iter().take(3).copied().collect::<Vec<_>>().join(", "), several.len());
         Error::Weights(format!("{shown} holds {count} files with weights ({first}): give one of them with --model FILE"))
     })?;
@@ -101,18 +103,22 @@ pub(in crate::clip) fn shard_names(index: &[u8], shown: &str) -> Result<BTreeSet
 
 #[cfg(test)]
 mod tests {
+    use super::WeightNames::{OpenClip, OpenClipAlone, Transformers};
     use super::*;
 
     #[test]
     fn usual_names_come_first_and_foreign_files_are_passed_over() {
         let all = ["open_clip_model.safetensors", "pytorch_model.bin", "model.safetensors", "epoch_3.pt"];
-        let of = |foreign, names: &[&'static str]| choose(foreign, names.iter().copied());
-        assert_eq!(of(false, &all), Ok(Some("model.safetensors")));
-        assert_eq!(of(true, &all), Ok(Some("open_clip_model.safetensors")));
-        assert_eq!(of(false, &["a.txt", "pytorch_model.bin", "open_clip_pytorch_model.bin"]), Ok(Some("pytorch_model.bin")));
-        assert_eq!(of(false, &["config.json", "optimizer.pt", "training_args.bin", "epoch_3.pt"]), Ok(Some("epoch_3.pt")));
-        assert_eq!(of(false, &["epoch_4.pt", "epoch_3.pt"]), Err(vec!["epoch_3.pt", "epoch_4.pt"]));
-        assert_eq!(of(true, &["model.safetensors"]), Ok(None));
+        let of = |layout, names: &[&'static str]| choose(layout, names.iter().copied());
+        assert_eq!(of(Transformers, &all), Ok(Some("model.safetensors")));
+        assert_eq!(of(OpenClip, &all), Ok(Some("open_clip_model.safetensors")));
+        assert_eq!(of(OpenClip, &["model.safetensors", "open_clip_pytorch_model.bin"]), Ok(Some("open_clip_pytorch_model.bin")));
+        assert_eq!(of(OpenClip, &["model.safetensors", "epoch_3.pt"]), Ok(Some("model.safetensors")));
+        assert_eq!(of(OpenClipAlone, &all), Ok(Some("open_clip_model.safetensors")));
+        assert_eq!(of(Transformers, &["a.txt", "pytorch_model.bin", "open_clip_pytorch_model.bin"]), Ok(Some("pytorch_model.bin")));
+        assert_eq!(of(Transformers, &["config.json", "optimizer.pt", "training_args.bin", "epoch_3.pt"]), Ok(Some("epoch_3.pt")));
+        assert_eq!(of(Transformers, &["epoch_4.pt", "epoch_3.pt"]), Err(vec!["epoch_3.pt", "epoch_4.pt"]));
+        assert_eq!(of(OpenClipAlone, &["model.safetensors"]), Ok(None));
         assert!(!is_weight_file("config.json") && is_weight_file("ViT-B-32.PT"));
     }
 

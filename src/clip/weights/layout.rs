@@ -65,7 +65,11 @@ pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::R
 }
 
 /// Buffers in open_clip's and OpenAI's files, which hold nothing that was learned.
-const BUFFERS: [&str; 3] = ["visual.image_mean", "visual.image_std", "visual.attn_mask"];
+const BUFFERS: [&str; 4] = ["visual.image_mean", "visual.image_std", "visual.attn_mask", "text.attn_mask"];
+
+/// Beginnings of names in a text tower: an unknown one is a part that this crate lacks, as Long-CLIP's second table of positions,
+/// `positional_embedding_res`.
+const OF_TEXTS: [&str; 5] = ["text.", "transformer.", "positional_embedding", "token_embedding", "ln_"];
 
 fn translation(name: &str) -> Translation {
     if name.ends_with("position_ids") {
@@ -77,6 +81,7 @@ fn translation(name: &str) -> Translation {
     if own || projection || name == "logit_scale" {
         return Same(name.to_string());
     }
+    let whole = name;
     let name = name.strip_prefix("text.").unwrap_or(name); // open_clip's custom text tower
     if let Some(block) = name.strip_prefix("visual.transformer.resblocks.") {
         return in_block("vision_model", block);
@@ -98,9 +103,10 @@ fn translation(name: &str) -> Translation {
         "ln_final.bias" => "text_model.final_layer_norm.bias",
         "visual.proj" => return Transposed("visual_projection.weight".into()),
         "text_projection" => return Transposed("text_projection.weight".into()),
-        // poolers and class embeddings of other variants: reported like an unknown part of a block
-        other if other.starts_with("visual.") && !BUFFERS.contains(&other) => other,
         "cls_emb" => "cls_emb",
+        _ if BUFFERS.contains(&whole) => return Unused,
+        // poolers, adapters and class embeddings of other variants: reported like an unknown part of a block
+        _ if whole.starts_with("visual.") || OF_TEXTS.iter().any(|start| whole.starts_with(start)) || whole.contains("adapter") => whole,
         _ => return Unused,
     };
     Same(same.into())
@@ -143,11 +149,18 @@ mod tests {
 
     #[test]
     fn buffers_and_strangers_are_left_out() {
-        for name in ["vision_model.embeddings.position_ids", "attn_mask", "input_resolution", "logit_bias", "classifier.weight"] {
+        for name in ["vision_model.embeddings.position_ids", "input_resolution", "context_length", "vocab_size", "classifier.weight"] {
+            assert!(!is_wanted(name), "{name}");
+        }
+        for name in ["attn_mask", "text.attn_mask", "visual.attn_mask", "visual.image_mean", "logit_bias", "text.position_ids"] {
             assert!(!is_wanted(name), "{name}");
         }
         assert_eq!(translation("transformer.resblocks.0.ls_1.gamma"), Same("text_model.encoder.layers.0.ls_1.gamma".into()));
+        for name in ["positional_embedding_res", "text.token_embedding_2.weight", "ln_post.weight", "image_adapter.fc.0.weight", "text.x"] {
+            assert_eq!(translation(name), Same(name.into()));
+        }
     }
+
     #[test]
     fn the_prefix_is_what_stands_before_the_scale() {
         let found = |names: &[&str]| prefix(names.iter().copied());

@@ -65,9 +65,10 @@ pub(super) struct Origin {
 
 impl Weights {
     /// Reads the weights of a model directory: `model.safetensors`, a sharded `model.safetensors.index.json`,
-    /// `open_clip_model.safetensors`, `pytorch_model.bin` or `open_clip_pytorch_model.bin`, the first that is there; else the
-    /// only file that ends in `.safetensors`, `.pt`, `.pth`, `.bin` or `.ckpt`. Tensors are taken out of PyTorch's files, nothing
-    /// in them is run; what training put around the model is left off (`state_dict`, `module.`, `_orig_mod.`).
+    /// `open_clip_model.safetensors`, `pytorch_model.bin` or `open_clip_pytorch_model.bin`, the first that is there (open_clip's names
+    /// before the others where `open_clip_config.json` stands without a CLIP's `config.json`); else the only file that ends in
+    /// `.safetensors`, `.pt`, `.pth`, `.bin` or `.ckpt`. Tensors are taken out of PyTorch's files, nothing in them is run; what training
+    /// put around the model is left off (`state_dict`, `module.`, `_orig_mod.`).
     ///
     /// # Errors
     /// [`Error::Weights`] if no such file is there, one is truncated or unreadable, or a value is not finite.
