@@ -19,7 +19,7 @@ use crate::progress::Event;
 
 /// To be raised by a change after which pictures, features, eq. 1 or the training of eq. 2 get other bits: then what a cache holds is made
 /// anew, as it is for another program file.
-const CALCULATION: u32 = 1;
+const CALCULATION: u32 = 2;
 
 /// Results by what decides them. Runs that ask at the same time wait for the first; an error is kept by nobody.
 #[derive(Default)]

@@ -8,8 +8,8 @@ use crate::error::{Error, Result, cut};
 use crate::nn::Activation;
 
 impl ClipConfig {
-    /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32). Where an older file holds `vision_config_dict`
-    /// or `text_config_dict`, that part is read there alone.
+    /// Reads transformers' `config.json`; absent keys take transformers' defaults (ViT-B/32). Where an older file holds
+    /// `vision_config_dict` or `text_config_dict`, that part is read there alone.
     ///
     /// # Errors
     /// [`Error::Config`] for another kind of model, a value of the wrong type, or sizes that do not fit together.
