@@ -146,10 +146,19 @@ impl Experiment {
     /// [`Error::Data`], [`Error::Text`] if sets and classes do not fit together; [`Error::Diverged`];
     /// [`Error::Interrupted`].
     pub fn run(&self, events: impl FnMut(&Event)) -> Result<Outcome> {
-        self.run_with(&Shared::default(), events)
+        let saves = self.out.is_some() && self.ranks.rank() == 0;
+        self.run_with(&Shared::default(), events).map_err(|error| match error {
+            Error::Interrupted(what) if saves => {
+                Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
+            }
+            // what was saved before is whole
+            other if saves => with_room(other, "--resume goes on"),
+            other => other,
+        })
     }
 
-    /// [`run`](Self::run), with what other runs of a grid have computed already: the same results, bit for bit.
+    /// [`run`](Self::run), with what other runs of a grid have computed already: the same results, bit for bit. How to go on after a stop
+    /// is for the caller to say.
     pub(crate) fn run_with(&self, shared: &Shared, mut events: impl FnMut(&Event)) -> Result<Outcome> {
         let first = self.ranks.rank() == 0;
         let mut events = |event: &Event| {
@@ -165,17 +174,7 @@ impl Experiment {
             shared.know(&self.train, folder.train_images());
             self.test.iter().for_each(|test| shared.know(test, folder.test_images()));
         }
-        self.stages(folder.as_ref(), shared, &mut events).map_err(|error| match error {
-            Error::Interrupted(what) if folder.is_some() => {
-                Error::Interrupted(format!("{what}; all is saved: repeat the command with --resume to go on"))
-            }
-            // what was saved before is whole
-            Error::Io { path, source } if folder.is_some() && no_room(source.kind()) => {
-                let kind = source.kind();
-                Error::Io { path, source: std::io::Error::new(kind, format!("{source}; with room there, --resume goes on")) }
-            }
-            other => other,
-        })
+        self.stages(folder.as_ref(), shared, &mut events)
     }
 
     fn stages(&self, folder: Option<&RunFolder>, shared: &Shared, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
@@ -395,10 +394,16 @@ impl Experiment {
     }
 }
 
-/// True if a disk is full, or a file larger than it may be.
-fn no_room(kind: std::io::ErrorKind) -> bool {
+/// Where a disk is full, or a file larger than it may be: with what to do when there is room.
+pub(crate) fn with_room(error: Error, remedy: &str) -> Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(kind, StorageFull | QuotaExceeded | FileTooLarge)
+    match error {
+        Error::Io { path, source } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) => {
+            let text = format!("{source}; with room there, {remedy}");
+            Error::Io { path, source: std::io::Error::new(source.kind(), text) }
+        }
+        other => other,
+    }
 }
 
 fn device_name(device: &candle_core::Device) -> String {

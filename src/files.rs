@@ -26,19 +26,51 @@ pub(crate) use version::{fnv, version};
 /// # Errors
 /// [`Error::Io`] with the path; [`Error::Usage`] if it is a device or a pipe.
 pub fn replace_file(path: impl AsRef<Path>, write: impl FnOnce(&mut BufWriter<&File>) -> io::Result<()>) -> Result<()> {
-    let path = &target(path.as_ref())?;
-    let io = |e| Error::io(path, e);
-    let temporary = temporary_next_to(path)?;
-    let mut writer = BufWriter::new(temporary.as_file());
-    write(&mut writer).and_then(|()| writer.flush()).map_err(io)?;
+    let new = NewFile::begin(path.as_ref())?;
+    let mut writer = BufWriter::new(new.file());
+    write(&mut writer).and_then(|()| writer.flush()).map_err(|e| Error::io(&new.path, e))?;
     drop(writer);
-    temporary.as_file().sync_all().map_err(io)?;
-    temporary.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
+    new.finish()
+}
+
+/// A temporary file that takes the place of another when it is whole; dropped before, it is gone.
+pub(crate) struct NewFile {
+    path: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl NewFile {
+    /// In the folder of `path`, which is created if it is missing, or of what that leads to.
+    pub(crate) fn begin(path: &Path) -> Result<Self> {
+        let path = target(path)?;
+        Ok(Self { temporary: temporary_next_to(&path)?, path })
+    }
+
+    pub(crate) fn file(&self) -> &File {
+        self.temporary.as_file()
+    }
+
+    /// Gives the file its name, once the disk has all of it.
+    pub(crate) fn finish(self) -> Result<()> {
+        let Self { path, temporary } = self;
+        temporary.as_file().sync_all().map_err(|e| Error::io(&path, e))?;
+        temporary.persist(&path).map_err(|e| Error::io(&path, e.error))?;
+        Ok(())
+    }
+}
+
+impl Write for NewFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.temporary.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.temporary.flush()
+    }
 }
 
 /// The file that is to be written where a path is given: what a link leads to. A device or a pipe is not replaced by a file.
-pub(crate) fn target(path: &Path) -> Result<PathBuf> {
+fn target(path: &Path) -> Result<PathBuf> {
     match std::fs::metadata(path) {
         Ok(found) if !found.is_file() && !found.is_dir() => {
             Err(Error::Usage(format!("{} is a device or a pipe, and a file is written: name a file", path.display())))
@@ -60,7 +92,7 @@ pub fn sha256_of(path: impl AsRef<Path>) -> Result<String> {
 }
 
 /// A temporary file in the folder of `path`, which is created if it is missing; `persist` gives it that path.
-pub(crate) fn temporary_next_to(path: &Path) -> Result<NamedTempFile> {
+fn temporary_next_to(path: &Path) -> Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
     let mut builder = tempfile::Builder::new();

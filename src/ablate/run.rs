@@ -12,7 +12,7 @@ use super::study::Study;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::peak_rss_bytes;
-use crate::experiment::Experiment;
+use crate::experiment::{Experiment, with_room};
 use crate::files::sha256_of;
 use crate::progress::{self, Event};
 use crate::run_folder::{REPORT, begun_before};
@@ -159,8 +159,7 @@ impl Ablation {
             }
             Error::Interrupted(what) => Error::Interrupted(what),
             Error::Usage(what) => Error::Usage(format!("{}: {what}", cell.name())),
-            // the remedy for a full disk is that of a single run
-            other => Error::Data(format!("{}: {other}", cell.name()).replace("--resume goes on", "repeat the command")),
+            other => Error::Data(format!("{}: {}", cell.name(), with_room(other, "repeat the command"))),
         })
     }
 }

@@ -7,7 +7,6 @@ use lafter::experiment::Experiment;
 use lafter::progress::Event;
 use lafter::settings::{Changes, LafterConfig, full_path};
 use lafter::{Error, Result};
-use serde_json::json;
 
 use super::args::{AblateArgs, Common};
 use super::bars::Bars;
@@ -30,7 +29,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
         if common.json {
-            super::commands::print(&json!({ "runs": mine, "of": cells.len() }));
+            super::commands::print(&serde_json::json!({ "runs": mine, "of": cells.len() }));
         } else {
             say(format_args!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len()));
         }
@@ -116,25 +115,13 @@ fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes
     for (field, values) in factors {
         let (name, changes) = (field.clone(), changes.clone());
         grid = grid.vary_experiment(&field, values, move |experiment, value| {
-            if name != "preset" {
-                return assign(&mut experiment.config, &name, &value);
-            }
+            // ranges may span several factors: `cells` looks at them together
+            experiment.config.assign(&name, &value)?;
             // a preset comes before what the options set
-            experiment.config.set(&name, &value)?;
-            changes.apply_fields(&mut experiment.config)
+            if name == "preset" { changes.apply_fields(&mut experiment.config) } else { Ok(()) }
         });
     }
     grid
-}
-
-/// [`LafterConfig::set`] without the look at ranges, which may span several factors: [`Ablation::cells`] looks at them together.
-fn assign(config: &mut LafterConfig, path: &str, value: &str) -> Result<()> {
-    let mut whole = json!(config);
-    if let Some(field) = whole.pointer_mut(&format!("/{}", path.replace('.', "/"))) {
-        *field = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-    }
-    *config = serde_json::from_value(whole).map_err(|why| Error::Usage(format!("{path} cannot be {value}: {why}")))?;
-    Ok(())
 }
 
 /// Parts at the commas outside brackets and braces: `[0.2,1],[0.5,1]` are two values.

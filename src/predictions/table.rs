@@ -6,7 +6,7 @@ use std::path::Path;
 use super::parquet_table;
 use super::{Partial, PredictionRow};
 use crate::error::{Error, Result};
-use crate::files::{replace_file, target, temporary_next_to};
+use crate::files::{NewFile, replace_file};
 
 /// How a table is written; the ending of its file says which.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -58,12 +58,9 @@ pub fn save_table(path: impl AsRef<Path>, rows: &Partial) -> Result<()> {
     let path = path.as_ref();
     match TableFormat::of(path)? {
         TableFormat::Parquet => {
-            let path = &target(path)?;
-            let file = temporary_next_to(path)?;
-            parquet_table::write(file.as_file(), path, rows)?;
-            file.as_file().sync_all().map_err(|e| Error::io(path, e))?;
-            file.persist(path).map_err(|e| Error::io(path, e.error))?;
-            Ok(())
+            let new = NewFile::begin(path)?;
+            parquet_table::write(new.file(), path, rows)?;
+            new.finish()
         }
         format => {
             let mut failed = None;

@@ -37,8 +37,11 @@ impl LafterConfig {
         Ok(())
     }
 
-    /// [`set`](Self::set) without the look at ranges, which may span several fields.
-    pub(super) fn assign(&mut self, path: &str, value: &str) -> Result<()> {
+    /// [`set`](Self::set) without the look at ranges, which may span several fields: [`validate`](Self::validate) has it.
+    ///
+    /// # Errors
+    /// As [`set`](Self::set), but for values out of their ranges.
+    pub fn assign(&mut self, path: &str, value: &str) -> Result<()> {
         let full = full_path(path)?;
         let wrong = |why: serde_json::Error| Error::Usage(format!("{path} cannot be {value}: {why}"));
         let given = serde_json::from_str(value).unwrap_or_else(|_| Value::String(value.to_string()));

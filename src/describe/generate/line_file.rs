@@ -4,22 +4,19 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
-use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
-use crate::files::{target, temporary_next_to};
+use crate::files::NewFile;
 
 /// JSON lines.
 pub(super) struct LineFile {
     path: PathBuf,
-    file: BufWriter<NamedTempFile>,
+    file: BufWriter<NewFile>,
 }
 
 impl LineFile {
     pub(super) fn begin(path: &Path) -> Result<Self> {
-        let path = target(path)?;
-        let file = temporary_next_to(&path)?;
-        Ok(Self { path, file: BufWriter::new(file) })
+        Ok(Self { path: path.to_path_buf(), file: BufWriter::new(NewFile::begin(path)?) })
     }
 
     fn write(&mut self, text: &str) -> Result<()> {
@@ -32,11 +29,8 @@ impl LineFile {
 
     /// Gives the file its name.
     pub(super) fn finish(self) -> Result<()> {
-        let path = self.path;
-        let file = self.file.into_inner().map_err(|e| Error::io(&path, e.into_error()))?;
-        file.as_file().sync_all().map_err(|e| Error::io(&path, e))?;
-        file.persist(&path).map_err(|e| Error::io(&path, e.error))?;
-        Ok(())
+        let file = self.file.into_inner().map_err(|e| Error::io(&self.path, e.into_error()))?;
+        file.finish()
     }
 }
 
