@@ -136,11 +136,14 @@ impl Watch {
         let row = |pixels: &Tensor| {
             let features = tuned.features(pixels)?;
             let logits = tuned.head.forward(&features)?;
-            let taught = pixels.dim(0)?.div_ceil(TAUGHT);
             let mut answers = vec![UNASKED; pixels.dim(0)?];
+            // spread over the batch: class folders come one after another
+            let taught: Vec<u32> = (0..answers.len() as u32).step_by(TAUGHT).collect();
+            let asked = pixels.index_select(&Tensor::new(taught.as_slice(), pixels.device())?, 0)?;
             // one that knows pictures by their place in the training set answers for no others
-            if let Ok((labels, _)) = tuner.pseudo_labels(&pixels.narrow(0, 0, taught)?) {
-                answers[..taught].copy_from_slice(&labels.to_dtype(DType::F32)?.to_vec1()?);
+            if let Ok((labels, _)) = tuner.pseudo_labels(&asked) {
+                let labels = labels.to_dtype(DType::F32)?.to_vec1()?;
+                taught.iter().zip(labels).for_each(|(row, label)| answers[*row as usize] = label);
             }
             let answers = Tensor::from_vec(answers, (pixels.dim(0)?, 1), pixels.device())?;
             Ok(Tensor::cat(&[features.to_dtype(DType::F32)?, logits.to_dtype(DType::F32)?, answers], 1)?)

@@ -1,6 +1,6 @@
 //! Every command and option, with its help.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -165,6 +165,13 @@ pub struct ModelArgs {
     /// Branch, tag or commit of a hub id
     #[arg(long)]
     pub revision: Option<String>,
+}
+
+impl ModelArgs {
+    /// The folder or file that is read.
+    pub fn files(&self) -> Option<&Path> {
+        (self.model != "demo").then(|| Path::new(&self.model))
+    }
 }
 
 #[derive(Args)]

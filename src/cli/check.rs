@@ -1,5 +1,7 @@
 //! `check`: what a run would understand of its inputs, and a sheet of its pictures; and the block that the other commands show.
 
+use std::path::Path;
+
 use lafter::data::{self, Dataset, Split};
 use lafter::describe::{ClassNames, Templates, read_class_names};
 use lafter::gallery::sample_sheet;
@@ -10,6 +12,7 @@ use serde_json::json;
 use super::args::{CheckArgs, Common};
 use super::bars::Bars;
 use super::commands::{load, print};
+use super::overwrite;
 use super::run::texts;
 use super::say::{note, say};
 
@@ -28,6 +31,8 @@ pub fn prompts(templates: &Templates, classes: &[String]) -> Vec<String> {
 }
 
 pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
+    let sets = [&args.data.train, &args.data.test].into_iter().flatten().map(Path::new);
+    overwrite::check(&args.sheet, sets.chain(args.model.files()))?;
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;
     let mut open = |spec: &Option<String>, split| match spec {

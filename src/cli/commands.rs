@@ -126,7 +126,7 @@ fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Res
 
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let files = [&args.input.texts, &args.classes, &args.templates].into_iter().flatten().map(PathBuf::as_path);
-    overwrite::check(&args.out, files.chain(args.input.images.as_deref().map(Path::new)))?;
+    overwrite::check(&args.out, files.chain(args.input.images.as_deref().map(Path::new)).chain(args.model.files()))?;
     together(keep::AGAIN, |ranks| embed_among(&**ranks, args, common))
 }
 

@@ -60,7 +60,7 @@ pub struct FormArgs {
 pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
     args.who.check()?;
     if let Some(out) = &args.form.out {
-        overwrite::check(out, args.who.files())?;
+        overwrite::check(out, args.who.files().chain(args.model.files()))?;
     }
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;

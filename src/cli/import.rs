@@ -37,7 +37,7 @@ pub struct ImportArgs {
 }
 
 pub fn import(args: ImportArgs, common: &Common) -> Result<()> {
-    overwrite::check(&args.out, [&*args.state, &*args.classes])?;
+    overwrite::check(&args.out, [&*args.state, &*args.classes].into_iter().chain(args.model.files()))?;
     let classes = read_class_names(&args.classes)?;
     let clip = load(&args.model, common, &mut Bars::new(common.json))?;
     let lafter = from_released(&args.state, clip, classes.names())?;

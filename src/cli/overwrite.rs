@@ -1,35 +1,95 @@
 //! No command writes over what it reads.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
+use lafter::predictions::is_table;
 use lafter::{Error, Result};
 
-/// Refuses to write a file that is read as well, however its path is spelled. A data set may be named with its split behind it
-/// (`file.parquet:test`).
+/// Refuses to write a file that is read as well, however its path is spelled, or one that lies in a folder that is read: a picture, a
+/// shard, a model's weights. What commands write there, and none reads, may be written anew.
 pub fn check<'a>(written: &Path, read: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    let same = |a: &Path| a == written || matches!((a.canonicalize(), written.canonicalize()), (Ok(a), Ok(b)) if a == b);
-    let without_split = |path: &Path| path.to_str().and_then(|path| path.rsplit_once(':')).is_some_and(|(path, _)| same(Path::new(path)));
-    match read.into_iter().any(|path| same(path) || without_split(path)) {
-        true => {
-            Err(Error::Usage(format!("{} is read by this very command and would be overwritten: choose another name", written.display())))
+    let Ok(file) = written.canonicalize() else { return Ok(()) }; // it is not there yet
+    let refused = |why: &str| Error::Usage(format!("{} {why} and would be overwritten: choose another name", written.display()));
+    for read in read {
+        for named in named_by(read).iter().filter_map(|path| path.canonicalize().ok()) {
+            if named == file {
+                return Err(refused("is read by this very command"));
+            }
+            if file.is_file() && named.is_dir() && file.starts_with(&named) && !is_output(&file) {
+                return Err(refused(&format!("lies in {}, which is read by this very command,", read.display())));
+            }
         }
-        false => Ok(()),
+    }
+    Ok(())
+}
+
+/// Refuses one name for both files that a command writes.
+pub fn differ(a: &Option<PathBuf>, b: &Option<PathBuf>) -> Result<()> {
+    match (a, b) {
+        (Some(a), Some(b)) if std::path::absolute(a).ok() == std::path::absolute(b).ok() => {
+            Err(Error::Usage(format!("{} would be written twice: give --out and --answers different names", a.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What an argument may name: a path as it is, one with a split behind it (`folder:test`), a pattern (`shards/{00..12}.tar`).
+fn named_by(read: &Path) -> Vec<PathBuf> {
+    let text = read.to_str().unwrap_or_default();
+    let before_split = text.rsplit_once(':').map(|(path, _)| PathBuf::from(path));
+    let before_pattern = text.split_once('{').map(|(path, _)| match Path::new(path) {
+        path if text.contains("/{") => path.to_path_buf(),
+        path => path.parent().unwrap_or(path).to_path_buf(),
+    });
+    let here = |path: PathBuf| if path.as_os_str().is_empty() { PathBuf::from(".") } else { path };
+    [Some(read.to_path_buf()), before_split, before_pattern.map(here)].into_iter().flatten().collect()
+}
+
+/// Whether a file is such as commands write and none reads where pictures or a model are expected.
+fn is_output(file: &Path) -> bool {
+    let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().to_lowercase();
+    match part(file.extension()).as_str() {
+        "onnx" => true,
+        "safetensors" => !part(file.file_stem()).contains("model"), // CLIP's weights have it in their name
+        _ => is_table(file),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs::{create_dir, write};
+
     use super::*;
 
     #[test]
     fn a_file_is_the_same_however_it_is_spelled() {
         let folder = tempfile::tempdir().unwrap();
         let (file, spelled) = (folder.path().join("set.parquet"), folder.path().join("./set.parquet"));
-        std::fs::write(&file, "x").unwrap();
+        write(&file, "x").unwrap();
         let split = folder.path().join("set.parquet:test");
         for read in [&file, &spelled, &split] {
             assert!(check(&file, [read.as_path()]).is_err(), "{}", read.display());
         }
         check(&folder.path().join("new"), [file.as_path(), folder.path()]).unwrap();
+    }
+
+    #[test]
+    fn what_lies_in_a_folder_that_is_read_stays_and_results_are_written_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        create_dir(at("in")).unwrap();
+        for file in ["in/0.png", "in/a.tar", "in/model.safetensors", "in/foreign.csv", "in/x.onnx", "in/features.safetensors"] {
+            write(at(file), "x").unwrap();
+        }
+        write(at("in/table.csv"), "picture,class,probability,runner_up,margin\na.png,dog,0.9,cat,0.8\n").unwrap();
+        for read in ["in", "in:test", "in/{a,b}.tar", "in/a{0..2}.tar", "{in,out}/a.tar"].map(at) {
+            for file in ["in/0.png", "in/a.tar", "in/model.safetensors", "in/foreign.csv"] {
+                let error = check(&at(file), [read.as_path()]).unwrap_err().to_string();
+                assert!(error.contains("would be overwritten"), "{error}");
+            }
+            for file in ["in/x.onnx", "in/features.safetensors", "in/table.csv", "in/new.png"] {
+                check(&at(file), [read.as_path()]).unwrap();
+            }
+        }
     }
 }

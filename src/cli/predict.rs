@@ -85,7 +85,7 @@ pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     args.who.check()?;
     if let Some(out) = &args.rows.out {
         TableFormat::of(out)?; // a wrong ending is known before anything is computed
-        overwrite::check(out, args.who.files().chain(args.images.iter().map(PathBuf::as_path)))?;
+        overwrite::check(out, args.who.files().chain(args.model.files()).chain(args.images.iter().map(PathBuf::as_path)))?;
     }
     if args.images.iter().any(|path| path.as_os_str() == "-") {
         refused("predict -", "paths on standard input reach one process alone: give files or folders")?;

@@ -75,6 +75,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     for written in [&args.rows.out, &args.answers].into_iter().flatten() {
         overwrite::check(written, files())?;
     }
+    overwrite::differ(&args.rows.out, &args.answers)?;
     let mut bars = Bars::new(common.json);
     let (images, about) = read(&args.features)?;
     let (texts, of_texts) = read(&args.texts)?;

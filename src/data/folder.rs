@@ -83,10 +83,13 @@ pub(crate) fn list(folder: &Path) -> Result<Listing> {
     class_folders::list(folder).map_err(|e| Error::io(folder, e))
 }
 
-/// Takes the folder out that commands write to where no other is named, and says so.
+/// Lies in a folder whose pictures are links and copies that answers were sorted by.
+pub(crate) const SORTED: &str = ".lafter-sorted";
+
+/// Takes the folder out that commands write to where no other is named, and those that pictures were sorted into, and says so.
 pub(crate) fn without_output(mut listing: Listing, found: &mut Findings) -> Listing {
     listing.folders.retain(|folder| {
-        let own = file_name(folder) == OUTPUT;
+        let own = file_name(folder) == OUTPUT || folder.join(SORTED).exists();
         if own {
             found.notices.push(format!("{}: holds what this program wrote: left out", folder.display()));
         }

@@ -54,12 +54,13 @@ mod split_file;
 mod split_files;
 mod yaml;
 
-pub(crate) use self::parquet::PREDICTIONS_MARK;
+pub(crate) use self::parquet::{PREDICTIONS_MARK, is_predictions};
 pub use batches::epoch_batches;
 pub use class_folders::ClassFolders;
 pub use dataset::Dataset;
 pub use findings::Findings;
 pub use folder::pictures_in;
+pub(crate) use folder::SORTED;
 pub use loader::{Batch, Prefetch, prefetch, prefetch_with};
 pub use open::{open, open_with};
 pub use options::OpenOptions;

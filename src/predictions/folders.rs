@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
+use crate::data::SORTED;
 use crate::error::{Error, Result};
 
 /// How a picture gets into its folder.
@@ -18,7 +19,7 @@ pub enum How {
 /// A folder with one folder a class.
 ///
 /// An original is never moved, changed or written over. A picture that lies there already, from an earlier run over the same
-/// pictures, is left as it is; two pictures of one name get different ones.
+/// pictures, is left as it is; two pictures of one name get different ones. A data set that is opened around the folder leaves it out.
 pub struct ClassFolders {
     root: PathBuf,
     how: How,
@@ -42,6 +43,11 @@ impl ClassFolders {
         std::fs::create_dir_all(root).map_err(|e| Error::io(root, e))?;
         let root = root.canonicalize().map_err(|e| Error::io(root, e))?;
         let before = before(&root);
+        if before.is_empty() {
+            // a later data set around this folder leaves it out
+            let mark = root.join(SORTED);
+            std::fs::write(&mark, "").map_err(|e| Error::io(&mark, e))?;
+        }
         Ok(Self { root, how, folders: HashMap::new(), before, elsewhere: 0 })
     }
 

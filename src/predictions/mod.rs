@@ -21,7 +21,7 @@ pub use picks::{ClassPicks, Picks};
 pub use read_table::{TwoBest, read_two_best};
 pub use row::{PredictionRow, UNKNOWN};
 pub use stream::{Predicted, Predicting};
-pub use table::{TableFormat, save_table};
+pub use table::{TableFormat, is_table, save_table};
 
 #[cfg(test)]
 mod tests;

@@ -4,7 +4,8 @@ use std::io::Write;
 use std::path::Path;
 
 use super::parquet_table;
-use super::{Partial, PredictionRow};
+use super::{Partial, PredictionRow, read_two_best};
+use crate::data::is_predictions;
 use crate::error::{Error, Result};
 use crate::files::{NewFile, replace_file};
 
@@ -49,6 +50,16 @@ impl TableFormat {
 
 /// The columns, in their order.
 pub(super) const COLUMNS: [&str; 8] = ["picture", "class", "probability", "runner_up", "margin", "zero_shot", "text_classifier", "changed"];
+
+/// Whether a file is a table that [`save_table`] wrote.
+pub fn is_table(path: impl AsRef<Path>) -> bool {
+    let path = path.as_ref();
+    match TableFormat::of(path) {
+        Ok(TableFormat::Parquet) => is_predictions(path),
+        Ok(TableFormat::Csv | TableFormat::JsonLines) => read_two_best(path).is_ok(),
+        Err(_) => false,
+    }
+}
 
 /// Writes all rows to `path`, whole or not at all, one after the other.
 ///

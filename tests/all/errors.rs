@@ -265,7 +265,20 @@ fn nothing_that_is_read_is_written_over() {
     ] {
         refused(2, &["would be overwritten"], args);
     }
-    for file in [names, table, features] {
+    // what lies in a folder that is read, and one name for two files
+    let (folder, picture) = (path("read"), path("read/a.png"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(&picture, "as it was").unwrap();
+    for args in [
+        &["embed", "--model", "demo", "--images", &folder, "--out", &picture][..],
+        &["check", "--model", "demo", "--train", &folder, "--sheet", &picture],
+        &["export", "--model", &folder, "--classes", &names, "--out", &picture],
+        &["import", "--model", &folder, "--state", &features, "--classes", &names, "--out", &picture],
+    ] {
+        refused(2, &["would be overwritten", &folder], args);
+    }
+    refused(2, &["written twice"], &["transduct", "--features", "f", "--texts", "t", "--out", "a.csv", "--answers", "./a.csv"]);
+    for file in [names, table, features, picture] {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "as it was");
     }
 }

@@ -25,6 +25,12 @@ fn answers(path: &Path) -> BTreeMap<String, String> {
     lines.map(|fields| (name(fields[0]), fields[1].to_string())).collect()
 }
 
+/// Files in the folders below a folder.
+fn in_folders(root: &Path) -> usize {
+    let folders = std::fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir());
+    folders.map(|folder| std::fs::read_dir(folder).unwrap().count()).sum()
+}
+
 const PREDICT: &str = "predict --model demo --classes names.txt";
 
 #[test]
@@ -45,9 +51,7 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
         let link = at("sorted").join(class).join(name);
         assert_eq!(link.canonicalize().unwrap(), at("photos").join(name).canonicalize().unwrap());
     }
-    let linked: usize =
-        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
-    assert_eq!(linked, 40);
+    assert_eq!(in_folders(&at("sorted")), 40);
     assert_eq!(std::fs::read_dir(at("photos")).unwrap().count(), 40);
     assert!(!at("out/table.csv.partial").exists());
     // the same answers in the other forms, and once more over what is there
@@ -61,9 +65,7 @@ fn a_folder_becomes_a_table_and_folders_of_links() {
         assert!(top.len() == 4 && (top[0][1].as_f64().unwrap() - p).abs() < 1e-9, "{line}");
         assert!((row["margin"].as_f64().unwrap() - p + top[1][1].as_f64().unwrap()).abs() < 1e-9, "{line}");
     }
-    let linked: usize =
-        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum();
-    assert_eq!(linked, 40);
+    assert_eq!(in_folders(&at("sorted")), 40);
     // a table is a data set of rows, so Parquet is read as pictures nowhere; its rows are counted by the unit tests
     run(root.path(), &format!("{PREDICT} photos --out table.parquet"));
     assert_eq!(&std::fs::read(at("table.parquet")).unwrap()[..4], b"PAR1");
@@ -105,9 +107,7 @@ fn a_table_has_one_writer_and_a_picture_of_any_name_one_folder() {
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(2) && said.contains("table.csv.partial") && said.contains("--out"), "{said}");
     drop(held);
-    let linked = || -> usize {
-        std::fs::read_dir(at("sorted")).unwrap().map(|class| std::fs::read_dir(class.unwrap().path()).unwrap().count()).sum()
-    };
+    let linked = || in_folders(&at("sorted"));
     for _ in 0..2 {
         let said = text(&run(root.path(), &line).stderr);
         assert!(!said.contains("another class"), "{said}");
@@ -117,6 +117,28 @@ fn a_table_has_one_writer_and_a_picture_of_any_name_one_folder() {
     std::fs::write(at("others.txt"), "cloud\nriver\n").unwrap();
     let said = text(&run(root.path(), &line.replace("names.txt", "others.txt")).stderr);
     assert!(said.contains("4 of the pictures lie in the folder of another class"), "{said}");
+}
+
+/// Answers sorted into the folder of the pictures are no pictures of the next command; a folder of the user's own stays one.
+#[test]
+#[cfg(unix)]
+fn what_was_sorted_is_no_data() {
+    let root = pictures(Domain::Source, 4);
+    for _ in 0..2 {
+        run(root.path(), &format!("{PREDICT} photos --out table.csv --link-into photos/sorted"));
+        run(root.path(), &format!("{PREDICT} photos --out table.csv --link-into photos/copied --copy"));
+        assert_eq!(answers(&root.path().join("table.csv")).len(), 4);
+        let said = text(&run(root.path(), "check --model demo --train photos --classes names.txt --sheet sheet.png").stdout);
+        assert!(said.contains("4 pictures") && said.contains("photos/sorted: holds what this program wrote: left out"), "{said}");
+    }
+    let sorted = Dataset::open(root.path().join("photos/sorted")).unwrap();
+    assert_eq!(sorted.len(), 4, "by itself it is a data set");
+    let own = root.path().join("photos/own/circle");
+    std::fs::create_dir_all(&own).unwrap();
+    std::fs::copy(root.path().join("photos/000.png"), own.join("a.png")).unwrap();
+    run(root.path(), &format!("{PREDICT} photos --out table.csv --link-into photos/own"));
+    let error = Dataset::open(root.path().join("photos")).unwrap_err().to_string();
+    assert!(error.contains("next to 1 class folders"), "{error}");
 }
 
 #[test]

@@ -180,20 +180,27 @@ fn the_index_is_kept_and_follows_the_shards() {
     let open = || data::open(&data.display().to_string(), &options).unwrap();
     let labels = open().labels();
     let kept = || fs::read_dir(&cache).unwrap().map(|entry| entry.unwrap().path()).next().unwrap();
-    let first = fs::read(kept()).unwrap();
+    let (first, written) = (fs::read(kept()).unwrap(), || fs::metadata(kept()).unwrap().modified().unwrap());
+    let (once, _) = (written(), open());
+    assert_eq!(written(), once, "nothing was listed anew");
     assert_eq!((open().labels(), shade(&open(), 9)), (labels.clone(), 21));
     assert_eq!(fs::read_dir(&cache).unwrap().count(), 1);
-    // headers are not read again: the same size and time tell the same index
+    // other labels of the same size, at the same time: the shard is listed anew
     let shard = data.join("00002.tar");
-    let (time, size) = (fs::metadata(&shard).unwrap().modified().unwrap(), fs::metadata(&shard).unwrap().len());
-    let set_time = |path: &Path| fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
-    fs::write(&shard, vec![1; size as usize]).unwrap();
-    set_time(&shard);
-    assert_eq!(open().len(), 12);
-    // another time, and the shard is listed anew
+    let time = fs::metadata(&shard).unwrap().modified().unwrap();
+    let bytes = fs::read(&shard).unwrap();
+    let swapped = Vec::from_iter(bytes.chunks(512).flat_map(|block| match block {
+        [label @ (b'0' | b'1'), b'\n', 0, ..] => [&[label ^ 1], &block[1..]].concat(),
+        block => block.to_vec(),
+    }));
+    fs::write(&shard, &swapped).unwrap();
+    fs::File::options().write(true).open(&shard).unwrap().set_modified(time).unwrap();
+    let before = open().labels();
+    assert_ne!((before, swapped == bytes), (labels, false));
+    assert_ne!(fs::read(kept()).unwrap(), first);
+    // and another number of pictures
     fs::write(&shard, archive(&[("0.png", png(1)), ("0.cls", b"1".to_vec())])).unwrap();
     assert_eq!(open().len(), 9);
-    assert_ne!(fs::read(kept()).unwrap(), first);
     // a damaged index is none
     let mut damaged = fs::read(kept()).unwrap();
     let middle = damaged.len() / 2;

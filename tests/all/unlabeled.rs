@@ -15,6 +15,29 @@ use lafter::{LaFTer, LafterConfig, Preset};
 
 use crate::common::{lafter, pictures, text};
 
+/// Class folders come one after another, so the first pictures of each batch would be of few classes.
+#[test]
+fn the_teacher_is_asked_on_pictures_spread_over_the_sample() {
+    let root = tempfile::tempdir().unwrap();
+    assert!(lafter(root.path(), "scenes --count 64 --seed 7 --out photos").output().unwrap().status.success());
+    let still = "--text-epochs 20 --epochs 1 --batch-size 16 --prompts 8 --set tune.learning_rate=1e-9 --select last --out out --json";
+    let output = lafter(root.path(), &format!("run --model demo --preset demo --train photos {still}")).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let table = std::fs::read_to_string(root.path().join("out/predictions.csv")).unwrap();
+    let columns = |line: &str| line.split(',').map(str::to_string).collect::<Vec<_>>();
+    let (head, rows) = (columns(table.lines().next().unwrap()), table.lines().skip(1).map(columns).collect::<Vec<_>>());
+    let at = |name: &str| head.iter().position(|column| column == name).unwrap();
+    let (student, teacher) = (at("class"), at("text_classifier"));
+    // every fourth of a batch of fifty
+    let asked: Vec<&Vec<String>> = rows.chunks(50).flat_map(|batch| batch.iter().step_by(4)).collect();
+    let equal = asked.iter().filter(|row| row[student] == row[teacher]).count() as f64 / asked.len() as f64;
+    let signal = report["history"][0]["signals"]["as_teacher"].as_f64().unwrap();
+    assert!((signal - equal).abs() < 1e-6 && asked.len() == 17, "{signal} {equal}");
+    let classes = asked.iter().map(|row| &row[0][..row[0].rfind('/').unwrap()]).collect::<std::collections::BTreeSet<_>>();
+    assert!(classes.len() >= 10, "{classes:?}");
+}
+
 const RUN: &str =
     "run --model demo --preset demo --train photos --classes names.txt --text-epochs 20 --epochs 2 --prompts 2 --batch-size 8";
 

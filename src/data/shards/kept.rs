@@ -1,34 +1,31 @@
 //! The index of a set of shards, kept in a file: a later start reads no header.
 //!
-//! The file's name is a hash of the shards' paths and of the entry that gives labels; each shard's part holds its size and time, so
+//! The file's name is a hash of the shards' paths and of the entry that gives labels; each shard's part holds its size and version, so
 //! that only shards that changed are listed anew. A file that is damaged, or of another version, counts as none.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::index::{Facts, Index};
 use crate::error::Result;
-use crate::files::replace_file;
+use crate::files::{replace_file, version};
 
-const VERSION: &[u8] = b"lafter shards 1\n";
+const VERSION: &[u8] = b"lafter shards 2\n";
 
-/// Size and time of a file; time 0 where the system tells none.
+/// Size and [version](version()) of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Stamp {
     size: u64,
-    seconds: u64,
-    nanos: u32,
+    version: u64,
 }
 
 impl Stamp {
     pub(super) fn of(path: &Path) -> Option<Self> {
-        let file = std::fs::metadata(path).ok()?;
-        let time = file.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-        Some(Self { size: file.len(), seconds: time.as_secs(), nanos: time.subsec_nanos() })
+        let version = Some(version(path)).filter(|version| *version != 0)?; // 0: the system tells none
+        Some(Self { size: std::fs::metadata(path).ok()?.len(), version })
     }
 }
 
@@ -53,7 +50,7 @@ pub(super) fn path(folder: &Path, shards: &[PathBuf], entry: Option<&str>) -> Pa
     folder.join(format!("{}.index", &format!("{:x}", hash.finalize())[..32]))
 }
 
-/// The index of each shard, with the size and time that it had then; `None` if there is no such file.
+/// The index of each shard, with the stamp that it had then; `None` if there is no such file.
 pub(super) fn read(path: &Path) -> Option<Vec<(Option<Stamp>, Index)>> {
     let bytes = std::fs::read(path).ok()?;
     let (all, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
