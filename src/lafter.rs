@@ -16,7 +16,7 @@ use crate::embed::{self, FeatureCache, Pass};
 use crate::error::{Error, Result, cut};
 use crate::eval::Evaluation;
 use crate::nn::softmax;
-use crate::progress::{Event, silent};
+use crate::progress::{Event, check_interrupt, silent};
 use crate::ranks::{Alone, Ranks};
 use crate::settings::{LafterConfig, Preset};
 use crate::tune::{EpochRecord, Finetuner, HeadForm, Run, Tuned, WeightsInfo};
@@ -215,6 +215,7 @@ impl LaFTer {
         let (weak, device) = (self.clip.preprocess(), self.clip.device());
         let (mut pixels, form) = (Transfer::new(weak, device)?, Form::new(device));
         for batch in pictures.chunks(embed::BATCH) {
+            check_interrupt("predicting")?;
             let views = batch.par_iter().map(|picture| form.view(weak.image(picture))).collect();
             predictions.extend(read_logits(&self.logits(&pixels.batch(views)?)?, &self.classes)?);
         }

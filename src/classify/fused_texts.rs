@@ -33,12 +33,13 @@ impl NoisyTexts {
 
     /// On the CPU in tiles, for a linear head without bias; on a GPU in chunks, for any head but a cosine head.
     fn fused_loss(&self, head: &Head, rows: Option<&[u32]>, rng: &mut Rng) -> Result<Option<(Tensor, Tensor)>> {
-        if head.scale.is_some() {
+        if head.scale.is_some() || head.layers.iter().any(|layer| layer.change().is_some()) {
             return Ok(None);
         }
         let (noise, smoothing) = (self.stream(rng), self.smoothing as f32);
         match head.layers.as_slice() {
             [only] if only.bias.is_none() && only.weight.plain().is_some_and(on_cpu_f32) && on_cpu_f32(&self.features) => {
+                self.check(head.classes(), rows)?;
                 let (features, labels) = (self.features.clone(), self.labels.clone());
                 self.move_on(rng, rows.map_or(self.labels.len(), <[u32]>::len) * only.weight.dims2()?.1);
                 NoisyLoss { features, labels, rows: rows.map(Into::into), noise, smoothing }.of(&only.weight.tensor()).map(Some)

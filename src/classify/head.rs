@@ -81,8 +81,13 @@ impl Head {
     /// # Errors
     /// If the features have another width than [`inputs`](Self::inputs) (Candle's).
     pub fn forward(&self, features: &Tensor) -> Result<Tensor> {
-        if let (Some(scale), [layer]) = (self.scale, &self.layers[..]) {
-            return unit(features)?.matmul(&unit(&layer.weight.tensor())?.t()?)? * scale;
+        match (self.scale, &self.layers[..]) {
+            (Some(scale), [layer]) if layer.bias.is_none() => {
+                let layer = layer.folded()?; // more::
+                return unit(features)?.matmul(&unit(&layer.weight.tensor())?.t()?)? * scale;
+            }
+            (Some(_), _) => candle_core::bail!("a cosine head is one layer without bias: leave its scale out"),
+            (None, _) => {}
         }
         let mut x = features.clone();
         for (i, layer) in self.layers.iter().enumerate() {
@@ -109,6 +114,7 @@ impl Head {
         let mut params = Vec::new();
         let mut layers = Vec::new();
         for (i, layer) in self.layers.iter().enumerate() {
+            let layer = layer.folded()?; // more::
             let weight = Var::from_tensor(&layer.weight.tensor().copy()?)?;
             params.push(Param { name: format!("head.{i}.weight"), var: weight.clone(), decay: true });
             let bias = layer.bias.as_ref().map(|bias| Var::from_tensor(&bias.copy()?)).transpose()?;
@@ -118,9 +124,10 @@ impl Head {
         Ok((Self { layers, scale: self.scale }, params))
     }
 
-    /// The tensors by name, as they are saved.
+    /// The tensors by name, as they are saved; the [`scale`](Self::scale) of a cosine head is not among them.
     pub fn tensors(&self) -> Vec<(String, Tensor)> {
         let named = |(i, layer): (usize, &Linear)| {
+            let layer = layer.folded().unwrap_or_else(|_| layer.clone()); // more::
             let weight = (format!("head.{i}.weight"), layer.weight.tensor().detach());
             let bias = layer.bias.as_ref().map(|bias| (format!("head.{i}.bias"), bias.detach()));
             [Some(weight), bias].into_iter().flatten().collect::<Vec<_>>()
@@ -128,7 +135,7 @@ impl Head {
         self.layers.iter().enumerate().flat_map(named).collect()
     }
 
-    /// Reads back what [`tensors`](Self::tensors) gave.
+    /// Reads back what [`tensors`](Self::tensors) gave, as a plain head: [`cosine`](Self::cosine) gives it its scale again.
     ///
     /// # Errors
     /// If there is no tensor named `head.0.weight`, a weight is not a matrix, a layer does not fit the one before it, or only
@@ -172,6 +179,7 @@ impl Head {
     /// If the device has no memory left (Candle's).
     pub fn copy(&self) -> Result<Self> {
         let copy = |layer: &Linear| {
+            let layer = layer.folded()?; // more::
             Ok(Linear::new(layer.weight.tensor().copy()?.detach(), layer.bias.as_ref().map(|b| b.copy()).transpose()?.map(|b| b.detach())))
         };
         Ok(Self { layers: self.layers.iter().map(copy).collect::<Result<_>>()?, scale: self.scale })
@@ -236,6 +244,9 @@ impl TextClassifier {
 /// Rows of unit length.
 fn unit(rows: &Tensor) -> Result<Tensor> {
     fast::prefer!(fast::unit(rows)); // fast::
+    if matches!(rows.dtype(), DType::F16 | DType::BF16) {
+        return unit(&rows.to_dtype(DType::F32)?)?.to_dtype(rows.dtype()); // their sums of squares lose a tenth
+    }
     rows.broadcast_div(&rows.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 

@@ -83,6 +83,9 @@ impl NoisyTexts {
         if self.greatest as usize >= classes && !self.labels.is_empty() {
             candle_core::bail!("class index {} of a text, but the head has {classes} classes", self.greatest);
         }
+        if rows.map_or(self.labels.len(), <[u32]>::len) == 0 {
+            candle_core::bail!("no text to learn from");
+        }
         if let Some(row) = rows.into_iter().flatten().find(|row| **row as usize >= self.labels.len()) {
             candle_core::bail!("text {row} of {} was asked for", self.labels.len());
         }

@@ -218,6 +218,7 @@ impl Named {
     }
 
     fn linear(&mut self, name: &str, layer: &Linear) -> Result<()> {
+        let layer = layer.folded()?; // with its change of low rank, if it has one
         self.add(&format!("{name}.weight"), &layer.weight.tensor())?;
         layer.bias.as_ref().map_or(Ok(()), |bias| self.add(&format!("{name}.bias"), bias))
     }

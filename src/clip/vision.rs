@@ -113,7 +113,9 @@ impl VisionTower {
     /// If it was replaced by one of another size (Candle's).
     pub fn patch_kernel(&self) -> Result<Tensor> {
         let (width, patch) = (self.config.width, self.config.patch_size);
-        self.patch_embedding.weight.tensor().reshape((width, 3, patch, patch))
+        let layer = &self.patch_embedding;
+        let layer = layer.folded()?; // more::
+        layer.weight.tensor().reshape((width, 3, patch, patch))
     }
 
     /// All blocks: tokens `[batch, n, width]` → `[batch, n, width]`.

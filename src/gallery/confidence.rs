@@ -16,6 +16,9 @@ const MOST: usize = 300;
 /// The softmax confidences of eq. 3, max_c softmax f(v(α_w(x))), on up to 300 training images, evenly spread: with the untouched
 /// tower, and with the tuned one as the teacher of the last step had it (no prompts, tuned norms).
 ///
+/// A teacher that the outcome does not keep, an average of weights or one that answers by picture, cannot be asked: in its place stands
+/// the tuned tower.
+///
 /// # Errors
 /// [`Error::Usage`] before stage two; [`Error::Data`] if none of them can be read.
 pub fn teacher_confidences(experiment: &Experiment, lafter: &LaFTer) -> Result<(Vec<f64>, Vec<f64>)> {

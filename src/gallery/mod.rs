@@ -28,6 +28,7 @@ use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
 use crate::progress::silent;
 use crate::rng::Rng;
+use crate::tune::TeacherKind;
 
 /// More texts than this are thinned before they are embedded for the picture.
 const MOST_TEXTS: usize = 1000;
@@ -128,7 +129,12 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             Err(Error::Data(_)) => {} // none of the pictures can be read any more; the run is over
             values => {
                 let (before, after) = values?;
-                let caption = "How sure the teacher is of its pseudo-labels (eq. 3), before and after tuning.";
+                let caption = match experiment.config.tune.teacher {
+                    TeacherKind::Ema(_) | TeacherKind::Bank(_) | TeacherKind::Labeler(_) | TeacherKind::Transduct(_) => {
+                        "How sure the tower is of its own pseudo-labels (eq. 3), before and after tuning; the run's teacher was another."
+                    }
+                    _ => "How sure the teacher is of its pseudo-labels (eq. 3), before and after tuning.",
+                };
                 add("confidence", caption, confidence(&before, &after)?);
             }
         }

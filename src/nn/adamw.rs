@@ -119,11 +119,14 @@ impl AdamW {
     /// An optimizer that has taken no step, with both moments 0.
     ///
     /// # Errors
-    /// If the device has no memory left (Candle's).
+    /// For a variable that is not f32; if the device has no memory left (Candle's).
     pub fn new(groups: Vec<ParamGroup>, config: AdamWConfig) -> Result<Self> {
         let mut slots = Vec::new();
         for ParamGroup { params, weight_decay, lr_factor } in groups {
             for (name, var) in params {
+                if var.dtype() != DType::F32 {
+                    candle_core::bail!("{name} is {:?}: AdamW updates f32, so that small steps are not lost", var.dtype());
+                }
                 let zeros = || Tensor::zeros(var.shape(), DType::F32, var.device());
                 slots.push(Slot { first: zeros()?, second: zeros()?, name, var, weight_decay, lr_factor });
             }

@@ -1,6 +1,6 @@
 //! What both stages share: features of unit length, and smoothed cross entropy.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use lafter_fast as fast; // fast::
 
 /// x / ‖x‖ over the last dimension: features `[n, d]` of unit length.
@@ -16,6 +16,9 @@ use lafter_fast as fast; // fast::
 /// ```
 pub fn normalize(features: &Tensor) -> Result<Tensor> {
     fast::prefer!(fast::unit(features)); // fast::
+    if matches!(features.dtype(), DType::F16 | DType::BF16) {
+        return normalize(&features.to_dtype(DType::F32)?)?.to_dtype(features.dtype()); // their sums of squares lose a tenth
+    }
     features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
@@ -26,7 +29,7 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
 /// logits `[n, C]` f32, labels `[n]` u32 → scalar.
 ///
 /// # Errors
-/// If there is not one label per row of logits or, on the CPU, a label is not below C (Candle's); on a GPU that makes the loss NaN.
+/// If there is not one label per row of logits or, on the CPU, a label is not below C; on a GPU that makes the loss NaN.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -39,9 +42,21 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
 pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     fast::prefer!(fast::smoothed_cross_entropy(logits, labels, smoothing)); // fast::
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
-    let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.mean_all()?;
+    let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.mean_all()?;
     let of_all = log_p.mean_all()?;
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
+}
+
+/// Labels `[n]` that are classes of logits `[n, C]`. Candle's gather on the CPU takes the type's greatest number for a value of 0.
+fn known(labels: &Tensor, logits: &Tensor) -> Result<Tensor> {
+    let labels = labels.contiguous()?;
+    if labels.device().is_cpu() {
+        let classes = logits.dim(D::Minus1)? as i64;
+        if let Some(label) = labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?.into_iter().find(|label| !(0..classes).contains(label)) {
+            candle_core::bail!("label {label} is none of {classes} classes");
+        }
+    }
+    Ok(labels)
 }
 
 /// The same row by row, for losses that weigh the pictures: [`smoothed_cross_entropy`] is its mean, but for rounding.
@@ -64,7 +79,7 @@ pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) 
 /// ```
 pub fn smoothed_cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
-    let of_label = log_p.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
+    let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
     let of_all = log_p.mean(D::Minus1)?; // [n]
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
 }

@@ -32,7 +32,7 @@ pub(super) fn changed(layer: &Linear, x: &Tensor, y: Tensor) -> Result<Tensor> {
 
 impl Linear {
     /// The change of the weight that is not part of the weight itself.
-    pub(super) fn change(&self) -> Option<&LowRank> {
+    pub(crate) fn change(&self) -> Option<&LowRank> {
         self.tuning.low_rank.as_ref().filter(|change| !change.folded)
     }
 

@@ -139,8 +139,8 @@ impl Block {
 
     /// The same for the first token alone, on a GPU.
     pub(super) fn fused_first_attention(&self, x: &Tensor) -> Result<Option<Tensor>> {
-        let Attention { query, key, value, output, heads, .. } = &self.attention;
-        if [query, key, value, output].iter().any(|layer| layer.change().is_some()) {
+        let Attention { query, key, value, output, heads, causal } = &self.attention;
+        if *causal || [query, key, value, output].iter().any(|layer| layer.change().is_some()) {
             return Ok(None);
         }
         fast::first_attention_branch(x, self.norm1.norm(), [query, key, value, output].map(Linear::layer), *heads)

@@ -39,11 +39,17 @@ impl Rows<'_> {
     /// A row for each of the pictures `indices`, whose names `name` gives.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is not one logit a class; [`Error::Weights`] for logits that are not finite.
+    /// [`Error::Shape`] if there is not one logit a class, or one row a picture; [`Error::Weights`] for logits that are not finite.
     pub fn of(&self, indices: &[usize], name: impl Fn(usize) -> String, answers: &Answers) -> Result<Vec<PredictionRow>> {
         let (logits, classes) = (self.read(&answers.logits)?, unique_names(self.classes));
+        let fits = |rows: usize| match rows == indices.len() {
+            true => Ok(()),
+            false => Err(Error::Shape(format!("{rows} rows of logits for {} pictures: give one each", indices.len()))),
+        };
+        fits(logits.len())?;
         let other = |logits: &Option<Tensor>| -> Result<Option<Vec<String>>> {
             let Some(logits) = logits else { return Ok(None) };
+            fits(logits.dim(0)?)?;
             let values = self.read(logits)?.concat();
             Ok(Some(argmax_rows(&values, classes.len()).into_iter().map(|class| classes[class].clone()).collect()))
         };

@@ -91,7 +91,7 @@ impl Features {
         let found = watched_nearest(&self.images, &self.images, k, false, events)?;
         let entry = |(at, (key, cosine)): (usize, (&u32, &f32))| ((at / found.k) as u32, *key, *cosine);
         let entries: Vec<_> = found.indices.iter().zip(&found.cosines).enumerate().map(entry).collect();
-        Ok(Graph::symmetric(self.pictures(), entries, scale))
+        Ok(Graph::symmetric(self.pictures(), entries, scale)?)
     }
 }
 

@@ -16,7 +16,13 @@ pub struct Graph {
 
 impl Graph {
     /// Of `n` rows, from entries (row, column, value) in any order; those of one place are added up.
-    pub fn new(n: usize, mut entries: Vec<(u32, u32, f32)>) -> Self {
+    ///
+    /// # Errors
+    /// For an entry of a row that is not below `n`.
+    pub fn new(n: usize, mut entries: Vec<(u32, u32, f32)>) -> Result<Self> {
+        if let Some((row, ..)) = entries.iter().find(|(row, ..)| *row as usize >= n) {
+            candle_core::bail!("a graph of {n} rows has no row {row}");
+        }
         entries.sort_by_key(|(row, column, _)| (*row, *column)); // stable: sums have one order
         let (mut starts, mut columns, mut values) = (vec![0; n + 1], Vec::new(), Vec::new());
         let mut last = None;
@@ -31,11 +37,14 @@ impl Graph {
             starts[row as usize + 1] += 1;
         }
         (0..n).for_each(|row| starts[row + 1] += starts[row]);
-        Self { starts, columns, values }
+        Ok(Self { starts, columns, values })
     }
 
     /// A + Aᵀ of the entries of A `[n, n]`, times `scale`.
-    pub fn symmetric(n: usize, entries: impl IntoIterator<Item = (u32, u32, f32)>, scale: f32) -> Self {
+    ///
+    /// # Errors
+    /// For an entry outside.
+    pub fn symmetric(n: usize, entries: impl IntoIterator<Item = (u32, u32, f32)>, scale: f32) -> Result<Self> {
         let both = |(i, j, value): (u32, u32, f32)| [(i, j, scale * value), (j, i, scale * value)];
         Self::new(n, entries.into_iter().flat_map(both).collect())
     }
@@ -128,7 +137,7 @@ mod tests {
         let mut rng = Rng::new(5);
         for (n, classes) in [(1, 1), (7, 3), (150, 70)] {
             let entries = (0..4 * n).map(|_| (rng.below(n) as u32, rng.below(n) as u32, rng.range(-1.0, 1.0))).collect::<Vec<_>>();
-            let graph = Graph::symmetric(n, entries, 0.5);
+            let graph = Graph::symmetric(n, entries, 0.5).unwrap();
             let z = rng.normal_tensor((n, classes), 1.0, &Device::Cpu).unwrap();
             let logits = rng.normal_tensor((n, classes), 2.0, &Device::Cpu).unwrap();
             assert!(far(&graph.product(&z).unwrap(), &graph.product_plain(&z).unwrap()) < 1e-5);
@@ -141,12 +150,13 @@ mod tests {
 
     #[test]
     fn entries_of_one_place_add_up_and_no_entry_is_no_row() {
-        let graph = Graph::symmetric(3, [(0, 1, 2.0), (1, 0, 3.0)], 1.0);
+        let graph = Graph::symmetric(3, [(0, 1, 2.0), (1, 0, 3.0)], 1.0).unwrap();
         assert_eq!((graph.starts.clone(), graph.columns.clone(), graph.values.clone()), (vec![0, 1, 2, 2], vec![1, 0], vec![5.0, 5.0]));
         assert_eq!((graph.row_sums(), graph.places().collect::<Vec<_>>()), (vec![5.0, 5.0, 0.0], vec![(0, 1), (1, 0)]));
         let z = Tensor::new(&[[1f32], [10.0], [100.0]], &Device::Cpu).unwrap();
         assert_eq!(graph.product(&z).unwrap().flatten_all().unwrap().to_vec1::<f32>().unwrap(), [50.0, 5.0, 0.0]);
-        assert!(Graph::new(3, vec![(0, 7, 1.0)]).product(&z).is_err());
+        assert!(Graph::new(3, vec![(0, 7, 1.0)]).unwrap().product(&z).is_err());
+        assert!(Graph::new(3, vec![(3, 0, 1.0)]).is_err() && Graph::symmetric(3, [(0, 5, 1.0)], 1.0).is_err());
         assert!(graph.softmax(&z, &z.narrow(0, 0, 2).unwrap(), 1).is_err());
     }
 }

@@ -34,7 +34,7 @@ const SQUARE: usize = 1024;
 /// queries `[n, d]`, keys `[m, d]`.
 ///
 /// # Errors
-/// If the widths differ (Candle's), and those of `done`.
+/// If the widths differ (Candle's) or a feature is not finite, and those of `done`.
 ///
 /// ```
 /// use candle_core::{Device, Tensor};
@@ -62,14 +62,21 @@ pub fn nearest<E: From<Error>>(
         for first in (if one { from } else { 0 }..n).step_by(tile.0) {
             let rows = tile.0.min(n - first);
             let products = packed.forward(&queries.narrow(0, first, rows)?)?.to_device(&Device::Cpu)?; // [rows, columns]
-            with_f32(&products, |products| {
+            let all_finite = with_f32(&products, |products| {
+                if !products.par_chunks(columns).all(|row| row.iter().fold(true, |all, value| all & value.is_finite())) {
+                    return false;
+                }
                 let queries = best[first..first + rows].par_iter_mut().zip(products.par_chunks(columns)).enumerate();
                 queries.for_each(|(row, (best, products))| best.look_at(products, from, if itself { usize::MAX } else { first + row }));
                 if one && first > from {
                     let keys = best[from..from + columns].par_chunks_mut(BLOCK).enumerate();
                     keys.for_each(|(block, best)| look_down(best, &products[block * BLOCK..], columns, first));
                 }
+                true
             })?;
+            if !all_finite {
+                return Err(Error::Msg("a feature is not finite: nothing is near to it".into()).into());
+            }
             // a square on the diagonal is more than its half of the pairs
             made += if one && first == from { rows * (rows + 1) / 2 } else { rows * columns };
             done((n as f64 * made as f64 / whole as f64) as usize)?; // as whole rows, if they were made row by row

@@ -51,7 +51,7 @@ impl Neighbors {
                 entries.extend(keys.iter().zip(cosines).map(|(key, cosine)| (i as u32, *key, share * cosine.max(0.0) / total)));
             }
         }
-        let graph = Graph::new(features.pictures(), entries);
+        let graph = Graph::new(features.pictures(), entries)?;
         let mut p = features.text_probabilities()?;
         let mut rounds = Rounds::new("smoothing", self.rounds, events);
         for _ in 0..self.rounds {

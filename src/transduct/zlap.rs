@@ -99,7 +99,7 @@ impl Zlap {
                 entries.push((node, named.indices[at], named.cosines[at].max(0.0).powf(self.power as f32)));
             }
         }
-        let mut graph = Graph::symmetric(classes + n, entries, 1.0);
+        let mut graph = Graph::symmetric(classes + n, entries, 1.0)?;
         let inverse = |sum: f32| if sum > 0.0 { sum.sqrt().recip() } else { 1.0 };
         let scales: Vec<f32> = graph.row_sums().into_iter().map(inverse).collect();
         let both: Vec<f32> = graph.places().map(|(row, column)| scales[row] * scales[column]).collect();

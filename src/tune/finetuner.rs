@@ -179,6 +179,7 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] if the pixels do not fit the tower, or the views lack what a block needs.
     pub fn targets(&mut self, views: &Views) -> Result<Targets> {
+        let views = &self.placed(views);
         let answer = self.teacher.targets(views)?;
         self.refined(views, answer)
     }
@@ -197,8 +198,13 @@ impl Finetuner {
     /// # Errors
     /// [`Error::Candle`] if the pixels do not fit the tower, or there is not one pseudo-label per view.
     pub fn loss(&mut self, views: &Views, targets: &Targets) -> Result<(Tensor, Tensor)> {
-        let (loss, _, logits) = self.losses(views, targets)?;
+        let (loss, _, logits) = self.losses(&self.placed(views), targets)?;
         Ok((loss, logits))
+    }
+
+    /// Views with the number of the step that they are for, which a loop of one's own need not count.
+    fn placed(&self, views: &Views) -> Views {
+        Views { step: views.step.max(self.optimizer.steps()), ..views.clone() }
     }
 
     /// The loss, its terms and the logits.

@@ -14,7 +14,8 @@ pub struct Views {
     pub strong: Tensor,
     /// Which pictures of the data set they are, for blocks that remember pictures; empty without a data set.
     pub indices: Vec<u32>,
-    /// Steps taken before this one, in all epochs together.
+    /// Steps taken before this one, in all epochs together; the [`Finetuner`](crate::tune::Finetuner) puts its own count in the place
+    /// of a lower number.
     pub step: usize,
     /// Epochs finished before this one.
     pub epoch: usize,

@@ -13,6 +13,7 @@ mod bank;
 mod batched_llm;
 mod bf16;
 mod blocks;
+mod by_themselves;
 mod center_crop;
 mod check;
 mod checkpoints;

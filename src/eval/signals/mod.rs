@@ -7,6 +7,7 @@ mod spectrum;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::progress::check_interrupt;
 
 /// Signals of a classifier's answers on pictures without labels, all but counts and neighborhood density between 0 and 1.
 ///
@@ -70,10 +71,11 @@ pub struct Signals {
 }
 
 impl Signals {
-    /// The signals of logits `[n, C]`, row by row.
+    /// The signals of logits `[n, C]`, row by row. The time grows with n² C, for the neighborhood density: 2,000 rows tell as much.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is no whole row, fewer than two classes, or a logit is not finite.
+    /// [`Error::Shape`] if there is no whole row, fewer than two classes, or a logit is not finite; [`Error::Interrupted`] for more than
+    /// 4,096 rows.
     pub fn of(logits: &[f32], classes: usize) -> Result<Self> {
         if classes < 2 || logits.is_empty() || !logits.len().is_multiple_of(classes) {
             let n = logits.len();
@@ -97,6 +99,10 @@ impl Signals {
             named[best] += 1;
             confidence += row[best] / n as f64;
         }
+        let neighborhood_density = density::neighborhood(&p, classes);
+        if n > density::AT_ONCE {
+            check_interrupt("signals")?;
+        }
         Ok(Self {
             pictures: n,
             confidence,
@@ -106,7 +112,7 @@ impl Signals {
             largest_share: named.iter().max().map_or(0.0, |most| *most as f64 / n as f64),
             mutual_information: (whole - each).max(0.0), // below 0 by rounding only
             nuclear_norm: spectrum::nuclear_norm(&p, classes) / (n as f64 * n.min(classes) as f64).sqrt(),
-            neighborhood_density: density::neighborhood(&p, classes),
+            neighborhood_density,
             mano: mano(logits, &log_p, classes),
             as_before: None,
             as_teacher: None,

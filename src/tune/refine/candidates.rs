@@ -85,7 +85,7 @@ pub fn candidates(probabilities: &[f32], classes: usize, alpha: f64, gamma: f64)
 fn quantile(mut values: Vec<f32>, q: f64) -> f64 {
     let Some(last) = values.len().checked_sub(1) else { return 0.0 };
     values.sort_unstable_by(f32::total_cmp);
-    let at = q * last as f64;
+    let at = q.clamp(0.0, 1.0) * last as f64;
     let (low, high) = (f64::from(values[at as usize]), f64::from(values[(at as usize + 1).min(last)]));
     low + (high - low) * at.fract()
 }

@@ -13,6 +13,7 @@ use crate::classify::{Head, normalize, smoothed_cross_entropy};
 use crate::data::Dataset;
 use crate::error::{self, Error};
 use crate::nn::{AdamW, AdamWConfig, ParamGroup};
+use crate::progress::check_interrupt;
 use crate::rng::Rng;
 use crate::tune::bank::{Bank, Stored};
 use crate::tune::refine::top_k;
@@ -88,6 +89,7 @@ impl Labeler {
         let mut optimizer = AdamW::new(ParamGroup::decay_weights(&params, 0.0), config)?;
         let mut order: Vec<u32> = (0..rows as u32).collect();
         for _ in 0..self.epochs {
+            check_interrupt("labeler")?;
             rng.shuffle(&mut order);
             for batch in order.chunks(self.batch_size) {
                 let batch = Tensor::new(batch, &device)?;
