@@ -209,7 +209,8 @@ impl Experiment {
         let Trained { classifier, history: text_history, held_out } = shared.classifier(self, &mut events, train, held_out)?;
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
-        let eq2 = lafter.text_classifier()?.clone();
+        // in the form that is tuned and saved: a temperature is part of a probability
+        let eq2 = TextClassifier { head: self.config.tune.head_form.of(&lafter.text_classifier()?.head)? };
         let text_classifier = self.evaluate(features.as_ref(), |rows| Ok(eq2.logits(rows)?))?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
         report.text_classifier = text_classifier.clone().map(|evaluation| TextClassifierReport { evaluation, loss });
@@ -224,7 +225,6 @@ impl Experiment {
             if self.config.tune.precision == Precision::Bf16 && run.tuner.tuned().vision.precision() == Some(Precision::F32) {
                 events(&Event::Notice("this processor has no bf16 products: the tower multiplies in f32, as the report says".into()));
             }
-            let start = TextClassifier { head: self.config.tune.head_form.of(&eq2.head)? };
             let started = std::time::Instant::now();
             let (sample, fit_sample) = (sample_of(&self.train), fit_sample_of(&self.train, self.config.tune.epochs));
             let mut untouched = |sample: &Dataset| {
@@ -235,7 +235,7 @@ impl Experiment {
             let (mut fits, both) = fits_before(&fit_features.rows, &eq2, &eq1)?;
             let of_both = both.as_ref().map(|both| self.evaluate(features.as_ref(), |rows| Ok(both.logits(rows)?))).transpose()?;
             let mean_top1 = of_both.flatten().map(|evaluation| evaluation.top1);
-            let watch = Watch::new(self, sample, &seen.rows, &start, &eq1, held_out)?;
+            let watch = Watch::new(self, sample, &seen.rows, &eq2, &eq1, held_out)?;
             report.timing.stage("signals_before", started.elapsed().as_secs_f64());
             if watch.start.largest_share > ONE_SIDED {
                 events(&Event::Notice(format!(

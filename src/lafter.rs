@@ -194,14 +194,18 @@ impl LaFTer {
         self.tuned = Some(tuned);
     }
 
-    /// Logits of pixels `[batch, 3, side, side]` → `[batch, C]`: of the tuned tower, or of the text classifier before stage two.
+    /// Logits of pixels `[batch, 3, side, side]` → `[batch, C]`: of the tuned tower, or of the text classifier before stage two, in
+    /// the form of the head that is tuned.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one, [`Error::Candle`] if the pixels do not fit the tower.
+    /// [`Error::Usage`] before stage one or for a cosine head of an MLP, [`Error::Candle`] if the pixels do not fit the tower.
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
-            None => Ok(self.text_classifier()?.logits(&self.clip.encode_image(pixels)?)?),
+            None => {
+                let head = self.config.tune.head_form.of(&self.text_classifier()?.head)?;
+                Ok(TextClassifier { head }.logits(&self.clip.encode_image(pixels)?)?)
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use candle_core::{D, DType, Result, Tensor};
 
-use super::{Head, TextClassifier, ZeroShotClassifier};
+use super::{Head, TextClassifier, ZeroShotClassifier, normalize};
 use crate::nn::Linear;
 
 impl TextClassifier {
@@ -10,17 +10,20 @@ impl TextClassifier {
     /// τ of [zero-shot](ZeroShotClassifier). σ_z and σ_t are the standard deviations of the logits of each on `features` `[n, d]`, less
     /// their mean in each row, so that neither outvotes the other by larger logits.
     ///
-    /// `None` if this head is not one plain layer without bias, or one of the two answers all pictures alike.
+    /// `None` if this head is not one layer without bias, or one of the two answers all pictures alike. Of a cosine head, W_t is
+    /// s · unit(W), which answers the same on unit features.
     ///
     /// # Errors
     /// If the features have another width than the classifiers'.
     pub fn mean_with(&self, zero_shot: &ZeroShotClassifier, features: &Tensor) -> Result<Option<Self>> {
-        let ([Linear { weight, bias: None, .. }], None) = (&self.head.layers[..], self.head.scale) else { return Ok(None) };
+        let [Linear { weight, bias: None, .. }] = &self.head.layers[..] else { return Ok(None) };
+        let weight = weight.tensor().to_dtype(DType::F32)?;
+        let weight = self.head.scale.map_or_else(|| Ok(weight.clone()), |scale| normalize(&weight)? * scale)?;
         let ratio = spread(&zero_shot.logits(features)?)? / spread(&self.logits(features)?)?;
         if !(ratio.is_finite() && ratio > 0.0) {
             return Ok(None);
         }
-        let texts = (weight.tensor().to_dtype(DType::F32)? * (0.5 * ratio))?;
+        let texts = (&weight * (0.5 * ratio))?;
         let names = (zero_shot.weights.to_device(weight.device())? * (0.5 * zero_shot.scale))?;
         Ok(Some(Self { head: Head::new(vec![Linear::new((texts + names)?, None)]) }))
     }
@@ -63,10 +66,16 @@ mod tests {
         let text = TextClassifier { head: Head::new(vec![Linear::new(tensor(&[[0., 0.1], [0.1, 0.]])?, None)]) };
         let logits = text.mean_with(&zero_shot, &features)?.unwrap().logits(&features)?.to_vec2::<f32>()?;
         assert!(logits.iter().all(|row| (row[0] - row[1]).abs() < 1e-3), "{logits:?}");
-        // a head that answers all alike, or is not one plain layer, has no mean
+        // a cosine head is that of its unit rows
+        let long = Head::new(vec![Linear::new(tensor(&[[3., 0.], [0., 0.2]])?, None)]).cosine(7.0)?;
+        let mean = TextClassifier { head: long }.mean_with(&zero_shot, &features)?.unwrap();
+        let difference = (mean.logits(&features)? - zero_shot.logits(&features)?)?.abs()?.max_all()?.to_scalar::<f32>()?;
+        assert!(difference < 1e-3, "{difference}");
+        // a head that answers all alike, or is not one layer, has no mean
         let flat = TextClassifier { head: Head::new(vec![Linear::new(tensor(&[[1., 1.], [1., 1.]])?, None)]) };
         assert!(flat.mean_with(&zero_shot, &features)?.is_none());
-        assert!(TextClassifier { head: text.head.cosine(100.0)? }.mean_with(&zero_shot, &features)?.is_none());
+        let mlp = Head::mlp(2, 3, 2, &mut crate::rng::Rng::new(1), &Device::Cpu)?;
+        assert!(TextClassifier { head: mlp }.mean_with(&zero_shot, &features)?.is_none());
         Ok(())
     }
 }

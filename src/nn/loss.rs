@@ -52,7 +52,9 @@ fn known(labels: &Tensor, logits: &Tensor) -> Result<Tensor> {
     let labels = labels.contiguous()?;
     if labels.device().is_cpu() {
         let classes = logits.dim(D::Minus1)? as i64;
-        if let Some(label) = labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?.into_iter().find(|label| !(0..classes).contains(label)) {
+        if let Some(label) =
+            labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?.into_iter().find(|label| !(0..classes).contains(label))
+        {
             candle_core::bail!("label {label} is none of {classes} classes");
         }
     }

@@ -58,18 +58,23 @@ impl Transclip {
         let mut z = features.text_probabilities()?;
         let mut mu = self.first(&z, x)?;
         let mut sigma = (Tensor::ones((1, d), x.dtype(), x.device())? / d as f64)?;
-        let squares = sums(&Tensor::ones((features.pictures(), 1), x.dtype(), x.device())?, &x.sqr()?)?.0; // Σ x², [1, d]
+        // distances are taken from the mean m of all pictures: where these are nearly alike, f32 would lose what tells them apart
+        let ones = Tensor::ones((features.pictures(), 1), x.dtype(), x.device())?;
+        let m = (sums(&ones, x)?.0 / features.pictures() as f64)?; // [1, d]
+        let squares = sums(&ones, &x.broadcast_sub(&m)?.sqr()?)?.0; // Σ (x − m)², [1, d]
         let mut rounds = Rounds::new("TransCLIP", self.updates + 1, events);
         for update in 0..=self.updates {
-            let linear = ((&features.texts * features.scale)? + (mu.broadcast_div(&sigma)? / softness)?)?;
-            let bias = (mu.sqr()?.broadcast_div(&sigma)?.sum(1)? * (-0.5 / softness))?;
-            z = graph.softmax(&affine(x, &linear, Some(bias))?, &z, self.rounds)?;
+            let away = mu.broadcast_sub(&m)?; // μ − m
+            let slope = (away.broadcast_div(&sigma)? / softness)?;
+            let bias = ((away.sqr()?.broadcast_div(&sigma)?.sum(1)? * (-0.5 / softness))? - slope.broadcast_mul(&m)?.sum(1)?)?;
+            z = graph.softmax(&affine(x, &((&features.texts * features.scale)? + slope)?, Some(bias))?, &z, self.rounds)?;
             rounds.done()?;
             if update < self.updates {
                 let (totals, counts) = sums(&z, x)?;
                 mu = normalize(&means(&totals, &counts, &mu)?)?;
-                let cross = (totals * &mu)?.sum_keepdim(0)?;
-                let centers = mu.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
+                let away = mu.broadcast_sub(&m)?;
+                let cross = ((totals - counts.broadcast_mul(&m)?)? * &away)?.sum_keepdim(0)?;
+                let centers = away.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
                 sigma = (((&squares - (cross * 2.0)?)? + centers)? / features.pictures() as f64)?.maximum(LEAST)?;
             }
         }

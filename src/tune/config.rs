@@ -24,6 +24,8 @@ use crate::nn::{LrSchedule, Precision};
 
 /// No tower has as many patches; a larger number is a mistake that would take the memory of the machine.
 const MOST_PROMPTS: usize = 10_000;
+/// Scales and weights above this, and temperatures below its inverse, leave what f32 can tell apart.
+pub(super) const LARGEST: f64 = 1e6;
 
 /// Whose head gives the pseudo-labels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -216,8 +218,8 @@ impl FinetuneConfig {
         }
         // the fields of the strong view count also if it is left out: they are in the report
         self.strong.view(&Preprocess::clip(224)).validate()?;
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return wrong(format!("temperature must be above 0 and finite, got {}", self.temperature));
+        if !(1.0 / LARGEST..=LARGEST).contains(&self.temperature) {
+            return wrong(format!("temperature must lie in [1e-6, 1e6], got {}", self.temperature));
         }
         if let Some(fault) = self.low_rank.as_ref().and_then(|set| set.check().err()) {
             return wrong(fault);
@@ -227,8 +229,8 @@ impl FinetuneConfig {
         if let Some(fault) = blocks.filter_map(std::result::Result::err).next() {
             return wrong(fault);
         }
-        if let Some((weight, term)) = self.objective.iter().find(|(weight, _)| !(*weight > 0.0 && weight.is_finite())) {
-            return wrong(format!("the objective weighs {term:?} by {weight}: give it a weight above 0, or leave it out"));
+        if let Some((weight, term)) = self.objective.iter().find(|(weight, _)| !(*weight > 0.0 && *weight <= LARGEST)) {
+            return wrong(format!("the objective weighs {term:?} by {weight}: give it a weight above 0 and at most 1e6, or leave it out"));
         }
         if self.objective.is_empty() {
             return wrong("the objective has no term: give it at least cross_entropy".into());
@@ -237,9 +239,9 @@ impl FinetuneConfig {
             return wrong(fault);
         }
         if let HeadForm::Cosine { scale } = self.head_form
-            && !(scale > 0.0 && scale.is_finite())
+            && !(scale > 0.0 && scale <= LARGEST)
         {
-            return wrong(format!("the scale of a cosine head must be above 0 and finite, got {scale}"));
+            return wrong(format!("the scale of a cosine head must be above 0 and at most 1e6, got {scale}"));
         }
         if self.prompts == 0 && self.sets().len() == 1 {
             return wrong("nothing learns: give it prompts, norms, the head, biases or low-rank updates".into());

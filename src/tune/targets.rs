@@ -71,6 +71,18 @@ impl Targets {
         Ok(Self { features, probabilities, labels, confidence, weights: None, sources, candidates: None, prototypes: None })
     }
 
+    /// p = softmax(ℓ / T) of logits ℓ `[b, C]`. A temperature changes no pseudo-label, also where f32 cannot tell the probabilities apart.
+    ///
+    /// # Errors
+    /// If the logits are not a matrix (Candle's).
+    pub fn of_logits(features: Tensor, logits: &Tensor, temperature: f64) -> Result<Self> {
+        if temperature == 1.0 {
+            return Self::new(features, candle_nn::ops::softmax(logits, D::Minus1)?);
+        }
+        let targets = Self::new(features, candle_nn::ops::softmax(&(logits / temperature)?, D::Minus1)?)?;
+        Ok(Self { labels: logits.detach().argmax(D::Minus1)?, ..targets })
+    }
+
     /// What has a row for each picture, by name.
     pub(super) fn rows(&self) -> Vec<(String, Tensor)> {
         let always =

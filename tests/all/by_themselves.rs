@@ -7,7 +7,7 @@ use lafter::nn::{AdamW, AdamWConfig, LayerNorm, Linear, LowRank, ParamGroup};
 use lafter::predictions::{Answers, Rows};
 use lafter::rng::Rng;
 use lafter::transduct::nearest;
-use lafter::tune::{FinetuneConfig, Finetuner, Views, candidates};
+use lafter::tune::{FinetuneConfig, Finetuner, Targets, Views, candidates};
 
 fn normal(shape: impl Into<candle_core::Shape>, seed: u64) -> Tensor {
     Rng::new(seed).normal_tensor(shape, 1.0, &Device::Cpu).unwrap()
@@ -24,7 +24,8 @@ fn off(a: &Tensor, b: &Tensor) -> f32 {
 /// The layer with a change of rank 2.
 fn changed(mut layer: Linear, seed: u64) -> Linear {
     let [outputs, inputs] = *layer.weight.dims() else { panic!() };
-    layer.tuning.low_rank = Some(LowRank { down: normal((2, inputs), seed), up: normal((outputs, 2), seed + 1), scale: 0.1, folded: false });
+    layer.tuning.low_rank =
+        Some(LowRank { down: normal((2, inputs), seed), up: normal((outputs, 2), seed + 1), scale: 0.1, folded: false });
     layer
 }
 
@@ -84,6 +85,21 @@ fn a_loop_of_ones_own_takes_the_steps_that_rules_wait_for() {
         assert_eq!(off(&targets.probabilities, &targets.sources[0]) > 1e-3, aligned);
         let (loss, _) = tuner.loss(&views, &targets).unwrap();
         tuner.apply(&loss).unwrap();
+    }
+}
+
+/// A temperature makes pseudo-labels surer or less sure, and changes none, also where f32 cannot tell the probabilities apart.
+#[test]
+fn a_temperature_changes_no_pseudo_label() {
+    let (logits, features) = ((normal((20, 5), 3) * 0.01).unwrap(), normal((20, 4), 4));
+    let of = |temperature| Targets::of_logits(features.clone(), &logits, temperature).unwrap();
+    let labels = of(1.0).labels.to_vec1::<u32>().unwrap();
+    for temperature in [1e-6, 0.5, 1e6] {
+        assert_eq!(of(temperature).labels.to_vec1::<u32>().unwrap(), labels, "{temperature}");
+    }
+    for temperature in [1e-40, 1e8] {
+        let fault = FinetuneConfig { temperature, ..FinetuneConfig::official() }.validate().unwrap_err().to_string();
+        assert!(fault.contains("temperature must lie in [1e-6, 1e6]"), "{fault}");
     }
 }
 

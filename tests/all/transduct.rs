@@ -33,6 +33,21 @@ fn transclip_and_zlap_have_their_numbers() {
     close(&scores.flatten_all().unwrap(), &tensor(&expected), 1e-6);
 }
 
+/// Pictures that differ by far less than their lengths, as copies and bursts do: what tells them from the class means is small.
+#[test]
+fn pictures_nearly_alike_are_answered_as_their_texts_say() {
+    let (d, mut rng) = (64, Rng::new(11));
+    let mut normal = |n: usize| rng.normal_tensor((n, d), 1.0, &Device::Cpu).unwrap();
+    let texts = lafter::classify::normalize(&normal(5)).unwrap();
+    let base = (texts.narrow(0, 3, 1).unwrap() * 8.0).unwrap().broadcast_add(&normal(1)).unwrap();
+    for spread in [0.0, 1e-6, 1e-4, 1e-3] {
+        let pictures = (normal(70) * spread).unwrap().broadcast_add(&base).unwrap();
+        let features = Features::new(&lafter::classify::normalize(&pictures).unwrap(), &texts, 20.0).unwrap();
+        let z = Transclip::default().probabilities(&features, &mut silent()).unwrap();
+        assert_eq!(right(&z, &[3; 70]), 100.0, "{spread}");
+    }
+}
+
 fn tensor(values: &[f32]) -> Tensor {
     Tensor::new(values, &Device::Cpu).unwrap()
 }

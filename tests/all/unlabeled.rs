@@ -15,6 +15,31 @@ use lafter::{LaFTer, LafterConfig, Preset};
 
 use crate::common::{lafter, pictures, text};
 
+/// The head that is tuned has a temperature; so has the one that is reported and saved where nothing is tuned.
+#[test]
+fn a_cosine_head_is_one_before_tuning_too() {
+    let root = pictures(Domain::Source, 24);
+    for (epochs, select) in [(0, "last"), (1, "signals")] {
+        let line = format!("run --model demo --preset dpa --train photos --classes names.txt --epochs {epochs} --batch-size 8 --out out");
+        let output = lafter(root.path(), &format!("{line} --select {select} --set tune.learning_rate=1e-9 --json")).output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+        let table = std::fs::read_to_string(root.path().join("out/predictions.csv")).unwrap();
+        let sure = |table: &str| -> f64 {
+            let probabilities = table.lines().skip(1).map(|line| line.split(',').nth(2).unwrap().parse::<f64>().unwrap());
+            probabilities.sum::<f64>() / 24.0
+        };
+        assert!(sure(&table) > 0.5, "{} of 12 classes at random is 0.08", sure(&table));
+        let again = "predict --model demo --weights out/lafter.safetensors photos --out again.csv";
+        assert!(lafter(root.path(), again).output().unwrap().status.success());
+        let again = std::fs::read_to_string(root.path().join("again.csv")).unwrap();
+        assert!((sure(&table) - sure(&again)).abs() < 1e-4);
+        if let Some(before) = report["selection"]["start"]["confidence"].as_f64() {
+            assert!((before - sure(&table)).abs() < 0.05, "{before} {}", sure(&table));
+        }
+    }
+}
+
 /// Class folders come one after another, so the first pictures of each batch would be of few classes.
 #[test]
 fn the_teacher_is_asked_on_pictures_spread_over_the_sample() {

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Term;
 use crate::classify::{normalize, smoothed_cross_entropy};
+use crate::tune::config::LARGEST;
 use crate::tune::role::{Flow, What};
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
@@ -31,9 +32,9 @@ impl Flow for Alignment {
 
 impl Alignment {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        match self.scale > 0.0 && self.scale.is_finite() {
+        match self.scale > 0.0 && self.scale <= LARGEST {
             true => Ok(()),
-            false => Err(format!("alignment: scale must be above 0 and finite, got {}", self.scale)),
+            false => Err(format!("alignment: scale must be above 0 and at most 1e6, got {}", self.scale)),
         }
     }
 

@@ -10,6 +10,7 @@ use super::Term;
 use crate::data::Dataset;
 use crate::error;
 use crate::tune::bank::{Bank, Stored};
+use crate::tune::config::LARGEST;
 use crate::tune::role::Flow;
 use crate::tune::teacher::check_file;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
@@ -35,8 +36,8 @@ impl Flow for Distillation {}
 
 impl Distillation {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        if !(self.temperature > 0.0 && self.temperature.is_finite()) {
-            return Err(format!("distillation: temperature must be above 0 and finite, got {}", self.temperature));
+        if !(1.0 / LARGEST..=LARGEST).contains(&self.temperature) {
+            return Err(format!("distillation: temperature must lie in [1e-6, 1e6], got {}", self.temperature));
         }
         check_file(&self.file, "distillation")
     }

@@ -6,6 +6,7 @@ use candle_nn::ops::softmax;
 use serde::{Deserialize, Serialize};
 
 use super::Term;
+use crate::tune::config::LARGEST;
 use crate::tune::role::Flow;
 use crate::tune::{Setup, Stateful, Targets, Tuned, Views};
 
@@ -38,9 +39,9 @@ impl Flow for Information {
 
 impl Information {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        match self.diversity >= 0.0 && self.diversity.is_finite() {
+        match (0.0..=LARGEST).contains(&self.diversity) {
             true => Ok(()),
-            false => Err(format!("information: diversity must be at least 0 and finite, got {}", self.diversity)),
+            false => Err(format!("information: diversity must lie in [0, 1e6], got {}", self.diversity)),
         }
     }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PassFn, Refine};
 use crate::classify::{Head, normalize};
+use crate::tune::config::LARGEST;
 use crate::tune::role::{Flow, What};
 use crate::tune::rows;
 use crate::tune::{Setup, Stateful, Targets, Views};
@@ -48,9 +49,9 @@ impl Flow for Prototypes {
 
 impl Prototypes {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        match ((0.0..=1.0).contains(&self.share), self.scale > 0.0 && self.scale.is_finite()) {
+        match ((0.0..=1.0).contains(&self.share), self.scale > 0.0 && self.scale <= LARGEST) {
             (false, _) => Err(format!("prototypes: share must lie in [0, 1], got {}", self.share)),
-            (_, false) => Err(format!("prototypes: scale must be above 0 and finite, got {}", self.scale)),
+            (_, false) => Err(format!("prototypes: scale must be above 0 and at most 1e6, got {}", self.scale)),
             _ => Ok(()),
         }
     }

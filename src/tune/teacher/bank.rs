@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use candle_core::{D, Result};
+use candle_core::Result;
 use serde::{Deserialize, Serialize};
 
 use super::{Teacher, unit_features};
@@ -54,8 +54,7 @@ impl Teacher for FromBank {
             candle_core::bail!("a bank answers by picture: let a Run lead the tuner through a data set")
         };
         let logits = answers.of_batch(views)?; // [b, C]
-        let probabilities = candle_nn::ops::softmax(&(logits / self.temperature)?, D::Minus1)?;
-        Targets::new(unit_features(&self.tower, views)?, probabilities)
+        Targets::of_logits(unit_features(&self.tower, views)?, &logits, self.temperature)
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {

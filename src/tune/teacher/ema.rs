@@ -3,8 +3,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{D, Result, Tensor, Var};
-use candle_nn::ops::softmax;
+use candle_core::{Result, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use super::Teacher;
@@ -88,8 +87,7 @@ impl Teacher for Average {
     fn targets(&self, views: &Views) -> Result<Targets> {
         let features = normalize(&self.model.prompts.forward(&self.model.vision, &views.weak)?)?; // [b, d]
         let logits = self.head.forward(&features)?; // [b, C]
-        let logits = if self.temperature == 1.0 { logits } else { (logits / self.temperature)? };
-        Targets::new(features, softmax(&logits, D::Minus1)?)
+        Targets::of_logits(features, &logits, self.temperature)
     }
 
     fn after_step(&mut self, _: &Tuned, step: usize) -> Result<()> {

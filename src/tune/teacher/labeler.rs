@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use candle_core::{D, Device, Result, Tensor};
+use candle_core::{Device, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Teacher, TowerTeacher, check_file, unit_features};
@@ -131,8 +131,8 @@ impl Teacher for Labeling {
                 (unit_features(&self.tower.tower, views)?, seen)
             }
         };
-        let logits = (layers.forward(&seen)? / self.tower.temperature)?; // [b, C]
-        Targets::new(features, candle_nn::ops::softmax(&logits, D::Minus1)?)
+        let logits = layers.forward(&seen)?; // [b, C]
+        Targets::of_logits(features, &logits, self.tower.temperature)
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {

@@ -1,6 +1,6 @@
 //! A vision tower and a head that answer for the weak views: LaFTer's teacher.
 
-use candle_core::{D, Result};
+use candle_core::Result;
 
 use super::Teacher;
 use crate::classify::{Head, normalize};
@@ -22,8 +22,7 @@ impl Teacher for TowerTeacher {
     fn targets(&self, views: &Views) -> Result<Targets> {
         let features = normalize(&self.tower.forward(&views.weak)?)?; // [b, d]
         let logits = self.head.forward(&features)?; // [b, C]
-        let logits = if self.temperature == 1.0 { logits } else { (logits / self.temperature)? };
-        Targets::new(features, candle_nn::ops::softmax(&logits, D::Minus1)?)
+        Targets::of_logits(features, &logits, self.temperature)
     }
 }
 

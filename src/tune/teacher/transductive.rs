@@ -2,8 +2,7 @@
 
 use std::collections::HashMap;
 
-use candle_core::{D, DType, Device, Result, Tensor};
-use candle_nn::ops::softmax;
+use candle_core::{DType, Device, Result, Tensor};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 use serde_json::Value;
 
@@ -68,8 +67,8 @@ impl Teacher for Transducing {
     fn targets(&self, views: &Views) -> Result<Targets> {
         let Some(answers) = &self.answers else { return self.tower.targets(views) };
         let (p, temperature) = (of_batch(answers, views)?, self.tower.temperature); // [b, C]
-        let p = if temperature == 1.0 { p } else { softmax(&(p.maximum(1e-30)?.log()? / temperature)?, D::Minus1)? };
-        Targets::new(unit_features(&self.tower.tower, views)?, p)
+        let features = unit_features(&self.tower.tower, views)?;
+        if temperature == 1.0 { Targets::new(features, p) } else { Targets::of_logits(features, &p.maximum(1e-30)?.log()?, temperature) }
     }
 
     fn open(&mut self, pictures: &Dataset) -> error::Result<Vec<String>> {
