@@ -7,12 +7,13 @@ use lafter::clip::Clip;
 use lafter::describe::{Templates, TextSet, read_class_names};
 use lafter::embed::texts_among;
 use lafter::files::sha256_of;
-use lafter::progress::silent;
+use lafter::progress::{Event, silent};
 use lafter::ranks::Ranks;
 use lafter::{Error, LaFTer, LafterConfig, Result, ZeroShotClassifier};
 
-use super::args::Common;
+use super::args::{Common, at_least_one};
 use super::bars::Bars;
+use super::check;
 use super::data_args::ClassArgs;
 
 #[derive(Args)]
@@ -37,9 +38,22 @@ impl AnswerArgs {
         if self.weights.is_some() { Ok(()) } else { self.file().map(|_| ()) }
     }
 
-    /// The names in --classes.
-    pub fn names(&self) -> Result<Vec<String>> {
-        Ok(read_class_names(self.file()?)?.names().to_vec())
+    /// The names in --classes; how they were understood is said.
+    pub fn names(&self, bars: &mut Bars) -> Result<Vec<String>> {
+        names_of(self.file()?, bars)
+    }
+
+    /// The templates of zero-shot.
+    pub fn templates(&self) -> Result<Templates> {
+        self.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)
+    }
+
+    /// The prompts of the first, the middle and the last class, where names in templates answer.
+    pub fn prompts(&self, classes: &[String]) -> Result<Vec<String>> {
+        match (&self.weights, &self.descriptions) {
+            (None, None) => Ok(check::prompts(&self.templates()?, classes)),
+            _ => Ok(Vec::new()),
+        }
     }
 
     fn file(&self) -> Result<&PathBuf> {
@@ -77,16 +91,22 @@ impl AnswerArgs {
             let features = texts_among(ranks, clip, texts.sentences(), None, silent)?;
             return Ok(ZeroShotClassifier::from_features(&features, texts.labels(), clip.logit_scale())?);
         }
-        let templates = self.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
-        ZeroShotClassifier::fit_among(ranks, clip, names, &templates)
+        ZeroShotClassifier::fit_among(ranks, clip, names, &self.templates()?)
     }
+}
+
+/// The names in a file; how they were understood is said.
+pub fn names_of(file: &Path, bars: &mut Bars) -> Result<Vec<String>> {
+    let classes = read_class_names(file)?;
+    classes.notices().iter().for_each(|notice| bars.show(&Event::Notice(notice.clone())));
+    Ok(classes.names().to_vec())
 }
 
 /// The table of answers: shared by `predict` and `transduct`.
 #[derive(Args)]
 pub struct RowArgs {
     /// Classes to list for each picture, on standard output and in JSON lines
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one())]
     pub top: usize,
     /// Answers with a lower probability are "unknown", 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0)]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::{OsStringValueParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, RangedU64ValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use lafter::ablate::Shard;
 use lafter::eval::Select;
@@ -138,6 +138,11 @@ Examples:
   lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
   sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    # 16 shares
   lafter ablate --model demo --paper --out study --collect                       # joins them";
+
+/// How many, 1 or more.
+pub fn at_least_one() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..)
+}
 
 /// A name that has to be text, since messages and reports repeat it; the error names the option.
 pub fn plain_text() -> impl TypedValueParser<Value = String> {
@@ -352,10 +357,10 @@ pub struct AblateArgs {
           requires = "paper")]
     pub noises: Vec<f32>,
     /// Seeds per setting, counted from --seed
-    #[arg(long, value_name = "N", default_value_t = 3)]
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one())]
     pub seeds: usize,
     /// Runs at a time, as far as memory allows
-    #[arg(long, value_name = "N", default_value_t = 1)]
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one())]
     pub jobs: usize,
     /// Run part i of n only [default: the whole grid; in a SLURM array job the task's part]
     #[arg(long, value_name = "i/n")]

@@ -47,6 +47,9 @@ pub fn check(args: CheckArgs, common: &Common) -> Result<()> {
         (None, None) => None,
     };
     let mut inputs = Inputs::new(&clip);
+    if train.is_none() && test.is_none() {
+        inputs.notices.extend(names.iter().flat_map(ClassNames::notices).cloned());
+    }
     let mut sets: Vec<(&str, Dataset)> = Vec::new();
     if let Some(train) = train {
         let train = match &names {

@@ -16,6 +16,7 @@ use lafter::tune::Bank;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
 
+use super::answers::names_of;
 use super::args::{Common, EmbedArgs, EvaluateArgs, ModelArgs, PretrainArgs, ZeroShotArgs};
 use super::bars::Bars;
 use super::check;
@@ -132,7 +133,7 @@ pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
 
 fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::of(ranks, common.json);
-    let classes = args.classes.as_ref().map(read_class_names).transpose()?;
+    let classes = args.classes.as_ref().map(|file| names_of(file, &mut bars)).transpose()?;
     let templates = args.templates.as_ref().map_or_else(|| Ok(Templates::single()), Templates::read)?;
     let spec = args.input.images.as_deref();
     let (clip, dataset) = first_downloads(ranks, spec.into_iter().chain([&*args.model.model]), || {
@@ -187,12 +188,12 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
     ]);
     let mut tensors = vec![("features".to_string(), features)];
     if let Some(classes) = &classes {
-        let classifier = ZeroShotClassifier::fit(&clip, classes.names(), &templates)?;
+        let classifier = ZeroShotClassifier::fit(&clip, classes, &templates)?;
         let logits = classifier.logits(&tensors[0].1.to_device(clip.device())?)?;
         tensors.push(("logits".into(), logits));
     }
     match names {
-        Some(names) => Bank::save(&args.out, &names, classes.as_ref().map(|classes| classes.names()), &tensors, metadata)?,
+        Some(names) => Bank::save(&args.out, &names, classes.as_deref(), &tensors, metadata)?,
         None => save_tensors(&args.out, &tensors, metadata)?,
     }
     keep::next_to(&args.keep, &args.out, "").remove();
@@ -200,13 +201,16 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
     if common.json {
         print(&json!({ "features": shape, "file": shown(&args.out) }));
     } else {
-        let also = classes.map_or(String::new(), |classes| format!(" and zero-shot logits of {} classes", classes.names().len()));
+        let also = classes.map_or(String::new(), |classes| format!(" and zero-shot logits of {} classes", classes.len()));
         say(format_args!("features {shape:?}{also} written to {}", args.out.display()));
     }
     Ok(())
 }
 
 pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
+    if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
+        return Err(Error::Usage(format!("--out {} is not empty: name another folder", args.out.display())));
+    }
     let mut bars = Bars::new(common.json);
     let mut config = lafter::pretrain::PretrainConfig { seed: common.seed, ..Default::default() };
     if let Some(steps) = args.steps {

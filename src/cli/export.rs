@@ -99,7 +99,7 @@ fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -
         let lafter = LaFTer::load(weights, clip.clone())?;
         return Ok((Answering::of(&lafter)?, lafter.classes().to_vec()));
     }
-    let names = args.who.names()?;
+    let names = args.who.names(bars)?;
     if let Some(lafter) = args.who.trained(&Alone, clip, &names, common, bars)? {
         return Ok((Answering::of(&lafter)?, names));
     }

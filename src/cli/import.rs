@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lafter::Result;
-use lafter::describe::read_class_names;
 use lafter::export::from_released;
 use serde_json::json;
 
+use super::answers::names_of;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
 use super::commands::{load, print, shown};
@@ -38,15 +38,16 @@ pub struct ImportArgs {
 
 pub fn import(args: ImportArgs, common: &Common) -> Result<()> {
     overwrite::check(&args.out, [&*args.state, &*args.classes].into_iter().chain(args.model.files()))?;
-    let classes = read_class_names(&args.classes)?;
-    let clip = load(&args.model, common, &mut Bars::new(common.json))?;
-    let lafter = from_released(&args.state, clip, classes.names())?;
+    let mut bars = Bars::new(common.json);
+    let classes = names_of(&args.classes, &mut bars)?;
+    let clip = load(&args.model, common, &mut bars)?;
+    let lafter = from_released(&args.state, clip, &classes)?;
     lafter.save(&args.out)?;
     let prompts = lafter.tuned().map_or(0, |tuned| tuned.prompts.count());
     if common.json {
-        print(&json!({ "file": shown(&args.out), "classes": classes.names().len(), "prompts": prompts }));
+        print(&json!({ "file": shown(&args.out), "classes": classes.len(), "prompts": prompts }));
     } else {
-        say(format_args!("{}: {} classes, {prompts} prompts, norms, head", args.out.display(), classes.names().len()));
+        say(format_args!("{}: {} classes, {prompts} prompts, norms, head", args.out.display(), classes.len()));
     }
     Ok(())
 }

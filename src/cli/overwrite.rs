@@ -8,9 +8,12 @@ use lafter::{Error, Result};
 /// Refuses to write a file that is read as well, however its path is spelled, or one that lies in a folder that is read: a picture, a
 /// shard, a model's weights. What commands write there, and none reads, may be written anew.
 pub fn check<'a>(written: &Path, read: impl IntoIterator<Item = &'a Path>) -> Result<()> {
-    let Ok(file) = written.canonicalize() else { return Ok(()) }; // it is not there yet
     let refused = |why: &str| Error::Usage(format!("{} {why} and would be overwritten: choose another name", written.display()));
     for read in read {
+        if read == written {
+            return Err(refused("is read by this very command"));
+        }
+        let Ok(file) = written.canonicalize() else { continue }; // it is not there yet
         for named in named_by(read).iter().filter_map(|path| path.canonicalize().ok()) {
             if named == file {
                 return Err(refused("is read by this very command"));

@@ -115,20 +115,18 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     let (mut classifier, classes) = classifier(ranks, &args, &clip, common, &mut bars)?;
     transduct::check_unknown(args.rows.threshold, &classes)?;
     if bars.speaks() {
-        check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &[]), common);
+        let own = args.adapt.as_deref() == Some("watt"); // it has templates of its own
+        let prompts = if own { Vec::new() } else { args.who.prompts(&classes)? };
+        check::show(&Inputs::new(&clip).with_set("pictures", &dataset).with_prompts(&classes, &prompts), common);
     }
 
-    let mut predicting = Predicting {
-        threshold: args.rows.threshold,
-        top: args.rows.top.max(1),
-        batch_size: BATCH,
-        ..Predicting::new(&dataset, &classes, &clip)
-    };
+    let mut predicting =
+        Predicting { threshold: args.rows.threshold, top: args.rows.top, batch_size: BATCH, ..Predicting::new(&dataset, &classes, &clip) };
     let (mut views, mut remembers) = (None, false);
     if let Classifier::Adapting(adapt, _) = &classifier {
         remembers = adapt.remembers();
         views = (adapt.views() > 1).then(|| ManyViews::new(adapt.views(), clip.preprocess(), common.seed));
-        predicting.batch_size = args.adapt_batch.unwrap_or(if views.is_some() { 1 } else { ADAPTING }).max(1);
+        predicting.batch_size = args.adapt_batch.unwrap_or(if views.is_some() { 1 } else { ADAPTING });
     }
     predicting.views = views.as_ref();
     let among: &dyn Ranks = if remembers { &Alone } else { ranks };
@@ -186,7 +184,7 @@ fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Commo
         let zero_shot = args.compare.then(|| ZeroShotClassifier::fit_among(ranks, clip, &classes, &Templates::single())).transpose()?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }
-    let classes = args.who.names()?;
+    let classes = args.who.names(bars)?;
     if let Some(method) = &args.adapt {
         if method == "watt" && (args.who.templates.is_some() || args.who.descriptions.is_some()) {
             return Err(Error::Usage("--adapt watt has eight templates of its own: leave --templates and --descriptions out".into()));

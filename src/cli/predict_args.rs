@@ -8,7 +8,7 @@ use lafter::adapt;
 use lafter::transduct::Transduct;
 
 use super::answers::{AnswerArgs, RowArgs};
-use super::args::{KeepArgs, ModelArgs};
+use super::args::{KeepArgs, ModelArgs, at_least_one};
 use super::data_args::SplitArgs;
 
 pub const EXAMPLES: &str = "\
@@ -47,7 +47,7 @@ pub struct PredictArgs {
           value_parser = PossibleValuesParser::new(adapt::NAMES))]
     pub adapt: Option<String>,
     /// Pictures that --adapt sees at a time [default: 1 for zero, which takes 64 views of each; 64 for tda, tent and watt]
-    #[arg(long, value_name = "N", requires = "adapt")]
+    #[arg(long, value_name = "N", requires = "adapt", value_parser = at_least_one())]
     pub adapt_batch: Option<usize>,
     #[command(flatten)]
     pub rows: RowArgs,
@@ -58,7 +58,7 @@ pub struct PredictArgs {
     #[arg(long, requires = "link_into")]
     pub copy: bool,
     /// Also what zero-shot answers, as a column of the table; it takes a second pass through the tower
-    #[arg(long, requires = "weights", conflicts_with = "adapt")]
+    #[arg(long, requires_all = ["weights", "out"], conflicts_with = "adapt")]
     pub compare: bool,
     #[command(flatten)]
     pub split: SplitArgs,

@@ -9,7 +9,6 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use lafter::clip::{Clip, read_tensors, save_tensors};
 use lafter::data::Dataset;
-use lafter::describe::read_class_names;
 use lafter::embed::{Keep, Pass};
 use lafter::eval::unique_names;
 use lafter::inputs::Inputs;
@@ -18,7 +17,7 @@ use lafter::ranks::Ranks;
 use lafter::transduct::{Features, Transduct};
 use lafter::{Error, Result, ZeroShotClassifier};
 
-use super::answers::RowArgs;
+use super::answers::{RowArgs, names_of};
 use super::args::Common;
 use super::bars::Bars;
 use super::predict::{Output, all_read, finish};
@@ -87,7 +86,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
         return Err(Error::Usage(format!("{a} and {b} were made by two models: embed pictures and texts with one")));
     }
     let names = match &args.classes {
-        Some(file) => read_class_names(file)?.names().to_vec(),
+        Some(file) => names_of(file, &mut bars)?,
         None => (0..texts.dim(0)?).map(|class| class.to_string()).collect(),
     };
     check_unknown(args.rows.threshold, &names)?;
@@ -104,7 +103,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
     let mut out = Output::new(&args.rows.out, args.rows.threshold, common, None);
-    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
+    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top };
     let wanted = Wanted { method: &args.method, table: args.rows.out.as_deref(), answers: args.answers.as_deref() };
     let indices: Vec<usize> = (0..features.pictures()).collect();
     wanted.answer(&features, &indices, &|index| pictures[index].clone(), Vec::new(), form, &mut out, common, &mut bars)?;
@@ -123,11 +122,11 @@ pub fn pictures(
     common: &Common,
     bars: &mut Bars,
 ) -> Result<()> {
-    let names = args.who.names()?;
+    let names = args.who.names(bars)?;
     check_unknown(args.rows.threshold, &names)?;
     let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names)?;
     if bars.speaks() {
-        check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &[]), common);
+        check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &args.who.prompts(&names)?), common);
     }
     let keep = keep::in_cache(&args.keep, &Keep::decisive(clip, dataset, "features"));
     let pass = Pass { keep: keep.as_ref(), max_unreadable: 1.0, ..Pass::new(dataset, clip, "embedding pictures") };
@@ -137,7 +136,7 @@ pub fn pictures(
         return Ok(());
     }
     let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
-    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top.max(1) };
+    let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top };
     let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders.as_mut().zip(Some(dataset)));
     let wanted = Wanted { method, table: args.rows.out.as_deref(), answers: None };
     let name = |index: usize| dataset.name(index);

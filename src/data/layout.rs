@@ -38,7 +38,10 @@ pub(crate) fn open_folder(
     if !files.is_empty() {
         match open_parquet_split(&files, path, split, options, events) {
             Err(e) if without_pictures(&e) && has_pictures(&listing) => pass_over(&e, found),
-            opened => return opened,
+            opened => {
+                note_beside_parquet(path, &listing, found);
+                return opened;
+            }
         }
     }
     if let Some(files) = metadata::open(path, &listing, split, options, found)? {
@@ -99,6 +102,21 @@ pub(crate) fn open_folder(
         }
     }
     open_classes(path, listing, &parts, options, found, events)
+}
+
+/// Says what stands beside Parquet files that are opened: it may be what was meant.
+fn note_beside_parquet(path: &Path, listing: &Listing, found: &mut Findings) {
+    let folders = listing.folders.iter().map(|folder| Part::look(folder).beside_parquet()).filter(|part| part.holds != Holds::Nothing);
+    let shards = listing.others.iter().filter(|file| folder::ending(file) == "tar").count();
+    let beside = [(listing.pictures.len(), "pictures"), (folders.count(), "folders of pictures"), (shards, "tar shards")];
+    let beside: Vec<String> = beside.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}")).collect();
+    if !beside.is_empty() {
+        found.notices.push(format!(
+            "{}: its Parquet files are opened; what stands beside them ({}) only where a row names it: move one of the two if that is meant",
+            path.display(),
+            beside.join(", ")
+        ));
+    }
 }
 
 /// Class folders, or pictures without labels.

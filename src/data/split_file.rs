@@ -30,9 +30,11 @@ pub(crate) fn open(file: &Path, root: &Path, spec: &Path, wanted: Option<&str>, 
     if let Some((path, ..)) = entries.first()
         && !root.join(path).exists()
     {
-        let (root, first) = (root.display(), root.join(path));
+        let first = root.join(path);
+        let root = if root.as_os_str().is_empty() { Path::new(".") } else { root }.display();
         return Err(Error::Data(format!(
-            "{shown}: no picture at {}: give the folder that its paths start from, not {root}",
+            "{shown}: no picture at {}: open the folder that its paths start from, with --split {shown} (in code, \
+             OpenOptions::split_file), not {root}",
             first.display()
         )));
     }

@@ -86,7 +86,7 @@ impl Card {
             format!("## Results\n\n{}", results(report)),
             format!("## Data\n\n{}", data(report)),
             format!("## Settings\n\n{}", settings(report)),
-            self.loading(info),
+            self.loading(info, report),
         ];
         let text = parts.join("\n");
         signed(&text)
@@ -106,20 +106,35 @@ impl Card {
         )
     }
 
-    fn loading(&self, info: &WeightsInfo) -> String {
+    fn loading(&self, info: &WeightsInfo, report: &Report) -> String {
         let base = base(info);
         let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
         format!(
-            "## How to load\n\nThe file `lafter.safetensors` holds visual prompts, the scale and shift of layer norms, and the head. It works over \
+            "## How to load\n\nThe file `lafter.safetensors` holds {}. It works over \
              its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {base} \
              --weights lafter.safetensors photo.jpg\nlafter export --model {base} --weights lafter.safetensors --out model.onnx\n```\n\nThe \
              documentation of `lafter::export::pytorch` has the lines of Python that load it over transformers' `CLIPModel`.\n\n## Limits\n\nEvery \
              picture gets one of the names above, also one that shows none of them. Probabilities are those of a softmax and not calibrated. \
              No label was used in training, so a class can be named wrongly throughout: look at its pictures before you rely on it.\n",
+            held(report),
             plain(&base),
             info.weights_hash
         )
     }
+}
+
+/// What the file holds beside the base model, in words.
+fn held(report: &Report) -> String {
+    let tune = |name: &str| report.config.get("tune").and_then(|tune| tune.get(name));
+    let on = |name: &str| report.is_tuned() && tune(name) == Some(&Value::Bool(true));
+    let parts = [
+        (report.is_tuned() && tune("prompts") != Some(&Value::from(0)), "visual prompts"),
+        (on("tune_norms"), "the scale and shift of layer norms"),
+        (on("tune_biases"), "the biases of the tower's layers"),
+        (report.is_tuned() && tune("low_rank").is_some_and(|set| !set.is_null()), "changes of low rank (LoRA)"),
+    ];
+    let parts: Vec<&str> = parts.into_iter().filter(|(there, _)| *there).map(|(_, part)| part).collect();
+    if parts.is_empty() { "the head".into() } else { format!("{}, and the head", parts.join(", ")) }
 }
 
 /// The base model as others know it: a hub id, or the last part of a path.
@@ -209,7 +224,7 @@ fn settings(report: &Report) -> String {
         Some(format!("| `{path}` | {} |\n", plain(&text)))
     };
     let rows: String = SHOWN.iter().filter_map(value).collect();
-    let learned = report.trainable.map_or_else(String::new, |trainable| {
+    let learned = report.trainable.filter(|_| report.is_tuned()).map_or_else(String::new, |trainable| {
         format!("\n{} parameters were learned, {:.2} % of the model.\n", trainable.count, 100.0 * trainable.share)
     });
     format!("| setting | value |\n|---|---|\n{rows}{learned}\n`report.json` has all settings and numbers.\n")
@@ -241,6 +256,10 @@ mod tests {
         assert!(!text.contains("/home") && text.contains("my\\_clip") && text.contains("a\\|b, \\<c\\>"), "{text}");
         assert!(text.contains("| `tune.prompts` | 50 |") && text.contains("12 parameters were learned, 1.00 %"), "{text}");
         assert!(text.contains("no accuracies are known"), "{text}");
+        assert!(text.contains("holds visual prompts, and the head. It works"), "{text}");
+        let tuned = serde_json::json!({"tune": {"prompts": 0, "tune_norms": true, "low_rank": {"rank": 4}}});
+        let text = Card::default().text("birds", &Report { config: tuned, ..report() }, &info());
+        assert!(text.contains("holds the scale and shift of layer norms, changes of low rank (LoRA), and the head."), "{text}");
         let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
         let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
         assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");

@@ -173,8 +173,8 @@ impl Run {
         let record = sums.record(epoch + 1, self.tuner.objective.names());
         if record.kept == Some(0.0) {
             events(&Event::Notice(format!(
-                "epoch {}: no pseudo-label counted; {quantiles}: lower the threshold, or set a temperature below 1",
-                record.epoch
+                "epoch {}: no pseudo-label counted; {quantiles}: lower the threshold, or set a temperature below {}",
+                record.epoch, self.tuner.config.temperature
             )));
         }
         events(&Event::Finished { stage, seconds: record.seconds });

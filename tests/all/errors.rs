@@ -283,6 +283,43 @@ fn nothing_that_is_read_is_written_over() {
     }
 }
 
+/// Each command that takes class names says how it understood them.
+#[test]
+fn a_title_above_class_names_is_told_by_every_command() {
+    let path = |name: &str| scratch().join(name).display().to_string();
+    let (titled, folder, picture, out) = (path("titled.txt"), path("one"), path("one/titled.png"), path("titled.out.safetensors"));
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(&titled, "label\nsticker\nribbon\n").unwrap();
+    image::RgbImage::new(32, 32).save(&picture).unwrap();
+    for args in [
+        &["predict", "--model", "demo", "--classes", &titled, &picture][..],
+        &["predict", "--model", "demo", "--classes", &titled, "--transduct", "stata", &picture],
+        &["export", "--model", "demo", "--classes", &titled, "--out", &path("titled.onnx")],
+        &["check", "--model", "demo", "--classes", &titled],
+        &["embed", "--model", "demo", "--images", &folder, "--classes", &titled, "--out", &out],
+    ] {
+        let output = lafter(args);
+        let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success() && said.contains("\"label\" is taken as a title"), "{args:?}: {said}");
+        assert_eq!(said.contains("a photo of a sticker"), args[0] == "predict", "{args:?}: {said}");
+    }
+}
+
+#[test]
+fn what_cannot_be_meant_is_refused() {
+    let path = |name: &str| scratch().join(name).display().to_string();
+    let folder = path("full");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(scratch().join("full/config.json"), "mine").unwrap();
+    refused(2, &["not empty"], &["pretrain-demo", "--steps", "1", "--out", &folder]);
+    refused(2, &["--top"], &["predict", "--model", "demo", "--classes", "c", "--top", "0", "a.png"]);
+    refused(2, &["--seeds"], &["ablate", "--model", "demo", "--seeds", "0"]);
+    refused(2, &["required"], &["predict", "--model", "demo", "--weights", "w", "--compare", "a.png"]);
+    let split = path("split.json");
+    std::fs::write(&split, r#"{"test": [["cat/no-such.png", 0, "cat"], ["dog/no-such.png", 1, "dog"]]}"#).unwrap();
+    refused(1, &["--split", "the folder that its paths start from"], &["zero-shot", "--model", "demo", "--test", &split]);
+}
+
 #[test]
 fn every_command_helps_with_an_example() {
     for command in

@@ -325,6 +325,21 @@ fn hidden_labels_are_seen_at_once_and_lead_to_the_split_that_has_some() {
 }
 
 #[test]
+fn what_stands_beside_a_parquet_file_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    Sheet::new("IMAGE;", vec![Some(png(1)), Some(png(2))], vec![]).write(&folder.path().join("a.parquet"));
+    assert_eq!(open(folder.path()).unwrap().findings().notices.join(" ").matches("beside").count(), 0);
+    for file in ["cat/1.png", "dog/2.png", "own.png", "more.tar"] {
+        let path = folder.path().join(file);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, png(3)).unwrap();
+    }
+    let set = open(folder.path()).unwrap();
+    assert_eq!(set.len(), 2);
+    says(&set.findings().notices.join(" "), &["Parquet files are opened", "1 pictures, 2 folders of pictures, 1 tar shards"]);
+}
+
+#[test]
 fn pictures_may_be_paths_beside_the_file_and_never_outside() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir_all(folder.path().join("d/files")).unwrap();

@@ -29,6 +29,9 @@ pub(super) fn published(lines: &[&str]) -> Option<(Vec<Pair>, &'static str)> {
         }
     }
     if tabs && !columns {
+        if let Some(read) = by_number_key(lines).or_else(|| below.and_then(by_number_key)) {
+            return Some(read);
+        }
         let keyed = |line: &&str| {
             let (key, name) = line.split_once('\t')?;
             let (key, name) = (key.trim(), name.trim());
@@ -84,6 +87,19 @@ pub(super) fn by_number(lines: &[&str]) -> Option<(Vec<Pair>, &'static str)> {
         None => (*number, (number.to_string(), bare(rests.get(i).copied().unwrap_or_default()))),
     };
     Some((in_order(parts.iter().enumerate().map(pair).collect()), "a number and a name, in the order of the numbers"))
+}
+
+/// `7<TAB>horse` of numbers that count, but not line by line; the data set may call the class by the number as it stands.
+fn by_number_key(lines: &[&str]) -> Option<(Vec<Pair>, &'static str)> {
+    let part = |line: &&str| {
+        let (key, name) = line.split_once('\t')?;
+        let (key, name) = (key.trim(), name.trim());
+        Some((key.parse::<usize>().ok().filter(|_| digits(key) == key.len())?, (key.to_string(), name.to_string())))
+    };
+    let parts: Vec<(usize, Pair)> = lines.iter().map(part).collect::<Option<_>>()?;
+    let counts = counts(parts.iter().map(|(number, _)| *number)) && parts.iter().all(|(_, (_, name))| !name.is_empty());
+    (counts && !parts.is_sorted_by_key(|(number, _)| *number))
+        .then(|| (in_order(parts), "a number and a name, in the order of the numbers"))
 }
 
 /// `airplane,0`.

@@ -25,7 +25,7 @@ type Pair = (String, String);
 /// | form | label order |
 /// |---|---|
 /// | one name a line, also in quotes and with commas as in a script | of the lines |
-/// | `key<TAB>name`, where the data set calls the class `key` | of the lines |
+/// | `key<TAB>name`, where the data set calls the class `key` | of the lines; of the numbers, if the keys are 0 to C − 1 or 1 to C |
 /// | `n02000003 cat, house cat`, `n02000003,cat`: WordNet's ids; the first of several names is taken | of the lines |
 /// | `0 airplane`, `0: airplane`, `[0] airplane`, `0 = airplane`, also from 1, or the number last as in `airplane,0` | of the numbers |
 /// | three or more columns (CSV, TSV), of which one holds the names | of the numbers, else of the lines |
@@ -202,6 +202,12 @@ mod tests {
         for text in ["dog 1\ncat 0", "cat\t0\ndog\t1", "name\tlabel\ncat\t0\ndog\t1", "name id\ncat 0\ndog 1"] {
             assert_eq!(parse(text, "x").unwrap().names(), ["cat", "dog"], "{text}");
         }
+        for text in ["2\thorse\n0\tcat\n1\tdog", "id\tname\n2\thorse\n0\tcat\n1\tdog"] {
+            assert_eq!(read(text), ["0=cat", "1=dog", "2=horse"], "{text:?}");
+            assert!(parse(text, "list.txt").unwrap().notices()[0].contains("in the order of the numbers"));
+        }
+        assert_eq!(read("02\thorse\n01\tcat"), ["01=cat", "02=horse"]); // as folders are called
+        assert_eq!(read("7\thorse\n3\tcat"), ["7=horse", "3=cat"]); // keys that count nothing
         for text in ["digit 0\ndigit 1", "cat 0\ndog 18446744073709551615", "Cessna 172\nDC 9", "0\tMiG 1\n1\tSu 2"] {
             let names: Vec<&str> = text.lines().map(|line| line.rsplit('\t').next().unwrap()).collect();
             assert_eq!(parse(text, "x").unwrap().names(), names);

@@ -85,20 +85,26 @@ fn each(
         }
     }
     if collected.counts.kept == 0 {
-        let CleanCounts { answers, empty, nonsense, refusals, unfinished, too_short, .. } = collected.counts;
+        let CleanCounts { answers, empty, nonsense, refusals, unfinished, too_short, duplicates, near_duplicates, other_class, .. } =
+            collected.counts;
+        let (known, journal) = (duplicates + near_duplicates, journal.path().display());
+        if known + other_class > 0 && empty + nonsense + refusals + unfinished + too_short == 0 {
+            return Err(Error::Text(format!(
+                "none of {answers} answers says anything new: {known} sentences are there already, {other_class} name the other class: \
+                 ask for more answers or with other queries, or look at {journal}"
+            )));
+        }
         if unfinished >= answers {
             return Err(Error::Text(format!(
                 "the limit of {} tokens cut off all of {answers} answers before their first sentence end: give more --max-tokens (a model \
-                 that thinks before it answers needs 2000), or see {}",
+                 that thinks before it answers needs 2000), or see {journal}",
                 plan.settings().max_tokens,
-                journal.path().display()
             )));
         }
         return Err(Error::Text(format!(
             "none of {answers} answers holds a usable sentence ({empty} empty, {nonsense} nonsense, {refusals} refusals, {unfinished} unfinished, \
-             {too_short} too short): \
-             try another model, more --max-tokens, or look at {}",
-            journal.path().display()
+             {too_short} too short, {known} there already, {other_class} naming the other class): \
+             try another model, more --max-tokens, or look at {journal}"
         )));
     }
     Ok(collected)
