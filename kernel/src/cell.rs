@@ -188,6 +188,14 @@ impl State {
         self.publisher.err(&text.concat());
     }
 
+    /// What panicked last in a process that has ended since.
+    pub fn last_panic(&mut self) -> Option<String> {
+        // the last is as a rule the runtime's own, that it cannot unwind
+        let panics = std::mem::take(&mut self.panics);
+        let own = |panic: &&Panic| !panic.message.contains("non-unwinding") && !panic.message.contains("cannot unwind");
+        panics.iter().rfind(own).map(|panic| panic.message.clone())
+    }
+
     /// How the cell ended; `source` is what was compiled for it.
     pub fn end(&mut self, source: &str) -> End {
         let mut panics = std::mem::take(&mut self.panics);
@@ -222,7 +230,7 @@ impl State {
             "panic" => {
                 let file = message["place"]["file"].as_str().unwrap_or("?").to_string();
                 let panic = Panic {
-                    message: message["message"].as_str().unwrap_or_default().lines().next().unwrap_or_default().to_string(),
+                    message: in_one_line(message["message"].as_str().unwrap_or_default()),
                     line: message["place"]["line"].as_u64().unwrap_or(0) as usize,
                     library: message["place"]["library"].as_str().filter(|_| is_of_cell(&file)).map(String::from),
                     file,
@@ -250,7 +258,8 @@ impl End {
             Self::Error(line, error) => {
                 let error = if error.trim().is_empty() { "an error that says nothing of itself" } else { error.trim_end() };
                 let place = place::find(line, code, source).words();
-                Failure::new("Error", format!("{error} ({place})"))
+                let kept = if gone.is_empty() { String::new() } else { format!("; variables from before this cell are kept{but}") };
+                Failure::new("Error", format!("{error} ({place}){kept}"))
             }
             Self::Panic(panic) => {
                 let said = panic.map(|panic| format!("{} ({})", panic.message, place_of(&panic, code, source)));
@@ -263,6 +272,17 @@ impl End {
                 Failure::new("Interrupted", format!("{said}all variables from before this cell are kept{but}"))
             }
         })
+    }
+}
+
+/// The lines of a message one behind the other: `assert_eq!` says what differs in its second and third.
+fn in_one_line(message: &str) -> String {
+    const MOST: usize = 2000;
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let text = lines.join("; ");
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text,
     }
 }
 
@@ -313,6 +333,13 @@ mod tests {
             let value = end.failure(code, source, &gone).unwrap().value;
             assert!(value.ends_with("variables from before this cell are kept but for v, w"), "{value}");
         }
+    }
+
+    #[test]
+    fn a_message_of_several_lines_is_one_and_not_endless() {
+        let text = in_one_line("assertion `left == right` failed\n  left: [1, 2]\n right: [1, 3]\n");
+        assert_eq!(text, "assertion `left == right` failed; left: [1, 2]; right: [1, 3]");
+        assert_eq!(in_one_line(&"é\n".repeat(9000)).chars().count(), 2001);
     }
 
     #[test]
@@ -368,6 +395,8 @@ mod tests {
         let (code, source) = ("let a = 1;\nf()?;", "generated\nlet a = 1;\nf()?;\n");
         let value = |error: &str| End::Error(3, error.into()).failure(code, source, &[]).unwrap().value;
         assert_eq!(value("no such file\n"), "no such file (line 2 of the cell: f()?;)");
+        let taken = End::Error(3, "no".into()).failure(code, source, &["kept".into()]).unwrap().value;
+        assert!(taken.ends_with("; variables from before this cell are kept but for kept"), "{taken}");
         assert_eq!(value(""), "an error that says nothing of itself (line 2 of the cell: f()?;)");
     }
 }

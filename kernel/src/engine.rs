@@ -174,8 +174,10 @@ impl Engine {
             let unsaid: Vec<String> = lost.into_iter().filter(|name| !change.gone.contains(name)).collect();
             self.say(&notice::dropped(&unsaid, cells));
         }
-        if result.is_ok() {
-            self.kept.ran(code, &before, &after);
+        match result.is_ok() {
+            true => self.kept.ran(code, &before, &after),
+            false if !self.cell.lock().ran().is_zero() => self.kept.failed(code, &before),
+            false => {}
         }
         result
     }
@@ -227,7 +229,10 @@ impl Engine {
                                    so its process was ended";
                         ("Interrupted", why.to_string())
                     }
-                    false => ("ProcessEnded", format!("the cell's process ended ({})", status(&said))),
+                    false => {
+                        let panic = self.cell.lock().last_panic().map_or(String::new(), |panic| format!(" after a panic: {panic}"));
+                        ("ProcessEnded", format!("the cell's process ended ({}){panic}", status(&said)))
+                    }
                 };
                 let after = if restarted.is_ok() { "a new one is running" } else { "no new one could be started: restart the kernel" };
                 let (reading, mut back) = self.kept.reading(before);
@@ -238,10 +243,11 @@ impl Engine {
                 back.retain(|name| there.iter().any(|(known, _)| known == name));
                 let gone: Vec<String> = before.iter().map(|(name, _)| name.clone()).filter(|name| !back.contains(name)).collect();
                 self.kept.lose(&gone, &there);
-                let lost = notice::lost(&gone, &back, self.kept.again.len());
+                let lost = notice::lost(&gone, &back, self.kept.again.len(), &self.kept.unsure(&gone));
                 Err(Failure::new(name, format!("{why}; {after}; {lost}; imports, functions and types are kept")))
             }
             Err(_) if self.cell.lock().interrupted => {
+                self.forget_unfinished();
                 Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"))
             }
             Err(Error::CompilationErrors(errors)) => {
@@ -251,10 +257,20 @@ impl Engine {
         }
     }
 
+    /// Removes what a compiler that was stopped may have written in part: the next one would take it for whole.
+    fn forget_unfinished(&self) {
+        let target = self.session.join("target");
+        let folders = std::fs::read_dir(&target).into_iter().flatten().flatten().map(|entry| entry.path());
+        for folder in std::iter::once(target.clone()).chain(folders) {
+            let _ = std::fs::remove_dir_all(folder.join("debug/incremental"));
+        }
+    }
+
     /// Keeps the named variables, or all that can be written, for the case that the cells' process is lost.
     pub fn keep(&mut self, names: &[String]) -> Result<String, Failure> {
         let all = self.variables();
-        let (code, values) = self.kept.writing(names, &all)?;
+        let own = self.context.defined_item_names().map(String::from).collect();
+        let (code, values) = self.kept.writing(names, &all, &own)?;
         self.run(&code, &all, &|_, _| String::new())?;
         let (variables, bytes) = self.kept.written(values);
         Ok(notice::kept(&variables, bytes, &all))

@@ -195,6 +195,13 @@ impl Executor {
             magics::Cell::Code { code, .. } if lexer::tokens(&code).last().is_some_and(|last| last.open && last.kind == Kind::Comment) => {
                 Err(Failure::new("CompileError", "a comment is not closed: `/*` without `*/`"))
             }
+            // rustc would name brackets of what evcxr writes around the cell
+            magics::Cell::Code { code, .. } if lexer::Code::new(&code).stray().is_some() => {
+                let stray = lexer::Code::new(&code).stray().unwrap_or_default();
+                let (word, before) = (code[stray..].chars().next().unwrap_or_default(), &code[..stray]);
+                let line = before.matches('\n').count() + 1;
+                Err(Failure::new("CompileError", format!("`{word}` closes nothing (line {line} of the cell)")))
+            }
             magics::Cell::Code { code, timed } => self.with_engine(serial, |engine| {
                 let started = Instant::now();
                 let ask = |prompt: &str, hidden: bool| self.input.ask(parent, request.allow_stdin, prompt, hidden, &self.cell);

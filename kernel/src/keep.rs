@@ -54,6 +54,8 @@ pub struct Kept {
     cells: Vec<Ran>,
     /// What `%again` would run.
     pub again: Vec<String>,
+    /// Variables that cells named which failed: what these changed is not repeated.
+    failed: HashSet<String>,
 }
 
 /// One run of a cell.
@@ -70,14 +72,21 @@ struct Ran {
 
 impl Kept {
     pub fn new(session: &Path) -> Self {
-        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new() }
+        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new(), failed: HashSet::new() }
     }
 
-    /// The code that writes the named variables, or all that can be written, and what it writes where.
+    /// The code that writes the named variables, or all that can be written, and what it writes where. `own` are the names that the
+    /// session defines itself.
     ///
     /// # Errors
     /// If one is no variable, or of a type that cannot be written.
-    pub fn writing(&mut self, names: &[String], all: &[Variable]) -> Result<(String, Vec<(Variable, PathBuf)>), Failure> {
+    pub fn writing(
+        &mut self,
+        names: &[String],
+        all: &[Variable],
+        own: &HashSet<String>,
+    ) -> Result<(String, Vec<(Variable, PathBuf)>), Failure> {
+        let can_be_written = |kind: &str| can_be_written(kind, own);
         let refuse = |why: String| Failure::new("Error", why);
         let mut chosen = Vec::new();
         for name in names {
@@ -117,9 +126,9 @@ impl Kept {
         (variables, bytes)
     }
 
-    /// The code that reads what was kept of variables that are gone.
+    /// The code that reads what was kept of variables that are gone; a value of another type is an older one's.
     pub fn reading(&self, lost: &[Variable]) -> (String, Vec<String>) {
-        let values: Vec<_> = self.values.iter().filter(|((name, _), _)| lost.iter().any(|(gone, _)| gone == name)).collect();
+        let values: Vec<_> = self.values.iter().filter(|(variable, _)| lost.contains(variable)).collect();
         let line = |((name, kind), path): &&(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
         (values.iter().map(line).collect(), values.iter().map(|((name, _), _)| name.clone()).collect())
     }
@@ -135,9 +144,22 @@ impl Kept {
         }
         let made: Vec<String> = all(after, &|name| is_new(name) || makes(&code, name));
         let needs = all(before, &|name| !made.iter().any(|other| other == name) && reads(&code, 0..code.tokens.len(), name));
+        self.failed.retain(|name| !made.contains(name));
         self.cells.push(Ran { code: shapes::without_crates(cell), names, made, needs }); // the crates stay
         let used = self.making(after.iter().map(|(name, _)| name.clone()).collect(), &[]);
         self.cells = used.into_iter().map(|at| self.cells[at].clone()).collect();
+    }
+
+    /// After a cell that ran and failed.
+    pub fn failed(&mut self, cell: &str, before: &[Variable]) {
+        let code = Code::new(cell);
+        let named = before.iter().filter(|(name, _)| mentions(&code, 0..code.tokens.len(), name));
+        self.failed.extend(named.map(|(name, _)| name.clone()));
+    }
+
+    /// Those of the variables that such a cell named.
+    pub fn unsure(&self, lost: &[String]) -> Vec<String> {
+        lost.iter().filter(|name| self.failed.contains(*name)).cloned().collect()
     }
 
     /// The cells that made or named these variables, or what those were made of, as far as it is not there.
@@ -197,11 +219,14 @@ fn makes(code: &Code, name: &str) -> bool {
     false
 }
 
-/// Whether each name in a type is of one that `Keep` writes, and each tuple, too.
-fn can_be_written(kind: &str) -> bool {
+/// Whether each name in a type is of one that `Keep` writes, not one of the reader's `own`, and each tuple, too.
+fn can_be_written(kind: &str, own: &HashSet<String>) -> bool {
     let mut words = kind.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).filter(|word| !word.is_empty());
     let last = |word: &str| word.rsplit(':').next().unwrap_or("").to_string();
-    let known = |word: &str| WRITTEN.contains(&last(word).as_str()) || word.chars().all(|c| c.is_ascii_digit());
+    let known = |word: &str| {
+        let name = last(word);
+        WRITTEN.contains(&name.as_str()) && !own.contains(&name) || word.chars().all(|c| c.is_ascii_digit())
+    };
     !kind.contains(['&', '*']) && words.all(known) && tuples_can(kind)
 }
 
@@ -243,11 +268,12 @@ mod tests {
             "(lafter::data::Dataset, Dataset)",
             "(u8, (i32,), HashMap<u8, f32>, Vec<(u8, u8, u8, u8)>)",
         ] {
-            assert!(can_be_written(kind), "{kind}");
+            assert!(can_be_written(kind, &HashSet::new()), "{kind}");
         }
         for kind in ["&str", "Clip", "Vec<Clip>", "()", "fn(f32) -> f32", "Vec<()>", "(u8, ())", "Vec<(u8, u8, u8, u8, u8)>"] {
-            assert!(!can_be_written(kind), "{kind}");
+            assert!(!can_be_written(kind, &HashSet::new()), "{kind}");
         }
+        assert!(!can_be_written("Vec<Dataset>", &HashSet::from(["Dataset".into()])), "the reader's own");
     }
 
     /// What `%again` runs after these cells, each with the variables that there are after it; all are lost but `there`.
@@ -294,6 +320,11 @@ mod tests {
         assert_eq!((variables, bytes), (vec![variable("x", "i32")], 1), "what was not written is not kept");
         let (code, names) = kept.reading(&[variable("x", "i32"), variable("large", "Dataset")]);
         assert_eq!((code, names), (format!("let mut x: i32 = lafter::notebook::kept({file:?})?;\n"), vec!["x".to_string()]));
+        assert!(kept.reading(&[variable("x", "String")]).1.is_empty(), "an older variable of the name");
+        kept.failed("x += 1; f()?", &[variable("x", "i32"), variable("y", "i32")]);
+        assert_eq!(kept.unsure(&["x".into(), "y".into()]), ["x"]);
+        kept.ran("let x = 2;", &[variable("x", "i32")], &[variable("x", "i32")]);
+        assert!(kept.unsure(&["x".into()]).is_empty(), "made anew");
         std::fs::remove_file(file).unwrap();
     }
 
@@ -301,14 +332,14 @@ mod tests {
     fn what_cannot_be_written_is_refused_by_its_name() {
         let folder = std::env::temp_dir().join(format!("lafter-kernel-keep-{}", std::process::id()));
         let mut kept = Kept::new(&folder);
-        let all = [variable("clip", "Clip"), variable("n", "usize")];
-        let error = kept.writing(&["clip".into()], &all).unwrap_err();
+        let (all, own) = ([variable("clip", "Clip"), variable("n", "usize")], HashSet::new());
+        let error = kept.writing(&["clip".into()], &all, &own).unwrap_err();
         assert!(error.lines[0].contains("clip is a Clip"), "{:?}", error.lines);
-        assert!(kept.writing(&["m".into()], &all).unwrap_err().lines[0].contains("no variable"));
-        let (code, values) = kept.writing(&[], &all).unwrap();
+        assert!(kept.writing(&["m".into()], &all, &own).unwrap_err().lines[0].contains("no variable"));
+        let (code, values) = kept.writing(&[], &all, &own).unwrap();
         assert!(code.starts_with("if let Err(e) = lafter::notebook::keep(&n, "), "{code}");
         assert!(values.len() == 1 && values[0].0 == variable("n", "usize"));
-        assert!(kept.writing(&["n".into()], &all).unwrap().0.starts_with("lafter::notebook::keep(&n, "));
+        assert!(kept.writing(&["n".into()], &all, &own).unwrap().0.starts_with("lafter::notebook::keep(&n, "));
         std::fs::remove_dir_all(folder).unwrap();
     }
 }

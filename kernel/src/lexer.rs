@@ -118,6 +118,20 @@ impl<'a> Code<'a> {
         open
     }
 
+    /// Where a bracket closes nothing.
+    pub fn stray(&self) -> Option<usize> {
+        let mut depth = 0usize;
+        for token in &self.tokens {
+            match token.kind {
+                Kind::Mark('(' | '[' | '{') => depth += 1,
+                Kind::Mark(')' | ']' | '}') if depth == 0 => return Some(token.at.start),
+                Kind::Mark(')' | ']' | '}') => depth -= 1,
+                _ => {}
+            }
+        }
+        None
+    }
+
     /// Whether a bracket holds what a macro is given.
     pub fn is_of_macro(&self, open: usize) -> bool {
         open > 1 && self.is_mark(open - 1, '!') && self.is_name(open - 2)
@@ -244,6 +258,11 @@ mod tests {
         assert_eq!(words("f('{', \"(\", r#\"[\"# , b'\\'' )"), ["f", "(", "'{'", ",", "\"(\"", ",", "r#\"[\"#", ",", "b'\\''", ")"]);
         assert_eq!(words("fn f<'a>(x: &'a r#fn) // {"), ["fn", "f", "<", "'a", ">", "(", "x", ":", "&", "'a", "r#fn", ")", "// {"]);
         assert_eq!(words("1.max(2) 0..n '\\u{e9}' 'é'"), ["1", ".", "max", "(", "2", ")", "0", ".", ".", "n", "'\\u{e9}'", "'é'"]);
+    }
+
+    #[test]
+    fn a_bracket_may_close_nothing() {
+        assert_eq!(["f()", "(\")\")", "}\nlet a = 1;", "f(1))"].map(|text| Code::new(text).stray()), [None, None, Some(0), Some(4)]);
     }
 
     #[test]

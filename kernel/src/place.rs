@@ -1,5 +1,8 @@
 //! Places in the generated file, in the words of the cell.
 
+use std::collections::HashSet;
+
+use crate::lexer::Code;
 use crate::magics;
 
 /// Where a line of the generated file stands: a line of the cell, or what is known of it.
@@ -26,6 +29,15 @@ pub fn find(line: usize, code: &str, source: &str) -> Place {
     let end = if region == begin { generated.len() } else { begin };
     let all = count(&generated[region..end]);
     let candidates: Vec<(usize, &str)> = code.lines().enumerate().filter(|(_, line)| line.contains(text)).collect();
+    let candidates = if index >= begin {
+        let inside = inside_items(code);
+        let own = Vec::from_iter(candidates.iter().copied().filter(|(at, _)| !inside.contains(at)));
+        if own.is_empty() { candidates } else { own }
+    } else {
+        // two functions may have the same line
+        let (of, lines) = (item(&generated[..=index]), code.lines().map(str::trim).collect::<Vec<_>>());
+        Vec::from_iter(candidates.into_iter().filter(|(at, _)| item(&lines[..=*at]) == of))
+    };
     let whole: Vec<(usize, &str)> = candidates.iter().copied().filter(|(_, line)| line.trim() == text).collect();
     // a part of a line may be something else
     let candidates = if whole.is_empty() || candidates.len() == all { candidates } else { whole };
@@ -34,6 +46,28 @@ pub fn find(line: usize, code: &str, source: &str) -> Place {
         None if index >= begin && begin > 0 => Place::Around,
         None => Place::Earlier(item(&generated[..=index]), text.to_string()),
     }
+}
+
+/// The lines of a cell, counted from 0, that are inside of functions, implementations, traits and modules of its own level.
+fn inside_items(cell: &str) -> HashSet<usize> {
+    let code = Code::new(cell);
+    let line = |token: usize| cell[..code.tokens[token].at.start].matches('\n').count();
+    let (mut lines, mut i) = (HashSet::new(), 0);
+    while i < code.tokens.len() {
+        match code.word(i) {
+            word @ ("fn" | "trait" | "mod" | "impl") if word == "impl" || code.is_name(i + 1) => {
+                if let Some(end) = code.body(i).and_then(|open| code.close(open)) {
+                    let last = if end + 1 < code.tokens.len() && line(end + 1) == line(end) { line(end) } else { line(end) + 1 };
+                    lines.extend(line(i) + 1..last);
+                    i = end;
+                }
+            }
+            "(" | "[" | "{" => i = code.close(i).unwrap_or(code.tokens.len()),
+            _ => {}
+        }
+        i += 1;
+    }
+    lines
 }
 
 /// The function that the last of these lines is in.
@@ -82,5 +116,14 @@ mod tests {
     fn items_are_of_the_cell_or_of_an_earlier_one() {
         assert_eq!(find(5, "fn new() {\n    f();\n}", SOURCE), Place::Cell(2, "f();".into()));
         assert_eq!(find(2, "old(3)", SOURCE).words(), "in `old` of an earlier cell: v[i]");
+        assert_eq!(find(2, "fn other(i: usize) {\n    v[i]\n}\nold(3)", SOURCE).words(), "in `old` of an earlier cell: v[i]");
+    }
+
+    #[test]
+    fn a_statement_is_not_in_a_function_of_the_cell() {
+        let source = "fn get() {\n    v[9]\n}\npub extern \"C\" fn run_user_code_3(\nlet v = 1;\n(\nv[9]\n).evcxr_display();\n";
+        let code = "fn get() {\n    v[9]\n}\nlet v = 1;\nv[9]";
+        assert_eq!(find(7, code, source).words(), "line 5 of the cell: v[9]");
+        assert_eq!(find(2, code, source).words(), "line 2 of the cell: v[9]");
     }
 }

@@ -11,10 +11,12 @@ pub const FAILED: &str = "lafter/failed";
 /// What a cell prints of each variable that it drops, for evcxr.
 pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 4;
+pub const VERSION: u32 = 5;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;
+/// The same of plain values: an array of 20,000 numbers takes half a minute.
+const MOST_VALUES: usize = 1000;
 /// Not where a value is dropped because of a first interrupt: a second panic would end the process.
 const ASK: &str = " if ::lafter::progress::interrupted() && !::std::thread::panicking() { \
                    ::std::panic::resume_unwind(::std::boxed::Box::new(\"interrupted\")) }";
@@ -45,7 +47,20 @@ pub fn errors_say_their_line(source: &str) -> String {
         );
         says.replace_range(from..to + ", error);".len(), &told);
     }
-    format!("{before}{says}println!(\"{{}}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);{rest}")
+    tells_early_returns(&format!("{before}{says}println!(\"{{}}\", evcxr_internal_runtime::USER_ERROR_OCCURRED);{rest}"))
+}
+
+/// A cell that ends with `return Ok(())` before its end has not stored the variables that it made, which evcxr has to hear: it would
+/// look for them in the next cell and end the process.
+fn tells_early_returns(source: &str) -> String {
+    let (begin, end) = ("let _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {", "Ok(())})();");
+    let Some((before, rest)) = source.split_once(begin) else { return source.to_string() }; // none asks, or the cell awaits
+    let Some((inside, behind)) = rest.rsplit_once(end) else { return source.to_string() };
+    let begin = begin.replace("let _ =", "let evcxr_whole = ::std::cell::Cell::new(false); let evcxr_result =");
+    format!(
+        "{before}{begin}{inside}evcxr_whole.set(true); {end} if evcxr_result.is_ok() && !evcxr_whole.get() {{ println!(\"{{}}\", \
+         evcxr_internal_runtime::USER_ERROR_OCCURRED); }}{behind}"
+    )
 }
 
 /// Takes the named variables from the cell, whatever the compiler takes their types for: their values are dropped as what they are,
@@ -200,24 +215,21 @@ fn body(code: &Code, brace: usize) -> Option<usize> {
 /// Whether the cell has a literal that is not to be optimized.
 pub fn has_long_literal(source: &str) -> bool {
     let code = Code::new(source);
-    let mut open: Vec<usize> = Vec::new();
+    let mut open: Vec<(usize, usize)> = Vec::new(); // calls and commas in each open bracket
     for i in 0..code.tokens.len() {
         match code.tokens[i].kind {
-            Kind::Mark('[') => open.push(0),
+            Kind::Mark('[') => open.push((0, 0)),
             Kind::Mark(']') => {
-                let calls = open.pop().unwrap_or(0);
-                if calls > MOST_CALLS {
+                let (calls, commas) = open.pop().unwrap_or((0, 0));
+                if calls > MOST_CALLS || commas > MOST_VALUES {
                     return true;
                 }
                 if let Some(outer) = open.last_mut() {
-                    *outer += calls;
+                    *outer = (outer.0 + calls, outer.1 + commas);
                 }
             }
-            Kind::Mark('(') if i > 0 && code.is_name(i - 1) => {
-                if let Some(calls) = open.last_mut() {
-                    *calls += 1;
-                }
-            }
+            Kind::Mark('(') if i > 0 && code.is_name(i - 1) => open.iter_mut().last().into_iter().for_each(|(calls, _)| *calls += 1),
+            Kind::Mark(',') => open.iter_mut().last().into_iter().for_each(|(_, commas)| *commas += 1),
             _ => {}
         }
     }
@@ -238,6 +250,10 @@ mod tests {
         assert!(!changed.contains("eprintln") && changed.contains("USER_ERROR_OCCURRED"), "{changed}");
         assert!(changed.contains("::std::format!(\"{}\", error)"), "{changed}");
         assert_eq!(errors_say_their_line("fn f() {}"), "fn f() {}");
+        let cell = format!("{source}\nlet _ = (|| -> std::result::Result<(), EvcxrUserCodeError> {{\nreturn Ok(());\nOk(())}})();\n");
+        let changed = errors_say_their_line(&cell);
+        assert_eq!(changed.lines().count(), cell.lines().count());
+        assert!(changed.contains("evcxr_whole.set(true); Ok(())})(); if evcxr_result.is_ok()"), "{changed}");
     }
 
     #[test]
@@ -306,5 +322,6 @@ mod tests {
         assert!(has_long_literal(&literal(MOST_CALLS + 1)));
         assert!(!has_long_literal(&format!("let v = [{}];", vec!["(1, 2)"; 100].join(", "))));
         assert!(!has_long_literal(&"f(); ".repeat(100)));
+        assert!(has_long_literal(&format!("let v = [{}];", "[1, 2], ".repeat(600))) && !has_long_literal(&"f(1, 2); ".repeat(2000)));
     }
 }

@@ -3,7 +3,10 @@
 //! The compiler takes a type that is defined anew under its name for the same one, if only its fields' types differ, and evcxr
 //! then hands a value of the old layout to code of the new one. So what a cell defines is compared with what was there before.
 
+use std::collections::hash_map::DefaultHasher;
 use std::collections::{HashMap, HashSet};
+use std::hash::{Hash, Hasher};
+use std::path::{Path, PathBuf};
 
 use crate::keep::Variable;
 use crate::lexer::{Code, Kind};
@@ -16,6 +19,8 @@ pub struct Shapes {
     items: HashMap<String, String>,
     /// `:dep` crates and what was asked of each.
     crates: HashMap<String, String>,
+    /// The sources of those that are folders, which may change under the cells.
+    sources: HashMap<String, u64>,
 }
 
 /// What a cell is about to change.
@@ -59,7 +64,11 @@ impl Shapes {
             let own = self.items.iter().filter(|(_, shape)| is_type(shape)).map(|(name, _)| name.clone());
             in_doubt = self.of(libraries.chain(own).collect(), variables);
         }
-        let changed = names.iter().flat_map(|name| self.meant(name)).collect();
+        let edited: Vec<String> =
+            self.sources.iter().filter(|(name, was)| self.sources_of(name) != Some(**was)).map(|(name, _)| name.clone()).collect();
+        let libraries = edited.iter().map(|name| name.replace('-', "_"));
+        let changed = names.iter().flat_map(|name| self.meant(name)).chain(libraries).collect();
+        names.extend(edited.iter().cloned());
         Change { gone: self.of(changed, variables), made: made(cell), names, crates, in_doubt }
     }
 
@@ -70,6 +79,17 @@ impl Shapes {
         }
         self.items.extend(definitions(cell));
         self.crates.extend(crates(cell));
+        let sources = |name: &String| Some((name.clone(), self.sources_of(name)?));
+        self.sources = self.crates.keys().filter_map(sources).collect();
+    }
+
+    /// A hash of the sources of a crate that is asked for by its `path`.
+    fn sources_of(&self, name: &str) -> Option<u64> {
+        let (_, path) = self.crates.get(name)?.split_once("path")?;
+        let path = path.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?.split('"').next()?;
+        let mut hasher = DefaultHasher::new();
+        hash_sources(Path::new(path), DEPTH, &mut hasher);
+        Some(hasher.finish())
     }
 
     /// The variables whose types have one of these names in them, or that of a definition that has.
@@ -84,7 +104,24 @@ impl Shapes {
                 break;
             }
         }
-        variables.iter().filter(|(_, kind)| has(kind, &names)).map(|(name, _)| name.clone()).collect()
+        // what a `dyn Any` holds is told by the type's name, which stays
+        let any = |kind: &str| !names.is_empty() && self.holds_any(kind);
+        variables.iter().filter(|(_, kind)| has(kind, &names) || any(kind)).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Whether a type, or one of the reader's own in it, has an `Any` in it.
+    fn holds_any(&self, kind: &str) -> bool {
+        let mut seen = HashSet::new();
+        let mut open: Vec<&str> = words(kind).collect();
+        while let Some(word) = open.pop() {
+            if word == "Any" {
+                return true;
+            }
+            if seen.insert(word) {
+                open.extend(self.items.get(word).into_iter().flat_map(|shape| words(shape)));
+            }
+        }
+        false
     }
 
     /// The words by which other definitions depend on this one. A type gets constants and types from its `impl` without a word of
@@ -94,6 +131,25 @@ impl Shapes {
         let called = self.items.get(name).is_some_and(|shape| shape.contains("fn "));
         let known = |word: &&str| self.items.contains_key(*word);
         if called { vec![last.to_string()] } else { words(of).filter(known).map(String::from).collect() }
+    }
+}
+
+/// Folders of a crate are followed this deep.
+const DEPTH: usize = 8;
+
+/// The Rust files and the manifest in a folder and below it, in the order of their names, without what is built and hidden.
+fn hash_sources(folder: &Path, depth: usize, hasher: &mut DefaultHasher) {
+    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    for path in paths {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if path.is_dir() {
+            if depth > 0 && name != "target" && !name.starts_with('.') {
+                hash_sources(&path, depth - 1, hasher);
+            }
+        } else if name.ends_with(".rs") || name == "Cargo.toml" {
+            (name, std::fs::read(&path).unwrap_or_default()).hash(hasher);
+        }
     }
 }
 
@@ -304,6 +360,32 @@ mod tests {
         let mut shapes = Shapes::default();
         shapes.ran(first);
         !shapes.before(second, &[variable("x", kind)]).gone.is_empty()
+    }
+
+    #[test]
+    fn what_a_dyn_any_holds_may_be_of_the_old_type() {
+        for kind in ["Box<dyn std::any::Any>", "Vec<Holder>"] {
+            assert!(gone("struct R { n: u64 } struct Holder(Box<dyn std::any::Any>);", "struct R { n: f64 }", kind), "{kind}");
+        }
+        assert!(!gone("struct R { n: u64 }", "struct R { n: u64 }", "Box<dyn std::any::Any>"));
+    }
+
+    #[test]
+    fn a_crate_that_is_edited_takes_the_values_of_its_types() {
+        let folder = std::env::temp_dir().join(format!("lafter-kernel-edited-{}", std::process::id()));
+        std::fs::create_dir_all(folder.join("src")).unwrap();
+        let write = |text: &str| std::fs::write(folder.join("src/lib.rs"), text).unwrap();
+        write("pub struct P { pub x: f32 }");
+        let mut shapes = Shapes::default();
+        shapes.ran(&format!(":dep my-crate = {{ path = {folder:?} }}\nuse my_crate::P;\nstruct Own(P);"));
+        let variables = [variable("p", "my_crate::P"), variable("o", "Vec<Own>"), variable("n", "i32")];
+        assert_eq!(shapes.before("(p.x, n)", &variables), Change::default());
+        write("pub struct P { pub x: u32 }");
+        let change = shapes.before("(p.x, n)", &variables);
+        assert_eq!((change.gone, change.names), (vec!["p".to_string(), "o".into()], vec!["my-crate".to_string()]));
+        shapes.ran("(p.x, n)");
+        assert_eq!(shapes.before("n", &variables), Change::default());
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]
