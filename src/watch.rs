@@ -225,3 +225,46 @@ fn seen(features: &[f32], logits: &[f32], classes: usize) -> Result<(Signals, Ve
     let as_class_means = Some(with_class_means(features, &answers, classes));
     Ok((Signals { as_class_means, ..Signals::of(logits, classes)? }, answers))
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::Device;
+
+    use super::*;
+    use crate::classify::Head;
+    use crate::data::scenes::{Domain, Scenes, text_set};
+    use crate::describe::Templates;
+    use crate::rng::Rng;
+    use crate::tune::VisualPrompts;
+
+    /// Also by a run that was stopped in between, whose memory is gone.
+    #[test]
+    fn the_weights_that_come_back_are_those_of_the_epoch_that_was_kept() -> Result<()> {
+        let (clip, texts) = (Clip::demo()?, text_set()?);
+        let train = Dataset::new(Scenes::new(Domain::Target, 12, 3)).unlabeled();
+        let run = Experiment::new(clip.clone(), texts.clone(), train.clone(), None);
+        let features = signal_features(&run, &train, &mut silent)?.rows;
+        let head = |seed| Head::linear(clip.config().projection, 12, &mut Rng::new(seed), &Device::Cpu);
+        let zero_shot = ZeroShotClassifier::fit(&clip, texts.classes(), &Templates::single())?;
+        let classifier = TextClassifier { head: head(1)? };
+        let watch = || Watch::new(&run, train.clone(), &features, &classifier, &zero_shot, None);
+        let tuned = |seed| {
+            let prompts = VisualPrompts::shallow(2, clip.config().vision.width, &mut Rng::new(seed), &Device::Cpu)?;
+            Ok::<_, Error>(Tuned { vision: clip.vision().clone(), prompts, head: head(seed)?, normalize: true })
+        };
+        let numbers = |tuned: &Tuned| -> Vec<Vec<f32>> {
+            let all = known().into_iter().flat_map(|set| set.tensors(tuned));
+            all.map(|(_, tensor)| tensor.flatten_all().unwrap().to_vec1().unwrap()).collect()
+        };
+        let (chosen, last, folder) = (tuned(5)?, tuned(6)?, tempfile::tempdir().unwrap());
+        let file = folder.path().join("selected.safetensors");
+        let (first, other) = (watch()?, watch()?);
+        first.keep(&chosen, 3, Some(&file))?;
+        for watch in [&first, &other] {
+            assert_eq!(numbers(&watch.kept(&last, 3, Some(&file))?), numbers(&chosen));
+        }
+        assert_ne!(numbers(&chosen), numbers(&last));
+        assert!(other.kept(&last, 4, Some(&file)).unwrap_err().to_string().contains("epoch 4"));
+        Ok(())
+    }
+}

@@ -139,7 +139,7 @@ fn a_run_goes_on_without_a_copy_of_its_checkpoint() {
     let at = |name: &str| folder.path().join(name);
     let ablate = || {
         let small = "--limit-train 4 --limit-test 6 --batch-size 4 --text-epochs 1 --epochs 1 --prompts 2 --seeds 1 --vary text.noise=0.1";
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+        let mut command = crate::common::program();
         command.args(["ablate", "--model", "demo"]).args(small.split(' ')).arg("--cache").arg(at("cache")).arg("--out").arg(at("out"));
         let output = command.env("TMPDIR", at("missing")).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -212,7 +212,7 @@ fn a_preset_comes_first_and_labels_are_what_runs() {
     let folder = tempfile::tempdir().unwrap();
     let small =
         ["--limit-train", "4", "--limit-test", "6", "--batch-size", "4", "--set", "text.epochs=1", "--prompts", "2", "--eval-every", "0"];
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     command.args(["ablate", "--model", "demo", "--epochs", "16", "--seeds", "1", "--vary", "preset=demo,official"]).args(small);
     let output = command.arg("--out").arg(folder.path()).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));

@@ -2,7 +2,6 @@
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::process::Command;
 
 use candle_core::{Device, Tensor};
 use lafter::classify::{Head, TextClassifier};
@@ -186,7 +185,7 @@ fn a_labeler_learns_once_and_a_stopped_run_ends_the_same() {
 fn the_command_line_writes_a_bank_and_reads_it() {
     let folder = tempfile::tempdir().unwrap();
     let lafter = |arguments: &[&str]| {
-        let output = Command::new(env!("CARGO_BIN_EXE_lafter")).args(arguments).current_dir(folder.path()).output().unwrap();
+        let output = crate::common::program().args(arguments).current_dir(folder.path()).output().unwrap();
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), error)
     };

@@ -339,7 +339,7 @@ fn the_preset_dpa_is_killed_and_resumed() {
         set.image(index).unwrap().save(class.join(format!("{index}.png"))).unwrap();
     }
     let start = |out: &str, resume: bool| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+        let mut command = crate::common::program();
         command.args(["run", "--model", "demo", "--train", "photos", "--preset", "dpa", "--epochs", "6", "--batch-size", "8"]);
         command.args(["--set", "tune.learning_rate=1e-3", "--checkpoint-every", "0", "--select", "last", "--cache", "cache", "--out", out]);
         command.args(resume.then_some("--resume"));

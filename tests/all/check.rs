@@ -1,12 +1,12 @@
 //! What a command says of its inputs before it computes, and `lafter check`.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use image::{Rgb, RgbImage};
 
 fn lafter(folder: &Path, args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lafter")).current_dir(folder).args(args).env("XDG_CACHE_HOME", folder).output().unwrap()
+    crate::common::program().current_dir(folder).args(args).env("XDG_CACHE_HOME", folder).output().unwrap()
 }
 
 fn text(bytes: &[u8]) -> String {

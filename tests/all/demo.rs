@@ -1,7 +1,7 @@
 //! The demo's parts: scenes, texts, pre-training, the embedded CLIP.
 
 use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use lafter::classify::ZeroShotClassifier;
@@ -75,7 +75,7 @@ fn impossible_settings_are_refused() {
 fn the_demo_says_at_once_what_it_does_and_how_long_it_takes() {
     let out = tempfile::tempdir().unwrap();
     let started = Instant::now();
-    let mut demo = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut demo = crate::common::program();
     demo.args(["demo", "--set", "tune.epochs=30", "--out"]).arg(out.path()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut demo = demo.spawn().unwrap();
     let lines = BufReader::new(demo.stderr.take().unwrap()).lines().map_while(Result::ok);

@@ -151,7 +151,7 @@ fn a_plan_through_the_local_model() {
     }
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("names.txt"), "owl\nboat\n").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_lafter"))
+    let output = crate::common::program()
         .args(["describe", "--classes"])
         .arg(dir.path().join("names.txt"))
         .arg("--out")
@@ -173,7 +173,7 @@ fn a_model_of_the_hub_is_downloaded_once() {
     let hub = Hub::start("somebody/tiny-GGUF", files, Fault::None);
     std::fs::write(dir.path().join("names.txt"), "owl\n").unwrap();
     let describe = |out: &str| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+        let mut command = crate::common::program();
         command.current_dir(dir.path()).env("HF_ENDPOINT", &hub.address).env("HF_HUB_CACHE", dir.path().join("hub"));
         command.env("HF_HUB_OFFLINE", "0").env_remove("TRANSFORMERS_OFFLINE");
         command.args(["describe", "--classes", "names.txt", "--llm", "somebody/tiny-GGUF", "--out", out]);

@@ -9,7 +9,7 @@ use lafter::pretrain::{PretrainConfig, demo};
 use tempfile::TempDir;
 
 fn lafter(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lafter")).args(args).env("XDG_CACHE_HOME", scratch()).output().unwrap()
+    crate::common::program().args(args).env("XDG_CACHE_HOME", scratch()).output().unwrap()
 }
 
 fn scratch() -> &'static Path {

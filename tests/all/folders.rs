@@ -467,8 +467,7 @@ fn all_pictures_of_a_folder() {
 
 /// The real command; standard output as JSON.
 fn lafter(arguments: &[&std::ffi::OsStr]) -> (Option<i32>, serde_json::Value, String) {
-    let cache = std::env::temp_dir().join("lafter-test-folders");
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_lafter")).args(arguments).env("XDG_CACHE_HOME", cache).output().unwrap();
+    let output = crate::common::program().args(arguments).output().unwrap();
     let json = serde_json::from_slice(&output.stdout).unwrap_or_default();
     (output.status.code(), json, String::from_utf8_lossy(&output.stderr).into_owned())
 }

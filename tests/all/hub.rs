@@ -244,7 +244,7 @@ fn a_proxy_is_not_asked_where_no_proxy_names_the_host() {
     let (hub, cache) = (Hub::start(ID, quick(), Fault::None), tempfile::tempdir().unwrap());
     let texts = cache.path().join("texts.txt");
     std::fs::write(&texts, "a photo").unwrap();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     command.args(["embed", "--model", ID, "--texts"]).arg(&texts).arg("--out").arg(cache.path().join("f.safetensors"));
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"] {
         command.env(name, "http://127.0.0.1:9");

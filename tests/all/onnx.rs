@@ -153,18 +153,35 @@ fn the_form_for_pictures_resizes_and_crops_as_the_preprocessing_says() {
     assert_eq!((resize.inputs.len(), resize.texts["mode"].as_str()), (4, "cubic"));
 }
 
+/// Pictures that need no resize: cut, scaled and ordered as by our own preprocessing, whatever the margin.
 #[test]
-fn the_crop_of_the_form_for_pictures_starts_where_ours_does() {
-    // the formula of the nodes, in whole numbers
-    let start = |margin: u32, rule| match rule {
-        CropRule::Torchvision => (margin + margin / 2 - margin / 2 / 2 * 2) / 2,
-        CropRule::Transformers => margin / 2,
-    };
+fn the_form_for_pictures_cuts_and_scales_as_ours() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/parity/quick");
     for rule in [CropRule::Torchvision, CropRule::Transformers] {
-        for margin in 0..40 {
-            let weak = Preprocess { resize: ResizeTo::Keep, crop_rule: rule, ..Preprocess::clip(4) };
-            let picture = image::RgbImage::from_fn(4 + margin, 4, |x, _| image::Rgb([x as u8; 3]));
-            assert_eq!(weak.image(&picture).get_pixel(0, 0).0[0], start(margin, rule) as u8, "{rule:?} {margin}");
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["config.json", "model.safetensors", "tokenizer.json"] {
+            std::fs::copy(fixture.join(file), folder.path().join(file)).unwrap();
+        }
+        let text = std::fs::read_to_string(fixture.join("preprocessor_config.json")).unwrap();
+        let mut settings: serde_json::Value = serde_json::from_str(&text).unwrap();
+        (settings["crop_rule"], settings["image_mean"]) = (serde_json::json!(rule), serde_json::json!([0.1, 0.2, 0.3]));
+        settings["image_std"] = serde_json::json!([0.4, 0.5, 0.6]);
+        std::fs::write(folder.path().join("preprocessor_config.json"), settings.to_string()).unwrap();
+        let clip = Clip::from_dir(folder.path()).unwrap();
+        let weak = clip.preprocess().clone();
+        let (ResizeTo::ShortestEdge(side), crop) = (weak.resize, weak.crop) else { panic!("{weak:?}") };
+        assert_eq!((side, weak.crop_rule), (crop, rule));
+        let zero_shot = ZeroShotClassifier::fit(&clip, &CLASSES, &Templates::single()).unwrap();
+        let path = folder.path().join("model.onnx");
+        Onnx { pictures: true, ..Onnx::new(clip.clone(), Answering::ZeroShot(zero_shot.clone()), &CLASSES) }.save(&path).unwrap();
+        let model = Model::read(&path);
+        for (width, height) in (0..9).flat_map(|margin| [(side + margin, side), (side, side + margin)]) {
+            let pixel = |x: u32, y: u32| image::Rgb([(7 * x + y) as u8, (x * y) as u8, (3 * y) as u8]);
+            let picture = image::RgbImage::from_fn(width, height, pixel);
+            let sizes = (1, height as usize, width as usize, 3);
+            let values = model.run(&Tensor::from_vec(picture.as_raw().clone(), sizes, &Device::Cpu).unwrap()).unwrap();
+            let ours = zero_shot.logits(&clip.encode_image(&weak.batch(&[picture], &Device::Cpu).unwrap()).unwrap()).unwrap();
+            assert!(difference(&values["logits"], &ours) < 1e-3, "{rule:?} {width} {height}");
         }
     }
 }

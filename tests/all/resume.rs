@@ -19,7 +19,7 @@ fn write_pictures(folder: &Path, count: usize, seed: u64) {
 }
 
 fn start(data: &Path, out: &str, resume: bool) -> Child {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     command.args(["run", "--model", "demo", "--train", "train", "--test", "test", "--out", out]);
     // a cache of its own: another would know the text classifier already
     command.arg("--cache").arg(format!("{out}-cache"));
@@ -104,7 +104,7 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
 /// A command in the folder of the data, with a cache of its own.
 #[cfg(unix)]
 fn command(data: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     command.args(args).current_dir(data).env("XDG_CACHE_HOME", data.join("xdg")).stdout(Stdio::piped()).stderr(Stdio::piped());
     #[cfg(unix)]
     {

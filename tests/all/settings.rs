@@ -1,12 +1,12 @@
 //! Settings on the command line: any field by its path, the list of all, and what is refused.
 
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 
 use serde_json::Value;
 
 fn lafter(args: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_lafter")).args(args).output().unwrap()
+    crate::common::program().args(args).output().unwrap()
 }
 
 fn text(output: &Output) -> String {

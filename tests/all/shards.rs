@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Instant;
 
 use image::{ImageFormat, Rgb, RgbImage};
@@ -215,7 +214,7 @@ fn check_says_what_was_understood() {
     let folder = tempfile::tempdir().unwrap();
     three(&folder.path().join("set"));
     let pattern = folder.path().join("set/{00000..00002}.tar");
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     command.args(["check", "--model", "demo", "--test"]).arg(&pattern).env("XDG_CACHE_HOME", folder.path().join("cache"));
     let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use lafter::data::ImageSource;
 use lafter::data::scenes::{Domain, Scenes, class_names};
@@ -15,9 +16,27 @@ pub fn test_data(part: &str) -> PathBuf {
     path
 }
 
+/// The program, with a cache of this run of the tests, whatever the user's environment: inside of a job of SLURM it would take a share.
+pub fn program() -> Command {
+    static CACHE: OnceLock<PathBuf> = OnceLock::new();
+    let cache = CACHE.get_or_init(|| {
+        let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache");
+        let _ = std::fs::remove_dir_all(&cache); // of an earlier run
+        cache
+    });
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    command.env("XDG_CACHE_HOME", cache);
+    for (name, _) in std::env::vars_os() {
+        if ["SLURM_", "OMPI_", "PMI", "LAFTER_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// `lafter LINE` in this folder, with a cache of its own there and nothing on standard input.
 pub fn lafter(folder: &Path, line: &str) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = program();
     command.args(line.split(' ')).current_dir(folder).env("XDG_CACHE_HOME", folder.join("cache"));
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command

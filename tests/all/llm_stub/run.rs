@@ -57,7 +57,7 @@ impl Run {
 }
 
 pub fn lafter() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
+    let mut command = crate::common::program();
     for name in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy", "OPENAI_API_KEY"] {
         command.env_remove(name);
     }

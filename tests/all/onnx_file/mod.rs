@@ -139,6 +139,7 @@ impl Model {
     pub fn run(&self, input: &Tensor) -> Result<HashMap<String, Tensor>> {
         let mut values = self.weights.clone();
         values.insert(self.inputs[0].0.clone(), input.clone());
+        values.insert(String::new(), Tensor::zeros((), DType::F32, &Device::Cpu)?); // an input that is left out
         for node in &self.nodes {
             let inputs: Vec<&Tensor> = node.inputs.iter().map(|name| &values[name]).collect();
             let output = node.run(&inputs)?;
@@ -210,6 +211,16 @@ impl Node {
                 let variance = (centered.sqr()?.mean_keepdim(D::Minus1)? + f64::from(self.floats["epsilon"]))?;
                 centered.broadcast_div(&variance.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
             }
+            ("ReduceMin", [x]) => x.min_keepdim(0),
+            // its numbers are those of onnxruntime (tests/onnx_check.py); here pictures have their size
+            ("Resize", [x, _, _, sizes]) => {
+                assert_eq!(whole(sizes)?.iter().map(|size| *size as usize).collect::<Vec<_>>(), x.dims());
+                assert_eq!(
+                    (self.floats["cubic_coeff_a"], &self.ints["antialias"][..], &self.ints["exclude_outside"][..]),
+                    (-0.5, &[1][..], &[1][..])
+                );
+                Ok((*x).clone())
+            }
             ("ReduceSum", [x, axes]) => {
                 assert_eq!(whole(axes)?, [-1]);
                 x.sum_keepdim(D::Minus1)
@@ -228,10 +239,12 @@ impl Node {
                 Tensor::new(part, &Device::Cpu)
             }
             ("Sigmoid", _) => candle_nn::ops::sigmoid(x),
-            ("Slice", [x, from, to, axis]) => {
-                let (from, to, axis) = (whole(from)?[0] as usize, whole(to)?[0], whole(axis)?[0] as usize);
-                let to = to.min(x.dims()[axis] as i64) as usize;
-                x.narrow(axis, from, to - from)
+            ("Slice", [x, from, to, axes]) => {
+                let (from, to, axes) = (whole(from)?, whole(to)?, whole(axes)?);
+                (0..axes.len()).try_fold((*x).clone(), |x, i| {
+                    let (from, axis) = (from[i] as usize, axes[i] as usize);
+                    x.narrow(axis, from, to[i].min(x.dims()[axis] as i64) as usize - from)
+                })
             }
             ("Softmax", _) => candle_nn::ops::softmax(x, self.axis(x)),
             ("Sqrt", _) => x.sqrt(),
