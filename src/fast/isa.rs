@@ -208,3 +208,26 @@ macro_rules! wide {
         }
     };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[ignore = "what the next test runs in a process of its own"]
+    fn says_the_best() {
+        println!("best {:?}", Isa::best().level());
+    }
+
+    #[test]
+    fn the_variable_limits_what_is_used() {
+        let best = |limit: &str| {
+            let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", "isa::tests::says_the_best", "--ignored", "--nocapture"]).env(Isa::LIMIT, limit);
+            String::from_utf8(child.output().unwrap().stdout).unwrap()
+        };
+        assert!(best("portable").contains("best Portable"), "{}", best("portable"));
+        let unlimited = format!("best {:?}", Isa(Isa::available().last().unwrap().0).level());
+        assert!(best("").contains(&unlimited) || unlimited.contains("Bf16"), "{} {unlimited}", best(""));
+    }
+}

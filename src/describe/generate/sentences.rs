@@ -68,6 +68,7 @@ mod tests {
         );
         assert_eq!(first_end("no end"), None);
         assert_eq!(first_end(""), None);
-        assert_eq!(last_end("A. b. C d"), None.or(first_end("A. b. C d")));
+        let text = "One is here. Two is there. And three";
+        assert_eq!((first_end(text), last_end(text)), (Some(12), Some(26)));
     }
 }

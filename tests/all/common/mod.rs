@@ -27,7 +27,8 @@ pub fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lafter"));
     command.env("XDG_CACHE_HOME", cache);
     for (name, _) in std::env::vars_os() {
-        if ["SLURM_", "OMPI_", "PMI", "LAFTER_"].iter().any(|start| name.to_string_lossy().starts_with(start)) {
+        let of_a_job = ["SLURM_", "OMPI_", "PMI", "LAFTER_"].iter().any(|start| name.to_string_lossy().starts_with(start));
+        if of_a_job && name != "LAFTER_MAX_ISA" {
             command.env_remove(name);
         }
     }
