@@ -38,6 +38,7 @@ pub fn read(said: &[u8], inserts: &[Insert], source: &str) -> (Vec<u8>, Vec<Note
                 children.retain(|child| child["spans"].as_array().is_none_or(Vec::is_empty));
             }
         }
+        name_the_variable(&mut said["message"]);
         restore_columns(&mut said["message"], inserts);
         out.extend_from_slice(format!("{said}\n").as_bytes());
     }
@@ -57,6 +58,20 @@ fn note(message: &Value) -> Option<Note> {
 
 fn primary(message: &Value) -> Option<&Value> {
     message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)
+}
+
+/// A trait in the type of a variable is written by its last name where evcxr stores the variable: there it may be none, or another one.
+fn name_the_variable(message: &mut Value) {
+    if !["E0404", "E0405"].iter().any(|code| message["code"]["code"] == **code) {
+        return;
+    }
+    let text = primary(message).and_then(|span| span["text"][0]["text"].as_str()).unwrap_or_default();
+    let stored = text.trim().strip_prefix("evcxr_variable_store.put_variable::<").and_then(|text| text.rsplit_once(">(stringify!("));
+    let Some((kind, name)) = stored.and_then(|(kind, rest)| Some((kind, rest.split_once(')')?.0))) else { return };
+    let said = format!("the type of `{name}` has a trait in it that is not in scope: {kind}");
+    let help = format!("write the type down, with the trait's whole path, as in `dyn std::error::Error`: let {name}: … = …;");
+    message["children"] = json!([{"level": "help", "message": help, "spans": [], "code": null, "children": [], "rendered": null}]);
+    (message["message"], message["rendered"]) = (json!(said), json!(said));
 }
 
 /// Code that evcxr generates to learn the types of variables: a `&str` in the type of an earlier one is an error there, and hides
@@ -152,6 +167,19 @@ mod tests {
         };
         assert_eq!((children(4), children(2)), (1, 2));
         assert_eq!(shown("fn f() {}").count(), 0);
+    }
+
+    #[test]
+    fn a_trait_that_is_not_in_scope_names_the_variable() {
+        let text = "evcxr_variable_store.put_variable::<Result<String, Box<dyn Error>>>(stringify!(r), r);";
+        let span = json!({"is_primary": true, "line_start": 1, "file_name": "src/lib.rs", "text": [{"text": text}]});
+        let help = json!([{"level": "help", "message": "consider importing this trait instead", "spans": []}]);
+        let message = json!({"level": "error", "code": {"code": "E0404"}, "message": "expected trait", "spans": [span], "children": help});
+        let (left, _) = read(format!("{}\n", json!({"message": message})).as_bytes(), &[], "");
+        let said: Value = serde_json::from_slice(&left).unwrap();
+        let expected = "the type of `r` has a trait in it that is not in scope: Result<String, Box<dyn Error>>";
+        assert_eq!(said["message"]["message"], expected);
+        assert!(said["message"]["children"][0]["message"].as_str().unwrap().contains("let r: …"));
     }
 
     #[test]
