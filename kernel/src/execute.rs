@@ -18,6 +18,7 @@ use crate::engine::Engine;
 use crate::environment;
 use crate::failure::Failure;
 use crate::history::History;
+use crate::impls;
 use crate::input::Input;
 use crate::inspect;
 use crate::lexer::{self, Kind};
@@ -201,6 +202,11 @@ impl Executor {
                 let (word, before) = (code[stray..].chars().next().unwrap_or_default(), &code[..stray]);
                 let line = before.matches('\n').count() + 1;
                 Err(Failure::new("CompileError", format!("`{word}` closes nothing (line {line} of the cell)")))
+            }
+            magics::Cell::Code { code, .. } if impls::twice(&code).is_some() => {
+                let (name, line) = impls::twice(&code).unwrap_or_default();
+                let why = "evcxr keeps the last item of a name alone: give one another name, or put both into a `mod`";
+                Err(Failure::new("CompileError", format!("`{name}` is defined twice in this cell (line {line}): {why}")))
             }
             magics::Cell::Code { code, timed } => self.with_engine(serial, |engine| {
                 let started = Instant::now();

@@ -4,6 +4,7 @@
 //! stay beside its next version for ever, so it is given one: a constant, named after what no two `impl`s that may stand beside each other
 //! have in common.
 
+use std::collections::HashSet;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
@@ -47,6 +48,37 @@ pub fn named(cell: &str) -> (String, Vec<Insert>) {
     insert(cell, puts)
 }
 
+/// A name that two items of the cell's own level have, and the line of the second: evcxr keeps the last of them alone, also where they
+/// are a function and a macro, or belong to two systems.
+pub fn twice(cell: &str) -> Option<(String, usize)> {
+    let code = Code::new(cell);
+    let (mut names, mut i) = (HashSet::new(), 0);
+    while i < code.tokens.len() {
+        let end =
+            |from: usize| code.body(from).map_or_else(|| code.at_top(from, &[';']), |open| code.close(open)).unwrap_or(code.tokens.len());
+        let word = code.word(i);
+        match word {
+            "const" if ["fn", "unsafe", "async", "extern"].contains(&code.word(i + 1)) => {}
+            "(" | "[" | "{" => i = code.close(i).unwrap_or(code.tokens.len()),
+            "let" | "use" => i = code.at_top(i, &[';']).unwrap_or(code.tokens.len()),
+            "impl" => i = end(i),
+            _ if NAMED.contains(&word) || word == "macro_rules" => {
+                let at = (i + 1..i + 3).find(|at| !["mut", "ref", "!"].contains(&code.word(*at))).unwrap_or(i + 1);
+                let name = code.word(at);
+                if code.is_name(at) && name != "_" {
+                    if !names.insert(name) {
+                        return Some((name.to_string(), cell[..code.tokens[at].at.start].matches('\n').count() + 1));
+                    }
+                    i = if word == "macro_rules" { code.close(at + 1).unwrap_or(code.tokens.len()) } else { end(i) };
+                }
+            }
+            _ => {}
+        }
+        i += 1;
+    }
+    None
+}
+
 /// Of what it is for and the trait, which one `impl` alone may have; without a trait, also of the first function.
 fn hash(code: &Code, at: usize, open: usize, close: usize) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -77,6 +109,27 @@ mod tests {
             ["struct A; impl A { fn f() {} }", "fn f() -> impl Fn() { g } impl A {}", "let a: Vec<impl A> = b;", "f(|| { impl A {} })", ""]
         {
             assert_eq!(named(cell), (cell.to_string(), vec![]), "{cell}");
+        }
+    }
+
+    #[test]
+    fn two_items_of_one_name_are_found() {
+        for (cell, name, line) in [
+            ("#[cfg(unix)] fn os() {}\n#[cfg(not(unix))] fn os() {}", "os", 2),
+            ("macro_rules! square { ($x:expr) => { $x } }\n\npub(crate) const fn square() {}", "square", 3),
+            ("mod hash { pub fn a() {} }\nfn hash() {}", "hash", 2),
+            ("static mut A: u8 = 1;\nconst A: u8 = 2;", "A", 2),
+        ] {
+            assert_eq!(twice(cell), Some((name.to_string(), line)), "{cell}");
+        }
+        for cell in [
+            "fn a() { fn b() {} } fn b() {} struct C; impl C { fn a() {} } impl C { fn b() {} }",
+            "const _: () = (); const _: () = (); let f: fn(u8) = g; let h: fn(u8) = g;",
+            "mod a { struct X; } mod b { struct X; } use a::{self, X}; let p = &x as *const u8; let q = p as *const u8;",
+            "let type_ = 1; { fn a() {} } { fn a() {} } f(|x| { fn a() {} }); match x { fn_ => 1 }",
+            "unsafe extern \"C\" { fn a(); fn b(); } trait T { fn a(); fn b() {} } async fn c() {} const fn d() {}",
+        ] {
+            assert_eq!(twice(cell), None, "{cell}");
         }
     }
 
