@@ -267,6 +267,18 @@ fn a_second_signal_ends_at_once_and_nohup_holds() {
     send(&second, libc::SIGTERM);
     send(&second, libc::SIGTERM);
     assert_eq!(second.wait().unwrap().code(), Some(143));
+
+    // the second of two does not wait until all is saved, unless the processor gave it no turn
+    let ended_at_once = |_| {
+        let mut third = command(data, &run).spawn().unwrap();
+        std::thread::sleep(Duration::from_millis(600));
+        send(&third, libc::SIGINT);
+        send(&third, libc::SIGTERM);
+        let message = std::io::read_to_string(third.stderr.take().unwrap()).unwrap();
+        assert_eq!(third.wait().unwrap().code(), Some(143), "{message}");
+        !message.contains("--resume")
+    };
+    assert!((0..5).any(ended_at_once));
 }
 
 #[test]
