@@ -68,7 +68,7 @@ impl Shared {
     /// The zero-shot classifier of a run's classes in the single template.
     pub fn zero_shot(&self, run: &Experiment, events: Events) -> Result<ZeroShotClassifier> {
         let (clip, classes) = (&run.clip, run.texts.classes());
-        let make = |_: Events| ZeroShotClassifier::fit_among(&*run.ranks, clip, classes, &Templates::single());
+        let make = |events: Events| ZeroShotClassifier::fit_among(&*run.ranks, clip, classes, &Templates::single(), events);
         let decisive = json!([CALCULATION, tower(clip), classes]).to_string();
         self.zero_shot.get(decisive.clone(), || match cache_of(run) {
             Some(cache) => Ok((cache.once(&decisive, clip.device(), events, make)?.0, true)),

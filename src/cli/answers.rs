@@ -86,12 +86,12 @@ impl AnswerArgs {
     }
 
     /// One text prototype a class: of its name in templates, or of templates and descriptions together.
-    pub fn prototypes(&self, ranks: &dyn Ranks, clip: &Clip, names: &[String]) -> Result<ZeroShotClassifier> {
+    pub fn prototypes(&self, ranks: &dyn Ranks, clip: &Clip, names: &[String], bars: &mut Bars) -> Result<ZeroShotClassifier> {
         if let Some(texts) = self.described(names)? {
             let features = texts_among(ranks, clip, texts.sentences(), None, silent)?;
             return Ok(ZeroShotClassifier::from_features(&features, texts.labels(), clip.logit_scale())?);
         }
-        ZeroShotClassifier::fit_among(ranks, clip, names, &self.templates()?)
+        ZeroShotClassifier::fit_among(ranks, clip, names, &self.templates()?, |event| bars.show(event))
     }
 }
 

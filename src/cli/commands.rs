@@ -11,7 +11,7 @@ use lafter::embed::{self as embedding, Keep, Pass};
 use lafter::eval::Evaluation;
 use lafter::files::{read_text, sha256_of};
 use lafter::inputs::Inputs;
-use lafter::ranks::Ranks;
+use lafter::ranks::{Alone, Ranks};
 use lafter::tune::Bank;
 use lafter::{Error, LaFTer, Result, ZeroShotClassifier};
 use serde_json::json;
@@ -84,7 +84,7 @@ fn zero_shot_among(ranks: &dyn Ranks, args: ZeroShotArgs, common: &Common) -> Re
         check::show(&inputs, common);
     }
     agreed(ranks, &clip, Some(&test), || Ok(format!("{:?} {templates:?}", test.classes())))?;
-    let classifier = ZeroShotClassifier::fit_among(ranks, &clip, test.classes(), &templates)?;
+    let classifier = ZeroShotClassifier::fit_among(ranks, &clip, test.classes(), &templates, |event| bars.show(event))?;
     let function = format!("zero-shot {} {}", Keep::fingerprint([&classifier.weights])?, classifier.scale);
     let keep = keep::in_cache(&args.keep, &Keep::decisive(&clip, &test, &function));
     let pass = Pass { keep: keep.as_ref(), ..Pass::new(&test, &clip, "zero-shot") };
@@ -188,7 +188,7 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
     ]);
     let mut tensors = vec![("features".to_string(), features)];
     if let Some(classes) = &classes {
-        let classifier = ZeroShotClassifier::fit(&clip, classes, &templates)?;
+        let classifier = ZeroShotClassifier::fit_among(&Alone, &clip, classes, &templates, |event| bars.show(event))?;
         let logits = classifier.logits(&tensors[0].1.to_device(clip.device())?)?;
         tensors.push(("logits".into(), logits));
     }

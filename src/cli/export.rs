@@ -103,5 +103,5 @@ fn answering(args: &ExportArgs, clip: &Clip, common: &Common, bars: &mut Bars) -
     if let Some(lafter) = args.who.trained(&Alone, clip, &names, common, bars)? {
         return Ok((Answering::of(&lafter)?, names));
     }
-    Ok((Answering::ZeroShot(args.who.prototypes(&Alone, clip, &names)?), names))
+    Ok((Answering::ZeroShot(args.who.prototypes(&Alone, clip, &names, bars)?), names))
 }

@@ -181,7 +181,10 @@ fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Commo
         if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
             return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));
         }
-        let zero_shot = args.compare.then(|| ZeroShotClassifier::fit_among(ranks, clip, &classes, &Templates::single())).transpose()?;
+        let zero_shot = args
+            .compare
+            .then(|| ZeroShotClassifier::fit_among(ranks, clip, &classes, &Templates::single(), |event| bars.show(event)))
+            .transpose()?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }
     let classes = args.who.names(bars)?;
@@ -189,14 +192,14 @@ fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Commo
         if method == "watt" && (args.who.templates.is_some() || args.who.descriptions.is_some()) {
             return Err(Error::Usage("--adapt watt has eight templates of its own: leave --templates and --descriptions out".into()));
         }
-        let zero_shot = args.who.prototypes(ranks, clip, &classes)?;
+        let zero_shot = args.who.prototypes(ranks, clip, &classes, bars)?;
         let texts = Keep::fingerprint([&zero_shot.weights])?;
         return Ok((Classifier::Adapting(adapt::named(method, clip, &zero_shot, &classes)?, texts), classes));
     }
     if let Some(lafter) = args.who.trained(ranks, clip, &classes, common, bars)? {
         return Ok((Classifier::Text(lafter.text_classifier()?.clone()), classes));
     }
-    Ok((Classifier::ZeroShot(args.who.prototypes(ranks, clip, &classes)?), classes))
+    Ok((Classifier::ZeroShot(args.who.prototypes(ranks, clip, &classes, bars)?), classes))
 }
 
 /// Everything that decides the rows: model, classifier, names, pictures as they are.

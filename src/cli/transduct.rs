@@ -99,7 +99,14 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
             names[0]
         )));
     }
-    let scale = args.scale.or_else(|| about.get("logit_scale")?.parse().ok()).unwrap_or(100.0);
+    let scale = match (args.scale, about.get("logit_scale")) {
+        (Some(scale), _) => scale,
+        (None, None) => 100.0,
+        (None, Some(text)) => text.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0).ok_or_else(|| {
+            let (file, text) = (args.features.display(), text.chars().take(40).collect::<String>());
+            Error::Data(format!("{file}: logit_scale in its metadata is \"{text}\", no number above 0: give --scale, or embed again"))
+        })?,
+    };
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
     let mut out = Output::new(&args.rows.out, args.rows.threshold, common, None);
@@ -124,7 +131,7 @@ pub fn pictures(
 ) -> Result<()> {
     let names = args.who.names(bars)?;
     check_unknown(args.rows.threshold, &names)?;
-    let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names)?;
+    let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names, bars)?;
     if bars.speaks() {
         check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &args.who.prompts(&names)?), common);
     }

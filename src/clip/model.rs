@@ -114,6 +114,12 @@ impl Clip {
         Ok(Tensor::cat(&rows, 0)?.index_select(&Tensor::from_vec(back, order.len(), &self.device)?, 0)?)
     }
 
+    /// That texts are too long.
+    pub(crate) fn cut_notice(&self, cut: usize, all: usize) -> String {
+        let context = self.config.text.context;
+        format!("{cut} of {all} texts are longer than this CLIP's context of {context} tokens and were cut")
+    }
+
     /// Calls `each` batch by batch, from short texts to long, with the texts' indices and their features `[batch, d]`. Each rank takes
     /// every so many-th batch, and is called with the features of all: the batches, and so the bits, are those of one process.
     pub(crate) fn encode_text_each(
@@ -129,8 +135,7 @@ impl Clip {
         let started = std::time::Instant::now();
         events(&Event::Started { stage: stage.into(), total: texts.len(), unit: "texts".into() });
         if tokens.cut > 0 {
-            let (cut, all, context) = (tokens.cut, texts.len(), self.config.text.context);
-            events(&Event::Notice(format!("{cut} of {all} texts are longer than this CLIP's context of {context} tokens and were cut")));
+            events(&Event::Notice(self.cut_notice(tokens.cut, texts.len())));
         }
         let mut order: Vec<usize> = (0..tokens.ids.len()).collect();
         order.sort_by_key(|i| tokens.ids[*i].len());

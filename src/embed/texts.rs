@@ -40,13 +40,17 @@ pub fn texts_among(
     if let Some(damage) = damage {
         events(&Event::Notice(damage));
     }
-    let tokens = clip.tokenizer().encode(sentences)?.ids;
+    let tokens = clip.tokenizer().encode(sentences)?;
+    let (cut, tokens) = (tokens.cut, tokens.ids);
     let keys: Vec<String> = tokens.iter().map(|ids| short_hash(&ids.iter().flat_map(|id| id.to_le_bytes()).collect::<Vec<u8>>())).collect();
     let mut missing: Vec<usize> = (0..sentences.len()).filter(|i| !known.holds(&keys[*i])).collect();
     let mut seen = HashSet::new();
     missing.retain(|i| seen.insert(&keys[*i]));
     if ranks.size() > 1 {
         missing = told(ranks, &missing)?.swap_remove(0);
+    }
+    if missing.is_empty() && cut > 0 {
+        events(&Event::Notice(clip.cut_notice(cut, sentences.len()))); // else who encodes them says so
     }
     if !missing.is_empty() {
         let wanted: Vec<&String> = missing.iter().map(|i| &sentences[*i]).collect();

@@ -84,7 +84,8 @@ impl Evaluation {
         }
         if let Some(at) = logits.iter().position(|value| !value.is_finite()) {
             return Err(Error::Shape(format!(
-                "the logits of image {} are not finite: the training diverged or a feature is broken; lower the learning rate",
+                "the logits of image {} are not finite: the weights are damaged or overflow (copy them again), or training diverged (lower the \
+                 learning rate)",
                 at / k
             )));
         }

@@ -24,6 +24,7 @@ const SAME: f32 = 2e-3;
 /// | `model.visual.….ln_1.weight`, … | `[width]` | the vision tower's layer norms |
 /// | `adapter_pl.…` | | the teacher's head of stage two: not needed |
 /// | all other names of `model.` | | the frozen CLIP: compared with the base model's, not kept |
+/// | anything else | | refused |
 ///
 /// Features are not normalized before the head, as that code has it. The result can be saved as any run's.
 ///
@@ -51,6 +52,12 @@ pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<s
     let own: Vec<(String, Tensor)> =
         tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor))).collect();
 
+    let is_known =
+        |name: &str| name == "prompt_embeddings" || ["adapter.", "adapter_pl.", "model."].iter().any(|part| name.starts_with(part));
+    if let Some((name, _)) = own.iter().find(|(name, _)| !is_known(name)) {
+        let name = crate::error::cut(name);
+        return Err(wrong(format!("{name} is no part of the released code's model: remove it if it belongs to something else")));
+    }
     let mut tuned =
         Tuned { vision: clip.vision().detached(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalize: false };
     tuned.prompts = prompts(&own, tuned.vision.config().width).map_err(&wrong)?;
@@ -134,8 +141,10 @@ fn same_tower(tower: &Weights, clip: &Clip) -> std::result::Result<(), String> {
     let frozen = clip.tensors_with(clip.vision()).map_err(fault)?;
     let tuned = |name: &str| name.contains("norm") || name == "logit_scale";
     for (name, ours) in frozen.iter().filter(|(name, _)| name.starts_with("vision_model") && !tuned(name) && !name.contains("layrnorm")) {
-        let Some(theirs) = tower.get(name) else { continue };
         let remedy = "name the base model that it was trained on (--model)";
+        let Some(theirs) = tower.get(name) else {
+            return Err(format!("it lacks {name}, by which the base model is known: save the model's whole state_dict"));
+        };
         if theirs.dims() != ours.dims() {
             return Err(format!("{name} has shape {:?}, this CLIP's {:?}: {remedy}", theirs.dims(), ours.dims()));
         }
