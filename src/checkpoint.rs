@@ -10,8 +10,9 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::files::{read_tensors, save_tensors};
+use crate::files::read_tensors;
 use crate::nn::{AdamW, Param};
+use crate::sealed;
 
 /// Where and how often a training loop saves its state by itself, between two steps.
 ///
@@ -94,7 +95,7 @@ pub(crate) fn save(
     let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
     let params = params.iter().map(|param| (param.name.clone(), param.var.as_detached_tensor()));
     let tensors: Vec<(String, Tensor)> = params.chain(optimizer.state()).chain(more).collect();
-    save_tensors(path, &tensors, HashMap::from([(kind.to_string(), json)]))
+    sealed::save(path, &tensors, HashMap::from([(kind.to_string(), json)]))
 }
 
 /// A checkpoint that was read, not yet applied: the loop compares its state with its own settings first.
@@ -119,6 +120,9 @@ impl<S: DeserializeOwned> Saved<S> {
         let header = metadata
             .get(kind)
             .ok_or_else(|| Error::Checkpoint(format!("{shown} is not a checkpoint of this stage ({kind}): start without --resume")))?;
+        if !sealed::fits(&tensors, &metadata)? {
+            return Err(Error::Checkpoint(format!("{shown} is damaged: its checksum does not fit: start without --resume")));
+        }
         let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
         let saved = Self { state: header.state, optimizer_steps: header.optimizer_steps, tensors, path: path.into() };

@@ -36,6 +36,12 @@ pub(crate) fn read(path: &Path) -> Result<Read> {
     Ok((tensors, metadata))
 }
 
+/// Whether the checksum of what was read fits; files of earlier versions have none.
+pub(crate) fn fits(tensors: &HashMap<String, Tensor>, metadata: &HashMap<String, String>) -> Result<bool> {
+    let mut rest = metadata.clone();
+    rest.remove(KEY).map_or(Ok(true), |sum| Ok(sum == checksum(tensors, &rest)?))
+}
+
 fn checksum<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>, metadata: &HashMap<String, String>) -> Result<String> {
     let tensors: BTreeMap<&String, &Tensor> = tensors.into_iter().collect();
     let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.dims())).collect();

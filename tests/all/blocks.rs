@@ -105,7 +105,8 @@ fn stopped_after_any_step_a_run_ends_as_it_would_have() {
         }
         // what a block remembers may be damaged
         let Some(name) = remembered.first() else { continue };
-        let (tensors, metadata) = lafter::clip::read_tensors(&copies[0], clip.device()).unwrap();
+        let (tensors, mut metadata) = lafter::clip::read_tensors(&copies[0], clip.device()).unwrap();
+        metadata.remove("checksum").unwrap();
         let short = |(key, tensor): (String, candle_core::Tensor)| {
             let tensor = if key == format!("blocks.{name}") {
                 tensor.narrow(tensor.rank() - 1, 0, 1).unwrap().contiguous().unwrap()

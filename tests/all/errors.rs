@@ -305,6 +305,28 @@ fn a_title_above_class_names_is_told_by_every_command() {
     }
 }
 
+/// What a CLIP does not read is told, also where it makes two classes one.
+#[test]
+fn prompts_that_are_cut_are_told() {
+    let path = |name: &str| scratch().join(name).display().to_string();
+    let (names, picture) = (path("long.txt"), path("long.png"));
+    let long = "a thing with a very long description ".repeat(12);
+    std::fs::write(&names, format!("{long}cat\n{long}dog\nboat\n")).unwrap();
+    image::RgbImage::new(32, 32).save(&picture).unwrap();
+    for args in [
+        &["predict", "--model", "demo", "--classes", &names, &picture][..],
+        &["export", "--model", "demo", "--classes", &names, "--out", &path("long.onnx")],
+    ] {
+        let said = String::from_utf8(lafter(args).stderr).unwrap();
+        assert!(said.contains("2 of 3 texts are longer than") && said.contains("1 classes read as others"), "{args:?}: {said}");
+    }
+    let features = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
+    let file = path("scaled.safetensors");
+    let metadata = [("logit_scale".to_string(), "-26".to_string())].into();
+    lafter::clip::save_tensors(&file, &[("features".to_string(), features)], metadata).unwrap();
+    refused(1, &["logit_scale", "--scale"], &["transduct", "--features", &file, "--texts", &file]);
+}
+
 #[test]
 fn what_cannot_be_meant_is_refused() {
     let path = |name: &str| scratch().join(name).display().to_string();

@@ -255,7 +255,8 @@ fn what_blocks_remember_is_saved_and_resumed_bit_for_bit() {
     assert_eq!(step(&mut first, 1), step(&mut second, 1));
 
     // a damaged memory is refused, and nothing is changed by it
-    let (tensors, metadata) = lafter::clip::read_tensors(&path, clip.device()).unwrap();
+    let (tensors, mut metadata) = lafter::clip::read_tensors(&path, clip.device()).unwrap();
+    metadata.remove("checksum").unwrap();
     let spoiled = |name: &str, tensor: Tensor| {
         let tensors: Vec<(String, Tensor)> =
             tensors.iter().map(|(n, t)| (n.clone(), if n == name { tensor.clone() } else { t.clone() })).collect();
