@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
+use candle_core::{Device, Tensor};
 use image::{Rgb, RgbImage};
 use lafter::pretrain::{PretrainConfig, demo};
 use tempfile::TempDir;
