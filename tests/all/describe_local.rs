@@ -1,7 +1,6 @@
 //! The local back end against transformers: the same tokens from the same weights, by `cargo test --features llm`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::hub_stub::{Fault, Hub};
 use candle_core::Device;
