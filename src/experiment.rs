@@ -11,7 +11,7 @@ use std::time::Duration;
 use candle_core::{DType, Tensor};
 use serde_json::json;
 
-use crate::classify::{Head, TextClassifier, TextEpoch};
+use crate::classify::{Head, TextEpoch};
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
@@ -209,8 +209,7 @@ impl Experiment {
         let Trained { classifier, history: text_history, held_out } = shared.classifier(self, &mut events, train, held_out)?;
         lafter.set_text_classifier(classifier);
         report.timing.stage("text_classifier", started.elapsed().as_secs_f64());
-        // in the form that is tuned and saved: a temperature is part of a probability
-        let eq2 = TextClassifier { head: self.config.tune.head_form.of(&lafter.text_classifier()?.head)? };
+        let eq2 = lafter.answering_classifier()?;
         let text_classifier = self.evaluate(features.as_ref(), |rows| Ok(eq2.logits(rows)?))?;
         let loss = text_history.iter().map(|epoch| f64::from(epoch.loss)).collect();
         report.text_classifier = text_classifier.clone().map(|evaluation| TextClassifierReport { evaluation, loss });

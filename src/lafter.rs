@@ -174,6 +174,12 @@ impl LaFTer {
         self.classifier.as_ref().ok_or_else(|| Error::Usage("there is no text classifier yet: call fit_text first".into()))
     }
 
+    /// The classifier of stage one in the [form](crate::tune::FinetuneConfig::head_form) in which it is tuned, and answers until then: a
+    /// temperature is part of a probability.
+    pub(crate) fn answering_classifier(&self) -> Result<TextClassifier> {
+        Ok(TextClassifier { head: self.config.tune.head_form.of(&self.text_classifier()?.head)? })
+    }
+
     /// The result of stage two.
     pub fn tuned(&self) -> Option<&Tuned> {
         self.tuned.as_ref()
@@ -202,10 +208,7 @@ impl LaFTer {
     pub fn logits(&self, pixels: &Tensor) -> Result<Tensor> {
         match &self.tuned {
             Some(tuned) => Ok(tuned.logits(pixels)?),
-            None => {
-                let head = self.config.tune.head_form.of(&self.text_classifier()?.head)?;
-                Ok(TextClassifier { head }.logits(&self.clip.encode_image(pixels)?)?)
-            }
+            None => Ok(self.answering_classifier()?.logits(&self.clip.encode_image(pixels)?)?),
         }
     }
 

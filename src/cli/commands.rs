@@ -208,9 +208,7 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
 }
 
 pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
-    if std::fs::read_dir(&args.out).is_ok_and(|mut entries| entries.next().is_some()) {
-        return Err(Error::Usage(format!("--out {} is not empty: name another folder", args.out.display())));
-    }
+    overwrite::new_or_empty(&args.out)?;
     let mut bars = Bars::new(common.json);
     let mut config = lafter::pretrain::PretrainConfig { seed: common.seed, ..Default::default() };
     if let Some(steps) = args.steps {

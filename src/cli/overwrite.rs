@@ -36,6 +36,14 @@ pub fn differ(a: &Option<PathBuf>, b: &Option<PathBuf>) -> Result<()> {
     }
 }
 
+/// Refuses a folder that holds something.
+pub fn new_or_empty(out: &Path) -> Result<()> {
+    match std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+        true => Err(Error::Usage(format!("--out {} is not empty: name another folder", out.display()))),
+        false => Ok(()),
+    }
+}
+
 /// What an argument may name: a path as it is, one with a split behind it (`folder:test`), a pattern (`shards/{00..12}.tar`).
 fn named_by(read: &Path) -> Vec<PathBuf> {
     let text = read.to_str().unwrap_or_default();

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::args::Common;
 use super::bars::Bars;
 use super::commands::print;
+use super::overwrite;
 use super::say::say;
 
 pub const EXAMPLES: &str = "\
@@ -54,9 +55,7 @@ pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let io = |e| Error::io(&args.out, e);
     std::fs::create_dir_all(&args.out).map_err(io)?;
-    if std::fs::read_dir(&args.out).map_err(io)?.next().is_some() {
-        return Err(Error::Usage(format!("--out {} is not empty: name another folder", args.out.display())));
-    }
+    overwrite::new_or_empty(&args.out)?;
     let scenes = match (args.domain, args.shift.as_slice()) {
         (DomainArg::Source, []) => Scenes::new(Domain::Source, args.count, common.seed),
         (DomainArg::Target, []) => Scenes::new(Domain::Target, args.count, common.seed),

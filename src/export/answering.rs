@@ -22,7 +22,7 @@ impl Answering {
     /// # Errors
     /// [`Error::Usage`] before stage one.
     pub fn of(lafter: &LaFTer) -> Result<Self> {
-        lafter.tuned().map_or_else(|| Ok(Self::Text(lafter.text_classifier()?.clone())), |tuned| Ok(Self::Tuned(Box::new(tuned.clone()))))
+        lafter.tuned().map_or_else(|| Ok(Self::Text(lafter.answering_classifier()?)), |tuned| Ok(Self::Tuned(Box::new(tuned.clone()))))
     }
 
     /// LaFTer, text classifier or zero-shot.
