@@ -75,9 +75,9 @@ fn at_end(text: &str) -> String {
 /// A bracket that is closed by another one, or not at all.
 fn unclosed(cell: &str) -> Option<String> {
     let code = Code::new(cell);
-    let at = &code.tokens[*code.unclosed().last()?].at;
-    let line = cell[..at.start].matches('\n').count();
-    Some(format!("`{}` is not closed: line {} of the cell: {}", &cell[at.clone()], line + 1, cell.lines().nth(line)?.trim()))
+    let at = *code.unclosed().last()?;
+    let line = code.line(at);
+    Some(format!("`{}` is not closed: line {line} of the cell: {}", code.word(at), cell.lines().nth(line - 1)?.trim()))
 }
 
 fn marks(error: &CompilationError, inserts: &[Insert]) -> Vec<Mark> {

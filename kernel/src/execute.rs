@@ -21,7 +21,7 @@ use crate::history::History;
 use crate::impls;
 use crate::input::Input;
 use crate::inspect;
-use crate::lexer::{self, Kind};
+use crate::lexer::{Code, Kind};
 use crate::magics;
 use crate::shim;
 use crate::stream::{Bundle, take_whole};
@@ -192,21 +192,8 @@ impl Executor {
                 Ok(vec![])
             }),
             magics::Cell::Code { code, .. } if code.trim().is_empty() => Ok(vec![]),
-            // rustc would not see it: evcxr takes the cell for an empty one
-            magics::Cell::Code { code, .. } if lexer::tokens(&code).last().is_some_and(|last| last.open && last.kind == Kind::Comment) => {
-                Err(Failure::new("CompileError", "a comment is not closed: `/*` without `*/`"))
-            }
-            // rustc would name brackets of what evcxr writes around the cell
-            magics::Cell::Code { code, .. } if lexer::Code::new(&code).stray().is_some() => {
-                let stray = lexer::Code::new(&code).stray().unwrap_or_default();
-                let (word, before) = (code[stray..].chars().next().unwrap_or_default(), &code[..stray]);
-                let line = before.matches('\n').count() + 1;
-                Err(Failure::new("CompileError", format!("`{word}` closes nothing (line {line} of the cell)")))
-            }
-            magics::Cell::Code { code, .. } if impls::twice(&code).is_some() => {
-                let (name, line) = impls::twice(&code).unwrap_or_default();
-                let why = "evcxr keeps the last item of a name alone: give one another name, or put both into a `mod`";
-                Err(Failure::new("CompileError", format!("`{name}` is defined twice in this cell (line {line}): {why}")))
+            magics::Cell::Code { code, .. } if fault(&code).is_some() => {
+                Err(Failure::new("CompileError", fault(&code).unwrap_or_default()))
             }
             magics::Cell::Code { code, timed } => self.with_engine(serial, |engine| {
                 let started = Instant::now();
@@ -301,6 +288,21 @@ impl Executor {
 
 fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+/// What neither evcxr nor the compiler would say of a cell in its own words.
+fn fault(cell: &str) -> Option<String> {
+    let code = Code::new(cell);
+    if code.tokens.last().is_some_and(|last| last.open && last.kind == Kind::Comment) {
+        return Some("a comment is not closed: `/*` without `*/`".into()); // evcxr takes the cell for an empty one
+    }
+    if let Some(at) = code.stray() {
+        let (word, line) = (code.word(at), code.line(at));
+        return Some(format!("`{word}` closes nothing (line {line} of the cell)"));
+    }
+    let (name, line) = impls::twice(&code)?;
+    let why = "evcxr keeps the last item of a name alone: give one another name, or put both into a `mod`";
+    Some(format!("`{name}` is defined twice in this cell (line {line}): {why}"))
 }
 
 #[cfg(test)]

@@ -50,8 +50,7 @@ pub fn named(cell: &str) -> (String, Vec<Insert>) {
 
 /// A name that two items of the cell's own level have, and the line of the second: evcxr keeps the last of them alone, also where they
 /// are a function and a macro, or belong to two systems.
-pub fn twice(cell: &str) -> Option<(String, usize)> {
-    let code = Code::new(cell);
+pub fn twice(code: &Code) -> Option<(String, usize)> {
     let (mut names, mut i) = (HashSet::new(), 0);
     while i < code.tokens.len() {
         let end =
@@ -67,7 +66,7 @@ pub fn twice(cell: &str) -> Option<(String, usize)> {
                 let name = code.word(at);
                 if code.is_name(at) && name != "_" {
                     if !names.insert(name) {
-                        return Some((name.to_string(), cell[..code.tokens[at].at.start].matches('\n').count() + 1));
+                        return Some((name.to_string(), code.line(at)));
                     }
                     i = if word == "macro_rules" { code.close(at + 1).unwrap_or(code.tokens.len()) } else { end(i) };
                 }
@@ -120,7 +119,7 @@ mod tests {
             ("mod hash { pub fn a() {} }\nfn hash() {}", "hash", 2),
             ("static mut A: u8 = 1;\nconst A: u8 = 2;", "A", 2),
         ] {
-            assert_eq!(twice(cell), Some((name.to_string(), line)), "{cell}");
+            assert_eq!(twice(&Code::new(cell)), Some((name.to_string(), line)), "{cell}");
         }
         for cell in [
             "fn a() { fn b() {} } fn b() {} struct C; impl C { fn a() {} } impl C { fn b() {} }",
@@ -129,7 +128,7 @@ mod tests {
             "let type_ = 1; { fn a() {} } { fn a() {} } f(|x| { fn a() {} }); match x { fn_ => 1 }",
             "unsafe extern \"C\" { fn a(); fn b(); } trait T { fn a(); fn b() {} } async fn c() {} const fn d() {}",
         ] {
-            assert_eq!(twice(cell), None, "{cell}");
+            assert_eq!(twice(&Code::new(cell)), None, "{cell}");
         }
     }
 

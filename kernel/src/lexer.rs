@@ -43,6 +43,12 @@ impl<'a> Code<'a> {
         self.tokens.get(index).map_or("", |token| &self.text[token.at.clone()])
     }
 
+    /// The line of a token, counted from 1.
+    pub fn line(&self, index: usize) -> usize {
+        let before = self.tokens.get(index).map_or(self.text, |token| &self.text[..token.at.start]);
+        before.matches('\n').count() + 1
+    }
+
     pub fn is_mark(&self, index: usize, mark: char) -> bool {
         self.tokens.get(index).is_some_and(|token| token.kind == Kind::Mark(mark))
     }
@@ -118,13 +124,13 @@ impl<'a> Code<'a> {
         open
     }
 
-    /// Where a bracket closes nothing.
+    /// A bracket that closes nothing.
     pub fn stray(&self) -> Option<usize> {
         let mut depth = 0usize;
-        for token in &self.tokens {
+        for (i, token) in self.tokens.iter().enumerate() {
             match token.kind {
                 Kind::Mark('(' | '[' | '{') => depth += 1,
-                Kind::Mark(')' | ']' | '}') if depth == 0 => return Some(token.at.start),
+                Kind::Mark(')' | ']' | '}') if depth == 0 => return Some(i),
                 Kind::Mark(')' | ']' | '}') => depth -= 1,
                 _ => {}
             }

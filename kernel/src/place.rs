@@ -51,7 +51,7 @@ pub fn find(line: usize, code: &str, source: &str) -> Place {
 /// The lines of a cell, counted from 0, that are inside of functions, implementations, traits and modules of its own level.
 fn inside_items(cell: &str) -> HashSet<usize> {
     let code = Code::new(cell);
-    let line = |token: usize| cell[..code.tokens[token].at.start].matches('\n').count();
+    let line = |token: usize| code.line(token) - 1;
     let (mut lines, mut i) = (HashSet::new(), 0);
     while i < code.tokens.len() {
         match code.word(i) {
