@@ -128,6 +128,7 @@ fn remedy(kind: ErrorKind) -> &'static str {
     match kind {
         ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": free some space there, or choose another place",
         ErrorKind::FileTooLarge => ": raise the limit of file sizes (ulimit -f), or choose another place",
+        ErrorKind::AlreadyExists => ": something of this name is in the way: choose another name",
         ErrorKind::ReadOnlyFilesystem => ": choose a place that can be written",
         _ => "",
     }

@@ -9,11 +9,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipSummary};
 use crate::data::{Dataset, Findings};
+use crate::describe::names::visible;
 use crate::describe::{Source, TextSet};
+use crate::error::cut;
 use crate::files::fnv;
 
 /// Class names that the block lists; longer lists show the first and the last.
 const LISTED: usize = 12;
+/// Characters of a prompt that the block shows: more than CLIP reads of most.
+const PROMPT: usize = 300;
 
 /// What was understood of a run's inputs: the model, the sets of pictures, the classes, how a prompt reads, and what is unusual.
 ///
@@ -160,9 +164,10 @@ impl Inputs {
 
     fn name_classes(&mut self, classes: &[String]) {
         self.classes = classes.len();
+        let list = |names: &[String]| names.iter().map(cut).collect::<Vec<_>>().join(", ");
         self.class_names = match classes {
-            [first @ .., last] if classes.len() > LISTED => format!("{}, …, {last}", first[..LISTED - 1].join(", ")),
-            all => all.join(", "),
+            [first @ .., last] if classes.len() > LISTED => format!("{}, …, {}", list(&first[..LISTED - 1]), cut(last)),
+            all => list(all),
         };
         let labeled = self.sets.iter().any(|set| set.labeled > 0); // then the set's own notice says it
         self.notices.extend(odd_names(classes).filter(|_| classes.len() > 1 || !labeled));
@@ -218,13 +223,13 @@ impl Known {
 
 /// Says so where the names can tell nothing apart: one alone, or one that stands several times.
 fn odd_names(classes: &[String]) -> Option<String> {
-    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-    classes.iter().for_each(|name| *counts.entry(name.trim()).or_default() += 1);
+    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
+    classes.iter().for_each(|name| *counts.entry(visible(name).trim().to_string()).or_default() += 1);
     if let [name] = classes {
         return Some(format!("classes: there is only one, {name}: every picture is answered with it"));
     }
-    let repeated: Vec<&str> = counts.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect();
-    let shown = repeated.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let repeated: Vec<String> = counts.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect();
+    let shown = repeated.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if repeated.len() > 3 { ", …" } else { "" };
     let stands = if repeated.len() == 1 { "stands" } else { "stand" };
     (!repeated.is_empty())
@@ -305,7 +310,11 @@ impl fmt::Display for Inputs {
         if !self.texts.is_empty() {
             parts.push(("texts".into(), vec![self.texts.clone()]));
         }
-        parts.push(("prompts".into(), self.prompts.iter().map(|prompt| format!("\"{prompt}\"")).collect()));
+        let shown = |prompt: &String| match prompt.char_indices().nth(PROMPT) {
+            Some((end, _)) => format!("\"{}…\"", &prompt[..end]),
+            None => format!("\"{prompt}\""),
+        };
+        parts.push(("prompts".into(), self.prompts.iter().map(shown).collect()));
         let mut lines = Vec::new();
         for (part, texts) in parts {
             lines.extend(texts.iter().enumerate().map(|(i, text)| format!("{:8} {text}", if i == 0 { part.as_str() } else { "" })));
@@ -332,8 +341,10 @@ mod tests {
         let notices = |list: &[&str]| Inputs::default().with_prompts(&names(list), &[]).notices;
         assert!(notices(&["cat", "dog"]).is_empty());
         assert_eq!(notices(&["cat"]), ["classes: there is only one, cat: every picture is answered with it"]);
-        let said = notices(&["cat", "dog", "cat "]);
-        assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
+        for again in ["cat ", "cat\u{200b}"] {
+            let said = notices(&["cat", "dog", again]);
+            assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
+        }
     }
 
     #[test]

@@ -42,7 +42,11 @@ pub(crate) fn fits(tensors: &HashMap<String, Tensor>, metadata: &HashMap<String,
     rest.remove(KEY).map_or(Ok(true), |sum| Ok(sum == checksum(tensors, &rest)?))
 }
 
-fn checksum<'a>(tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>, metadata: &HashMap<String, String>) -> Result<String> {
+/// A hash of names, shapes, values and metadata.
+pub(crate) fn checksum<'a>(
+    tensors: impl IntoIterator<Item = (&'a String, &'a Tensor)>,
+    metadata: &HashMap<String, String>,
+) -> Result<String> {
     let tensors: BTreeMap<&String, &Tensor> = tensors.into_iter().collect();
     let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name, tensor.dims())).collect();
     let described = serde_json::json!([metadata.iter().collect::<BTreeMap<_, _>>(), shapes]);

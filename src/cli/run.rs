@@ -210,12 +210,11 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
 /// What to say where figures cannot be drawn: the run is over, and its numbers were printed. A disk that cannot be written is an error.
 fn missing_figures(drawn: Result<()>, out: &Path) -> Result<Option<String>> {
     let kept = format!("report and weights are in {}", out.display());
+    let rest = "repeat the command with --resume for the rest";
     match drawn {
         Ok(()) => Ok(None),
-        Err(Error::Interrupted(_)) => {
-            Err(Error::Interrupted(format!("interrupted: drawing figures; {kept}: repeat the command with --resume for the rest")))
-        }
-        Err(error @ Error::Io { .. }) => Err(error),
+        Err(Error::Interrupted(_)) => Err(Error::Interrupted(format!("interrupted: drawing figures; {kept}: {rest}"))),
+        Err(error @ Error::Io { .. }) => Err(Error::Data(format!("{error}; {kept}: {rest}"))),
         Err(error) => Ok(Some(format!("the figures could not be drawn ({error}); {kept}"))),
     }
 }
@@ -230,9 +229,8 @@ mod tests {
         assert_eq!(missing(Ok(())).unwrap(), None);
         let notice = missing(Err(Error::Usage("there is nothing to draw".into()))).unwrap().unwrap();
         assert!(notice.contains("nothing to draw") && notice.ends_with("report and weights are in out"), "{notice}");
-        assert!(
-            missing(Err(Error::Interrupted("now".into()))).unwrap_err().to_string().contains("in out: repeat the command with --resume")
-        );
-        assert!(missing(Err(Error::io("out", std::io::ErrorKind::StorageFull.into()))).is_err());
+        for error in [Error::Interrupted("now".into()), Error::io("out", std::io::ErrorKind::StorageFull.into())] {
+            assert!(missing(Err(error)).unwrap_err().to_string().contains("in out: repeat the command with --resume"));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! Lines on standard output and standard error; a reader that leaves early (`| head`) is not a fault, and ends no run.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
 
@@ -7,7 +8,7 @@ use std::io::{ErrorKind, Write, stderr, stdout};
 /// with status 1.
 pub fn say(text: impl Display) {
     let mut out = stdout().lock();
-    match writeln!(out, "{text}").and_then(|()| out.flush()) {
+    match writeln!(out, "{}", harmless(&text.to_string())).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => {
             note(format!("error: standard output: {e}"));
             std::process::exit(1);
@@ -18,5 +19,31 @@ pub fn say(text: impl Display) {
 
 /// A remark, an error: nobody may be there to read it.
 pub fn note(text: impl Display) {
-    let _ = writeln!(stderr(), "{text}");
+    let _ = writeln!(stderr(), "{}", harmless(&text.to_string()));
+}
+
+/// Control characters as `\u{1b}`: a name from a file may not move the cursor, or color what others say.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let moves = |c: char| c.is_control() && !matches!(c, '\n' | '\t');
+    if !text.contains(moves) {
+        return text.into();
+    }
+    text.chars()
+        .fold(String::new(), |mut all, c| {
+            if moves(c) {
+                all.extend(c.escape_default())
+            } else {
+                all.push(c)
+            }
+            all
+        })
+        .into()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_name_moves_the_cursor() {
+        assert_eq!(super::harmless("a\tb\n\u{1b}[2Jé\r"), "a\tb\n\\u{1b}[2Jé\\r");
+    }
 }

@@ -111,9 +111,22 @@ fn one_line(text: &str) -> String {
     text.replace(|c: char| c.is_control(), " ")
 }
 
-/// The form in which spellings are compared: accents composed, lower case, underscores and runs of white space as one space.
+/// Whether a character leaves no mark on a screen, or moves others about: controls, blanks of no width, marks of direction. Joiners, which
+/// Persian and emoji need, are none.
+pub(crate) fn is_invisible(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{ad}' | '\u{200b}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
+}
+
+/// A text as a reader sees it.
+pub(crate) fn visible(text: &str) -> String {
+    text.chars().filter(|c| c.is_whitespace() || !is_invisible(*c)).collect()
+}
+
+/// The form in which spellings are compared: what is [`visible`], accents composed, lower case, underscores and runs of white space as one
+/// space.
 pub(crate) fn normal(name: &str) -> String {
-    composed(name).replace('_', " ").to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
+    composed(&visible(name)).replace('_', " ").to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// For each of `from` its partner in `to`: same spelling first, then same [`normal`] form, then as sentences read it; the
@@ -196,6 +209,13 @@ mod tests {
         assert_eq!(closest("grosser_hund", &names), Some("Großer Hund"));
         assert_eq!(closest("giraffe", &names), None);
         assert_eq!(closest("dog", &names), None);
+    }
+
+    #[test]
+    fn what_nobody_sees_makes_no_difference() {
+        let to = strings(&["cat", "dog"]);
+        assert_eq!(match_names(&strings(&["\u{feff}cat", "do\u{200b}g"]), &to), [Some(0), Some(1)]);
+        assert_eq!(visible("a\u{1b}[31m\tb"), "a[31m\tb");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::describe::class_list::counts;
-use crate::describe::names::{listed, normal};
+use crate::describe::names::{is_invisible, listed, normal};
 use crate::describe::spoken::{digits, split_wordnet_id, spoken};
 
 /// What is unusual about the names of classes, one line each; empty for names that read well.
@@ -28,6 +28,10 @@ pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
     let broken = some(&|word| word.contains('\u{fffd}'));
     if !broken.is_empty() {
         notices.push(format!("class names hold bytes that are not UTF-8 ({}): rename the folders, or {remedy}", few(&broken)));
+    }
+    let invisible: Vec<String> = classes.iter().filter(|name| name.contains(is_invisible)).map(|name| format!("{name:?}")).collect();
+    if !invisible.is_empty() {
+        notices.push(format!("class names hold characters that nobody sees and the text tower reads ({}): {remedy}", few(&invisible)));
     }
     let joined = some(&is_camel_case);
     if joined.len() > 1 && 3 * joined.len() >= words.len() {
@@ -102,6 +106,7 @@ mod tests {
             &["airplane_0", "dog_1"],
             &["caf\u{fffd}", "tea"],
             &["AnnualCrop", "PermanentCrop", "River"],
+            &["cat\u{200b}", "dog"],
         ] {
             let text = notices(names);
             assert!(text.contains("--classes") && text.lines().count() == 1, "{names:?}: {text}");
@@ -123,6 +128,7 @@ mod tests {
             &["1 euro", "5 euro"],
             &["digit 0", "digit 1"],
             &["犬", "猫"],
+            &["گربه\u{200c}ها", "سگ"],
         ] {
             assert_eq!(notices(names), "", "{names:?}");
         }

@@ -218,9 +218,11 @@ impl Run {
             }
             let step = step.read()?;
             let StepRecord { loss, confidence, kept, .. } = step;
-            if !loss.is_finite() {
-                let rate = self.tuner.config.learning_rate;
-                return Err(Error::Diverged(format!("the loss is {loss} in epoch {epoch}: lower the learning rate, now {rate}")));
+            for (value, what) in [(loss, "loss"), (confidence, "confidence of the pseudo-labels")] {
+                if !value.is_finite() {
+                    let rate = self.tuner.config.learning_rate;
+                    return Err(Error::Diverged(format!("the {what} is {value} in epoch {epoch}: lower the learning rate, now {rate}")));
+                }
             }
             let n = indices.len();
             sums.blocks(n, &step);

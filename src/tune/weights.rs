@@ -15,6 +15,7 @@ use crate::classify::Head;
 use crate::clip::{Clip, VisionConfig, read_tensors, save_tensors};
 use crate::error::{Error, Result};
 use crate::nn::{Block, Precision};
+use crate::sealed::checksum;
 
 /// What LaFTer weights say about themselves; stored as JSON under the key `lafter` of the safetensors metadata.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +52,8 @@ pub struct WeightsInfo {
 const KEY: &str = "lafter";
 /// How many tensors there are, so that a file that lost some is noticed.
 const COUNT: &str = "tensors";
+/// A hash of the tensors' names, shapes and values.
+const CHECKSUM: &str = "checksum";
 
 impl Tuned {
     /// Writes prompts, norms and head, and what else was tuned (atomically): a few hundred kB on top of the user's own CLIP.
@@ -71,8 +74,10 @@ impl Tuned {
         // `self.normalize` wins: the settings may have been edited since
         let info = WeightsInfo { normalize: self.normalize, scale: self.head.scale, precision: self.vision.precision(), ..info.clone() };
         let json = serde_json::to_string(&info).map_err(|e| Error::LafterWeights(format!("{}: {e}", path.display())))?;
-        let metadata = HashMap::from([(KEY.to_string(), json), (COUNT.to_string(), tensors.len().to_string())]);
-        save_tensors(path, &tensors, metadata)
+        let sum = checksum(tensors.iter().map(|(name, tensor)| (name, tensor)), &HashMap::new())?;
+        let count = tensors.len().to_string();
+        let metadata = [(KEY, json), (COUNT, count), (CHECKSUM, sum)].map(|(key, value)| (key.to_string(), value));
+        save_tensors(path, &tensors, HashMap::from(metadata))
     }
 
     /// Reads LaFTer weights and applies them to the CLIP that they were trained on. What was tuned in bf16 multiplies in bf16, so
@@ -80,7 +85,7 @@ impl Tuned {
     ///
     /// # Errors
     /// [`Error::LafterWeights`] for a file that holds no LaFTer weights, was trained on another CLIP, does not fit this one, lacks a
-    /// tensor or holds a value that is not finite; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
+    /// tensor or holds a value that is not finite, or others than were saved; [`Error::Io`] or [`Error::Weights`] for one that cannot be read.
     pub fn load(path: impl AsRef<Path>, clip: &Clip) -> Result<(Self, WeightsInfo)> {
         Self::load_with(path, clip, &known())
     }
@@ -120,6 +125,7 @@ impl Tuned {
             ));
         }
         let held = tensors.len();
+        let spoiled = spoiled(&tensors, metadata.get(CHECKSUM))?;
         let mut tensors: HashMap<String, Tensor> =
             tensors.into_iter().map(|(name, tensor)| Ok((name.clone(), checked(&name, tensor).map_err(&wrong)?))).collect::<Result<_>>()?;
 
@@ -149,6 +155,10 @@ impl Tuned {
         if let Some(count) = metadata.get(COUNT).filter(|count| **count != held.to_string()) {
             return Err(wrong(format!("holds {held} of {count} tensors: {REMEDY}")));
         }
+        if spoiled {
+            let by_hand = format!("or remove \"{CHECKSUM}\" from its metadata if they were changed on purpose");
+            return Err(wrong(format!("its values are not those that were saved: {REMEDY}, {by_hand}")));
+        }
         Ok((tuned, info))
     }
 
@@ -173,6 +183,12 @@ impl Tuned {
         }
         Ok(())
     }
+}
+
+/// Whether the values differ from those that were saved. What was converted since (f16) has others on purpose.
+fn spoiled(tensors: &HashMap<String, Tensor>, sum: Option<&String>) -> Result<bool> {
+    let Some(sum) = sum.filter(|_| tensors.values().all(|tensor| tensor.dtype() == DType::F32)) else { return Ok(false) };
+    Ok(*sum != checksum(tensors, &HashMap::new())?)
 }
 
 /// A tensor of any floating-point type as f32, if all its values are finite.

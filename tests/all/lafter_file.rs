@@ -114,6 +114,13 @@ fn what_is_missing_or_too_much_is_named() {
 }
 
 #[test]
+fn values_that_changed_on_disk_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, path, _) = tuned(folder.path(), FinetuneConfig::official(), false);
+    refused(&clip, &path, &["not those that were saved", "\"checksum\""], |tensors| spoil(tensors, "head.0.weight", 0.0));
+}
+
+#[test]
 fn prompts_that_a_tower_would_pass_over_are_an_error() {
     let clip = Clip::from_dir(MINI).unwrap();
     let prompts = |shapes: &[usize]| VisualPrompts {

@@ -1,5 +1,6 @@
 //! CLIP's byte-level BPE from older vocabulary files, as the contents of a `tokenizer.json`.
 
+use std::collections::HashSet;
 use std::io::Read;
 use std::path::Path;
 
@@ -18,7 +19,20 @@ const PATTERN: &str = r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'
 pub(super) fn from_files(vocabulary: &Path, json: &[u8], merges: &Path, lines: &[u8]) -> Result<Vec<u8>> {
     let tokens: Map<String, Value> = serde_json::from_slice(json)
         .map_err(|e| Error::Tokenizer(format!("{} is not a vocabulary ({e}): download it again", vocabulary.display())))?;
-    Ok(tokenizer_json(tokens, &pairs(merges, lines)?))
+    let pairs = pairs(merges, lines)?;
+    if let Some(token) = without_merge(&tokens, &pairs) {
+        let (vocabulary, merges) = (vocabulary.display(), merges.display());
+        return Err(Error::Tokenizer(format!("{merges} lacks the merge that makes {token:?} of {vocabulary}: download both again")));
+    }
+    Ok(tokenizer_json(tokens, &pairs))
+}
+
+/// A token of several letters that no merge makes, as where the end of a list is missing; special ones (`<pad>`) need none.
+fn without_merge<'a>(tokens: &'a Map<String, Value>, merges: &[(String, String)]) -> Option<&'a String> {
+    let made: HashSet<String> = merges.iter().map(|(first, second)| format!("{first}{second}")).collect();
+    let letters = |token: &str| token.strip_suffix("</w>").filter(|rest| !rest.is_empty()).unwrap_or(token).chars().count();
+    let special = |token: &str| token.starts_with('<') && token.ends_with('>');
+    tokens.keys().find(|token| letters(token) > 1 && !special(token) && !made.contains(*token))
 }
 
 /// From OpenAI's gzipped list of merges alone: the order of the vocabulary is a convention.
@@ -108,6 +122,15 @@ mod tests {
             ['\u{100}', '\u{120}', '!', '\u{121}', '¡', '\u{143}']
         );
         assert_eq!(letters.iter().collect::<std::collections::BTreeSet<_>>().len(), 256);
+    }
+
+    #[test]
+    fn a_list_of_merges_without_its_end_is_refused() {
+        let json = br#"{"a":0,"b":1,"a</w>":2,"b</w>":3,"ab</w>":4,"ba":5,"<|endoftext|>":6}"#;
+        let read = |merges: &[u8]| from_files(Path::new("vocab.json"), json, Path::new("merges.txt"), merges).map(drop);
+        read(b"#version: 0.2\na b</w>\nb a\n").unwrap();
+        let error = read(b"#version: 0.2\na b</w>\n").unwrap_err().to_string();
+        assert_eq!(error, "merges.txt lacks the merge that makes \"ba\" of vocab.json: download both again");
     }
 
     #[test]

@@ -170,11 +170,9 @@ impl Endpoint {
         match call.send_string(&body.to_string()) {
             Ok(response) => match read(response) {
                 (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
-                (200..=299, Err(Unread::TooLong), _) => Reply::Skip(format!(
-                    "{}'s answer is longer than {} MiB, the most that is read: check that this is the right server and model",
-                    self.host,
-                    BODY_LIMIT >> 20
-                )),
+                (200..=299, Err(Unread::TooLong), _) => {
+                    Reply::Skip(format!("{}'s answer is longer than {} MiB, the most that is read", self.host, BODY_LIMIT >> 20))
+                }
                 (200..=299, Err(Unread::TooSlow), _) => Reply::again(self.too_slow()),
                 (200..=299, Err(Unread::Cut(why)), _) => Reply::again(why),
                 (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
