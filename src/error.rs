@@ -47,6 +47,9 @@ pub enum Error {
     /// One request to a language model got no usable answer, after all retries; the next one may.
     #[error("{}", line(.0))]
     Unanswered(String),
+    /// One request to a language model was refused for what it asks; others may not be.
+    #[error("{}", line(.0))]
+    Refused(String),
     /// A tensor has another shape than the operation expects.
     #[error("{}", line(.0))]
     Shape(String),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use lafter::describe::generate::{
-    Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, ask_once,
+    Answer, Api, Asked, Cleaner, Collected, Endpoint, Generator, Journal, Keep, Plan, PublishedFile, Queries, Settings, ask, ask_once,
     meta_request, next_to, queries_of, random_words, write,
 };
 use lafter::describe::{ClassNames, Descriptions, read_class_names};
@@ -44,7 +44,11 @@ pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
         return control(count, &classes, out, common);
     }
     if let Some(file) = &args.source.from {
-        let files = PublishedFile::new(&Descriptions::read(file)?, classes.names())?;
+        let descriptions = Descriptions::read(file)?;
+        if let Some(notice) = descriptions.notice_of_unused(classes.names()) {
+            bars.show(&Event::Notice(notice));
+        }
+        let files = PublishedFile::new(&descriptions, classes.names())?;
         let plan = files.plan(classes.names())?;
         return finish(&args, &files, &plan, &mut open(&args, out, &mut bars)?, Keep::Whole, out, common, &mut bars);
     }
@@ -95,11 +99,13 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
         return Err(Error::Usage(format!("--out {} is a folder: name a file in it, such as texts.json", out.display())));
     }
     let (trace, journal) = (next_to(out, "trace"), journal_path(args, out));
-    let read = [Some(&args.classes), args.queries.queries.as_ref(), args.source.from.as_ref(), args.pairs.texts.as_ref()];
-    for (written, kept) in [(out, Some(&journal)), (&trace, Some(&journal)), (&journal, None)] {
-        overwrite::check(written, read.into_iter().chain([kept]).flatten().map(PathBuf::as_path))?;
+    let pairs = args.pairs.pairs_from.as_ref().map(|_| next_to(out, "pairs"));
+    let read = [&args.queries.queries, &args.source.from, &args.pairs.texts, &args.pairs.pairs_from].map(Option::as_ref);
+    let read = || read.into_iter().flatten().chain([&args.classes]).map(PathBuf::as_path);
+    for written in [out, &trace].into_iter().chain(pairs.as_deref()) {
+        overwrite::check(written, read().chain([journal.as_path()]))?;
     }
-    Ok(())
+    overwrite::check(&journal, read())
 }
 
 fn journal_path(args: &DescribeArgs, out: &Path) -> PathBuf {
@@ -187,14 +193,16 @@ fn queries(
     if !journal.contains(key) {
         bars.show(&Event::Notice(format!("asking {} for {count} queries about {about}", generator.model())));
         let answer = ask_once(generator, &request, |event| bars.show(event)).map_err(|e| match e {
-            Error::Unanswered(why) => Error::Llm(format!("no queries, because {why}: run again, or use --style lafter")),
+            Error::Unanswered(why) | Error::Refused(why) => {
+                Error::Llm(format!("no queries, because {why}: run again, or use --style lafter"))
+            }
             other => other,
         })?;
         journal.append(&request, generator.model(), &answer)?;
     }
     let record = journal.get(key)?;
-    let text = record.map(|record| record.answer).unwrap_or_default();
-    let (queries, dropped) = queries_of(&lafter::describe::generate::Answer { text, ..Default::default() }, count)?;
+    let answer = record.map(|record| Answer { text: record.answer, finish: record.finish }).unwrap_or_default();
+    let (queries, dropped) = queries_of(&answer, count)?;
     let list: Vec<&str> = queries.iter().map(|query| query.as_str()).collect();
     bars.show(&Event::Notice(format!("{} queries ({dropped} lines were none): {}", list.len(), list.join(" · "))));
     Ok(queries)
@@ -217,7 +225,13 @@ fn finish(
     journal.sync()?;
     let collected = write(plan, generator.model(), journal, &cleaner, out)?;
     if let Some(warning) = collected.warning() {
-        bars.show(&Event::Notice(warning));
+        let remedy = match (asked.unanswered, &args.source.from, &args.pairs.pairs_from) {
+            (0, None, None) => "; ask for more --completions, or with other --queries",
+            (0, Some(_), _) => "; describe them, or leave them out of --classes",
+            (0, None, Some(_)) => "; no pair asks about them, so take these texts together with others",
+            _ => "", // said below
+        };
+        bars.show(&Event::Notice(format!("{warning}{remedy}")));
     }
     if asked.unanswered > 0 {
         bars.show(&Event::Notice(format!("{} requests stayed without an answer: the same command asks them again", asked.unanswered)));

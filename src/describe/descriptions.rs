@@ -107,6 +107,12 @@ impl Descriptions {
         }
     }
 
+    /// A line about the entries that fit none of these classes, if there are any.
+    pub fn notice_of_unused<S: AsRef<str>>(&self, classes: &[S]) -> Option<String> {
+        let (unused, origin) = (self.unused(classes), &self.origin);
+        (!unused.is_empty()).then(|| format!("{origin}: descriptions of {} other classes are not used: {}", unused.len(), listed(&unused)))
+    }
+
     /// How the entries find their classes.
     fn fitting(&self, classes: &[String]) -> Fitting {
         let keys: Vec<String> = self.entries.iter().map(|(key, _)| key.clone()).collect();

@@ -19,7 +19,7 @@ use crate::error::{Error, Result};
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassNames {
-    names: Vec<String>,
+    pub(crate) names: Vec<String>,
     /// What a data set calls each class: the part before the tab, or the name itself.
     keys: Vec<String>,
     pub(crate) blank_lines: usize,

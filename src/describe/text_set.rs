@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use sha2::{Digest, Sha256};
 
 use crate::describe::descriptions::{Descriptions, is_empty_sentence};
-use crate::describe::names::{ClassNames, listed};
+use crate::describe::names::ClassNames;
 use crate::describe::spoken::spoken;
 use crate::describe::templates::Templates;
 use crate::error::Result;
@@ -108,11 +108,7 @@ impl TextSet {
     /// As [`Descriptions::for_classes`]: every class must be described. Entries of other classes are left out with a
     /// [notice](Self::notices).
     pub fn with_descriptions(mut self, descriptions: &Descriptions) -> Result<Self> {
-        let unused = descriptions.unused(self.classes());
-        if !unused.is_empty() {
-            let (origin, count, names) = (descriptions.origin(), unused.len(), listed(&unused));
-            self.notices.push(format!("{origin}: descriptions of {count} other classes are not used: {names}"));
-        }
+        self.notices.extend(descriptions.notice_of_unused(self.classes()));
         let mut seen = self.seen();
         for (label, sentences) in descriptions.for_classes(self.classes())?.into_iter().enumerate() {
             for sentence in sentences {

@@ -8,8 +8,25 @@ use crate::describe::spoken::{digits, split_wordnet_id, spoken};
 
 /// What is unusual about the names of classes, one line each; empty for names that read well.
 pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
+    unusual(classes, "give their names with --classes")
+}
+
+/// The same of names that stand in a list, line by line.
+pub(crate) fn unusual_lines(classes: &[String], origin: &str) -> Vec<String> {
+    let remedy = format!("write one name a line in {origin}");
+    let commas = |name: &String| name.matches(',').count();
+    let numbered = |name: &String| name[digits(name)..].starts_with([':', ',', ';', '.', ')', '=']) && digits(name) > 0;
+    let mut notices = unusual(classes, &remedy);
+    if classes.iter().all(numbered) {
+        notices.push(format!("each class name begins with a number ({}), which is read with it: {remedy}", few(classes)));
+    } else if classes.first().is_some_and(|first| commas(first) > 0 && classes.iter().all(|name| commas(name) == commas(first))) {
+        notices.push(format!("each class name holds commas ({}) and is read as one: if they are columns or names, {remedy}", few(classes)));
+    }
+    notices
+}
+
+fn unusual(classes: &[String], remedy: &str) -> Vec<String> {
     let mut notices = Vec::new();
-    let remedy = "give their names with --classes";
     // Words as they will be read: a number or an id before a word does no harm.
     let words: Vec<String> = classes.iter().map(|name| spoken(name)).collect();
     let some = |test: &dyn Fn(&str) -> bool| words.iter().filter(|word| test(word)).cloned().collect::<Vec<_>>();
@@ -112,6 +129,15 @@ mod tests {
             assert!(text.contains("--classes") && text.lines().count() == 1, "{names:?}: {text}");
         }
         assert!(notices(&["crane", "sea", "Crane"]).contains("repeat"));
+    }
+
+    #[test]
+    fn lines_that_hold_more_than_a_name() {
+        let notices = |names: &[&str]| unusual_lines(&names.iter().map(ToString::to_string).collect::<Vec<_>>(), "x.txt").join("\n");
+        for names in [&["1: person", "13: stop sign"][..], &["id,name", "1,person", "13,stop sign"], &["cat,dog,owl"], &["0", "1"]] {
+            assert!(notices(names).ends_with("write one name a line in x.txt"), "{names:?}: {}", notices(names));
+        }
+        assert_eq!(notices(&["tench, Tinca tinca", "goldfish", "737-800"]), "");
     }
 
     #[test]

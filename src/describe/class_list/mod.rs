@@ -14,6 +14,7 @@ use self::values::pairs_of;
 use self::yaml::{Yaml, yaml_names};
 use crate::describe::literal::read_literal;
 use crate::describe::names::ClassNames;
+use crate::describe::unusual::unusual_lines;
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
@@ -39,8 +40,10 @@ type Pair = (String, String);
 /// [`Error::Io`] if the file cannot be read; [`Error::Text`] if it is not UTF-8, holds no name or an empty one, or JSON of
 /// another form.
 pub fn read_class_names(path: impl AsRef<Path>) -> Result<ClassNames> {
-    let path = path.as_ref();
-    parse(&read_text(path)?, &path.display().to_string())
+    let (path, origin) = (path.as_ref(), path.as_ref().display().to_string());
+    let mut classes = parse(&read_text(path)?, &origin)?;
+    classes.notices.extend(unusual_lines(&classes.names, &origin));
+    Ok(classes)
 }
 
 /// [`read_class_names`] on a text; `origin` stands in errors.

@@ -19,6 +19,9 @@ use crate::progress::{Event, interrupted, watched};
 /// Consecutive failures after which a run stops: then it is not the single request that is at fault.
 const IN_A_ROW: usize = 16;
 
+/// The same of requests that are refused for what they ask: all of some classes may be.
+const REFUSED_IN_A_ROW: usize = 256;
+
 /// How often a generator is asked for news.
 const TICK: Duration = Duration::from_millis(250);
 
@@ -87,7 +90,7 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
                         let mut journal = journal.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
                         journal.append(&request, generator.model(), &answer)
                     });
-                    if matches!(&outcome, Err(error) if !matches!(error, Error::Unanswered(_))) {
+                    if matches!(&outcome, Err(error) if !matches!(error, Error::Unanswered(_) | Error::Refused(_))) {
                         stop.store(true, Ordering::SeqCst);
                     }
                     if sender.send(outcome).is_err() {
@@ -102,7 +105,7 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
             }
         }
         drop(sender);
-        let mut in_a_row = 0;
+        let (mut in_a_row, mut refused) = (0, 0);
         loop {
             let outcome = outcomes.recv_timeout(TICK);
             generator.news().into_iter().for_each(|line| events(&Event::Notice(line)));
@@ -112,12 +115,16 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
                 Err(RecvTimeoutError::Disconnected) => break,
             };
             match outcome {
-                Ok(()) => (asked.answered, in_a_row) = (asked.answered + 1, 0),
-                Err(Error::Unanswered(why)) => {
-                    (asked.unanswered, in_a_row) = (asked.unanswered + 1, in_a_row + 1);
-                    if in_a_row >= IN_A_ROW.max(concurrency) && fatal.is_none() {
+                Ok(()) => (asked.answered, in_a_row, refused) = (asked.answered + 1, 0, 0),
+                Err(error @ (Error::Unanswered(_) | Error::Refused(_))) => {
+                    let row = if matches!(error, Error::Refused(_)) { &mut refused } else { &mut in_a_row };
+                    *row += 1;
+                    asked.unanswered += 1;
+                    let why = error.to_string();
+                    if (in_a_row >= IN_A_ROW.max(concurrency) || refused >= REFUSED_IN_A_ROW.max(concurrency)) && fatal.is_none() {
                         stop.store(true, Ordering::SeqCst);
-                        fatal = Some(Error::Llm(format!("{in_a_row} requests in a row got no answer, the last because {why}")));
+                        let row = in_a_row.max(refused);
+                        fatal = Some(Error::Llm(format!("{row} requests in a row got no answer, the last because {why}")));
                     }
                     asked.first_failure.get_or_insert(why);
                 }

@@ -62,7 +62,7 @@ pub struct CleanCounts {
     pub cut: usize,
     /// Dropped: fewer than three words.
     pub too_short: usize,
-    /// Dropped: broken characters, endless words, the same word again and again.
+    /// Dropped: broken characters, endless words, the same word again and again, the question repeated.
     pub nonsense: usize,
     /// Dropped: the class has the same sentence already (case, articles and punctuation aside).
     pub duplicates: usize,
@@ -147,7 +147,7 @@ impl Cleaner {
 
     /// Begins a class: duplicates are looked for within it.
     pub fn class(&self) -> ClassCleaner {
-        ClassCleaner { keep: self.keep, known: Duplicates::new(self.near) }
+        ClassCleaner { keep: self.keep, known: Duplicates::new(self.near), name: None }
     }
 }
 
@@ -156,9 +156,15 @@ impl Cleaner {
 pub struct ClassCleaner {
     keep: Keep,
     known: Duplicates,
+    name: Option<String>,
 }
 
 impl ClassCleaner {
+    /// The class's name: of an answer in JSON with a list for each of several classes, its own counts alone.
+    pub fn named(self, name: &str) -> Self {
+        Self { name: Some(name.to_string()), ..self }
+    }
+
     /// Sentences that the class has already: they count as seen.
     pub fn knows(&mut self, sentences: &[String]) {
         for sentence in sentences {
@@ -173,10 +179,11 @@ impl ClassCleaner {
             counts.refusals += 1;
             return Vec::new();
         }
-        let (text, ended) = of_assistant(&without_thoughts(text));
+        let text = text.replace("&lt;", "<").replace("&gt;", ">");
+        let (text, ended) = of_assistant(&without_thoughts(&text));
         // some servers leave the stop string in, with what stands behind it in its token
         let stopped = settings.stop.iter().filter_map(|stop| text.find(stop.as_str())).min();
-        let forms::Lines { text, whole, bared } = forms::plain(&straight(&text[..stopped.unwrap_or(text.len())]));
+        let forms::Lines { text, whole, bared } = forms::plain(&straight(&text[..stopped.unwrap_or(text.len())]), self.name.as_deref());
         counts.preambles += usize::from(bared);
         let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         match finish {
@@ -205,7 +212,11 @@ impl ClassCleaner {
             }
             let torn = i + 1 == lines.len() && !whole;
             for sentence in self.sentences(&line, torn, counts) {
-                self.take(sentence, counts, &mut kept);
+                if is_refusal(&sentence) {
+                    counts.refusals += 1;
+                } else {
+                    self.take(sentence, counts, &mut kept);
+                }
             }
         }
         kept
@@ -345,6 +356,7 @@ mod tests {
             format!("Sure! Here it is:\n```json\n{{\"descriptions\": [\"{good}\"]}}\n```\nLet me know."),
             format!("| class | description |\n|---|---|\n| cat | {good} |"),
             format!("<answer>\u{200b}{good}</answer>"),
+            format!("&lt;think&gt;Hm.&lt;/think&gt;{good}"),
             format!("1. **{good}**"),
             good.replace(' ', "&nbsp;"),
             format!("Here is a short description of a cat.\n\n{good}"),

@@ -9,9 +9,11 @@ use super::journal::{Journal, Record};
 use super::line_file::{DescriptionFile, LineFile};
 use super::pairs::names_other;
 use super::plan::Plan;
-use super::request::{Key, Settings};
+use super::request::{Finish, Key, Settings};
+use super::sentences::split;
 use crate::describe::Descriptions;
 use crate::error::{Error, Result};
+use crate::progress::check_interrupt;
 
 /// One line of the trace: a sentence and everything that made it.
 #[derive(Serialize)]
@@ -42,8 +44,7 @@ impl Collected {
     pub fn warning(&self) -> Option<String> {
         let empty = &self.empty_classes;
         let names = crate::describe::names::listed(empty);
-        (!empty.is_empty())
-            .then(|| format!("{} classes have no sentence: {names}; ask for more --completions, or with other --queries", empty.len()))
+        (!empty.is_empty()).then(|| format!("{} classes have no sentence: {names}", empty.len()))
     }
 }
 
@@ -58,21 +59,28 @@ fn each(
     mut sentence: impl FnMut(usize, &str, &Record) -> Result<()>,
 ) -> Result<Collected> {
     cleaner.validate()?;
-    let mut collected = Collected::default();
+    let (mut collected, mut limited) = (Collected::default(), false);
     for (class, name) in plan.classes().iter().enumerate() {
+        check_interrupt("reading the answers")?;
         begin(class, name)?;
-        let (before, mut cleaner) = (collected.counts.kept, cleaner.class());
+        let (before, mut cleaner) = (collected.counts.kept, cleaner.class().named(name));
         cleaner.knows(plan.known(class));
         for i in plan.requests(class) {
             let Some(record) = journal.get(plan.request(i).key(model))? else { continue };
             // others' sentences have nothing to do with each other: an end mark in one ends that one
             let pieces = if plan.drawn() { vec![record.answer.as_str()] } else { record.answer.split('\n').collect() };
             let answers = collected.counts.answers + 1;
+            limited |= record.finish == Finish::Length;
             for piece in pieces {
                 for text in cleaner.clean(piece, record.finish, &record.settings, &mut collected.counts) {
                     if plan.other(i).is_some_and(|other| names_other(&text, name, other)) {
                         collected.counts.kept -= 1;
                         collected.counts.other_class += 1;
+                        continue;
+                    }
+                    if plan.drawn() && repeats(&text, &record.query) {
+                        collected.counts.kept -= 1;
+                        collected.counts.nonsense += 1;
                         continue;
                     }
                     sentence(class, &text, &record)?;
@@ -94,6 +102,12 @@ fn each(
                  ask for more answers or with other queries, or look at {journal}"
             )));
         }
+        if unfinished >= answers && !limited {
+            return Err(Error::Text(format!(
+                "none of {answers} answers ends like a sentence, and the server does not say whether it cut them off: give more --max-tokens, \
+                 or see {journal}"
+            )));
+        }
         if unfinished >= answers {
             return Err(Error::Text(format!(
                 "the limit of {} tokens cut off all of {answers} answers before their first sentence end: give more --max-tokens (a model \
@@ -108,6 +122,16 @@ fn each(
         )));
     }
     Ok(collected)
+}
+
+/// Whether a sentence is the question, or a sentence of it, once more.
+fn repeats(sentence: &str, query: &str) -> bool {
+    let words = |text: &str| {
+        let plain: String = text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
+        plain.split_whitespace().map(str::to_string).collect::<Vec<_>>()
+    };
+    let said = words(sentence);
+    query.lines().any(|line| words(line) == said || split(line).iter().any(|part| words(part) == said))
 }
 
 /// The descriptions in memory: for a notebook.
@@ -160,7 +184,8 @@ pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner,
     Ok(collected)
 }
 
-/// The file next to `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl.
+/// The file next to `out`: texts.json → texts.journal.jsonl, texts.trace.jsonl. Another ending stays: texts.v2 → texts.v2.trace.jsonl.
 pub fn next_to(out: &Path, what: &str) -> PathBuf {
-    out.with_extension(format!("{what}.jsonl"))
+    let kept = out.extension().filter(|ending| !ending.eq_ignore_ascii_case("json")).map(|ending| format!("{}.", ending.to_string_lossy()));
+    out.with_extension(format!("{}{what}.jsonl", kept.unwrap_or_default()))
 }

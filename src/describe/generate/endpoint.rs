@@ -23,6 +23,8 @@ const LOADING_LIMIT: Duration = Duration::from_secs(30 * 60);
 const LOADING_STEP: Duration = Duration::from_secs(2);
 /// A wait that a server asks for is told from this on.
 const LONG_WAIT: Duration = Duration::from_secs(10);
+/// How long one request comes again as often as the server says when, before that counts as failures.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
 /// Lines about waiting are at least this far apart.
 const BETWEEN_NEWS: Duration = Duration::from_secs(60);
 /// Names of parameters of an address that hold a key, or part of one.
@@ -168,15 +170,18 @@ impl Endpoint {
         }
         let body = self.body(request);
         match call.send_string(&body.to_string()) {
-            Ok(response) => match read(response) {
-                (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
-                (200..=299, Err(Unread::TooLong), _) => {
-                    Reply::Skip(format!("{}'s answer is longer than {} MiB, the most that is read", self.host, BODY_LIMIT >> 20))
+            Ok(response) => {
+                let to = response.header("location").map(|to| format!(", {}", one_line(to, 120))).unwrap_or_default();
+                match read(response) {
+                    (200..=299, Ok(body), _) => answer_of(&body, request.settings.api, self.key.as_ref()),
+                    (200..=299, Err(Unread::TooLong), _) => {
+                        Reply::Skip(format!("{}'s answer is longer than {} MiB, the most that is read", self.host, BODY_LIMIT >> 20))
+                    }
+                    (200..=299, Err(Unread::TooSlow), _) => Reply::again(self.too_slow()),
+                    (200..=299, Err(Unread::Cut(why)), _) => Reply::again(why),
+                    (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}{to}): give that one as --endpoint")),
                 }
-                (200..=299, Err(Unread::TooSlow), _) => Reply::again(self.too_slow()),
-                (200..=299, Err(Unread::Cut(why)), _) => Reply::again(why),
-                (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}): give that one as --endpoint")),
-            },
+            }
             Err(ureq::Error::Status(code, response)) => {
                 let (_, answer, after) = read(response);
                 let answer = answer.unwrap_or_default();
@@ -214,7 +219,7 @@ impl Endpoint {
             503 if is_loading(&said) => Reply::Loading(format!("status {code}{said}")),
             408 | 425 | 429 | 500..=599 => Reply::Again { why: format!("status {code}{said}"), after },
             // one query may be against a server's rules; if not a single one is accepted, it is the parameters
-            _ if accepted => Reply::Skip(format!("the server refused a request (status {code}{said})")),
+            _ if accepted || is_moderated(&said) => Reply::Skip(format!("the server refused a request (status {code}{said})")),
             _ => Reply::Fatal(format!(
                 "refuses the request (status {code}{said}): leave out what it does not know with --omit, or see --api"
             )),
@@ -297,7 +302,7 @@ impl Generator for Endpoint {
     fn generate(&self, request: &Request) -> Result<Answer> {
         request.settings.validate()?;
         let mut backoff = Backoff::new(request, self.retries);
-        let mut loading = None;
+        let (started, mut loading) = (Instant::now(), None);
         loop {
             let (why, after) = match self.try_once(request) {
                 Reply::Answer(answer) => {
@@ -305,7 +310,7 @@ impl Generator for Endpoint {
                     return Ok(answer);
                 }
                 Reply::Fatal(why) => return Err(Error::Llm(format!("{} {why}", self.host))),
-                Reply::Skip(why) => return Err(Error::Unanswered(why)),
+                Reply::Skip(why) => return Err(Error::Refused(why)),
                 Reply::Loading(why) => {
                     let limit = LOADING_LIMIT.as_secs() / 60;
                     if loading.get_or_insert_with(Instant::now).elapsed() >= LOADING_LIMIT {
@@ -318,11 +323,13 @@ impl Generator for Endpoint {
                 }
                 Reply::Again { why, after } => (why, after),
             };
-            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT && backoff.is_left()) {
+            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT) {
                 let seconds = wait.as_secs_f64().ceil();
                 self.tell(format!("{} wants to be asked again in {seconds} s ({why}): waiting; Ctrl-C keeps what is there", self.host));
             }
-            if !backoff.wait(after)? {
+            // a server that says when to come again has not failed: with many requests in flight each may have to come often
+            let patient = after.is_some_and(|after| !after.is_zero()) && started.elapsed() < PATIENCE;
+            if !(if patient { backoff.again(after)? } else { backoff.wait(after)? }) {
                 return Err(Error::Unanswered(format!("{} failed {} times: {why}", self.host, self.retries + 1)));
             }
         }
@@ -356,6 +363,14 @@ fn read(response: ureq::Response) -> (u16, std::result::Result<Vec<u8>, Unread>,
 fn is_loading(said: &str) -> bool {
     let said = said.to_lowercase();
     ["loading", "warming up", "starting up", "initializing", "not ready"].iter().any(|word| said.contains(word))
+}
+
+/// True if a server says that the words of a query are against its rules, and not its parameters.
+fn is_moderated(said: &str) -> bool {
+    let said = said.to_lowercase();
+    ["content_filter", "content filter", "content_policy", "content policy", "content management policy", "moderation", "flagged", "safety"]
+        .iter()
+        .any(|word| said.contains(word))
 }
 
 /// Azure's servers and gateways before them take the key in a header of their own.

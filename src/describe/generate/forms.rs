@@ -1,7 +1,12 @@
 //! Answers in another form than lines of text: JSON, tables, tags.
 
+use std::collections::HashMap;
+
+use crate::describe::names::normal;
+use crate::describe::spoken;
+
 /// Keys whose values name something; they describe nothing.
-const NAMES: [&str; 20] = [
+const NAMES: [&str; 27] = [
     "class",
     "class_name",
     "name",
@@ -22,6 +27,13 @@ const NAMES: [&str; 20] = [
     "model",
     "status",
     "note",
+    "reasoning",
+    "reason",
+    "thought",
+    "thoughts",
+    "thinking",
+    "analysis",
+    "rationale",
 ];
 /// Tags within a sentence; every other tag begins a line.
 const INLINE: [&str; 12] = ["b", "i", "em", "strong", "u", "code", "span", "sup", "sub", "a", "mark", "small"];
@@ -40,11 +52,12 @@ pub(super) struct Lines {
     pub bared: bool,
 }
 
-/// The strings of JSON, the cells of tables, the text between tags, a line each; other text as it is.
-pub(super) fn plain(text: &str) -> Lines {
+/// The strings of JSON, the cells of tables, the text between tags, a line each; other text as it is. Of JSON that has a list for each of
+/// several classes, that of the `own` class alone.
+pub(super) fn plain(text: &str, own: Option<&str>) -> Lines {
     let inner = within_answer(text);
     let bared = inner.len() < text.len();
-    if let Some(Strings { values, torn, begin }) = strings(inner) {
+    if let Some(Strings { values, torn, begin }) = strings(inner, own) {
         let bared = bared || inner[..begin].trim_matches(['`', '\n', ' ']).contains(' ');
         return Lines { text: values.join("\n"), whole: Some(!torn), bared };
     }
@@ -76,7 +89,7 @@ struct Strings {
 
 /// The values of the first JSON, at the beginning of a line or behind a preamble ("Sure: ["), also of a Python list and of
 /// what was cut off. `None` if there is none, or if it holds no text.
-fn strings(text: &str) -> Option<Strings> {
+fn strings(text: &str, own: Option<&str>) -> Option<Strings> {
     let mut begin = 0;
     for line in text.split_inclusive('\n') {
         let opening = line.find(['{', '[']).filter(|at| {
@@ -89,7 +102,11 @@ fn strings(text: &str) -> Option<Strings> {
         if opening.is_none() {
             continue;
         }
-        let Some((named, torn, complete)) = scan(&text[at..]) else { continue };
+        let Some((mut named, torn, complete)) = scan(&text[at..]) else { continue };
+        let is_own = |key: &Option<String>| key.as_ref().zip(own).is_some_and(|(key, own)| normal(&spoken(key)) == normal(&spoken(own)));
+        if named.iter().any(|(key, _)| is_own(key)) {
+            named.retain(|(key, _)| is_own(key));
+        }
         let is_name = |key: &Option<String>| key.as_ref().is_some_and(|key| NAMES.contains(&key.to_lowercase().as_str()));
         let all_names = named.iter().all(|(key, _)| is_name(key));
         let values: Vec<String> = named.into_iter().filter(|(key, _)| all_names || !is_name(key)).map(|(_, value)| value).collect();
@@ -172,6 +189,7 @@ fn quoted(text: &str, quote: char) -> (String, usize, bool) {
 fn without_tags(text: &str) -> String {
     let (mut kept, mut plain, mut at) = (String::new(), 0, 0);
     let lower = text.to_ascii_lowercase();
+    let mut partners = HashMap::<&str, bool>::new();
     while let Some(found) = lower[at..].find('<') {
         let start = at + found;
         at = start + 1;
@@ -183,7 +201,10 @@ fn without_tags(text: &str) -> String {
         let (name, attributes) = name.split_once(' ').unwrap_or((name, ""));
         let is_name =
             name.starts_with(|c: char| c.is_ascii_alphabetic()) && name.chars().all(|c| c.is_ascii_alphanumeric() || "_-".contains(c));
-        let partner = || SINGLE.contains(&name) || (lower.contains(&format!("</{name}>")) && lower.contains(&format!("<{name}")));
+        let mut partner = || {
+            let both = || lower.contains(&format!("</{name}>")) && lower.contains(&format!("<{name}"));
+            SINGLE.contains(&name) || *partners.entry(name).or_insert_with(both)
+        };
         if !is_name || !(attributes.is_empty() || attributes.contains('=')) || !partner() {
             continue;
         }
@@ -233,7 +254,7 @@ mod tests {
     use super::*;
 
     fn lines(text: &str) -> Vec<String> {
-        plain(text).text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
+        plain(text, None).text.lines().map(str::trim).filter(|line| !line.is_empty()).map(String::from).collect()
     }
 
     #[test]
@@ -252,12 +273,21 @@ mod tests {
             "{\"a\": \"A cat has fur.\\nIt\\u0027s got \\\"whiskers\\\" here.\"}",
         ] {
             assert_eq!(lines(text), two, "{text}");
-            assert_eq!(plain(text).whole, Some(true), "{text}");
+            assert_eq!(plain(text, None).whole, Some(true), "{text}");
         }
-        let cut = plain("{\"descriptions\": [\"A cat has fur.\", \"It has four l");
+        let cut = plain("{\"descriptions\": [\"A cat has fur.\", \"It has four l", None);
         assert_eq!((cut.text.as_str(), cut.whole), ("A cat has fur.\nIt has four l", Some(false)));
-        assert_eq!(plain("[\"A cat has fur.\",").whole, Some(true));
+        assert_eq!(plain("[\"A cat has fur.\",", None).whole, Some(true));
         assert_eq!(lines("{\"object\": \"A cat has fur.\"}"), ["A cat has fur."]);
+    }
+
+    #[test]
+    fn of_json_by_class_the_own_list_alone() {
+        let text = r#"{"tabby cat": ["It has soft fur.", "It sits."], "dog": ["It barks at the moon."]}"#;
+        assert_eq!(plain(text, Some("tabby_cat")).text, "It has soft fur.\nIt sits.");
+        assert_eq!(plain(text, Some("owl")).text.lines().count(), 3);
+        let thought = r#"{"reasoning": "I must describe it.", "text": "It has soft fur."}"#;
+        assert_eq!(plain(thought, None).text, "It has soft fur.");
     }
 
     #[test]
@@ -289,7 +319,7 @@ mod tests {
             "{",
             "<",
         ] {
-            assert_eq!(plain(text), Lines { text: text.into(), whole: None, bared: false });
+            assert_eq!(plain(text, None), Lines { text: text.into(), whole: None, bared: false });
         }
     }
 }

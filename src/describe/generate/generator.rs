@@ -27,6 +27,7 @@ pub trait Generator: Send + Sync {
     ///
     /// # Errors
     /// [`Error::Unanswered`](crate::Error::Unanswered) where this request got no usable answer but another may;
+    /// [`Error::Refused`](crate::Error::Refused) where that lies in what it asks;
     /// [`Error::Llm`](crate::Error::Llm) and all others where going on makes no sense.
     fn generate(&self, request: &Request) -> Result<Answer>;
 }

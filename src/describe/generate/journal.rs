@@ -124,8 +124,14 @@ impl Journal {
                 break;
             }
             if line.last() != Some(&b'\n') {
-                self.torn = true;
-                break;
+                // an editor may have taken the line feed; a killed process leaves half a line
+                if serde_json::from_slice::<Keyed>(&line).is_ok_and(|line| line.belongs()) {
+                    (&self.file).write_all(b"\n").map_err(|e| Error::io(&self.path, e))?;
+                    line.push(b'\n');
+                } else {
+                    self.torn = true;
+                    break;
+                }
             }
             match serde_json::from_slice::<Keyed>(&line) {
                 Ok(line) => {
@@ -138,7 +144,7 @@ impl Journal {
                 Err(_) if line.iter().all(u8::is_ascii_whitespace) => {}
                 Err(_) => foreign += 1,
             }
-            self.length += read as u64;
+            self.length += line.len() as u64;
         }
         let begins = |line: &[u8]| line.iter().zip(BEGINS).all(|(a, b)| a == b);
         if own == 0 && (foreign > 0 || self.torn && !begins(&line)) {

@@ -1,7 +1,7 @@
 //! Meta-queries: the model writes the queries itself, for the data set's domain (MPVR, Mirza et al. 2024).
 
 use super::query::{Queries, Query};
-use super::request::{Answer, Request, Settings};
+use super::request::{Answer, Finish, Request, Settings};
 use crate::error::{Error, Result};
 
 /// Two data sets with queries as they should be: the examples of a few-shot request.
@@ -68,7 +68,14 @@ pub fn meta_request<S: AsRef<str>>(about: &str, classes: &[S], count: usize, set
 pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let (mut texts, mut dropped): (Vec<String>, usize) = (Vec::new(), 0);
     let (text, _) = super::turns::of_assistant(&super::thoughts::without_thoughts(&answer.text));
-    for line in super::forms::plain(&text).text.lines().map(super::phrases::strip_markup) {
+    let text = super::forms::plain(&text, None).text;
+    let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
+    for (i, line) in lines.iter().enumerate() {
+        let line = super::phrases::strip_markup(line);
+        if i + 1 == lines.len() && answer.finish == Finish::Length && !line.ends_with(['?', '.', '!', ':']) {
+            dropped += 1; // the limit of tokens tore it
+            continue;
+        }
         let (line, removed) = super::phrases::strip_preamble(&line);
         if line.is_empty() || (removed && !line.contains('{')) {
             continue;
@@ -115,6 +122,13 @@ mod tests {
     fn nothing_usable_is_an_error_in_one_line() {
         let error = queries_of(&Answer { text: "I cannot\ndo that".into(), ..Answer::default() }, 3).unwrap_err().to_string();
         assert!(error.contains("I cannot do that") && error.lines().count() == 1, "{error}");
+    }
+
+    #[test]
+    fn a_question_that_the_limit_tore_is_dropped() {
+        let text = "What does a {} look like?\nDescribe the colors of a {} wi";
+        let (queries, dropped) = queries_of(&Answer { text: text.into(), finish: Finish::Length }, 3).unwrap();
+        assert_eq!((queries.fill("owl"), dropped), (vec!["What does an owl look like?".to_string()], 1));
     }
 
     #[test]

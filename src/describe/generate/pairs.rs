@@ -91,7 +91,10 @@ pub(super) fn names_other(sentence: &str, own: &str, other: &str) -> bool {
     let (sentence, own, other) = (words(sentence), words(&spoken(own)), words(&spoken(other)));
     // "polar bear" names "bear" only where it stands without "polar"
     let rest = if own.contains(&other) { sentence.replace(&own, " | ") } else { sentence };
-    [other.trim_end().to_string() + " ", other.trim_end().to_string() + "s "].iter().any(|name| rest.contains(name.as_str()))
+    let other = other.trim_end();
+    let irregular = [("y", "ies"), ("f", "ves"), ("fe", "ves"), ("man", "men")];
+    let irregular = irregular.iter().filter_map(|(one, many)| Some(format!("{}{many}", other.strip_suffix(one)?)));
+    [other.to_string(), format!("{other}s"), format!("{other}es")].into_iter().chain(irregular).any(|name| rest.contains(&(name + " ")))
 }
 
 #[cfg(test)]
@@ -122,6 +125,9 @@ mod tests {
     fn a_sentence_that_names_the_other_class_is_found() {
         assert!(names_other("A cat, unlike a Dog, climbs.", "cat", "dog"));
         assert!(names_other("Cats are smaller than dogs.", "cat", "dog"));
+        for (text, other) in [("Foxes are red.", "fox"), ("Unlike butterflies.", "butterfly"), ("Wolves howl.", "wolf")] {
+            assert!(names_other(text, "cat", other), "{text}");
+        }
         assert!(!names_other("A cat has a dogged look.", "cat", "dog"));
         assert!(!names_other("A polar bear is white.", "polar bear", "bear"));
         assert!(names_other("A polar bear is whiter than a bear.", "polar bear", "bear"));

@@ -1,7 +1,7 @@
 //! What models say around a description: markup, preambles, refusals, nonsense.
 
 /// Words that open an answer and say nothing.
-const INTERJECTIONS: [&str; 22] = [
+const INTERJECTIONS: [&str; 26] = [
     "sure thing",
     "sure",
     "certainly",
@@ -24,9 +24,13 @@ const INTERJECTIONS: [&str; 22] = [
     "understood",
     "sounds good",
     "hello",
+    "yes",
+    "here you go",
+    "here it is",
+    "well",
 ];
 /// Openings of a first sentence that only offers help; it goes, what follows it stays.
-const OFFERS: [&str; 13] = [
+const OFFERS: [&str; 19] = [
     "i can help",
     "i can describe",
     "i will describe",
@@ -40,9 +44,15 @@ const OFFERS: [&str; 13] = [
     "i'd love to help",
     "i'm happy to help",
     "happy to help",
+    "let's describe",
+    "i'll give you",
+    "i'll provide",
+    "i will provide",
+    "i will give you",
+    "i can provide",
 ];
 /// Openings that lead to a colon behind which the text begins.
-const OPENINGS: [&str; 23] = [
+const OPENINGS: [&str; 24] = [
     "here is",
     "here's",
     "here are",
@@ -66,11 +76,12 @@ const OPENINGS: [&str; 23] = [
     "a description of",
     "caption for",
     "a caption for",
+    "title:",
 ];
 /// What such a sentence promises.
-const PROMISED: [&str; 7] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response"];
+const PROMISED: [&str; 8] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response", "answer"];
 /// Openings of an answer that declines, of a server's error in place of one, and of the model's talk about what is asked.
-const REFUSALS: [&str; 73] = [
+const REFUSALS: [&str; 116] = [
     "error:",
     "rate limit",
     "you have exceeded",
@@ -144,10 +155,78 @@ const REFUSALS: [&str; 73] = [
     "it seems you",
     "it seems like you",
     "there is no image",
+    "as an artificial intelligence",
+    "unfortunately i",
+    "there's no image",
+    "no image was",
+    "no image is",
+    "please upload",
+    "please share",
+    "apologies",
+    "i'm not familiar",
+    "i am not familiar",
+    "could you provide",
+    "can you provide",
+    "this request",
+    "your request",
+    "sorry.",
+    "sorry!",
+    "error 4",
+    "error 5",
+    "an error occurred",
+    "the model is overloaded",
+    "model overloaded",
+    "the question is",
+    "the task is",
+    "the user is requesting",
+    "the user needs",
+    "let me think",
+    "let's think",
+    "first, i",
+    "i need to write",
+    "i need to describe",
+    "i need to provide",
+    "i need to think",
+    "i should write",
+    "i should describe",
+    "i must describe",
+    "i must write",
+    "we need to write",
+    "we need to describe",
+    "we need to provide",
+    "we need to produce",
+    "we need to answer",
+    "we should describe",
+    "we should write",
 ];
+/// The same in other languages.
+const REFUSALS_ELSEWHERE: [&str; 20] = [
+    "es tut mir leid",
+    "tut mir leid",
+    "leider kann ich",
+    "ich kann leider",
+    "entschuldigung",
+    "lo siento",
+    "lamento",
+    "lamentablemente",
+    "je suis désolé",
+    "désolé",
+    "je ne peux pas",
+    "mi dispiace",
+    "desculpe",
+    "sinto muito",
+    "申し訳",
+    "すみません",
+    "抱歉",
+    "很抱歉",
+    "对不起",
+    "我无法",
+];
+/// What may stand before a refusal: "Oh, I'm sorry", "but I cannot".
+const LEADS: [&str; 6] = ["oh, ", "hmm, ", "hm, ", "well, ", "but ", "and "];
 
 /// Openings of a closing line, or of a remark on the answer.
-const CLOSINGS: [&str; 23] = [
+const CLOSINGS: [&str; 29] = [
     "let me know",
     "please let me know",
     "feel free",
@@ -171,6 +250,12 @@ const CLOSINGS: [&str; 23] = [
     "please note",
     "(word count",
     "(thinking",
+    "hope it helps",
+    "how does that sound",
+    "how does this sound",
+    "this description is",
+    "remember that these",
+    "remember that this",
 ];
 
 /// A line without list marks, headings, emphasis and the quotes around it.
@@ -250,7 +335,7 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         };
         let offered =
             || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| super::sentences::first_end(tail).map_or("", |end| &tail[end..]));
-        match said.or_else(opened).or_else(|| announced(rest, &lower)).or_else(offered) {
+        match said.or_else(opened).or_else(|| behind_label(rest, &lower)).or_else(|| announced(rest, &lower)).or_else(offered) {
             Some(tail) => rest = tail.trim_start(),
             None => break,
         }
@@ -264,8 +349,12 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
 
 /// What follows "Here is a short description of a cat.": a first sentence that promises the text, without a colon.
 fn announced<'a>(rest: &'a str, lower: &str) -> Option<&'a str> {
-    let opens = ["here is", "here's", "here are", "below is", "below are"].iter().any(|phrase| lower.starts_with(phrase));
+    let opens =
+        ["here is", "here's", "here are", "below is", "below are", "the following is"].iter().any(|phrase| lower.starts_with(phrase));
     let end = super::sentences::first_end(rest).filter(|_| opens)?;
+    if ["here is what", "here's what"].iter().any(|phrase| lower.starts_with(phrase)) {
+        return Some(&rest[end..]);
+    }
     // "Here is a cat with striking features." is a caption
     let mut first = lower.get(..end)?.split_whitespace().take(6);
     first.any(|word| PROMISED.iter().any(|promised| word.starts_with(promised))).then(|| &rest[end..])
@@ -289,7 +378,18 @@ pub(super) fn is_refusal(line: &str) -> bool {
     let lower = line.to_lowercase();
     let much = |word: &&str| !matches!(*word, "really" | "truly" | "very" | "so" | "deeply");
     let lower = lower.split_whitespace().filter(much).collect::<Vec<_>>().join(" ");
+    let lower = LEADS.iter().fold(lower.as_str(), |rest, lead| rest.strip_prefix(lead).unwrap_or(rest));
     REFUSALS.iter().any(|phrase| lower.strip_prefix(phrase).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
+        || REFUSALS_ELSEWHERE.iter().any(|phrase| lower.starts_with(phrase))
+}
+
+/// What follows "Caption 2:", "Option 1:".
+fn behind_label<'a>(rest: &'a str, lower: &str) -> Option<&'a str> {
+    let words = ["caption", "option", "description", "sentence", "answer", "response", "example", "image", "version"];
+    let behind = words.iter().find_map(|word| lower.strip_prefix(word))?.strip_prefix(' ')?;
+    let number = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
+    let tail = behind.get(number..)?.strip_prefix(':').filter(|_| (1..=2).contains(&number))?;
+    rest.get(rest.len() - tail.len()..)
 }
 
 /// How many words; a character of a script without blanks counts as one.
@@ -350,6 +450,11 @@ mod tests {
             ("Sure! I'd be happy to help you identify a boat.", ""),
             ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
+            ("Option 1: A boat at sea.", "A boat at sea."),
+            ("Yes, of course! Here you go! A boat floats.", "A boat floats."),
+            ("Let's describe a boat. A boat floats.", "A boat floats."),
+            ("Here is what a boat looks like. A boat floats.", "A boat floats."),
+            ("The following is a description of a boat. A boat floats.", "A boat floats."),
         ] {
             assert_eq!(strip_preamble(line), (rest.to_string(), true), "{line}");
         }
@@ -399,6 +504,17 @@ mod tests {
         assert!(is_refusal("I'm really sorry, but no.") && is_refusal("I am truly sorry, but no.") && !is_refusal("I'm really a boat."));
         assert!(is_refusal("Unfortunately, as an AI I see nothing.") && is_refusal("I'm just a language model."));
         assert!(is_refusal("It looks like your message was cut off.") && !is_refusal("It looks like a boat."));
+        for text in [
+            "Oh, I'm sorry.",
+            "but I cannot see it.",
+            "Sorry! No.",
+            "Es tut mir leid, nein.",
+            "抱歉，我不能。",
+            "We need to write a caption.",
+        ] {
+            assert!(is_refusal(text), "{text}");
+        }
+        assert!(!is_refusal("Sorry-looking boats lie there.") && !is_refusal("Errors in the hull show."));
         assert!(is_refusal("I can't do that.") && is_refusal("As an AI, I have no eyes."));
         assert!(!is_refusal("I cannister") && !is_refusal("As an aircraft, it flies.") && !is_refusal("A sorry boat."));
         assert!(is_refusal("Error: rate limit exceeded.") && is_refusal("502 Bad Gateway") && is_refusal("The user wants a sentence."));

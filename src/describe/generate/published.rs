@@ -39,9 +39,12 @@ impl PublishedFile {
         let origin = descriptions.origin();
         let name = Path::new(origin).file_name().map_or(origin.to_string(), |name| name.to_string_lossy().into_owned());
         let mut hash = Sha256::new();
-        sentences.iter().flatten().for_each(|sentence| hash.update(format!("{sentence}\0")));
+        for (class, sentences) in classes.iter().zip(&sentences) {
+            hash.update(format!("{}\0\0", class.as_ref()));
+            sentences.iter().for_each(|sentence| hash.update(format!("{sentence}\0")));
+        }
         let hash: String = hash.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        // the content is part of the name, so that a file which changed is read anew
+        // the content, class by class, is part of the name, so that a file which changed is read anew
         Ok(Self { model: format!("{name}@{hash}"), sentences: Arc::new(sentences) })
     }
 
@@ -86,6 +89,14 @@ mod tests {
         let files = PublishedFile::new(&file, &names).unwrap();
         let (read, _) = describe(&files, &files.plan(&names).unwrap(), &Cleaner::default(), |_| {}).unwrap();
         assert_eq!(read.for_classes(&names).unwrap(), [["A bird stands there."], ["A boat floats."], ["A machine lifts steel."]]);
+    }
+
+    #[test]
+    fn a_sentence_that_moves_to_another_class_makes_another_file() {
+        let file = |text: &str| PublishedFile::new(&Descriptions::parse(text, "f").unwrap(), &["cat", "dog"]).unwrap();
+        let before = file(r#"{"cat": ["It purrs.", "It barks."], "dog": ["It digs."]}"#);
+        let after = file(r#"{"cat": ["It purrs."], "dog": ["It barks.", "It digs."]}"#);
+        assert_ne!(before.model(), after.model());
     }
 
     #[test]

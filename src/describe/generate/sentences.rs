@@ -1,9 +1,9 @@
 //! Where sentences end.
 
 /// Words before whose full stop no sentence ends.
-const ABBREVIATIONS: [&str; 26] = [
-    "e.g", "i.e", "etc", "vs", "cf", "approx", "ca", "dr", "mr", "mrs", "ms", "st", "prof", "no", "fig", "inc", "jr", "sr", "a.k.a", "sp",
-    "spp", "var", "u.s", "u.k", "ft", "lat",
+const ABBREVIATIONS: [&str; 28] = [
+    "etc", "vs", "cf", "approx", "ca", "dr", "mr", "mrs", "ms", "st", "prof", "no", "fig", "inc", "jr", "sr", "sp", "spp", "var", "ft",
+    "lat", "mt", "sgt", "capt", "gen", "ave", "vol", "co",
 ];
 
 /// The end (in bytes, behind mark and closing quotes) of every sentence of a line.
@@ -20,7 +20,9 @@ fn ends(line: &str) -> impl Iterator<Item = usize> + '_ {
         }
         if mark == '.' {
             let word = line[..at].rsplit([' ', '(', '"']).next().unwrap_or("");
-            let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase);
+            // "J.", and "e.g.", "U.S.A."
+            let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase)
+                || word.contains('.') && word.split('.').all(|part| part.chars().count() == 1);
             let goes_on = rest.trim_start().starts_with(char::is_lowercase);
             // an abbreviation may well be the last word of a line
             if !rest.is_empty() && (goes_on || initial || ABBREVIATIONS.contains(&word.to_lowercase().as_str())) {
@@ -68,6 +70,7 @@ mod tests {
         );
         assert_eq!(first_end("no end"), None);
         assert_eq!(first_end(""), None);
+        assert_eq!(split("A photo of Mt. Fuji. The flag of the U.S.A. Army."), ["A photo of Mt. Fuji.", "The flag of the U.S.A. Army."]);
         let text = "One is here. Two is there. And three";
         assert_eq!((first_end(text), last_end(text)), (Some(12), Some(26)));
     }

@@ -81,6 +81,7 @@ fn tag(text: &str, open: &[String]) -> Option<Tag> {
         _ => '▷',
     };
     let rest = &text[bracket.len_utf8()..];
+    let rest = &rest[..rest.floor_char_boundary(LONGEST + 4)];
     let inner = &rest[..rest.find([end, '\n'])?];
     if inner.len() > LONGEST || !rest[inner.len()..].starts_with(end) {
         return None;

@@ -127,6 +127,7 @@ fn speak(words: &str, header: &mut Option<Mark>, turns: &mut Vec<(Who, String)>)
 /// The mark at the beginning of `text`, and its length.
 fn mark(text: &str) -> Option<(Mark, usize)> {
     let (open, close) = if text.starts_with('<') { ('<', '>') } else { ('[', ']') };
+    let text = &text[..text.floor_char_boundary(LONGEST + 4)];
     let inner = text[1..].split([close, '\n']).next()?;
     let doubled = text.starts_with("<<") && text[1 + inner.len()..].starts_with(">>"); // <<SYS>>
     let length = inner.len() + 2 + usize::from(doubled);
