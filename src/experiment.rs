@@ -395,14 +395,20 @@ impl Experiment {
 
 /// Where a disk is full, or a file larger than it may be: with what to do when there is room.
 pub(crate) fn with_room(error: Error, remedy: &str) -> Error {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    let full = is_full(&error);
     match error {
-        Error::Io { path, source } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge) => {
+        Error::Io { path, source } if full => {
             let text = format!("{source}; with room there, {remedy}");
             Error::Io { path, source: std::io::Error::new(source.kind(), text) }
         }
         other => other,
     }
+}
+
+/// Whether a disk is full, or a file larger than it may be.
+pub(crate) fn is_full(error: &Error) -> bool {
+    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
+    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -12,7 +12,7 @@ use super::study::Study;
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::peak_rss_bytes;
-use crate::experiment::{Experiment, with_room};
+use crate::experiment::{Experiment, is_full, with_room};
 use crate::files::sha256_of;
 use crate::progress::{self, Event};
 use crate::run_folder::{REPORT, begun_before};
@@ -24,10 +24,10 @@ impl Ablation {
     /// Runs the cells of this shard that are not done yet, and gives the table of all that are.
     ///
     /// # Errors
-    /// [`Error::Usage`] for several runs at a time on a GPU. That of the first cell that fails, with the cell's name;
-    /// [`Error::Interrupted`] after an interrupt. With a folder,
-    /// finished cells are kept, and a cell that was stopped goes on from its checkpoints; one that cannot, since they are damaged or
-    /// of another processor or GPU, is run anew.
+    /// [`Error::Usage`] for several runs at a time on a GPU; [`Error::Interrupted`] after an interrupt, and that of a full disk. A cell
+    /// that fails otherwise stops no other: [`Study::failed`] names it, and it is the error if none is done. With a folder, finished cells
+    /// are kept, and a cell that was stopped goes on from its checkpoints; one that cannot, since they are damaged or of another processor
+    /// or GPU, is run anew.
     pub fn run(&self, mut events: impl FnMut(&Event)) -> Result<Study> {
         let mut events = progress::watched(&mut events);
         let cells = self.cells()?;
@@ -54,11 +54,25 @@ impl Ablation {
             }
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
-        let mut finish = |place: usize, result: Scores, events: &mut dyn FnMut(&Event)| {
-            done += 1;
-            let accuracy = result.lafter.map(|top1| top1 as f32);
-            scores[place] = Some(result);
+        let (mut failed, mut last_failure) = (Vec::new(), None);
+        let mut finish = |place: usize, result: Result<Scores, Failure>, events: &mut dyn FnMut(&Event)| {
+            let accuracy = match result {
+                Ok(result) => {
+                    done += 1;
+                    let accuracy = result.lafter.map(|top1| top1 as f32);
+                    scores[place] = Some(result);
+                    accuracy
+                }
+                Err(Failure { error, ends_all: true }) => return Err(error),
+                Err(Failure { error, .. }) => {
+                    events(&Event::Notice(format!("{error}; the other runs go on")));
+                    failed.push(error.to_string());
+                    last_failure = Some(error);
+                    None
+                }
+            };
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy });
+            Ok(())
         };
 
         let queue = Mutex::new(todo);
@@ -70,7 +84,7 @@ impl Ablation {
             && let Some(place) = next()
         {
             // alone, to see what one takes
-            finish(place, run(place)?, &mut events);
+            finish(place, run(place), &mut events)?;
             jobs = affordable(jobs, &mut events);
         }
         let (sender, results) = mpsc::channel();
@@ -80,10 +94,10 @@ impl Ablation {
                 scope.spawn(move || {
                     while let Some(place) = next() {
                         let result = run(place);
-                        if result.is_err() {
+                        if matches!(&result, Err(failure) if failure.ends_all) {
                             queue.lock().map(|mut queue| queue.clear()).ok();
                         }
-                        // the receiver is gone once another cell has failed
+                        // the receiver is gone once another cell has ended all
                         if sender.send((place, result)).is_err() {
                             return;
                         }
@@ -92,14 +106,11 @@ impl Ablation {
             }
             drop(sender);
             for (place, result) in results {
-                match result {
-                    Ok(scores) => finish(place, scores, &mut events),
-                    Err(error) => {
-                        if jobs > 1 && !matches!(error, Error::Interrupted(_)) {
-                            events(&Event::Notice(format!("{error}; waiting for the runs that have begun (Ctrl-C saves and stops them)")));
-                        }
-                        return Err(error);
+                if let Err(error) = finish(place, result, &mut events) {
+                    if jobs > 1 && !matches!(error, Error::Interrupted(_)) {
+                        events(&Event::Notice(format!("{error}; waiting for the runs that have begun (Ctrl-C saves and stops them)")));
                     }
+                    return Err(error);
                 }
             }
             Ok(())
@@ -108,7 +119,10 @@ impl Ablation {
         // other shards may have done theirs meanwhile
         let unknown = scores.iter_mut().zip(cells.iter().zip(&folders)).filter(|(scores, _)| scores.is_none());
         unknown.for_each(|(scores, cell)| *scores = load(cell));
-        Ok(Study::new(self.factors(), &cells, &scores))
+        match last_failure.filter(|_| scores.iter().all(Option::is_none)) {
+            Some(error) => Err(error),
+            None => Ok(Study { failed, ..Study::new(self.factors(), &cells, &scores) }),
+        }
     }
 
     /// Joins what shards have left in the folder, without running anything.
@@ -141,8 +155,8 @@ impl Ablation {
         cells.iter().map(&mut folder).collect()
     }
 
-    fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores> {
-        progress::check_interrupt("the ablation stopped; finished runs are kept")?;
+    fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores, Failure> {
+        progress::check_interrupt("the ablation stopped; finished runs are kept").map_err(|error| Failure { error, ends_all: true })?;
         let run = |resume: bool| {
             let experiment = Experiment { out: out.clone(), resume, predictions: false, ..cell.experiment.clone() };
             progress::unwatched(|| experiment.run_with(shared, progress::silent))
@@ -153,15 +167,26 @@ impl Ablation {
             Err(Error::Usage(_) | Error::Checkpoint(_)) if resume => run(false),
             outcome => outcome,
         };
-        outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| match error {
-            Error::Interrupted(_) if self.out.is_some() => {
-                Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
-            }
-            Error::Interrupted(what) => Error::Interrupted(what),
-            Error::Usage(what) => Error::Usage(format!("{}: {what}", cell.name())),
-            other => Error::Data(format!("{}: {}", cell.name(), with_room(other, "repeat the command"))),
+        outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| {
+            let ends_all = matches!(error, Error::Interrupted(_)) || is_full(&error);
+            let error = match error {
+                Error::Interrupted(_) if self.out.is_some() => {
+                    Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
+                }
+                Error::Interrupted(what) => Error::Interrupted(what),
+                Error::Usage(what) => Error::Usage(format!("{}: {what}", cell.name())),
+                other => Error::Data(format!("{}: {}", cell.name(), with_room(other, "repeat the command"))),
+            };
+            Failure { error, ends_all }
         })
     }
+}
+
+/// Why a cell has no scores.
+struct Failure {
+    error: Error,
+    /// Whether it would be the same for all others: an interrupt, a full disk.
+    ends_all: bool,
 }
 
 /// The scores of the cells that are done.

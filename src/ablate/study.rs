@@ -112,6 +112,9 @@ pub struct Study {
     pub rows: Vec<Row>,
     /// Runs of the grid that are not done.
     pub missing: usize,
+    /// What became of the runs that failed this time, one line each with the run's name; they are among the missing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
 }
 
 impl Study {
@@ -142,7 +145,7 @@ impl Study {
             }
         };
         let missing = scores.iter().filter(|scores| scores.is_none()).count();
-        Self { factors, rows: rows.into_iter().map(row).collect(), missing }
+        Self { factors, rows: rows.into_iter().map(row).collect(), missing, failed: Vec::new() }
     }
 
     /// True if no run had labels: signals stand in the accuracies' place.

@@ -42,10 +42,16 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     study.save(&args.out)?;
     if common.json {
         say(lafter::eval::to_json(&study)?);
-        return Ok(());
+    } else {
+        say(format_args!("{study}\ntables and figure: {}", args.out.display()));
     }
-    say(format_args!("{study}\ntables and figure: {}", args.out.display()));
-    Ok(())
+    match study.failed.as_slice() {
+        [] => Ok(()),
+        [first, ..] => {
+            let failed = study.failed.len();
+            Err(Error::Data(format!("{failed} runs failed, the first: {first}; the same command runs what is missing, and keeps the rest")))
+        }
+    }
 }
 
 /// What levels of --paper and --methods set in some rows only: an option sets it for the others, a factor would undo it in these.

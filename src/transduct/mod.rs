@@ -17,7 +17,8 @@
 //! loses 8 points where one is (lesson 12).
 //!
 //! Nothing here takes memory n·C·d or n·n: n × C numbers a few times over, and n × 2d. A graph of nearest pictures ([`nearest`], exact)
-//! multiplies each pair once, n²·d/2, and is the longest part from some ten thousands of pictures on.
+//! multiplies each pair once, n²·d/2, and is the longest part from some ten thousands of pictures on. Its products are f32, so of pictures
+//! whose cosines all lie above 0.999 it cannot tell well which are nearest.
 //!
 //! ```
 //! use candle_core::{Device, Tensor};

@@ -23,7 +23,7 @@ const TILE: (usize, usize) = (1024, 4096);
 /// Features of one side of a tile where they are compared with themselves: the tile is read twice and should stay in a cache.
 const SQUARE: usize = 1024;
 
-/// The `k` keys with the greatest products with each query, or all if there are fewer. With `itself` false a query is not compared
+/// The `k` keys with the greatest products (f32) with each query, or all if there are fewer. With `itself` false a query is not compared
 /// with the key of its own number: keys are the queries.
 ///
 /// Products are made in tiles of 1,024 × 4,096, so that all pairs are looked at and none is kept; the keys of a tile are packed once

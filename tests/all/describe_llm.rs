@@ -211,14 +211,14 @@ fn memory_does_not_grow_with_the_number_of_queries() {
     let (of, first, last) = (pid.clone(), early.clone(), late.clone());
     let stub = Stub::start(move |ask| {
         match ask.number {
-            2_000 => first.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
-            9_990 => last.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
+            1_000 => first.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
+            4_990 => last.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
             _ => {}
         }
-        // a long answer: ten thousand of them are 20 MB
+        // a long answer: five thousand of them are 10 MB
         Act::Say(format!("A sentence about {} {}", ask.query, "And on it goes. ".repeat(125)))
     });
-    let names: String = (0..1000).map(|i| format!("thing number {i}\n")).collect();
+    let names: String = (0..500).map(|i| format!("thing number {i}\n")).collect();
     let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "32"]);
     let started = Instant::now();
     let mut child: Child = run.command().stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -227,11 +227,11 @@ fn memory_does_not_grow_with_the_number_of_queries() {
     let (early, late) = (early.load(Ordering::SeqCst), late.load(Ordering::SeqCst));
     let size = std::fs::metadata(run.path("texts.journal.jsonl")).unwrap().len() >> 20;
     println!(
-        "10,000 queries in {:.1} s; resident {early} kB after 2,000, {late} kB after 9,990; journal {size} MB",
+        "5,000 queries in {:.1} s; resident {early} kB after 1,000, {late} kB after 4,990; journal {size} MB",
         started.elapsed().as_secs_f64()
     );
-    assert_eq!(run.lines("texts.journal.jsonl").len(), 10_000);
-    assert!(early > 0 && late < early + 8_000, "{early} kB after 2,000 queries, {late} kB after 9,990");
+    assert_eq!(run.lines("texts.journal.jsonl").len(), 5_000);
+    assert!(early > 0 && late < early + 5_000, "{early} kB after 1,000 queries, {late} kB after 4,990");
 }
 
 /// Resident memory of a process, kB.
@@ -270,6 +270,23 @@ fn a_query_that_is_refused_stops_no_run_that_goes_on() {
         assert!(run.good().contains("5 known, 0 answered, 5 unanswered"));
         assert!(run.path("texts.json").exists());
     }
+    // also where all of the first class is refused, and more of it than failures in a row end a run
+    let stub = Stub::start(|ask| match ask.query.contains("bat") {
+        true => Act::Status(400, "", serde_json::json!({ "error": { "code": "content_filter", "message": "no" } }).to_string()),
+        false => Act::Say(format!("A sentence about {}", ask.query)),
+    });
+    let run = Run::new(&stub, "bat\nowl\n", &["--completions", "8", "--concurrency", "1"]);
+    assert!(run.good().contains("0 known, 40 answered, 40 unanswered"));
+}
+
+#[test]
+fn a_server_that_says_when_to_come_again_is_not_given_up() {
+    let stub = Stub::start(|ask| match ask.before < 5 {
+        true => Act::Status(429, "Retry-After: 0.05", String::new()),
+        false => Act::Say(format!("A sentence about {}", ask.query)),
+    });
+    let run = Run::new(&stub, "owl\n", &["--completions", "1", "--retries", "1"]);
+    assert!(run.good().contains("5 answered, 0 unanswered"));
 }
 
 #[test]

@@ -77,6 +77,9 @@ fn what_cannot_work_is_refused_and_a_dry_run_asks_nothing() {
     };
     refused(&with(&[]), 1, &["owl", "--classes"]);
     std::fs::write(run.path("names.txt"), NAMES).unwrap();
+    refused(&with(&["--journal", &run.path("texts.pairs.jsonl").display().to_string()]), 2, &["texts.pairs.jsonl", "overwritten"]);
+    let onto = run.command().arg("--pairs-from").arg(run.path("texts.trace.jsonl")).output().unwrap();
+    refused(&onto, 2, &["texts.trace.jsonl", "overwritten"]);
     refused(&with(&["--pair-margin", "0"]), 2, &["--pair-margin"]);
     refused(&with(&["--pair-margin", "0.001"]), 2, &["no pair of classes"]);
     let dry = with(&["--dry-run"]);
