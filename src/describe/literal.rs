@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::error::{Error, Result};
+
 /// Reads JSON, or a list or map of a Python script: `names = ['cat', "dog",]`, `{0: 'cat', 1: 'dog'}`.
 pub(crate) fn read_literal(text: &str) -> Option<Value> {
     let text = text.trim().trim_end_matches(';');
@@ -56,6 +58,45 @@ fn quoted(text: &str, mark: char) -> (String, &str) {
         }
     }
     (word, "")
+}
+
+/// Sentences with a place `{}`, one a line or a list of JSON or Python: blank lines, remarks (`#`) and the marks of a script and of a
+/// numbered list are left out. `new` checks each.
+pub(crate) fn read_sentences<T>(text: &str, origin: &str, new: impl Fn(String) -> Result<T>) -> Result<Vec<T>> {
+    if let Some(value) = read_literal(text).filter(|value| value.is_array() || value.is_object()) {
+        let texts: Option<Vec<String>> =
+            value.as_array().and_then(|list| list.iter().map(|entry| entry.as_str().map(str::to_string)).collect());
+        let texts =
+            texts.ok_or_else(|| Error::Text(format!("{origin}: expected a list of sentences in quotes, or one a line: correct it")))?;
+        return texts.into_iter().map(|text| new(text).map_err(|e| Error::Text(format!("{origin}: {e}")))).collect();
+    }
+    // `templates = [`, `]`
+    let bracket = |line: &str| {
+        line.ends_with(['[', '(']) && !line.contains("{}") || line.trim_end_matches([',', ';']).trim_matches([']', ')']).is_empty()
+    };
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !bracket(line) && !line.starts_with('#'));
+    let mut lines: Vec<(usize, String)> = lines.map(|(i, line)| (i + 1, from_script(line))).collect();
+    if lines.iter().all(|(_, line)| unlisted(line).is_some()) {
+        lines.iter_mut().for_each(|(_, line)| *line = unlisted(line).unwrap_or(line).to_string());
+    }
+    lines.into_iter().map(|(i, line)| new(line).map_err(|e| Error::Text(format!("{origin}, line {i}: {e}")))).collect()
+}
+
+/// An item of a list without its mark: `- a photo`, `12. a photo`.
+fn unlisted(line: &str) -> Option<&str> {
+    let number = line.bytes().take_while(u8::is_ascii_digit).count();
+    let marks: &[&str] = if number > 0 { &[". ", ") "] } else { &["- ", "* "] };
+    marks.iter().find_map(|mark| line[number..].strip_prefix(mark)).map(str::trim_start)
+}
+
+/// A line as it is, or without the marks that it has in a script.
+fn from_script(line: &str) -> String {
+    if let Some((variable, text)) = line.strip_prefix("lambda ").and_then(|rest| rest.split_once(':'))
+        && let Some(text) = unmarked(text.trim_start().trim_start_matches('f'))
+    {
+        return text.replace(&format!("{{{}}}", variable.trim()), "{}");
+    }
+    unmarked(line).unwrap_or_else(|| line.to_string())
 }
 
 /// A line without the quotation marks and the comma that it has in a script; `None` if it has no such marks.

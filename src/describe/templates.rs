@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::describe::literal::{read_literal, unmarked};
+use crate::describe::literal::read_sentences;
 use crate::describe::spoken::spoken;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -106,22 +106,7 @@ impl Templates {
     /// # Errors
     /// [`Error::Text`] naming the line without `{}`, or saying that there is no template.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        if let Some(serde_json::Value::Array(entries)) = read_literal(text) {
-            let texts: Option<Vec<&str>> = entries.iter().map(|entry| entry.as_str()).collect();
-            let texts =
-                texts.ok_or_else(|| Error::Text(format!("{origin}: a list of templates holds sentences in quotes only: correct it")))?;
-            return Self::new(texts).map_err(|e| Error::Text(format!("{origin}: {e}")));
-        }
-        let mut templates = Vec::new();
-        for (i, line) in text.lines().map(str::trim).enumerate() {
-            // `templates = [`, `]`
-            let bracket = line.ends_with(['[', '(']) && !line.contains(PLACE)
-                || line.trim_end_matches([',', ';']).trim_matches([']', ')']).is_empty();
-            if !bracket && !line.starts_with('#') {
-                let template = Template::new(from_script(line)).map_err(|e| Error::Text(format!("{origin}, line {}: {e}", i + 1)))?;
-                templates.push(template);
-            }
-        }
+        let templates = read_sentences(text, origin, Template::new)?;
         if templates.is_empty() {
             return Err(Error::Text(format!("{origin}: holds no templates: write one per line, such as \"a photo of a {{}}\"")));
         }
@@ -162,16 +147,6 @@ impl Default for Templates {
     fn default() -> Self {
         Self::single()
     }
-}
-
-/// A line as it is, or without the marks that it has in a script.
-fn from_script(line: &str) -> String {
-    if let Some((variable, text)) = line.strip_prefix("lambda ").and_then(|rest| rest.split_once(':'))
-        && let Some(text) = unmarked(text.trim_start().trim_start_matches('f'))
-    {
-        return text.replace(&format!("{{{}}}", variable.trim()), PLACE);
-    }
-    unmarked(line).unwrap_or_else(|| line.to_string())
 }
 
 /// "an" before a first letter a, e, i, o or u, else "a": the rule LaFTer's queries use, by letter and not by sound.
@@ -218,11 +193,16 @@ mod tests {
             "imagenet = (\n    lambda c: f'a bad photo of a {c}.',\n    lambda c: f\"it's a {c}.\",\n)",
             "[\"a bad photo of a {}.\", \"it's a {}.\"]",
             "“a bad photo of a {}.”\n\n# mine\n“it's a {}.”",
+            "1. a bad photo of a {}.\n2. it's a {}.",
+            "- a bad photo of a {}.\n- it's a {}.",
         ] {
             assert_eq!(Templates::parse(text, "t").unwrap(), clean, "{text}");
         }
         assert_eq!(Templates::parse("'tis a {}", "t").unwrap().fill("x"), ["'tis a x"]);
-        assert!(Templates::parse("[1]", "t.txt").unwrap_err().to_string().starts_with("t.txt: "));
+        for text in ["[1]", r#"{"templates": ["a photo of a {}."]}"#] {
+            let error = Templates::parse(text, "t.txt").unwrap_err().to_string();
+            assert!(error.starts_with("t.txt: ") && error.contains("list of sentences"), "{error}");
+        }
     }
 
     #[test]

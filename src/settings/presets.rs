@@ -35,7 +35,8 @@ pub enum Preset {
     /// The self-training of MUST (Li et al., 2022) on what LaFTer tunes: an averaged teacher, a fixed threshold, fairness.
     ///
     /// It is not MUST, whose authors tune the whole tower on 16 GPUs (fairness over 1,024 pictures at once) and also reconstruct masked
-    /// patches. Learning rate, batch and epochs are this crate's.
+    /// patches. Learning rate, batch and epochs are this crate's. MUST averages fairness over batches from 512 classes on, which only
+    /// `must_lite:imagenet` does here: for as many classes of your own set `averaged` in `tune.objective`.
     MustLite(Option<TableSet>),
     /// CPL (Zhang et al., 2024) within LaFTer: candidate classes in place of pseudo-labels. For your own pictures: EuroSAT's α and γ.
     Cpl(Option<TableSet>),

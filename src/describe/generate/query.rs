@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::article::article_by_sound;
 use super::subject::Subject;
+use crate::describe::literal::read_sentences;
 use crate::describe::spoken;
 use crate::error::{Error, Result};
 use crate::files::read_text;
@@ -126,17 +127,13 @@ impl Queries {
         Self(domain.cupl().iter().map(|text| Query(text.to_string())).collect())
     }
 
-    /// One query per line; blank lines and lines that begin with `#` are left out. `origin` stands in errors.
+    /// One query per line, or a JSON list, read as [`Templates::parse`](crate::describe::Templates::parse) does. `origin` stands in
+    /// errors.
     ///
     /// # Errors
     /// [`Error::Text`] naming the line without `{}`, or saying that there is no query.
     pub fn parse(text: &str, origin: &str) -> Result<Self> {
-        let mut queries = Vec::new();
-        for (i, line) in text.lines().map(str::trim).enumerate() {
-            if !line.is_empty() && !line.starts_with('#') {
-                queries.push(Query::new(line).map_err(|e| Error::Text(format!("{origin}, line {}: {e}", i + 1)))?);
-            }
-        }
+        let queries = read_sentences(text, origin, Query::new)?;
         if queries.is_empty() {
             return Err(Error::Text(format!("{origin}: holds no queries: write one per line, such as \"Describe {{article}} {{}}.\"")));
         }
@@ -204,6 +201,7 @@ mod tests {
     fn errors_name_the_line() {
         let error = Queries::parse("Describe {}.\n\nDescribe it.", "q.txt").unwrap_err().to_string();
         assert!(error.starts_with("q.txt, line 3") && error.lines().count() == 1, "{error}");
+        assert_eq!(Queries::parse("[\"Describe {}.\", 'What is {}?']", "q").unwrap().fill("it"), ["Describe it.", "What is it?"]);
         assert!(Queries::parse("# x\n", "q.txt").unwrap_err().to_string().contains("no queries"));
     }
 }
