@@ -36,9 +36,8 @@ fn results(data: &Path, out: &str) -> (String, Vec<u8>) {
     (report.without_timing().to_json().unwrap(), std::fs::read(data.join(out).join("lafter.safetensors")).unwrap())
 }
 
-/// Starts and stops a run, each time after a longer while, until one gets through; gives the number of stops. `whole` is how long a run
-/// takes on this machine.
-fn stop_again_and_again(data: &Path, out: &str, whole: Duration, stop: impl Fn(&mut Child)) -> usize {
+/// Starts and stops a run, each time after a longer while, until one gets through; gives the number of stops. `step` is by how much longer.
+fn stop_again_and_again(data: &Path, out: &str, step: Duration, stop: impl Fn(&mut Child)) -> usize {
     // texts need not be embedded again: only they are taken over
     let cache = data.join(format!("{out}-cache"));
     std::fs::create_dir_all(&cache).unwrap();
@@ -47,7 +46,7 @@ fn stop_again_and_again(data: &Path, out: &str, whole: Duration, stop: impl Fn(&
     }
     for tries in 0..60 {
         let mut run = start(data, out, tries > 0 && data.join(out).exists());
-        let end = Instant::now() + whole * (tries + 1) / 16;
+        let end = Instant::now() + step * (tries + 1);
         while Instant::now() < end {
             std::thread::sleep(Duration::from_millis(20));
             if let Some(status) = run.try_wait().unwrap() {
@@ -80,14 +79,14 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     assert!(start(data, "whole", true).wait().unwrap().success());
     assert!(results(data, "whole") == expected, "a finished run that is resumed ends otherwise");
 
-    let kills = stop_again_and_again(data, "killed", took, |run| run.kill().unwrap());
+    let kills = stop_again_and_again(data, "killed", took / 12, |run| run.kill().unwrap());
     assert!(kills > 0, "the run was over before it could be killed");
     assert!(results(data, "killed") == expected, "a killed run ends otherwise");
 
     #[cfg(unix)]
-    for (signal, out) in [(libc::SIGINT, "interrupted"), (libc::SIGTERM, "terminated")] {
+    for (signal, out, parts) in [(libc::SIGINT, "interrupted", 12), (libc::SIGTERM, "terminated", 6)] {
         let stop = |run: &mut Child| assert_eq!(unsafe { libc::kill(run.id() as i32, signal) }, 0);
-        let stops = stop_again_and_again(data, out, took, stop);
+        let stops = stop_again_and_again(data, out, took / parts, stop);
         assert!(stops > 0, "the run was over before it could be stopped");
         assert!(results(data, out) == expected, "{out}: it ends otherwise");
     }
