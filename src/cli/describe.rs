@@ -32,6 +32,7 @@ const MOST_META: usize = 1000;
 
 pub fn describe(args: DescribeArgs, common: &Common) -> Result<()> {
     check_queries(&args.queries)?;
+    Cleaner { near: args.near, ..Cleaner::default() }.validate()?;
     let mut bars = Bars::new(common.json);
     let classes = read_class_names(&args.classes)?;
     report_classes(&args, &classes, &mut bars);
@@ -220,7 +221,6 @@ fn finish(
     bars: &mut Bars,
 ) -> Result<()> {
     let cleaner = Cleaner { keep: args.keep.unwrap_or(keep), near: args.near };
-    cleaner.validate()?;
     let asked = ask(generator, plan, journal, args.source.concurrency.unwrap_or_else(|| generator.at_once()), |event| bars.show(event))?;
     journal.sync()?;
     let collected = write(plan, generator.model(), journal, &cleaner, out)?;
