@@ -15,14 +15,18 @@ pub(super) struct Axes {
     pub plane: (f64, f64, f64, f64),
 }
 
-/// Which axes carry ticks, grid lines and labels.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Ticks {
-    Both,
-    /// Of both, those of x at whole numbers alone: epochs, steps.
-    Whole,
-    /// Of x alone: the rows of a bar chart name themselves.
-    Across,
+/// Which axes beside x carry ticks, grid lines and labels, and where.
+#[derive(Clone, Copy)]
+pub(super) struct Ticks {
+    /// y has some, too; the rows of a bar chart name themselves.
+    pub y: bool,
+    /// Those of x, those of y stand at whole numbers alone: epochs, steps, counts.
+    pub whole: (bool, bool),
+}
+
+impl Ticks {
+    pub const BOTH: Self = Self { y: true, whole: (false, false) };
+    pub const ACROSS: Self = Self { y: false, whole: (false, false) };
 }
 
 /// Size of tick labels. plotters divides by 1.24 on the way to SVG.
@@ -36,7 +40,7 @@ impl Axes {
         let label = |value: f64| text_width(&number(value, y_step), SIZE);
         // A tick between the ends can have one decimal more than they have.
         let widest = [y.0, y.1, y.0 + y_step, (y.0 + y.1) / 2.0].map(label).into_iter().fold(0.0, f64::max);
-        let left_of = if ticks != Ticks::Across { widest + 12.0 } else { 0.0 };
+        let left_of = if ticks.y { widest + 12.0 } else { 0.0 };
         let below = 22;
         // The last tick's label stands around its tick: half of it lies beyond the plane.
         let beyond = text_width(&number(x.1, x_step), SIZE).max(text_width(&number(x.1 - x_step, x_step), SIZE)) / 2.0;
@@ -53,18 +57,22 @@ impl Axes {
             let grid = RGBColor(0xdd, 0xdd, 0xdd);
             let style = ("sans-serif", SIZE * 1.24).into_font().color(&RGBColor(0x55, 0x55, 0x55));
             let mut mesh = chart.configure_mesh();
-            if ticks == Ticks::Across {
+            if !ticks.y {
                 mesh.disable_y_mesh().disable_y_axis();
             }
-            let wholes = (x.1.floor() - x.0.ceil()).max(0.0) as usize + 1;
-            mesh.x_labels(if ticks == Ticks::Whole { wholes.min(9) } else { 9 })
-                .y_labels(if ticks != Ticks::Across { 6 } else { 0 })
+            let most = |whole: bool, most: usize, (low, high): (f64, f64)| {
+                if whole { most.min((high.floor() - low.ceil()).max(0.0) as usize + 1) } else { most }
+            };
+            let label =
+                |whole: bool, value: f64, step: f64| if whole && value.fract() != 0.0 { String::new() } else { number(value, step) };
+            mesh.x_labels(most(ticks.whole.0, 9, x))
+                .y_labels(if ticks.y { most(ticks.whole.1, 6, y) } else { 0 })
                 .max_light_lines(0)
                 .bold_line_style(grid)
                 .axis_style(RGBColor(0x99, 0x99, 0x99))
                 .label_style(style)
-                .x_label_formatter(&|v| if ticks == Ticks::Whole && v.fract() != 0.0 { String::new() } else { number(*v, x_step) })
-                .y_label_formatter(&|v| number(*v, y_step))
+                .x_label_formatter(&|v| label(ticks.whole.0, *v, x_step))
+                .y_label_formatter(&|v| label(ticks.whole.1, *v, y_step))
                 .draw()
                 .map_err(|e| failed(&e))?;
             let ranges = chart.plotting_area().get_pixel_range();

@@ -87,7 +87,8 @@ pub fn bars(title: &str, value_label: &str, classes: &[String], series: &[Series
     let step = (range.1 - range.0) / 100.0;
     let wide = known().map(|v| text_width(&number(v, step), 9.0)).fold(0.0, f64::max) + 6.0;
     let area = (EDGE + margin, top, WIDTH - EDGE - wide, bottom + 22.0);
-    let axes = Axes::draw(&mut canvas, area, range, (0.0, height), Ticks::Across)?;
+    let ticks = Ticks { whole: (known().all(|v| v.fract() == 0.0), false), ..Ticks::ACROSS };
+    let axes = Axes::draw(&mut canvas, area, range, (0.0, height), ticks)?;
 
     let mut y = top;
     for &class in &order {

@@ -113,8 +113,9 @@ fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes:
     let axis = 18.0;
     let left = EDGE + axis + margin;
     let exact = (WIDTH - left - EDGE) / k as f64;
-    let cell = if many { exact } else { exact.clamp(rough.min(24.0), 46.0) };
     let lines = names.iter().map(Vec::len).max().unwrap_or(1) as f64;
+    // the wider margin of long names must not shrink a cell below the lines that its name was broken into
+    let cell = if many { exact } else { exact.max(rough.min(24.0)).max(lines * line).min(46.0) };
     let every = if many { ((lines * line + 1.0) / cell).ceil() as usize } else { 1 };
     let side = cell * k as f64;
     let legend = text_width("share of the true class's images", SIZE) + 20.0;
@@ -177,7 +178,7 @@ fn draw(counts: &Rows, classes: &[String], size: usize, all: &Rows, all_classes:
 /// How many confusions are told in words.
 const TOLD: usize = 10;
 
-/// The most frequent confusions by their share of the true class, one per line. Returns the y below.
+/// The most frequent confusions, of equally many those with the greater share of the true class first, one per line. Returns the y below.
 fn told(canvas: &mut Canvas, mut y: f64, counts: &Rows, classes: &[String]) -> f64 {
     let mut wrong: Vec<(f64, usize, usize, usize, usize)> = Vec::new();
     for (truth, row) in counts.iter().enumerate() {
@@ -185,7 +186,7 @@ fn told(canvas: &mut Canvas, mut y: f64, counts: &Rows, classes: &[String]) -> f
         let others = row.iter().filter(|(predicted, _)| *predicted != truth);
         wrong.extend(others.map(|&(predicted, count)| (count as f64 / total as f64, truth, predicted, count, total)));
     }
-    wrong.sort_by(|a, b| b.0.total_cmp(&a.0));
+    wrong.sort_by(|a, b| b.3.cmp(&a.3).then(b.0.total_cmp(&a.0)));
     if wrong.is_empty() {
         return y;
     }
@@ -229,4 +230,29 @@ fn scale(canvas: &mut Canvas, x: f64, y: f64) {
         canvas.rect((x + 12.0 + f64::from(step) * 3.0, y), (3.2, 10.0), &fill, None);
     }
     canvas.text(x + 168.0, y + 9.0, "100 % of the true class's images", style);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_most_frequent_confusion_is_told_first() {
+        let mut counts = vec![vec![0; 60]; 60];
+        (counts[0][1], counts[5][5], counts[5][7]) = (1, 10, 90);
+        let names: Vec<String> = (0..60).map(|class| format!("class {class}")).collect();
+        let svg = confusion(&counts, &names).unwrap().svg().to_string();
+        let at = |text: &str| svg.rfind(text).unwrap(); // the tips of the cells stand before
+        assert!(at("class 5 taken for class 7: 90 of 100") < at("class 0 taken for class 1: 1 of 1"));
+    }
+
+    #[test]
+    fn a_very_long_name_keeps_the_room_of_its_lines() {
+        let mut names: Vec<String> = (0..12).map(|class| format!("class number {class}")).collect();
+        names[3] = "word ".repeat(30);
+        let svg = confusion(&vec![vec![1; 12]; 12], &names).unwrap().svg().to_string();
+        let cell = svg.split("class=\"cell\"").next().and_then(|before| before.rsplit("<rect").next()).unwrap();
+        let tall: f64 = cell.split("height=\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap().parse().unwrap();
+        assert!(tall >= 3.0 * SIZE * LINE - 0.1, "{tall}");
+    }
 }

@@ -98,10 +98,10 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel, epochs: 
     let points = || panel.series.iter().flat_map(|s| &s.points);
     let x = span(points().map(|p| p.0), 0.0);
     // A single step gets room at both sides; several reach from edge to edge.
-    let whole = points().all(|p| p.0.fract() == 0.0);
-    let ticks = if whole || epochs && x.1 - x.0 >= 2.0 { Ticks::Whole } else { Ticks::Both };
+    let (whole, counts) = (points().all(|p| p.0.fract() == 0.0), points().all(|p| p.1.fract() == 0.0));
+    let ticks = Ticks { y: true, whole: (whole || epochs && x.1 - x.0 >= 2.0, counts) };
     let x = if x.1 - x.0 < 2.0 && whole { (x.0.ceil() - 0.5, x.1.floor() + 0.5) } else { x };
-    let axes = Axes::draw(canvas, area, x, span(points().map(|p| p.1), 0.06), ticks)?;
+    let axes = Axes::draw(canvas, area, x, up(points().map(|p| p.1), &panel.y_label), ticks)?;
     let across = axes.plane.2 - axes.plane.0;
     let mut index = 0;
     for series in &panel.series {
@@ -133,6 +133,18 @@ fn draw(canvas: &mut Canvas, area: (f64, f64, f64, f64), panel: &Panel, epochs: 
     Ok(())
 }
 
+/// What y shows: its values with some room, of percent no more than there can be, of one count no other.
+fn up(values: impl Iterator<Item = f64> + Clone, label: &str) -> (f64, f64) {
+    let (low, high) = span(values.clone(), 0.06);
+    let percent = (label.contains('%') || label.contains("percent")) && values.clone().all(|v| (0.0..=100.0).contains(&v));
+    let (least, most) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(least, most), v| (least.min(v), most.max(v)));
+    match percent {
+        true => (low.max(0.0), high.min(100.0)),
+        false if least == most && least.fract() == 0.0 && least.abs() < 1e6 => (least - 0.5, least + 0.5),
+        false => (low, high),
+    }
+}
+
 /// At most about four points per column: of each run of points the first, least, greatest and last, so that no spike
 /// is lost.
 fn thin(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> {
@@ -156,6 +168,17 @@ fn thin(points: &[(f64, f64)], columns: usize) -> Vec<(f64, f64)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn axes_go_where_values_can() {
+        assert_eq!(up([100.0, 100.0].into_iter(), "answered alike, percent"), (90.0, 100.0));
+        assert_eq!(up([0.0].into_iter(), "top-1 %").0, 0.0);
+        assert_eq!(up([12.0, 12.0].into_iter(), "classes"), (11.5, 12.5));
+        assert_eq!(up([1e20].into_iter(), "loss"), (9e19, 1.1e20));
+        assert_eq!(up([0.0, 100.0].into_iter(), "loss"), (-6.0, 106.0));
+        let svg = panels("Signals", "epoch", &[Panel::new("classes", vec![Series::new("named", [2.0, 2.0, 2.0])])]).unwrap();
+        assert!(!svg.svg().contains("1.9") && !svg.svg().contains("2.1"), "{}", svg.svg());
+    }
 
     #[test]
     fn thinning_keeps_the_ends_and_the_spikes() {

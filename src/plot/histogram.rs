@@ -50,7 +50,7 @@ pub fn histogram(title: &str, value_label: &str, bins: usize, samples: &[(String
     let names: Vec<String> = samples.iter().map(name).collect();
     top = legend(&mut canvas, (EDGE, top), WIDTH - 2.0 * EDGE, &names, Key::Box) + 8.0;
     let bottom = top + 240.0;
-    let axes = Axes::draw(&mut canvas, (EDGE, top, WIDTH - EDGE, bottom), (low, high), (0.0, most * 1.05), Ticks::Both)?;
+    let axes = Axes::draw(&mut canvas, (EDGE, top, WIDTH - EDGE, bottom), (low, high), (0.0, most * 1.05), Ticks::BOTH)?;
     for (index, (shares, (name, _))) in shares.iter().zip(samples).enumerate() {
         for (bin, share) in shares.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let from = low + bin as f64 * width;

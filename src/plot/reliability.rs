@@ -7,7 +7,8 @@ use crate::error::{Error, Result};
 use crate::eval::Bin;
 
 /// One bar per bin: how many predictions of that confidence were right. A calibrated classifier's bars end on the dashed
-/// diagonal; bars below it are over-confident. The strength of a bar's color grows with its number of images.
+/// diagonal; bars below it are over-confident. An outline shows how far up a calibrated bar would reach, so that one of 0 % is seen, too.
+/// The strength of a bar's color grows with its number of images.
 ///
 /// # Errors
 /// [`Error::Usage`] if no bin holds an image or a value lies outside of 0 to 100.
@@ -33,12 +34,15 @@ pub fn reliability(title: &str, bins: &[Bin]) -> Result<Figure> {
     canvas.text(EDGE, top + 10.0, "right, %", label);
     top += 18.0;
     let bottom = top + 350.0;
-    let axes = Axes::draw(&mut canvas, (EDGE, top, 420.0 - EDGE, bottom), (0.0, 100.0), (0.0, 100.0), Ticks::Both)?;
+    let axes = Axes::draw(&mut canvas, (EDGE, top, 420.0 - EDGE, bottom), (0.0, 100.0), (0.0, 100.0), Ticks::BOTH)?;
     for bin in bins.iter().filter(|bin| bin.n > 0) {
         let ((left, upper), (right, lower)) = (axes.at(bin.from, bin.accuracy), axes.at(bin.to, 0.0));
         let strength = 0.25 + 0.75 * (bin.n as f64 / most as f64).sqrt();
         let look = format!("class=\"bin\" fill=\"#0072B2\" fill-opacity=\"{strength:.2}\" stroke=\"{GRID}\"");
         let tip = format!("confidence {:.0} to {:.0} %: {:.1} % of {} right", bin.from, bin.to, bin.accuracy, bin.n);
+        let calibrated = axes.at(0.0, (bin.from + bin.to) / 2.0).1;
+        let outline = "class=\"outline\" fill=\"none\" stroke=\"#0072B2\" stroke-opacity=\"0.5\"";
+        canvas.rect((left, calibrated), (right - left, lower - calibrated), outline, None);
         canvas.rect((left, upper), (right - left, (lower - upper).max(0.8)), &look, Some(&tip));
     }
     canvas.line(axes.at(0.0, 0.0), axes.at(100.0, 100.0), "stroke=\"#222222\" stroke-width=\"1.2\" stroke-dasharray=\"5 4\"");

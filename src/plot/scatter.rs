@@ -6,8 +6,8 @@ use super::features::Features;
 use super::figure::Figure;
 use super::palette::{DISTINCT, Key, color, legend, mark};
 use super::pca::pca;
-use super::text::{text_width, wrap};
-use super::tsne::tsne;
+use super::text::{number, text_width, wrap};
+use super::tsne::{tsne, used};
 use crate::error::Result;
 
 /// A scatter plot of text and image features along the first two principal components of both together.
@@ -66,6 +66,7 @@ pub fn scatter_tsne(
 ) -> Result<Figure> {
     let features = Features::new(texts, text_labels, images, image_labels, classes.len())?;
     let places = tsne(&features.all(), perplexity)?;
+    let perplexity = number(used(perplexity, places.len()), 1.0);
     let caption = format!("t-SNE, perplexity {perplexity}: near neighbors stay near, distances between groups mean little");
     draw(&features, &places, None, &caption, classes)
 }
@@ -103,7 +104,7 @@ fn draw(
 
     let bottom = top + 420.0;
     let (x, y) = (span(places.iter().map(|p| p.0), 0.05), span(places.iter().map(|p| p.1), 0.05));
-    let axes = Axes::draw(&mut canvas, (EDGE, top, WIDTH - EDGE, bottom), x, y, Ticks::Both)?;
+    let axes = Axes::draw(&mut canvas, (EDGE, top, WIDTH - EDGE, bottom), x, y, Ticks::BOTH)?;
     let kinds = [("image", image_points, &features.image_labels, 2.6), ("text", text_points, &features.text_labels, 5.0)];
     for (kind, points, labels, radius) in kinds {
         let look = if kind == "text" { "stroke=\"#222222\" stroke-width=\"0.9\"" } else { "fill-opacity=\"0.6\"" };
@@ -161,5 +162,17 @@ fn name_in_place(canvas: &mut Canvas, axes: &Axes, features: &Features, places: 
             canvas.text(left, y + SIZE * 0.35, name, Type::new(SIZE, Anchor::Start));
             taken.push(area);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_perplexity_told_is_the_one_used() {
+        let rows: Vec<Vec<f32>> = (0..10).map(|i| vec![1.0, i as f32, (i * i) as f32]).collect();
+        let figure = scatter_tsne(&rows[..5], &[0; 5], &rows[5..], &[0; 5], &["river".to_string()], 30.0).unwrap();
+        assert!(figure.svg().contains("perplexity 3:"), "{}", figure.svg());
     }
 }

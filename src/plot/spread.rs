@@ -48,7 +48,7 @@ pub fn spread_bars(title: &str, value_label: &str, rows: &[(String, f64, Option<
     let mut canvas = Canvas::new(title, WIDTH);
     let top = canvas.heading();
     let bottom = top + height;
-    let axes = Axes::draw(&mut canvas, (EDGE + margin, top, WIDTH - EDGE - wide, bottom + 22.0), range, (0.0, height), Ticks::Across)?;
+    let axes = Axes::draw(&mut canvas, (EDGE + margin, top, WIDTH - EDGE - wide, bottom + 22.0), range, (0.0, height), Ticks::ACROSS)?;
     let mut y = top;
     for ((name, mean, std), lines) in rows.iter().zip(&names) {
         let middle = y + tall(lines) / 2.0;

@@ -35,7 +35,7 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
     let spread = (start.iter().map(|v| v * v).sum::<f64>() / start.len() as f64).sqrt();
     let scale = if spread > 0.0 { 1e-2 / spread } else { 0.0 };
     let start: Vec<f64> = start.into_iter().map(|v| v * scale).collect();
-    let perplexity = perplexity.min((rows.len() - 1) as f64 / 3.0);
+    let perplexity = used(perplexity, rows.len());
     // sums over threads would depend on their number
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| Error::Usage(format!("t-SNE cannot start: {e}")))?;
     let descend = || {
@@ -48,6 +48,11 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
     let places = pool.install(|| catch_panic(descend)).filter(|places| places.iter().all(|v| v.is_finite()));
     let places = places.ok_or_else(|| Error::Usage("t-SNE found no places: most of these features are the same; use PCA".into()))?;
     Ok(places.chunks_exact(2).map(|place| (place[0], place[1])).collect())
+}
+
+/// The perplexity of `n` rows where `asked` was asked for: a third of the others at most.
+pub(super) fn used(asked: f64, n: usize) -> f64 {
+    asked.min(n.saturating_sub(1) as f64 / 3.0)
 }
 
 #[cfg(test)]

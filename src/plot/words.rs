@@ -1,4 +1,4 @@
-//! Words by class: how long the descriptions are, and which words only this class has.
+//! Words by class: how long the descriptions are, and which words few other classes use.
 
 use std::collections::HashMap;
 
@@ -86,10 +86,10 @@ pub fn word_counts(title: &str, classes: &[String], sentences: &[String], labels
     let top = canvas.heading() + 16.0;
     let bottom = top + height;
     let area = (EDGE + margin, top, WIDTH - EDGE - wide - OWN - 12.0, bottom + 22.0);
-    let axes = Axes::draw(&mut canvas, area, (0.0, most), (0.0, height), Ticks::Across)?;
+    let axes = Axes::draw(&mut canvas, area, (0.0, most), (0.0, height), Ticks::ACROSS)?;
     let right = WIDTH - EDGE - OWN;
     let head = Type::new(SMALL, Anchor::Start).muted();
-    canvas.text(right, top - 5.0, "its own words × how often", head);
+    canvas.text(right, top - 5.0, "words that few classes use × how often", head);
     canvas.text(axes.plane.0, top - 5.0, "mean in so many sentences", head);
     let mut y = top;
     for (i, row) in rows.iter().enumerate() {
