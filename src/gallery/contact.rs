@@ -26,13 +26,14 @@ pub fn class_pictures(class: &str, picks: &Picks, pictures: &Dataset) -> Result<
     if rows.is_empty() {
         return Err(Error::Data(format!("none of the pictures called \"{class}\" can be read")));
     }
-    plot::views(&format!("{class}: {} pictures", picked.count), &rows)
+    let pictures = if picked.count == 1 { "picture" } else { "pictures" };
+    plot::views(&format!("{class}: {} {pictures}", picked.count), &rows)
 }
 
-/// Up to twelve classes, a row each: three of the surest, three of the least sure, three that tuning changed. With what is shown, in
-/// words; `None` if nothing can be read.
-pub(super) fn all_classes(picks: &Picks, pictures: &Dataset) -> Result<Option<(String, Figure)>> {
-    let (total, classes) = (picks.iter().count(), most_changed(picks));
+/// Up to twelve of the `count` classes, a row each: three of the surest, three of the least sure, three that tuning changed. With what is
+/// shown, in words; `None` if nothing can be read.
+pub(super) fn all_classes(picks: &Picks, pictures: &Dataset, count: usize) -> Result<Option<(String, Figure)>> {
+    let classes = most_changed(picks);
     let row = |(class, picked): &(&str, &ClassPicks)| {
         let kinds = [("surest", &picked.surest), ("least sure", &picked.least_sure), ("changed", &picked.changed)];
         let of_kind =
@@ -43,10 +44,21 @@ pub(super) fn all_classes(picks: &Picks, pictures: &Dataset) -> Result<Option<(S
     if rows.is_empty() {
         return Ok(None);
     }
-    let which =
-        if total > rows.len() { format!("{} of {total} classes, those that changed most", rows.len()) } else { "Every class".into() };
+    let which = which(picks, rows.len(), count);
     let caption = format!("{which}: the surest pictures, the least sure, and those whose answer is another than the text classifier's.");
     Ok(Some((caption, plot::views("Pictures by answer", &rows)?)))
+}
+
+/// Which classes a sheet of `shown` of them has, in words.
+fn which(picks: &Picks, shown: usize, count: usize) -> String {
+    let named = picks.iter().count();
+    let most = if picks.iter().any(|(_, picked)| picked.came > 0) { "those that changed most" } else { "the most frequent" };
+    match (named > shown, count > named) {
+        (true, true) => format!("{shown} of the {named} classes that were named (of {count}), {most}"),
+        (true, false) => format!("{shown} of {named} classes, {most}"),
+        (false, true) => format!("Every class that was named ({named} of {count})"),
+        (false, false) => "Every class".into(),
+    }
 }
 
 /// The classes of a sheet: those that tuning changed most come first.
@@ -101,9 +113,11 @@ mod tests {
         }
         let svg = class_pictures("fish", &picks, &pictures).unwrap().svg().len();
         assert!(svg < 2_000_000, "{svg}");
-        let (caption, figure) = all_classes(&picks, &pictures).unwrap().unwrap();
-        assert!(caption.starts_with("Every class") && figure.svg().matches("<image").count() == 9 && figure.svg().contains("was boat"));
+        let (caption, figure) = all_classes(&picks, &pictures, 1).unwrap().unwrap();
+        assert!(caption.starts_with("Every class:") && figure.svg().matches("<image").count() == 9 && figure.svg().contains("was boat"));
         assert!(class_pictures("cat", &picks, &pictures).is_err());
-        assert!(all_classes(&Picks::new(3), &pictures).unwrap().is_none());
+        assert!(all_classes(&Picks::new(3), &pictures, 1).unwrap().is_none());
+        assert_eq!(which(&picks, 1, 200), "Every class that was named (1 of 200)");
+        assert_eq!(which(&picks, 0, 1), "0 of 1 classes, those that changed most");
     }
 }

@@ -22,7 +22,7 @@ use candle_core::Tensor;
 
 use crate::embed;
 use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Select, Selection, unique_names};
+use crate::eval::{Evaluation, Report, Select, Selection, unique_names};
 use crate::experiment::{Experiment, Outcome};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
@@ -56,14 +56,19 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     let mut add = |name, caption: &str, figure: Figure| pictures.push(NamedFigure { name, caption: caption.to_string(), figure });
     add(
         "views",
-        "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).",
+        match experiment.config.tune.augment {
+            true => "The same training pictures as the teacher sees them (weak view) and as the student does (strong views).",
+            false => {
+                "The same training pictures as the teacher sees them and as the student does, without strong views (tune.augment is off)."
+            }
+        },
         views(experiment)?,
     );
     let texts = &experiment.texts;
     let names = unique_names(texts.classes());
     add(
         "words",
-        "What the texts say of each class: how long they are, and the words that no other class has as often.",
+        "What the texts say of each class: how long they are, and words that few classes use, by how often this class does (tf-idf).",
         plot::word_counts("Words by class", &names, texts.sentences(), texts.labels())?,
     );
     // class means have no epochs to show
@@ -104,7 +109,12 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
     if !outcome.history.is_empty() {
         add(
             "tuning",
-            "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read for this picture only.",
+            match outcome.history.iter().any(|epoch| epoch.test_top1.or(epoch.pseudo_label_accuracy).is_some()) {
+                true => {
+                    "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). Labels are read to count what is right, not to learn."
+                }
+                false => "Stage two: learning from one's own pseudo-labels (eq. 3 and 4). No label is read.",
+            },
             tuning(outcome)?,
         );
     }
@@ -120,7 +130,7 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
         add("answers", &caption, figure);
     }
     if let Some(predicted) = &outcome.predicted
-        && let Some((caption, figure)) = contact::all_classes(&predicted.picks, &experiment.train)?
+        && let Some((caption, figure)) = contact::all_classes(&predicted.picks, &experiment.train, texts.classes().len())?
     {
         add("pictures", &caption, figure);
     }
@@ -162,7 +172,10 @@ pub fn draw(experiment: &Experiment, outcome: &Outcome) -> Result<Vec<NamedFigur
             plot::confusion(&shown.confusion, &shown.class_names())?,
         );
         if let (Some(zero_shot), Some(text_classifier)) = (&outcome.zero_shot, &outcome.text_classifier) {
-            let (caption, figure) = classes(zero_shot, text_classifier, outcome.tuned.as_ref())?;
+            let (mut caption, figure) = classes(zero_shot, text_classifier, outcome.tuned.as_ref())?;
+            if outcome.tuned.is_some() && !is_tuned(outcome) {
+                caption += " LaFTer's bars are those of the last epoch, which is not the result.";
+            }
             add("classes", &caption, figure);
         }
         if let (Some(encoded), Some(test)) = (&outcome.test_features, &experiment.test)
@@ -194,17 +207,14 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
         .trainable
         .filter(|_| outcome.report.is_tuned())
         .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
-    let accuracies = match &outcome.zero_shot {
-        Some(zero_shot) => format!("Accuracies are on {} test images; LaFTer's is that of the last epoch.", zero_shot.n),
-        None => "There are no labels to compare with, so there are no accuracies: look at the signals and at the answers.".to_string(),
-    };
     let chosen = chosen.map_or_else(String::new, |said| format!(" <strong>{}</strong>.", sentence(&said)));
     let intro = format!(
         "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned}{chosen} \
-         {accuracies}</p>",
+         {}</p>",
         experiment.texts.classes().len(),
         experiment.texts.len(),
         experiment.train.len(),
+        accuracies(&outcome.report),
     );
     let figures: Vec<(String, Figure)> = pictures.into_iter().map(|picture| (picture.caption, picture.figure)).collect();
     let mut tables = outcome.report.table().to_html();
@@ -216,22 +226,41 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     save_atomically(out.join("index.html"), page.as_bytes())
 }
 
+/// What the page says of accuracies; without any, what else there is to look at.
+fn accuracies(report: &Report) -> String {
+    let Some(zero_shot) = &report.zero_shot else {
+        let look = match (report.selection.is_some(), !report.answers.is_empty()) {
+            (true, true) => ": look at the signals and at the answers",
+            (true, false) => ": look at the signals",
+            (false, true) => ": look at the answers",
+            (false, false) => "",
+        };
+        return format!("There are no labels to compare with, so there are no accuracies{look}.");
+    };
+    let last = if report.lafter.is_some() { "; LaFTer's is that of the last epoch" } else { "" };
+    format!("Accuracies are on {} test images{last}.", zero_shot.n)
+}
+
 /// With a capital letter.
 fn sentence(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
-/// Four training pictures: the weak view and four strong views of each.
+/// Four training pictures: the weak view and four strong views of each; without strong views what the student sees in their place.
 fn views(experiment: &Experiment) -> Result<Figure> {
-    let weak = experiment.clip.preprocess();
-    let strong = experiment.config.tune.strong_view(weak);
+    let (weak, tune, train) = (experiment.clip.preprocess(), &experiment.config.tune, &experiment.train);
+    let strong = tune.strong_view(weak);
     let mut rng = Rng::new(experiment.config.seed).fork(3);
     let mut rows = Vec::new();
-    for index in 0..experiment.train.len() {
-        let Ok(picture) = experiment.train.image(index) else { continue };
-        let mut row = vec![("weak view".to_string(), weak.image(&picture))];
-        row.extend((1..=4).map(|i| (format!("strong view {i}"), strong.image(&picture, &mut rng))));
+    for index in 0..train.len() {
+        let Ok(picture) = train.image(index) else { continue };
+        let teacher = tune.weak_crop.view(weak, train, index, &picture, &rng.fork(index as u64))?;
+        let mut row = vec![("weak view".to_string(), teacher)];
+        match tune.augment {
+            true => row.extend((1..=4).map(|i| (format!("strong view {i}"), strong.image(&picture, &mut rng)))),
+            false => row.push(("student's view".into(), weak.image(&picture))),
+        }
         rows.push(row);
         if rows.len() == 4 {
             break;
@@ -252,8 +281,7 @@ impl Rows {
     fn of(experiment: &Experiment, outcome: &Outcome) -> Result<Option<Self>> {
         let (Some(images), Some(test)) = (&outcome.test_features, &experiment.test) else { return Ok(None) };
         let texts = &experiment.texts;
-        let step = texts.len().div_ceil(MOST_TEXTS).max(1);
-        let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
+        let chosen = plot::drawn(texts.len(), MOST_TEXTS);
         let sentences: Vec<String> = chosen.iter().map(|i| texts.sentences()[*i].clone()).collect();
         let rows = |tensor: &Tensor| -> Result<Vec<Vec<f32>>> { Ok(tensor.to_device(&candle_core::Device::Cpu)?.to_vec2::<f32>()?) };
         Ok(Some(Self {
@@ -281,7 +309,8 @@ fn tuning(outcome: &Outcome) -> Result<Figure> {
         Series::at("mean confidence of pseudo-labels", epochs(|e| Some(e.confidence))),
     ];
     shares.retain(|series| !series.points.is_empty());
-    let mut losses = vec![Series::at("loss on strong views", epochs(|e| Some(e.loss)))];
+    let loss = if outcome.lafter.config.tune.augment { "loss on strong views" } else { "loss on the student's views" };
+    let mut losses = vec![Series::at(loss, epochs(|e| Some(e.loss)))];
     let names: std::collections::BTreeSet<&String> = history.iter().flat_map(|record| record.terms.keys()).collect();
     for name in names {
         let points = history.iter().filter_map(|record| Some((record.epoch as f64, *record.terms.get(name)?)));
@@ -305,6 +334,12 @@ fn of_result(outcome: &Outcome) -> Option<(&Evaluation, &'static str)> {
     Some(result.map_or((last, ", after the last epoch, which is not the result"), |result| (result, "")))
 }
 
+/// Whether the tuned tower of the last epoch is the result.
+fn is_tuned(outcome: &Outcome) -> bool {
+    of_result(outcome)
+        .is_some_and(|(shown, when)| when.is_empty() && outcome.tuned.as_ref().is_some_and(|tuned| std::ptr::eq(tuned, shown)))
+}
+
 /// The bars of each class with test pictures; of many those that gained and lost most. With what is shown, in words.
 fn classes(zero_shot: &Evaluation, text_classifier: &Evaluation, tuned: Option<&Evaluation>) -> Result<(String, Figure)> {
     let mut all = vec![("zero-shot", zero_shot), ("text classifier", text_classifier)];
@@ -321,11 +356,14 @@ fn classes(zero_shot: &Evaluation, text_classifier: &Evaluation, tuned: Option<&
     };
     if tested > MOST_CLASSES {
         let half = MOST_CLASSES / 2;
+        let which = match shown.iter().any(|class| gain(class) != 0.0) {
+            true => format!("the {half} that gained most and the {half} that lost most"),
+            false => format!("the first {half} and the last {half} (none gained or lost)"),
+        };
+        caption = format!("Of {tested} classes with test pictures {which}, before and after.");
         shown.sort_by(|a, b| gain(b).total_cmp(&gain(a)));
         shown.drain(half..tested - half);
         shown.sort_unstable();
-        let which = format!("the {half} that gained most and the {half} that lost most");
-        caption = format!("Of {tested} classes with test pictures {which}, before and after.");
     }
     let series = |(name, evaluation): &(&str, &Evaluation)| {
         let known = shown.iter().enumerate().filter_map(|(at, class)| Some(((at + 1) as f64, accuracy(evaluation, *class)?)));
@@ -364,6 +402,22 @@ mod tests {
         let (caption, count) = bars(500, &(100..400).collect::<Vec<_>>());
         assert!(count == 600 && caption.starts_with("Of 300 classes") && caption.contains("the 100 that gained"), "{count}: {caption}");
         assert_eq!(bars(3, &[0, 1, 2]), ("Each class before and after.".into(), 9));
+        let (caption, _) = bars(500, &(0..250).map(|class| 2 * class + 1).collect::<Vec<_>>());
+        assert!(caption.contains("the first 100 and the last 100 (none gained or lost)"), "{caption}");
+    }
+
+    #[test]
+    fn what_a_run_did_not_do_is_not_told() {
+        let mut report = Report::new(serde_json::Value::Null, 1, "cpu");
+        assert!(accuracies(&report).ends_with("so there are no accuracies."));
+        report.answers.set("fish", [1, 2, 3]);
+        assert!(accuracies(&report).ends_with("no accuracies: look at the answers."));
+        report.zero_shot = Some(answers(2, &[0, 1], |_| true));
+        assert_eq!(accuracies(&report), "Accuracies are on 2 test images.");
+        let mut run = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+        run.config.tune.augment = false;
+        let svg = views(&run).unwrap().svg().to_string();
+        assert!(svg.contains("student") && !svg.contains("strong view"));
     }
 
     #[test]
@@ -378,6 +432,7 @@ mod tests {
             (selection.result, selection.selected) = (result, selected);
             (selection.zero_shot_selected, selection.mean_selected) = (zero_shot, mean);
             let (evaluation, when) = of_result(&outcome).unwrap();
+            assert_eq!(is_tuned(&outcome), result == Select::Last || selected == 2);
             (evaluation.clone(), when.is_empty())
         };
         let of = |evaluation: &Option<Evaluation>, is_result: bool| (evaluation.clone().unwrap(), is_result);

@@ -5,7 +5,7 @@ use crate::eval::{Report, Signals};
 use crate::experiment::Outcome;
 use crate::plot::{self, Figure, Panel, Series, Sort};
 
-/// Of more classes than this, those with the largest change are drawn.
+/// Of more classes than this, those with the largest change are drawn; of equal changes, the most frequent.
 const MOST_CLASSES: usize = 60;
 
 /// The signals before tuning (epoch 0) and after each epoch, in percent; `None` without a stage two.
@@ -54,8 +54,10 @@ pub(super) fn answers(report: &Report) -> Result<Option<(String, Figure)>> {
     }
     let mut caption = "How many training pictures each class got, before and after. No label is read.".to_string();
     if rows.len() > MOST_CLASSES {
-        caption = format!("{caption} Of {} classes the {MOST_CLASSES} that changed most.", rows.len());
-        rows.sort_by_key(|(_, [_, before, after])| std::cmp::Reverse(before.abs_diff(*after)));
+        let change = |counts: &[usize; 3]| counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0);
+        let which = if rows.iter().any(|(_, counts)| change(counts) > 0) { "that changed most" } else { "most frequent" };
+        caption = format!("{caption} Of {} classes the {MOST_CLASSES} {which}.", rows.len());
+        rows.sort_by_key(|(_, counts)| std::cmp::Reverse((change(counts), counts.iter().sum::<usize>())));
         rows.truncate(MOST_CLASSES);
     }
     let names: Vec<String> = rows.iter().map(|(name, _)| name.to_string()).collect();
@@ -64,4 +66,24 @@ pub(super) fn answers(report: &Report) -> Result<Option<(String, Figure)>> {
     };
     let all = [series("zero-shot", 0), series("text classifier", 1), series("result", 2)];
     Ok(Some((caption, plot::bars("Answers by class", "pictures", &names, &all, Sort::AsGiven)?)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_classes_those_that_changed_are_drawn_or_the_most_frequent() {
+        let of = |counts: fn(usize) -> [usize; 3]| {
+            let mut report = Report::new(serde_json::Value::Null, 1, "cpu");
+            (0..100).for_each(|class| report.answers.set(format!("class {class:02}"), counts(class)));
+            let (caption, figure) = answers(&report).unwrap().unwrap();
+            (caption, figure.svg().contains("class 00"), figure.svg().contains("class 99"))
+        };
+        // the text classifier is the result
+        let (caption, first, last) = of(|class| [0, class, class]);
+        assert!(caption.ends_with("Of 100 classes the 60 that changed most.") && !first && last, "{caption}");
+        let (caption, first, last) = of(|class| [class; 3]);
+        assert!(caption.ends_with("Of 100 classes the 60 most frequent.") && !first && last, "{caption}");
+    }
 }

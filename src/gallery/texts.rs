@@ -8,24 +8,24 @@ use crate::embed;
 use crate::error::Result;
 use crate::eval::{Table, unique_names};
 use crate::experiment::Experiment;
+use crate::plot::drawn;
 use crate::predictions::Picks;
 use crate::progress::silent;
 
-/// More texts than this are thinned.
+/// Of more texts than this some are drawn.
 const MOST_TEXTS: usize = 1000;
 /// Texts shown of each class.
 const SHOWN: usize = 3;
 
 /// For each class the texts whose features have the largest cosine with the mean feature of its surest pictures, in the untouched
 /// towers: what CLIP sees in what was called so. A text that was written for another class is marked with it. Up to twelve classes,
-/// those that tuning changed most; of more than 1,000 texts an even part is looked at.
+/// those that tuning changed most; of more than 1,000 texts as many are drawn and looked at.
 ///
 /// # Errors
 /// [`Error::Candle`](crate::Error::Candle) if a tower fails; [`Error::Interrupted`](crate::Error::Interrupted).
 pub fn nearest_texts(experiment: &Experiment, picks: &Picks) -> Result<Table> {
     let (clip, texts, pictures) = (&experiment.clip, &experiment.texts, &experiment.train);
-    let step = texts.len().div_ceil(MOST_TEXTS).max(1);
-    let chosen: Vec<usize> = (0..texts.len()).step_by(step).collect();
+    let chosen = drawn(texts.len(), MOST_TEXTS);
     let sentences: Vec<String> = chosen.iter().map(|text| texts.sentences()[*text].clone()).collect();
     let features = normalize(&embed::texts(clip, &sentences, experiment.cache.as_ref(), silent)?)?; // [t, d]
     let classes = unique_names(texts.classes());

@@ -62,16 +62,21 @@ impl Features {
     }
 }
 
-/// At most [`MOST`] features, in 64 bits and of unit length (a feature of zeros stays one), with their labels. The choice is
-/// always the same one; it is drawn, because even distances would miss classes of data whose classes take turns.
-fn thinned(features: &[Vec<f32>], labels: &[usize]) -> (Vec<Vec<f64>>, Vec<usize>) {
-    let mut order: Vec<usize> = (0..features.len()).collect();
-    if order.len() > MOST {
+/// At most `most` of the indices below `n`, in order. The choice is always the same one; it is drawn, because even distances would fall
+/// in step with what takes turns: classes, or the templates of each class.
+pub(crate) fn drawn(n: usize, most: usize) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..n).collect();
+    if n > most {
         Rng::new(0).shuffle(&mut order);
-        order.truncate(MOST);
+        order.truncate(most);
         order.sort_unstable();
     }
-    let chosen = order.into_iter().filter_map(|at| features.get(at).zip(labels.get(at)));
+    order
+}
+
+/// At most [`MOST`] features, in 64 bits and of unit length (a feature of zeros stays one), with their labels.
+fn thinned(features: &[Vec<f32>], labels: &[usize]) -> (Vec<Vec<f64>>, Vec<usize>) {
+    let chosen = drawn(features.len(), MOST).into_iter().filter_map(|at| features.get(at).zip(labels.get(at)));
     chosen
         .map(|(feature, &label)| {
             let length = feature.iter().map(|&v| f64::from(v).powi(2)).sum::<f64>().sqrt();
@@ -87,4 +92,17 @@ fn mean(features: &[Vec<f64>]) -> Option<Vec<f64>> {
         sum.iter_mut().zip(feature).for_each(|(s, v)| *s += v / features.len() as f64);
     }
     Some(sum)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn what_is_drawn_falls_in_step_with_nothing() {
+        let drawn = super::drawn(7000, 1000);
+        let of_template = |template: usize| drawn.iter().filter(|at| *at % 7 == template).count();
+        assert_eq!(drawn.len(), 1000);
+        assert!((0..7).all(|template| of_template(template) > 100));
+        assert!(drawn.is_sorted() && drawn == super::drawn(7000, 1000));
+        assert_eq!(super::drawn(3, 1000), [0, 1, 2]);
+    }
 }

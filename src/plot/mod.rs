@@ -33,6 +33,7 @@ pub use attention::{AttentionRow, attention, attention_rows};
 pub use bars::{Sort, bars};
 pub use confusion::{Counts, confusion};
 pub use curves::{Panel, curves, panels};
+pub(crate) use features::drawn;
 pub use figure::Figure;
 pub use histogram::{histogram, modality_gap};
 pub use page::index_html;

@@ -23,7 +23,7 @@ pub enum WeakCrop {
 impl WeakCrop {
     /// The weak view of picture `index`, which is `picture`; `rng` is the picture's own stream in this epoch. It does not move, so that the
     /// strong view draws what it draws without.
-    pub(super) fn view(self, weak: &Preprocess, pictures: &Dataset, index: usize, picture: &RgbImage, rng: &Rng) -> Result<RgbImage> {
+    pub(crate) fn view(self, weak: &Preprocess, pictures: &Dataset, index: usize, picture: &RgbImage, rng: &Rng) -> Result<RgbImage> {
         match self {
             Self::Center => pictures.view(index, weak.geometry_key(), Some(picture), &|picture| weak.image(picture)),
             Self::Random => {
