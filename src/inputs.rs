@@ -260,7 +260,7 @@ fn coverage(name: &str, set: &Dataset, counts: &[usize], present: usize) -> Opti
     if counts.len() == 1 {
         return Some(format!("{name}: there is only one class, {}: every answer is right, so an accuracy says nothing", set.classes()[0]));
     }
-    let shown = missing.iter().take(3).copied().collect::<Vec<_>>().join(", ");
+    let shown = missing.iter().take(3).map(cut).collect::<Vec<_>>().join(", ");
     let more = if missing.len() > 3 { ", …" } else { "" };
     (!missing.is_empty()).then(|| format!("{name}: only {present} of {} classes have pictures; none of {shown}{more}", counts.len()))
 }
@@ -272,7 +272,7 @@ impl SetInput {
         match (&self.smallest, &self.largest) {
             (Some((small, fewest)), Some((large, most))) if fewest < most => {
                 let (fewest, most) = (thousands(*fewest), thousands(*most));
-                format!("{pictures}, {} classes of {fewest} ({small}) to {most} ({large})", thousands(self.classes))
+                format!("{pictures}, {} classes of {fewest} ({}) to {most} ({})", thousands(self.classes), cut(small), cut(large))
             }
             (Some((_, each)), Some(_)) => format!("{pictures}, {} classes of {}", thousands(self.classes), thousands(*each)),
             _ => format!("{pictures}, without labels"),

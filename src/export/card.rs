@@ -17,9 +17,8 @@ const FILE: &str = "README.md";
 /// Class names that a card lists.
 const LISTED: usize = 200;
 /// Settings that a card shows; report.json has all.
-const SHOWN: [&str; 11] = [
+const SHOWN: [&str; 10] = [
     "preset",
-    "seed",
     "text.epochs",
     "text.learning_rate",
     "text.noise",
@@ -100,19 +99,19 @@ impl Card {
             (None, Some(base)) => format!(" # yours to fill in; the base model's is {}", base.replace(char::is_control, " ")),
             (None, None) => " # yours to fill in; look at the base model's".into(),
         };
-        let base = if is_id(&info.base_model) { format!("base_model: {}\n", yaml(&info.base_model)) } else { String::new() };
+        let base = if is_hub_id(&info.base_model) { format!("base_model: {}\n", yaml(&info.base_model)) } else { String::new() };
         format!(
             "---\nlicense: {license}\n{base}library_name: lafter\npipeline_tag: image-classification\ntags:\n- clip\n- lafter\n- label-free\n---\n"
         )
     }
 
     fn loading(&self, info: &WeightsInfo, report: &Report) -> String {
-        let base = base(info);
+        let (base, model) = (base(info), quoted(&base(info)));
         let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
         format!(
             "## How to load\n\nThe file `lafter.safetensors` holds {}. It works over \
-             its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {base} \
-             --weights lafter.safetensors photo.jpg\nlafter export --model {base} --weights lafter.safetensors --out model.onnx\n```\n\nThe \
+             its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {model} \
+             --weights lafter.safetensors photo.jpg\nlafter export --model {model} --weights lafter.safetensors --out model.onnx\n```\n\nThe \
              documentation of `lafter::export::pytorch` has the lines of Python that load it over transformers' `CLIPModel`.\n\n## Limits\n\nEvery \
              picture gets one of the names above, also one that shows none of them. Probabilities are those of a softmax and not calibrated. \
              No label was used in training, so a class can be named wrongly throughout: look at its pictures before you rely on it.\n",
@@ -139,21 +138,30 @@ fn held(report: &Report) -> String {
 
 /// The base model as others know it: a hub id, or the last part of a path.
 fn base(info: &WeightsInfo) -> String {
-    shared(&info.base_model)
+    if is_hub_id(&info.base_model) { info.base_model.clone() } else { last(&info.base_model) }
+}
+
+/// Whether a name is one of the hub's, `owner/name`, and not that of a folder here, which is loaded in its place.
+fn is_hub_id(name: &str) -> bool {
+    name.contains('/') && is_id(name) && !Path::new(name).exists()
+}
+
+/// A word of a command as a shell takes it.
+fn quoted(word: &str) -> String {
+    let word = word.replace(char::is_control, " ");
+    let plain = !word.is_empty() && word.chars().all(|c| c.is_alphanumeric() || "/._-+@:=,".contains(c));
+    if plain { word } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
 /// A name without the folders of the machine that it was on.
-fn shared(name: &str) -> String {
-    if is_id(name) {
-        return name.to_string();
-    }
+fn last(name: &str) -> String {
     Path::new(name).file_name().map_or_else(|| name.to_string(), |last| last.to_string_lossy().to_string())
 }
 
 /// A text in which Markdown sees no marks.
 fn plain(text: &str) -> String {
     let text = text.replace(char::is_control, " ");
-    text.chars().flat_map(|c| if "\\`*_[]<>|#".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+    text.chars().flat_map(|c| if "\\`*_[]<>|#&".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
 fn summary(info: &WeightsInfo, report: &Report) -> String {
@@ -188,7 +196,10 @@ fn results(report: &Report) -> String {
     let labeled = !report.sections().is_empty();
     let selected = report.selection.as_ref().filter(|selection| selection.result == Select::Signals);
     let words = match (labeled, selected) {
-        (true, None) => "Labels were used for these numbers only. They are those after the last epoch.".to_string(),
+        (true, None) => {
+            let last = if report.lafter.is_some() { " LaFTer's are those after the last epoch." } else { "" };
+            format!("Labels were used for these numbers only.{last}")
+        }
         (true, Some(selection)) => {
             let top1 = selection.selected_top1.map_or_else(String::new, |top1| format!(" (top-1 {top1:.2} %)"));
             format!(
@@ -211,7 +222,13 @@ fn data(report: &Report) -> String {
     let inputs = report.extra.get("inputs").and_then(|inputs| serde_json::from_value::<Inputs>(inputs.clone()).ok()).unwrap_or_default();
     let set = |set: &crate::inputs::SetInput| {
         let used = if set.name == "train" { "unlabeled in training" } else { "labeled, for evaluation only" };
-        format!("- {}: {} pictures of {} ({used})\n", plain(&set.name), set.pictures, plain(&shared(&set.origin)))
+        let pictures = if set.pictures == 1 { "picture" } else { "pictures" };
+        let origin = match set.origin.as_str() {
+            "pictures" => String::new(), // nothing is known
+            hub if hub.starts_with("hf:") => format!(" of {}", plain(hub)),
+            here => format!(" of {}", plain(&last(here))),
+        };
+        format!("- {}: {} {pictures}{origin} ({used})\n", plain(&set.name), set.pictures)
     };
     let texts = if inputs.texts.is_empty() { String::new() } else { format!("- texts: {}\n", plain(&inputs.texts)) };
     format!("{}{texts}", inputs.sets.iter().map(set).collect::<String>())
@@ -223,7 +240,7 @@ fn settings(report: &Report) -> String {
         let text = found.as_str().map_or_else(|| found.to_string(), str::to_string);
         Some(format!("| `{path}` | {} |\n", plain(&text)))
     };
-    let rows: String = SHOWN.iter().filter_map(value).collect();
+    let rows: String = SHOWN.iter().filter_map(value).chain([format!("| `seed` | {} |\n", report.seed)]).collect();
     let learned = report.trainable.filter(|_| report.is_tuned()).map_or_else(String::new, |trainable| {
         format!("\n{} parameters were learned, {:.2} % of the model.\n", trainable.count, 100.0 * trainable.share)
     });
@@ -260,8 +277,25 @@ mod tests {
         let tuned = serde_json::json!({"tune": {"prompts": 0, "tune_norms": true, "low_rank": {"rank": 4}}});
         let text = Card::default().text("birds", &Report { config: tuned, ..report() }, &info());
         assert!(text.contains("holds the scale and shift of layer norms, changes of low rank (LoRA), and the head."), "{text}");
+        assert!(text.contains("| `seed` | 7 |"), "{text}");
         let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
         let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
         assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");
+        // a folder is no model of the hub, though its name may look like one
+        for (folder, shown) in [("demo", "demo"), ("src/export", "export"), ("data/my clip", "'my clip'"), ("/a/b's", "'b'\\''s'")] {
+            let text = Card::default().text("birds", &report(), &WeightsInfo { base_model: folder.into(), ..info() });
+            assert!(!text.contains("base_model:") && text.contains(&format!("--model {shown} --weights")), "{text}");
+        }
+        let mut of_sets = report();
+        let set = |name: &str, origin: &str, pictures: usize| {
+            let (name, origin) = (name.into(), origin.into());
+            crate::inputs::SetInput { name, origin, pictures, ..Default::default() }
+        };
+        let sets = vec![set("train", "pictures", 1500), set("test", "data/birds", 1), set("more", "hf:me/birds", 2)];
+        of_sets.extra.insert("inputs".into(), serde_json::json!(Inputs { sets, ..Inputs::default() }));
+        let told = ["train: 1500 pictures (", "test: 1 picture of birds (", "more: 2 pictures of hf:me/birds ("];
+        let text = data(&of_sets);
+        assert!(told.iter().all(|told| text.contains(told)), "{text}");
+        assert_eq!(plain("a & b &amp;"), "a \\& b \\&amp;");
     }
 }
