@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use unicode_width::UnicodeWidthStr;
+
 use crate::notebook::print_media;
 
 /// Rows of text below a header. The first column is aligned left; the others, mostly numbers, right.
@@ -133,17 +135,18 @@ const MATHS: &str = "±pm ≤leq ≥geq ≠neq →to ∞infty αalpha βbeta γg
 
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut widths: Vec<usize> = self.header.iter().map(|cell| cell.chars().count()).collect();
+        let mut widths: Vec<usize> = self.header.iter().map(|cell| cell.width()).collect();
         for row in &self.rows {
             for (width, cell) in widths.iter_mut().zip(row) {
-                *width = (*width).max(cell.chars().count());
+                *width = (*width).max(cell.width());
             }
         }
         let rule: Vec<String> = widths.iter().map(|width| "-".repeat(*width)).collect();
         for row in [&self.header, &rule].into_iter().chain(&self.rows) {
             let mut line = String::new();
             for (i, (cell, &width)) in row.iter().zip(&widths).enumerate() {
-                line += &if i == 0 { format!("{cell:<width$}") } else { format!("  {cell:>width$}") };
+                let room = " ".repeat(width.saturating_sub(cell.width()));
+                line += &if i == 0 { format!("{cell}{room}") } else { format!("  {room}{cell}") };
             }
             writeln!(f, "{}", line.trim_end())?;
         }
@@ -170,6 +173,14 @@ mod tests {
         assert!(html.contains("a&lt;b") && html.contains("é &amp; ü"));
         assert_eq!(html.matches("<td").count(), 4);
         assert_eq!(table.to_string().lines().count(), 4);
+    }
+
+    #[test]
+    fn letters_that_fill_two_columns_are_aligned() {
+        let mut table = Table::new(&["class", "n"]);
+        table.push(["金门大桥".to_string(), "1".to_string()]);
+        table.push(["cat".to_string(), "22".to_string()]);
+        assert_eq!(table.to_string(), "class      n\n--------  --\n金门大桥   1\ncat       22\n");
     }
 
     #[test]
