@@ -48,7 +48,7 @@ impl TextSource {
             }
         };
         if texts.is_empty() {
-            return Err(Error::Text(format!("the base has no {self} to compare: give --{self}, or leave this level out")));
+            return Err(Error::Text(format!("the base has no {self} to compare: give --{self}")));
         }
         experiment.texts = texts;
         Ok(())

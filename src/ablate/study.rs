@@ -190,7 +190,7 @@ impl Study {
     }
 
     /// Each setting's last stage that ran, as bars with their spread: LaFTer, or the text classifier without an image
-    /// stage. The title says how many runs are not done.
+    /// stage. The title says how many settings have no such number, and how many runs are not done.
     ///
     /// # Errors
     /// [`crate::Error::Usage`] if no run is done.
@@ -211,8 +211,9 @@ impl Study {
             [true, true] => "last stage that ran, top-1 %",
         };
         let mut title = if self.factors.is_empty() { title.to_string() } else { format!("{title}: {}", self.factors.join(" · ")) };
-        if self.missing > 0 {
-            title += &format!(" ({} of {} settings, {} runs missing)", bars.len(), self.rows.len(), self.missing);
+        if self.missing > 0 || bars.len() < self.rows.len() {
+            let missing = if self.missing > 0 { format!(", {} runs missing", self.missing) } else { String::new() };
+            title += &format!(" ({} of {} settings{missing})", bars.len(), self.rows.len());
         }
         plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
     }
@@ -251,5 +252,31 @@ impl fmt::Display for Study {
             0 => Ok(()),
             missing => writeln!(f, "{missing} runs of the grid are not done yet"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_without_a_bar_are_counted() {
+        let information = Spread::of(&[50.0]);
+        let row = |level: &str, information| Row {
+            levels: vec![level.into()],
+            zero_shot: None,
+            text_classifier: None,
+            lafter: None,
+            selected: None,
+            oracle_best: None,
+            information_before: None,
+            information,
+            balance: None,
+            seeds: vec![1],
+        };
+        let study = |rows| Study { factors: vec!["tune.epochs".into()], rows, missing: 0 };
+        let title = |rows| study(rows).figure("Ablation").unwrap().title().to_string();
+        assert_eq!(title(vec![row("0", None), row("1", information)]), "Ablation: tune.epochs (1 of 2 settings)");
+        assert_eq!(title(vec![row("1", information)]), "Ablation: tune.epochs");
     }
 }
