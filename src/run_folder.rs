@@ -211,6 +211,12 @@ impl RunFolder {
                 events(&Event::Notice(format!("{} held {held}: it is now {}", previous.display(), kept.display())));
             }
         } else if previous.exists() {
+            if previous.join(IMAGES).exists() {
+                let previous = previous.display();
+                events(&Event::Notice(format!(
+                    "{previous} held an older run that was over: it is removed, and the run before this one takes its place"
+                )));
+            }
             std::fs::remove_dir_all(&previous).map_err(io)?;
         }
         std::fs::rename(&moving, &previous).map_err(io)?;
@@ -332,7 +338,7 @@ mod tests {
         assert_eq!(read(&path.join("previous"), REPORT), "first");
         assert!(!path.join(REPORT).exists());
         let notices = begin(path, "third", false);
-        assert!(notices.len() == 1 && notices[0].contains("previous --resume"), "{notices:?}");
+        assert!(notices.len() == 2 && notices[0].contains("removed") && notices[1].contains("previous --resume"), "{notices:?}");
         assert_eq!(read(&path.join("previous"), CHECKPOINT), "second");
         assert!(!path.join("previous").join(REPORT).exists(), "that was another run's");
         for (name, text) in [("index.html", "third's"), (CARD, "the user's")] {
@@ -347,7 +353,8 @@ mod tests {
             ("second".into(), "third".into())
         );
         begin(path, "fifth", true);
-        begin(path, "sixth", true);
+        let notices = begin(path, "sixth", true);
+        assert!(notices.len() == 1 && notices[0].contains("removed"), "{notices:?}");
         assert_eq!((read(&path.join("previous-3"), CHECKPOINT), read(&path.join("previous"), REPORT)), ("third".into(), "fifth".into()));
         assert!(!path.join("previous-4").exists(), "runs that are over are kept once");
     }
@@ -366,7 +373,7 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert!(open(path, false, 8, 4).err().unwrap().to_string().contains("another run is writing"));
         drop(running);
-        assert_eq!((read(path, REPORT), begin(path, "third", true).len()), ("second".into(), 0), "nothing was moved");
+        assert_eq!((read(path, REPORT), read(&previous, REPORT)), ("second".into(), "first".into()), "nothing was moved");
     }
 
     #[test]
