@@ -133,6 +133,7 @@ fn remedy(kind: ErrorKind) -> &'static str {
         ErrorKind::FileTooLarge => ": raise the limit of file sizes (ulimit -f), or choose another place",
         ErrorKind::AlreadyExists => ": something of this name is in the way: choose another name",
         ErrorKind::ReadOnlyFilesystem => ": choose a place that can be written",
+        ErrorKind::NotFound => ": check the path",
         _ => "",
     }
 }
@@ -161,7 +162,7 @@ mod tests {
         assert_eq!(error.to_string(), "first");
         let error = Error::io("a/b", std::io::Error::from(std::io::ErrorKind::NotFound));
         assert_eq!(error.to_string().lines().count(), 1);
-        assert!(error.to_string().starts_with("a/b: "));
+        assert!(error.to_string().starts_with("a/b: ") && error.to_string().ends_with(": check the path"));
         assert_eq!(Error::Data("a class\nof two lines".into()).to_string(), "a class of two lines");
     }
 

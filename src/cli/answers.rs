@@ -23,8 +23,7 @@ pub struct AnswerArgs {
     pub weights: Option<PathBuf>,
     #[command(flatten)]
     pub classes: ClassArgs,
-    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers; of predict's
-    /// --transduct and --adapt their class means do
+    /// Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers
     #[arg(long, value_name = "FILE", requires = "classes")]
     pub descriptions: Option<PathBuf>,
     /// Templates, one per line with {} for the class name [default: a photo of a {}; with --descriptions seven general ones]
@@ -111,7 +110,8 @@ pub struct RowArgs {
     /// Answers with a lower probability are "unknown", 0 to 1
     #[arg(long, value_name = "P", default_value_t = 0.0)]
     pub threshold: f64,
-    /// Table of all answers, .csv, .jsonl or .parquet; without it they go to standard output
+    /// Table of all answers, .csv, .jsonl or .parquet, where `picture` is the name and probabilities are 0 to 1; without it they go to
+    /// standard output, with --json as `image` and percentages
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }

@@ -23,9 +23,11 @@ pub struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  lafter demo                                        # the whole method in a minute or two, nothing to download
-  lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
-  lafter predict --model openai/clip-vit-base-patch32 --weights lafter-out/lafter.safetensors a.jpg b.jpg";
+  lafter demo   # the whole method in a minute or two, nothing to download
+  lafter run --model openai/clip-vit-base-patch32 \\
+    --train photos/ --test labeled/ --descriptions texts.json
+  lafter predict --model openai/clip-vit-base-patch32 \\
+    --weights lafter-out/lafter.safetensors a.jpg b.jpg";
 
 /// What every command takes.
 #[derive(Args)]
@@ -59,10 +61,14 @@ pub enum Command {
     #[command(after_help = "Example:\n  lafter zero-shot --model openai/clip-vit-base-patch32 --test labeled/")]
     ZeroShot(ZeroShotArgs),
     /// Saved LaFTer weights on a labeled test set
-    #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors --test labeled/")]
+    #[command(after_help = "Example:\n  lafter evaluate --model M --weights lafter-out/lafter.safetensors \\\n    --test labeled/")]
     Evaluate(EvaluateArgs),
     /// Answers for pictures without labels, as lines, as a table, as folders of links
-    #[command(after_help = super::predict_args::EXAMPLES, mut_arg("classes", |classes| classes.help(CLASSES_TO_ANSWER)))]
+    #[command(
+        after_help = super::predict_args::EXAMPLES,
+        mut_arg("classes", |classes| classes.help(CLASSES_TO_ANSWER)),
+        mut_arg("descriptions", |descriptions| descriptions.help(super::predict_args::DESCRIPTIONS))
+    )]
     Predict(Box<super::predict_args::PredictArgs>),
     /// Answers for many pictures together, from features, without training (transductive)
     #[command(after_help = super::transduct::EXAMPLES)]
@@ -77,16 +83,14 @@ pub enum Command {
     #[command(after_help = super::card::EXAMPLES)]
     Card(super::card::CardArgs),
     /// CLIP features of images or texts, not normalized, in input order: tensor `features` [n, d] f32
-    #[command(
-        after_help = "Examples:\n  lafter embed --model M --images photos/ --out images.safetensors\n  lafter embed --model L --images photos/ --classes names.txt --out answers.safetensors   # stored answers to tune on\n  lafter embed --model M --texts lines.txt --out texts.safetensors"
-    )]
+    #[command(after_help = EMBED_EXAMPLES)]
     Embed(EmbedArgs),
     /// A grid of runs over any setting, with seeds: a table with mean and spread
     #[command(after_help = ABLATE_EXAMPLES)]
     Ablate(Box<AblateArgs>),
     /// Every setting of a run: its path for --set and --vary, its default, what it means
     #[command(
-        after_help = "Example:\n  lafter settings --preset paper --set tune.epochs=20   # as `lafter run` with these options has them"
+        after_help = "Example:\n  # as `lafter run` with these options has them\n  lafter settings --preset paper --set tune.epochs=20"
     )]
     Settings(SettingsArgs),
     /// Sentences about your classes from a language model: a server, a local model, a published file
@@ -96,7 +100,7 @@ pub enum Command {
     #[command(after_help = super::scenes::EXAMPLES)]
     Scenes(super::scenes::ScenesArgs),
     /// Train the demo CLIP anew from rendered scenes and captions
-    #[command(after_help = "Example:\n  lafter pretrain-demo --out my-demo-clip   # then lafter zero-shot --model my-demo-clip …")]
+    #[command(after_help = "Examples:\n  lafter pretrain-demo --out my-demo-clip\n  lafter zero-shot --model my-demo-clip --test labeled/")]
     PretrainDemo(PretrainArgs),
 }
 
@@ -109,13 +113,30 @@ image layout, WebDataset's tar shards (a folder, or a pattern as 'shards/{00000.
 hf:owner/name. Labels of --train are never used in training.
 
 Examples:
-  lafter run --model openai/clip-vit-base-patch32 --train photos/ --test labeled/ --descriptions texts.json
-  lafter run --model ./my-clip --train train.parquet --test test.parquet --preset paper --epochs 20 --out out
-  lafter run --model openai/clip-vit-base-patch32 --train photos/ --classes names.txt      # without any label
-  lafter run … --set tune.teacher_head=shared --set 'tune.strong.scale=[0.5,1]'     # any setting: `lafter settings` lists all
-  lafter run … --out out --resume      # continues a stopped run
-  lafter run … --memory-gib 3          # takes each step in parts that fit, with the same result
-  mpirun -n 4 lafter run …             # shares the run among four processes (a build with `--features mpi`)";
+  lafter run --model openai/clip-vit-base-patch32 \\
+    --train photos/ --test labeled/ --descriptions texts.json
+  lafter run --model ./my-clip --train train.parquet --test test.parquet \\
+    --preset paper --epochs 20 --out out
+  # without any label
+  lafter run --model openai/clip-vit-base-patch32 \\
+    --train photos/ --classes names.txt
+  # any setting: `lafter settings` lists all
+  lafter run … --set tune.teacher_head=shared \\
+    --set 'tune.strong.scale=[0.5,1]'
+  # continues a stopped run
+  lafter run … --out out --resume
+  # takes each step in parts that fit, with the same result
+  lafter run … --memory-gib 3
+  # shares the run among four processes (a build with `--features mpi`)
+  mpirun -n 4 lafter run …";
+
+const EMBED_EXAMPLES: &str = "\
+Examples:
+  lafter embed --model M --images photos/ --out images.safetensors
+  # stored answers to tune on
+  lafter embed --model L --images photos/ --classes names.txt \\
+    --out answers.safetensors
+  lafter embed --model M --texts lines.txt --out texts.safetensors";
 
 const CHECK_EXAMPLES: &str = "\
 Shows the model and where its settings came from, the pictures that were taken and left out, the split rule, the classes and
@@ -123,8 +144,10 @@ their counts, three prompts as they will be read, and what is unusual. The sheet
 Without --train and --test it shows the model, with --classes also the texts, and draws no sheet.
 
 Examples:
-  lafter check --model openai/clip-vit-base-patch32 --train photos/ --test labeled/
-  lafter check --model ./my-clip --test hf:owner/name --classes names.txt --sheet sheet.png";
+  lafter check --model openai/clip-vit-base-patch32 \\
+    --train photos/ --test labeled/
+  lafter check --model ./my-clip --test hf:owner/name --classes names.txt \\
+    --sheet sheet.png";
 
 const ABLATE_EXAMPLES: &str = "\
 Fields are those of report.json's config: text.noise, tune.prompts, tune.teacher_head, tune.strong.blur_p, … (`lafter settings`
@@ -134,10 +157,12 @@ In a SLURM array job each task picks its own share of the grid (--shard 1/1 runs
 --array=1-16 and --array=0-30:2 all make 16 shares. All tasks write into the same --out.
 
 Examples:
-  lafter ablate --model demo --vary text.noise=0,0.3,1 --vary tune.prompts=0,2,8 --seeds 3 --jobs 2
+  lafter ablate --model demo --vary text.noise=0,0.3,1 \\
+    --vary tune.prompts=0,2,8 --seeds 3 --jobs 2
   lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
-  sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'    # 16 shares
-  lafter ablate --model demo --paper --out study --collect                       # joins them";
+  # 16 shares; when all are done, --collect joins them
+  sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'
+  lafter ablate --model demo --paper --out study --collect";
 
 /// How many, 1 or more.
 pub fn at_least_one() -> RangedU64ValueParser<usize> {
@@ -349,7 +374,8 @@ pub struct AblateArgs {
     /// The paper's grid: text source × image stage × noise
     #[arg(long)]
     pub paper: bool,
-    /// LaFTer next to the methods after it, block by block: fairness, alignment, prototypes, DPA's blocks, class means
+    /// LaFTer next to the methods after it, block by block: fairness, alignment, prototypes, DPA's blocks, StatA's labels, class
+    /// means
     #[arg(long, conflicts_with = "paper")]
     pub methods: bool,
     /// σ of the noise in the grid of --paper (text.noise) [default: 0,0.1,1]
@@ -366,7 +392,7 @@ pub struct AblateArgs {
     #[arg(long, value_name = "i/n")]
     pub shard: Option<Shard>,
     /// Run nothing: join what all shards have left in --out
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["shard", "dry_run"])]
     pub collect: bool,
     /// Print the runs of the grid and their number, and run nothing
     #[arg(long)]
@@ -452,4 +478,29 @@ pub struct PretrainArgs {
     /// Training steps [default: as the embedded weights were trained]
     #[arg(long, value_name = "N")]
     pub steps: Option<usize>,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    /// Help is wrapped at the width of the terminal; a command that is wrapped cannot be copied.
+    #[test]
+    fn examples_fit_into_80_columns() {
+        for command in std::iter::once(&Cli::command()).chain(Cli::command().get_subcommands()) {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let example = help.lines().filter(|line| line.starts_with("  "));
+            example.for_each(|line| assert!(line.chars().count() <= 80, "{}: {line}", command.get_name()));
+        }
+    }
+
+    #[test]
+    fn joining_a_grid_takes_no_part_of_it() {
+        for option in [&["--shard", "1/2"][..], &["--dry-run"]] {
+            let line = ["lafter", "ablate", "--model", "demo", "--paper", "--collect"].iter().chain(option);
+            assert_eq!(Cli::try_parse_from(line).err().unwrap().kind(), clap::error::ErrorKind::ArgumentConflict);
+        }
+    }
 }

@@ -35,6 +35,10 @@ pub struct CardArgs {
 }
 
 pub fn card(args: CardArgs, common: &Common) -> Result<()> {
+    if let Some(missing) = ["report.json", "lafter.safetensors"].iter().find(|name| !args.run.join(name).exists()) {
+        let run = args.run.display();
+        return Err(Error::Usage(format!("{run} holds no {missing}: --run takes the folder of a finished run")));
+    }
     let base_license = license_of(&WeightsInfo::read(args.run.join("lafter.safetensors"))?.base_model);
     let path = args.run.join("README.md");
     let card = Card { name: args.name, license: args.license, base_license };

@@ -55,6 +55,14 @@ pub fn shown(path: &std::path::Path) -> String {
     path.display().to_string()
 }
 
+/// Refuses a name that says another kind of file than is written.
+pub fn safetensors(out: &Path) -> Result<()> {
+    match out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors")) {
+        true => Ok(()),
+        false => Err(Error::Usage(format!("{}: the file is a safetensors file: end its name in .safetensors", out.display()))),
+    }
+}
+
 pub fn print(value: &serde_json::Value) {
     say(format_args!("{value:#}"));
 }
@@ -128,6 +136,7 @@ fn evaluate_among(ranks: &dyn Ranks, args: EvaluateArgs, common: &Common) -> Res
 pub fn embed(args: EmbedArgs, common: &Common) -> Result<()> {
     let files = [&args.input.texts, &args.classes, &args.templates].into_iter().flatten().map(PathBuf::as_path);
     overwrite::check(&args.out, files.chain(args.input.images.as_deref().map(Path::new)).chain(args.model.files()))?;
+    safetensors(&args.out)?;
     together(keep::AGAIN, |ranks| embed_among(&**ranks, args, common))
 }
 

@@ -21,10 +21,13 @@ An ONNX file takes pixels [n, 3, side, side] (f32, normalized) or with --picture
 logits and probabilities. Without --weights the answers are zero-shot's, or with --descriptions the text classifier's.
 
 Examples:
-  lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx
-  lafter export --model M --weights lafter-out/lafter.safetensors --out model.onnx --pictures --half --license mit
+  lafter export --model M --weights lafter-out/lafter.safetensors \\
+    --out model.onnx
+  lafter export --model M --weights lafter-out/lafter.safetensors \\
+    --out model.onnx --pictures --half --license mit
   lafter export --model M --classes names.txt --out zero-shot.onnx
-  lafter export --model M --weights lafter-out/lafter.safetensors --merge DIR     # tuned without prompts: a CLIP for any program";
+  # tuned without prompts: a CLIP for any program
+  lafter export --model M --weights lafter-out/lafter.safetensors --merge DIR";
 
 #[derive(Args)]
 pub struct ExportArgs {

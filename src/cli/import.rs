@@ -10,7 +10,7 @@ use serde_json::json;
 use super::answers::names_of;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
-use super::commands::{load, print, shown};
+use super::commands::{load, print, safetensors, shown};
 use super::overwrite;
 use super::say::say;
 
@@ -19,7 +19,8 @@ The state is what torch.save(model.state_dict(), FILE) writes of the model of La
 adapter. Nothing in it is run. Its frozen tower is compared with --model.
 
 Example:
-  lafter import --model openai/clip-vit-base-patch32 --state lafter.pth --classes names.txt --out lafter.safetensors";
+  lafter import --model openai/clip-vit-base-patch32 --state lafter.pth \\
+    --classes names.txt --out lafter.safetensors";
 
 #[derive(Args)]
 pub struct ImportArgs {
@@ -38,6 +39,7 @@ pub struct ImportArgs {
 
 pub fn import(args: ImportArgs, common: &Common) -> Result<()> {
     overwrite::check(&args.out, [&*args.state, &*args.classes].into_iter().chain(args.model.files()))?;
+    safetensors(&args.out)?;
     let mut bars = Bars::new(common.json);
     let classes = names_of(&args.classes, &mut bars)?;
     let clip = load(&args.model, common, &mut bars)?;

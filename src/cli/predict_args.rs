@@ -24,12 +24,19 @@ its texts are its own). zero, tda and tent also start from --weights.
 
 Examples:
   lafter predict --model M --weights lafter-out/lafter.safetensors a.jpg b.png
-  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ --out predictions.csv --threshold 0.5
+  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ \\
+    --out predictions.csv --threshold 0.5
   lafter predict --model M --classes names.txt photos/ --link-into sorted/
-  lafter predict --model M --classes names.txt photos/ --transduct stata --out predictions.csv
+  lafter predict --model M --classes names.txt photos/ --transduct stata \\
+    --out predictions.csv
   lafter predict --model M --classes names.txt photos/ --adapt zero
-  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ --adapt tent
-  find photos -name '*.jpg' | lafter predict --model M --classes names.txt --out predictions.parquet -";
+  lafter predict --model M --weights lafter-out/lafter.safetensors photos/ \\
+    --adapt tent
+  find photos -name '*.jpg' | lafter predict --model M --classes names.txt \\
+    --out predictions.parquet -";
+
+pub const DESCRIPTIONS: &str = "Sentences about each class (CuPL's JSON): the text classifier of stage one is trained on them and answers; \
+                                with --transduct or --adapt their class means do";
 
 #[derive(Args)]
 pub struct PredictArgs {

@@ -9,7 +9,7 @@ use lafter::progress::{Event, check_interrupt};
 use lafter::{Error, Result};
 use serde_json::{Value, json};
 
-use super::args::Common;
+use super::args::{Common, at_least_one};
 use super::bars::Bars;
 use super::commands::print;
 use super::overwrite;
@@ -20,8 +20,10 @@ Shifts, each with the target domain's value: clutter=4 (shapes behind the object
 contrast=[1,1], haze=0.43, texture=0, noise=0, blur=0.
 
 Examples:
-  lafter scenes --out scenes                              # one folder a class, as --train and --test take it
-  lafter scenes --out photos --flat --count 200           # pictures without labels
+  # one folder a class, as --train and --test take it
+  lafter scenes --out scenes
+  # pictures without labels
+  lafter scenes --out photos --flat --count 200
   lafter scenes --out hard --shift noise=0.1 --shift 'contrast=[0.4,0.7]'";
 
 #[derive(Args)]
@@ -30,7 +32,7 @@ pub struct ScenesArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
     /// How many pictures
-    #[arg(long, value_name = "N", default_value_t = 600)]
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = at_least_one())]
     pub count: usize,
     /// Which rendering
     #[arg(long, value_enum, default_value_t = DomainArg::Target)]
@@ -98,5 +100,7 @@ fn turned(start: Shift, dials: &[String]) -> Result<Shift> {
         *place = serde_json::from_str::<Value>(text.trim()).map_err(|_| wrong("is not a number or a list of numbers"))?;
         serde_json::from_value::<Shift>(value.clone()).map_err(|_| wrong("does not fit"))?;
     }
-    serde_json::from_value(value).map_err(|e| Error::Usage(format!("--shift: {e}")))
+    let shift: Shift = serde_json::from_value(value).map_err(|e| Error::Usage(format!("--shift: {e}")))?;
+    shift.validate().map_err(|e| Error::Usage(format!("--shift: {e}")))?;
+    Ok(shift)
 }

@@ -20,6 +20,7 @@ use lafter::{Error, Result, ZeroShotClassifier};
 use super::answers::{RowArgs, names_of};
 use super::args::Common;
 use super::bars::Bars;
+use super::commands::safetensors;
 use super::predict::{Output, all_read, finish};
 use super::predict_args::PredictArgs;
 use super::say::note;
@@ -34,9 +35,13 @@ The texts are one line a class in the order of --classes, or as many lines a cla
 
 Examples:
   lafter embed --model M --images photos/ --out images.safetensors
-  lafter embed --model M --texts prompts.txt --out texts.safetensors     # a line a class: \"a photo of an owl\"
-  lafter transduct --features images.safetensors --texts texts.safetensors --classes names.txt --out predictions.csv
-  lafter transduct --features images.safetensors --texts texts.safetensors --method transclip --answers answers.safetensors";
+  # a line a class: \"a photo of an owl\"
+  lafter embed --model M --texts prompts.txt --out texts.safetensors
+  lafter transduct --features images.safetensors --texts texts.safetensors \\
+    --classes names.txt --out predictions.csv
+  # a teacher for a run
+  lafter transduct --features images.safetensors --texts texts.safetensors \\
+    --classes names.txt --method transclip --answers answers.safetensors";
 
 #[derive(Args)]
 pub struct TransductArgs {
@@ -75,9 +80,11 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
         overwrite::check(written, files())?;
     }
     overwrite::differ(&args.rows.out, &args.answers)?;
+    args.answers.as_deref().map_or(Ok(()), safetensors)?;
     let mut bars = Bars::new(common.json);
     let (images, about) = read(&args.features)?;
     let (texts, of_texts) = read(&args.texts)?;
+    check_not_swapped(&args, &about, &of_texts)?;
     let model = |about: &HashMap<String, String>| about.get("weights_hash").cloned();
     if let (Some(a), Some(b)) = (model(&about), model(&of_texts))
         && a != b
@@ -242,6 +249,18 @@ fn read(path: &Path) -> Result<(Tensor, HashMap<String, String>)> {
         }
         None => Err(Error::Data(format!("{}: holds no tensor `features`: make it with `lafter embed`", path.display()))),
     }
+}
+
+/// `lafter embed` notes names with features of pictures only.
+fn check_not_swapped(args: &TransductArgs, about: &HashMap<String, String>, of_texts: &HashMap<String, String>) -> Result<()> {
+    let remedy = "--features takes what `lafter embed --images` wrote, --texts what `lafter embed --texts` wrote";
+    if of_texts.contains_key("names") {
+        return Err(Error::Usage(format!("--texts {} holds features of pictures: {remedy}", args.texts.display())));
+    }
+    if about.contains_key("weights_hash") && !about.contains_key("names") {
+        return Err(Error::Usage(format!("--features {} holds features of texts: {remedy}", args.features.display())));
+    }
+    Ok(())
 }
 
 /// One row a class: of several lines a class their unit mean.

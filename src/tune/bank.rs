@@ -209,7 +209,8 @@ impl Bank {
             )));
         }
         let left: Vec<&String> = self.names.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(name, _)| name).collect();
-        let notice = format!("{}: {} are not in {} and are left out", self.shown, some(&left, "picture"), pictures.origin());
+        let be = if left.len() == 1 { "is" } else { "are" };
+        let notice = format!("{}: {} {be} not among the pictures of this run and {be} left out", self.shown, some(&left, "picture"));
         let notices = if left.is_empty() { Vec::new() } else { vec![notice] };
         Ok((Tensor::from_vec(rows, wanted.len(), &Device::Cpu)?, notices))
     }
@@ -291,7 +292,10 @@ mod tests {
         assert!(notices.is_empty());
         let (features, notices) = bank.features(&pictures.take(1)).unwrap();
         assert_eq!(features.to_vec2::<f32>().unwrap(), [[0., 0.5]]);
-        assert!(notices.len() == 1 && notices[0].contains("2 pictures") && notices[0].contains("left out"), "{notices:?}");
+        assert!(
+            notices.len() == 1 && notices[0].contains("2 pictures") && notices[0].contains("not among the pictures of this run"),
+            "{notices:?}"
+        );
     }
 
     #[test]

@@ -279,9 +279,25 @@ fn nothing_that_is_read_is_written_over() {
         refused(2, &["would be overwritten", &folder], args);
     }
     refused(2, &["written twice"], &["transduct", "--features", "f", "--texts", "t", "--out", "a.csv", "--answers", "./a.csv"]);
+    // a name that says another kind of file
+    for args in [
+        &["embed", "--model", "demo", "--texts", &names, "--out", "new.npy"][..],
+        &["transduct", "--features", "f", "--texts", "t", "--answers", "new.npy"],
+        &["import", "--model", "demo", "--state", &features, "--classes", &names, "--out", "new.pt"],
+    ] {
+        refused(2, &["new.", "end its name in .safetensors"], args);
+    }
     for file in [names, table, features, picture] {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "as it was");
     }
+}
+
+#[test]
+fn a_path_that_leads_nowhere_has_a_remedy() {
+    let none = scratch().join("nowhere").display().to_string();
+    refused(2, &[&none, "holds no report.json", "--run takes"], &["card", "--run", &none]);
+    refused(1, &[&none, "check the path"], &["export", "--model", "demo", "--weights", &none, "--out", "n.onnx"]);
+    refused(1, &[&none, "check the path"], &["check", "--model", "demo", "--classes", &none]);
 }
 
 /// Each command that takes class names says how it understood them.

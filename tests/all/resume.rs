@@ -201,36 +201,40 @@ fn commands_that_were_stopped_go_on_when_they_are_repeated_and_give_the_same() {
 
     // features: the rows lie next to the output, and a kill leaves what was saved
     std::fs::remove_file(data.join("test").join(&class_names()[0]).join("broken.png")).unwrap();
-    let embed = |out: &str| format!("embed --model demo --images test --out {out} --checkpoint-every 0");
+    let embed = |out: &str| format!("embed --model demo --images test --out {out}.safetensors --checkpoint-every 0");
     assert!(command(data, &embed("whole").split(' ').collect::<Vec<_>>()).status().unwrap().success());
     for (out, signal, status) in [("terminated", libc::SIGTERM, Some(143)), ("killed", libc::SIGKILL, None)] {
         let line = embed(out);
         let args: Vec<&str> = line.split(' ').collect();
-        let partial = data.join(format!("{out}.partial"));
+        let file = |name: &str| data.join(format!("{name}.safetensors"));
+        let partial = data.join(format!("{out}.safetensors.partial"));
         let (code, said) = stopped(data, &args, &partial, signal);
         assert_eq!(code, status, "{said}");
-        assert!(kept(&partial) && !data.join(out).exists());
+        assert!(kept(&partial) && !file(out).exists());
         let again = command(data, &args).output().unwrap();
         assert!(String::from_utf8_lossy(&again.stderr).contains("were done before and are kept"));
-        assert!(std::fs::read(data.join(out)).unwrap() == std::fs::read(data.join("whole")).unwrap(), "{out}: other features");
+        assert!(std::fs::read(file(out)).unwrap() == std::fs::read(file("whole")).unwrap(), "{out}: other features");
         assert!(!partial.exists());
     }
     // texts
     let lines: String = (0..3000).map(|i| format!("a picture of {} and {} more {}\n", i % 977, i, "things ".repeat(i % 5))).collect();
     std::fs::write(data.join("texts.txt"), lines).unwrap();
-    let texts = |out: &str| format!("embed --model demo --texts texts.txt --out {out} --checkpoint-every 0");
+    let texts = |out: &str| format!("embed --model demo --texts texts.txt --out {out}.safetensors --checkpoint-every 0");
     assert!(command(data, &texts("texts").split(' ').collect::<Vec<_>>()).status().unwrap().success());
     let line = texts("texts-stopped");
     let args: Vec<&str> = line.split(' ').collect();
-    let (code, said) = stopped(data, &args, &data.join("texts-stopped.partial"), libc::SIGTERM);
+    let (code, said) = stopped(data, &args, &data.join("texts-stopped.safetensors.partial"), libc::SIGTERM);
     assert!(code == Some(143) && said.contains("repeat the command to go on"), "{said}");
     assert!(command(data, &args).status().unwrap().success());
-    assert!(std::fs::read(data.join("texts")).unwrap() == std::fs::read(data.join("texts-stopped")).unwrap(), "other features");
-    assert!(!data.join("texts-stopped.partial").exists());
+    assert!(
+        std::fs::read(data.join("texts.safetensors")).unwrap() == std::fs::read(data.join("texts-stopped.safetensors")).unwrap(),
+        "other features"
+    );
+    assert!(!data.join("texts-stopped.safetensors.partial").exists());
     // rows of other pictures are not taken up
     let line = embed("other");
     let args: Vec<&str> = line.split(' ').collect();
-    stopped(data, &args, &data.join("other.partial"), libc::SIGTERM);
+    stopped(data, &args, &data.join("other.safetensors.partial"), libc::SIGTERM);
     write_pictures(&data.join("test"), 601, 2);
     let again = command(data, &args).output().unwrap();
     assert!(again.status.success() && !String::from_utf8_lossy(&again.stderr).contains("are kept"));

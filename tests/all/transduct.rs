@@ -250,6 +250,9 @@ mod command_line {
         assert!(fails(&format!("{line} --classes five.txt")).contains("for 5 classes"));
         assert!(fails(&format!("{line} --method stata --out table.xlsx")).contains(".csv"));
         assert!(fails(&format!("{line} --scale 0")).contains("above 0"));
+        for swapped in ["texts.safetensors --texts images.safetensors", "texts.safetensors --texts texts.safetensors"] {
+            assert!(fails(&format!("transduct --features {swapped}")).contains("lafter embed --images"), "{swapped}");
+        }
         assert!(fails("transduct --features names.txt --texts texts.safetensors").contains("names.txt"));
         // a list that is too short may fit by chance: then it is said how it was read
         std::fs::write(root.path().join("one.txt"), "cup\n").unwrap();

@@ -157,9 +157,16 @@ fn scenes_become_files() {
     let scenes = Scenes::new(Domain::Target, 30, 7777);
     let first = root.path().join("set").join(&class_names()[scenes.label(0).unwrap()]).join("00.png");
     assert_eq!(lafter::data::decode::decode_file(first).unwrap(), scenes.image(0).unwrap());
-    for (line, words) in
-        [("scenes --out set", "not empty"), ("scenes --out new --shift fog=1", "clutter"), ("scenes --out new --shift noise=x", "number")]
-    {
+    for (line, words) in [
+        ("scenes --out set", "not empty"),
+        ("scenes --out new --shift fog=1", "clutter"),
+        ("scenes --out new --shift noise=x", "number"),
+        ("scenes --out new --shift noise=-3", "noise must be 0 to 1, got -3"),
+        ("scenes --out new --shift noise=1e39", "noise must be 0 to 1"),
+        ("scenes --out new --shift contrast=[5,1]", "the smaller first, got [5.0,1.0]"),
+        ("scenes --out new --shift clutter=100000000", "clutter must be 0 to 1000"),
+        ("scenes --out new --count 0", "--count"),
+    ] {
         let output = lafter(root.path(), line).output().unwrap();
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{}", text(&output.stderr));
     }

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::canvas::{Canvas, Pen, Rgb, block, circle, lerp, line, polygon};
 use super::palette::Color;
+use crate::error::{Error, Result};
 use crate::rng::Rng;
 
 /// How strongly each part of the shift acts. All strengths at zero (and contrast at one) leave the picture clean.
@@ -39,6 +40,29 @@ impl Shift {
     /// No shift at all.
     pub fn none() -> Self {
         Self { clutter: 0, cast: [1.0; 3], cast_spread: 0.0, contrast: (1.0, 1.0), haze: 0.5, texture: 0.0, noise: 0.0, blur: 0 }
+    }
+
+    /// Refuses dials that cannot be meant.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for the first that is out of its range.
+    pub fn validate(&self) -> Result<()> {
+        let Self { clutter, cast, cast_spread, contrast: (low, high), haze, texture, noise, blur } = self;
+        let share = |value: &f32| (0.0..=1.0).contains(value);
+        let ranges = [
+            ("clutter", *clutter <= 1000, "0 to 1000"),
+            ("cast", cast.iter().all(|channel| (0.0..=10.0).contains(channel)), "three numbers, 0 to 10"),
+            ("cast_spread", share(cast_spread), "0 to 1"),
+            ("contrast", 0.0 <= *low && low <= high && *high <= 10.0, "two numbers, 0 to 10, the smaller first"),
+            ("haze", share(haze), "0 to 1"),
+            ("texture", share(texture), "0 to 1"),
+            ("noise", share(noise), "0 to 1"),
+            ("blur", *blur <= 100, "0 to 100"),
+        ];
+        match ranges.into_iter().find(|(_, holds, _)| !holds) {
+            Some((dial, _, may)) => Err(Error::Usage(format!("{dial} must be {may}, got {}", serde_json::json!(self)[dial]))),
+            None => Ok(()),
+        }
     }
 
     pub(super) fn clutter_behind(&self, canvas: &mut Canvas, rng: &mut Rng) {
