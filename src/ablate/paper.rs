@@ -107,7 +107,7 @@ impl ImageStage {
         match self {
             Self::None => tune.epochs = 0,
             Self::PromptsOnly => tune.tune_norms = false,
-            Self::NormsOnly => tune.prompts = 0,
+            Self::NormsOnly => (tune.prompts, tune.deep_prompts) = (0, false),
             Self::Both => {}
             Self::NoAugmentation => tune.augment = false,
         }

@@ -28,7 +28,7 @@ pub struct TextClassifierConfig {
     /// What it starts from: `random` weights, or `class_means`, the mean text feature of each class; default random.
     #[serde(default)]
     pub start: TextStart,
-    /// Passes over the texts, up to 10 million; 0 leaves class means as they are. Default 400.
+    /// Passes over the texts, 1 to 10 million; 0 only with `class_means`, which it leaves as they are. Default 400.
     pub epochs: usize,
     /// Texts per step; `None` (default) takes all of them at once, as the released code does.
     pub batch_size: Option<usize>,
@@ -42,7 +42,7 @@ pub struct TextClassifierConfig {
     /// λ, the weight decay of AdamW, at least 0 with η λ ≤ 1, on weights only; biases are exempt. Default 0.01.
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
-    /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
+    /// `{"cosine": {"warmup": 10, "floor": 0}}`, floor 0 to 2; default constant.
     pub schedule: LrSchedule,
     /// Width of the hidden layer of an MLP, up to a million; `None` (default) is the linear classifier.
     pub hidden: Option<usize>,
@@ -83,8 +83,11 @@ impl TextClassifierConfig {
         if self.start == TextStart::ClassMeans && self.hidden.is_some() {
             return wrong("class means are a linear classifier: leave hidden null, or start at random".into());
         }
-        if (self.epochs == 0 && self.start == TextStart::Random) || self.batch_size == Some(0) || self.hidden == Some(0) {
-            return wrong("epochs, batch size and hidden width must be at least 1".into());
+        if self.epochs == 0 && self.start == TextStart::Random {
+            return wrong("epochs must be at least 1; 0 needs text.start=class_means, which it leaves as they are".into());
+        }
+        if self.batch_size == Some(0) || self.hidden == Some(0) {
+            return wrong("batch size and hidden width must be at least 1, or null".into());
         }
         if self.epochs > MOST_EPOCHS {
             return wrong(format!("at most {MOST_EPOCHS} epochs, got {}", self.epochs));

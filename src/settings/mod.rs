@@ -28,7 +28,8 @@ pub struct LafterConfig {
     /// Stage two (eq. 3 and 4).
     #[serde(alias = "image")] // as earlier versions wrote it
     pub tune: FinetuneConfig,
-    /// Seeds everything random: noise, initial weights, order, augmentation. Default 7777.
+    /// Seeds everything random: noise, initial weights, order, augmentation. The command line takes it as --seed, not in --set and
+    /// --vary. Default 7777.
     pub seed: u64,
 }
 

@@ -45,7 +45,8 @@ pub struct FinetuneConfig {
     pub epochs: usize,
     /// Images per step, at least 1. Default 50.
     pub batch_size: usize,
-    /// Whether an epoch's last, smaller batch is taken, too, instead of being dropped; default false.
+    /// Whether an epoch's last, smaller batch is taken, too, instead of being dropped. A set smaller than one batch is always taken.
+    /// Default false.
     #[serde(default)]
     pub keep_last: bool,
     /// η, the base learning rate of AdamW, above 0 and up to 100; default 5e-4.
@@ -54,13 +55,13 @@ pub struct FinetuneConfig {
     /// shifts are exempt. Default 0.01.
     pub weight_decay: f64,
     /// The factor on the learning rate, step by step: `constant`, `{"warmup": {"warmup": 10}}` (steps) or
-    /// `{"cosine": {"warmup": 10, "floor": 0}}`; default constant.
+    /// `{"cosine": {"warmup": 10, "floor": 0}}`, floor 0 to 2; default constant.
     pub schedule: LrSchedule,
     /// ε of the smoothed cross entropy, 0 ≤ ε < 1; default 0.1.
     pub label_smoothing: f64,
     /// N_P, the number of visual prompts, up to 10,000; 0 tunes without any. Default 50.
     pub prompts: usize,
-    /// Whether every block gets new prompts (VPT-deep), instead of the first only; default false.
+    /// Whether every block gets new prompts (VPT-deep), instead of the first only; refused with 0 prompts. Default false.
     pub deep_prompts: bool,
     /// Whether scale and shift of the vision tower's layer norms learn; default true.
     pub tune_norms: bool,
@@ -68,14 +69,15 @@ pub struct FinetuneConfig {
     #[serde(default)]
     pub tune_biases: bool,
     /// Low-rank updates of attention projections (LoRA), as JSON: {"rank": 4, "alpha": 8}, both optional, and "of", a list of query,
-    /// key, value and output, query and value without it; default null, none.
+    /// key, value and output, query and value without it. The rank is 1 to 4096 and at most the tower's width, alpha above 0 and up to
+    /// 10,000. Default null, none.
     #[serde(default)]
     pub low_rank: Option<LowRankConfig>,
     /// Whether the head learns; default true.
     #[serde(default = "yes")]
     pub tune_head: bool,
     /// What becomes of the text classifier as the head: `plain`, its logits as they are, or {"cosine": {"scale": 100}}, 100 times
-    /// the cosines of features and weights; default plain.
+    /// the cosines of features and weights, above 0 and up to a million; default plain.
     #[serde(default)]
     pub head_form: HeadForm,
     /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
@@ -86,9 +88,9 @@ pub struct FinetuneConfig {
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
-    /// tuned; default the frozen one.
+    /// tuned, refused if the head does not learn; default the frozen one.
     pub teacher_head: TeacherHead,
-    /// T, by which the teacher's logits are divided before their softmax, above 0: a smaller one makes the same pseudo-labels
+    /// T, by which the teacher's logits are divided before their softmax, 1e-6 to 1e6: a smaller one makes the same pseudo-labels
     /// surer. Default 1.
     #[serde(default = "one")]
     pub temperature: f64,
@@ -235,7 +237,7 @@ impl FinetuneConfig {
         if self.objective.is_empty() {
             return wrong("the objective has no term: give it at least cross_entropy".into());
         }
-        if let Some(fault) = self.flow_fault() {
+        if let Some(fault) = self.flow_fault().or_else(|| self.idle_fault().map(Into::into)) {
             return wrong(fault);
         }
         if let HeadForm::Cosine { scale } = self.head_form
@@ -343,6 +345,15 @@ impl FinetuneConfig {
         (more && self.objective.iter().all(alignment))
             .then(|| "alignment reaches the head alone, and more is to learn: give the objective cross_entropy, too".into())
     }
+
+    /// A setting that would do nothing.
+    fn idle_fault(&self) -> Option<&'static str> {
+        if self.deep_prompts && self.prompts == 0 {
+            return Some("deep_prompts is set, but there are 0 prompts: leave it off, or give it prompts");
+        }
+        (self.teacher_head == TeacherHead::Shared && !self.tune_head)
+            .then_some("teacher_head is shared, but the head does not learn: take the frozen one, or tune_head true")
+    }
 }
 
 fn yes() -> bool {
@@ -398,6 +409,8 @@ mod tests {
             (FinetuneConfig { strong: StrongConfig { hue: 0.6, ..strong() }, ..official() }, "hue"),
             (FinetuneConfig { strong: StrongConfig { blur_sigma: (0.0, 2.0), ..strong() }, ..official() }, "blur_sigma"),
             (FinetuneConfig { max_unreadable: f64::NAN, ..official() }, "unreadable"),
+            (FinetuneConfig { deep_prompts: true, prompts: 0, ..official() }, "deep_prompts"),
+            (FinetuneConfig { tune_head: false, ..FinetuneConfig::paper() }, "teacher_head"),
             (FinetuneConfig { temperature: 0.0, ..official() }, "temperature"),
             (FinetuneConfig { temperature: f64::NAN, ..official() }, "temperature"),
             (FinetuneConfig { refine: vec![threshold(1.0)], ..official() }, "above"),

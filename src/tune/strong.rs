@@ -25,20 +25,21 @@ pub struct StrongConfig {
     pub flip_p: f32,
     /// Probability of color jitter, 0 to 1; the next four are its strengths. Default 0.8.
     pub jitter_p: f32,
-    /// The jitter's brightness is multiplied by a factor in 1 ± this; default 0.4.
+    /// The jitter's brightness is multiplied by a factor in 1 ± this number, 0 to 100; default 0.4.
     pub brightness: f32,
-    /// The jitter's contrast is multiplied by a factor in 1 ± this; default 0.4.
+    /// The jitter's contrast is multiplied by a factor in 1 ± this number, 0 to 100; default 0.4.
     pub contrast: f32,
-    /// The jitter's saturation is multiplied by a factor in 1 ± this; default 0.4.
+    /// The jitter's saturation is multiplied by a factor in 1 ± this number, 0 to 100; default 0.4.
     pub saturation: f32,
-    /// The jitter turns the hue circle by ± this, at most 0.5; default 0.1.
+    /// The jitter turns the hue circle by ± this number, 0 to 0.5; default 0.1.
     pub hue: f32,
     /// Probability of a gray view, 0 to 1; default 0.2.
     #[serde(alias = "grey_p")] // as earlier versions wrote it
     pub gray_p: f32,
     /// Probability of a blurred view, 0 to 1: 1 in the released code, 0.5 in SimSiam, the paper's reference; default 1.
     pub blur_p: f32,
-    /// Least and greatest standard deviation of the blur in pixels, meant for views of 224 pixels; default (0.1, 2).
+    /// Least and greatest standard deviation of the blur in pixels, above 0 and up to 1000, meant for views of 224 pixels; default
+    /// (0.1, 2).
     pub blur_sigma: (f32, f32),
     /// RandAugment after crop and flip, as JSON: {"timm": {"ops": 2, "magnitude": 9, "std": 0.5, "p": 0.5}} or
     /// {"torchvision": {"ops": 2, "magnitude": 9}}, each number optional; default null, none.
