@@ -67,8 +67,9 @@ impl Study {
             for steps in &self.steps {
                 for (shift_name, shift) in shifts().into_iter().take(self.shifts) {
                     for preset in &self.presets {
-                        let name = format!("{steps} steps, {shift_name}, {preset:?}, seed {seed}");
-                        let folder = out.join("runs").join(name.replace([' ', ',', '\''], "-"));
+                        let run = format!("{shift_name}, {preset:?}, seed {seed}");
+                        let folder = out.join("runs").join(format!("{steps} steps, {run}").replace([' ', ',', '\''], "-"));
+                        let name = format!("{}, {run}", clip_name(*steps));
                         cells.push(Cell { name, folder, steps: *steps, shift_name, shift: shift.clone(), preset: *preset, seed: *seed });
                     }
                 }
@@ -97,6 +98,11 @@ fn kept_apart(seed: u64, shift: &str) -> bool {
     seed >= 602 || shift == "texture and clutter"
 }
 
+/// How the table and the figure call a CLIP of so many steps of training; 0 stands for the embedded one.
+fn clip_name(steps: usize) -> String {
+    if steps == 0 { "the crate's CLIP".into() } else { format!("{steps} steps") }
+}
+
 /// One run's accuracies: zero-shot, the text classifier, their mean, each epoch, and what the signals choose.
 struct Line {
     name: String,
@@ -118,8 +124,8 @@ impl Line {
         let epochs = std::iter::once(Some(before)).chain(lafter.history.iter().map(|record| record.test_top1)).collect::<Option<_>>()?;
         let selection = report.selection.as_ref()?;
         let (chosen, zero_shot) = (selection.fits?.choice(), report.zero_shot.as_ref()?.top1);
-        let clip = if cell.steps == 0 { "the crate's CLIP".to_string() } else { format!("{} steps", cell.steps) };
-        let (name, group, held_out) = (cell.name.clone(), format!("{clip}, {}", cell.shift_name), kept_apart(cell.seed, cell.shift_name));
+        let group = format!("{}, {}", clip_name(cell.steps), cell.shift_name);
+        let (name, held_out) = (cell.name.clone(), kept_apart(cell.seed, cell.shift_name));
         Some(Self { name, group, held_out, zero_shot, mean: selection.mean_top1?, epochs, chosen })
     }
 

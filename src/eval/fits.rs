@@ -28,7 +28,7 @@ pub struct Fits {
     /// The share of the mean of both ([`mean_with`](crate::classify::TextClassifier::mean_with)), if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mean: Option<f64>,
-    /// The epoch that was asked, from 1; `None` if none says more about the pictures than the text classifier.
+    /// The epoch that was asked, from 1; `None` if none met the conditions of [`selected`](super::selected).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub epoch: Option<usize>,
     /// The share of its answers; `None` if its weights are not there any more.
@@ -117,7 +117,7 @@ impl Fits {
         let percent = |share: f64| format!("{:.1} %", 100.0 * share);
         let tuned = match self.epoch.zip(self.tuned) {
             Some((epoch, tuned)) => format!("{} of epoch {epoch}", percent(tuned)),
-            None => "no epoch says more".into(),
+            None => "no epoch met the conditions".into(),
         };
         let mean = self.mean.map_or_else(String::new, |mean| format!("{} of the mean of both, ", percent(mean)));
         let (zero_shot, text) = (percent(self.zero_shot), percent(self.text_classifier));
@@ -162,6 +162,6 @@ mod tests {
         assert!(said.contains("; zero-shot is not asked: it gives 99.0 % of them one answer; their mean is not asked"), "{said}");
         let skewed = Fits { largest: LargestShares { text_classifier: 0.8, ..largest }, ..fits };
         assert_eq!(skewed.choice(), Choice::ZeroShot, "so the set may be");
-        assert!(!skewed.said().contains("not asked"));
+        assert!(!skewed.said().contains("not asked") && skewed.said().contains("no epoch met the conditions"));
     }
 }

@@ -100,7 +100,8 @@ impl Selection {
         }
     }
 
-    /// The signals before tuning, of the chosen epoch and of the last; an arrow marks the result.
+    /// The signals of zero-shot and of the text classifier, both before tuning, of the chosen epoch and of the last; an arrow marks the
+    /// result.
     pub fn table(&self, history: &[EpochRecord]) -> Table {
         let mut table = Table::new(&["", "mutual information %", "balance %", "classes named", "as class means %", "confidence %"]);
         let result = match self.result {
@@ -127,7 +128,7 @@ impl Selection {
                 Some(at) => history.get(at).and_then(|record| record.signals),
             };
             let Some(of_epoch) = of_epoch else { continue };
-            let name = if epoch == 0 { "before tuning".to_string() } else { format!("epoch {epoch}") };
+            let name = if epoch == 0 { "text classifier".to_string() } else { format!("epoch {epoch}") };
             table.push(row(&name, result == Some(epoch), &of_epoch));
         }
         table
@@ -284,7 +285,7 @@ mod tests {
         };
         let text = chosen.table(&history).to_string();
         assert!(
-            text.contains("before tuning") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),
+            text.contains("text classifier") && text.contains("→ epoch 1") && text.contains("epoch 2") && text.contains("40.0"),
             "{text}"
         );
         assert!(chosen.said().unwrap().ends_with("epoch 1 of 2"));

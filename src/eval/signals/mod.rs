@@ -130,7 +130,8 @@ fn log_softmax(row: &[f32]) -> impl Iterator<Item = f64> {
 
 /// −Σ p log p
 fn entropy(p: &[f64]) -> f64 {
-    -p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum::<f64>()
+    let sum: f64 = p.iter().filter(|p| **p > 0.0).map(|p| p * p.ln()).sum();
+    (0.0 - sum).max(0.0) // below 0 by rounding only, and not −0
 }
 
 /// (mean of q⁴ over n·C)^¼; q is the softmax if the mean cross entropy with the uniform exceeds 5, else 1 + ℓ + ℓ²/2 less its least
@@ -193,6 +194,8 @@ mod tests {
         assert!(signals.nuclear_norm > 0.0 && signals.nuclear_norm <= 1.0 && signals.mano > 0.0, "{signals:?}");
         assert!(Signals::of(&[1.0, 2.0, 3.0], 2).is_err() && Signals::of(&[], 2).is_err());
         assert!(Signals::of(&[1.0, f32::NAN], 2).is_err());
+        let one = Signals::of(&[1000.0, 0.0, 1000.0, 0.0], 2).unwrap(); // all are surely of one class
+        assert_eq!(format!("{:.1} {:.1}", one.balance, one.entropy), "0.0 0.0");
         let alike = Signals::of(&[0.0; 8], 4).unwrap(); // no picture differs from another
         assert!(alike.mutual_information.abs() < 1e-12 && (alike.entropy - 1.0).abs() < 1e-12, "{alike:?}");
     }
