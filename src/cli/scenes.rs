@@ -55,8 +55,6 @@ pub enum DomainArg {
 
 pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
-    let io = |e| Error::io(&args.out, e);
-    std::fs::create_dir_all(&args.out).map_err(io)?;
     overwrite::new_or_empty(&args.out)?;
     let scenes = match (args.domain, args.shift.as_slice()) {
         (DomainArg::Source, []) => Scenes::new(Domain::Source, args.count, common.seed),
@@ -66,6 +64,7 @@ pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
             Scenes::shifted(turned(start, dials)?, args.count, common.seed)
         }
     };
+    std::fs::create_dir_all(&args.out).map_err(|e| Error::io(&args.out, e))?;
     let scenes = Dataset::new(scenes);
     let width = args.count.max(1).ilog10() as usize + 1;
     bars.show(&Event::Started { stage: "rendering".into(), total: args.count, unit: "pictures".into() });

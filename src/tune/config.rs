@@ -77,7 +77,7 @@ pub struct FinetuneConfig {
     #[serde(default = "yes")]
     pub tune_head: bool,
     /// What becomes of the text classifier as the head: `plain`, its logits as they are, or {"cosine": {"scale": 100}}, 100 times
-    /// the cosines of features and weights, above 0 and up to a million; default plain.
+    /// the cosines of features and weights (the scale is above 0 and up to a million); default plain.
     #[serde(default)]
     pub head_form: HeadForm,
     /// Whose tower gives the pseudo-labels ĉ(x) of eq. 3: `tower`, the one that is tuned, `untuned`, that of the CLIP as it came, or
@@ -88,7 +88,7 @@ pub struct FinetuneConfig {
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
-    /// tuned, refused if the head does not learn; default the frozen one.
+    /// tuned, which has to learn then; default the frozen one.
     pub teacher_head: TeacherHead,
     /// T, by which the teacher's logits are divided before their softmax, 1e-6 to 1e6: a smaller one makes the same pseudo-labels
     /// surer. Default 1.

@@ -170,6 +170,7 @@ fn scenes_become_files() {
         let output = lafter(root.path(), line).output().unwrap();
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{}", text(&output.stderr));
     }
+    assert!(!root.path().join("new").exists(), "a folder of what was refused");
 }
 
 #[test]
