@@ -348,11 +348,7 @@ impl FinetuneConfig {
 
     /// A setting that would do nothing.
     fn idle_fault(&self) -> Option<&'static str> {
-        if self.deep_prompts && self.prompts == 0 {
-            return Some("deep_prompts is set, but there are 0 prompts: leave it off, or give it prompts");
-        }
-        (self.teacher_head == TeacherHead::Shared && !self.tune_head)
-            .then_some("teacher_head is shared, but the head does not learn: take the frozen one, or tune_head true")
+        (self.deep_prompts && self.prompts == 0).then_some("deep_prompts is set, but there are 0 prompts: leave it off, or give it prompts")
     }
 }
 
@@ -410,7 +406,6 @@ mod tests {
             (FinetuneConfig { strong: StrongConfig { blur_sigma: (0.0, 2.0), ..strong() }, ..official() }, "blur_sigma"),
             (FinetuneConfig { max_unreadable: f64::NAN, ..official() }, "unreadable"),
             (FinetuneConfig { deep_prompts: true, prompts: 0, ..official() }, "deep_prompts"),
-            (FinetuneConfig { tune_head: false, ..FinetuneConfig::paper() }, "teacher_head"),
             (FinetuneConfig { temperature: 0.0, ..official() }, "temperature"),
             (FinetuneConfig { temperature: f64::NAN, ..official() }, "temperature"),
             (FinetuneConfig { refine: vec![threshold(1.0)], ..official() }, "above"),
