@@ -152,16 +152,18 @@ pub(crate) const TEXT_CFG: Keys = Keys {
 
 /// transformers' `preprocessor_config.json`, or `image_processor` in `processor_config.json`.
 pub(crate) const IMAGE_PROCESSOR: Keys = Keys {
-    read: "do_resize size do_center_crop crop_size crop_rule resample do_rescale rescale_factor do_normalize image_mean image_std",
+    read: "do_resize size default_to_square do_center_crop crop_size crop_rule resample do_rescale rescale_factor do_normalize image_mean image_std",
     rules: &[&[
         // names of classes and of the hub's code
         (Harmless, "image_processor_type feature_extractor_type processor_class auto_map _valid_processor_keys use_fast"),
-        // how arrays are laid out on the way; pictures are RGB here in any case; `size` says in its form whether it is a square
+        // how arrays are laid out on the way; pictures are RGB here in any case
         (Harmless, "data_format input_data_format device return_tensors disable_grouping do_convert_rgb image_seq_length"),
-        (Harmless, "default_to_square num_channels transformers_version"),
+        (Harmless, "num_channels transformers_version"),
         // other views
         (OFF, "do_pad pad_size size_divisor do_flip_channel_order do_thumbnail do_align_long_axis do_affine_pad crop_pct offset"),
         (OFF, "do_reduce_labels do_split_image do_image_splitting"),
+        // a square of 224 pixels whatever `size` says
+        (OFF, "use_square_size"),
     ]],
 };
 

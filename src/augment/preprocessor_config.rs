@@ -40,7 +40,7 @@ impl Preprocess {
     ///
     /// # Errors
     /// [`Error::Config`] for a value of another type than expected, a filter other than bilinear, bicubic or Lanczos, a view that
-    /// is not square, and a resize that keeps the shape without a crop.
+    /// is not square, a resize that keeps the shape without a crop, and one that also caps the longer edge.
     pub fn from_json(value: &Value, size: usize) -> Result<Self> {
         if !value.is_object() {
             return Err(Error::Config("the preprocessing settings are not a JSON object: download the model again".into()));
@@ -48,7 +48,13 @@ impl Preprocess {
         config_keys::IMAGE_PROCESSOR.judge("image_processor", value)?;
         let mut weak = Self::transformers(size);
         if let Some(size) = value.get("size").filter(|size| !size.is_null()) {
-            weak.resize = resize_to(size)?;
+            weak.resize = match resize_to(size)? {
+                // as transformers' version 5 has it
+                ResizeTo::ShortestEdge(edge) if size.is_number() && value.get("default_to_square") == Some(&Value::Bool(true)) => {
+                    ResizeTo::Exact { width: edge, height: edge }
+                }
+                other => other,
+            };
         }
         if !flag(value, "do_resize")? {
             weak.resize = ResizeTo::Keep;
@@ -169,6 +175,9 @@ fn word<'a>(value: &'a Value, key: &str) -> Result<Option<&'a str>> {
 fn resize_to(value: &Value) -> Result<ResizeTo> {
     let edge = |value: &Value| value.as_u64().filter(|n| (1..=LARGEST_SIDE).contains(n)).and_then(|n| u32::try_from(n).ok());
     let named = |key: &str| value.get(key).and_then(edge);
+    if named("shortest_edge").and(named("longest_edge")).is_some() {
+        return Err(expected("a size", "one of shortest_edge and longest_edge: this crate does not cap the longer edge", value));
+    }
     let found = match value {
         Value::Number(_) => edge(value).map(ResizeTo::ShortestEdge),
         Value::Array(edges) => match edges.as_slice() {
@@ -233,6 +242,10 @@ mod tests {
         let weak = Preprocess::from_json(&squash, 224).unwrap();
         assert_eq!((weak.resize, weak.crop), (ResizeTo::Exact { width: 64, height: 64 }, 64));
         assert_eq!((weak.mean, weak.std, weak.rescale, weak.resample), ([0.0; 3], [1.0; 3], 1.0, Resample::Bilinear));
+        for (square, resize) in [(true, weak.resize), (false, ResizeTo::ShortestEdge(64))] {
+            let old = json!({"size": 64, "crop_size": 64, "default_to_square": square, "use_square_size": false});
+            assert_eq!(Preprocess::from_json(&old, 224).unwrap().resize, resize);
+        }
         assert_eq!(Preprocess::from_json(&json!({"do_resize": false}), 48).unwrap().resize, ResizeTo::Keep);
     }
 
@@ -243,6 +256,8 @@ mod tests {
             json!({"size": "large"}),
             json!({"size": 0}),
             json!({"size": 1_000_000}),
+            json!({"size": {"shortest_edge": 32, "longest_edge": 40}}),
+            json!({"use_square_size": true}),
             json!({"crop_size": {"height": 10, "width": 20}}),
             json!({"do_center_crop": false}),
             json!({"do_resize": 1}),

@@ -135,8 +135,14 @@ fn no_clip(config: &Value) -> Error {
 pub(super) fn has_images(directory: &Path) -> bool {
     let of = |name: &str| json(directory, name).ok().flatten().unwrap_or_default();
     let (processor, open_clip) = (of(PROCESSOR), of(OPEN_CLIP));
-    let inside = [&processor["image_processor"], &processor["image_mean"], &open_clip["preprocess_cfg"]];
-    directory.join(IMAGES).is_file() || inside.iter().any(|settings| !settings.is_null())
+    let inside = [&processor["image_processor"], &processor["image_mean"]];
+    directory.join(IMAGES).is_file() || inside.iter().any(|settings| !settings.is_null()) || preprocess_cfg(&open_clip).is_some()
+}
+
+/// open_clip's image settings, which stand next to its `model_cfg` or in it.
+fn preprocess_cfg(open_clip: &Value) -> Option<&Value> {
+    let places = [Some(open_clip), open_clip.get("model_cfg")];
+    places.into_iter().flatten().filter_map(|json| json.get("preprocess_cfg")).find(|cfg| !cfg.is_null())
 }
 
 /// The image settings: the layout's own file first, then those of the other one, then OpenAI's.
@@ -147,9 +153,11 @@ fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, n
     let flat = processor.as_ref().filter(|json| nested.is_none() && json.get("image_mean").is_some());
     // in transformers' order
     let given = [(PROCESSOR, nested.filter(|json| json.is_object())), (IMAGES, plain.as_ref()), (PROCESSOR, flat)];
-    let mut found: Vec<_> =
-        given.into_iter().filter_map(|(file, json)| Some((file, Preprocess::from_json(json?, side), of_processor(file, json?)))).collect();
-    let cfg = open_clip.and_then(|json| json.get("preprocess_cfg")).filter(|cfg| !cfg.is_null());
+    let mut found: Vec<_> = given
+        .into_iter()
+        .filter_map(|(file, json)| Some((file, Preprocess::from_json(json?, side), of_processor(file, json?, side))))
+        .collect();
+    let cfg = open_clip.and_then(preprocess_cfg);
     if let Some(cfg) = cfg {
         let unknown = unknown(OPEN_CLIP, &[("preprocess_cfg.", config_keys::PREPROCESS_CFG, Some(cfg))]);
         found.push((OPEN_CLIP, Preprocess::from_open_clip(cfg, side), unknown.into_iter().collect()));
@@ -183,12 +191,18 @@ fn images(directory: &Path, open_clip: Option<&Value>, own: &str, side: usize, n
     Ok(Images { settings, source: source.into() })
 }
 
-/// What to say of a file of transformers' image settings.
-fn of_processor(file: &str, json: &Value) -> Vec<String> {
+/// The size at which transformers prepares pictures where a file names none.
+const USUAL_SIDE: usize = 224;
+
+/// What to say of a file of transformers' image settings, for a tower of `side` pixels.
+fn of_processor(file: &str, json: &Value, side: usize) -> Vec<String> {
     let lacks = |key: &&str| json.get(*key).is_none_or(Value::is_null);
     let normalized = json.get("do_normalize").is_none_or(|on| on != false);
     let missing: Vec<&str> = ["image_mean", "image_std"].into_iter().filter(|_| normalized).chain(["resample"]).filter(lacks).collect();
     let defaults = (!missing.is_empty()).then(|| format!("{file} lacks {}: OpenAI's are used", missing.join(", ")));
+    let resizes = json.get("do_resize").is_none_or(|on| on != false);
+    let size = (lacks(&"size") && resizes && side != USUAL_SIDE)
+        .then(|| format!("{file} lacks size: pictures are resized to {side} pixels, transformers would resize them to {USUAL_SIDE}"));
     let class = ["image_processor_type", "feature_extractor_type"].iter().find_map(|key| json.get(key)?.as_str());
     let foreign = class.filter(|class| !class.starts_with("CLIP")).map(|class| {
         format!(
@@ -197,7 +211,7 @@ fn of_processor(file: &str, json: &Value) -> Vec<String> {
             cut(class)
         )
     });
-    unknown(file, &[("", config_keys::IMAGE_PROCESSOR, Some(json))]).into_iter().chain(defaults).chain(foreign).collect()
+    unknown(file, &[("", config_keys::IMAGE_PROCESSOR, Some(json))]).into_iter().chain(defaults).chain(size).chain(foreign).collect()
 }
 
 /// One line on the keys of a file that stand in no list.

@@ -277,6 +277,20 @@ fn image_settings_are_found_in_every_file_and_contradictions_are_said() {
     change(lacking.path(), "preprocessor_config.json", |json| drop(json.as_object_mut().unwrap().remove("image_std")));
     assert_eq!(load(lacking.path()).notices(), ["preprocessor_config.json lacks image_std: OpenAI's are used"]);
 
+    let lacking = folder(&ALL);
+    change(lacking.path(), "preprocessor_config.json", |json| drop(json.as_object_mut().unwrap().remove("size")));
+    let notices = load(lacking.path()).notices().to_vec();
+    assert!(notices.len() == 1 && notices[0].contains("lacks size: pictures are resized to 16 pixels"), "{notices:?}");
+
+    let inside = open_clip_folder();
+    std::fs::copy(fixture("open_clip_quick/open_clip_model.safetensors"), inside.path().join("open_clip_model.safetensors")).unwrap();
+    change(inside.path(), "open_clip_config.json", |json| {
+        let mut settings = json["preprocess_cfg"].take();
+        settings["mean"] = json!([0.5, 0.5, 0.5]);
+        json["model_cfg"]["preprocess_cfg"] = settings;
+    });
+    assert_eq!(load(inside.path()).preprocess().mean, [0.5; 3]);
+
     let both = open_clip_folder();
     std::fs::copy(fixture("open_clip_quick/open_clip_model.safetensors"), both.path().join("open_clip_model.safetensors")).unwrap();
     std::fs::copy(old.path().join("preprocessor_config.json"), both.path().join("preprocessor_config.json")).unwrap();
