@@ -6,6 +6,9 @@ use image::RgbImage;
 
 use super::geometry::{self, Region, Resample, paste};
 
+/// How far apart two values of the tower's input are where one comes of numbers with four digits: an eighth of a level of 255.
+const ROUNDING: f32 = 2e-3;
+
 /// What the resize before the center crop aims at, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -71,7 +74,8 @@ impl Preprocess {
         }
     }
 
-    /// The same as transformers' `CLIPImageProcessor` does it: what a model in transformers' layout gets.
+    /// The same as transformers' `CLIPImageProcessor` does it with an RGB picture: what a model in transformers' layout gets. A picture
+    /// with alpha loses it before, as in open_clip; transformers' version 5 lays it on white.
     pub fn transformers(size: usize) -> Self {
         Self { crop_rule: CropRule::Transformers, ..Self::clip(size) }
     }
@@ -137,18 +141,23 @@ impl Preprocess {
         hasher.finish()
     }
 
-    /// True if two prepare pictures alike, up to the rounding of printed numbers and a pixel of an odd margin.
+    /// True if two prepare pictures alike, up to the rounding of printed numbers and a pixel of an odd margin: black and white reach
+    /// the tower with the same values, whichever of `rescale`, `mean` and `std` makes them so.
     pub fn agrees_with(&self, other: &Self) -> bool {
-        let near = |a: [f32; 3], b: [f32; 3]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-4);
         let same = (self.resize, self.resample, self.crop) == (other.resize, other.resample, other.crop);
-        same && near(self.mean, other.mean) && near(self.std, other.std) && (self.rescale - other.rescale).abs() < 1e-6
+        let near = |level, c| (self.value(level, c) - other.value(level, c)).abs() < ROUNDING;
+        same && (0..3).all(|c| near(0.0, c) && near(255.0, c))
     }
 
     /// The values that black and white have in the tower's input, each of its farthest channel: about −1.8 and 2.1 for CLIP.
     pub fn range(&self) -> (f32, f32) {
-        let value = |level: f32, c: usize| (level * self.rescale - self.mean[c]) / self.std[c];
-        let over = |level, pick: fn(f32, f32) -> f32| (1..3).map(|c| value(level, c)).fold(value(level, 0), pick);
+        let over = |level, pick: fn(f32, f32) -> f32| (1..3).map(|c| self.value(level, c)).fold(self.value(level, 0), pick);
         (over(0.0, f32::min), over(255.0, f32::max))
+    }
+
+    /// What a level of 0 to 255 of channel `c` is in the tower's input.
+    fn value(&self, level: f32, c: usize) -> f32 {
+        (level * self.rescale - self.mean[c]) / self.std[c]
     }
 
     /// The picture behind one view's planes `[3, side, side]`, for figures.

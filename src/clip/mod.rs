@@ -9,6 +9,7 @@ pub mod hub;
 mod loader;
 mod model;
 mod norms;
+mod open_clip_config;
 mod open_clip_names;
 mod packed;
 mod save;

@@ -12,13 +12,7 @@ use crate::augment::{CropRule, Preprocess, Resample, ResizeTo};
 use crate::error::{Error, Result};
 use crate::eval::as_written;
 use crate::files::save_atomically;
-use crate::nn::{Activation, Block, LayerNorm, Linear};
-
-/// The ε of open_clip's layer norms.
-const OPEN_CLIP_EPS: f64 = 1e-5;
-
-/// "a photo of a cat" in OpenAI's vocabulary, and its highest id.
-const OPENAI_IDS: [u32; 7] = [49406, 320, 1125, 539, 320, 2368, 49407];
+use crate::nn::{Block, LayerNorm, Linear};
 
 /// What was written into a folder.
 #[derive(Clone, Debug)]
@@ -57,7 +51,8 @@ impl Clip {
 
     /// Writes a folder that transformers, open_clip and this crate load: this CLIP with another vision tower of its sizes. Weights
     /// are stored in f32, once for each layout: `model.safetensors` and `open_clip_model.safetensors`. Pictures are prepared as this CLIP
-    /// prepares them; whose center crop that is ([`CropRule`]) stands in a key that this crate alone reads.
+    /// prepares them; whose center crop that is ([`CropRule`]) stands in a key that this crate alone reads, and a notice names the library
+    /// that crops otherwise.
     ///
     /// # Errors
     /// [`Error::Config`] for a CLIP that neither layout has a place for; [`Error::Io`] with the path.
@@ -106,6 +101,7 @@ impl Clip {
         let formats = HashMap::from([("format".to_string(), "pt".to_string())]); // transformers asks for it
         match open_clip {
             Ok(config) => {
+                notices.extend(other_crop(&self.preprocess).filter(|_| transformers));
                 put(folder::OPEN_CLIP, &text(&config))?;
                 let name = "open_clip_model.safetensors";
                 save_tensors(directory.join(name), &open_clip_names(&tensors)?, formats.clone())?;
@@ -119,61 +115,6 @@ impl Clip {
         }
         let weights_hash = Weights::from_tensors(tensors, "memory", DType::F32, &Device::Cpu)?.hash()?.to_string();
         Ok(SavedClip { files, weights_hash, notices })
-    }
-
-    /// open_clip's configuration; what it has no key for is the error.
-    fn open_clip_config(&self, tower: &VisionTower) -> std::result::Result<Value, String> {
-        let (vision, text) = (tower.config(), &self.config.text);
-        if [vision.norm_eps, text.norm_eps].iter().any(|eps| (eps - OPEN_CLIP_EPS).abs() > 1e-9) {
-            return Err(format!("its layer norms have an ε of {OPEN_CLIP_EPS}"));
-        }
-        if vision.activation != text.activation {
-            return Err("it has one activation for both towers".into());
-        }
-        let ratio = |hidden: usize, width: usize| hidden as f64 / width as f64;
-        let weak = &self.preprocess;
-        let (mode, size) = match weak.resize {
-            ResizeTo::ShortestEdge(edge) if edge == weak.crop => ("shortest", edge),
-            ResizeTo::LongestEdge(edge) if edge == weak.crop => ("longest", edge),
-            ResizeTo::Exact { width, height } if width == weak.crop && height == weak.crop => ("squash", width),
-            _ => return Err("it resizes to the size of the crop".into()),
-        };
-        let interpolation = match weak.resample {
-            Resample::Bicubic => "bicubic",
-            Resample::Bilinear => "bilinear",
-            Resample::Lanczos => return Err("it has no filter of Lanczos".into()),
-        };
-        let mut text_cfg = json!({
-            "context_length": text.context, "vocab_size": text.vocabulary, "width": text.width, "heads": text.heads,
-            "layers": text.layers, "mlp_ratio": ratio(text.hidden, text.width),
-        });
-        let highest = self.tokenizer.highest();
-        match text.end_of_text {
-            EndOfText::First(end) if end != highest => {
-                text_cfg["pool_type"] = json!("eos");
-                text_cfg["eos_id"] = json!(end);
-            }
-            _ => {}
-        }
-        let openai = self.tokenizer.encode(&["a photo of a cat"]).is_ok_and(|tokens| tokens.ids == [OPENAI_IDS]);
-        if !openai || Some(&highest) != OPENAI_IDS.last() {
-            // any name makes open_clip read the folder's tokenizer in place of its own
-            text_cfg["hf_tokenizer_name"] = json!("local-dir");
-        }
-        Ok(json!({
-            "model_cfg": {
-                "embed_dim": self.config.projection, "quick_gelu": vision.activation == Activation::QuickGelu,
-                "vision_cfg": {
-                    "image_size": vision.image_size, "layers": vision.layers, "width": vision.width, "patch_size": vision.patch_size,
-                    "head_width": vision.width / vision.heads, "mlp_ratio": ratio(vision.hidden, vision.width),
-                },
-                "text_cfg": text_cfg,
-            },
-            "preprocess_cfg": {
-                "size": [size, size], "mode": "RGB", "mean": as_written(&weak.mean), "std": as_written(&weak.std),
-                "interpolation": interpolation, "resize_mode": mode,
-            },
-        }))
     }
 }
 
@@ -200,6 +141,18 @@ fn image_processor(weak: &Preprocess) -> Option<Value> {
         processor["crop_rule"] = json!(weak.crop_rule);
     }
     Some(processor)
+}
+
+/// What to say of a folder for both libraries: one of them crops by a rule of its own. What else both have, a resize
+/// to the square, leaves no margin.
+fn other_crop(weak: &Preprocess) -> Option<String> {
+    let other = match weak.crop_rule {
+        CropRule::Transformers => "open_clip",
+        CropRule::Torchvision => "transformers",
+    };
+    matches!(weak.resize, ResizeTo::ShortestEdge(_)).then(|| {
+        format!("where the margin of the center crop is odd, {other} cuts a pixel apart: its features of such pictures differ a little")
+    })
 }
 
 /// Tensors with their names, collected on the host in f32.
@@ -243,14 +196,13 @@ impl Named {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clip::Tokenizer;
 
     #[test]
     fn both_layouts_read_back_are_the_clip_that_was_saved() {
         let clip = Clip::demo().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let saved = clip.save_with(clip.vision(), folder.path()).unwrap();
-        assert!(saved.notices.is_empty(), "{:?}", saved.notices);
+        assert!(saved.notices.len() == 1 && saved.notices[0].contains("is odd, transformers cuts"), "{:?}", saved.notices);
         assert_eq!(saved.weights_hash, clip.weights_hash());
         let read = Clip::from_dir(folder.path()).unwrap();
         assert_eq!((read.weights_hash(), read.preprocess()), (clip.weights_hash(), clip.preprocess()));
@@ -262,21 +214,6 @@ mod tests {
         assert_eq!(other.weights_hash(), clip.weights_hash());
         assert_eq!(other.config().vision, clip.config().vision);
         assert!(other.preprocess().agrees_with(clip.preprocess()));
-    }
-
-    #[test]
-    fn open_clip_is_told_of_another_vocabulary_than_its_own() {
-        let mut clip = Clip::demo().unwrap();
-        let named = |clip: &Clip| clip.open_clip_config(clip.vision()).unwrap()["model_cfg"]["text_cfg"].get("hf_tokenizer_name").cloned();
-        assert!(named(&clip).is_some_and(|name| name != ""));
-        let words =
-            json!({ "a": 320, "photo": 1125, "of": 539, "cat": 2368, "<|startoftext|>": OPENAI_IDS[0], "<|endoftext|>": OPENAI_IDS[6] });
-        let tokenizer = json!({
-            "version": "1.0", "added_tokens": [], "normalizer": null, "pre_tokenizer": { "type": "Whitespace" },
-            "model": { "type": "WordLevel", "unk_token": "<|endoftext|>", "vocab": words },
-        });
-        clip.tokenizer = Tokenizer::from_json(tokenizer.to_string().as_bytes(), "OpenAI's", 77).unwrap();
-        assert_eq!(named(&clip), None);
     }
 
     #[test]

@@ -46,20 +46,25 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
         return Err(Error::Usage(format!("{shown} is not empty, and files in it would be overwritten: name a new or an empty folder")));
     }
     // whole or not at all: a name of its own until all files are there
-    let place = directory.canonicalize().or_else(|_| std::path::absolute(directory)).map_err(|e| Error::io(directory, e))?;
-    let unfinished = folder_next_to(&place)?;
+    let place = std::path::absolute(directory).map_err(|e| Error::io(directory, e))?;
+    let exists = place.is_dir();
+    let unfinished = folder_in(if exists { &place } else { place.parent().unwrap_or(&place) })?;
     let mut saved = lafter.clip().save_with(&tuned.vision, &unfinished)?;
     let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
     tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
-    let empty = std::fs::remove_dir(&place).or_else(|e| if e.kind() == NotFound { Ok(()) } else { Err(e) });
-    empty.and_then(|()| std::fs::rename(&unfinished, &place)).map_err(|e| Error::io(directory, e))?;
+    let moved = if exists {
+        // the folder stays: a shell may stand in it, a disk may be mounted on it
+        saved.files.iter().try_for_each(|name| std::fs::rename(unfinished.path().join(name), place.join(name)))
+    } else {
+        std::fs::rename(&unfinished, &place)
+    };
+    moved.map_err(|e| Error::io(directory, e))?;
     Ok(saved)
 }
 
 /// A folder for files until all are complete, which is removed if they are not.
-fn folder_next_to(place: &Path) -> Result<TempDir> {
-    let above = place.parent().unwrap_or(place);
+fn folder_in(above: &Path) -> Result<TempDir> {
     std::fs::create_dir_all(above).map_err(|e| Error::io(above, e))?;
     let mut folder = tempfile::Builder::new();
     folder.prefix(".unfinished-");
