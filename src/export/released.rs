@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 
 use crate::classify::Head;
 use crate::clip::{Clip, Weights, read_checkpoint};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, cut};
 use crate::lafter::LaFTer;
 use crate::tune::{Norms, ParameterSet, Tuned, VisualPrompts};
 
-/// Weights that differ by less, relative to the largest of their tensor, are the same CLIP's: f16 rounds by 0.0005.
+/// Weights that differ by less, relative to the largest of their tensor, are the same CLIP's: f16 rounds by 0.0005, bf16 by 0.004.
 const SAME: f32 = 2e-3;
+const SAME_IN_BF16: f32 = 5e-3;
 
 /// Reads what `torch.save(model.state_dict(), …)` wrote of the model of LaFTer's released code (github.com/jmiemirza/LaFTer), in whatever
 /// dictionary or data-parallel wrapper, or the same names in a safetensors file. Nothing in it is run.
@@ -23,7 +24,8 @@ const SAME: f32 = 2e-3;
 /// | `adapter.0.weight` (`adapter.2.weight`, … with biases: an MLP) | `[C, d]` | the head |
 /// | `model.visual.….ln_1.weight`, … | `[width]` | the vision tower's layer norms |
 /// | `adapter_pl.…` | | the teacher's head of stage two: not needed |
-/// | all other names of `model.` | | the frozen CLIP: compared with the base model's, not kept |
+/// | all other names of `model.visual.` | | the frozen tower: compared with the base model's, not kept |
+/// | all other names of `model.` | | the text tower, which has done its part: not needed |
 /// | anything else | | refused |
 ///
 /// Features are not normalized before the head, as that code has it. The result can be saved as any run's.
@@ -46,7 +48,7 @@ pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<s
         let first = tensors.first().map_or("none", |(name, _)| name.as_str());
         return Err(wrong(format!(
             "holds no adapter.0.weight, the head of LaFTer's released code (its first tensor is {}): save the model's whole state_dict",
-            crate::error::cut(first)
+            cut(first)
         )));
     };
     let own: Vec<(String, Tensor)> =
@@ -55,15 +57,16 @@ pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<s
     let is_known =
         |name: &str| name == "prompt_embeddings" || ["adapter.", "adapter_pl.", "model."].iter().any(|part| name.starts_with(part));
     if let Some((name, _)) = own.iter().find(|(name, _)| !is_known(name)) {
-        let name = crate::error::cut(name);
+        let name = cut(name);
         return Err(wrong(format!("{name} is no part of the released code's model: remove it if it belongs to something else")));
     }
     let mut tuned =
         Tuned { vision: clip.vision().detached(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalize: false };
     tuned.prompts = prompts(&own, tuned.vision.config().width).map_err(&wrong)?;
     let tower = own.iter().filter_map(|(name, tensor)| Some((name.strip_prefix("model.")?.to_string(), tensor.clone())));
-    let tower = Weights::from_tensors(tower, &path.display().to_string(), candle_core::DType::F32, &Device::Cpu)?;
-    same_tower(&tower, &clip).map_err(&wrong)?;
+    let tower = Weights::from_tensors(tower, &path.display().to_string(), DType::F32, &Device::Cpu)?;
+    let in_bf16 = own.iter().any(|(name, tensor)| name.starts_with("model.") && tensor.dtype() == DType::BF16);
+    same_tower(&tower, &clip, if in_bf16 { SAME_IN_BF16 } else { SAME }).map_err(&wrong)?;
     let mut saved: HashMap<String, Tensor> = tower.names().filter_map(|name| Some((name.to_string(), tower.get(name)?.clone()))).collect();
     Norms.load(&mut tuned, &mut saved).map_err(&wrong)?;
 
@@ -93,24 +96,26 @@ fn prefix<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
 
 /// The layers of `adapter`, a sequence in which activations have numbers, too.
 fn head(own: &[(String, Tensor)]) -> std::result::Result<Head, String> {
-    let mut layers = HashMap::new();
-    let mut numbers: Vec<usize> = own.iter().filter_map(|(name, _)| number(name)).collect();
+    let mut numbers: Vec<usize> = own.iter().filter_map(|(name, _)| layer(name)).map(|(number, _)| number).collect();
     numbers.sort_unstable();
     numbers.dedup();
-    for (i, layer) in numbers.iter().enumerate() {
-        for kind in ["weight", "bias"] {
-            let name = format!("adapter.{layer}.{kind}");
-            if let Some((_, tensor)) = own.iter().find(|(other, _)| *other == name) {
-                layers.insert(format!("head.{i}.{kind}"), finite(&name, tensor)?);
-            }
-        }
+    let mut layers = HashMap::new();
+    for (name, tensor) in own.iter().filter(|(name, _)| name.starts_with("adapter.")) {
+        let place = layer(name).and_then(|(number, kind)| Some((numbers.binary_search(&number).ok()?, kind)));
+        let Some((i, kind)) = place else {
+            let remedy = "remove it if it belongs to something else";
+            return Err(format!("{} is no weight or bias of a numbered layer, as a head's are: {remedy}", cut(name)));
+        };
+        layers.insert(format!("head.{i}.{kind}"), finite(name, tensor)?);
     }
-    Head::from_tensors(&layers).map_err(|e| format!("its head (adapter) cannot be read: {}", Error::from(e)))
+    let head = Head::from_tensors(&layers).map_err(|e| format!("its head (adapter) cannot be read: {}", Error::from(e)))?;
+    if head.tensors().len() == layers.len() { Ok(head) } else { Err("its head (adapter) has a layer with a bias and no weight".into()) }
 }
 
-/// The number in `adapter.2.weight`.
-fn number(name: &str) -> Option<usize> {
-    name.strip_prefix("adapter.")?.split_once('.')?.0.parse().ok()
+/// The number and the kind in `adapter.2.weight`.
+fn layer(name: &str) -> Option<(usize, &str)> {
+    let (number, kind) = name.strip_prefix("adapter.")?.split_once('.')?;
+    Some((number.parse().ok()?, kind)).filter(|(_, kind)| ["weight", "bias"].contains(kind))
 }
 
 fn prompts(own: &[(String, Tensor)], width: usize) -> std::result::Result<VisualPrompts, String> {
@@ -127,7 +132,7 @@ fn prompts(own: &[(String, Tensor)], width: usize) -> std::result::Result<Visual
 /// A tensor in f32, if all its values are finite.
 fn finite(name: &str, tensor: &Tensor) -> std::result::Result<Tensor, String> {
     let fault = |e: candle_core::Error| format!("{name}: {}", Error::from(e));
-    let tensor = tensor.to_dtype(candle_core::DType::F32).map_err(fault)?;
+    let tensor = tensor.to_dtype(DType::F32).map_err(fault)?;
     match crate::checkpoint::all(&tensor, f32::is_finite) {
         Ok(true) => Ok(tensor),
         Ok(false) => Err(format!("{name} holds a value that is not finite: use an earlier state")),
@@ -135,13 +140,17 @@ fn finite(name: &str, tensor: &Tensor) -> std::result::Result<Tensor, String> {
     }
 }
 
-/// Refuses norms that were tuned in another CLIP: what was frozen must be the base model's.
-fn same_tower(tower: &Weights, clip: &Clip) -> std::result::Result<(), String> {
+/// Refuses norms that were tuned in another CLIP: what was frozen must be the base model's, up to `rounding`.
+fn same_tower(tower: &Weights, clip: &Clip, rounding: f32) -> std::result::Result<(), String> {
     let fault = |e: Error| e.to_string();
-    let frozen = clip.tensors_with(clip.vision()).map_err(fault)?;
-    let tuned = |name: &str| name.contains("norm") || name == "logit_scale";
-    for (name, ours) in frozen.iter().filter(|(name, _)| name.starts_with("vision_model") && !tuned(name) && !name.contains("layrnorm")) {
-        let remedy = "name the base model that it was trained on (--model)";
+    let all = clip.tensors_with(clip.vision()).map_err(fault)?;
+    let remedy = "name the base model that it was trained on (--model)";
+    let of_vision = |name: &str| name.starts_with("vision_model.") || name.starts_with("visual");
+    if let Some(name) = tower.names().find(|name| of_vision(name) && all.iter().all(|(ours, _)| ours != name)) {
+        return Err(format!("{} is no part of this CLIP's vision tower: {remedy}", cut(name)));
+    }
+    let tuned = |name: &str| name.contains("norm") || name.contains("layrnorm");
+    for (name, ours) in all.iter().filter(|(name, _)| of_vision(name) && !tuned(name)) {
         let Some(theirs) = tower.get(name) else {
             return Err(format!("it lacks {name}, by which the base model is known: save the model's whole state_dict"));
         };
@@ -153,7 +162,7 @@ fn same_tower(tower: &Weights, clip: &Clip) -> std::result::Result<(), String> {
             Ok((largest(&(theirs - ours)?)?, largest(ours)?))
         };
         let (off, size) = furthest().map_err(|e| fault(e.into()))?;
-        if off > SAME * size {
+        if off > rounding * size {
             return Err(format!("{name} differs from this CLIP's by {off:.3}: {remedy}"));
         }
     }

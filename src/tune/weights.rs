@@ -134,8 +134,8 @@ impl Tuned {
             _ => clip.vision().detached(),
         };
         let blocks = vision.blocks.len();
-        if info.scale.is_some_and(|scale| !(scale > 0.0 && scale.is_finite())) {
-            return Err(wrong(format!("the scale of its head is {:?}: {REMEDY}", info.scale)));
+        if let Some(scale) = info.scale.filter(|scale| !(*scale > 0.0 && scale.is_finite())) {
+            return Err(wrong(format!("the scale of its head is {scale}, not a number above 0: {REMEDY}")));
         }
         let head = Head { layers: Vec::new(), scale: info.scale };
         let mut tuned = Self { vision, prompts: VisualPrompts::none(), head, normalize: info.normalize };

@@ -121,6 +121,17 @@ fn values_that_changed_on_disk_are_refused() {
 }
 
 #[test]
+fn a_scale_that_is_none_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, path, mut tuned) = tuned(folder.path(), FinetuneConfig::official(), false);
+    let info = Tuned::load(&path, &clip).unwrap().1;
+    tuned.head.scale = Some(-5.0);
+    tuned.save(&path, &info).unwrap();
+    let error = Tuned::load(&path, &clip).unwrap_err().to_string();
+    assert!(error.contains("the scale of its head is -5, not a number above 0"), "{error}");
+}
+
+#[test]
 fn prompts_that_a_tower_would_pass_over_are_an_error() {
     let clip = Clip::from_dir(MINI).unwrap();
     let prompts = |shapes: &[usize]| VisualPrompts {

@@ -3,7 +3,7 @@
 #[allow(dead_code)] // weights.rs writes every kind of file
 use std::path::{Path, PathBuf};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use lafter::LaFTer;
 use lafter::clip::{Clip, read_checkpoint, read_tensors, save_tensors};
 use lafter::export::{from_released, merge};
@@ -109,6 +109,50 @@ fn what_does_not_fit_is_refused_by_its_name() {
     assert!(shape.contains("[1, 3, 8]") && shape.contains("[1, prompts, 32]"), "{shape}");
     let nan = refused(|tensors| changed(tensors, "adapter.0.weight", |tensor| (tensor * f64::NAN).unwrap()), &CLASSES);
     assert!(nan.contains("not finite"), "{nan}");
+    let proj = refused(|tensors| changed(tensors, "model.visual.proj", |tensor| (tensor + 0.1).unwrap()), &CLASSES);
+    assert!(proj.contains("visual_projection.weight differs"), "{proj}");
+    assert!(refused(without("model.visual.proj"), &CLASSES).contains("lacks visual_projection.weight"));
+    let with =
+        |name: &'static str| move |tensors: &mut Tensors| tensors.push((name.into(), Tensor::ones(32, DType::F32, &Device::Cpu).unwrap()));
+    for (name, said) in [
+        ("model.visual.foo.weight", "visual.foo.weight is no part of this CLIP's vision tower"),
+        ("model.visual.transformer.resblocks.7.ln_1.weight", "encoder.layers.7.layer_norm… is no part"),
+        ("adapter.fc.weight", "adapter.fc.weight is no weight or bias of a numbered layer"),
+        ("adapter.0.running_mean", "adapter.0.running_mean is no weight"),
+        ("adapter.1.bias", "a bias and no weight"),
+    ] {
+        let error = refused(with(name), &CLASSES);
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_state_in_16_bits_is_the_same_clips() {
+    let folder = tempfile::tempdir().unwrap();
+    for kind in [DType::F16, DType::BF16] {
+        let narrow = |(name, tensor): (String, Tensor)| (name, tensor.to_dtype(kind).unwrap());
+        let tensors: Tensors = read_checkpoint(released()).unwrap().into_iter().map(narrow).collect();
+        let path = folder.path().join("state.safetensors");
+        save_tensors(&path, &tensors, Default::default()).unwrap();
+        from_released(&path, clip(), &CLASSES).unwrap();
+    }
+}
+
+/// A shell may stand in it.
+#[test]
+#[cfg(unix)]
+fn an_empty_folder_is_filled_and_not_replaced() {
+    use std::os::unix::fs::MetadataExt;
+    let folder = tempfile::tempdir().unwrap();
+    let tensors: Tensors = read_checkpoint(released()).unwrap().into_iter().filter(|(name, _)| name != "prompt_embeddings").collect();
+    let (state, out) = (folder.path().join("state.safetensors"), folder.path().join("out"));
+    save_tensors(&state, &tensors, Default::default()).unwrap();
+    std::fs::create_dir(&out).unwrap();
+    let before = std::fs::metadata(&out).unwrap().ino();
+    let saved = merge(&from_released(&state, clip(), &CLASSES).unwrap(), &out).unwrap();
+    assert_eq!(std::fs::metadata(&out).unwrap().ino(), before);
+    assert_eq!(std::fs::read_dir(&out).unwrap().count(), saved.files.len());
+    Clip::from_dir(&out).unwrap();
 }
 
 #[test]
