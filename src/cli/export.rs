@@ -61,6 +61,9 @@ pub struct FormArgs {
 }
 
 pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
+    if args.form.merge.is_some() && args.who.weights.is_none() {
+        return Err(Error::Usage("--merge needs --weights FILE: only a tuned tower changes a CLIP".into()));
+    }
     args.who.check()?;
     if let Some(out) = &args.form.out {
         overwrite::check(out, args.who.files().chain(args.model.files()))?;
@@ -72,7 +75,8 @@ pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
     }
     let (answering, classes) = answering(&args, &clip, common, &mut bars)?;
     let Some(out) = &args.form.out else { return Err(Error::Usage("give --out FILE or --merge DIR".into())) };
-    let license = args.license.clone().or_else(|| license_of(clip.id()));
+    let given = args.license.clone().filter(|name| !name.trim().is_empty());
+    let license = given.or_else(|| license_of(clip.id()));
     let onnx = Onnx { pictures: args.pictures, half: args.half, license, ..Onnx::new(clip, answering, &classes) };
     let summary = onnx.save(out)?;
     summary.notices.iter().for_each(|notice| note(format_args!("note: {notice}")));

@@ -118,6 +118,10 @@ impl Graph {
         let tensor = tensor.detach().to_device(&Device::Cpu)?;
         if self.half && tensor.rank() > 1 {
             let stored = format!("{name}.f16");
+            let largest = tensor.to_dtype(DType::F32)?.abs()?.max_all()?.to_scalar::<f32>()?;
+            if !half::f16::from_f32(largest).is_finite() {
+                return Err(Error::Usage(format!("{name} holds {largest}, which does not fit f16: export without --half")));
+            }
             let halves = tensor.to_dtype(DType::F16)?;
             self.weight(&stored, FLOAT16, tensor.dims(), 2 * tensor.elem_count() as u64, Values::Halves(halves));
             return Ok(self.node("Cast", &[&stored], &[("to", Attribute::Int(FLOAT))]));

@@ -47,8 +47,8 @@ pub struct Onnx {
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
     /// Whether the file takes 8-bit pictures of any size and prepares them itself; default false. Its resize differs from Pillow's,
-    /// which this crate's follows bit for bit, by at most one level of 255 in a few of a hundred thousand values
-    /// (`tests/onnx_check.py` measures it).
+    /// which this crate's follows bit for bit, by at most one level of 255, in a few of a hundred thousand values of a photograph
+    /// (`tests/onnx_check.py` measures it) and in a hundred or two of black and white noise.
     pub pictures: bool,
     /// Whether matrices are stored in f16, at half the size. They are widened when the file is loaded: products stay f32. Default
     /// false.

@@ -243,6 +243,7 @@ fn bad_usage_is_status_2() {
         let args = [&["export", "--model", "demo", "--weights", "w.safetensors", "--merge", &out][..], option].concat();
         refused(2, &[option[0], "--merge"], &args);
     }
+    refused(2, &["--merge needs --weights"], &["export", "--model", "demo", "--classes", "names.txt", "--merge", &out]);
     refused(2, &["required"], &["ablate", "--model", "demo", "--vary", "text.noise=0,1", "--noises", "0.3"]);
     let mut args = short_run(&name, &data, &out);
     args.push("--resume");
@@ -298,6 +299,16 @@ fn a_path_that_leads_nowhere_has_a_remedy() {
     refused(2, &[&none, "holds no report.json", "--run takes"], &["card", "--run", &none]);
     refused(1, &[&none, "check the path"], &["export", "--model", "demo", "--weights", &none, "--out", "n.onnx"]);
     refused(1, &[&none, "check the path"], &["check", "--model", "demo", "--classes", &none]);
+}
+
+#[test]
+fn an_empty_license_is_none() {
+    let (names, out) = (scratch().join("two.txt"), scratch().join("two.onnx").display().to_string());
+    std::fs::write(&names, "cat\ndog\n").unwrap();
+    let (model, names) = (model().display().to_string(), names.display().to_string());
+    let output = lafter(&["export", "--model", &model, "--classes", &names, "--out", &out, "--license", ""]);
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success() && said.contains("license of the base model is not stated"), "{said}");
 }
 
 /// Each command that takes class names says how it understood them.

@@ -9,7 +9,7 @@ use lafter::classify::{Head, TextClassifier};
 use lafter::clip::Clip;
 use lafter::describe::Templates;
 use lafter::export::{Answering, Onnx};
-use lafter::nn::softmax;
+use lafter::nn::{Linear, softmax};
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, HeadForm, LowRankConfig};
 use lafter::{LaFTer, ZeroShotClassifier};
@@ -194,6 +194,13 @@ fn what_a_file_cannot_hold_is_refused_in_one_line() {
     let path = folder.path().join("model.onnx");
     let error = Onnx::new(clip.clone(), answering, &["fish"]).save(&path).unwrap_err().to_string();
     assert!(error.contains("3 logits for 1 class names") && !error.contains('\n') && !path.exists(), "{error}");
+    let head = Head::linear(clip.config().projection, 3, &mut Rng::new(1), &Device::Cpu).unwrap();
+    let large = Linear::new((head.layers[0].weight.tensor() * 1e7).unwrap(), None);
+    let answering = Answering::Text(TextClassifier { head: Head { layers: vec![large], scale: None } });
+    let whole = Onnx::new(clip.clone(), answering, &CLASSES);
+    let error = Onnx { half: true, ..whole.clone() }.save(&path).unwrap_err().to_string();
+    assert!(error.contains("head.0.weight holds ") && error.ends_with("export without --half") && !path.exists(), "{error}");
+    whole.save(&path).unwrap();
     let error = Answering::of(&LaFTer::new(clip, &CLASSES)).unwrap_err();
     assert!(error.to_string().contains("fit_text"), "{error}");
 }
