@@ -274,7 +274,7 @@ mod tests {
             balance: None,
             seeds: vec![1],
         };
-        let study = |rows| Study { factors: vec!["tune.epochs".into()], rows, missing: 0 };
+        let study = |rows| Study { factors: vec!["tune.epochs".into()], rows, missing: 0, failed: Vec::new() };
         let title = |rows| study(rows).figure("Ablation").unwrap().title().to_string();
         assert_eq!(title(vec![row("0", None), row("1", information)]), "Ablation: tune.epochs (1 of 2 settings)");
         assert_eq!(title(vec![row("1", information)]), "Ablation: tune.epochs");
