@@ -215,8 +215,8 @@ fn memory_does_not_grow_with_the_number_of_queries() {
             4_990 => last.store(resident(of.load(Ordering::SeqCst)), Ordering::SeqCst),
             _ => {}
         }
-        // a long answer: five thousand of them are 10 MB
-        Act::Say(format!("A sentence about {} {}", ask.query, "And on it goes. ".repeat(125)))
+        // a long answer: five thousand of them are 20 MB
+        Act::Say(format!("A sentence about {} {}", ask.query, "And on it goes. ".repeat(250)))
     });
     let names: String = (0..500).map(|i| format!("thing number {i}\n")).collect();
     let run = Run::new(&stub, &names, &["--completions", "2", "--concurrency", "32"]);
@@ -231,7 +231,7 @@ fn memory_does_not_grow_with_the_number_of_queries() {
         started.elapsed().as_secs_f64()
     );
     assert_eq!(run.lines("texts.journal.jsonl").len(), 5_000);
-    assert!(early > 0 && late < early + 5_000, "{early} kB after 1,000 queries, {late} kB after 4,990");
+    assert!(early > 0 && late < early + 8_000, "{early} kB after 1,000 queries, {late} kB after 4,990");
 }
 
 /// Resident memory of a process, kB.

@@ -21,7 +21,7 @@ const BODY_LIMIT: u64 = 8 << 20;
 const LOADING_LIMIT: Duration = Duration::from_secs(30 * 60);
 /// Between two questions whether it is done.
 const LOADING_STEP: Duration = Duration::from_secs(2);
-/// A wait that a server asks for is told from this on.
+/// A wait that a server asks for, and one of several, is told from this on.
 const LONG_WAIT: Duration = Duration::from_secs(10);
 /// How long one request comes again as often as the server says when, before that counts as failures.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
@@ -323,7 +323,7 @@ impl Generator for Endpoint {
                 }
                 Reply::Again { why, after } => (why, after),
             };
-            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT) {
+            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT || started.elapsed() >= LONG_WAIT) {
                 let seconds = wait.as_secs_f64().ceil();
                 self.tell(format!("{} wants to be asked again in {seconds} s ({why}): waiting; Ctrl-C keeps what is there", self.host));
             }
