@@ -63,7 +63,9 @@ fn quoted(text: &str, mark: char) -> (String, &str) {
 /// Sentences with a place `{}`, one a line or a list of JSON or Python: blank lines, remarks (`#`) and the marks of a script and of a
 /// numbered list are left out. `new` checks each.
 pub(crate) fn read_sentences<T>(text: &str, origin: &str, new: impl Fn(String) -> Result<T>) -> Result<Vec<T>> {
-    if let Some(value) = read_literal(text).filter(|value| value.is_array() || value.is_object()) {
+    // `{}` alone is a sentence: the name
+    let listed = |value: &Value| value.is_array() || value.as_object().is_some_and(|object| !object.is_empty());
+    if let Some(value) = read_literal(text).filter(listed) {
         let texts: Option<Vec<String>> =
             value.as_array().and_then(|list| list.iter().map(|entry| entry.as_str().map(str::to_string)).collect());
         let texts =

@@ -198,6 +198,7 @@ mod tests {
         ] {
             assert_eq!(Templates::parse(text, "t").unwrap(), clean, "{text}");
         }
+        assert_eq!(Templates::parse("{}\n", "t").unwrap().fill("x"), ["x"]);
         assert_eq!(Templates::parse("'tis a {}", "t").unwrap().fill("x"), ["'tis a x"]);
         for text in ["[1]", r#"{"templates": ["a photo of a {}."]}"#] {
             let error = Templates::parse(text, "t.txt").unwrap_err().to_string();
