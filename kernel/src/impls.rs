@@ -1,6 +1,6 @@
-//! Hidden names for `impl`s, so that a cell of them can run again.
+//! Hidden names for `impl`s and blocks of foreign functions, so that a cell of them can run again.
 //!
-//! evcxr replaces what a cell defines by its name; an `impl` goes with the named item before it in its cell. One with none before it would
+//! evcxr replaces what a cell defines by its name; an `impl`, or an `extern "C" { … }`, goes with the named item before it in its cell. One with none before it would
 //! stay beside its next version for ever, so it is given one: a constant, named after what no two `impl`s that may stand beside each other
 //! have in common.
 
@@ -21,7 +21,7 @@ pub fn is_hidden(name: &str) -> bool {
     name.starts_with(HIDDEN)
 }
 
-/// The cell with a constant before each `impl` that nothing with a name precedes, in its line; and where.
+/// The cell with a constant before each `impl` and foreign block that nothing with a name precedes, in its line; and where.
 pub fn named(cell: &str) -> (String, Vec<Insert>) {
     let code = Code::new(cell);
     let (mut puts, mut begin, mut i) = (Vec::new(), 0, 0);
@@ -31,7 +31,7 @@ pub fn named(cell: &str) -> (String, Vec<Insert>) {
             // an attribute is a part of what follows it, or of the whole cell
             "#" if code.is_mark(i + 1, '[') => i = past(i + 1),
             "#" if code.is_mark(i + 1, '!') => (i, begin) = (past(i + 2), past(i + 2) + 1),
-            "impl" if i == begin || ["]", "unsafe"].contains(&code.word(i - 1)) => {
+            "impl" | "extern" if (i == begin || ["]", "unsafe"].contains(&code.word(i - 1))) && is_block(&code, i) => {
                 let Some(open) = code.body(i) else { break };
                 let name = format!("const {HIDDEN}{:016x}: () = (); ", hash(&code, i, open, past(open)));
                 puts.push((code.tokens[begin].at.start, name));
@@ -46,6 +46,11 @@ pub fn named(cell: &str) -> (String, Vec<Insert>) {
         i += 1;
     }
     insert(cell, puts)
+}
+
+/// Whether an `impl` or an `extern "C" { … }` begins here, and no `extern "C" fn` or `extern crate`.
+fn is_block(code: &Code, at: usize) -> bool {
+    code.word(at) == "impl" || code.is_mark(at + 1, '{') || code.is_mark(at + 2, '{')
 }
 
 /// A name that two items of the cell's own level have, and the line of the second: evcxr keeps the last of them alone, also where they
@@ -104,9 +109,16 @@ mod tests {
         let constant = format!("const {}: () = (); ", names(cell)[0]);
         assert_eq!(text, cell.replace("#[allow", &format!("{constant}#[allow")));
         assert_eq!(inserts, [Insert { line: 3, column: 1, length: constant.len() }]);
-        for cell in
-            ["struct A; impl A { fn f() {} }", "fn f() -> impl Fn() { g } impl A {}", "let a: Vec<impl A> = b;", "f(|| { impl A {} })", ""]
-        {
+        assert_eq!(names("unsafe extern \"C\" { fn abs(x: i32) -> i32; }"), names("extern \"C\" { pub fn abs(x: i32) -> i32; fn b(); }").as_slice());
+        for cell in [
+            "extern \"C\" fn f() {}",
+            "extern crate a;",
+            "struct A; impl A { fn f() {} }",
+            "fn f() -> impl Fn() { g } impl A {}",
+            "let a: Vec<impl A> = b;",
+            "f(|| { impl A {} })",
+            "",
+        ] {
             assert_eq!(named(cell), (cell.to_string(), vec![]), "{cell}");
         }
     }
