@@ -109,7 +109,10 @@ mod tests {
         let constant = format!("const {}: () = (); ", names(cell)[0]);
         assert_eq!(text, cell.replace("#[allow", &format!("{constant}#[allow")));
         assert_eq!(inserts, [Insert { line: 3, column: 1, length: constant.len() }]);
-        assert_eq!(names("unsafe extern \"C\" { fn abs(x: i32) -> i32; }"), names("extern \"C\" { pub fn abs(x: i32) -> i32; fn b(); }").as_slice());
+        assert_eq!(
+            names("unsafe extern \"C\" { fn abs(x: i32) -> i32; }"),
+            names("extern \"C\" { pub fn abs(x: i32) -> i32; fn b(); }").as_slice()
+        );
         for cell in [
             "extern \"C\" fn f() {}",
             "extern crate a;",

@@ -159,6 +159,9 @@ impl<'a> Predicting<'a> {
             let reason = partial.skipped.first().map(|(_, reason)| format!(": {reason}")).unwrap_or_default();
             return Err(Error::Data(format!("no image of {} could be read{reason}", dataset.origin())));
         }
+        if let Some(notice) = sums.undecided() {
+            events(&Event::Notice(notice));
+        }
         let seconds = started.elapsed().as_secs_f64();
         events(&Event::Finished { stage, seconds });
         Ok(sums.predicted(partial.skipped.clone(), seconds))
@@ -181,13 +184,15 @@ struct Sums {
     rows: usize,
     compared: bool,
     changed: usize,
+    /// Rows in which every class is as probable as every other.
+    undecided: usize,
     picks: Picks,
 }
 
 impl Sums {
     fn new(classes: &[String]) -> Self {
         let places = unique_names(classes).into_iter().zip(0..).collect();
-        Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0, picks: Picks::new(PICKS) }
+        Self { places, counts: vec![0; classes.len() + 1], rows: 0, compared: false, changed: 0, undecided: 0, picks: Picks::new(PICKS) }
     }
 
     fn add(&mut self, row: &PredictionRow) {
@@ -196,7 +201,20 @@ impl Sums {
         self.rows += 1;
         self.compared |= row.changed.is_some();
         self.changed += usize::from(row.changed == Some(true));
+        let classes = self.counts.len() - 1;
+        self.undecided += usize::from(classes > 1 && row.probability * classes as f64 <= 1.0 + 1e-9);
         self.picks.add(row);
+    }
+
+    /// Says so where answers decide nothing: features whose length overflows become zeros.
+    fn undecided(&self) -> Option<String> {
+        let Self { undecided, rows, .. } = self;
+        (*undecided > 0).then(|| {
+            format!(
+                "{undecided} of {rows} pictures have the same probability for every class, so their answer is the first one: look at the \
+                 model's weights"
+            )
+        })
     }
 
     fn predicted(self, skipped: Vec<(String, String)>, seconds: f64) -> Predicted {

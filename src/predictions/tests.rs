@@ -11,7 +11,7 @@ use crate::data::Dataset;
 use crate::data::scenes::{Domain, Scenes};
 use crate::describe::Templates;
 use crate::error::Error;
-use crate::progress::silent;
+use crate::progress::{Event, silent};
 use crate::ranks::threads;
 
 #[test]
@@ -43,6 +43,30 @@ fn another_number_of_ranks_goes_on_with_the_answers_of_a_stopped_pass() {
     let shared = on(3, usize::MAX, "shared");
     assert_eq!((asked.load(Ordering::SeqCst), alone.0.len()), (2, 11), "two batches of six were left");
     shared.into_iter().for_each(|result| assert_eq!(result.unwrap(), alone));
+}
+
+#[test]
+fn answers_that_decide_nothing_are_told() {
+    let (clip, pictures) = (Clip::demo().unwrap(), Dataset::new(Scenes::new(Domain::Source, 3, 1)));
+    let folder = tempfile::tempdir().unwrap();
+    let told = |bias: f64| {
+        let mut notices = Vec::new();
+        let events = |event: &Event| {
+            if let Event::Notice(text) = event {
+                notices.push(text.clone())
+            }
+        };
+        let answer = |pixels: &Tensor| {
+            let rows: Vec<f32> = (0..pixels.dim(0)? * 12).map(|i| if i % 12 == 5 { bias as f32 } else { 0.0 }).collect();
+            Ok(Tensor::from_vec(rows, (pixels.dim(0)?, 12), &Device::Cpu)?.into())
+        };
+        let mut partial = Partial::open(&folder.path().join(bias.to_string()), "test").unwrap();
+        Predicting::new(&pictures, pictures.classes(), &clip).run(&mut partial, events, answer, |_| Ok(())).unwrap();
+        notices
+    };
+    let notices = told(0.0);
+    assert!(notices.len() == 1 && notices[0].starts_with("3 of 3 pictures have the same probability"), "{notices:?}");
+    assert!(told(1e-3).is_empty());
 }
 
 #[test]
