@@ -1,7 +1,7 @@
 //! What models say around a description: markup, preambles, refusals, nonsense.
 
 /// Words that open an answer and say nothing.
-const INTERJECTIONS: [&str; 26] = [
+const INTERJECTIONS: [&str; 27] = [
     "sure thing",
     "sure",
     "certainly",
@@ -28,9 +28,10 @@ const INTERJECTIONS: [&str; 26] = [
     "here you go",
     "here it is",
     "well",
+    "great",
 ];
 /// Openings of a first sentence that only offers help; it goes, what follows it stays.
-const OFFERS: [&str; 19] = [
+const OFFERS: [&str; 24] = [
     "i can help",
     "i can describe",
     "i will describe",
@@ -50,6 +51,11 @@ const OFFERS: [&str; 19] = [
     "i will provide",
     "i will give you",
     "i can provide",
+    "i'll do my best",
+    "in this response",
+    "to answer this question",
+    "to answer your question",
+    "how can i help",
 ];
 /// Openings that lead to a colon behind which the text begins.
 const OPENINGS: [&str; 24] = [
@@ -79,9 +85,9 @@ const OPENINGS: [&str; 24] = [
     "title:",
 ];
 /// What such a sentence promises.
-const PROMISED: [&str; 8] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response", "answer"];
+const PROMISED: [&str; 9] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response", "answer", "text"];
 /// Openings of an answer that declines, of a server's error in place of one, and of the model's talk about what is asked.
-const REFUSALS: [&str; 116] = [
+const REFUSALS: [&str; 131] = [
     "error:",
     "rate limit",
     "you have exceeded",
@@ -198,6 +204,21 @@ const REFUSALS: [&str; 116] = [
     "we need to answer",
     "we should describe",
     "we should write",
+    "it's not possible for me",
+    "it is not possible for me",
+    "i would need",
+    "we cannot",
+    "we can't",
+    "i do not understand",
+    "i don't understand",
+    "i'm not aware",
+    "i am not aware",
+    "what do you mean",
+    "can you clarify",
+    "content blocked",
+    "[content",
+    "thank you for",
+    "thanks for",
 ];
 /// The same in other languages.
 const REFUSALS_ELSEWHERE: [&str; 20] = [
@@ -223,10 +244,10 @@ const REFUSALS_ELSEWHERE: [&str; 20] = [
     "我无法",
 ];
 /// What may stand before a refusal: "Oh, I'm sorry", "but I cannot".
-const LEADS: [&str; 6] = ["oh, ", "hmm, ", "hm, ", "well, ", "but ", "and "];
+const LEADS: [&str; 7] = ["oh, ", "hmm, ", "hm, ", "well, ", "but ", "and ", "however, "];
 
 /// Openings of a closing line, or of a remark on the answer.
-const CLOSINGS: [&str; 29] = [
+const CLOSINGS: [&str; 34] = [
     "let me know",
     "please let me know",
     "feel free",
@@ -256,6 +277,11 @@ const CLOSINGS: [&str; 29] = [
     "this description is",
     "remember that these",
     "remember that this",
+    "would this work",
+    "word count",
+    "you can use this",
+    "source:",
+    "sources:",
 ];
 
 /// A line without list marks, headings, emphasis and the quotes around it.
@@ -327,7 +353,10 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         let lower = rest.to_lowercase();
         // lower-casing may change the length of other scripts; the phrases here are ASCII, and so is what they match
         let after = |phrase: &str| if lower.starts_with(phrase) { rest.get(phrase.len()..) } else { None };
-        let said = INTERJECTIONS.iter().find_map(|phrase| after(phrase)?.strip_prefix([',', '!', '.', ':', ';']));
+        let said = INTERJECTIONS.iter().find_map(|phrase| {
+            let tail = after(phrase)?;
+            [",", "!", ".", ":", ";", " - ", " – ", " — "].iter().find_map(|mark| tail.strip_prefix(mark))
+        });
         let opened = || {
             let tail =
                 OPENINGS.iter().find_map(|phrase| if phrase.ends_with(':') { after(phrase) } else { behind_colon(after(phrase)?) })?;
@@ -451,6 +480,8 @@ mod tests {
             ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
             ("Option 1: A boat at sea.", "A boat at sea."),
+            ("Sure - here is one: A boat floats.", "A boat floats."),
+            ("Great! To answer your question, I will describe it. A boat floats.", "A boat floats."),
             ("Yes, of course! Here you go! A boat floats.", "A boat floats."),
             ("Let's describe a boat. A boat floats.", "A boat floats."),
             ("Here is what a boat looks like. A boat floats.", "A boat floats."),
