@@ -72,7 +72,7 @@ impl Ablation {
                 }
             };
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy });
-            Ok(())
+            Ok(scores[place].is_some())
         };
 
         let queue = Mutex::new(todo);
@@ -80,12 +80,14 @@ impl Ablation {
         let shared = Shared::default();
         let run = |place: usize| self.run_cell(&cells[place], folders[place].clone(), &shared);
         let mut jobs = self.jobs;
-        if jobs > 1
+        while jobs > 1
             && let Some(place) = next()
         {
-            // alone, to see what one takes
-            finish(place, run(place), &mut events)?;
-            jobs = affordable(jobs, &mut events);
+            // alone, to see what one takes; one that fails may have taken nothing
+            if finish(place, run(place), &mut events)? {
+                jobs = affordable(jobs, &mut events);
+                break;
+            }
         }
         let (sender, results) = mpsc::channel();
         std::thread::scope(|scope| {

@@ -110,7 +110,11 @@ fn check_files(args: &DescribeArgs, out: &Path) -> Result<()> {
 }
 
 fn journal_path(args: &DescribeArgs, out: &Path) -> PathBuf {
-    args.journal.clone().unwrap_or_else(|| next_to(out, "journal"))
+    args.journal.clone().unwrap_or_else(|| {
+        // earlier versions put it there also where the name ends otherwise than in .json
+        let (own, earlier) = (next_to(out, "journal"), out.with_extension("journal.jsonl"));
+        if !own.exists() && earlier.exists() { earlier } else { own }
+    })
 }
 
 fn open(args: &DescribeArgs, out: &Path, bars: &mut Bars) -> Result<Journal> {

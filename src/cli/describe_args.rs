@@ -111,8 +111,8 @@ pub struct SourceArgs {
     /// Seconds that one answer may take
     #[arg(long, value_name = "S", default_value_t = 120.0, allow_negative_numbers = true, requires = "endpoint")]
     pub timeout: f64,
-    /// How often a request is retried after 429, 5xx, timeouts and broken connections; a server that still loads its model is
-    /// waited for besides, up to 30 minutes
+    /// How often a request is retried after 429, 5xx, timeouts and broken connections. A server that says when to come again
+    /// (Retry-After) is asked besides for 15 minutes, and one that still loads its model is waited for up to 30
     #[arg(long, value_name = "N", default_value_t = 6, requires = "endpoint")]
     pub retries: usize,
     /// Parameters that the server refuses: they are not sent

@@ -8,7 +8,18 @@ use crate::describe::spoken::{digits, split_wordnet_id, spoken};
 
 /// What is unusual about the names of classes, one line each; empty for names that read well.
 pub(crate) fn unusual_names(classes: &[String]) -> Vec<String> {
-    unusual(classes, "give their names with --classes")
+    let mut notices = unusual(
+        classes,
+        "give their names with --classes",
+        "write them with blanks with --classes",
+        "rename the folders, or give their names with --classes",
+    );
+    let mut seen = HashSet::new();
+    let twice: Vec<&String> = classes.iter().filter(|name| !seen.insert(normal(name))).collect();
+    if !twice.is_empty() {
+        notices.push(format!("class names that repeat an earlier one: {}", listed(&twice)));
+    }
+    notices
 }
 
 /// The same of names that stand in a list, line by line.
@@ -16,7 +27,8 @@ pub(crate) fn unusual_lines(classes: &[String], origin: &str) -> Vec<String> {
     let remedy = format!("write one name a line in {origin}");
     let commas = |name: &String| name.matches(',').count();
     let numbered = |name: &String| name[digits(name)..].starts_with([':', ',', ';', '.', ')', '=']) && digits(name) > 0;
-    let mut notices = unusual(classes, &remedy);
+    let within = |what: &str| format!("{what} in {origin}");
+    let mut notices = unusual(classes, &within("write words"), &within("write them with blanks"), &within("write them in UTF-8"));
     if classes.iter().all(numbered) {
         notices.push(format!("each class name begins with a number ({}), which is read with it: {remedy}", few(classes)));
     } else if classes.first().is_some_and(|first| commas(first) > 0 && classes.iter().all(|name| commas(name) == commas(first))) {
@@ -25,7 +37,8 @@ pub(crate) fn unusual_lines(classes: &[String], origin: &str) -> Vec<String> {
     notices
 }
 
-fn unusual(classes: &[String], remedy: &str) -> Vec<String> {
+/// With the remedies for names that are no words, that are several words in one, and that are not UTF-8.
+fn unusual(classes: &[String], remedy: &str, blanks: &str, utf8: &str) -> Vec<String> {
     let mut notices = Vec::new();
     // Words as they will be read: a number or an id before a word does no harm.
     let words: Vec<String> = classes.iter().map(|name| spoken(name)).collect();
@@ -44,7 +57,7 @@ fn unusual(classes: &[String], remedy: &str) -> Vec<String> {
     }
     let broken = some(&|word| word.contains('\u{fffd}'));
     if !broken.is_empty() {
-        notices.push(format!("class names hold bytes that are not UTF-8 ({}): rename the folders, or {remedy}", few(&broken)));
+        notices.push(format!("class names hold bytes that are not UTF-8 ({}): {utf8}", few(&broken)));
     }
     let invisible: Vec<String> = classes.iter().filter(|name| name.contains(is_invisible)).map(|name| format!("{name:?}")).collect();
     if !invisible.is_empty() {
@@ -52,12 +65,7 @@ fn unusual(classes: &[String], remedy: &str) -> Vec<String> {
     }
     let joined = some(&is_camel_case);
     if joined.len() > 1 && 3 * joined.len() >= words.len() {
-        notices.push(format!("class names are several words in one ({}): write them with blanks with --classes", few(&joined)));
-    }
-    let mut seen = HashSet::new();
-    let twice: Vec<&String> = classes.iter().filter(|name| !seen.insert(normal(name))).collect();
-    if !twice.is_empty() {
-        notices.push(format!("class names that repeat an earlier one: {}", listed(&twice)));
+        notices.push(format!("class names are several words in one ({}): {blanks}", few(&joined)));
     }
     notices
 }
@@ -134,9 +142,10 @@ mod tests {
     #[test]
     fn lines_that_hold_more_than_a_name() {
         let notices = |names: &[&str]| unusual_lines(&names.iter().map(ToString::to_string).collect::<Vec<_>>(), "x.txt").join("\n");
-        for names in [&["1: person", "13: stop sign"][..], &["id,name", "1,person", "13,stop sign"], &["cat,dog,owl"], &["0", "1"]] {
+        for names in [&["1: person", "13: stop sign"][..], &["id,name", "1,person", "13,stop sign"], &["cat,dog,owl"]] {
             assert!(notices(names).ends_with("write one name a line in x.txt"), "{names:?}: {}", notices(names));
         }
+        assert!(notices(&["0", "1"]).ends_with("write words in x.txt") && notices(&["cat", "cat"]).is_empty());
         assert_eq!(notices(&["tench, Tinca tinca", "goldfish", "737-800"]), "");
     }
 

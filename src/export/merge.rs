@@ -13,6 +13,8 @@ use crate::tune::WeightsInfo;
 
 /// The head in a merged folder: LaFTer weights over its CLIP.
 const HEAD: &str = "lafter.safetensors";
+/// How the folder of files that are not all there yet is called.
+const UNFINISHED: &str = ".unfinished-";
 
 /// Writes a new or empty folder that transformers and open_clip load as a CLIP: the base model with the tuned scale and shift of its vision
 /// tower's layer norms. Its zero-shot answers change with them. `lafter.safetensors` next to it holds the tuned head over this CLIP, so
@@ -37,7 +39,8 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
         return Err(Error::Usage(format!("the weights hold low-rank updates or biases, which are not merged: {remedy}")));
     }
     let held = match std::fs::read_dir(directory) {
-        Ok(mut entries) => entries.next().is_some(),
+        // what a killed merge left is none of the user's
+        Ok(entries) => entries.flatten().any(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED)),
         Err(e) if e.kind() == NotFound => false,
         Err(e) => return Err(Error::io(directory, e)),
     };
@@ -55,7 +58,9 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     saved.files.push(HEAD.into());
     let moved = if exists {
         // the folder stays: a shell may stand in it, a disk may be mounted on it
-        saved.files.iter().try_for_each(|name| std::fs::rename(unfinished.path().join(name), place.join(name)))
+        std::fs::read_dir(&unfinished).and_then(|mut files| {
+            files.try_for_each(|file| file.and_then(|file| std::fs::rename(file.path(), place.join(file.file_name()))))
+        })
     } else {
         std::fs::rename(&unfinished, &place)
     };
@@ -67,7 +72,7 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
 fn folder_in(above: &Path) -> Result<TempDir> {
     std::fs::create_dir_all(above).map_err(|e| Error::io(above, e))?;
     let mut folder = tempfile::Builder::new();
-    folder.prefix(".unfinished-");
+    folder.prefix(UNFINISHED);
     #[cfg(unix)]
     folder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o777)); // less what the user's umask takes
     folder.tempdir_in(above).map_err(|e| Error::io(above, e))

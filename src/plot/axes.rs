@@ -61,7 +61,7 @@ impl Axes {
                 mesh.disable_y_mesh().disable_y_axis();
             }
             let most = |whole: bool, most: usize, (low, high): (f64, f64)| {
-                if whole { most.min((high.floor() - low.ceil()).max(0.0) as usize + 1) } else { most }
+                if whole { most.min((high.floor() - low.ceil()).clamp(0.0, 100.0) as usize + 1) } else { most }
             };
             let label =
                 |whole: bool, value: f64, step: f64| if whole && value.fract() != 0.0 { String::new() } else { number(value, step) };

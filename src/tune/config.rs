@@ -88,7 +88,7 @@ pub struct FinetuneConfig {
     #[serde(default)]
     pub teacher: TeacherKind,
     /// Which head gives the pseudo-labels ĉ(x) of eq. 3: `frozen`, a copy of the text classifier, or `shared`, the head that is
-    /// tuned, which has to learn then; default the frozen one.
+    /// tuned; default the frozen one.
     pub teacher_head: TeacherHead,
     /// T, by which the teacher's logits are divided before their softmax, 1e-6 to 1e6: a smaller one makes the same pseudo-labels
     /// surer. Default 1.

@@ -124,7 +124,9 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
                     if (in_a_row >= IN_A_ROW.max(concurrency) || refused >= REFUSED_IN_A_ROW.max(concurrency)) && fatal.is_none() {
                         stop.store(true, Ordering::SeqCst);
                         let row = in_a_row.max(refused);
-                        fatal = Some(Error::Llm(format!("{row} requests in a row got no answer, the last because {why}")));
+                        fatal = Some(Error::Llm(format!(
+                            "{row} requests in a row got no answer, the last because {why}: check that this is the right server and model"
+                        )));
                     }
                     asked.first_failure.get_or_insert(why);
                 }

@@ -59,7 +59,7 @@ fn each(
     mut sentence: impl FnMut(usize, &str, &Record) -> Result<()>,
 ) -> Result<Collected> {
     cleaner.validate()?;
-    let (mut collected, mut limited) = (Collected::default(), false);
+    let (mut collected, mut limited, mut unsaid) = (Collected::default(), false, false);
     for (class, name) in plan.classes().iter().enumerate() {
         check_interrupt("reading the answers")?;
         begin(class, name)?;
@@ -70,7 +70,7 @@ fn each(
             // others' sentences have nothing to do with each other: an end mark in one ends that one
             let pieces = if plan.drawn() { vec![record.answer.as_str()] } else { record.answer.split('\n').collect() };
             let answers = collected.counts.answers + 1;
-            limited |= record.finish == Finish::Length;
+            (limited, unsaid) = (limited || record.finish == Finish::Length, unsaid || record.finish == Finish::Unknown);
             for piece in pieces {
                 for text in cleaner.clean(piece, record.finish, &record.settings, &mut collected.counts) {
                     if plan.other(i).is_some_and(|other| names_other(&text, name, other)) {
@@ -102,13 +102,13 @@ fn each(
                  ask for more answers or with other queries, or look at {journal}"
             )));
         }
-        if unfinished >= answers && !limited {
+        if unfinished >= answers && !limited && unsaid {
             return Err(Error::Text(format!(
                 "none of {answers} answers ends like a sentence, and the server does not say whether it cut them off: give more --max-tokens, \
                  or see {journal}"
             )));
         }
-        if unfinished >= answers {
+        if unfinished >= answers && limited {
             return Err(Error::Text(format!(
                 "the limit of {} tokens cut off all of {answers} answers before their first sentence end: give more --max-tokens (a model \
                  that thinks before it answers needs 2000), or see {journal}",

@@ -219,7 +219,7 @@ impl Endpoint {
             503 if is_loading(&said) => Reply::Loading(format!("status {code}{said}")),
             408 | 425 | 429 | 500..=599 => Reply::Again { why: format!("status {code}{said}"), after },
             // one query may be against a server's rules; if not a single one is accepted, it is the parameters
-            _ if accepted || is_moderated(&said) => Reply::Skip(format!("the server refused a request (status {code}{said})")),
+            _ if accepted || is_moderated(&said) => Reply::Refused(format!("the server refused a request (status {code}{said})")),
             _ => Reply::Fatal(format!(
                 "refuses the request (status {code}{said}): leave out what it does not know with --omit, or see --api"
             )),
@@ -302,7 +302,7 @@ impl Generator for Endpoint {
     fn generate(&self, request: &Request) -> Result<Answer> {
         request.settings.validate()?;
         let mut backoff = Backoff::new(request, self.retries);
-        let (started, mut loading) = (Instant::now(), None);
+        let (started, mut tries, mut loading) = (Instant::now(), 0, None);
         loop {
             let (why, after) = match self.try_once(request) {
                 Reply::Answer(answer) => {
@@ -310,7 +310,8 @@ impl Generator for Endpoint {
                     return Ok(answer);
                 }
                 Reply::Fatal(why) => return Err(Error::Llm(format!("{} {why}", self.host))),
-                Reply::Skip(why) => return Err(Error::Refused(why)),
+                Reply::Skip(why) => return Err(Error::Unanswered(why)),
+                Reply::Refused(why) => return Err(Error::Refused(why)),
                 Reply::Loading(why) => {
                     let limit = LOADING_LIMIT.as_secs() / 60;
                     if loading.get_or_insert_with(Instant::now).elapsed() >= LOADING_LIMIT {
@@ -323,14 +324,17 @@ impl Generator for Endpoint {
                 }
                 Reply::Again { why, after } => (why, after),
             };
-            if let Some(wait) = after.filter(|wait| *wait >= LONG_WAIT || started.elapsed() >= LONG_WAIT) {
+            tries += 1;
+            // a server that says when to come again has not failed: with many requests in flight each may have to come often
+            let asked = after.filter(|wait| !wait.is_zero());
+            let patient = asked.is_some() && self.retries > 0 && started.elapsed() < PATIENCE;
+            let told = asked.filter(|wait| *wait >= LONG_WAIT || started.elapsed() >= LONG_WAIT);
+            if let Some(wait) = told.filter(|_| patient || backoff.is_left()) {
                 let seconds = wait.as_secs_f64().ceil();
                 self.tell(format!("{} wants to be asked again in {seconds} s ({why}): waiting; Ctrl-C keeps what is there", self.host));
             }
-            // a server that says when to come again has not failed: with many requests in flight each may have to come often
-            let patient = after.is_some_and(|after| !after.is_zero()) && started.elapsed() < PATIENCE;
             if !(if patient { backoff.again(after)? } else { backoff.wait(after)? }) {
-                return Err(Error::Unanswered(format!("{} failed {} times: {why}", self.host, self.retries + 1)));
+                return Err(Error::Unanswered(format!("{} failed {tries} times: {why}", self.host)));
             }
         }
     }

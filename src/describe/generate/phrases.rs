@@ -1,7 +1,7 @@
 //! What models say around a description: markup, preambles, refusals, nonsense.
 
 /// Words that open an answer and say nothing.
-const INTERJECTIONS: [&str; 27] = [
+const INTERJECTIONS: [&str; 30] = [
     "sure thing",
     "sure",
     "certainly",
@@ -29,9 +29,12 @@ const INTERJECTIONS: [&str; 27] = [
     "here it is",
     "well",
     "great",
+    "to answer this question",
+    "to answer your question",
+    "in this response",
 ];
 /// Openings of a first sentence that only offers help; it goes, what follows it stays.
-const OFFERS: [&str; 24] = [
+const OFFERS: [&str; 22] = [
     "i can help",
     "i can describe",
     "i will describe",
@@ -52,9 +55,7 @@ const OFFERS: [&str; 24] = [
     "i will give you",
     "i can provide",
     "i'll do my best",
-    "in this response",
-    "to answer this question",
-    "to answer your question",
+    "in this response i",
     "how can i help",
 ];
 /// Openings that lead to a colon behind which the text begins.
@@ -355,7 +356,8 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         let after = |phrase: &str| if lower.starts_with(phrase) { rest.get(phrase.len()..) } else { None };
         let said = INTERJECTIONS.iter().find_map(|phrase| {
             let tail = after(phrase)?;
-            [",", "!", ".", ":", ";", " - ", " – ", " — "].iter().find_map(|mark| tail.strip_prefix(mark))
+            let marks = [",", "!", ".", "…", ":", ";", " - ", " – ", " — "];
+            marks.iter().find_map(|mark| tail.strip_prefix(mark)).map(|tail| tail.trim_start_matches('.')) // "Well... "
         });
         let opened = || {
             let tail =
@@ -363,7 +365,7 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
             Some(tail)
         };
         let offered =
-            || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| super::sentences::first_end(tail).map_or("", |end| &tail[end..]));
+            || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| behind_colon(tail).unwrap_or_else(|| behind_sentence(tail)));
         match said.or_else(opened).or_else(|| behind_label(rest, &lower)).or_else(|| announced(rest, &lower)).or_else(offered) {
             Some(tail) => rest = tail.trim_start(),
             None => break,
@@ -387,6 +389,11 @@ fn announced<'a>(rest: &'a str, lower: &str) -> Option<&'a str> {
     // "Here is a cat with striking features." is a caption
     let mut first = lower.get(..end)?.split_whitespace().take(6);
     first.any(|word| PROMISED.iter().any(|promised| word.starts_with(promised))).then(|| &rest[end..])
+}
+
+/// What follows the first sentence.
+fn behind_sentence(text: &str) -> &str {
+    super::sentences::first_end(text).map_or("", |end| &text[end..])
 }
 
 /// What follows the first colon of the first sentence.
@@ -418,7 +425,7 @@ fn behind_label<'a>(rest: &'a str, lower: &str) -> Option<&'a str> {
     let behind = words.iter().find_map(|word| lower.strip_prefix(word))?.strip_prefix(' ')?;
     let number = behind.len() - behind.trim_start_matches(|c: char| c.is_ascii_digit()).len();
     let tail = behind.get(number..)?.strip_prefix(':').filter(|_| (1..=2).contains(&number))?;
-    rest.get(rest.len() - tail.len()..)
+    rest.get(lower.len() - tail.len()..) // the label is ASCII, which lower case does not lengthen
 }
 
 /// How many words; a character of a script without blanks counts as one.
@@ -480,6 +487,10 @@ mod tests {
             ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
             ("Option 1: A boat at sea.", "A boat at sea."),
+            ("Caption 1: İİİİ boats float.", "İİİİ boats float."),
+            ("I'll provide a description: A boat floats.", "A boat floats."),
+            ("To answer your question, a boat floats.", "a boat floats."),
+            ("Well... A boat floats.", "A boat floats."),
             ("Sure - here is one: A boat floats.", "A boat floats."),
             ("Great! To answer your question, I will describe it. A boat floats.", "A boat floats."),
             ("Yes, of course! Here you go! A boat floats.", "A boat floats."),

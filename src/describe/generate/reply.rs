@@ -19,6 +19,8 @@ pub(super) enum Reply {
     Loading(String),
     /// This request will not be answered; others may be.
     Skip(String),
+    /// This request is refused for what it asks; others may not be.
+    Refused(String),
     /// No request will be answered.
     Fatal(String),
 }

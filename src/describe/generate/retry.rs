@@ -42,6 +42,11 @@ impl Backoff {
         }
     }
 
+    /// Whether there is a next try.
+    pub(super) fn is_left(&self) -> bool {
+        self.tries < self.retries
+    }
+
     /// Waits as long as a server asks for, and a moment more; that uses up no try.
     pub(super) fn again(&mut self, asked: Option<Duration>) -> Result<bool> {
         let tries = self.tries;
@@ -52,7 +57,7 @@ impl Backoff {
 
     /// Waits for the next try; false if there is none left.
     pub(super) fn wait(&mut self, asked: Option<Duration>) -> Result<bool> {
-        if self.tries >= self.retries {
+        if !self.is_left() {
             return Ok(false);
         }
         pause(self.next(asked))?;

@@ -20,9 +20,10 @@ fn ends(line: &str) -> impl Iterator<Item = usize> + '_ {
         }
         if mark == '.' {
             let word = line[..at].rsplit([' ', '(', '"']).next().unwrap_or("");
-            // "J.", and "e.g.", "U.S.A."
-            let initial = word.chars().count() == 1 && word.chars().all(char::is_uppercase)
-                || word.contains('.') && word.split('.').all(|part| part.chars().count() == 1);
+            // "J.", and "e.g.", "U.S.A.", but neither "1.5." nor "6 p.m."
+            let one_letter = |part: &str| part.chars().count() == 1 && part.chars().all(char::is_alphabetic);
+            let initial = one_letter(word) && word.chars().all(char::is_uppercase)
+                || word.contains('.') && word.split('.').all(one_letter) && !["a.m", "p.m"].contains(&word.to_lowercase().as_str());
             let goes_on = rest.trim_start().starts_with(char::is_lowercase);
             // an abbreviation may well be the last word of a line
             if !rest.is_empty() && (goes_on || initial || ABBREVIATIONS.contains(&word.to_lowercase().as_str())) {
@@ -71,6 +72,7 @@ mod tests {
         assert_eq!(first_end("no end"), None);
         assert_eq!(first_end(""), None);
         assert_eq!(split("A photo of Mt. Fuji. The flag of the U.S.A. Army."), ["A photo of Mt. Fuji.", "The flag of the U.S.A. Army."]);
+        assert_eq!(split("Its ratio is 1.5. It opens at 6 p.m. The end.").len(), 3);
         let text = "One is here. Two is there. And three";
         assert_eq!((first_end(text), last_end(text)), (Some(12), Some(26)));
     }
