@@ -11,6 +11,7 @@ mod data_args;
 mod describe;
 mod describe_args;
 mod describe_pairs;
+mod examples;
 mod export;
 mod import;
 mod inputs;

@@ -28,16 +28,7 @@ fn harmless(text: &str) -> Cow<'_, str> {
     if !text.contains(moves) {
         return text.into();
     }
-    text.chars()
-        .fold(String::new(), |mut all, c| {
-            if moves(c) {
-                all.extend(c.escape_default())
-            } else {
-                all.push(c)
-            }
-            all
-        })
-        .into()
+    text.chars().map(|c| if moves(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]
