@@ -7,12 +7,16 @@ use serde::Serialize;
 
 use super::duplicates::Duplicates;
 use super::forms;
-use super::phrases::{is_nonsense, is_refusal, is_web_page, strip_markup, strip_preamble, words};
+use super::markup::strip_markup;
+use super::nonsense::{is_nonsense, words};
+use super::preambles::strip_preamble;
+use super::refusals::{is_refusal, is_web_page};
 use super::request::{Finish, Settings};
 use super::sentences::{first_end, last_end, split};
 use super::thoughts::without_thoughts;
 use super::turns::of_assistant;
 use super::web::without_web;
+use crate::describe::names::is_invisible;
 use crate::error::{Error, Result};
 use crate::eval::Table;
 
@@ -273,12 +277,9 @@ fn straight(text: &str) -> String {
         '\u{a0}' | '\u{202f}' | '\t' => ' ',
         c => c,
     };
-    let seen = |c: &char| *c == '\n' || !(c.is_control() || UNSEEN.contains(c));
+    let seen = |c: &char| *c == '\n' || !is_invisible(*c);
     without_web(text).chars().map(plain).filter(seen).collect()
 }
-
-/// Characters without width that change a text's tokens: zero-width blanks, byte-order marks, soft hyphens, directions.
-const UNSEEN: [char; 6] = ['\u{200b}', '\u{2060}', '\u{feff}', '\u{ad}', '\u{200e}', '\u{200f}'];
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::clean::{CleanCounts, Cleaner};
+use super::duplicates::normal_words;
 use super::journal::{Journal, Record};
 use super::line_file::{DescriptionFile, LineFile};
 use super::pairs::names_other;
@@ -126,12 +127,8 @@ fn each(
 
 /// Whether a sentence is the question, or a sentence of it, once more.
 fn repeats(sentence: &str, query: &str) -> bool {
-    let words = |text: &str| {
-        let plain: String = text.to_lowercase().chars().map(|c| if c.is_alphanumeric() { c } else { ' ' }).collect();
-        plain.split_whitespace().map(str::to_string).collect::<Vec<_>>()
-    };
-    let said = words(sentence);
-    query.lines().any(|line| words(line) == said || split(line).iter().any(|part| words(part) == said))
+    let said = normal_words(sentence);
+    query.lines().any(|line| normal_words(line) == said || split(line).iter().any(|part| normal_words(part) == said))
 }
 
 /// The descriptions in memory: for a notebook.

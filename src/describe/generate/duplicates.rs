@@ -59,7 +59,7 @@ impl fmt::Debug for Duplicates {
 }
 
 /// Lower-case words without articles.
-fn normal_words(sentence: &str) -> Vec<String> {
+pub(super) fn normal_words(sentence: &str) -> Vec<String> {
     let lower = sentence.to_lowercase();
     let words = lower.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty() && !matches!(*word, "a" | "an" | "the"));
     words.map(str::to_string).collect()

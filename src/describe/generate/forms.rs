@@ -110,7 +110,7 @@ fn strings(text: &str, own: Option<&str>) -> Option<Strings> {
         let is_name = |key: &Option<String>| key.as_ref().is_some_and(|key| NAMES.contains(&key.to_lowercase().as_str()));
         let all_names = named.iter().all(|(key, _)| is_name(key));
         let values: Vec<String> = named.into_iter().filter(|(key, _)| all_names || !is_name(key)).map(|(_, value)| value).collect();
-        let some_text = values.iter().any(|value| super::phrases::words(value) >= 3);
+        let some_text = values.iter().any(|value| super::nonsense::words(value) >= 3);
         if !values.is_empty() && (complete || some_text) {
             return Some(Strings { values, torn, begin: at });
         }
@@ -240,7 +240,7 @@ fn rows(text: &str) -> String {
 /// The lines that a row makes.
 fn cells(row: &str) -> Vec<String> {
     let cells: Vec<&str> = row.split('|').map(str::trim).filter(|cell| cell.chars().any(char::is_alphabetic)).collect();
-    let sentence = |cell: &&&str| super::phrases::words(cell) >= 5 || cell.ends_with(['.', '!', '。']);
+    let sentence = |cell: &&&str| super::nonsense::words(cell) >= 5 || cell.ends_with(['.', '!', '。']);
     let sentences: Vec<String> = cells.iter().filter(sentence).map(ToString::to_string).collect();
     match cells.as_slice() {
         _ if !sentences.is_empty() => sentences,

@@ -71,12 +71,12 @@ pub fn queries_of(answer: &Answer, count: usize) -> Result<(Queries, usize)> {
     let text = super::forms::plain(&text, None).text;
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     for (i, line) in lines.iter().enumerate() {
-        let line = super::phrases::strip_markup(line);
+        let line = super::markup::strip_markup(line);
         if i + 1 == lines.len() && answer.finish == Finish::Length && !line.ends_with(['?', '.', '!', ':']) {
             dropped += 1; // the limit of tokens tore it
             continue;
         }
-        let (line, removed) = super::phrases::strip_preamble(&line);
+        let (line, removed) = super::preambles::strip_preamble(&line);
         if line.is_empty() || (removed && !line.contains('{')) {
             continue;
         }

@@ -35,13 +35,16 @@ mod journal;
 mod line_file;
 #[cfg(feature = "llm")]
 mod local;
+mod markup;
 mod meta;
+mod nonsense;
 mod pairs;
-mod phrases;
 mod plan;
+mod preambles;
 mod published;
 mod query;
 mod random_words;
+mod refusals;
 mod reply;
 mod request;
 mod retry;
