@@ -15,6 +15,7 @@ use crate::describe::TextSet;
 use crate::embed::{self, FeatureCache, Pass};
 use crate::error::{Error, Result, cut};
 use crate::eval::Evaluation;
+use crate::hub::folder_name;
 use crate::nn::softmax;
 use crate::progress::{Event, check_interrupt, silent};
 use crate::ranks::{Alone, Ranks};
@@ -243,7 +244,7 @@ impl LaFTer {
     /// What a saved file says about this run.
     pub fn info(&self) -> WeightsInfo {
         WeightsInfo {
-            base_model: self.clip.id().to_string(),
+            base_model: self.base_model(),
             weights_hash: self.clip.weights_hash().to_string(),
             classes: self.classes.clone(),
             preset: self.config.preset.name().to_string(),
@@ -255,6 +256,12 @@ impl LaFTer {
             preprocess: Some(self.clip.preprocess().clone()),
             version: env!("CARGO_PKG_VERSION").to_string(),
         }
+    }
+
+    /// The CLIP's name, which says by `./` where it is that of a folder.
+    fn base_model(&self) -> String {
+        let id = self.clip.id();
+        if Path::new(id).exists() { folder_name(id) } else { id.to_string() }
     }
 
     /// Reads LaFTer weights over the CLIP that they were trained on. Of the settings, the file knows preset, seed, precision and

@@ -95,6 +95,31 @@ impl Ablation {
         self
     }
 
+    /// Leaves only these levels of a factor, named as the table names them: a part of [`paper`](super::paper) or
+    /// [`methods`](super::methods). An order other than theirs changes nothing.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a factor or a level that the grid does not have.
+    ///
+    /// ```
+    /// use lafter::{ablate, clip::Clip, experiment::Experiment};
+    /// let grid = ablate::paper(Experiment::demo(Clip::demo()?, 7777)?, &[0.1]).only("image stage", &["none", "both"])?;
+    /// assert_eq!(grid.cells()?.len(), ablate::TextSource::ALL.len() * 2);
+    /// # Ok::<(), lafter::Error>(())
+    /// ```
+    pub fn only(mut self, factor: &str, levels: &[impl AsRef<str>]) -> Result<Self> {
+        let factors = self.factors().join(", ");
+        let Some((_, own)) = self.factors.iter_mut().find(|(name, _)| name == factor) else {
+            return Err(Error::Usage(format!("the grid has no factor {factor:?}, but {factors}: only these have levels to choose from")));
+        };
+        if let Some(other) = levels.iter().find(|level| own.iter().all(|own| own.label != level.as_ref())) {
+            let labels = own.iter().map(|level| level.label.as_str()).collect::<Vec<_>>().join(", ");
+            return Err(Error::Usage(format!("{factor} has no level {:?}: its levels are {labels}", other.as_ref())));
+        }
+        own.retain(|own| levels.iter().any(|level| own.label == level.as_ref()));
+        Ok(self)
+    }
+
     /// Runs each setting with `count` seeds, counted from the base's (default 1).
     pub fn seeds(mut self, count: usize) -> Self {
         self.seeds = count.max(1);

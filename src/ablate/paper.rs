@@ -48,7 +48,7 @@ impl TextSource {
             }
         };
         if texts.is_empty() {
-            return Err(Error::Text(format!("the base has no {self} to compare: give --{self}")));
+            return Err(Error::Text(format!("the base has no {self} to compare: give --{self}, or leave it out (--only texts=names,…)")));
         }
         experiment.texts = texts;
         Ok(())

@@ -24,7 +24,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
         None => Shard::from_slurm(|name| std::env::var(name).ok())?.unwrap_or(Shard::WHOLE),
     };
     let base = set_up(&args.setup, common, &mut bars)?;
-    let grid = grid(&args, factors, changes, base).seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
+    let grid = grid(&args, factors, changes, base)?.seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
     if args.dry_run {
         let cells = grid.cells()?;
         let mine: Vec<String> = cells.iter().enumerate().filter(|(place, _)| shard.holds(*place)).map(|(_, cell)| cell.name()).collect();
@@ -110,8 +110,8 @@ fn factors(args: &AblateArgs, changes: &Changes) -> Result<Vec<(String, Vec<Stri
     Ok(factors)
 }
 
-/// The paper's grid, the user's factors, or both.
-fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes, base: Experiment) -> Ablation {
+/// The paper's grid, the user's factors, or both; of their levels those that `--only` leaves.
+fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes, base: Experiment) -> Result<Ablation> {
     let changes = Arc::new(changes);
     let mut grid = match (args.paper, args.methods) {
         (true, _) => ablate::paper(base, &args.noises),
@@ -127,7 +127,10 @@ fn grid(args: &AblateArgs, factors: Vec<(String, Vec<String>)>, changes: Changes
             if name == "preset" { changes.apply_fields(&mut experiment.config) } else { Ok(()) }
         });
     }
-    grid
+    args.only.iter().try_fold(grid, |grid, only| match only.split_once('=') {
+        Some((factor, levels)) => grid.only(factor.trim(), &values_of(levels)),
+        None => Err(Error::Usage(format!("--only {only} has no levels: write --only FACTOR=LEVEL,LEVEL,…"))),
+    })
 }
 
 /// Parts at the commas outside brackets and braces: `[0.2,1],[0.5,1]` are two values.
@@ -166,13 +169,14 @@ mod tests {
 
     /// The cells that options ask for, over the demo.
     fn cells(options: &str) -> Result<Vec<Cell>> {
-        let line = ["lafter", "ablate", "--model", "demo"].into_iter().chain(options.split(' '));
+        let options = options.split(' ').map(|option| option.replace('\u{a0}', " ")); // a space that is no border
+        let line = ["lafter", "ablate", "--model", "demo"].map(String::from).into_iter().chain(options);
         let Command::Ablate(args) = Cli::parse_from(line).command else { unreachable!() };
         let changes = settings::changes(&args.setup)?;
         let factors = factors(&args, &changes)?;
         let mut base = Experiment::demo(Clip::demo()?, 1)?;
         changes.apply(&mut base.config)?;
-        grid(&args, factors, changes, base).cells()
+        grid(&args, factors, changes, base)?.cells()
     }
 
     #[test]
@@ -185,6 +189,7 @@ mod tests {
         assert_eq!(count(&format!("{nothing} --vary tune.tune_biases=true")), 1);
         let epochs = cells("--set text.start=class_means --vary text.epochs=0,100").unwrap();
         assert_eq!(epochs.iter().map(|cell| cell.experiment.config.text.epochs).collect::<Vec<_>>(), [0, 100]);
+        assert_eq!(count("--paper --noises 0 --only texts=names,all --only image\u{a0}stage=both"), 2);
         assert!(cells("--vary text.noise=0,-1").unwrap_err().to_string().contains("at least 0"));
     }
 
@@ -196,6 +201,9 @@ mod tests {
             ("--vary tune.epochs=1,many", "cannot be many"),
             ("--methods --preset nola", "tune.teacher"),
             ("--methods --preset must_lite", "tune.teacher"),
+            ("--paper --only texts", "--only FACTOR=LEVEL"),
+            ("--paper --only text=names", "texts, image stage, noise"),
+            ("--paper --only texts=names,some", "texts has no level \"some\": its levels are names, templates,"),
             ("--paper --preset dpa", "tune.prompts"),
             ("--paper --prompts 0", "tune.prompts"),
             ("--paper --set tune.tune_norms=false", "tune.tune_norms"),

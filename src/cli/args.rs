@@ -318,6 +318,9 @@ pub struct AblateArgs {
     #[arg(long, value_name = "S,S,…", value_delimiter = ',', default_values_t = [0.0, 0.1, 1.0], hide_default_value = true,
           requires = "paper")]
     pub noises: Vec<f32>,
+    /// Only these levels of a factor of --paper or --methods, as in "texts=names,templates"; repeatable
+    #[arg(long, value_name = "FACTOR=L,L,…")]
+    pub only: Vec<String>,
     /// Seeds per setting, counted from --seed
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = at_least_one())]
     pub seeds: usize,

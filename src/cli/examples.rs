@@ -61,6 +61,7 @@ Examples:
   lafter ablate --model demo --vary text.noise=0,0.3,1 \\
     --vary tune.prompts=0,2,8 --seeds 3 --jobs 2
   lafter ablate --model demo --paper --noises 0,0.3 --seeds 5 --out study
+  lafter ablate --model demo --paper --only texts=names,all --out study
   # 16 shares; when all are done, --collect joins them
   sbatch --array=0-15 --wrap 'lafter ablate --model demo --paper --out study'
   lafter ablate --model demo --paper --out study --collect";

@@ -251,6 +251,7 @@ fn settings(report: &Report) -> String {
 mod tests {
     use super::*;
     use crate::eval::TrainableCount;
+    use crate::hub::folder_name;
 
     fn info() -> WeightsInfo {
         let json = serde_json::json!({
@@ -286,6 +287,9 @@ mod tests {
             let text = Card::default().text("birds", &report(), &WeightsInfo { base_model: folder.into(), ..info() });
             assert!(!text.contains("base_model:") && text.contains(&format!("--model {shown} --weights")), "{text}");
         }
+        assert_eq!((folder_name("data/clip"), folder_name("/data/clip")), ("./data/clip".into(), "/data/clip".into()));
+        let of_folder = WeightsInfo { base_model: folder_name("nowhere/clip"), ..info() };
+        assert!(!Card::default().text("birds", &report(), &of_folder).contains("base_model:"));
         let mut of_sets = report();
         let set = |name: &str, origin: &str, pictures: usize| {
             let (name, origin) = (name.into(), origin.into());

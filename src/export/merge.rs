@@ -7,6 +7,7 @@ use tempfile::TempDir;
 
 use crate::clip::SavedClip;
 use crate::error::{Error, Result};
+use crate::hub::folder_name;
 use crate::lafter::LaFTer;
 use crate::nn::Linear;
 use crate::tune::WeightsInfo;
@@ -53,7 +54,7 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     let exists = place.is_dir();
     let unfinished = folder_in(if exists { &place } else { place.parent().unwrap_or(&place) })?;
     let mut saved = lafter.clip().save_with(&tuned.vision, &unfinished)?;
-    let (base_model, weights_hash) = (directory.display().to_string(), saved.weights_hash.clone());
+    let (base_model, weights_hash) = (folder_name(&directory.display().to_string()), saved.weights_hash.clone());
     tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
     let moved = if exists {

@@ -73,6 +73,11 @@ pub(crate) fn is_revision(revision: &str) -> bool {
     revision.split('/').all(is_plain)
 }
 
+/// The name of a folder on this machine, told from a hub's `owner/name` by `./` before it.
+pub(crate) fn folder_name(folder: &str) -> String {
+    if folder.contains('/') && is_id(folder) { format!("./{folder}") } else { folder.into() }
+}
+
 fn is_plain(part: &str) -> bool {
     !part.is_empty() && !part.starts_with(['.', '-']) && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_'))
 }
