@@ -59,6 +59,9 @@ pub struct SetInput {
     pub name: String,
     /// Where the pictures come from.
     pub origin: String,
+    /// The commit of a set of the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
     /// How many pictures were taken.
     pub pictures: usize,
     /// How many of them have a label.
@@ -88,7 +91,7 @@ impl Inputs {
     /// Adds a set of pictures under the name that tells what it is for. The classes are those of the last labeled set, unless
     /// texts name them.
     pub fn with_set(mut self, name: &str, set: &Dataset) -> Self {
-        let Findings { rule, left_out, notices, unlabeled, .. } = set.findings();
+        let Findings { rule, commit, left_out, notices, unlabeled, .. } = set.findings();
         let mut counts = vec![0usize; set.classes().len()];
         for label in (0..set.len()).filter_map(|i| set.label(i)) {
             if let Some(count) = counts.get_mut(label) {
@@ -119,6 +122,7 @@ impl Inputs {
         self.sets.push(SetInput {
             name: name.into(),
             origin: set.origin(),
+            commit,
             pictures: set.len(),
             labeled,
             classes: present.len(),
@@ -238,10 +242,11 @@ fn odd_names(classes: &[String]) -> Option<String> {
 
 /// The model in two lines: what it is, and how pictures and texts reach it.
 fn model(clip: &Clip) -> Vec<String> {
-    let ClipSummary { layout, weights, image_settings, tokenizer, end_of_text } = clip.summary();
+    let ClipSummary { layout, weights, commit, image_settings, tokenizer, end_of_text } = clip.summary();
+    let commit = commit.as_ref().map_or_else(String::new, |commit| format!(", commit {commit}"));
     let parameters = clip.parameter_count() as f64 / 1e6;
     vec![
-        format!("{}: {layout}, {weights}, {parameters:.1} M parameters", clip.id()),
+        format!("{}: {layout}, {weights}, {parameters:.1} M parameters{commit}", clip.id()),
         format!("pictures: {image_settings}; texts: {tokenizer}, read {end_of_text}"),
     ]
 }
@@ -299,6 +304,7 @@ impl fmt::Display for Inputs {
         let mut parts: Vec<(String, Vec<String>)> = vec![("model".into(), self.model.clone())];
         for set in &self.sets {
             let mut lines = vec![format!("{}: {}", set.origin, set.counts())];
+            lines.extend(set.commit.as_ref().map(|commit| format!("commit {commit}")));
             lines.extend(set.rule.clone());
             let findings = Findings { left_out: set.left_out.clone(), ..Findings::default() };
             lines.extend(findings.left_out_by_ending().map(|counts| format!("left out by ending: {counts}")));

@@ -245,6 +245,7 @@ impl LaFTer {
     pub fn info(&self) -> WeightsInfo {
         WeightsInfo {
             base_model: self.base_model(),
+            base_commit: self.clip.summary().commit.clone(),
             weights_hash: self.clip.weights_hash().to_string(),
             classes: self.classes.clone(),
             preset: self.config.preset.name().to_string(),

@@ -1,10 +1,35 @@
-//! Which hosts are reached without a proxy.
+//! Which hosts are reached through which proxy.
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use crate::error::{Error, Result};
+
+/// The proxy for an address: of `http_proxy` or `https_proxy` by its scheme, else of `all_proxy`, each also in capitals; `None` for what is
+/// reached directly. Empty variables count as not set.
+///
+/// # Errors
+/// [`Error::Usage`] with the variable's name for what is no proxy that can be used.
+pub(crate) fn proxy_for(address: &str) -> Result<Option<ureq::Proxy>> {
+    if direct(address) {
+        return Ok(None);
+    }
+    let Some((variable, value)) = chosen(address, |name| std::env::var(name).ok()) else { return Ok(None) };
+    let value = value.trim().replacen("socks5h://", "socks5://", 1); // names are always resolved by the proxy
+    ureq::Proxy::new(value).map(Some).map_err(|_| {
+        Error::Usage(format!("{variable} holds no proxy that can be used: write http://host:port or socks5://host:port, or unset it"))
+    })
+}
+
+/// The variable that counts for an address, and its value.
+fn chosen(address: &str, variable: impl Fn(&str) -> Option<String>) -> Option<(&'static str, String)> {
+    let own = if address.starts_with("http://") { ["http_proxy", "HTTP_PROXY"] } else { ["https_proxy", "HTTPS_PROXY"] };
+    let names = own.into_iter().chain(["all_proxy", "ALL_PROXY"]);
+    names.filter_map(|name| Some((name, variable(name)?))).find(|(_, value)| !value.trim().is_empty())
+}
+
 /// True if a proxy of the environment is not for this address: on this machine itself, and where `NO_PROXY` or `no_proxy`
 /// says so.
-pub(crate) fn direct(address: &str) -> bool {
+fn direct(address: &str) -> bool {
     let name = host_name(address).to_ascii_lowercase();
     let local = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|address| address.is_loopback());
     let listed = |variable: &str| std::env::var(variable).is_ok_and(|list| in_list(&name, &list));
@@ -47,6 +72,17 @@ fn in_block(name: &str, block: &str, bits: &str) -> Option<bool> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_scheme_chooses_the_proxy() {
+        let of = |address: &str, set: &[(&str, &str)]| {
+            chosen(address, |name| set.iter().find(|(set, _)| *set == name).map(|(_, value)| (*value).into())).map(|(name, _)| name)
+        };
+        let all = [("HTTP_PROXY", "http://a:1"), ("https_proxy", "http://b:1"), ("ALL_PROXY", "socks5://c:1")];
+        assert_eq!((of("http://x/y", &all), of("https://x", &all)), (Some("HTTP_PROXY"), Some("https_proxy")));
+        assert_eq!(of("https://x", &all[2..]), Some("ALL_PROXY"));
+        assert_eq!(of("https://x", &[("https_proxy", ""), ("ALL_PROXY", " ")]), None);
+    }
 
     #[test]
     fn hosts_and_lists() {

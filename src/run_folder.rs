@@ -170,8 +170,8 @@ impl RunFolder {
         for (which, then, now) in [("train", begun.train, &self.images.train), ("test", begun.test, &self.images.test)] {
             if then != *now {
                 return Err(Error::Usage(format!(
-                    "{} holds a run on other {which} images or classes: repeat its --{which}, --limit-{which} and --classes, or start \
-                     without --resume",
+                    "{} holds a run on other {which} images or classes: repeat its --{which}, --limit-{which} and --classes (of a set of \
+                     the hub that moved on, hf:owner/name@commit), or start without --resume",
                     self.path.display()
                 )));
             }

@@ -29,7 +29,8 @@ fn pictures() -> PathBuf {
 }
 
 fn one_file(fault: Fault) -> Hub {
-    Hub::start(ID, vec![("README.md", pictures()), (FILE, pictures())], fault)
+    let card = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/README.md");
+    Hub::start(ID, vec![("README.md", card), (FILE, pictures())], fault)
 }
 
 fn open(spec: &str, hub: &HubOptions) -> lafter::Result<Dataset> {
@@ -95,6 +96,8 @@ fn the_network_then_the_cache() {
     *hub.fault.lock().unwrap() = Fault::Status(401);
     message(open("hf:someone/things", &online), &["HF_TOKEN"]);
 
+    *hub.fault.lock().unwrap() = Fault::None;
+    assert!(open("hf:someone/things:nothing", &online).is_err()); // and the card is there
     *hub.fault.lock().unwrap() = Fault::CutOnce(1000);
     let (mut events, retried) = (Vec::new(), HubOptions { retries: 1, ..online.clone() });
     let options = OpenOptions { hub: Some(retried), ..OpenOptions::default() };
@@ -160,6 +163,53 @@ fn a_converted_copy_has_its_splits_and_a_card_names_the_classes() {
     assert_eq!((set.len(), set.classes()), (12, &["sea", "ice", "bear"].map(String::from)[..]));
     assert!(set.findings().notices.iter().any(|notice| notice.contains("first part")), "{:?}", set.findings());
     assert_eq!(open("hf:someone/things:train", &hub.options(cache.path())).unwrap().len(), 24);
+}
+
+#[test]
+fn a_part_of_a_split_is_not_the_split_and_an_older_state_is_told() {
+    let (_alone, cache) = (alone(), tempfile::tempdir().unwrap());
+    let names = ["data/train-0.parquet", "data/test-0.parquet", "data/test-1.parquet"];
+    let hub = Hub::start(ID, names.map(|name| (name, pictures())).to_vec(), Fault::None);
+    let online = hub.options(cache.path());
+    let offline = HubOptions { offline: true, ..online.clone() };
+    let opened = open("hf:someone/things:train", &online).unwrap();
+    assert_eq!((opened.len(), opened.findings().commit.as_deref()), (12, Some(COMMIT)));
+    let inputs = lafter::inputs::Inputs::default().with_set("train", &opened).to_string();
+    assert!(inputs.contains(&format!("commit {COMMIT}")), "{inputs}");
+    // the train split alone is cached: another is not taken for the test split
+    message(open("hf:someone/things:test", &offline), &["only 0 of 2 files"]);
+    *hub.fault.lock().unwrap() = Fault::Refuse("test-1");
+    message(open("hf:someone/things:test", &online), &["status 503"]);
+    message(open("hf:someone/things:test", &offline), &["only 1 of 2 files"]);
+    for fault in [Fault::Status(401), Fault::Status(500), Fault::Status(404)] {
+        *hub.fault.lock().unwrap() = fault;
+        let (mut told, options) = (Vec::new(), OpenOptions { hub: Some(online.clone()), ..OpenOptions::default() });
+        data::open_with("hf:someone/things:train", &options, |event| told.push(event.clone())).unwrap();
+        assert!(matches!(&told[..], [Event::Notice(text)] if text.contains(COMMIT) && text.contains("so it is")), "{told:?}");
+    }
+}
+
+#[test]
+fn the_card_names_configurations_and_splits() {
+    let (_alone, cache) = (alone(), tempfile::tempdir().unwrap());
+    let card = cache.path().join("card.md");
+    let entry = |name: &str, train: &str, test: &str| {
+        format!("- config_name: {name}\n  data_files:\n  - split: train\n    path: {train}\n  - split: test\n    path: {test}\n")
+    };
+    fs::write(&card, format!("---\nconfigs:\n{}{}---\n", entry("small", "data/part1*", "data/part2*"), entry("big", "x/*", "y/**")))
+        .unwrap();
+    let names = ["data/part1.parquet", "data/part2.parquet", "x/0.parquet", "x/1.parquet", "y/a/2.parquet"];
+    let files = names.iter().map(|name| (*name, pictures())).chain([("README.md", card)]).collect();
+    let hub = Hub::start(ID, files, Fault::None);
+    let online = hub.options(cache.path());
+    message(open("hf:someone/things", &online), &["several configurations, small, big", "hf:someone/things/small"]);
+    message(open("hf:someone/things/medium", &online), &["its card names small, big"]);
+    for (name, pictures) in [("small:train", 12), ("small:test", 12), ("big:train", 24), ("big:test", 12)] {
+        assert_eq!(open(&format!("hf:someone/things/{name}"), &online).unwrap().len(), pictures, "{name}");
+    }
+    message(open("hf:someone/things/small:extra", &online), &["no split \"extra\", only \"train\", \"test\""]);
+    let offline = HubOptions { offline: true, ..online };
+    assert_eq!(open("hf:someone/things/big:train", &offline).unwrap().len(), 24);
 }
 
 /// The command, with the hub's settings in its environment.

@@ -40,14 +40,22 @@ impl Bars {
         match event {
             Event::Started { stage, total, unit } => {
                 let bar = ProgressBar::with_draw_target(Some(*total as u64), ProgressDrawTarget::stderr());
-                let template = format!("{{prefix:20}} {{bar:30}} {{pos}}/{{len}} {unit}  {{per_sec}}  {{msg}}");
+                let counts = match unit.as_str() {
+                    "bytes" => "{bytes}/{total_bytes}  {bytes_per_sec}".to_string(),
+                    unit => format!("{{pos}}/{{len}} {unit}  {{per_sec}}"),
+                };
+                let template = format!("{{prefix:20}} {{bar:30}} {counts}  {{msg}}");
                 bar.set_style(ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar()));
                 bar.set_prefix(stage.to_string());
                 self.bar = Some(bar);
             }
             Event::Advanced { stage, done, total, .. } => {
                 if let Some(bar) = &self.bar {
+                    let begins = bar.position() == 0;
                     bar.set_position(*done as u64);
+                    if begins {
+                        bar.reset_eta(); // what was done before is no speed
+                    }
                     let left = self.left.after(stage, *done, *total).map(|left| format!("{} left", in_words(left))); // of all parts
                     bar.set_message(left.into_iter().chain(event.measures()).collect::<Vec<_>>().join("  "));
                 }

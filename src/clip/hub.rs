@@ -38,20 +38,36 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
     let name = if revision == "main" { id.to_string() } else { format!("{id} at revision {revision}") };
     let model = Repository::new(options, RepoType::Model, id, revision, &name, "pass a folder with --model DIR");
     let cached = Some(model.cached()).filter(|folder| holds_clip(folder));
-    if let Some(folder) = cached.as_ref().filter(|folder| has_tokenizer(folder) && folder::has_images(folder)) {
+    let (commit, names) = model.known();
+    if let Some(folder) = cached.as_ref().filter(|folder| is_complete(folder, names.as_deref())) {
         return Ok(folder.clone());
     }
-    match model.list().and_then(|files| fetch(&files, &name, events)) {
-        // incomplete in the cache (no tokenizer, no image settings), but better than nothing without network
-        Err(error) => cached.ok_or(error),
-        folder => folder,
+    match (model.list().and_then(|files| fetch(&files, &name, events)), cached) {
+        // better than nothing, unless the hub has image settings, which change every number
+        (Err(error), Some(folder)) if names.is_none() && !matches!(error, Error::Interrupted(_)) => {
+            let lacks = if has_tokenizer(&folder) { "image settings" } else { "a tokenizer" };
+            events(&Event::Notice(format!("{error}; commit {commit} is in the cache without {lacks}, which the hub may have")));
+            Ok(folder)
+        }
+        (folder, _) => folder,
     }
+}
+
+/// True for a snapshot that lacks none of the repository's small files, or, where these are not known, neither tokenizer nor image settings.
+fn is_complete(folder: &Path, names: Option<&[String]>) -> bool {
+    match names {
+        Some(names) => names.iter().filter(|name| is_small(name)).all(|name| folder.join(name).is_file()),
+        None => has_tokenizer(folder) && folder::has_images(folder),
+    }
+}
+
+fn is_small(name: &str) -> bool {
+    SMALL.iter().chain(&folder::TOKENIZER).any(|small| *small == name)
 }
 
 /// Downloads what is missing and returns the snapshot's folder.
 fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<PathBuf> {
-    let has = |name: &str| files.has(name);
-    for name in SMALL.into_iter().chain(folder::TOKENIZER).filter(|name| has(name)) {
+    for name in files.names.iter().filter(|name| is_small(name)) {
         files.get(name, events)?;
     }
     // before the weights: another kind of model is refused by its configuration
@@ -72,7 +88,7 @@ fn fetch(files: &Listing, name: &str, events: &mut dyn FnMut(&Event)) -> Result<
             files.get(&shard, events)?;
         }
     }
-    files.keep()?;
+    files.keep();
     Ok(files.folder.clone())
 }
 

@@ -9,6 +9,7 @@ use super::text_slot::{Source, TextSlot};
 use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result, cut};
+use crate::hub::commit_of;
 use crate::nn::{Activation, Precision};
 use crate::progress::Event;
 use candle_core::{DType, Device};
@@ -199,6 +200,7 @@ impl ClipLoader {
         let summary = ClipSummary {
             layout,
             weights: format!("{files}{prefix}"),
+            commit: paths.first().and_then(|path| commit_of(path)),
             image_settings: summary::image_settings(&images.settings, &images.source),
             tokenizer: Path::new(tokenizer.source()).file_name().unwrap_or_default().to_string_lossy().into(),
             end_of_text: summary::end_of_text(config.text.end_of_text, end),

@@ -17,6 +17,8 @@ pub struct ClipSummary {
     pub layout: String,
     /// The files that hold the weights: `model.safetensors`.
     pub weights: String,
+    /// The commit of a model of the hub.
+    pub commit: Option<String>,
     /// Size and filter of the views, and where they came from: `224 pixels, bicubic (preprocessor_config.json)`.
     pub image_settings: String,
     /// Where the tokenizer came from: `tokenizer.json`.

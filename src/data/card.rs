@@ -32,7 +32,9 @@ impl Card {
                 (!configurations.is_empty()).then_some(Self { path, configurations })
             };
             let json = |text: &str| serde_json::from_str(text).ok();
-            read("README.md", front_matter).or_else(|| read("dataset_infos.json", json)).or_else(|| read("dataset_info.json", json))
+            read("README.md", |text| front_matter(text)?.get("dataset_info").cloned())
+                .or_else(|| read("dataset_infos.json", json))
+                .or_else(|| read("dataset_info.json", json))
         })
     }
 
@@ -54,11 +56,11 @@ impl Card {
     }
 }
 
-/// The YAML between the card's two lines of dashes, with only `dataset_info` read.
-fn front_matter(text: &str) -> Option<Value> {
+/// The YAML between the card's two lines of dashes.
+pub(crate) fn front_matter(text: &str) -> Option<Value> {
     let text = text.trim_start_matches('\u{feff}').strip_prefix("---")?;
     let end = text.find("\n---").unwrap_or(text.len());
-    yaml::parse(text.get(..end)?).get("dataset_info").cloned()
+    Some(yaml::parse(text.get(..end)?))
 }
 
 /// One configuration, a list of them, or a map by name (`dataset_infos.json`).

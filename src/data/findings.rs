@@ -8,6 +8,8 @@ pub struct Findings {
     /// The rule that chose the files or rows among several splits, in a few words: `files of split "test"`. `None` where
     /// everything was taken.
     pub rule: Option<String>,
+    /// The commit of a set of the hub.
+    pub commit: Option<String>,
     /// Files that were left out because of their ending, counted by ending in lower case, without the dot ("" for none).
     pub left_out: BTreeMap<String, usize>,
     /// What is unusual, one line each.
@@ -28,6 +30,7 @@ impl Findings {
     /// Adds what was found elsewhere; a notice that is there already is not repeated.
     pub(crate) fn add(&mut self, other: Self) {
         other.rule.iter().for_each(|rule| self.add_rule(rule));
+        self.commit = self.commit.take().or(other.commit);
         self.has_columns |= other.has_columns;
         self.unlabeled = self.unlabeled.take().or(other.unlabeled);
         other.left_out.into_iter().for_each(|(ending, count)| *self.left_out.entry(ending).or_insert(0) += count);

@@ -5,15 +5,15 @@ use std::path::{Path, PathBuf};
 
 use hf_hub::RepoType;
 
+use crate::data::card_files::CardConfig;
 use crate::data::folder::ending;
-use crate::data::parquet::names_its_classes;
 use crate::data::shards::NAMES;
-use crate::data::split_files::{Chosen, choose_files};
+use crate::data::split_files::{Chosen, choose_files, choose_named};
 use crate::error::{Error, Result};
 use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below};
 use crate::progress::{Event, silent};
 
-/// Where class names may stand.
+/// Where class names, and the files of configurations and splits, may stand.
 const CARD: &str = "README.md";
 
 /// `owner/name[/configuration][@revision][:split]`, taken apart.
@@ -53,7 +53,7 @@ impl Spec {
 }
 
 /// The Parquet files, or else the tar shards, of `name` (what stands after `hf:`) on this disk, and how they were chosen. The hub is asked
-/// which files there are; cached files are not downloaded again, and are used alone if the hub cannot be asked.
+/// which files there are; cached files are not downloaded again, and are used alone, with a notice, if the hub cannot be asked.
 pub(crate) fn data_files(
     options: &HubOptions,
     name: &str,
@@ -67,52 +67,89 @@ pub(crate) fn data_files(
     let repository = Repository::new(options, RepoType::Dataset, &spec.id, &spec.revision, &origin, instead);
     let files = match repository.list() {
         Ok(files) => files,
+        Err(error @ Error::Interrupted(_)) => return Err(error),
         Err(error) => {
-            return match from_cache(&repository.cached(), &spec, wanted, &origin) {
-                Ok(Some(found)) => Ok(found),
+            return match from_cache(&repository, &spec, wanted, &origin, events) {
+                Ok(Some(found)) => {
+                    if !options.offline {
+                        let commit = repository.known().0;
+                        events(&Event::Notice(format!("{error}; the cache's files are used, which are of commit {commit}")));
+                    }
+                    Ok(found)
+                }
                 Err(fault) if options.offline => Err(fault),
                 _ => Err(error),
             };
         }
     };
-    let (names, chosen) = select(&files.names, &spec, wanted, &origin)?;
+    let card = if files.has(CARD) { read_card(&files.get(CARD, &mut silent)?)? } else { String::new() };
+    let (names, chosen) = select(&files.names, &card, &spec, wanted, &origin)?;
     let paths: Vec<PathBuf> = names.iter().map(|name| files.get(name, events)).collect::<Result<_>>()?;
-    // The names of the classes may stand in the card alone. It is small, and the set can be read without it.
-    if files.has(CARD) && !paths.first().is_some_and(|path| names_its_classes(path)) {
-        let _ = files.get(CARD, &mut silent);
-    }
     if files.has(NAMES) && paths.first().is_some_and(|path| ending(path) == "tar") {
-        let _ = files.get(NAMES, &mut silent);
+        files.get(NAMES, &mut silent)?;
     }
-    files.keep()?;
+    files.keep();
     Ok((paths, chosen))
 }
 
-/// The Parquet files, or else the tar shards, of the wanted configuration and split.
-fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<(Vec<String>, Chosen)> {
-    let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
-    let files = |ending: &str| -> Vec<String> {
-        names.iter().filter(|name| name.ends_with(ending) && name.starts_with(&prefix)).cloned().collect()
+fn read_card(path: &Path) -> Result<String> {
+    std::fs::read(path).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).map_err(|e| Error::io(path, e))
+}
+
+/// The Parquet files, or else the tar shards, of the wanted configuration and split: as the card names them, else as their own names tell.
+fn select(names: &[String], card: &str, spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<(Vec<String>, Chosen)> {
+    let several = |list: &[&str]| {
+        let (shown, id, first) = (list.join(", "), &spec.id, list.first().copied().unwrap_or_default());
+        Err(Error::Data(format!("{origin}: holds several configurations, {shown}: name one, as hf:{id}/{first}")))
     };
-    let mut files = Some(files(".parquet")).filter(|files| !files.is_empty()).unwrap_or_else(|| files(".tar"));
+    let of_card = CardConfig::all(card);
+    let config = match &spec.configuration {
+        Some(name) => of_card.iter().find(|config| config.name == *name),
+        None => CardConfig::unnamed(&of_card),
+    };
+    let config_names: Vec<&str> = of_card.iter().map(|config| config.name.as_str()).collect();
+    if config.is_none() && spec.configuration.is_none() && !of_card.is_empty() {
+        return several(&config_names);
+    }
+    let by_card = config.and_then(|config| config.files(names));
+    let prefix = match config {
+        Some(config) => config.folder.clone(),
+        None => spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default(),
+    };
+    let data = |ending: &str| -> Vec<String> {
+        let is_of = |i: usize, name: &str| match &by_card {
+            Some(splits) => splits.iter().any(|(_, files)| files.contains(&i)),
+            None => name.starts_with(&prefix),
+        };
+        names.iter().enumerate().filter(|(i, name)| name.ends_with(ending) && is_of(*i, name)).map(|(_, name)| name.clone()).collect()
+    };
+    let mut files = Some(data(".parquet")).filter(|files| !files.is_empty()).unwrap_or_else(|| data(".tar"));
     files.sort();
     if files.is_empty() {
-        let remedy = "try the converted copy, @refs/convert/parquet after the name";
+        let remedy = match (&spec.configuration, config_names.as_slice()) {
+            (Some(_), [_, ..]) => format!("its card names {}", config_names.join(", ")),
+            _ => "try the converted copy, @refs/convert/parquet after the name".to_string(),
+        };
         return Err(Error::Hub(format!(
             "{origin}: has no Parquet files or tar shards{} at revision {}: {remedy}",
             spec.inside(),
             spec.revision
         )));
     }
+    if let Some(splits) = by_card {
+        let of_split = |split: &str| {
+            let places = splits.iter().filter(|(name, _)| *name == split).flat_map(|(_, places)| places);
+            places.filter_map(|i| files.binary_search(&names[*i]).ok()).collect::<Vec<_>>()
+        };
+        let splits: Vec<(String, Vec<usize>)> = splits.iter().map(|(name, _)| (name.to_string(), of_split(name))).collect();
+        let chosen = choose_named(&files, &splits, wanted, origin)?;
+        return Ok((chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect(), chosen));
+    }
     let chosen = choose_files(&files, wanted, origin)?;
     let names: Vec<String> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
-    let configurations: BTreeSet<&str> = names.iter().map(|name| name.split_once('/').map_or("", |(first, _)| first)).collect();
-    let configurations: Vec<&str> = configurations.into_iter().collect();
-    match (configurations.as_slice(), &spec.configuration) {
-        ([first, _, ..], None) => {
-            let (list, id) = (configurations.join(", "), &spec.id);
-            Err(Error::Data(format!("{origin}: holds several configurations, {list}: name one, as hf:{id}/{first}")))
-        }
+    let folders: BTreeSet<&str> = names.iter().map(|name| name.split_once('/').map_or("", |(first, _)| first)).collect();
+    match (config, &spec.configuration) {
+        (None, None) if folders.len() > 1 => several(&folders.into_iter().collect::<Vec<_>>()),
         _ => Ok((names, chosen)),
     }
 }
@@ -120,26 +157,52 @@ fn select(names: &[String], spec: &Spec, wanted: Option<&str>, origin: &str) -> 
 /// The same from the cache alone; `None` if it holds nothing.
 ///
 /// # Errors
-/// [`Error::Hub`] if shards are missing; as [`select`].
-fn from_cache(snapshot: &Path, spec: &Spec, wanted: Option<&str>, origin: &str) -> Result<Option<(Vec<PathBuf>, Chosen)>> {
-    let names = names_below(snapshot);
-    if names.is_empty() {
+/// [`Error::Hub`] if files are missing; as [`select`].
+fn from_cache(
+    repository: &Repository,
+    spec: &Spec,
+    wanted: Option<&str>,
+    origin: &str,
+    events: &mut dyn FnMut(&Event),
+) -> Result<Option<(Vec<PathBuf>, Chosen)>> {
+    let snapshot = repository.cached();
+    let cached = names_below(&snapshot);
+    if cached.is_empty() {
         return Ok(None);
     }
-    let prefix = spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default();
-    let is_data = |name: &&String| (name.ends_with(".parquet") || name.ends_with(".tar")) && name.starts_with(&prefix);
-    if !names.iter().any(|name| is_data(&name)) {
+    // which files there are was kept when some were downloaded, but not by other programs
+    let (commit, known) = repository.known();
+    let listed = known.is_some();
+    let names = known.unwrap_or_else(|| cached.clone());
+    let missing = |what: &str| {
+        let remedy = "unset HF_HUB_OFFLINE to download the rest, or pass a folder with its Parquet files";
+        Err(Error::Hub(format!("{origin} is not in the hub's cache as a whole, {what} at revision {}: {remedy}", spec.revision)))
+    };
+    let card = match snapshot.join(CARD) {
+        path if path.is_file() => read_card(&path)?,
+        _ if names.iter().any(|name| name == CARD) => return missing("without its README.md"),
+        _ => String::new(),
+    };
+    if !names.iter().any(|name| name.ends_with(".parquet") || name.ends_with(".tar")) {
         let (inside, revision) = (spec.inside(), &spec.revision);
         let remedy = "unset HF_HUB_OFFLINE to download them, or give @<commit> of a revision that the cache holds";
         return Err(Error::Hub(format!(
             "{origin}: the hub's cache holds no Parquet files or tar shards{inside} at revision {revision}: {remedy}"
         )));
     }
-    let (names, chosen) = select(&names, spec, wanted, origin)?;
+    let (names, chosen) = select(&names, &card, spec, wanted, origin)?;
     // `train-00000-of-00003` alone is not the train split.
-    if let Some(missing) = &chosen.missing {
-        let remedy = "unset HF_HUB_OFFLINE to download the rest, or pass a folder with its Parquet files";
-        return Err(Error::Hub(format!("{origin} is not in the hub's cache as a whole, only {missing}: {remedy}")));
+    if let Some(part) = &chosen.missing {
+        return missing(&format!("only {part}"));
+    }
+    let here = names.iter().filter(|name| snapshot.join(name).is_file()).count();
+    if here < names.len() {
+        return missing(&format!("only {here} of {} files", names.len()));
+    }
+    if !listed {
+        let text =
+            format!("{origin}: the cache does not tell which files the set has at commit {commit}; the {here} that it holds are read");
+        events(&Event::Notice(text));
     }
     Ok(Some((names.iter().map(|name| snapshot.join(name)).collect(), chosen)))
 }

@@ -24,6 +24,7 @@
 mod batches;
 mod cached;
 mod card;
+mod card_files;
 mod cifar;
 mod class_folders;
 mod dataset;

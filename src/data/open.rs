@@ -10,7 +10,7 @@ use crate::data::split::Split;
 use crate::data::split_files::Chosen;
 use crate::data::{folder, hub, shards, split_file};
 use crate::error::{Error, Result};
-use crate::hub::HubOptions;
+use crate::hub::{HubOptions, commit_of};
 use crate::progress::{Event, silent};
 
 /// Opens a data set, whatever its form:
@@ -57,10 +57,12 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
         let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
         let (files, chosen) = hub::data_files(&hub, name, split, &mut events)?;
         let options = if name.contains(':') { &named } else { options };
-        if files.first().is_some_and(|file| folder::ending(file) == "tar") {
-            return Ok(Dataset::new(shards::open(&files, spec, options, &chosen, &mut events)?));
-        }
-        return open_parquet(&files, spec, options, &chosen, &mut events);
+        let found = Findings { commit: files.first().and_then(|file| commit_of(file)), ..Findings::default() };
+        let set = match files.first().is_some_and(|file| folder::ending(file) == "tar") {
+            true => Dataset::new(shards::open(&files, spec, options, &chosen, &mut events)?),
+            false => open_parquet(&files, spec, options, &chosen, &mut events)?,
+        };
+        return Ok(set.with_findings(found));
     }
     // A path may hold colons itself, so it is taken as it stands first.
     match spec.rsplit_once(':') {

@@ -85,6 +85,34 @@ pub(crate) fn choose_files(names: &[String], wanted: Option<&str>, origin: &str)
     Ok(Chosen { notices, wanted, split, rule: Some(rule), others, missing, files })
 }
 
+/// Chooses among splits whose files a data set's card names.
+pub(crate) fn choose_named(names: &[String], splits: &[(String, Vec<usize>)], wanted: Option<&str>, origin: &str) -> Result<Chosen> {
+    let found: Vec<&str> = splits.iter().map(|(name, _)| name.as_str()).collect();
+    let chosen = choose(&found, wanted, origin)?;
+    let files: Vec<usize> = splits.iter().find(|(name, _)| name == chosen).map(|(_, files)| files.clone()).unwrap_or_default();
+    if files.is_empty() {
+        return Err(Error::Data(format!(
+            "{origin}: the files that its card names for the split \"{chosen}\" are not there: name another split"
+        )));
+    }
+    let root = origin.strip_suffix(&format!(":{}", wanted.unwrap_or(""))).unwrap_or(origin);
+    let others = found.iter().filter(|name| **name != chosen).map(|name| format!("{root}:{name}")).collect();
+    let rule = match wanted.filter(|wanted| canonical(wanted) != canonical(chosen)) {
+        Some(wanted) => format!("files of split \"{chosen}\" by the card, since there is none named \"{wanted}\""),
+        None => format!("files of split \"{chosen}\" by the card"),
+    };
+    let missing = missing_shards(names, &files, origin)?;
+    Ok(Chosen {
+        files,
+        wanted: wanted.map(str::to_string),
+        split: Some(canonical(chosen)),
+        rule: Some(rule),
+        notices: Vec::new(),
+        others,
+        missing,
+    })
+}
+
 /// What a user may not expect of this choice.
 fn notices(names: &[String], splits: &[Option<String>], files: &[usize]) -> Vec<String> {
     let mut notices = Vec::new();

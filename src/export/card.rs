@@ -106,7 +106,10 @@ impl Card {
     }
 
     fn loading(&self, info: &WeightsInfo, report: &Report) -> String {
-        let (base, model) = (base(info), quoted(&base(info)));
+        let base = base(info);
+        let revision =
+            info.base_commit.as_ref().filter(|_| is_hub_id(&info.base_model)).map(|commit| format!(" --revision {}", quoted(commit)));
+        let model = format!("{}{}", quoted(&base), revision.unwrap_or_default());
         let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
         format!(
             "## How to load\n\nThe file `lafter.safetensors` holds {}. It works over \
@@ -225,7 +228,10 @@ fn data(report: &Report) -> String {
         let pictures = if set.pictures == 1 { "picture" } else { "pictures" };
         let origin = match set.origin.as_str() {
             "pictures" => String::new(), // nothing is known
-            hub if hub.starts_with("hf:") => format!(" of {}", plain(hub)),
+            hub if hub.starts_with("hf:") => {
+                let commit = set.commit.as_ref().map_or_else(String::new, |commit| format!(", commit {commit}"));
+                format!(" of {}{}", plain(hub), plain(&commit))
+            }
             here => format!(" of {}", plain(&last(here))),
         };
         format!("- {}: {} {pictures}{origin} ({used})\n", plain(&set.name), set.pictures)
@@ -282,6 +288,8 @@ mod tests {
         let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
         let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
         assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");
+        let text = Card::default().text("birds", &report(), &WeightsInfo { base_commit: Some("0a1b".into()), ..hub });
+        assert!(text.contains("--model openai/clip --revision 0a1b --weights"), "{text}");
         // a folder is no model of the hub, though its name may look like one
         for (folder, shown) in [("demo", "demo"), ("src/export", "export"), ("data/my clip", "'my clip'"), ("/a/b's", "'b'\\''s'")] {
             let text = Card::default().text("birds", &report(), &WeightsInfo { base_model: folder.into(), ..info() });

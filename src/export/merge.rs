@@ -55,7 +55,7 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     let unfinished = folder_in(if exists { &place } else { place.parent().unwrap_or(&place) })?;
     let mut saved = lafter.clip().save_with(&tuned.vision, &unfinished)?;
     let (base_model, weights_hash) = (folder_name(&directory.display().to_string()), saved.weights_hash.clone());
-    tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, weights_hash, ..lafter.info() })?;
+    tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, base_commit: None, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
     let moved = if exists {
         // the folder stays: a shell may stand in it, a disk may be mounted on it

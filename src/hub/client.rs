@@ -1,124 +1,182 @@
 //! [`Client`]: requests to the hub or a mirror of it, with redirects, proxies and the user's token.
 
+use std::collections::HashMap;
 use std::io::Read;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use ureq::{Agent, AgentBuilder, Response};
 
-use crate::proxy::{direct, host_name};
+use crate::error::Error;
+use crate::progress::{interruptible, next_of, pause};
+use crate::proxy::{host_name, proxy_for};
 
 /// Redirects followed at most.
 const REDIRECTS: usize = 10;
-
 /// A list of files longer than this is none.
 const LIST_LIMIT: u64 = 1 << 28;
+/// The longest wait, in seconds, that a hub may ask for before it is asked again.
+const PATIENCE: u64 = 60;
+/// Bytes that are read from a connection at once, and how many such parts may wait to be written.
+const PART: usize = 1 << 16;
+const PARTS: usize = 16;
+/// What an interrupt interrupts.
+const WHAT: &str = "downloading";
 
 /// Why a request or a download failed.
 #[derive(Debug)]
 pub(super) enum Fault {
-    /// The server's answer.
-    Status(u16),
+    /// The server's answer, with what it says about it.
+    Status(u16, String),
     /// The server cannot be reached.
     Network(String),
-    /// The connection ended early.
+    /// The connection ended early, or bytes were changed on the way.
     Cut(String),
     /// The answer is not the hub's.
     Nonsense(String),
-    /// A file in the cache.
-    File(crate::error::Error),
+    /// A file in the cache, a setting, or an interrupt.
+    Here(Error),
 }
 
 /// What the hub says of a file.
 pub(super) struct Described {
-    /// Names the content: the file in the cache is called so.
+    /// Names the content: the file in the cache is called so. That of a large file is its SHA-256.
     pub(super) etag: String,
-    pub(super) commit: Option<String>,
     pub(super) size: u64,
 }
 
 pub(super) struct Client {
-    through_proxy: Agent,
-    without: Agent,
     endpoint: String,
     token: Option<String>,
+    retries: usize,
+    /// Connections, by the proxy that they go through.
+    agents: Mutex<HashMap<Option<ureq::Proxy>, Agent>>,
 }
 
 /// An answer at the end of its redirects, with what the hub said on the way.
 struct Answer {
     response: Response,
-    commit: Option<String>,
     linked_etag: Option<String>,
+    linked_size: Option<String>,
     etag: Option<String>,
 }
 
 impl Client {
-    pub(super) fn new(endpoint: &str, token: Option<&str>) -> Self {
-        let agent = |proxy: bool| {
-            let builder = AgentBuilder::new().try_proxy_from_env(proxy).redirects(0);
-            let builder = builder.timeout_connect(Duration::from_secs(30)).timeout_read(Duration::from_secs(120));
-            builder.user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION"))).build()
-        };
-        Self { through_proxy: agent(true), without: agent(false), endpoint: endpoint.to_string(), token: token.map(str::to_string) }
+    /// A request that the server is too busy for is sent again, `retries` times.
+    pub(super) fn new(endpoint: &str, token: Option<&str>, retries: usize) -> Self {
+        Self { endpoint: endpoint.to_string(), token: token.map(str::to_string), retries, agents: Mutex::default() }
     }
 
     /// The JSON text at a path below the endpoint.
     pub(super) fn json(&self, path: &str) -> Result<Vec<u8>, Fault> {
         let response = self.get(&format!("{}{path}", self.endpoint), None)?.response;
-        let mut body = Vec::new();
-        response.into_reader().take(LIST_LIMIT).read_to_end(&mut body).map_err(|e| Fault::Cut(e.to_string()))?;
-        Ok(body)
+        let read = move || {
+            let mut body = Vec::new();
+            response.into_reader().take(LIST_LIMIT).read_to_end(&mut body).map(|_| body)
+        };
+        match interruptible(WHAT, read).map_err(Fault::Here)? {
+            Some(body) => body.map_err(|e| Fault::Cut(e.to_string())),
+            None => Err(Fault::Cut("the connection's thread ended".into())),
+        }
     }
 
     /// Size and name of the content at a path: from one byte of it, since some servers answer no HEAD.
     pub(super) fn describe(&self, path: &str) -> Result<Described, Fault> {
         let url = format!("{}{path}", self.endpoint);
         let answer = match self.get(&url, Some("bytes=0-0")) {
-            Err(Fault::Status(416)) => self.get(&url, None)?, // an empty file has no first byte
+            Err(Fault::Status(416, _)) => self.get(&url, None)?, // an empty file has no first byte
             answer => answer?,
         };
-        let (range, length) = (answer.response.header("content-range"), answer.response.header("content-length"));
+        let header = |name: &str| answer.response.header(name);
+        if header("content-type").is_some_and(|kind| kind.starts_with("text/html")) && !path.ends_with(".html") {
+            return Err(Fault::Nonsense("it is a web page and not the file".to_string()));
+        }
         let size = match answer.response.status() {
-            206 => range.and_then(|range| range.rsplit('/').next()),
-            _ => length,
+            206 => header("content-range").and_then(|range| range.rsplit('/').next()),
+            _ => header("content-length").filter(|_| header("content-encoding").is_none()),
         };
-        let size = size.and_then(|size| size.trim().parse().ok()).ok_or_else(|| Fault::Nonsense("it tells no size".to_string()))?;
+        // what the hub itself says of a file that lies elsewhere comes first
+        let size = answer.linked_size.as_deref().or(size).and_then(|size| size.trim().parse().ok());
+        let size = size.ok_or_else(|| Fault::Nonsense("it tells no size".to_string()))?;
         let etag = answer.linked_etag.or(answer.etag).ok_or_else(|| Fault::Nonsense("header ETag is missing".to_string()))?;
         let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '-' | '_') { c } else { '_' };
         let etag: String = etag.trim_start_matches("W/").trim_matches('"').chars().map(plain).take(200).collect();
         if etag.is_empty() {
             return Err(Fault::Nonsense("header ETag is empty".to_string()));
         }
-        Ok(Described { etag, commit: answer.commit, size })
+        Ok(Described { etag, size })
     }
 
-    /// The content at a path from byte `start` on; where it begins in fact (a server may know no ranges).
-    pub(super) fn read(&self, path: &str, start: u64) -> Result<(Box<dyn Read + Send + Sync>, u64), Fault> {
-        let range = (start > 0).then(|| format!("bytes={start}-"));
-        let response = self.get(&format!("{}{path}", self.endpoint), range.as_deref())?.response;
-        let start = if response.status() == 206 { start } else { 0 };
-        Ok((response.into_reader(), start))
+    /// The content at a path from byte `start` on, or from its beginning where the server knows no ranges; where it begins in fact.
+    pub(super) fn read(&self, path: &str, start: u64) -> Result<(Body, u64), Fault> {
+        let url = format!("{}{path}", self.endpoint);
+        if start > 0 {
+            let response = self.get(&url, Some(&format!("bytes={start}-")))?.response;
+            let range = response.header("content-range").and_then(|range| range.strip_prefix("bytes "));
+            let first: Option<u64> = range.and_then(|range| range.split('-').next()?.trim().parse().ok());
+            match (response.status(), first) {
+                (206, Some(first)) if first == start => return Ok((Body::of(response).map_err(Fault::Here)?, start)),
+                (206, _) => {} // another range than was asked for
+                _ => return Ok((Body::of(response).map_err(Fault::Here)?, 0)),
+            }
+        }
+        Ok((Body::of(self.get(&url, None)?.response).map_err(Fault::Here)?, 0))
     }
 
-    /// Follows redirects, relative ones and to other hosts; the token goes to the endpoint's own host only.
+    /// Connections to an address, through its proxy if it has one.
+    fn agent(&self, url: &str) -> crate::error::Result<Agent> {
+        let proxy = proxy_for(url)?;
+        let mut agents = self.agents.lock().unwrap_or_else(PoisonError::into_inner);
+        let build = || {
+            let builder = AgentBuilder::new().redirects(0).user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION")));
+            let builder = builder.timeout_connect(Duration::from_secs(30)).timeout_read(Duration::from_secs(120));
+            proxy.iter().fold(builder, |builder, proxy| builder.proxy(proxy.clone())).build()
+        };
+        Ok(agents.entry(proxy.clone()).or_insert_with(build).clone())
+    }
+
+    /// An answer, asked for again where the server is too busy, as long as it wishes.
     fn get(&self, url: &str, range: Option<&str>) -> Result<Answer, Fault> {
-        let (mut url, mut commit, mut linked_etag, mut etag) = (url.to_string(), None, None, None);
+        let mut tried = 0;
+        loop {
+            let (fault, again) = match self.follow(url, range) {
+                Ok(answer) => return Ok(answer),
+                Err(fault) => fault,
+            };
+            match fault {
+                Fault::Status(429 | 500.., _) if tried < self.retries && again.is_none_or(|seconds| seconds <= PATIENCE) => {}
+                fault => return Err(fault),
+            }
+            let wait = again.map_or(Duration::from_millis(500 << tried.min(6)), Duration::from_secs);
+            tried += 1;
+            pause(WHAT, wait).map_err(Fault::Here)?;
+        }
+    }
+
+    /// Follows redirects, relative ones and to other hosts; the token goes to the endpoint's own host only. With a fault, in how many
+    /// seconds the server wants to be asked again.
+    fn follow(&self, url: &str, range: Option<&str>) -> Result<Answer, (Fault, Option<u64>)> {
+        let (mut url, mut commit, mut linked_etag, mut linked_size, mut etag) = (url.to_string(), None, None, None, None);
         for _ in 0..=REDIRECTS {
-            let agent = if direct(&url) { &self.without } else { &self.through_proxy };
-            let mut request = agent.get(&url);
+            let mut request = self.agent(&url).map_err(|error| (Fault::Here(error), None))?.get(&url);
             if let Some(range) = range {
                 request = request.set("Range", range);
             }
             if let Some(token) = self.token.as_ref().filter(|_| origin(&url) == origin(&self.endpoint)) {
                 request = request.set("Authorization", &format!("Bearer {token}"));
             }
-            let response = match request.call() {
-                Ok(response) => response,
-                Err(ureq::Error::Status(code, _)) => return Err(Fault::Status(code)),
-                Err(ureq::Error::Transport(fault)) => return Err(Fault::Network(said(&url, &fault))),
+            let answered = interruptible(WHAT, move || request.call()).map_err(|error| (Fault::Here(error), None))?;
+            let response = match answered {
+                Some(Ok(response)) => response,
+                Some(Err(ureq::Error::Status(code, response))) => return Err(refused(code, &response)),
+                Some(Err(ureq::Error::Transport(fault))) => return Err((Fault::Network(said(&url, &fault)), None)),
+                None => return Err((Fault::Network(format!("{}: the connection's thread ended", host_name(&url))), None)),
             };
             let header = |name: &str| response.header(name).map(str::to_string);
             let place = header("location").filter(|_| matches!(response.status(), 301 | 302 | 303 | 307 | 308));
             linked_etag = linked_etag.or(header("x-linked-etag"));
+            linked_size = linked_size.or(header("x-linked-size"));
             // A redirect's own ETag counts only where the hub itself speaks; the last answer's always.
             let speaks = commit.is_none() && response.header("x-repo-commit").is_some();
             commit = commit.or(header("x-repo-commit"));
@@ -127,10 +185,47 @@ impl Client {
             }
             match place {
                 Some(place) => url = joined(&url, &place),
-                None => return Ok(Answer { response, commit, linked_etag, etag }),
+                None => return Ok(Answer { response, linked_etag, linked_size, etag }),
             }
         }
-        Err(Fault::Nonsense(format!("more than {REDIRECTS} redirects")))
+        Err((Fault::Nonsense(format!("more than {REDIRECTS} redirects")), None))
+    }
+}
+
+/// What a server says of its refusal: the hub's own words, and when to come again.
+fn refused(code: u16, response: &Response) -> (Fault, Option<u64>) {
+    let words = response.header("x-error-message").unwrap_or_default().chars().filter(|c| !c.is_control()).take(200).collect();
+    (Fault::Status(code, words), response.header("retry-after").and_then(|seconds| seconds.trim().parse().ok()))
+}
+
+/// Bytes as they come, read in a thread of its own: a server that hangs can be interrupted.
+pub(super) struct Body(Receiver<std::io::Result<Vec<u8>>>);
+
+impl Body {
+    fn of(response: Response) -> crate::error::Result<Self> {
+        let (send, parts) = sync_channel(PARTS);
+        let read = move || {
+            let mut reader = response.into_reader();
+            loop {
+                let mut part = vec![0; PART];
+                let read = reader.read(&mut part).map(|read| part.truncate(read));
+                let ends = read.is_err() || part.is_empty();
+                if send.send(read.map(|()| part)).is_err() || ends {
+                    return; // or nobody waits any more
+                }
+            }
+        };
+        let begun = std::thread::Builder::new().spawn(read);
+        begun.map_err(|e| Error::Usage(format!("{WHAT}: no thread could be started ({e}): allow more processes")))?;
+        Ok(Self(parts))
+    }
+
+    /// The next bytes; none at the end.
+    pub(super) fn next(&mut self) -> Result<Vec<u8>, Fault> {
+        match next_of(WHAT, &self.0).map_err(Fault::Here)? {
+            Some(part) => part.map_err(|e| Fault::Cut(e.to_string())),
+            None => Ok(Vec::new()),
+        }
     }
 }
 
@@ -139,7 +234,9 @@ fn said(url: &str, fault: &ureq::Transport) -> String {
     let source = std::error::Error::source(fault).map(ToString::to_string);
     let message = fault.message().filter(|_| fault.kind() != ureq::ErrorKind::BadHeader).map(str::to_string);
     let reason = source.or(message).map_or_else(String::new, |reason| format!(": {reason}"));
-    format!("{}: {}{reason}", host_name(url), fault.kind())
+    let proxy = matches!(proxy_for(url), Ok(Some(_)));
+    let through = if proxy { ", through the proxy of HTTP_PROXY, HTTPS_PROXY or ALL_PROXY" } else { "" };
+    format!("{}{through}: {}{reason}", host_name(url), fault.kind())
 }
 
 /// Scheme, name and port of an address.

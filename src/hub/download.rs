@@ -1,13 +1,15 @@
 //! One file from the hub into its standard cache: the content below `blobs`, a link to it in the snapshot.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest, Sha256};
+
 use super::client::{Client, Described, Fault};
 use crate::error::{Error, Result};
-use crate::progress::{Event, Stage, check_interrupt, watched};
+use crate::progress::{Event, Stage, check_interrupt, pause, watched};
 
 /// Bytes between two progress events.
 const EVERY: u64 = 1 << 20;
@@ -35,14 +37,14 @@ impl Download<'_> {
         let blob = self.root.join("blobs").join(&file.etag);
         let io = |path: &Path| {
             let path = path.to_path_buf();
-            move |e| Fault::File(Error::io(path, e))
+            move |e| Fault::Here(Error::io(path, e))
         };
         std::fs::create_dir_all(self.root.join("blobs")).map_err(io(&blob))?;
-        let _lock = self.lock(&file.etag, events).map_err(Fault::File)?;
+        let _lock = self.lock(&file.etag, events).map_err(Fault::Here)?;
         let whole = |path: &Path| std::fs::metadata(path).is_ok_and(|meta| meta.len() == file.size);
         if !whole(&blob) {
             let part = blob.with_extension("part");
-            self.fetch(file.size, &part, events)?;
+            self.fetch(file, &part, events)?;
             std::fs::rename(&part, &blob).map_err(io(&blob))?;
         }
         link(&blob, &self.link).map_err(io(&self.link))
@@ -69,32 +71,42 @@ impl Download<'_> {
         }
     }
 
-    /// All bytes into `part`, with retries.
-    fn fetch(&self, size: u64, part: &Path, events: &mut dyn FnMut(&Event)) -> std::result::Result<(), Fault> {
+    /// All bytes into `part`, with retries. A try that brings something uses up none.
+    fn fetch(&self, file: &Described, part: &Path, events: &mut dyn FnMut(&Event)) -> std::result::Result<(), Fault> {
         let mut events = watched(events);
-        let (stage, total) = (Stage::from(format!("downloading {}", self.name)), usize::try_from(size).unwrap_or(usize::MAX));
+        let (stage, total) = (Stage::from(format!("downloading {}", self.name)), usize::try_from(file.size).unwrap_or(usize::MAX));
         let started = Instant::now();
         events(&Event::Started { stage: stage.clone(), total, unit: "bytes".into() });
         let mut advance = |done: u64| {
             let done = usize::try_from(done).unwrap_or(usize::MAX);
             events(&Event::Advanced { stage: stage.clone(), done, total, loss: None, accuracy: None });
         };
-        let mut tried = 0;
-        while let Err(fault) = self.append(size, part, &mut advance) {
-            if tried == self.retries || !matches!(fault, Fault::Cut(_) | Fault::Network(_) | Fault::Status(500..)) {
+        let length = || std::fs::metadata(part).map_or(0, |meta| meta.len());
+        let (mut tried, mut before) = (0, length());
+        while let Err(fault) = self.append(file.size, part, &mut advance).and_then(|()| check(file, part)) {
+            match &fault {
+                Fault::Cut(_) | Fault::Network(_) => {}
+                Fault::Status(416, _) | Fault::Nonsense(_) => _ = std::fs::remove_file(part), // it is of another file
+                _ => return Err(fault),
+            }
+            if length() > before {
+                tried = 0;
+            }
+            before = length();
+            if tried == self.retries {
                 return Err(fault);
             }
             tried += 1;
-            std::thread::sleep(Duration::from_millis(300 * tried as u64));
+            pause("downloading", Duration::from_millis(300 * tried as u64)).map_err(Fault::Here)?;
         }
-        advance(size);
+        advance(file.size);
         events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
         Ok(())
     }
 
     /// Goes on where `part` ends.
     fn append(&self, size: u64, part: &Path, advance: &mut dyn FnMut(u64)) -> std::result::Result<(), Fault> {
-        let io = |e| Fault::File(Error::io(part, e));
+        let io = |e| Fault::Here(Error::io(part, e));
         let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(io)?;
         let mut done = file.metadata().map_err(io)?.len();
         if done > size {
@@ -109,27 +121,43 @@ impl Download<'_> {
             file.set_len(0).map_err(io)?;
             done = 0;
         }
-        let (mut buffer, mut said) = (vec![0; 1 << 16], 0);
+        let mut said = done;
+        advance(done);
         loop {
-            check_interrupt("downloading").map_err(Fault::File)?;
-            let read = match body.read(&mut buffer) {
-                Ok(0) if done < size => return Err(Fault::Cut(format!("{done} of {size} bytes came"))),
-                Ok(0) => break,
-                Ok(read) => read,
-                Err(e) => return Err(Fault::Cut(e.to_string())),
-            };
-            done += read as u64;
+            let part = body.next()?;
+            if part.is_empty() {
+                break;
+            }
+            done += part.len() as u64;
             if done > size {
                 return Err(Fault::Nonsense(format!("more than the {size} bytes that were announced")));
             }
-            file.write_all(buffer.get(..read).unwrap_or_default()).map_err(io)?;
+            file.write_all(&part).map_err(io)?;
             if done >= said + EVERY {
                 said = done;
                 advance(done);
             }
         }
+        if done < size {
+            return Err(Fault::Cut(format!("{done} of {size} bytes came")));
+        }
         file.sync_all().map_err(io)
     }
+}
+
+/// Refuses, and removes, what is not the content that its name tells: that of a large file is its SHA-256.
+fn check(file: &Described, part: &Path) -> std::result::Result<(), Fault> {
+    if file.etag.len() != 64 || !file.etag.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(());
+    }
+    let io = |e| Fault::Here(Error::io(part, e));
+    let (mut read, mut hash) = (File::open(part).map_err(io)?, Sha256::new());
+    std::io::copy(&mut read, &mut hash).map_err(io)?;
+    if format!("{:x}", hash.finalize()).eq_ignore_ascii_case(&file.etag) {
+        return Ok(());
+    }
+    std::fs::remove_file(part).map_err(io)?;
+    Err(Fault::Cut("its bytes were changed on the way: they do not have the checksum that the hub tells".into()))
 }
 
 /// A relative link in the snapshot, as the hub's other tools make it; a copy if the disk has no links.
@@ -143,7 +171,10 @@ fn link(blob: &Path, link: &Path) -> std::io::Result<()> {
     let _ = std::fs::remove_file(link); // leads nowhere
     let made = symlink(blob, link);
     if made.is_err() && !link.is_file() {
-        std::fs::copy(blob, link)?;
+        // whole or not at all
+        let copy = tempfile::NamedTempFile::new_in(link.parent().unwrap_or(Path::new(".")))?;
+        std::fs::copy(blob, copy.path())?;
+        copy.persist(link)?;
     }
     Ok(())
 }

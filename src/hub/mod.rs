@@ -8,12 +8,13 @@ mod download;
 
 use std::path::{Component, Path, PathBuf};
 
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 use serde::Deserialize;
 
 use self::client::{Client, Fault, encoded};
 use self::download::Download;
 use crate::error::{Error, Result};
+use crate::files::save_atomically;
 use crate::progress::{Event, check_interrupt};
 
 /// Where models and data sets come from and where they are kept.
@@ -33,25 +34,39 @@ pub struct HubOptions {
 
 impl HubOptions {
     /// As the hub's other tools read the environment: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME`/hub, else
-    /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else the token file; `HF_HUB_OFFLINE`.
+    /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else the token file, and none of them with
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` and `HF_DATASETS_OFFLINE`.
     ///
     /// # Errors
     /// [`Error::Hub`] if neither a cache folder nor a home directory is known.
     pub fn from_env() -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let on = |name: &str| set(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"));
+        let path = |name: &str| set(name).map(|value| expanded(&value, set));
         let below = |folder: Option<PathBuf>, name: &str| folder.map(|folder| folder.join(name));
-        let user_cache = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| below(std::env::home_dir(), ".cache"));
-        let home = set("HF_HOME").map(PathBuf::from).or_else(|| below(user_cache, "huggingface"));
-        let cache = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from).or_else(|| below(home.clone(), "hub"));
+        let user_cache = path("XDG_CACHE_HOME").or_else(|| below(std::env::home_dir(), ".cache"));
+        let home = path("HF_HOME").or_else(|| below(user_cache, "huggingface"));
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).or_else(|| below(home.clone(), "hub"));
         let cache = cache.ok_or_else(|| Error::Hub("no folder for the hub's cache (no home directory): set HF_HOME".into()))?;
-        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| below(home, "token"));
+        let token_file = path("HF_TOKEN_PATH").or_else(|| below(home, "token"));
         let saved = || token_file.and_then(|path| std::fs::read_to_string(path).ok());
-        let token = set("HF_TOKEN").or_else(saved).map(|token| token.trim().to_string()).filter(|token| !token.is_empty());
-        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"]
-            .iter()
-            .any(|name| set(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on")));
+        let token = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")).or_else(saved).map(|token| token.trim().to_string());
+        let token = token.filter(|token| !token.is_empty() && !on("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
+        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"].into_iter().any(on);
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         Ok(Self { endpoint: endpoint.trim_end_matches('/').into(), cache, token, offline, retries: 3 })
+    }
+}
+
+/// A path as a shell has it: `~` in front is the home directory, `$NAME` and `${NAME}` in front are variables.
+fn expanded(path: &str, set: impl Fn(&str) -> Option<String>) -> PathBuf {
+    let (first, rest) = path.split_at(path.find('/').unwrap_or(path.len()));
+    let variable = first.strip_prefix('$').map(|name| name.strip_prefix('{').and_then(|name| name.strip_suffix('}')).unwrap_or(name));
+    let value = if first == "~" { std::env::home_dir() } else { variable.and_then(set).map(PathBuf::from) };
+    match value {
+        Some(value) if rest.is_empty() => value,
+        Some(value) => value.join(rest.trim_start_matches('/')),
+        None => path.into(),
     }
 }
 
@@ -107,12 +122,24 @@ impl<'a> Repository<'a> {
         root.join("snapshots").join(commit.as_deref().unwrap_or(self.repo.revision()).trim())
     }
 
+    /// The commit of [`cached`](Self::cached), and the files that the repository has in it, where that is known.
+    pub(crate) fn known(&self) -> (String, Option<Vec<String>>) {
+        let commit = self.cached().file_name().unwrap_or_default().to_string_lossy().to_string();
+        let list = std::fs::read(self.list_file(&commit)).ok().and_then(|list| serde_json::from_slice(&list).ok());
+        (commit, list)
+    }
+
+    /// Where the names of a commit's files are kept, beside the folders that the hub's other tools read.
+    fn list_file(&self, commit: &str) -> PathBuf {
+        self.root().join("lists").join(format!("{commit}.json"))
+    }
+
     /// Asks the hub which files there are.
     ///
     /// # Errors
     /// [`Error::Hub`] offline, without network, and if the hub refuses.
     pub(crate) fn list(&self) -> Result<Listing<'_>> {
-        let HubOptions { endpoint, cache, token, offline, .. } = self.options;
+        let HubOptions { endpoint, cache, token, offline, retries } = self.options;
         if *offline {
             let (name, cache, instead) = (&self.name, cache.display(), self.instead);
             let remedy = format!("unset HF_HUB_OFFLINE to download it once, or {instead}");
@@ -122,7 +149,11 @@ impl<'a> Repository<'a> {
             let remedy = "set it anew, or unset it and remove the token file for what is public";
             return Err(Error::Hub(format!("HF_TOKEN, or the token file, holds no token (blanks or other characters in it): {remedy}")));
         }
-        let client = Client::new(endpoint, token.as_deref());
+        if !endpoint.starts_with("http://") && !endpoint.starts_with("https://") {
+            let host = crate::proxy::host_name(endpoint);
+            return Err(Error::Hub(format!("HF_ENDPOINT ({host}) is no address: begin it with https:// or http://")));
+        }
+        let client = Client::new(endpoint, token.as_deref(), *retries);
         let read = client.json(&format!("/api/{}/revision/{}", self.address, self.revision()));
         let read = read.and_then(|bytes| serde_json::from_slice::<Info>(&bytes).map_err(|e| Fault::Nonsense(e.to_string())));
         let Info { sha, siblings } = read.map_err(|fault| self.fault("its list of files", fault))?;
@@ -147,14 +178,21 @@ impl<'a> Repository<'a> {
     fn fault(&self, wanted: &str, fault: Fault) -> Error {
         let instead = self.instead;
         let line = |text: &str| text.lines().next().unwrap_or("no answer").trim().to_string();
+        let quoted = |said: &str| if said.is_empty() { String::new() } else { format!(" (it says: {said})") };
         let why = match fault {
-            Fault::File(error) => return error,
-            Fault::Status(401 | 403) => {
-                "does not exist, or is private or gated: check the name, accept its terms on the hub and set HF_TOKEN".to_string()
+            Fault::Here(error) => return error,
+            Fault::Status(401 | 403, said) => {
+                let remedy = match self.options.token {
+                    Some(_) => "accept its terms on the hub, or set another HF_TOKEN (one was sent, of the environment or the token file)",
+                    None => "accept its terms on the hub and set HF_TOKEN",
+                };
+                format!("does not exist, or is private or gated{}: check the name, {remedy}", quoted(&said))
             }
-            Fault::Status(404) => "was not found on the hub: check the name and the revision".to_string(),
-            Fault::Status(429) => "was refused by the hub, too many requests (status 429): try again later, or set HF_TOKEN".to_string(),
-            Fault::Status(code) => format!("was refused by the hub with status {code}: try again later"),
+            Fault::Status(404, said) => format!("was not found on the hub{}: check the name and the revision", quoted(&said)),
+            Fault::Status(429, said) => {
+                format!("was refused by the hub, too many requests (status 429){}: try again later, or set HF_TOKEN", quoted(&said))
+            }
+            Fault::Status(code, said) => format!("was refused by the hub with status {code}{}: try again later", quoted(&said)),
             Fault::Cut(text) => format!("was cut off while downloading ({}): run again, it goes on where it stopped", line(&text)),
             Fault::Network(text) => {
                 format!("could not be had, the network cannot be reached ({}): {instead}, or a filled cache with HF_HOME", line(&text))
@@ -209,7 +247,7 @@ impl Listing<'_> {
         let address = repository.address.strip_prefix("models/").unwrap_or(&repository.address);
         let download = Download {
             client: &self.client,
-            path: format!("/{address}/resolve/{}/{}", repository.revision(), encoded(name)),
+            path: format!("/{address}/resolve/{}/{}", self.commit, encoded(name)),
             name,
             root: repository.root(),
             link: path.clone(),
@@ -217,19 +255,31 @@ impl Listing<'_> {
             retries: repository.options.retries,
         };
         let described = self.client.describe(&download.path).map_err(|fault| repository.fault(name, fault))?;
-        if described.commit.as_ref().is_some_and(|commit| *commit != self.commit) {
-            let repository = &repository.name;
-            return Err(Error::Hub(format!("{repository} ({name}) changed on the hub while it was downloaded: run again")));
-        }
         download.run(&described, events).map_err(|fault| repository.fault(name, fault))?;
         Ok(path)
     }
 
-    /// From now on the revision leads to these files without network.
-    pub(crate) fn keep(&self) -> Result<()> {
-        let cache = &self.repository.options.cache;
-        Cache::new(cache.clone()).repo(self.repository.repo.clone()).create_ref(&self.commit).map_err(|e| Error::io(cache, e))
+    /// From now on the revision leads to these files without network, as far as the cache can be written.
+    pub(crate) fn keep(&self) {
+        let repository = self.repository;
+        let list = (repository.list_file(&self.commit), serde_json::to_vec(&self.names).unwrap_or_default());
+        let revision = repository.repo.revision();
+        let reference = (repository.root().join("refs").join(revision), self.commit.clone().into_bytes());
+        for (path, content) in [list, reference].into_iter().take(if revision == self.commit { 1 } else { 2 }) {
+            let is_new = !std::fs::read(&path).is_ok_and(|old| old == content);
+            if is_new && path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
+                let _ = save_atomically(&path, &content); // a cache that cannot be written is still one
+            }
+        }
     }
+}
+
+/// The commit of a file or a folder in the hub's cache.
+pub(crate) fn commit_of(path: &Path) -> Option<String> {
+    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
+    let at = parts.iter().rposition(|part| *part == "snapshots")?;
+    let of_hub = parts[..at].last().is_some_and(|root| root.starts_with("models--") || root.starts_with("datasets--"));
+    parts.get(at + 1).filter(|_| of_hub).map(ToString::to_string)
 }
 
 /// The files below a folder, by their paths in it, sorted.

@@ -1,17 +1,12 @@
 //! t-SNE (van der Maaten & Hinton 2008): a plane in which near neighbors stay near.
 
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::time::Duration;
-
 use super::pca::pca;
 use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
-use crate::progress::check_interrupt;
+use crate::progress::interruptible;
 
 /// Steps of the descent; groups no longer change after these for the few thousand points that a figure shows.
 const STEPS: usize = 750;
-/// How often an interrupt is asked for.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 /// Places of `rows` `[n][d]` in the plane, by the Barnes–Hut form (van der Maaten 2014). Neighborhoods are kept, distances
 /// between groups mean little.
@@ -44,21 +39,14 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
     let perplexity = used(perplexity, rows.len());
     // sums over threads would depend on their number
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| Error::Usage(format!("t-SNE cannot start: {e}")))?;
-    let (rows, (done, places)) = (rows.to_vec(), channel());
+    let rows = rows.to_vec();
     let descend = move || {
         let distance = |a: &Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
         let mut descent = bhtsne::tSNE::<f64, Vec<f64>, 2>::new(&rows);
         descent.initial_embedding(start).perplexity(perplexity).epochs(STEPS).barnes_hut(0.5, distance);
         descent.embedding()
     };
-    pool.spawn(move || _ = done.send(catch_panic(descend))); // nobody waits after an interrupt
-    let places = loop {
-        match places.recv_timeout(PATIENCE) {
-            Ok(places) => break places,
-            Err(RecvTimeoutError::Disconnected) => break None,
-            Err(RecvTimeoutError::Timeout) => check_interrupt("t-SNE")?,
-        }
-    };
+    let places = interruptible("t-SNE", move || pool.install(|| catch_panic(descend)))?.flatten();
     // rows that are all the same have no neighbors, and bhtsne panics
     let places = places.filter(|places| places.iter().all(|v| v.is_finite()));
     let places = places.ok_or_else(|| Error::Usage("t-SNE found no places: most of these features are the same; use PCA".into()))?;

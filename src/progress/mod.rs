@@ -10,6 +10,8 @@ mod time_left;
 use std::cell::Cell;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,9 @@ use crate::error::{Error, Result};
 
 pub use stage::Stage;
 pub use time_left::{TimeLeft, in_words};
+
+/// How often what waits asks for an interrupt.
+const TICK: Duration = Duration::from_millis(100);
 
 /// What happened. `done` and `total` count in the stage's `unit`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -125,4 +130,46 @@ pub fn interrupted() -> bool {
 /// [`Error::Interrupted`] once [`interrupt`] was called.
 pub fn check_interrupt(what: &str) -> Result<()> {
     if interrupted() { Err(Error::Interrupted(format!("interrupted: {what}"))) } else { Ok(()) }
+}
+
+/// The next of what a thread sends, waited for until an interrupt; `None` once it sends no more.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(crate) fn next_of<T>(what: &str, sent: &Receiver<T>) -> Result<Option<T>> {
+    loop {
+        match sent.recv_timeout(TICK) {
+            Ok(value) => return Ok(Some(value)),
+            Err(RecvTimeoutError::Disconnected) => return Ok(None),
+            Err(RecvTimeoutError::Timeout) => check_interrupt(what)?,
+        }
+    }
+}
+
+/// Work that nothing can stop, in a thread of its own: an interrupt ends the waiting, and the thread goes on unseen to its end. `None` if
+/// the work panicked.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(crate) fn interruptible<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
+    let (done, result) = channel();
+    let begun = std::thread::Builder::new().spawn(move || _ = done.send(work())); // nobody waits after an interrupt
+    begun.map_err(|e| Error::Usage(format!("{what}: no thread could be started ({e}): allow more processes")))?;
+    next_of(what, &result)
+}
+
+/// Sleeps, unless an interrupt comes.
+///
+/// # Errors
+/// [`Error::Interrupted`].
+pub(crate) fn pause(what: &str, time: Duration) -> Result<()> {
+    let end = Instant::now() + time;
+    loop {
+        check_interrupt(what)?;
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        std::thread::sleep(left.min(TICK));
+    }
 }

@@ -22,6 +22,9 @@ use crate::sealed::checksum;
 pub struct WeightsInfo {
     /// The base model as the user named it.
     pub base_model: String,
+    /// The commit of a base model of the hub.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base_commit: Option<String>,
     /// Hash of the base model's weights; a file is refused on any other.
     pub weights_hash: String,
     /// Class names, in the order of the logits.

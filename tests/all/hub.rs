@@ -87,8 +87,14 @@ fn a_snapshot_without_image_settings_is_completed() {
     let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
     let settings = folder.join("preprocessor_config.json");
     std::fs::remove_file(&settings).unwrap();
+    // the hub is known to have some, and they change every number; what another program fetched may lack nothing
     let offline = HubOptions { offline: true, ..hub.options(cache.path()) };
-    assert_eq!(download_with(&offline, ID, None, &mut |_| {}).unwrap(), folder);
+    let error = download_with(&offline, ID, None, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("unset HF_HUB_OFFLINE"), "{error}");
+    std::fs::remove_dir_all(folder.ancestors().nth(2).unwrap().join("lists")).unwrap();
+    let mut told = Vec::new();
+    assert_eq!(download_with(&offline, ID, None, &mut |event| told.push(event.clone())).unwrap(), folder);
+    assert!(matches!(&told[..], [Event::Notice(text)] if text.contains("without image settings") && text.contains(COMMIT)), "{told:?}");
     assert!(!settings.exists());
     assert_eq!(download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap(), folder);
     assert!(settings.is_file());
@@ -118,6 +124,39 @@ fn a_broken_download_is_taken_up_where_it_stopped() {
 }
 
 #[test]
+fn what_comes_otherwise_than_asked_for_is_not_kept() {
+    let (whole, weights) = (fixture("quick/model.safetensors"), "model.safetensors");
+    for fault in [Fault::ChangeOnce(40_000), Fault::WrongRange(30_000), Fault::Busy(0)] {
+        let (hub, cache) = (Hub::start(ID, quick(), fault), tempfile::tempdir().unwrap());
+        let once = download_with(&hub.options(cache.path()), ID, None, &mut |_| {});
+        assert!(once.is_err(), "nothing was wrong");
+        let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
+        assert_eq!(std::fs::read(folder.join(weights)).unwrap(), std::fs::read(&whole).unwrap());
+
+        let (hub, cache) = (Hub::start(ID, quick(), fault), tempfile::tempdir().unwrap());
+        let retried = HubOptions { retries: 1, ..hub.options(cache.path()) };
+        let folder = download_with(&retried, ID, None, &mut |_| {}).unwrap();
+        assert_eq!(std::fs::read(folder.join(weights)).unwrap(), std::fs::read(&whole).unwrap());
+    }
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::Busy(3000)), tempfile::tempdir().unwrap());
+    let error = download_with(&HubOptions { retries: 1, ..hub.options(cache.path()) }, ID, None, &mut |_| {}).unwrap_err();
+    assert!(error.to_string().contains("too many requests"), "{error}");
+}
+
+#[test]
+fn a_full_cache_that_cannot_be_written_serves() {
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::None), tempfile::tempdir().unwrap());
+    let folder = download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap();
+    // where links cannot be made, a file stands for what nothing can be put into
+    let root = folder.ancestors().nth(2).unwrap();
+    std::fs::remove_dir_all(root.join("refs")).unwrap();
+    std::fs::remove_dir_all(root.join("lists")).unwrap();
+    std::fs::write(root.join("refs"), "").unwrap();
+    std::fs::write(root.join("lists"), "").unwrap();
+    assert_eq!(download_with(&hub.options(cache.path()), ID, None, &mut |_| {}).unwrap(), folder);
+}
+
+#[test]
 fn errors_say_what_was_wanted_and_what_to_do() {
     let cache = tempfile::tempdir().unwrap();
     let fail = |hub: &Hub| {
@@ -126,7 +165,13 @@ fn errors_say_what_was_wanted_and_what_to_do() {
         error
     };
     assert!(fail(&Hub::start(ID, quick(), Fault::Status(404))).contains("check the name and the revision"));
-    assert!(fail(&Hub::start(ID, quick(), Fault::Status(401))).contains("HF_TOKEN"));
+    let refused = fail(&Hub::start(ID, quick(), Fault::Status(401)));
+    assert!(refused.contains("HF_TOKEN") && refused.contains("it says: so it is"), "{refused}");
+    let sent = HubOptions { token: Some("x".into()), ..Hub::start(ID, quick(), Fault::Status(403)).options(cache.path()) };
+    let error = download_with(&sent, ID, None, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.contains("another HF_TOKEN (one was sent"), "{error}");
+    let named = HubOptions { endpoint: "hub.test".into(), ..sent };
+    assert!(download_with(&named, ID, None, &mut |_| {}).unwrap_err().to_string().contains("begin it with https://"));
     assert!(fail(&Hub::start(ID, quick(), Fault::Status(503))).contains("status 503"));
     assert!(fail(&Hub::start(ID, vec![("README.md", fixture("versions.json"))], Fault::None)).contains("no CLIP weights"));
     let mut gone = Hub::start(ID, quick(), Fault::None);
@@ -215,10 +260,10 @@ fn several_processes_share_one_download() {
     // while somebody else holds the lock, the user is told; an interrupt ends the wait
     let cache = tempfile::tempdir().unwrap();
     let options = hub.options(cache.path());
-    let size = std::fs::metadata(fixture("quick/config.json")).unwrap().len();
+    let name = crate::hub_stub::etag(&std::fs::read(fixture("quick/config.json")).unwrap());
     let locks = cache.path().join("hub/.locks").join(format!("models--{}", ID.replace('/', "--")));
     std::fs::create_dir_all(&locks).unwrap();
-    let held = std::fs::File::create(locks.join(format!("{size}-config_json.lock"))).unwrap();
+    let held = std::fs::File::create(locks.join(format!("{name}.lock"))).unwrap();
     held.lock().unwrap();
     let mut notices = Vec::new();
     let folder = download_with(&options, ID, None, &mut |event| {

@@ -53,6 +53,7 @@ fn tiny() -> (Clip, TextClassifier) {
 fn info(clip: &Clip) -> WeightsInfo {
     WeightsInfo {
         base_model: "tiny".into(),
+        base_commit: None,
         weights_hash: clip.weights_hash().into(),
         classes: ["a", "b", "c", "d"].map(String::from).into(),
         preset: "official".into(),

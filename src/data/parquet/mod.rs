@@ -122,14 +122,6 @@ pub(crate) fn open(
     Ok((opened, rows))
 }
 
-/// True if the file names the classes of its labels itself, or has none that need names.
-pub(crate) fn names_its_classes(path: &Path) -> bool {
-    footer(path).is_ok_and(|meta| {
-        let features = features(&meta);
-        features.as_object().is_some_and(|features| features.values().any(|feature| feature.get("names").is_some_and(Value::is_array)))
-    })
-}
-
 /// What a file's footer tells.
 struct Opened {
     meta: ParquetMetaData,

@@ -12,8 +12,10 @@ use super::api_key::ApiKey;
 use super::generator::Generator;
 use super::reply::{Reply, answer_of, one_line};
 use super::request::{Answer, Api, Request};
-use super::retry::{Backoff, pause, wait_of};
+use super::retry::{Backoff, WAITING, wait_of};
 use crate::error::{Error, Result};
+use crate::progress::pause;
+use crate::proxy::{host_name, proxy_for};
 
 /// The longest body that is read: an answer of a few thousand tokens is a hundredth of it.
 const BODY_LIMIT: u64 = 8 << 20;
@@ -97,6 +99,7 @@ impl Endpoint {
         let base = if path.is_empty() { format!("{scheme}://{authority}/v1") } else { url.to_string() };
         let host = format!("{scheme}://{authority}");
         let (timeout, retries) = (Duration::from_secs(120), 6);
+        proxy_for(&host)?;
         let agent = agent(&host, timeout);
         Ok(Self { base, query, host, model: model.trim().into(), key: None, timeout, retries, agent, state: Arc::default() })
     }
@@ -274,9 +277,9 @@ impl Endpoint {
                 Reply::Fatal(format!("cannot be reached ({reason}): start the server, or check the port of --endpoint"))
             }
             ureq::ErrorKind::InvalidUrl | ureq::ErrorKind::UnknownScheme => Reply::Fatal("is not an address: check --endpoint".into()),
-            ureq::ErrorKind::InvalidProxyUrl | ureq::ErrorKind::ProxyConnect | ureq::ErrorKind::ProxyUnauthorized => {
-                Reply::Fatal(format!("cannot be reached through the proxy ({reason}): check HTTP_PROXY, HTTPS_PROXY and NO_PROXY"))
-            }
+            ureq::ErrorKind::InvalidProxyUrl | ureq::ErrorKind::ProxyConnect | ureq::ErrorKind::ProxyUnauthorized => Reply::Fatal(format!(
+                "cannot be reached through the proxy ({reason}): check HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY"
+            )),
             kind => Reply::again(format!("{}: {reason}", kind.to_string().to_lowercase())),
         }
     }
@@ -319,7 +322,7 @@ impl Generator for Endpoint {
                         return Err(Error::Llm(format!("{} still loads its model after {limit} minutes ({why}): {remedy}", self.host)));
                     }
                     self.tell(format!("{} loads its model ({why}): waiting for it, {limit} minutes at most", self.host));
-                    pause(LOADING_STEP)?;
+                    pause(WAITING, LOADING_STEP)?;
                     continue;
                 }
                 Reply::Again { why, after } => (why, after),
@@ -379,25 +382,27 @@ fn is_moderated(said: &str) -> bool {
 
 /// Azure's servers and gateways before them take the key in a header of their own.
 fn is_azure(host: &str, query: &str) -> bool {
-    let name = crate::proxy::host_name(host);
+    let name = host_name(host);
     name.ends_with(".azure.com") || name.ends_with(".azure-api.net") || query.contains("api-version=")
 }
 
 /// Connections of one endpoint. No redirects: a POST sent elsewhere would take the query, and perhaps the key, along.
 fn agent(host: &str, timeout: Duration) -> ureq::Agent {
-    ureq::AgentBuilder::new()
+    let agent = ureq::AgentBuilder::new()
         .timeout_connect(Duration::from_secs(15).min(timeout))
         .timeout(timeout)
         .redirects(0)
         .max_idle_connections(256)
         .max_idle_connections_per_host(256)
-        .try_proxy_from_env(!crate::proxy::direct(host))
-        .user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION")))
-        .build()
+        .user_agent(concat!("lafter/", env!("CARGO_PKG_VERSION")));
+    match proxy_for(host) {
+        Ok(Some(proxy)) => agent.proxy(proxy).build(),
+        _ => agent.build(), // `Endpoint::new` refuses what is no proxy
+    }
 }
 
 fn is_local(host: &str) -> bool {
-    let name = crate::proxy::host_name(host);
+    let name = host_name(host);
     name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 

@@ -1,10 +1,10 @@
 //! Waiting between tries: exponential, with jitter, as long as the server asks for, ended by an interrupt.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use super::request::Request;
 use crate::error::Result;
-use crate::progress::check_interrupt;
+use crate::progress::pause;
 use crate::rng::Rng;
 
 /// The wait before the first retry.
@@ -13,8 +13,8 @@ const FIRST: f32 = 0.5;
 const LONGEST: f32 = 30.0;
 /// The longest wait that a server may ask for.
 const HOUR: f64 = 3600.0;
-/// How often an interrupt is looked for.
-const SLICE: Duration = Duration::from_millis(50);
+/// What an interrupt interrupts.
+pub(super) const WAITING: &str = "waiting for a server";
 
 /// Waits of one request: 0.5 s, 1 s, 2 s, … up to 30 s, each times a random factor in [0.5, 1) that differs from request
 /// to request, so that a server which stumbled is not met by all at once.
@@ -50,7 +50,7 @@ impl Backoff {
     /// Waits as long as a server asks for, and a moment more; that uses up no try.
     pub(super) fn again(&mut self, asked: Option<Duration>) -> Result<bool> {
         let tries = self.tries;
-        pause(self.next(asked))?;
+        pause(WAITING, self.next(asked))?;
         self.tries = tries;
         Ok(true)
     }
@@ -60,21 +60,8 @@ impl Backoff {
         if !self.is_left() {
             return Ok(false);
         }
-        pause(self.next(asked))?;
+        pause(WAITING, self.next(asked))?;
         Ok(true)
-    }
-}
-
-/// Sleeps, unless an interrupt comes.
-pub(super) fn pause(time: Duration) -> Result<()> {
-    let end = Instant::now() + time;
-    loop {
-        check_interrupt("waiting for a server")?;
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Ok(());
-        }
-        std::thread::sleep(left.min(SLICE));
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
 use lafter::hub::HubOptions;
+use sha2::Digest;
 
 pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -20,6 +21,14 @@ pub enum Fault {
     CutAt(usize),
     /// The same, but only the first time.
     CutOnce(usize),
+    /// Changes this byte of every body that has one, the first time.
+    ChangeOnce(usize),
+    /// Ends the first long body after so many bytes, and answers the next range with one that begins a byte earlier.
+    WrongRange(usize),
+    /// Is too busy the first time, for so many seconds.
+    Busy(u16),
+    /// Refuses the files with this in their name.
+    Refuse(&'static str),
 }
 
 /// A server that knows one repository. It runs until the test's process ends.
@@ -97,8 +106,14 @@ fn answer(
         stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body))
     };
     let mut fault = fault.lock().unwrap();
-    if let Fault::Status(code) = *fault {
-        return send(&format!("{code} No"), "", 0, b"");
+    match *fault {
+        Fault::Status(code) => return send(&format!("{code} No"), "X-Error-Message: so it is\r\n", 0, b""),
+        Fault::Busy(seconds) => {
+            *fault = Fault::None;
+            return send("429 Too Many", &format!("Retry-After: {seconds}\r\n"), 0, b"");
+        }
+        Fault::Refuse(part) if path.contains(part) => return send("503 No", "", 0, b""),
+        _ => {}
     }
     let kind = if repository.starts_with("datasets/") { "" } else { "models/" };
     if path == format!("/api/{kind}{repository}/revision/main") {
@@ -106,21 +121,35 @@ fn answer(
         let body = serde_json::json!({ "sha": COMMIT, "siblings": siblings }).to_string();
         return send("200 OK", "", body.len(), body.as_bytes());
     }
-    let Some(name) = path.strip_prefix(&format!("/{repository}/resolve/main/")).filter(|name| files.contains_key(*name)) else {
+    let Some(name) = path.strip_prefix(&format!("/{repository}/resolve/{COMMIT}/")).filter(|name| files.contains_key(*name)) else {
         return send("404 Not Found", "", 0, b"");
     };
     let whole = &files[name];
-    let (from, to) = (range.0, range.1.map_or(whole.len(), |to| to + 1));
-    let body = &whole[from..to];
-    let headers = format!("ETag: \"{}-{name}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", whole.len(), to - 1, whole.len());
+    let earlier = usize::from(range.0 > 0 && matches!(*fault, Fault::WrongRange(0)));
+    let (from, to) = (range.0 - earlier, range.1.map_or(whole.len(), |to| to + 1));
+    let mut body = whole[from..to].to_vec();
+    let headers = format!("ETag: \"{}\"\r\nContent-Range: bytes {from}-{}/{}\r\n", etag(whole), to - 1, whole.len());
     let sent = match *fault {
-        Fault::CutAt(n) | Fault::CutOnce(n) if body.len() > n => n,
+        Fault::CutAt(n) | Fault::CutOnce(n) | Fault::WrongRange(n) if body.len() > n && n > 0 => n,
         _ => body.len(),
     };
-    if sent < body.len() && matches!(*fault, Fault::CutOnce(_)) {
-        *fault = Fault::None;
+    match *fault {
+        Fault::CutOnce(_) if sent < body.len() => *fault = Fault::None,
+        Fault::WrongRange(n) if sent < body.len() || n == 0 && earlier == 1 => {
+            *fault = if n > 0 { Fault::WrongRange(0) } else { Fault::None }
+        }
+        Fault::ChangeOnce(n) if n < body.len() => {
+            body[n] ^= 1;
+            *fault = Fault::None;
+        }
+        _ => {}
     }
     send("206 Partial Content", &headers, body.len(), &body[..sent])
+}
+
+/// The name of a content: its SHA-256, as the hub has it for large files.
+pub fn etag(content: &[u8]) -> String {
+    format!("{:x}", sha2::Sha256::digest(content))
 }
 
 /// An address at which nothing listens.

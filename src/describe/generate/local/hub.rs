@@ -32,8 +32,8 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
         return Ok(cached.join(name));
     }
     let files = match (model.list(), choose(&names, part, id)) {
-        (Err(_), Ok(name)) => {
-            events(&Event::Notice(format!("the hub cannot be asked which files {id} has: {name} of the cache is taken")));
+        (Err(error), Ok(name)) if !matches!(error, Error::Interrupted(_)) => {
+            events(&Event::Notice(format!("{error}; {name} of the cache is taken")));
             return Ok(cached.join(name));
         }
         (files, _) => files?,
@@ -44,7 +44,7 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
         files.get("tokenizer.json", events)?;
     }
     let path = files.get(&name, events)?;
-    files.keep()?;
+    files.keep();
     Ok(path)
 }
 
