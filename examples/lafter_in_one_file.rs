@@ -5,8 +5,8 @@
 //! ```
 //! MODEL is a CLIP in the layout of transformers (config.json, model.safetensors, tokenizer.json), TRAIN a folder of unlabeled
 //! pictures (the names of folders in it are not read), TEST one with a folder for each class, DESCRIPTIONS sentences by class:
-//! `{"river": ["A river winds through fields.", …]}`. The settings are those of the authors' code. The library computes the same
-//! numbers (`tests/all/one_file.rs` compares them), faster, and can be stopped, resumed and varied.
+//! `{"river": ["A river winds through fields.", …]}`. The settings are those of the authors' code. On the same views the library
+//! computes the same numbers (`tests/all/one_file.rs` compares them), faster, and can be stopped, resumed and varied.
 
 use std::path::{Path, PathBuf};
 

@@ -150,8 +150,12 @@ impl LaFTer {
     /// [`finetuner`](Self::finetuner) puts the loop into your own hands.
     ///
     /// # Errors
-    /// [`Error::Usage`] before stage one or for settings that cannot work; otherwise as [`Run::fit_epoch`].
+    /// [`Error::Usage`] before stage one or for settings that cannot work; [`Error::Data`] if the images have labels of other classes;
+    /// otherwise as [`Run::fit_epoch`].
     pub fn fit_images(&mut self, unlabeled: &Dataset, events: impl FnMut(&Event)) -> Result<Vec<EpochRecord>> {
+        if unlabeled.has_labels() {
+            same_classes("the training set", unlabeled.classes(), &self.classes)?;
+        }
         let mut run = Run::new(self.finetuner()?);
         let history = run.fit(unlabeled, events)?;
         self.tuned = (!history.is_empty()).then(|| run.tuner.tuned()); // without a step, visual prompts are noise
@@ -281,7 +285,7 @@ impl LaFTer {
         Ok(lafter)
     }
 
-    /// Writes prompts, norms and head, a few hundred kB on top of the user's own CLIP.
+    /// Writes prompts, norms and head, a few hundred kB on top of the user's own CLIP: what [`Tuned::save`] writes.
     ///
     /// # Errors
     /// [`Error::Usage`] before stage two, [`Error::Io`] if the file cannot be written.

@@ -21,7 +21,8 @@ use std::collections::HashMap;
 
 use crate::clip::Clip;
 use crate::describe::Templates;
-use crate::error::{Result, cut};
+use crate::describe::names::visible;
+use crate::error::{Error, Result, cut};
 use crate::progress::{Event, silent};
 use crate::ranks::{Alone, Ranks};
 
@@ -29,7 +30,7 @@ impl ZeroShotClassifier {
     /// Embeds every class name in every template.
     ///
     /// # Errors
-    /// [`Error::Candle`](crate::Error::Candle) without a class, [`Error::Tokenizer`](crate::Error::Tokenizer) for a text that
+    /// [`Error::Text`](crate::Error::Text) without a class or for one without a name, [`Error::Tokenizer`](crate::Error::Tokenizer) for a text that
     /// cannot be tokenized, [`Error::Interrupted`](crate::Error::Interrupted).
     pub fn fit(clip: &Clip, classes: &[impl AsRef<str>], templates: &Templates) -> Result<Self> {
         Self::fit_among(&Alone, clip, classes, templates, silent)
@@ -47,6 +48,9 @@ impl ZeroShotClassifier {
         templates: &Templates,
         mut events: impl FnMut(&Event),
     ) -> Result<Self> {
+        if classes.is_empty() || classes.iter().any(|class| visible(class.as_ref()).trim().is_empty()) {
+            return Err(Error::Text("a class has no name, or there is none: give at least one class, each with a name".into()));
+        }
         let texts: Vec<String> = classes.iter().flat_map(|class| templates.fill(class.as_ref())).collect();
         let labels: Vec<usize> = (0..classes.len()).flat_map(|class| std::iter::repeat_n(class, templates.len())).collect();
         same_to_the_tower(clip, classes, templates)?.into_iter().for_each(|notice| events(&Event::Notice(notice)));

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::OnceLock;
 use std::time::Instant;
 
-use candle_core::{DType, Tensor};
+use candle_core::{D, DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextEpoch, TextStart, ZeroShotClassifier};
@@ -68,7 +68,7 @@ impl TextTrainer {
     /// features `[n, d]` as the text tower gives them, labels n class indices.
     ///
     /// # Errors
-    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text or not one label per text,
+    /// [`Error::Usage`] for settings that cannot work, [`Error::Shape`] if there is no text, not one label per text or a class without texts,
     /// [`Error::Weights`] for features that are not finite.
     pub fn new(features: &Tensor, labels: &[usize], config: TextClassifierConfig, rng: &mut Rng) -> Result<Self> {
         config.validate()?;
@@ -81,7 +81,11 @@ impl TextTrainer {
                 "text features hold values that are not finite: the text tower's weights or the cache of its features are damaged".into(),
             ));
         }
-        let classes = labels.iter().max().map_or(0, |max| max + 1);
+        let norms = features.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?;
+        if norms.min(0)?.to_scalar::<f32>()? == 0.0 {
+            return Err(Error::Weights("a text feature is all zeros, which has no direction: the text tower's weights are damaged".into()));
+        }
+        let classes = classes_of(labels)?;
         let (features, labels, held_out) = keep_out(features, labels, config.hold_out, &rng.fork(0x686f_6c64))?;
         let (device, labels) = (features.device(), &labels[..]);
         let head = match (config.start, config.hidden) {
@@ -407,6 +411,19 @@ impl HeldOut {
     pub fn right(&self, head: &Head) -> Result<f64> {
         let answers = TextClassifier { head: head.clone() }.predict(&self.features)?;
         Ok(answers.iter().zip(&self.labels).filter(|(answer, label)| answer == label).count() as f64 / self.labels.len() as f64)
+    }
+}
+
+/// How many classes there are, each of which has a text.
+fn classes_of(labels: &[usize]) -> Result<usize> {
+    let mut classes = labels.to_vec();
+    classes.sort_unstable();
+    classes.dedup();
+    match classes.iter().enumerate().find(|(place, class)| place != *class) {
+        Some((place, class)) => {
+            Err(Error::Shape(format!("class {place} has no text, and there is a class {class}: give each at least one")))
+        }
+        None => Ok(classes.len()),
     }
 }
 

@@ -32,7 +32,10 @@ impl ZeroShotClassifier {
             candle_core::bail!("{n} text features but {} labels: one label per text, and at least one text", labels.len());
         }
         let unit = normalize(&features.to_dtype(DType::F32)?)?;
-        let classes = labels.iter().max().map_or(0, |max| max + 1);
+        let classes = labels.iter().max().map_or(0, |max| max.saturating_add(1));
+        if classes > n {
+            candle_core::bail!("class {} of {n} texts: give each class below it at least one", classes - 1);
+        }
         let mut members = vec![Vec::new(); classes];
         labels.iter().zip(0u32..).for_each(|(class, text)| members[*class].push(text));
         let mut rows = Vec::with_capacity(classes);

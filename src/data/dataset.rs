@@ -124,6 +124,11 @@ impl Dataset {
         (0..self.len()).map(|i| self.label(i)).collect()
     }
 
+    /// Whether some picture has a label.
+    pub(crate) fn has_labels(&self) -> bool {
+        (0..self.len()).any(|i| self.label(i).is_some())
+    }
+
     /// Asks, before anything is computed, whether every picture has a label.
     ///
     /// # Errors

@@ -114,6 +114,9 @@ impl<'a> Pass<'a> {
             events(&Event::Notice(notice));
         }
         if kept.rows.is_empty() {
+            if dataset.is_empty() {
+                return Err(Error::Data(format!("{} holds no image: there is nothing to embed", dataset.origin())));
+            }
             return Err(Error::Data(format!("no image of {} could be read", dataset.origin())));
         }
         let (rows, seconds) = (Tensor::cat(&kept.rows, 0)?, seconds());

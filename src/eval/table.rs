@@ -25,13 +25,14 @@ impl Table {
         Self { header: header.iter().map(|cell| cell.as_ref().to_string()).collect(), rows: Vec::new() }
     }
 
-    /// Adds a row; cells that are missing stay empty, cells beyond the header are dropped.
+    /// Adds a row; cells that are missing stay empty, and cells beyond the header get columns without a name.
     pub fn push(&mut self, row: impl IntoIterator<Item = String>) {
         // a class name may hold a line break or a tab
         let plain = |cell: String| cell.replace(|c: char| c.is_control(), " ");
-        let mut row: Vec<String> = row.into_iter().take(self.header.len()).map(plain).collect();
-        row.resize(self.header.len(), String::new());
-        self.rows.push(row);
+        self.rows.push(row.into_iter().map(plain).collect());
+        let width = self.rows.iter().map(Vec::len).max().unwrap_or(0).max(self.header.len());
+        self.header.resize(width, String::new());
+        self.rows.iter_mut().for_each(|row| row.resize(width, String::new()));
     }
 
     /// Rows below the header.

@@ -17,7 +17,7 @@ impl Experiment {
         if let Some(test) = &self.test {
             same_classes("the test set", test.classes(), self.texts.classes())?;
         }
-        if (0..self.train.len()).any(|i| self.train.label(i).is_some()) {
+        if self.train.has_labels() {
             same_classes("the training set", self.train.classes(), self.texts.classes())?;
         }
         if self.test.as_ref().is_some_and(Dataset::is_empty) || self.train.is_empty() {

@@ -40,11 +40,20 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    one_per_row(labels, logits)?;
     fast::prefer!(fast::smoothed_cross_entropy(logits, labels, smoothing)); // fast::
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
     let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.mean_all()?;
     let of_all = log_p.mean_all()?;
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
+}
+
+/// Refuses labels other than `[n]` for logits `[n, C]`: Candle's gather leaves out rows that have none.
+fn one_per_row(labels: &Tensor, logits: &Tensor) -> Result<()> {
+    match (labels.dims(), logits.dims()) {
+        ([labels], [rows, _]) if labels == rows => Ok(()),
+        (labels, rows) => candle_core::bail!("labels {labels:?} for logits {rows:?}: one label per row"),
+    }
 }
 
 /// Labels `[n]` that are classes of logits `[n, C]`. Candle's gather on the CPU takes the type's greatest number for a value of 0.
@@ -80,6 +89,7 @@ fn known(labels: &Tensor, logits: &Tensor) -> Result<Tensor> {
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn smoothed_cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
+    one_per_row(labels, logits)?;
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
     let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
     let of_all = log_p.mean(D::Minus1)?; // [n]

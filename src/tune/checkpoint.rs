@@ -85,7 +85,10 @@ impl Run {
         if !(same == self.tuner.config || other_length) || *rng != self.tuner.rng || !model {
             return Err(saved.foreign());
         }
-        if let Some(what) = impossible(sums, history, config) {
+        let terms = self.tuner.objective.terms.len();
+        let own = terms != config.objective.len(); // terms of the user's own, whose losses may be anything
+        let signed = own || config.objective.iter().any(|(_, term)| term.flow().signed());
+        if let Some(what) = impossible(sums, history, config.batch_size, (terms, signed)) {
             return Err(saved.broken(what));
         }
         saved.check(&self.tuner.trainable.params, &self.tuner.optimizer)?;
@@ -100,9 +103,8 @@ impl Run {
     }
 }
 
-/// What no tuning can have left behind.
-fn impossible(sums: &EpochSums, history: &[EpochRecord], config: &FinetuneConfig) -> Option<String> {
-    let signed = config.objective.iter().any(|(_, term)| term.flow().signed());
+/// What no tuning can have left behind: with batches of this size, and so many terms, whose losses may be below 0 or not.
+fn impossible(sums: &EpochSums, history: &[EpochRecord], batch_size: usize, (count, signed): (usize, bool)) -> Option<String> {
     let is_loss = |loss: f64| is_loss(if signed { loss.abs() } else { loss });
     let percent = |value: f64| (0.0..=100.001).contains(&value); // a mean of f32 values may lie a little above 1
     for (i, record) in history.iter().enumerate() {
@@ -121,11 +123,11 @@ fn impossible(sums: &EpochSums, history: &[EpochRecord], config: &FinetuneConfig
     }
     let EpochSums { steps, loss, agreed, confidence, right, labeled, images, seconds, kept, weights, .. } = *sums;
     let EpochSums { confidences, named, terms, .. } = sums;
-    let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(config.batch_size);
+    let counts = right <= labeled && labeled <= images && agreed <= images && images <= steps.saturating_mul(batch_size);
     let kept = kept.is_none_or(|kept| (0.0..=images as f64 + 0.5).contains(&kept)); // a sum of shares in f32
     let kept = kept && confidences.iter().try_fold(0usize, |sum, count| sum.checked_add(*count)).is_some_and(|sum| sum <= images);
     let blocks = weights.is_none_or(is_weight) && named.as_ref().is_none_or(|named| named.len() <= images);
-    let blocks = blocks && terms.iter().all(|loss| is_loss(loss.abs())) && [0, config.objective.len()].contains(&terms.len());
+    let blocks = blocks && terms.iter().all(|loss| is_loss(loss.abs())) && [0, count].contains(&terms.len());
     let means = kept && blocks && is_loss(loss) && percent(100.0 * confidence / images.max(1) as f64) && is_duration(seconds);
     (!counts || !means).then(|| format!("its sums cannot be: {sums:?}"))
 }

@@ -30,6 +30,10 @@ pub(super) struct Batch {
 impl Batch {
     /// The batch of a single process.
     pub fn whole(views: Views) -> Result<Self> {
+        let (weak, strong) = (views.weak.dims(), views.strong.dims());
+        if weak.first() != strong.first() {
+            return Err(Error::Shape(format!("weak views {weak:?} and strong views {strong:?}: one of each for each picture")));
+        }
         Ok(Self { own: 0..views.weak.dim(0)?, views })
     }
 

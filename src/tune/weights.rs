@@ -59,7 +59,8 @@ const COUNT: &str = "tensors";
 const CHECKSUM: &str = "checksum";
 
 impl Tuned {
-    /// Writes prompts, norms and head, and what else was tuned (atomically): a few hundred kB on top of the user's own CLIP.
+    /// Writes prompts, norms and head, biases and changes of low rank (atomically): a few hundred kB on top of the user's own CLIP. What a
+    /// [set](ParameterSet) of your own tuned is not among them: [`save_with`](Self::save_with) writes it.
     ///
     /// # Errors
     /// [`Error::Io`] if the file cannot be written.

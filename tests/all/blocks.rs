@@ -3,15 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
+use candle_core::Tensor;
 use lafter::checkpoint::Autosave;
-use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextStart};
+use lafter::classify::{Head, TextClassifier, TextClassifierConfig, TextStart, ZeroShotClassifier};
 use lafter::clip::Clip;
 use lafter::data::scenes::{self, Domain, Scenes};
 use lafter::data::{Dataset, ImageSource};
 use lafter::progress::Event;
 use lafter::rng::Rng;
 use lafter::transduct::{Features, Transduct};
-use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run, Views};
+use lafter::tune::{EpochRecord, FinetuneConfig, Finetuner, Run, Stateful, Targets, Term, Tuned, Views};
 use serde_json::{Value, json};
 
 /// Four pictures a step, three steps an epoch and two left over; the settings as a report or the command line writes them.
@@ -222,8 +223,50 @@ fn no_epochs_leave_the_text_classifier() {
     let before = lafter.predict(&[set.image(0).unwrap()]).unwrap();
     assert!(lafter.fit_images(&set, |_| {}).unwrap().is_empty() && lafter.tuned().is_none());
     assert_eq!(lafter.predict(&[set.image(0).unwrap()]).unwrap(), before);
+    let names: Vec<String> = set.classes().iter().rev().cloned().collect();
+    let mut turned = lafter::LaFTer::new(clip.clone(), &names);
+    turned.set_text_classifier(lafter.text_classifier().unwrap().clone());
+    assert!(turned.fit_images(&set, |_| {}).is_err(), "labels of another order were counted");
     lafter.config.tune.batch_size = 0;
     assert!(lafter.fit_images(&set, |_| {}).unwrap_err().is_usage());
+}
+
+/// A term of the user's own, whose loss is below 0.
+struct Mine;
+
+impl Stateful for Mine {
+    fn kind(&self) -> &'static str {
+        "mine"
+    }
+}
+
+impl Term for Mine {
+    fn loss(&mut self, _: &Views, _: &Tuned, logits: &Tensor, _: &Targets) -> candle_core::Result<Tensor> {
+        logits.sqr()?.mean_all()?.affine(-1.0, -100.0)
+    }
+}
+
+#[test]
+fn a_run_with_a_term_of_ones_own_is_resumed() {
+    let (clip, config, folder) = (Clip::demo().unwrap(), config(&json!({})), tempfile::tempdir().unwrap());
+    let new = || {
+        let mut run = run(&clip, &config);
+        run.tuner.objective.terms.push((1.0, Box::new(Mine)));
+        run
+    };
+    let path = folder.path().join("checkpoint.safetensors");
+    let mut whole = new();
+    whole.fit(&pictures(), |_| {}).unwrap();
+    let mut stopped = new();
+    assert!(stopped.fit_epoch(&pictures(), |_| {}).unwrap().loss < 0.0);
+    stopped.checkpoint(&path).unwrap();
+    let mut resumed = new();
+    resumed.resume(&path).unwrap();
+    resumed.fit(&pictures(), |_| {}).unwrap();
+    assert!(learned(&resumed) == learned(&whole), "the resumed run learned something else");
+    let view = Rng::new(1).normal_tensor((4, 3, 40, 40), 1.0, clip.device()).unwrap();
+    let error = resumed.tuner.step(&view, &view.narrow(0, 0, 2).unwrap()).unwrap_err();
+    assert!(error.to_string().contains("one of each"), "{error}");
 }
 
 /// Epochs run over the pictures that a rule wants, and it says how many.
@@ -323,6 +366,16 @@ fn class_means_are_a_text_classifier() {
     let (trained, history) = TextClassifier::fit(&features, &[0, 0, 1], &onward, &mut Rng::new(1)).unwrap();
     assert_eq!(history.len(), 3);
     assert_ne!(trained.head.layers[0].weight.tensor().to_vec2::<f32>().unwrap().concat(), rows);
+    for labels in [[0, 0, 2], [0, 0, usize::MAX], [1, 1, 2]] {
+        for config in [&means, &TextClassifierConfig::official()] {
+            let error = TextClassifier::fit(&features, &labels, config, &mut Rng::new(1)).unwrap_err();
+            assert!(error.to_string().contains("has no text"), "{error}");
+        }
+        assert!(ZeroShotClassifier::from_features(&features, &labels, 1.0).is_err());
+    }
+    let zero = (&features * 0.0).unwrap();
+    let error = TextClassifier::fit(&zero, &[0, 0, 1], &TextClassifierConfig::official(), &mut Rng::new(1)).unwrap_err();
+    assert!(error.to_string().contains("all zeros"), "{error}");
     for wrong in [TextClassifierConfig { hidden: Some(4), ..means.clone() }, TextClassifierConfig { start: TextStart::Random, ..means }] {
         assert!(wrong.validate().unwrap_err().is_usage());
     }

@@ -124,6 +124,11 @@ fn a_label_that_is_no_class_is_an_error_and_a_column_of_labels_is_not() {
             assert!(loss.unwrap_err().to_string().contains(&format!("label {bad} is none of 3 classes")));
         }
     }
+    for short in [Tensor::new(&[0u32], &Device::Cpu), Tensor::new(&[[0u32, 1]], &Device::Cpu)].map(Result::unwrap) {
+        for loss in [smoothed_cross_entropy(&logits, &short, 0.1), smoothed_cross_entropy_rows(&logits, &short, 0.1)] {
+            assert!(loss.unwrap_err().to_string().contains("one label per row"));
+        }
+    }
     let column = Tensor::new(&[[0u32, 9], [2, 9]], &Device::Cpu).unwrap().i((.., 0)).unwrap();
     let row = Tensor::new(&[0u32, 2], &Device::Cpu).unwrap();
     let loss = |labels| smoothed_cross_entropy(&logits, labels, 0.1).unwrap().to_scalar::<f32>().unwrap();

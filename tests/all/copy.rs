@@ -71,6 +71,7 @@ fn folders(blocks: &[Block]) -> Vec<String> {
 /// The copy of a file, as `src/copying.md` says. `crate` is one module deeper here, since one program holds all blocks.
 fn copied(file: &str, folders: &[String]) -> String {
     let source = std::fs::read_to_string(root().join("src").join(file)).unwrap();
+    let source = source.split("#[cfg(test)]").next().unwrap();
     let kept = source.lines().filter(|line| !["fast::", "more::", "serde"].iter().any(|mark| line.contains(mark)));
     let mut copy = kept.fold(String::new(), |all, line| all + line + "\n");
     for folder in folders {
