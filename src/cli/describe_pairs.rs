@@ -65,12 +65,17 @@ impl Pairs {
             Some(file) => (before(file, names)?, Descriptions::read(file)?.for_classes(names)?),
             None => (Vec::new(), vec![Vec::new(); names.len()]),
         };
+        let rule = PairRule { margin: args.pair_margin, share: args.pair_share };
+        if !(rule.margin > 0.0 && rule.margin <= 1.0 && rule.share > 0.0 && rule.share <= 1.0) {
+            return Err(Error::Usage("--pair-margin and --pair-share must be above 0 and at most 1".into()));
+        }
         let index = |name: &str| names.iter().position(|known| known == name);
-        let mut pictures = Vec::new();
-        let unsure = |class: &str| class == UNKNOWN && index(UNKNOWN).is_none();
-        for row in read_two_best(table)?.iter().filter(|row| !unsure(&row.class) && !row.runner_up.is_empty()) {
+        let (mut pictures, mut nameless, mut confused) = (Vec::new(), 0, 0);
+        for row in read_two_best(table)?.iter().filter(|row| !row.runner_up.is_empty()) {
+            confused += usize::from(row.margin < rule.margin);
             match (index(&row.class), index(&row.runner_up)) {
                 (Some(best), Some(second)) => pictures.push((best, second, row.margin)),
+                (None, _) if row.class == UNKNOWN => nameless += usize::from(row.margin < rule.margin),
                 (class, _) => {
                     let name = if class.is_none() { &row.class } else { &row.runner_up };
                     let table = table.display();
@@ -80,9 +85,16 @@ impl Pairs {
                 }
             }
         }
-        let rule = PairRule { margin: args.pair_margin, share: args.pair_share };
-        if !(rule.margin > 0.0 && rule.margin <= 1.0 && rule.share > 0.0 && rule.share <= 1.0) {
-            return Err(Error::Usage("--pair-margin and --pair-share must be above 0 and at most 1".into()));
+        if nameless > 0 {
+            let lost = format!(
+                "{}: no class is known of {nameless} of {confused} confused pictures, whose answer is \"{UNKNOWN}\": make the table without \
+                 --threshold, or as .jsonl, which lists the most probable classes",
+                table.display()
+            );
+            if nameless == confused {
+                return Err(Error::Usage(lost));
+            }
+            bars.show(&Event::Notice(lost));
         }
         let asked: Vec<(usize, usize)> = lines.iter().map(|line| line.pair.classes).collect();
         let pairs = confused_pairs(pictures.iter().copied(), rule, &asked);

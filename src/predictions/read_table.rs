@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use super::{PredictionRow, TableFormat};
+use super::{PredictionRow, TableFormat, UNKNOWN};
 use crate::error::{Error, Result};
 use crate::files::read_text;
 
 /// What a table says of one picture: the answer, the runner-up, and by how much their probabilities differ.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TwoBest {
-    /// The class.
+    /// The class; of an answer below a threshold [`UNKNOWN`](super::UNKNOWN), unless the row lists its most probable classes.
     pub class: String,
     /// The class with the next greatest probability.
     pub runner_up: String,
@@ -37,8 +37,10 @@ pub fn read_two_best(path: impl AsRef<Path>) -> Result<Vec<TwoBest>> {
         TableFormat::JsonLines => {
             let text = read_text(path)?;
             let read = |(at, line): (usize, &str)| {
-                let row: PredictionRow = serde_json::from_str(line).map_err(|e| fault(at + 1, &e.to_string()))?;
-                two_best(row.class, row.runner_up, row.margin).ok_or_else(|| fault(at + 1, NO_ANSWER))
+                let PredictionRow { class, runner_up, margin, top, .. } =
+                    serde_json::from_str(line).map_err(|e| fault(at + 1, &e.to_string()))?;
+                let best = top.into_iter().next().filter(|_| class == UNKNOWN).map_or(class, |(best, _)| best);
+                two_best(best, runner_up, margin).ok_or_else(|| fault(at + 1, NO_ANSWER))
             };
             text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()).map(read).collect()
         }
@@ -101,6 +103,10 @@ mod tests {
         let json = r#"{"index":0,"picture":"x","class":"fish","probability":0.4,"runner_up":"boat","margin":0.01,"zero_shot":null,"text_classifier":null,"changed":null}"#;
         std::fs::write(path("a.jsonl"), format!("{json}\n\n")).unwrap();
         assert_eq!(read_two_best(path("a.jsonl")).unwrap(), [two("fish", "boat", 0.01)]);
+        let unsure = json.replace("\"class\":\"fish\"", "\"class\":\"unknown\"");
+        let listed = unsure.replace("\"changed\":null", "\"changed\":null,\"top\":[[\"fish\",0.4],[\"boat\",0.39]]");
+        std::fs::write(path("a.jsonl"), format!("{unsure}\n{listed}\n")).unwrap();
+        assert_eq!(read_two_best(path("a.jsonl")).unwrap(), [two("unknown", "boat", 0.01), two("fish", "boat", 0.01)]);
         std::fs::write(path("b.csv"), "picture,class,margin\nx,fish,0.1\n").unwrap();
         assert!(read_two_best(path("b.csv")).unwrap_err().to_string().contains("no column runner_up"));
         std::fs::write(path("c.csv"), csv.replace("0.01", "?")).unwrap();

@@ -41,6 +41,7 @@ fn a_confused_pair_is_asked_once_and_its_texts_stand_behind_the_old_ones() {
     assert!(first.status.success(), "{}", crate::llm_stub::run::text(&first.stderr));
     let said = crate::llm_stub::run::text(&first.stderr);
     assert!(said.contains("cat – dog (2 of the pictures)"), "{said}");
+    assert!(said.contains("no class is known of 1 of 4 confused pictures") && said.contains("--threshold"), "{said}");
     let asked: Vec<String> = stub.asked().into_keys().collect();
     assert_eq!(asked.len(), 2);
     assert!(asked.iter().all(|query| query.contains("- A cat seen before.")), "{asked:?}");
@@ -82,6 +83,7 @@ fn what_cannot_work_is_refused_and_a_dry_run_asks_nothing() {
     refused(&onto, 2, &["texts.trace.jsonl", "overwritten"]);
     refused(&with(&["--pair-margin", "0"]), 2, &["--pair-margin"]);
     refused(&with(&["--pair-margin", "0.001"]), 2, &["no pair of classes"]);
+    refused(&with(&["--pair-margin", "0.015"]), 2, &["of 1 of 1 confused pictures", "without --threshold"]);
     let dry = with(&["--dry-run"]);
     let said = crate::llm_stub::run::text(&dry.stdout);
     assert!(dry.status.success() && said.contains("not in one of \"dog\"") && said.contains("2 queries × 5 completions"), "{said}");
