@@ -60,7 +60,7 @@ pub enum Error {
     #[error("{}", line(.0))]
     Interrupted(String),
     /// A file operation failed.
-    #[error("{}", line(format_args!("{}: {source}{}", path.display(), remedy(source.kind()))))]
+    #[error("{}", line(format_args!("{}: {source}{}", path_text(path), remedy(source.kind()))))]
     Io {
         /// The file or folder.
         path: PathBuf,
@@ -104,6 +104,25 @@ pub fn cut(value: impl Display) -> String {
         Some((end, _)) => format!("{}…", &value[..end]),
         None => value,
     }
+}
+
+/// A path as a message or a table shows it: a byte that is not UTF-8 stands as `\xE9`, so that two files keep two names.
+pub(crate) fn path_text(path: &Path) -> String {
+    let part = |part: std::str::Utf8Chunk| {
+        let bytes: String = part.invalid().iter().map(|byte| format!("\\x{byte:02X}")).collect();
+        format!("{}{bytes}", part.valid())
+    };
+    path.as_os_str().as_encoded_bytes().utf8_chunks().map(part).collect()
+}
+
+/// `picture` for one, `pictures` for any other number of them.
+pub(crate) fn noun(count: usize, noun: &str) -> String {
+    let ending = match count {
+        1 => "",
+        _ if noun.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{noun}{ending}")
 }
 
 /// A message on one line: values that slipped in whole lose their middle.
@@ -172,6 +191,15 @@ mod tests {
         assert_eq!(cut("é".repeat(40)), "é".repeat(40));
         let message = Error::Usage(format!("{} is not a number: give one", "9".repeat(100_000))).to_string();
         assert!(message.len() < 200 && message.ends_with("is not a number: give one") && message.contains('…'), "{message}");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn two_names_that_are_no_text_stay_two() {
+        use std::os::unix::ffi::OsStrExt;
+        let shown = |name: &[u8]| path_text(Path::new(std::ffi::OsStr::from_bytes(name)));
+        assert_eq!([shown(b"caf\xe9.png"), shown(b"caf\xe8\xc3.png")], ["caf\\xE9.png", "caf\\xE8\\xC3.png"]);
+        assert_eq!(shown("a/café \\x.png".as_bytes()), "a/café \\x.png");
     }
 
     #[test]

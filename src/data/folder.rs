@@ -11,7 +11,7 @@ use crate::data::findings::Findings;
 use crate::data::paths::Paths;
 use crate::data::slow::Slow;
 use crate::data::source::ImageSource;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, path_text};
 use crate::files::{fnv, version};
 use crate::progress::Event;
 
@@ -47,7 +47,7 @@ impl ImageSource for Files {
     }
 
     fn name(&self, i: usize) -> String {
-        self.files.path(i).map(|path| path.display().to_string()).unwrap_or_default()
+        self.files.path(i).map(|path| path_text(&path)).unwrap_or_default()
     }
 
     fn file(&self, i: usize) -> Option<PathBuf> {

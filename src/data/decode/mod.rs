@@ -11,7 +11,7 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageReader, Limits, RgbImage};
 
 use crate::catch_panic::catch_panic;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, path_text};
 
 /// Larger pictures are refused: a small file can claim any size (Pillow's limit for the same reason).
 pub const MAX_PIXELS: u64 = 178_956_970;
@@ -113,7 +113,7 @@ fn upright(picture: RgbImage, orientation: Option<Orientation>) -> RgbImage {
 pub fn decode_file(path: impl AsRef<Path>) -> Result<RgbImage> {
     let path = path.as_ref();
     let bytes = std::fs::read(path).map_err(|error| Error::io(path, error))?;
-    decode(&bytes, &path.display().to_string())
+    decode(&bytes, &path_text(path))
 }
 
 /// What helps where a format is known, but not this kind of it.
