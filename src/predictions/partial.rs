@@ -135,6 +135,11 @@ impl Partial {
         Ok(())
     }
 
+    /// Forgets the batches, if there are some: the file goes with this value.
+    pub(super) fn clear(&mut self) -> Result<()> {
+        if std::mem::take(&mut self.batches) > 0 { self.cut(0) } else { Ok(()) }
+    }
+
     /// Removes the file: the rows stand elsewhere now.
     pub fn remove(self) {
         let _ = std::fs::remove_file(&self.path);

@@ -31,10 +31,10 @@ pub struct PredictionRow {
     pub top: Vec<(String, f64)>,
 }
 
-/// The probabilities of the `count` most probable classes; of equal ones the first comes first.
+/// The probabilities of the `count` most probable classes; of equal ones the first comes first, as in [`crate::eval::argmax_rows`].
 pub(super) fn most_probable(logits: &[f32], count: usize) -> Vec<(usize, f64)> {
     let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    order.sort_by(|a, b| (logits[*b] + 0.0).total_cmp(&(logits[*a] + 0.0))); // -0 + 0 is 0
     let most = order.first().map_or(0.0, |best| f64::from(logits[*best]));
     let total: f64 = logits.iter().map(|logit| (f64::from(*logit) - most).exp()).sum();
     order.into_iter().take(count).map(|class| (class, (f64::from(logits[class]) - most).exp() / total)).collect()
@@ -46,7 +46,10 @@ mod tests {
 
     #[test]
     fn the_first_of_equal_classes_is_the_answer() {
-        assert_eq!(most_probable(&[0.0, 0.0], 9), [(0, 0.5), (1, 0.5)]);
+        for equal in [[0.0, 0.0], [-0.0, 0.0]] {
+            assert_eq!(most_probable(&equal, 9), [(0, 0.5), (1, 0.5)]);
+            assert_eq!(crate::eval::argmax_rows(&equal, 2), [0]);
+        }
         assert_eq!(most_probable(&[3.0], 2), [(0, 1.0)]);
         let [(best, p), (next, q)] = most_probable(&[1.0, 1000.0, 999.0], 2)[..] else { panic!() };
         assert_eq!((best, next), (1, 2));

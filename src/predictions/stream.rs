@@ -157,6 +157,7 @@ impl<'a> Predicting<'a> {
         }
         if sums.rows == 0 {
             let reason = partial.skipped.first().map(|(_, reason)| format!(": {reason}")).unwrap_or_default();
+            partial.clear()?; // there is nothing to go on with
             return Err(Error::Data(format!("no image of {} could be read{reason}", dataset.origin())));
         }
         if let Some(notice) = sums.undecided() {

@@ -95,6 +95,16 @@ fn answers_below_the_threshold_are_unknown() {
 }
 
 #[test]
+fn a_pass_without_an_answer_leaves_nothing() {
+    let root = pictures(Domain::Source, 0);
+    std::fs::write(root.path().join("photos/broken.png"), "no picture").unwrap();
+    let (ended, _, said) = tried(root.path(), &format!("{PREDICT} photos --out table.csv"));
+    assert!(!ended && said.contains("broken.png"), "{said}");
+    let left = ["table.csv", "table.csv.partial"].map(|name| root.path().join(name).exists());
+    assert_eq!(left, [false, false], "{said}");
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_table_has_one_writer_and_a_picture_of_any_name_one_folder() {
     use std::os::unix::ffi::OsStrExt;
@@ -107,11 +117,14 @@ fn a_table_has_one_writer_and_a_picture_of_any_name_one_folder() {
     let said = text(&output.stderr);
     assert!(output.status.code() == Some(2) && said.contains("table.csv.partial") && said.contains("--out"), "{said}");
     drop(held);
+    std::fs::rename(at("photos/002.png"), at("photos").join(std::ffi::OsStr::from_bytes(b"caf\xe8.png"))).unwrap();
     let linked = || in_folders(&at("sorted"));
     for _ in 0..2 {
         let said = text(&run(root.path(), &line).stderr);
         assert!(!said.contains("another class"), "{said}");
         assert_eq!(linked(), 4);
+        let names: Vec<String> = answers(&at("table.csv")).into_keys().collect();
+        assert_eq!(names, ["000.png", "001.png", "caf\\xE8.png", "caf\\xE9.png"]);
     }
     // other answers than those of the links that lie there
     std::fs::write(at("others.txt"), "cloud\nriver\n").unwrap();
