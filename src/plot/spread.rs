@@ -5,7 +5,7 @@ use super::canvas::{Anchor, Canvas, EDGE, INK, LINE, Type, WIDTH};
 use super::figure::Figure;
 use super::palette::color;
 use super::series::drawable;
-use super::text::{number, text_width, widest, wrap};
+use super::text::{fixed, text_width, widest, wrap};
 use crate::error::{Error, Result};
 
 const SIZE: f64 = 11.0;
@@ -38,10 +38,10 @@ pub fn spread_bars(title: &str, value_label: &str, rows: &[(String, f64, Option<
     let (low, high) = (ends().fold(0.0, f64::min), ends().fold(0.0, f64::max));
     let (from, to) = span([low, high].into_iter(), 0.04);
     let range = (if low >= 0.0 { 0.0 } else { from }, to);
-    let step = (range.1 - range.0) / 100.0;
+    let step = ((range.1 - range.0) / 100.0).min(0.1); // two decimals at least, as the tables have
     let value = |mean: f64, std: Option<f64>| match std {
-        Some(std) => format!("{} ± {}", number(mean, step), number(std, step)),
-        None => number(mean, step),
+        Some(std) => format!("{} ± {}", fixed(mean, step), fixed(std, step)),
+        None => fixed(mean, step),
     };
     let wide = rows.iter().map(|(_, mean, std)| text_width(&value(*mean, *std), SIZE)).fold(0.0, f64::max) + 14.0;
 

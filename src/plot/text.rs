@@ -84,13 +84,18 @@ pub(super) fn widest<S: AsRef<str>>(lines: &[S], size: f64) -> f64 {
 
 /// A number as an axis shows it: as many decimals as ticks `step` apart need, no trailing zeros.
 pub(super) fn number(value: f64, step: f64) -> String {
+    let text = fixed(value, step);
+    let text = if text.contains('.') && !text.contains('e') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
+    if text == "-0" { "0".to_string() } else { text.to_string() }
+}
+
+/// A number as a table shows it: with all decimals that `step` needs.
+pub(super) fn fixed(value: f64, step: f64) -> String {
     if value != 0.0 && (value.abs() >= 1e6 || step < 1e-5) {
         return format!("{value:.2e}");
     }
     let decimals = if step > 0.0 && step.is_finite() { (1.0 - step.log10()).ceil().clamp(0.0, 7.0) as usize } else { 2 };
-    let text = format!("{value:.decimals$}");
-    let text = if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.') } else { &text };
-    if text == "-0" { "0".to_string() } else { text.to_string() }
+    format!("{value:.decimals$}")
 }
 
 #[cfg(test)]
@@ -121,6 +126,6 @@ mod tests {
         assert_eq!(number(100.0, 20.0), "100");
         assert_eq!(number(2.5e7, 1e6), "2.50e7");
         assert_eq!(number(1e-7, 1e-8), "1.00e-7");
-        assert_eq!(number(12.5, 2.5), "12.5");
+        assert_eq!((number(12.5, 2.5), fixed(12.5, 0.1)), ("12.5".into(), "12.50".into()));
     }
 }

@@ -355,6 +355,8 @@ fn bars_carry_their_spread() {
     let figure = spread_bars("What the parts are worth", "LaFTer, top-1 % (mean and standard deviation over seeds)", &rows).unwrap();
     assert_eq!(check("spread", &figure, "bar"), 3);
     assert_eq!(figure.svg().matches("class=\"whisker\"").count(), 6);
+    let svg = spread_bars("t", "v", &[("steady".into(), 49.65, Some(0.0)), ("full".into(), 100.0, None)]).unwrap().svg().to_string();
+    assert!(svg.contains("49.65 ± 0.00<") && svg.contains(">100.00<"), "{svg}");
     assert!(spread_bars("t", "v", &[]).is_err());
     for (mean, std) in [(f64::NAN, None), (1.0, Some(f64::NAN)), (1e305, None), (1.0, Some(f64::MAX))] {
         assert!(spread_bars("t", "v", &[("a".into(), mean, std)]).unwrap_err().to_string().contains("leave it out"));
