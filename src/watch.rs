@@ -28,7 +28,7 @@ const MOST: usize = 2000;
 const ONE_IN: usize = 10;
 /// Fewer pictures than this say little. They are a larger share of an epoch on a set of less than 640, where an epoch is short.
 const FEWEST: usize = 64;
-/// The teacher answers one picture of the sample in so many.
+/// The teacher answers one picture in so many, of each batch of the sample.
 const TAUGHT: usize = 4;
 /// In the place of the teacher's answer where it was not asked.
 const UNASKED: f32 = -1.0;

@@ -260,7 +260,7 @@ pub struct SetupArgs {
     /// Tune on N images only, evenly spread over the set
     #[arg(long, value_name = "N")]
     pub limit_train: Option<usize>,
-    /// Evaluate on N images only, an even share of every class
+    /// Evaluate on N images only, of every class in proportion to its size, at least one if N suffices
     #[arg(long, value_name = "N")]
     pub limit_test: Option<usize>,
     /// Share of unreadable images that a run tolerates, 0 to 1 (tune.max_unreadable) [official: 0.05]

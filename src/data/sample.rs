@@ -3,10 +3,10 @@
 use crate::data::dataset::Dataset;
 
 impl Dataset {
-    /// `n` pictures with an even share of every class, or all if there are fewer: the same every time, in the order of the set.
+    /// `n` pictures of every class in proportion to its size, or all if there are fewer: the same every time, in the order of the set.
     ///
-    /// A class gets its share of the `n`, and at least one picture if there are as many as classes; its pictures are evenly spread
-    /// over it. A data set whose labels are not all known is sampled as by [`spread`](Self::spread).
+    /// A class of a tenth of the set gives a tenth of the `n`, and at least one picture if there are as many as classes; its pictures
+    /// are evenly spread over it. A data set whose labels are not all known is sampled as by [`spread`](Self::spread).
     ///
     /// ```
     /// # fn main() -> lafter::Result<()> {
@@ -30,7 +30,7 @@ impl Dataset {
         chosen.sort_unstable();
         let what = match members.len() {
             classes if n < classes => format!("{n} of {} pictures, from {n} of {classes} classes", self.len()),
-            classes => format!("{n} of {} pictures, an even share of each of {classes} classes", self.len()),
+            classes => format!("{n} of {} pictures, in proportion from each of {classes} classes", self.len()),
         };
         self.chosen(chosen, &what)
     }
@@ -135,7 +135,7 @@ mod tests {
             assert_eq!((set.sample(5000).len(), set.spread(1000).len(), set.sample(0).len(), set.spread(0).len()), (1000, 1000, 0, 0));
         }
         assert_eq!(sorted.sample(50).name(0), "10");
-        assert!(sorted.sample(50).findings().rule.unwrap().contains("even share of each of 10 classes"));
+        assert!(sorted.sample(50).findings().rule.unwrap().contains("50 of 1000 pictures, in proportion from each of 10 classes"));
         assert!(sorted.sample(7).findings().rule.unwrap().contains("7 of 10 classes"));
     }
 

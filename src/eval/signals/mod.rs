@@ -55,9 +55,9 @@ pub struct Signals {
     /// or wrong; 1 says that it does nothing. `None` where no run was watched, as in the next three.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_before: Option<f64>,
-    /// Agreement of student and teacher: the share of pictures, of every fourth of the sample, whose weak view both answer alike. It rises
-    /// as the student learns what it is told, and also as both collapse. (Of the teacher on weak and the student on strong views,
-    /// [`EpochRecord::agreement`](super::EpochRecord::agreement) tells.)
+    /// Agreement of student and teacher: the share of pictures, of every fourth of each batch of the sample, whose weak view both answer
+    /// alike. It rises as the student learns what it is told, and also as both collapse. (Of the teacher on weak and the student on strong
+    /// views, [`EpochRecord::agreement`](super::EpochRecord::agreement) tells.)
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_teacher: Option<f64>,
     /// Agreement of texts and pictures: the share of pictures that the head, which comes from texts, answers as the nearest mean of
