@@ -49,13 +49,19 @@ pub fn texts_among(
     if ranks.size() > 1 {
         missing = told(ranks, &missing)?.swap_remove(0);
     }
-    if missing.is_empty() && cut > 0 {
-        events(&Event::Notice(clip.cut_notice(cut, sentences.len()))); // else who encodes them says so
+    if cut > 0 {
+        events(&Event::Notice(clip.cut_notice(cut, sentences.len())));
     }
     if !missing.is_empty() {
         let wanted: Vec<&String> = missing.iter().map(|i| &sentences[*i]).collect();
         let mut saved = Instant::now();
-        let encoded = clip.encode_text_each(ranks, &wanted, &mut events, |batch, rows| {
+        // its only notice counts those that are missing, each once
+        let progress = |event: &Event| {
+            if !matches!(event, Event::Notice(_)) {
+                events(event);
+            }
+        };
+        let encoded = clip.encode_text_each(ranks, &wanted, progress, |batch, rows| {
             if !first {
                 return Ok(());
             }
@@ -89,6 +95,28 @@ mod tests {
     use super::*;
     use crate::clip::ClipLoader;
     use crate::progress::silent;
+
+    /// Whatever the cache holds, and also where texts that differ by a blank are embedded once.
+    #[test]
+    fn what_is_cut_is_told_of_all_texts() {
+        let (clip, folder) = (Clip::demo().unwrap(), tempfile::tempdir().unwrap());
+        let long = "a house ".repeat(80);
+        let sentences = ["a fish", "a fish ", &long, &format!("{long}on a hill")].map(String::from);
+        for held in [1, 3, 4, 4] {
+            let mut notices = Vec::new();
+            let note = |event: &Event| {
+                if let Event::Notice(text) = event {
+                    notices.push(text.clone());
+                }
+            };
+            texts(&clip, &sentences[..held], Some(&FeatureCache::new(folder.path())), note).unwrap();
+            let cut = held.saturating_sub(2);
+            assert!(
+                notices.len() == cut.min(1) && notices.iter().all(|said| said.starts_with(&format!("{cut} of {held} texts"))),
+                "{notices:?}"
+            );
+        }
+    }
 
     #[test]
     fn features_are_f32_whatever_the_type_of_the_clip() {
