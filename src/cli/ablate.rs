@@ -41,7 +41,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     }
     study.save(&args.out)?;
     if common.json {
-        say(lafter::eval::to_json(&study)?);
+        say(lafter::eval::to_json(&study)?.trim_end());
     } else {
         say(format_args!("{study}\ntables and figure: {}", args.out.display()));
     }

@@ -187,7 +187,7 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
         return Ok(());
     }
     if common.json {
-        say(outcome.report.to_json()?);
+        say(outcome.report.to_json()?.trim_end());
     } else {
         say(&outcome.report);
         if let (Some(trainable), true) = (&outcome.report.trainable, outcome.report.is_tuned()) {

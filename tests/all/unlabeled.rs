@@ -72,6 +72,7 @@ fn a_folder_and_names_are_enough() {
     let output = lafter(root.path(), &format!("{RUN} --out out --json")).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(text(&output.stdout), std::fs::read_to_string(root.path().join("out/report.json")).unwrap());
     assert!(report["zero_shot"].is_null() && report["lafter"].is_null(), "an accuracy without labels");
     let history = report["history"].as_array().unwrap();
     assert!(history.len() == 2 && history.iter().all(|epoch| epoch["signals"]["balance"].as_f64().unwrap() > 0.0), "{history:?}");
@@ -141,6 +142,8 @@ fn a_grid_without_labels_compares_signals() {
     let again = lafter(root.path(), line).output().unwrap();
     assert!(text(&again.stderr).contains("6 of 6 runs were done before"), "{}", text(&again.stderr));
     assert_eq!(text(&again.stdout), said);
+    let json = lafter(root.path(), &format!("{line} --json")).output().unwrap();
+    assert_eq!(text(&json.stdout), std::fs::read_to_string(root.path().join("study/study.json")).unwrap());
 }
 
 #[test]
@@ -250,7 +253,14 @@ fn odd_sets_end_well() {
     assert_eq!((selection.selected, selection.start.classes_named, selection.mean_selected), (0, 1, false), "{selection:?}");
     assert_eq!(files(), [true, false, true], "the table of the result before is gone");
     let one = Experiment { out: Some(out.path().into()), table: TableFormat::JsonLines, ..short(scenes.take(1).unlabeled()) };
-    assert_eq!(one.run(progress::silent).unwrap().predicted.unwrap().counts.iter().sum::<usize>(), 1);
+    let mut said = Vec::new();
+    let outcome = one.run(|event| {
+        if let Event::Notice(notice) = event {
+            said.push(notice.clone());
+        }
+    });
+    assert_eq!(outcome.unwrap().predicted.unwrap().counts.iter().sum::<usize>(), 1);
+    assert!(!said.iter().any(|notice| notice.contains("watched")), "of one picture 100 % get the same answer: {said:?}");
     assert_eq!(std::fs::read_to_string(out.path().join("predictions.jsonl")).unwrap().lines().count(), 1);
 }
 
