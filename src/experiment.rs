@@ -70,6 +70,9 @@ pub struct Experiment {
     pub ranks: Arc<dyn Ranks>,
 }
 
+/// Of fewer watched pictures than this it says nothing that one answer has most of them.
+const HANDFUL: usize = 5;
+
 /// What a run returns.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -216,7 +219,7 @@ impl Experiment {
         self.count(&mut report, features.as_ref());
 
         let untuned = |head: Head| Tuned { vision: self.clip.vision().clone(), prompts: VisualPrompts::none(), head, normalize: true };
-        let (mut history, mut tuned) = (Vec::new(), None);
+        let (mut history, mut tuned, mut left_out) = (Vec::new(), None, 0);
         if self.config.tune.epochs > 0 {
             self.clip.without_texts(); // they are encoded, and tuning needs the memory
             let mut run = Run::new(lafter.finetuner()?);
@@ -236,7 +239,7 @@ impl Experiment {
             let mean_top1 = of_both.flatten().map(|evaluation| evaluation.top1);
             let watch = Watch::new(self, sample, &seen.rows, &eq2, &eq1, held_out)?;
             report.timing.stage("signals_before", started.elapsed().as_secs_f64());
-            if watch.start.largest_share > ONE_SIDED {
+            if watch.start.largest_share > ONE_SIDED && watch.start.pictures >= HANDFUL {
                 events(&Event::Notice(format!(
                     "{:.0} % of the {} watched pictures get the same answer before tuning: if that is not so in truth, the names or texts \
                      do not fit; such a set and a spoiled one look the same to the signals, so they raise no alarm",
@@ -255,6 +258,7 @@ impl Experiment {
             report.timing.images_per_second(images as f64 / seconds.max(1e-9));
             report.timing.step_seconds(seconds / history.iter().map(|e| e.steps).sum::<usize>().max(1) as f64);
             let trainable = run.tuner.trainable();
+            left_out = run.skipped().len();
             if let Some(images) = &mut report.images {
                 // one picture may stand in both sets
                 let known = images.skipped_reasons.clone();
@@ -324,8 +328,15 @@ impl Experiment {
             }
             images.skipped_reasons.extend(new);
             images.skipped = images.skipped_reasons.len();
+            left_out = left_out.max(predicted.skipped.len());
+        }
+        if let Some(images) = &mut report.images {
+            images.train -= left_out.min(images.train);
         }
         report.note_memory();
+        if let Some(before) = folder.filter(|_| self.resume).and_then(|folder| Report::load(folder.file(REPORT)).ok()) {
+            report.keep_measured(&before)?;
+        }
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);
         let outcome = Outcome { report, lafter, text_history, history, zero_shot, text_classifier, test_features, tuned, predicted };
         if let Some(folder) = folder {

@@ -11,7 +11,7 @@ use crate::clip::{Clip, ClipSummary};
 use crate::data::{Dataset, Findings};
 use crate::describe::names::visible;
 use crate::describe::{Source, TextSet};
-use crate::error::cut;
+use crate::error::{cut, noun};
 use crate::files::fnv;
 
 /// Class names that the block lists; longer lists show the first and the last.
@@ -174,7 +174,8 @@ impl Inputs {
             all => list(all),
         };
         let labeled = self.sets.iter().any(|set| set.labeled > 0); // then the set's own notice says it
-        self.notices.extend(odd_names(classes).filter(|_| classes.len() > 1 || !labeled));
+        let said = odd_names(classes).filter(|said| (classes.len() > 1 || !labeled) && !self.notices.contains(said));
+        self.notices.extend(said);
     }
 }
 
@@ -273,13 +274,14 @@ fn coverage(name: &str, set: &Dataset, counts: &[usize], present: usize) -> Opti
 impl SetInput {
     /// One line: `1,500 pictures, 10 classes of 40 (cat) to 60 (dog)`.
     fn counts(&self) -> String {
-        let pictures = format!("{} {}", thousands(self.pictures), if self.pictures == 1 { "picture" } else { "pictures" });
+        let pictures = format!("{} {}", thousands(self.pictures), noun(self.pictures, "picture"));
+        let classes = format!("{} {}", thousands(self.classes), noun(self.classes, "class"));
         match (&self.smallest, &self.largest) {
             (Some((small, fewest)), Some((large, most))) if fewest < most => {
                 let (fewest, most) = (thousands(*fewest), thousands(*most));
-                format!("{pictures}, {} classes of {fewest} ({}) to {most} ({})", thousands(self.classes), cut(small), cut(large))
+                format!("{pictures}, {classes} of {fewest} ({}) to {most} ({})", cut(small), cut(large))
             }
-            (Some((_, each)), Some(_)) => format!("{pictures}, {} classes of {}", thousands(self.classes), thousands(*each)),
+            (Some((_, each)), Some(_)) => format!("{pictures}, {classes} of {}", thousands(*each)),
             _ => format!("{pictures}, without labels"),
         }
     }
@@ -350,7 +352,18 @@ mod tests {
         for again in ["cat ", "cat\u{200b}"] {
             let said = notices(&["cat", "dog", again]);
             assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
+            let inputs = Inputs::default().with_prompts(&names(&["cat", "dog", again]), &[]);
+            assert_eq!(inputs.with_prompts(&names(&["cat", "dog", again]), &[]).notices, said, "each is said once");
         }
+    }
+
+    #[test]
+    fn one_is_singular() {
+        let set = |pictures: usize, classes: usize| {
+            let each = Some(("cat".to_string(), pictures / classes));
+            SetInput { pictures, classes, smallest: each.clone(), largest: each, ..SetInput::default() }.counts()
+        };
+        assert_eq!([set(1, 1), set(2400, 1200)], ["1 picture, 1 class of 1", "2,400 pictures, 1,200 classes of 2"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::describe::descriptions::{Descriptions, is_empty_sentence};
 use crate::describe::names::ClassNames;
 use crate::describe::spoken::spoken;
 use crate::describe::templates::Templates;
-use crate::error::Result;
+use crate::error::{Result, noun};
 
 /// Where a sentence came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
@@ -229,7 +229,8 @@ impl TextSet {
         } else {
             format!("; dropped {dropped_empty} empty, {dropped_duplicates} duplicate")
         };
-        format!("{} texts for {} classes{kept}{dropped}", self.len(), self.classes().len())
+        let (texts, classes) = (self.len(), self.classes().len());
+        format!("{texts} {} for {classes} {}{kept}{dropped}", noun(texts, "text"), noun(classes, "class"))
     }
 }
 

@@ -9,7 +9,7 @@ use super::confusion::{Confusion, Form};
 use super::metrics::{argmax_rows, percent, rank_of, unique_names};
 use super::ordered_map::OrderedMap;
 use super::table::Table;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, noun};
 
 /// How one class fares.
 #[derive(Clone, Debug, PartialEq)]
@@ -179,7 +179,7 @@ impl fmt::Display for Evaluation {
             write!(f, ", top-5 {top5:.1} %")?;
         }
         let (error, confidence) = (self.calibration_error, self.mean_confidence);
-        writeln!(f, ", calibration error {error:.1}, mean confidence {confidence:.1} %, {} images", self.n)?;
+        writeln!(f, ", calibration error {error:.1}, mean confidence {confidence:.1} %, {} {}", self.n, noun(self.n, "image"))?;
         write!(f, "{}", self.table())
     }
 }

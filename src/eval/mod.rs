@@ -28,6 +28,7 @@ pub use json::to_json;
 pub use metrics::{agreement, argmax_rows, rank_of, unique_names};
 pub use ordered_map::OrderedMap;
 pub use peak_memory::peak_rss_bytes;
+pub(crate) use report::unread;
 pub use report::{ImageCounts, Report, Timing, TrainableCount};
 pub use sections::{LafterReport, OracleBest, TextClassifierReport};
 pub(crate) use selection::ONE_SIDED;

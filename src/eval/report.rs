@@ -54,7 +54,8 @@ pub struct Report {
     /// Seconds by stage and rates.
     #[serde(default)]
     pub timing: Timing,
-    /// The most memory the process held; `null` if the system does not say.
+    /// The most memory the process held up to the end of the numbers, before any figure is drawn; of a run that was resumed that of its
+    /// last process. `null` if the system does not say.
     #[serde(default)]
     pub peak_rss_bytes: Option<u64>,
     /// What was tuned.
@@ -106,7 +107,15 @@ pub struct ImageCounts {
     pub skipped_reasons: Vec<String>,
 }
 
+/// What a text says of those of `all` images that were not used.
+pub(crate) fn unread(all: usize, used: usize) -> Option<String> {
+    (used < all).then(|| format!("{} could not be read", all - used))
+}
+
 /// Seconds by stage (`<stage>_seconds`) and rates, in the order they were noted.
+///
+/// Of a run that was stopped and resumed, `test_features`, `tuning` and the rates count the time of all its processes, the other stages
+/// that of the last one. A run that was over when it was resumed keeps its times.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Timing(OrderedMap<f64>);
@@ -165,6 +174,15 @@ impl Report {
     /// Takes the peak memory again: call it at the end of the run.
     pub fn note_memory(&mut self) {
         self.peak_rss_bytes = peak_rss_bytes();
+    }
+
+    /// Takes over what was measured of the same run before, if `before` is its report: a pass that only repeats it measures nothing.
+    pub(crate) fn keep_measured(&mut self, before: &Self) -> Result<()> {
+        if before.without_timing().to_json()? == self.without_timing().to_json()? {
+            self.timing = before.timing.clone();
+            self.peak_rss_bytes = self.peak_rss_bytes.max(before.peak_rss_bytes);
+        }
+        Ok(())
     }
 
     /// The part that a second run with the same seed on the same machine gives bit for bit: all but timing and memory.
@@ -234,7 +252,7 @@ impl Report {
         for (row, (name, e)) in sections.iter().enumerate() {
             let mut cells = vec![name.to_string(), format!("{:.2}", e.top1)];
             for (column, (_, base)) in sections.iter().take(earlier).enumerate() {
-                cells.push(if column < row { format!("{:+.2}", e.top1 - base.top1) } else { String::new() });
+                cells.push(if column < row { gain(e.top1 - base.top1) } else { String::new() });
             }
             if any_top5 {
                 cells.push(e.top5.map_or(String::new(), |top5| format!("{top5:.2}")));
@@ -249,6 +267,11 @@ impl Report {
     pub fn evcxr_display(&self) {
         self.table().evcxr_display();
     }
+}
+
+/// Points with their sign; what rounds to nothing is no loss.
+fn gain(points: f64) -> String {
+    format!("{points:+.2}").replace("-0.00", "+0.00")
 }
 
 /// The table of [`Report::table`].
@@ -379,6 +402,12 @@ mod tests {
         b.lafter.as_mut().unwrap().history[0].seconds = 7.0;
         assert_ne!(a, b);
         assert_eq!(a.without_timing().to_json().unwrap(), b.without_timing().to_json().unwrap());
+        let mut again = a.clone();
+        again.keep_measured(&b).unwrap();
+        assert_eq!((&again.timing, again.peak_rss_bytes), (&b.timing, a.peak_rss_bytes.max(Some(1))));
+        let mut other = Report { seed: 1, ..a.clone() };
+        other.keep_measured(&b).unwrap();
+        assert_eq!(other.timing, a.timing);
     }
 
     #[test]
@@ -386,6 +415,7 @@ mod tests {
         let text = whole().to_string();
         let last = text.lines().last().unwrap();
         assert!(last.starts_with("LaFTer") && last.contains("75.00") && last.contains("+50.00") && last.contains("+25.00"), "{text}");
+        assert_eq!([-0.004, 0.0, -0.006, -10.001].map(gain), ["+0.00", "+0.00", "-0.01", "-10.00"]);
         let mut short = whole();
         (short.text_classifier, short.lafter) = (None, None);
         assert_eq!(short.to_string().lines().count(), 3);

@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::error::Result;
-use crate::eval::{Report, Select, Selection};
+use crate::error::{Result, noun};
+use crate::eval::{Report, Select, Selection, unique_names, unread};
 use crate::files::{is_unedited, save_atomically, signed};
 use crate::hub::is_id;
 use crate::inputs::Inputs;
@@ -176,16 +176,17 @@ fn summary(info: &WeightsInfo, report: &Report) -> String {
         }
     };
     format!(
-        "A classifier of pictures into {} classes: {} tuned to them without a label by [LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et \
+        "A classifier of pictures into {} {}: {} tuned to them without a label by [LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et \
          al., NeurIPS 2023), with the Rust crate `lafter` {}.{untuned}",
         info.classes.len(),
+        noun(info.classes.len(), "class"),
         plain(&base(info)),
         plain(&info.version)
     )
 }
 
 fn classes(names: &[String]) -> String {
-    let listed: Vec<String> = names.iter().take(LISTED).map(|name| plain(name)).collect();
+    let listed: Vec<String> = unique_names(names).iter().take(LISTED).map(|name| plain(name)).collect();
     let more = names.len().saturating_sub(LISTED);
     let rest = if more > 0 { format!(", and {more} more in the file's metadata") } else { String::new() };
     format!("{}{rest}", listed.join(", "))
@@ -224,8 +225,13 @@ fn results(report: &Report) -> String {
 fn data(report: &Report) -> String {
     let inputs = report.extra.get("inputs").and_then(|inputs| serde_json::from_value::<Inputs>(inputs.clone()).ok()).unwrap_or_default();
     let set = |set: &crate::inputs::SetInput| {
-        let used = if set.name == "train" { "unlabeled in training" } else { "labeled, for evaluation only" };
-        let pictures = if set.pictures == 1 { "picture" } else { "pictures" };
+        let what_for = if set.name == "train" { "unlabeled in training" } else { "labeled, for evaluation only" };
+        let used = match (&report.images, set.name.as_str()) {
+            (Some(images), "train") => images.train,
+            (Some(images), "test") => images.test,
+            _ => set.pictures,
+        };
+        let unread = unread(set.pictures, used).map_or_else(String::new, |unread| format!("; {unread}"));
         let origin = match set.origin.as_str() {
             "pictures" => String::new(), // nothing is known
             hub if hub.starts_with("hf:") => {
@@ -234,7 +240,7 @@ fn data(report: &Report) -> String {
             }
             here => format!(" of {}", plain(&last(here))),
         };
-        format!("- {}: {} {pictures}{origin} ({used})\n", plain(&set.name), set.pictures)
+        format!("- {}: {used} {}{origin} ({what_for}{unread})\n", plain(&set.name), noun(used, "picture"))
     };
     let texts = if inputs.texts.is_empty() { String::new() } else { format!("- texts: {}\n", plain(&inputs.texts)) };
     format!("{}{texts}", inputs.sets.iter().map(set).collect::<String>())
@@ -256,7 +262,7 @@ fn settings(report: &Report) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::TrainableCount;
+    use crate::eval::{ImageCounts, TrainableCount};
     use crate::hub::folder_name;
 
     fn info() -> WeightsInfo {
@@ -285,6 +291,7 @@ mod tests {
         let text = Card::default().text("birds", &Report { config: tuned, ..report() }, &info());
         assert!(text.contains("holds the scale and shift of layer norms, changes of low rank (LoRA), and the head."), "{text}");
         assert!(text.contains("| `seed` | 7 |"), "{text}");
+        assert_eq!(classes(&["boat", "car", "boat"].map(String::from)), "boat, car, boat (\\#2)");
         let hub = WeightsInfo { base_model: "openai/clip".into(), ..info() };
         let text = Card { license: Some("cc-by-4.0".into()), ..Card::default() }.text("birds", &report(), &hub);
         assert!(text.starts_with("---\nlicense: \"cc-by-4.0\"\nbase_model: \"openai/clip\"\n"), "{text}");
@@ -307,6 +314,13 @@ mod tests {
         of_sets.extra.insert("inputs".into(), serde_json::json!(Inputs { sets, ..Inputs::default() }));
         let told = ["train: 1500 pictures (", "test: 1 picture of birds (", "more: 2 pictures of hf:me/birds ("];
         let text = data(&of_sets);
+        assert!(told.iter().all(|told| text.contains(told)), "{text}");
+        of_sets.images = Some(ImageCounts { train: 1496, test: 1, ..ImageCounts::default() });
+        let text = data(&of_sets);
+        let told = [
+            "train: 1496 pictures (unlabeled in training; 4 could not be read)",
+            "test: 1 picture of birds (labeled, for evaluation only)",
+        ];
         assert!(told.iter().all(|told| text.contains(told)), "{text}");
         assert_eq!(plain("a & b &amp;"), "a \\& b \\&amp;");
     }

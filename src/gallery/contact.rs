@@ -4,7 +4,7 @@ use image::RgbImage;
 use image::imageops::FilterType;
 
 use crate::data::Dataset;
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, noun};
 use crate::plot::{self, Figure};
 use crate::predictions::{ClassPicks, Picks, PredictionRow};
 
@@ -26,8 +26,7 @@ pub fn class_pictures(class: &str, picks: &Picks, pictures: &Dataset) -> Result<
     if rows.is_empty() {
         return Err(Error::Data(format!("none of the pictures called \"{class}\" can be read")));
     }
-    let pictures = if picked.count == 1 { "picture" } else { "pictures" };
-    plot::views(&format!("{class}: {} {pictures}", picked.count), &rows)
+    plot::views(&format!("{class}: {} {}", picked.count, noun(picked.count, "picture")), &rows)
 }
 
 /// Up to twelve of the `count` classes, a row each: three of the surest, three of the least sure, three that tuning changed. With what is

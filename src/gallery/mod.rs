@@ -20,9 +20,10 @@ use std::path::Path;
 
 use candle_core::Tensor;
 
+use crate::data::Dataset;
 use crate::embed;
-use crate::error::{Error, Result};
-use crate::eval::{Evaluation, Report, Select, Selection, unique_names};
+use crate::error::{Error, Result, noun};
+use crate::eval::{Evaluation, Report, Select, Selection, unique_names, unread};
 use crate::experiment::{Experiment, Outcome};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure, Panel, Series, Sort};
@@ -207,14 +208,17 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
         .trainable
         .filter(|_| outcome.report.is_tuned())
         .map_or(String::new(), |t| format!(" Stage two changed {} numbers, {:.2} % of the model.", t.count, 100.0 * t.share));
+    let (classes, texts, all) = (experiment.texts.classes().len(), experiment.texts.len(), experiment.train.len());
+    let used = outcome.report.images.as_ref().map_or(all, |images| images.train);
     let chosen = chosen.map_or_else(String::new, |said| format!(" <strong>{}</strong>.", sentence(&said)));
     let intro = format!(
-        "<p>A CLIP was adapted to {} classes with {} texts and {} unlabeled images; no label was used to train.{learned}{chosen} \
+        "<p>A CLIP was adapted to {classes} {} with {texts} {} and {used} unlabeled {}{}; no label was used to train.{learned}{chosen} \
          {}</p>",
-        experiment.texts.classes().len(),
-        experiment.texts.len(),
-        experiment.train.len(),
-        accuracies(&outcome.report),
+        noun(classes, "class"),
+        noun(texts, "text"),
+        noun(used, "image"),
+        left_out(all, used),
+        accuracies(&outcome.report, experiment.test.as_ref().map_or(0, Dataset::len)),
     );
     let figures: Vec<(String, Figure)> = pictures.into_iter().map(|picture| (picture.caption, picture.figure)).collect();
     let mut tables = outcome.report.table().to_html();
@@ -226,8 +230,13 @@ pub fn write(experiment: &Experiment, outcome: &Outcome, title: &str, out: &Path
     save_atomically(out.join("index.html"), page.as_bytes())
 }
 
-/// What the page says of accuracies; without any, what else there is to look at.
-fn accuracies(report: &Report) -> String {
+/// What the page says of images that could not be read.
+fn left_out(all: usize, used: usize) -> String {
+    unread(all, used).map_or_else(String::new, |unread| format!(" ({unread})"))
+}
+
+/// What the page says of accuracies on some of `test` images; without any, what else there is to look at.
+fn accuracies(report: &Report, test: usize) -> String {
     let Some(zero_shot) = &report.zero_shot else {
         let look = match (report.selection.is_some(), !report.answers.is_empty()) {
             (true, true) => ": look at the signals and at the answers",
@@ -238,7 +247,8 @@ fn accuracies(report: &Report) -> String {
         return format!("There are no labels to compare with, so there are no accuracies{look}.");
     };
     let last = if report.lafter.is_some() { "; LaFTer's is that of the last epoch" } else { "" };
-    format!("Accuracies are on {} test images{last}.", zero_shot.n)
+    let n = zero_shot.n;
+    format!("Accuracies are on {n} test {}{}{last}.", noun(n, "image"), left_out(test, n))
 }
 
 /// With a capital letter.
@@ -409,11 +419,12 @@ mod tests {
     #[test]
     fn what_a_run_did_not_do_is_not_told() {
         let mut report = Report::new(serde_json::Value::Null, 1, "cpu");
-        assert!(accuracies(&report).ends_with("so there are no accuracies."));
+        assert!(accuracies(&report, 0).ends_with("so there are no accuracies."));
         report.answers.set("fish", [1, 2, 3]);
-        assert!(accuracies(&report).ends_with("no accuracies: look at the answers."));
+        assert!(accuracies(&report, 0).ends_with("no accuracies: look at the answers."));
         report.zero_shot = Some(answers(2, &[0, 1], |_| true));
-        assert_eq!(accuracies(&report), "Accuracies are on 2 test images.");
+        assert_eq!(accuracies(&report, 2), "Accuracies are on 2 test images.");
+        assert_eq!(accuracies(&report, 6), "Accuracies are on 2 test images (4 could not be read).");
         let mut run = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
         run.config.tune.augment = false;
         let svg = views(&run).unwrap().svg().to_string();

@@ -10,7 +10,7 @@ use super::targets::Views;
 use crate::checkpoint::fingerprint;
 use crate::clip::{read_tensors, save_tensors};
 use crate::data::Dataset;
-use crate::error::{Error, Result, cut};
+use crate::error::{Error, Result, cut, noun};
 
 /// What another encoder said of pictures.
 ///
@@ -79,7 +79,8 @@ impl Bank {
         names.iter().for_each(|name| *seen.entry(name).or_default() += 1);
         let twice: Vec<&String> = names.iter().filter(|name| seen.insert(name, 1).is_some_and(|count| count > 1)).collect();
         if !twice.is_empty() {
-            return Err(wrong(format!("{} stand more than once: keep one row of each", some(&twice, "picture"))));
+            let stand = if twice.len() == 1 { "stands" } else { "stand" };
+            return Err(wrong(format!("{} {stand} more than once: keep one row of each", some(&twice, "picture"))));
         }
         let read = |name: &str| {
             let Some(tensor) = tensors.get(name) else { return Ok(None) };
@@ -259,7 +260,7 @@ fn check_rows(rows: &Tensor, names: &[String], sound: impl Fn(&[f32]) -> bool) -
 fn some(names: &[impl AsRef<str>], what: &str) -> String {
     let first: Vec<String> = names.iter().take(3).map(|name| cut(name.as_ref())).collect();
     let more = if names.len() > 3 { ", …" } else { "" };
-    format!("{} {what}{} ({}{more})", names.len(), if names.len() == 1 { "" } else { "s" }, first.join(", "))
+    format!("{} {} ({}{more})", names.len(), noun(names.len(), what), first.join(", "))
 }
 
 #[cfg(test)]
@@ -319,7 +320,7 @@ mod tests {
         let (repeated, strange) = ([&names[..2], &names[..1]].concat(), vec!["x".to_string(), "y".into(), names[0].clone()]);
         let wide = Tensor::zeros((3, 5), DType::F32, &Device::Cpu).unwrap();
         let cases = [
-            (read(&repeated, &[("logits", good.clone())], None), vec!["1 picture (", &names[0], "more than once"]),
+            (read(&repeated, &[("logits", good.clone())], None), vec!["1 picture (", &names[0], "stands more than once"]),
             (read(&strange, &[("logits", good.clone())], None), vec!["lacks 2 pictures", &names[1], "names such as x"]),
             (read(&names, &[("logits", rows(&[[f32::NAN, 0.], [0., 0.], [1., f32::INFINITY]]))], None), vec!["2 pictures", "not finite"]),
             (read(&names, &[("logits", wide)], None), vec!["answers 5 classes", "the run has 2"]),

@@ -75,8 +75,17 @@ fn a_run_killed_or_interrupted_at_any_moment_ends_as_one_that_was_not() {
     assert!(whole.status.success(), "{}", String::from_utf8_lossy(&whole.stderr));
     let expected = results(data, "whole");
     assert!(expected.0.contains("broken.png"), "{}", expected.0);
-    // a run that is over has nothing left to do, and says the same
+    let report = || Report::load(data.join("whole/report.json")).unwrap();
+    let images = report().images.unwrap();
+    assert_eq!((images.train, images.test, images.skipped), (48, 24, 1));
+    for (file, told) in [("index.html", "48 unlabeled images (1 could not be read)"), ("README.md", "48 pictures of train (unlabeled in")] {
+        assert!(std::fs::read_to_string(data.join("whole").join(file)).unwrap().contains(told), "{file}");
+    }
+    // a run that is over has nothing left to do, says the same, and keeps the times that were measured
+    let (timing, peak) = (report().timing, report().peak_rss_bytes);
     assert!(start(data, "whole", true).wait().unwrap().success());
+    assert_eq!(report().timing, timing);
+    assert!(report().peak_rss_bytes >= peak);
     assert!(results(data, "whole") == expected, "a finished run that is resumed ends otherwise");
 
     let kills = stop_again_and_again(data, "killed", took / 12, |run| run.kill().unwrap());
