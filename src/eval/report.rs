@@ -100,7 +100,7 @@ pub struct ImageCounts {
     pub train: usize,
     /// Test images used.
     pub test: usize,
-    /// Images that could not be read and were left out.
+    /// Images of both sets that could not be read and were left out; they are in neither number above.
     pub skipped: usize,
     /// Why, one line each, with the path.
     #[serde(default, skip_serializing_if = "Vec::is_empty", alias = "skipped_names")]
