@@ -465,7 +465,7 @@ mod tests {
     #[test]
     fn texts_kept_out_are_of_every_class_and_are_not_trained_on() {
         let labels: Vec<usize> = (0..30).map(|text| if text < 20 { 0 } else { text % 3 }).collect(); // 23 or 24, 3 and 4
-        let values: Vec<f32> = labels.iter().enumerate().flat_map(|(text, class)| [text as f32, *class as f32]).collect();
+        let values: Vec<f32> = labels.iter().enumerate().flat_map(|(text, class)| [1.0 + text as f32, *class as f32]).collect();
         let features = Tensor::from_vec(values, (30, 2), &Device::Cpu).unwrap();
         let keep = |share| keep_out(&features, &labels, share, &Rng::new(1)).unwrap();
         let (all, classes, none) = keep(0.0);
