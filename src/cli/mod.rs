@@ -24,13 +24,14 @@ mod say;
 mod scenes;
 mod settings;
 mod signals;
+mod threads;
 mod together;
 mod transduct;
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use lafter::Error;
+use lafter::{Error, Result};
 
 use args::{Cli, Command};
 use say::note;
@@ -40,15 +41,33 @@ use together::{on_first, refused};
 /// error, one line.
 pub fn main() -> ExitCode {
     let cli = Cli::parse(); // bad usage ends here with status 2
+    threads::bound();
     signals::watch();
+    // each process of a job has a share of its own then, and errors of its own
+    let apart = matches!(&cli.command, Command::Ablate(args) if args.shard.is_some());
+    match threads::start().and_then(|()| run(cli)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // what fails before the processes of a job have met, fails in all of them
+            if apart || lafter::ranks::launched_rank() == 0 {
+                note(format_args!("error: {error}"));
+            }
+            ExitCode::from(status(&error))
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<()> {
     let common = &cli.common;
-    let result = match cli.command {
+    match cli.command {
         Command::Demo(args) => run::demo(args, common),
         Command::Run(args) => run::run(*args, common),
         Command::ZeroShot(args) => commands::zero_shot(args, common),
         Command::Evaluate(args) => commands::evaluate(args, common),
         Command::Predict(args) => predict::predict(*args, common),
         Command::Embed(args) => commands::embed(args, common),
+        Command::Ablate(args) if args.shard.is_some() => ablate::ablate(*args, common),
+        Command::Ablate(args) if args.dry_run || args.collect => on_first("ablate", || ablate::ablate(*args, common)),
         Command::Ablate(args) => refused("ablate", "give each process its share with --shard I/N, or start one with --jobs N")
             .and_then(|()| ablate::ablate(*args, common)),
         Command::Transduct(args) => on_first("transduct", || transduct::transduct(args, common)),
@@ -60,16 +79,6 @@ pub fn main() -> ExitCode {
         Command::Describe(args) => on_first("describe", || describe::describe(*args, common)),
         Command::Scenes(args) => on_first("scenes", || scenes::scenes(args, common)),
         Command::PretrainDemo(args) => on_first("pretrain-demo", || commands::pretrain_demo(args, common)),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // what fails before the processes of a job have met, fails in all of them
-            if lafter::ranks::launched_rank() == 0 {
-                note(format_args!("error: {error}"));
-            }
-            ExitCode::from(status(&error))
-        }
     }
 }
 

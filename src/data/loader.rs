@@ -13,6 +13,7 @@ use image::RgbImage;
 use crate::data::dataset::Dataset;
 use crate::data::skipped::Skipped;
 use crate::error::{Error, Result};
+use crate::progress::no_thread;
 
 /// What `f` made of the pictures of one batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,7 +119,7 @@ where
     let work = move || run(source, batches, stop, sender, f);
     match std::thread::Builder::new().name("prefetch".to_string()).spawn(work) {
         Ok(thread) => this.thread = Some(thread),
-        Err(e) => this.pending = Some(Error::Data(format!("the loader's thread cannot be started: {e}"))),
+        Err(e) => this.pending = Some(no_thread("reading pictures", &e)),
     }
     this
 }

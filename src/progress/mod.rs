@@ -146,6 +146,11 @@ pub(crate) fn next_of<T>(what: &str, sent: &Receiver<T>) -> Result<Option<T>> {
     }
 }
 
+/// The error where the system gives no thread.
+pub(crate) fn no_thread(what: &str, error: &std::io::Error) -> Error {
+    Error::Data(format!("{what}: no thread could be started ({error}): allow more processes (ulimit -u) and memory (ulimit -v)"))
+}
+
 /// Work that nothing can stop, in a thread of its own: an interrupt ends the waiting, and the thread goes on unseen to its end. `None` if
 /// the work panicked.
 ///
@@ -154,7 +159,7 @@ pub(crate) fn next_of<T>(what: &str, sent: &Receiver<T>) -> Result<Option<T>> {
 pub(crate) fn interruptible<T: Send + 'static>(what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<Option<T>> {
     let (done, result) = channel();
     let begun = std::thread::Builder::new().spawn(move || _ = done.send(work())); // nobody waits after an interrupt
-    begun.map_err(|e| Error::Usage(format!("{what}: no thread could be started ({e}): allow more processes")))?;
+    begun.map_err(|e| no_thread(what, &e))?;
     next_of(what, &result)
 }
 

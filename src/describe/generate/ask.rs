@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::plan::Plan;
 use super::request::{Answer, Key, Request};
 use crate::error::{Error, Result};
-use crate::progress::{Event, interrupted, watched};
+use crate::progress::{Event, interrupted, no_thread, watched};
 
 /// Consecutive failures after which a run stops: then it is not the single request that is at fault.
 const IN_A_ROW: usize = 16;
@@ -160,7 +160,8 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
 /// As [`Generator::generate`].
 pub fn ask_once(generator: &dyn Generator, request: &Request, mut events: impl FnMut(&Event)) -> Result<Answer> {
     std::thread::scope(|scope| {
-        let answer = scope.spawn(|| generator.generate(request));
+        let answer = std::thread::Builder::new().spawn_scoped(scope, || generator.generate(request));
+        let answer = answer.map_err(|e| no_thread("asking the language model", &e))?;
         while !answer.is_finished() {
             std::thread::sleep(Duration::from_millis(20));
             generator.news().into_iter().for_each(|line| events(&Event::Notice(line)));
