@@ -19,7 +19,7 @@ use super::check::{self, with_classes_or_unlabeled};
 use super::commands::{device, load};
 use super::data_args::DataArgs;
 use super::keep::cache_folder;
-use super::say::{note, say};
+use super::say::{note, said, say};
 use super::settings;
 use super::together::{first_downloads, together};
 
@@ -186,19 +186,17 @@ fn finish(experiment: &Experiment, out: &Path, title: &str, common: &Common, bar
     if !bars.speaks() {
         return Ok(());
     }
-    if common.json {
-        say(outcome.report.to_json()?.trim_end());
-    } else {
-        say(&outcome.report);
-        if let (Some(trainable), true) = (&outcome.report.trainable, outcome.report.is_tuned()) {
-            say(format_args!("{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share));
-        }
+    let mut report = if common.json { outcome.report.to_json()?.trim_end().to_string() } else { outcome.report.to_string() };
+    if let (Some(trainable), true, false) = (&outcome.report.trainable, outcome.report.is_tuned(), common.json) {
+        report += &format!("\n{} parameters learned ({:.2} % of the model)", trainable.count, 100.0 * trainable.share);
     }
+    let said = said(report); // figures and card can be written all the same
     let missing = missing_figures(gallery::write(experiment, &outcome, title, out), out)?;
     let card = Card { base_license: license_of(experiment.clip.id()), ..Card::default() };
     if card.write(out, false)? == CardOutcome::Kept {
         bars.show(&Event::Notice(format!("{}/README.md is not a card of lafter, or was edited: it is left as it is", out.display())));
     }
+    said?;
     match missing {
         Some(notice) => bars.show(&Event::Notice(notice)),
         None if common.json => {}

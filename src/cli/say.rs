@@ -4,16 +4,23 @@ use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
 
+use lafter::{Error, Result};
+
 /// A result. If the reader has left, the rest is dropped; if it cannot be written (a full disk), the program ends
 /// with status 1.
 pub fn say(text: impl Display) {
+    if let Err(error) = said(text) {
+        note(format!("error: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// [`say`] where something is left to do that a full disk behind standard output does not hinder.
+pub fn said(text: impl Display) -> Result<()> {
     let mut out = stdout().lock();
     match writeln!(out, "{}", harmless(&text.to_string())).and_then(|()| out.flush()) {
-        Err(e) if e.kind() != ErrorKind::BrokenPipe => {
-            note(format!("error: standard output: {e}"));
-            std::process::exit(1);
-        }
-        _ => {}
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
+        _ => Ok(()),
     }
 }
 
