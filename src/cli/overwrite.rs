@@ -36,9 +36,13 @@ pub fn differ(a: &Option<PathBuf>, b: &Option<PathBuf>) -> Result<()> {
     }
 }
 
-/// Refuses a folder that holds something.
+/// How the names begin of what is not written whole yet.
+pub const UNFINISHED: &str = ".lafter-";
+
+/// Refuses a folder that holds something; what a killed command left unfinished is nothing.
 pub fn new_or_empty(out: &Path) -> Result<()> {
-    match std::fs::read_dir(out).is_ok_and(|mut entries| entries.next().is_some()) {
+    let entries = std::fs::read_dir(out).into_iter().flatten();
+    match entries.flatten().any(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
         true => Err(Error::Usage(format!("--out {} is not empty: name another folder", out.display()))),
         false => Ok(()),
     }
@@ -82,6 +86,18 @@ mod tests {
             assert!(check(&file, [read.as_path()]).is_err(), "{}", read.display());
         }
         check(&folder.path().join("new"), [file.as_path(), folder.path()]).unwrap();
+    }
+
+    #[test]
+    fn a_folder_with_what_was_not_finished_is_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        create_dir(path.join(".lafter-a1b2c3")).unwrap();
+        for folder in [path, &path.join("new")] {
+            new_or_empty(folder).unwrap();
+        }
+        write(path.join("notes.txt"), "x").unwrap();
+        assert!(new_or_empty(path).unwrap_err().to_string().contains("is not empty"));
     }
 
     #[test]

@@ -64,14 +64,33 @@ pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
             Scenes::shifted(turned(start, dials)?, args.count, common.seed)
         }
     };
-    std::fs::create_dir_all(&args.out).map_err(|e| Error::io(&args.out, e))?;
     let scenes = Dataset::new(scenes);
+    let new = !args.out.exists();
+    if let Err(error) = write(&scenes, &args, &mut bars) {
+        if new {
+            let _ = std::fs::remove_dir(&args.out); // as it was before
+        }
+        return Err(error);
+    }
+    if common.json {
+        print(&json!({ "folder": args.out.display().to_string(), "pictures": args.count, "classes": scenes.classes() }));
+    } else {
+        say(format_args!("{} pictures of {} written to {}", args.count, scenes.classes().join(", "), args.out.display()));
+    }
+    Ok(())
+}
+
+/// All pictures or none: they lie in a hidden folder until the last is there.
+fn write(scenes: &Dataset, args: &ScenesArgs, bars: &mut Bars) -> Result<()> {
+    let io = |e| Error::io(&args.out, e);
+    std::fs::create_dir_all(&args.out).map_err(io)?;
+    let hidden = tempfile::Builder::new().prefix(overwrite::UNFINISHED).tempdir_in(&args.out).map_err(io)?;
     let width = args.count.max(1).ilog10() as usize + 1;
     bars.show(&Event::Started { stage: "rendering".into(), total: args.count, unit: "pictures".into() });
     for i in 0..args.count {
-        check_interrupt("rendering stopped")?;
+        check_interrupt("rendering stopped, nothing was written")?;
         let class = scenes.label(i).and_then(|label| scenes.classes().get(label)).filter(|_| !args.flat);
-        let folder = class.map_or(args.out.clone(), |class| args.out.join(class));
+        let folder = class.map_or(hidden.path().to_path_buf(), |class| hidden.path().join(class));
         std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         let path = folder.join(format!("{i:0width$}.png"));
         let mut png = std::io::Cursor::new(Vec::new());
@@ -80,10 +99,10 @@ pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
         lafter::files::save_atomically(&path, png.get_ref())?;
         bars.show(&Event::Advanced { stage: "rendering".into(), done: i + 1, total: args.count, loss: None, accuracy: None });
     }
-    if common.json {
-        print(&json!({ "folder": args.out.display().to_string(), "pictures": args.count, "classes": scenes.classes() }));
-    } else {
-        say(format_args!("{} pictures of {} written to {}", args.count, scenes.classes().join(", "), args.out.display()));
+    overwrite::new_or_empty(&args.out)?; // nobody else was faster
+    for entry in std::fs::read_dir(hidden.path()).map_err(io)? {
+        let entry = entry.map_err(io)?;
+        std::fs::rename(entry.path(), args.out.join(entry.file_name())).map_err(io)?;
     }
     Ok(())
 }

@@ -151,7 +151,7 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
     let device = Device::Cpu;
     let rng = Rng::new(config.seed);
 
-    let json = train_tokenizer(texts(&rng).iter().map(String::as_str), config.vocabulary);
+    let json = train_tokenizer(texts(&rng).iter().map(String::as_str), config.vocabulary)?;
     let tokenizer: tokenizers::Tokenizer = json.to_string().parse().map_err(|e| Error::Tokenizer(format!("demo tokenizer: {e}")))?;
     let mut config = config.clone();
     config.clip.text.vocabulary = tokenizer.get_vocab_size(true);
@@ -218,14 +218,17 @@ fn texts(rng: &Rng) -> Vec<String> {
     texts
 }
 
+/// Scenes that are rendered between two looks for an interrupt.
+const CHUNK: usize = 100;
+
 /// All scenes at the tower's resolution, rendered in parallel.
 fn render(scenes: &Scenes, view: &Preprocess, stage: &str, events: &mut impl FnMut(&Event)) -> Result<Vec<RgbImage>> {
     let started = Instant::now();
     events(&Event::Started { stage: stage.into(), total: scenes.len(), unit: "images".into() });
     let mut images = Vec::with_capacity(scenes.len());
-    for start in (0..scenes.len()).step_by(2000) {
+    for start in (0..scenes.len()).step_by(CHUNK) {
         progress::check_interrupt("rendering stopped, nothing was written")?;
-        let end = (start + 2000).min(scenes.len());
+        let end = (start + CHUNK).min(scenes.len());
         let shrunk = |i| Ok(view.image(&scenes.image(i)?));
         let chunk: Vec<RgbImage> = (start..end).into_par_iter().map(shrunk).collect::<Result<_>>()?;
         images.extend(chunk);

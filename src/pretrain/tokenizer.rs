@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, HashMap};
 use serde_json::{Value, json};
 
 use crate::clip::byte_letters;
+use crate::error::Result;
+use crate::progress::check_interrupt;
 
 /// CLIP's start of text.
 pub const START: &str = "<|startoftext|>";
@@ -22,10 +24,14 @@ const WORDS: &str = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
 /// promise that: the ids of letters at the end of a word, which decide its ties, come in the order of a hash map.)
 ///
 /// ```
-/// let json = lafter::pretrain::train_tokenizer(["a red car", "a red boat"], 1024);
+/// let json = lafter::pretrain::train_tokenizer(["a red car", "a red boat"], 1024)?;
 /// assert!(json["model"]["vocab"]["red</w>"].is_u64());
+/// # Ok::<(), lafter::Error>(())
 /// ```
-pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary: usize) -> Value {
+///
+/// # Errors
+/// [`Error::Interrupted`](crate::Error::Interrupted).
+pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary: usize) -> Result<Value> {
     let alphabet = byte_letters();
     let mut counts: BTreeMap<String, usize> = BTreeMap::new();
     for text in texts {
@@ -46,6 +52,7 @@ pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary:
     vocab.extend(alphabet.iter().map(|c| format!("{c}</w>")));
     let mut merges: Vec<(String, String)> = Vec::new();
     while vocab.len() + 2 < vocabulary {
+        check_interrupt("the tokenizer was not learned, nothing was written")?;
         let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
         for (symbols, n) in &spelled {
             for pair in symbols.windows(2) {
@@ -65,7 +72,7 @@ pub fn train_tokenizer<'a>(texts: impl IntoIterator<Item = &'a str>, vocabulary:
     vocab.push(START.into());
     vocab.push(END.into());
     let ids: serde_json::Map<String, Value> = vocab.into_iter().enumerate().map(|(id, token)| (token, json!(id))).collect();
-    layout(ids, &merges)
+    Ok(layout(ids, &merges))
 }
 
 /// Joins each neighboring `left`, `right`.
@@ -150,7 +157,7 @@ fn layout(vocab: serde_json::Map<String, Value>, merges: &[(String, String)]) ->
 ///
 /// # Shapes
 /// n texts → n rows of `context` ids, and the position of each row's end.
-pub(super) fn encode(tokenizer: &tokenizers::Tokenizer, texts: &[String], context: usize) -> crate::Result<(Vec<Vec<u32>>, Vec<usize>)> {
+pub(super) fn encode(tokenizer: &tokenizers::Tokenizer, texts: &[String], context: usize) -> Result<(Vec<Vec<u32>>, Vec<usize>)> {
     let end = tokenizer.token_to_id(END).unwrap_or_default();
     let mut cache: HashMap<&str, Vec<u32>> = HashMap::new();
     let (mut rows, mut ends) = (Vec::with_capacity(texts.len()), Vec::with_capacity(texts.len()));
@@ -179,7 +186,7 @@ mod tests {
 
     #[test]
     fn any_text_is_tokenized_and_whole_words_become_one_token() {
-        let json = train_tokenizer(["a red car, a red boat", "a red car"], 1024);
+        let json = train_tokenizer(["a red car, a red boat", "a red car"], 1024).unwrap();
         let tokenizer: tokenizers::Tokenizer = json.to_string().parse().unwrap();
         let known = tokenizer.encode("A  red CAR", true).unwrap();
         assert_eq!(known.get_tokens(), [START, "a</w>", "red</w>", "car</w>", END]);
@@ -191,7 +198,7 @@ mod tests {
 
     #[test]
     fn long_texts_keep_their_end() {
-        let tokenizer: tokenizers::Tokenizer = train_tokenizer(["a b"], 1024).to_string().parse().unwrap();
+        let tokenizer: tokenizers::Tokenizer = train_tokenizer(["a b"], 1024).unwrap().to_string().parse().unwrap();
         let (rows, ends) = encode(&tokenizer, &["a b a b a b a b".into(), "a".into()], 5).unwrap();
         let end = tokenizer.token_to_id(END).unwrap();
         assert_eq!((rows[0].len(), rows[1].len(), &ends[..]), (5, 5, &[4, 2][..]));
