@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lafter::clip::Clip;
 use lafter::data::Dataset;
@@ -16,6 +16,10 @@ use super::{signals, status};
 
 /// Time between two looks at the other processes.
 const LOOK: Duration = Duration::from_millis(100);
+
+/// How long the others wait for the first, which saves for all after an interrupt and then ends them; and after any other failure.
+const SAVES: Duration = Duration::from_secs(600);
+const SPEAKS: Duration = Duration::from_secs(2);
 
 /// Runs the part of this process in work that several may share: one that fails, or panics, says so and ends all, who would wait for it;
 /// where one was killed, another says so, and what to do: `again`.
@@ -30,7 +34,8 @@ pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Resul
     if ranks.rank() > 0 {
         signals::mute();
     }
-    let watch = Watch::begin(&ranks, again)?;
+    let neighbors = Neighbors::meet(&*ranks)?;
+    let watch = Watch::begin(&ranks, neighbors.clone(), again);
     let panics = AbortIfPanicking(&*ranks);
     let result = work(&ranks);
     std::mem::forget(panics);
@@ -41,12 +46,13 @@ pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Resul
         return Ok(());
     };
     watch.end();
-    // what ends all of them, the first says, and it saves its work before
-    let patience = if matches!(error, Error::Interrupted(_)) { 10 } else { 2 };
     match ranks.rank() {
         0 => note(format_args!("error: {error}")),
         rank => {
-            std::thread::sleep(Duration::from_secs(patience));
+            let end = Instant::now() + if matches!(error, Error::Interrupted(_)) { SAVES } else { SPEAKS };
+            while Instant::now() < end && neighbors.may_live(0) {
+                std::thread::sleep(LOOK);
+            }
             note(format_args!("error: process {rank}: {error}"));
         }
     }
@@ -60,8 +66,8 @@ struct Watch {
 }
 
 impl Watch {
-    fn begin(ranks: &Arc<dyn Ranks>, again: &'static str) -> Result<Self> {
-        let (over, neighbors, ranks) = (Arc::new(AtomicBool::new(false)), Neighbors::meet(&**ranks)?, ranks.clone());
+    fn begin(ranks: &Arc<dyn Ranks>, neighbors: Neighbors, again: &'static str) -> Self {
+        let (over, ranks) = (Arc::new(AtomicBool::new(false)), ranks.clone());
         let seen = over.clone();
         let look = move || {
             loop {
@@ -81,7 +87,7 @@ impl Watch {
         };
         // without the thread the launcher ends the job, and says less
         let thread = std::thread::Builder::new().name("neighbors".into()).spawn(look).ok();
-        Ok(Self { over, thread })
+        Self { over, thread }
     }
 
     /// Ends the thread, which holds on to the ranks: MPI ends with the last who does.

@@ -1,6 +1,7 @@
 //! Ranks of an MPI job, by the `mpi` crate over Open MPI or MPICH.
 
 use std::fmt;
+use std::thread::ThreadId;
 
 use mpi::Threading;
 use mpi::datatype::PartitionMut;
@@ -13,29 +14,35 @@ use crate::error::{Error, Result};
 /// Bytes that all ranks give in one call at most: MPI counts with 31 bits.
 const AT_ONCE: usize = 1 << 30;
 
-/// The world of the job; MPI ends with it. All calls come from the thread that started it.
-pub(super) struct Mpi(Universe);
+/// The world of the job; MPI ends with it. All calls come from the thread that started it, but for [`abort`](Ranks::abort): a thread that
+/// looks after the other processes makes it while that one may be waiting for them.
+pub(super) struct Mpi {
+    universe: Universe,
+    /// Whether this MPI allows that.
+    from_any_thread: bool,
+    thread: ThreadId,
+}
 
 impl Mpi {
     /// Starts MPI in this process.
     pub fn start() -> Result<Self> {
-        let (universe, _) = mpi::initialize_with_threading(Threading::Funneled)
+        let (universe, granted) = mpi::initialize_with_threading(Threading::Multiple)
             .ok_or_else(|| Error::Usage("MPI runs in this process already: join once".into()))?;
-        Ok(Self(universe))
+        Ok(Self { universe, from_any_thread: granted == Threading::Multiple, thread: std::thread::current().id() })
     }
 }
 
 impl Ranks for Mpi {
     fn rank(&self) -> usize {
-        usize::try_from(self.0.world().rank()).unwrap_or_default()
+        usize::try_from(self.universe.world().rank()).unwrap_or_default()
     }
 
     fn size(&self) -> usize {
-        usize::try_from(self.0.world().size()).unwrap_or(1)
+        usize::try_from(self.universe.world().size()).unwrap_or(1)
     }
 
     fn all_gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>> {
-        let (world, size) = (self.0.world(), self.size());
+        let (world, size) = (self.universe.world(), self.size());
         let mut lengths = vec![0u64; size];
         world.all_gather_into(&(own.len() as u64), &mut lengths[..]);
         let lengths: Vec<usize> = lengths.into_iter().map(|length| length as usize).collect();
@@ -56,7 +63,10 @@ impl Ranks for Mpi {
     }
 
     fn abort(&self, status: u8) -> ! {
-        self.0.world().abort(status.into())
+        if self.from_any_thread || std::thread::current().id() == self.thread {
+            self.universe.world().abort(status.into())
+        }
+        std::process::exit(status.into()) // the launcher ends the others
     }
 }
 
