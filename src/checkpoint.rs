@@ -175,6 +175,12 @@ impl<S: DeserializeOwned> Saved<S> {
         Error::Checkpoint(format!("{}: {what}: start without --resume", self.path.display()))
     }
 
+    /// The error for a checkpoint of the same run that holds more epochs than are asked for, by this option.
+    pub fn longer(&self, epochs: usize, option: &str) -> Error {
+        let are = if epochs == 1 { "1 epoch is" } else { &format!("{epochs} epochs are") };
+        Error::Usage(format!("{}: {are} done or begun: give {option} {epochs} or more, or start without --resume", self.path.display()))
+    }
+
     /// The error for a checkpoint of another run.
     pub fn foreign(&self) -> Error {
         let shown = self.path.display();

@@ -145,16 +145,27 @@ fn one_line(text: &str) -> String {
     text.replace(char::is_control, " ")
 }
 
-/// What to do about a file error that says only what happened.
-fn remedy(kind: ErrorKind) -> &'static str {
+/// What makes room where a disk is full, or a file larger than it may be.
+pub(crate) fn makes_room(kind: ErrorKind) -> Option<&'static str> {
     match kind {
-        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => ": free some space there, or choose another place",
-        ErrorKind::FileTooLarge => ": raise the limit of file sizes (ulimit -f), or choose another place",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded => Some("free some space there"),
+        ErrorKind::FileTooLarge => Some("raise the limit of file sizes (ulimit -f)"),
+        _ => None,
+    }
+}
+
+/// What to do about a file error that says only what happened.
+fn remedy(kind: ErrorKind) -> String {
+    if let Some(room) = makes_room(kind) {
+        return format!(": {room}, or choose another place");
+    }
+    let remedy = match kind {
         ErrorKind::AlreadyExists => ": something of this name is in the way: choose another name",
         ErrorKind::ReadOnlyFilesystem => ": choose a place that can be written",
         ErrorKind::NotFound => ": check the path",
         _ => "",
-    }
+    };
+    remedy.to_string()
 }
 
 /// Candle's errors carry a backtrace below their first line when `RUST_BACKTRACE` is set.

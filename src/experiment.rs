@@ -17,7 +17,7 @@ use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::TextSet;
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, makes_room};
 use crate::eval::{
     Evaluation, ImageCounts, LafterReport, ONE_SIDED, Report, Select, TextClassifierReport, TrainableCount, as_written, selected,
 };
@@ -27,7 +27,7 @@ use crate::nn::Precision;
 use crate::predictions::{Predicted, TableFormat};
 use crate::progress::{Event, silent};
 use crate::ranks::{Alone, Ranks, file_of_first, told};
-use crate::run_folder::{FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
+use crate::run_folder::{EARLIER_REPORT, FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run, Tuned, VisualPrompts};
@@ -345,6 +345,7 @@ impl Experiment {
                 events(&Event::Notice(notice));
             }
             outcome.report.save(folder.file(REPORT))?; // last: a run that has a report is over
+            folder.remove(EARLIER_REPORT)?;
             for name in [FEATURES, LOGITS] {
                 Keep::new(folder.file(name), "", self.checkpoint_every).remove();
             }
@@ -405,21 +406,19 @@ impl Experiment {
 }
 
 /// Where a disk is full, or a file larger than it may be: with what to do when there is room.
-pub(crate) fn with_room(error: Error, remedy: &str) -> Error {
-    let full = is_full(&error);
+pub(crate) fn with_room(error: Error, then: &str) -> Error {
     match error {
-        Error::Io { path, source } if full => {
-            let text = format!("{source}; with room there, {remedy}");
-            Error::Io { path, source: std::io::Error::new(source.kind(), text) }
-        }
+        Error::Io { path, source } => match makes_room(source.kind()) {
+            Some(room) => Error::Io { path, source: std::io::Error::other(format!("{source}: {room}, then {then}")) },
+            None => Error::Io { path, source },
+        },
         other => other,
     }
 }
 
 /// Whether a disk is full, or a file larger than it may be.
 pub(crate) fn is_full(error: &Error) -> bool {
-    use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
-    matches!(error, Error::Io { source, .. } if matches!(source.kind(), StorageFull | QuotaExceeded | FileTooLarge))
+    matches!(error, Error::Io { source, .. } if makes_room(source.kind()).is_some())
 }
 
 fn device_name(device: &candle_core::Device) -> String {

@@ -15,6 +15,8 @@ pub(crate) const CHECKPOINT: &str = "checkpoint.safetensors";
 pub(crate) const HISTORY: &str = "history.jsonl";
 pub(crate) const WEIGHTS: &str = "lafter.safetensors";
 pub(crate) const REPORT: &str = "report.json";
+/// The report of a run that was over, while that run goes on for more epochs.
+pub(crate) const EARLIER_REPORT: &str = "report-before.json";
 /// Rows of a pass over the test images that is not over: features of the untouched tower, logits of the tuned one.
 pub(crate) const FEATURES: &str = "test-features.partial";
 pub(crate) const LOGITS: &str = "evaluation.partial";
@@ -30,7 +32,7 @@ const MOVING: &str = ".lafter-previous";
 /// The run's card, unless it was edited: then it is the user's.
 const CARD: &str = "README.md";
 /// What a run leaves. What decides whether a run can be resumed comes last, so that none is taken for another at any moment.
-const FILES: [&str; 16] = [
+const FILES: [&str; 17] = [
     "figures",
     "index.html",
     CARD,
@@ -45,6 +47,7 @@ const FILES: [&str; 16] = [
     CHECKPOINT,
     HISTORY,
     WEIGHTS,
+    EARLIER_REPORT,
     REPORT,
     IMAGES,
 ];
@@ -82,12 +85,9 @@ impl Images {
 }
 
 impl RunFolder {
-    /// Creates the folder if it is missing. With `resume` it must hold a run on the same images. Without, an earlier run's files
-    /// are moved to `previous/`, so that a later `--resume` cannot pick them up.
+    /// Creates the folder if it is missing. With `resume`, a run that it holds must be one on the same images. Without, an earlier
+    /// run's files are moved to `previous/`, so that a later `--resume` cannot pick them up.
     pub fn open(path: &Path, resume: bool, train: &Dataset, test: Option<&Dataset>, events: &mut dyn FnMut(&Event)) -> Result<Self> {
-        if resume && !path.exists() {
-            return Err(Error::Usage("there is no run to resume: start without --resume, or name the --out of the stopped run".into()));
-        }
         std::fs::create_dir_all(path).map_err(|e| Error::io(path, e))?;
         let lock = lock(path)?;
         let images = Images::of(train, test);
@@ -97,6 +97,9 @@ impl RunFolder {
         match resume {
             true => {
                 folder.move_back()?;
+                if FILES.iter().all(|name| !folder.file(name).exists()) {
+                    events(&Event::Notice(format!("{} holds no run to resume: this one begins anew", path.display())));
+                }
                 folder.compare(events)?;
             }
             false => folder.set_aside(events)?,
@@ -159,6 +162,14 @@ impl RunFolder {
         let path = self.file(name);
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(&path, error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Says that the run is not over, though it was: more epochs are to come. Its report waits under another name.
+    pub fn reopen(&self) -> Result<()> {
+        match std::fs::rename(self.file(REPORT), self.file(EARLIER_REPORT)) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io(self.file(REPORT), error)),
             _ => Ok(()),
         }
     }
@@ -269,13 +280,18 @@ fn holds_others(folder: &Path) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(other)
 }
 
+const TAKEN: &str = "another run is writing to";
+
+/// Whether a run was refused because another one has its folder.
+pub(crate) fn is_taken(error: &Error) -> bool {
+    matches!(error, Error::Usage(text) if text.starts_with(TAKEN))
+}
+
 /// Locks the folder itself, so that no file is left behind. If a system cannot lock a folder, nothing is locked.
 fn lock(path: &Path) -> Result<Option<File>> {
     let Ok(folder) = File::open(path) else { return Ok(None) };
     match folder.try_lock() {
-        Err(TryLockError::WouldBlock) => {
-            Err(Error::Usage(format!("another run is writing to {}: wait for it, or choose another --out", path.display())))
-        }
+        Err(TryLockError::WouldBlock) => Err(Error::Usage(format!("{TAKEN} {}: wait for it, or choose another --out", path.display()))),
         Err(TryLockError::Error(_)) => Ok(None),
         Ok(()) => Ok(Some(folder)),
     }
@@ -299,7 +315,6 @@ mod tests {
     fn one_run_at_a_time_and_only_on_its_own_images() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out");
-        assert!(open(&path, true, 8, 4).err().unwrap().to_string().contains("no run to resume"));
         let first = open(&path, false, 8, 4).unwrap();
         #[cfg(target_os = "linux")]
         assert!(open(&path, true, 8, 4).err().unwrap().to_string().contains("another run"));
@@ -357,6 +372,30 @@ mod tests {
         assert!(notices.len() == 1 && notices[0].contains("removed"), "{notices:?}");
         assert_eq!((read(&path.join("previous-3"), CHECKPOINT), read(&path.join("previous"), REPORT)), ("third".into(), "fifth".into()));
         assert!(!path.join("previous-4").exists(), "runs that are over are kept once");
+    }
+
+    #[test]
+    fn a_run_that_was_over_and_goes_on_is_kept_as_one_that_is_not_over() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        begin(path, "first", true);
+        open(path, true, 8, 4).unwrap().reopen().unwrap();
+        assert!(begin(path, "second", true).iter().any(|notice| notice.contains("previous --resume")));
+        let notices = begin(path, "third", true);
+        assert!(notices.iter().any(|notice| notice.contains("previous-2")), "{notices:?}");
+        assert_eq!((read(&path.join("previous-2"), CHECKPOINT), read(&path.join("previous"), REPORT)), ("first".into(), "second".into()));
+        assert_eq!(read(&path.join("previous-2"), EARLIER_REPORT), "first");
+    }
+
+    #[test]
+    fn what_is_resumed_before_it_began_is_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("out");
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            drop(RunFolder::open(&path, true, &set(8), Some(&set(4)), &mut |event| told.push(event.clone())).unwrap());
+        }
+        assert!(matches!(&told[..], [Event::Notice(text)] if text.contains("no run to resume: this one begins anew")), "{told:?}");
     }
 
     #[test]

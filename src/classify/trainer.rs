@@ -302,11 +302,12 @@ impl TextTrainer {
         let State { config, texts, rng, sums, history } = &saved.state;
         // the number of epochs changes nothing if the schedule is constant, unless more were begun already
         let (epochs, begun) = (self.config.epochs, history.len() + usize::from(sums.steps > 0));
-        let other_length = TextClassifierConfig { epochs, ..config.clone() } == self.config
-            && !self.config.schedule.depends_on_length()
-            && epochs >= begun;
+        let other_length = TextClassifierConfig { epochs, ..config.clone() } == self.config && !self.config.schedule.depends_on_length();
         if !(*config == self.config || other_length) || *rng != self.rng || *texts != self.fingerprint()? {
             return Err(saved.foreign());
+        }
+        if epochs < begun {
+            return Err(saved.longer(begun, "--text-epochs"));
         }
         if let Some(what) = self.impossible(&saved.state, saved.optimizer_steps()) {
             return Err(saved.broken(what));

@@ -92,7 +92,7 @@ pub enum Command {
     /// Rendered pictures as files, to try every other command on
     #[command(after_help = super::scenes::EXAMPLES)]
     Scenes(super::scenes::ScenesArgs),
-    /// Train the demo CLIP anew from rendered scenes and captions
+    /// Train the demo CLIP anew from rendered scenes and captions; stopped before the end, it writes nothing
     #[command(after_help = "Examples:\n  lafter pretrain-demo --out my-demo-clip\n  lafter zero-shot --model my-demo-clip --test labeled/")]
     PretrainDemo(PretrainArgs),
 }
@@ -118,7 +118,7 @@ pub struct DemoArgs {
     /// Where report.json, figures and index.html go
     #[arg(long, default_value = "lafter-out/demo")]
     pub out: PathBuf,
-    /// Continue the stopped demo in --out
+    /// Continue the stopped demo in --out; begin anew where there is none
     #[arg(long)]
     pub resume: bool,
 }
@@ -288,7 +288,7 @@ pub struct RunArgs {
     /// Where report.json, history.jsonl, lafter.safetensors and figures go
     #[arg(long, default_value = "lafter-out")]
     pub out: PathBuf,
-    /// Continue from the checkpoints in --out
+    /// Continue from the checkpoints in --out; begin anew where there are none
     #[arg(long)]
     pub resume: bool,
     /// Seconds between checkpoints, which are saved between two steps; 0 saves after each step

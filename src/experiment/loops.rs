@@ -51,6 +51,9 @@ impl Experiment {
             run.resume(checkpoint)?;
             events(&Event::Notice(format!("resumed after epoch {} of {}", run.history().len(), self.config.tune.epochs)));
         }
+        if let (Some(folder), true) = (folder, run.history().len() < self.config.tune.epochs) {
+            folder.reopen()?;
+        }
         if let Some(path) = path {
             run.autosave(Autosave::new(path, self.checkpoint_every));
         }

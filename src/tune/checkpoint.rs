@@ -77,13 +77,15 @@ impl Run {
         let FinetuneConfig { epochs, eval_every, max_unreadable, micro_batch, views_on_gpu, .. } = self.tuner.config;
         let same = FinetuneConfig { eval_every, max_unreadable, micro_batch, views_on_gpu, ..config.clone() };
         let begun = history.len() + usize::from(sums.steps > 0);
-        let other_length = FinetuneConfig { epochs, ..same.clone() } == self.tuner.config
-            && !self.tuner.config.schedule.depends_on_length()
-            && epochs >= begun;
+        let other_length =
+            FinetuneConfig { epochs, ..same.clone() } == self.tuner.config && !self.tuner.config.schedule.depends_on_length();
         let settings = saved.state.settings_hash.as_ref().is_none_or(|hash| *hash == self.tuner.clip.settings_hash());
         let model = weights_hash == self.tuner.clip.weights_hash() && settings && *classifier == self.tuner.classifier;
         if !(same == self.tuner.config || other_length) || *rng != self.tuner.rng || !model {
             return Err(saved.foreign());
+        }
+        if epochs < begun {
+            return Err(saved.longer(begun, "--epochs"));
         }
         let terms = self.tuner.objective.terms.len();
         let own = terms != config.objective.len(); // terms of the user's own, whose losses may be anything

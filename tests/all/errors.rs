@@ -245,9 +245,6 @@ fn bad_usage_is_status_2() {
     }
     refused(2, &["--merge needs --weights"], &["export", "--model", "demo", "--classes", "names.txt", "--merge", &out]);
     refused(2, &["required"], &["ablate", "--model", "demo", "--vary", "text.noise=0,1", "--noises", "0.3"]);
-    let mut args = short_run(&name, &data, &out);
-    args.push("--resume");
-    refused(2, &["no run to resume"], &args);
 }
 
 #[test]

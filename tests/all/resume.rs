@@ -294,14 +294,108 @@ fn a_second_signal_ends_at_once_and_nohup_holds() {
 }
 
 #[test]
-fn nothing_to_resume_is_one_line_with_the_remedy() {
+fn a_run_that_is_extended_is_not_over_until_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    write_pictures(&folder.path().join("train"), 12, 1);
-    write_pictures(&folder.path().join("test"), 12, 2);
-    let run = start(folder.path(), "nowhere", true).wait_with_output().unwrap();
-    let message = String::from_utf8_lossy(&run.stderr);
-    assert_eq!(run.status.code(), Some(2), "{message}");
-    assert!(message.contains("no run to resume") && message.contains("--out"), "{message}");
+    let data = folder.path();
+    write_pictures(&data.join("train"), 12, 1);
+    write_pictures(&data.join("test"), 12, 2);
+    let run = |epochs: &str| {
+        let line =
+            "run --model demo --train train --test test --out out --text-epochs 2 --batch-size 8 --prompts 2 --eval-every 0 --resume";
+        let mut command = crate::common::lafter(data, line);
+        command.args(["--epochs", epochs]);
+        command
+    };
+    let has = |name: &str| data.join("out").join(name).exists();
+    let begun = run("1").output().unwrap();
+    let said = String::from_utf8_lossy(&begun.stderr);
+    assert!(begun.status.success() && said.contains("no run to resume: this one begins anew"), "{said}");
+    let epochs = || std::fs::read_to_string(data.join("out/history.jsonl")).unwrap().lines().count();
+    let mut longer = run("100000").spawn().unwrap();
+    while epochs() < 2 {
+        assert!(longer.try_wait().unwrap().is_none());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    longer.kill().unwrap();
+    longer.wait().unwrap();
+    assert!(has("report-before.json") && !has("report.json"));
+    let shorter = run("1").output().unwrap();
+    let said = String::from_utf8_lossy(&shorter.stderr);
+    assert!(shorter.status.code() == Some(2) && said.contains("epochs are done or begun: give --epochs"), "{said}");
+    let more = (epochs() + 2).to_string();
+    assert!(run(&more).status().unwrap().success());
+    assert!(has("report.json") && !has("report-before.json"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_full_disk_behind_standard_output_costs_no_figures() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    write_pictures(&data.join("train"), 12, 1);
+    let line = "run --model demo --train train --out out --text-epochs 2 --epochs 1 --batch-size 8 --prompts 2";
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let run = crate::common::lafter(data, line).stdout(full).output().unwrap();
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(run.status.code() == Some(1) && said.contains("error: standard output: "), "{said}");
+    assert!(["index.html", "README.md"].iter().all(|name| data.join("out").join(name).exists()), "{said}");
+}
+
+/// Sends a signal once `begun` says so, and gives the status and how long the end took.
+#[cfg(unix)]
+fn ends(data: &Path, line: &str, signal: i32, begun: impl Fn() -> bool) -> (Option<i32>, Duration) {
+    let mut run = crate::common::lafter(data, line).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while !begun() {
+        assert!(run.try_wait().unwrap().is_none(), "{line} is over");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let sent = Instant::now();
+    assert_eq!(unsafe { libc::kill(run.id() as i32, signal) }, 0);
+    (run.wait().unwrap().code(), sent.elapsed())
+}
+
+#[cfg(unix)]
+#[test]
+fn rendered_pictures_are_all_there_or_none() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path();
+    let out = data.join("made/scenes");
+    let rendering = || {
+        let hidden = std::fs::read_dir(&out).into_iter().flatten().flatten();
+        hidden.into_iter().any(|hidden| std::fs::read_dir(hidden.path()).is_ok_and(|mut files| files.next().is_some()))
+    };
+    let line = |count: usize| format!("scenes --out made/scenes --count {count}");
+    assert_eq!(ends(data, &line(100_000), libc::SIGTERM, rendering).0, Some(143));
+    assert!(!out.exists());
+    assert_eq!(ends(data, &line(100_000), libc::SIGKILL, rendering).0, None);
+    assert!(std::fs::read_dir(&out).unwrap().all(|entry| entry.unwrap().file_name().to_string_lossy().starts_with('.')));
+    let (ok, _, said) = crate::common::tried(data, &line(24));
+    assert!(ok, "{said}");
+    assert_eq!(Dataset::open(&out).unwrap().len(), 24);
+}
+
+#[cfg(unix)]
+#[test]
+fn pretraining_stops_at_once_also_before_its_first_step() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let (code, took) = ends(folder.path(), "pretrain-demo --out clip", libc::SIGTERM, || begun.elapsed() > Duration::from_secs(1));
+    assert!(code == Some(143) && took < Duration::from_secs(8), "{code:?} {took:?}");
+    assert!(!folder.path().join("clip").exists());
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn threads_that_cannot_be_started_are_one_line_and_too_many_are_not_tried() {
+    let run = |limits: &str, threads: &str| {
+        let line = format!("{limits} exec '{}' settings", env!("CARGO_BIN_EXE_lafter"));
+        let output = Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", threads).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (code, said) = run("ulimit -v 1500000;", "1000");
+    assert!(code == Some(1) && said.starts_with("error: no threads could be started (") && said.lines().count() == 1, "{code:?} {said}");
+    let (code, said) = run("", "100000");
+    assert!(code == Some(0) && said.contains("note: RAYON_NUM_THREADS=100000"), "{code:?} {said}");
 }
 
 #[cfg(unix)]
@@ -320,7 +414,8 @@ fn a_disk_that_is_full_says_that_resume_goes_on_and_it_does() {
     let full = limited.output().unwrap();
     let said = String::from_utf8_lossy(&full.stderr);
     assert_eq!(full.status.code(), Some(1), "{said}");
-    assert!(said.lines().last().is_some_and(|line| line.contains("--resume goes on")), "{said}");
+    let last = said.lines().last().unwrap();
+    assert!(last.ends_with("raise the limit of file sizes (ulimit -f), then --resume goes on"), "{said}");
     let resumed = command(data, &format!("{run} full --resume").split(' ').collect::<Vec<_>>()).output().unwrap();
     assert!(resumed.status.success(), "{}", String::from_utf8_lossy(&resumed.stderr));
     assert!(results(data, "full") == results(data, "whole"), "it ends otherwise");
