@@ -4,7 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::shard::Shard;
@@ -215,9 +215,13 @@ impl Cell {
 
     /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data sets,
     /// then those of the files of stored answers that it names), so that a finished cell is found again however the grid around it
-    /// changes, and never taken for another.
-    pub(super) fn folder(&self, data: &[String]) -> String {
-        let decisive = json!([self.experiment.settings(), data, self.experiment.config.seed, env!("CARGO_PKG_VERSION")]);
+    /// changes, and never taken for another. Where pictures and model lie decides nothing; with `paths` it does, as in older studies.
+    pub(super) fn folder(&self, data: &[String], paths: bool) -> String {
+        let mut settings = self.experiment.settings();
+        for place in ["model", "train", "test"].iter().filter(|_| !paths) {
+            settings[place] = Value::Null;
+        }
+        let decisive = json!([settings, data, self.experiment.config.seed, env!("CARGO_PKG_VERSION")]);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
         let name: String = self.name().chars().map(safe).take(80).collect();

@@ -8,14 +8,14 @@ use std::time::Instant;
 use super::free_memory::free_memory;
 use super::grid::{Ablation, Cell};
 use super::scores::Scores;
-use super::study::Study;
+use super::study::{Study, runs};
 use crate::data::Dataset;
 use crate::error::{Error, Result};
 use crate::eval::peak_rss_bytes;
 use crate::experiment::{Experiment, is_full, with_room};
 use crate::files::sha256_of;
 use crate::progress::{self, Event};
-use crate::run_folder::{REPORT, begun_before};
+use crate::run_folder::{REPORT, begun_before, is_taken};
 use crate::shared::Shared;
 
 const STAGE: &str = "ablation";
@@ -43,18 +43,17 @@ impl Ablation {
         let mut done = total - todo.len();
         events(&Event::Started { stage: STAGE.into(), total, unit: "runs".into() });
         if done > 0 {
-            events(&Event::Notice(format!("{done} of {total} runs were done before and are kept")));
+            events(&Event::Notice(format!("{done} of {} were done before and are kept", runs(total))));
             if let (Some(out), old @ 1..) = (&self.out, older(&cells, &folders, &scores)) {
-                let runs = out.join("runs");
                 events(&Event::Notice(format!(
                     "files of the pictures were written or copied since {old} of them began: if they hold other pictures now, remove {} and \
                      repeat the command",
-                    runs.display()
+                    out.join("runs").display()
                 )));
             }
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
-        let (mut failed, mut last_failure) = (Vec::new(), None);
+        let (mut failed, mut last_failure, mut later) = (Vec::new(), None, Vec::new());
         let mut finish = |place: usize, result: Result<Scores, Failure>, events: &mut dyn FnMut(&Event)| {
             let accuracy = match result {
                 Ok(result) => {
@@ -63,10 +62,15 @@ impl Ablation {
                     scores[place] = Some(result);
                     accuracy
                 }
-                Err(Failure { error, ends_all: true }) => return Err(error),
-                Err(Failure { error, .. }) => {
+                Err(Failure { error, ends: Ends::All }) => return Err(error),
+                Err(Failure { error, ends: Ends::Nothing }) => {
+                    events(&Event::Notice(error.to_string()));
+                    last_failure = Some(error);
+                    None
+                }
+                Err(Failure { error, ends: Ends::Cell }) => {
                     events(&Event::Notice(format!("{error}; the other runs go on")));
-                    failed.push(error.to_string());
+                    failed.push((place, error.to_string()));
                     last_failure = Some(error);
                     None
                 }
@@ -84,19 +88,24 @@ impl Ablation {
             && let Some(place) = next()
         {
             // alone, to see what one takes; one that fails may have taken nothing
-            if finish(place, run(place), &mut events)? {
-                jobs = affordable(jobs, &mut events);
-                break;
+            match run(place) {
+                Err(Failure { ends: Ends::Nothing, .. }) => later.push(place),
+                result => {
+                    if finish(place, result, &mut events)? {
+                        jobs = affordable(jobs, &mut events);
+                        break;
+                    }
+                }
             }
         }
         let (sender, results) = mpsc::channel();
         std::thread::scope(|scope| {
-            for _ in 0..jobs {
+            for job in 0..jobs {
                 let (sender, run, next, queue) = (sender.clone(), &run, &next, &queue);
-                scope.spawn(move || {
+                let work = move || {
                     while let Some(place) = next() {
                         let result = run(place);
-                        if matches!(&result, Err(failure) if failure.ends_all) {
+                        if matches!(&result, Err(Failure { ends: Ends::All, .. })) {
                             queue.lock().map(|mut queue| queue.clear()).ok();
                         }
                         // the receiver is gone once another cell has ended all
@@ -104,11 +113,20 @@ impl Ablation {
                             return;
                         }
                     }
-                });
+                };
+                // if the system gives no more threads, fewer do
+                if let Err(error) = std::thread::Builder::new().spawn_scoped(scope, work) {
+                    if job == 0 {
+                        return Err(progress::no_thread("a run of the grid", &error));
+                    }
+                    break;
+                }
             }
             drop(sender);
             for (place, result) in results {
-                if let Err(error) = finish(place, result, &mut events) {
+                if matches!(&result, Err(Failure { ends: Ends::Nothing, .. })) {
+                    later.push(place);
+                } else if let Err(error) = finish(place, result, &mut events) {
                     if jobs > 1 && !matches!(error, Error::Interrupted(_)) {
                         events(&Event::Notice(format!("{error}; waiting for the runs that have begun (Ctrl-C saves and stops them)")));
                     }
@@ -117,10 +135,14 @@ impl Ablation {
             }
             Ok(())
         })?;
+        for place in later {
+            finish(place, run(place), &mut events)?;
+        }
         events(&Event::Finished { stage: STAGE.into(), seconds: started.elapsed().as_secs_f64() });
         // other shards may have done theirs meanwhile
         let unknown = scores.iter_mut().zip(cells.iter().zip(&folders)).filter(|(scores, _)| scores.is_none());
         unknown.for_each(|(scores, cell)| *scores = load(cell));
+        let failed = failed.into_iter().filter(|(place, _)| scores[*place].is_none()).map(|(_, error)| error).collect();
         match last_failure.filter(|_| scores.iter().all(Option::is_none)) {
             Some(error) => Err(error),
             None => Ok(Study { failed, ..Study::new(self.factors(), &cells, &scores) }),
@@ -152,13 +174,17 @@ impl Ablation {
             let Experiment { train, test, config, .. } = &cell.experiment;
             let mut data = vec![fingerprint(train), test.as_ref().map(&mut fingerprint).unwrap_or_default()];
             data.extend(config.tune.files().into_iter().map(&mut content));
-            Some(out.join("runs").join(cell.folder(&data)))
+            let [own, older] = [false, true].map(|paths| out.join("runs").join(cell.folder(&data, paths)));
+            Some(if older.exists() && !own.exists() { older } else { own })
         };
         cells.iter().map(&mut folder).collect()
     }
 
     fn run_cell(&self, cell: &Cell, out: Option<PathBuf>, shared: &Shared) -> Result<Scores, Failure> {
-        progress::check_interrupt("the ablation stopped; finished runs are kept").map_err(|error| Failure { error, ends_all: true })?;
+        progress::check_interrupt("the ablation stopped; finished runs are kept").map_err(|error| Failure { error, ends: Ends::All })?;
+        if let Some(scores) = load((cell, &out)) {
+            return Ok(scores); // another process did it meanwhile
+        }
         let run = |resume: bool| {
             let experiment = Experiment { out: out.clone(), resume, predictions: false, ..cell.experiment.clone() };
             progress::unwatched(|| experiment.run_with(shared, progress::silent))
@@ -166,12 +192,19 @@ impl Ablation {
         let resume = out.as_ref().is_some_and(|out| out.exists());
         let outcome = match run(resume) {
             // the checkpoints are damaged, or those of another processor or GPU, whose bits are others
-            Err(Error::Usage(_) | Error::Checkpoint(_)) if resume => run(false),
+            Err(error) if resume && !is_taken(&error) && matches!(error, Error::Usage(_) | Error::Checkpoint(_)) => run(false),
             outcome => outcome,
         };
         outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| {
-            let ends_all = matches!(error, Error::Interrupted(_)) || is_full(&error);
+            let ends = match &error {
+                error if is_taken(error) => Ends::Nothing,
+                error if matches!(error, Error::Interrupted(_)) || is_full(error) => Ends::All,
+                _ => Ends::Cell,
+            };
             let error = match error {
+                error if is_taken(&error) => {
+                    Error::Usage(format!("{}: another process is at it: repeat the command when that is over", cell.name()))
+                }
                 Error::Interrupted(_) if self.out.is_some() => {
                     Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
                 }
@@ -179,7 +212,7 @@ impl Ablation {
                 Error::Usage(what) => Error::Usage(format!("{}: {what}", cell.name())),
                 other => Error::Data(format!("{}: {}", cell.name(), with_room(other, "repeat the command"))),
             };
-            Failure { error, ends_all }
+            Failure { error, ends }
         })
     }
 }
@@ -187,8 +220,16 @@ impl Ablation {
 /// Why a cell has no scores.
 struct Failure {
     error: Error,
-    /// Whether it would be the same for all others: an interrupt, a full disk.
-    ends_all: bool,
+    ends: Ends,
+}
+
+/// What a failure ends.
+enum Ends {
+    /// Another process runs the cell: it is left to that one.
+    Nothing,
+    Cell,
+    /// It would be the same for all others: an interrupt, a full disk.
+    All,
 }
 
 /// The scores of the cells that are done.
@@ -220,8 +261,7 @@ fn affordable(jobs: usize, events: &mut dyn FnMut(&Event)) -> usize {
     if fit < jobs {
         let gib = |bytes: u64| bytes as f64 / (1u64 << 30) as f64;
         let (peak, free) = (gib(peak), gib(free));
-        let runs = if fit == 1 { "1 run" } else { &format!("{fit} runs") };
-        events(&Event::Notice(format!("{runs} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free")));
+        events(&Event::Notice(format!("{} at a time instead of {jobs}: one takes up to {peak:.2} GiB, {free:.2} GiB are free", runs(fit))));
     }
     jobs.min(fit)
 }
@@ -231,6 +271,21 @@ mod tests {
     use super::*;
     use crate::clip::Clip;
     use crate::tune::{BankTeacher, Distillation, Labeler, TeacherKind, TermKind};
+
+    #[test]
+    fn runs_of_older_studies_are_found_by_their_older_names() {
+        let folder = tempfile::tempdir().unwrap();
+        let grid = Ablation::new(Experiment::demo(Clip::demo().unwrap(), 1).unwrap()).out(folder.path());
+        let cell = grid.cells().unwrap().remove(0);
+        let data = [cell.experiment.train.fingerprint(), cell.experiment.test.as_ref().unwrap().fingerprint()];
+        let [own, older] = [false, true].map(|paths| folder.path().join("runs").join(cell.folder(&data, paths)));
+        let found = || grid.folders(&[cell.clone()]).remove(0).unwrap();
+        assert_eq!(found(), own);
+        std::fs::create_dir_all(&older).unwrap();
+        assert_eq!(found(), older);
+        std::fs::create_dir_all(&own).unwrap();
+        assert_eq!(found(), own);
+    }
 
     #[test]
     fn other_stored_answers_are_another_run() {

@@ -103,6 +103,11 @@ const UNLABELED: [Column; 3] = [
     Column { title: "balance", key: "balance", of: |row| row.balance },
 ];
 
+/// "1 run", "2 runs".
+pub(super) fn runs(n: usize) -> String {
+    if n == 1 { "1 run".into() } else { format!("{n} runs") }
+}
+
 /// The rows of a grid, in its order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Study {
@@ -212,7 +217,7 @@ impl Study {
         };
         let mut title = if self.factors.is_empty() { title.to_string() } else { format!("{title}: {}", self.factors.join(" · ")) };
         if self.missing > 0 || bars.len() < self.rows.len() {
-            let missing = if self.missing > 0 { format!(", {} runs missing", self.missing) } else { String::new() };
+            let missing = if self.missing > 0 { format!(", {} missing", runs(self.missing)) } else { String::new() };
             title += &format!(" ({} of {} settings{missing})", bars.len(), self.rows.len());
         }
         plot::spread_bars(&title, &format!("{label} (mean and standard deviation over seeds)"), &bars)
@@ -250,6 +255,7 @@ impl fmt::Display for Study {
         write!(f, "{}", self.table())?;
         match self.missing {
             0 => Ok(()),
+            1 => writeln!(f, "1 run of the grid is not done yet"),
             missing => writeln!(f, "{missing} runs of the grid are not done yet"),
         }
     }

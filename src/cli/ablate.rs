@@ -21,7 +21,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     let factors = factors(&args, &changes)?;
     let shard = match args.shard {
         Some(shard) => shard,
-        None => Shard::from_slurm(|name| std::env::var(name).ok())?.unwrap_or(Shard::WHOLE),
+        None => task(args.collect, &mut bars)?,
     };
     let base = set_up(&args.setup, common, &mut bars)?;
     let grid = grid(&args, factors, changes, base)?.seeds(args.seeds).jobs(args.jobs).out(&args.out).shard(shard);
@@ -31,7 +31,7 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
         if common.json {
             super::commands::print(&serde_json::json!({ "runs": mine, "of": cells.len() }));
         } else {
-            say(format_args!("{}\n{} runs of {}", mine.join("\n"), mine.len(), cells.len()));
+            say(format_args!("{}\n{} of {}", mine.join("\n"), runs(mine.len()), cells.len()));
         }
         return Ok(());
     }
@@ -48,10 +48,32 @@ pub fn ablate(args: AblateArgs, common: &Common) -> Result<()> {
     match study.failed.as_slice() {
         [] => Ok(()),
         [first, ..] => {
-            let failed = study.failed.len();
-            Err(Error::Data(format!("{failed} runs failed, the first: {first}; the same command runs what is missing, and keeps the rest")))
+            let failed = runs(study.failed.len());
+            Err(Error::Data(format!("{failed} failed, the first: {first}; the same command runs what is missing, and keeps the rest")))
         }
     }
+}
+
+/// "1 run", "2 runs".
+fn runs(n: usize) -> String {
+    if n == 1 { "1 run".into() } else { format!("{n} runs") }
+}
+
+/// The share of this task of a SLURM array job, which it says; else the whole grid.
+fn task(collects: bool, bars: &mut Bars) -> Result<Shard> {
+    let variable = |name: &str| std::env::var(name).ok();
+    let Some(shard) = Shard::from_slurm(variable)? else { return Ok(Shard::WHOLE) };
+    if !collects {
+        let id = variable("SLURM_ARRAY_TASK_ID").unwrap_or_default();
+        bars.show(&Event::Notice(match shard {
+            Shard::WHOLE => format!(
+                "task {id} is the only one of its SLURM array and takes the whole grid: to repeat a task of a larger array give its \
+                 share, as in --shard 3/16"
+            ),
+            _ => format!("shard {shard}, by SLURM_ARRAY_TASK_ID={id}"),
+        }));
+    }
+    Ok(shard)
 }
 
 /// What levels of --paper and --methods set in some rows only: an option sets it for the others, a factor would undo it in these.

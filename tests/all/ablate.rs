@@ -132,6 +132,89 @@ fn a_run_that_cannot_go_on_from_its_checkpoint_is_begun_anew() {
     assert!(runs.len() == 2 && runs.iter().all(|run| checkpoint(&run.join("previous")).exists()));
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn a_run_that_another_process_is_at_is_left_to_that_one_and_looked_at_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut base = Experiment::demo(Clip::demo().unwrap(), 1).unwrap();
+    (base.train, base.test) = (base.train.take(20), base.test.map(|test| test.take(24)));
+    (base.config.text.epochs, base.config.tune.epochs) = (10, 0);
+    for jobs in [1, 2] {
+        let grid = Ablation::new(base.clone()).seeds(2).jobs(jobs).out(folder.path());
+        let whole = grid.run(silent).unwrap();
+        let run = |seed: usize| {
+            let runs = std::fs::read_dir(folder.path().join("runs")).unwrap().map(|run| run.unwrap().path());
+            runs.into_iter().find(|run| run.file_name().unwrap().to_string_lossy().starts_with(&format!("seed={seed}-"))).unwrap()
+        };
+        let unfinish = || {
+            [1, 2].iter().for_each(|seed| std::fs::remove_file(run(*seed).join("report.json")).unwrap());
+            let folder = std::fs::File::open(run(1)).unwrap();
+            folder.try_lock().unwrap();
+            folder
+        };
+        let (other, mut told) = (unfinish(), 0);
+        let study =
+            grid.run(|event| told += usize::from(matches!(event, Event::Notice(text) if text.contains("another process")))).unwrap();
+        assert_eq!((study.failed.len(), study.missing, told), (0, 1, 1));
+        drop(other);
+        assert_eq!(grid.run(silent).unwrap(), whole);
+        let mut other = Some(unfinish());
+        let study = grid.run(|event| drop(other.take_if(|_| matches!(event, Event::Advanced { done: 1, .. }))));
+        assert_eq!(study.unwrap(), whole);
+    }
+}
+
+#[test]
+fn a_process_of_a_launcher_runs_its_share_and_says_what_fails() {
+    let run = |rank: &str, more: &str| {
+        let mut command = crate::common::program();
+        command.args(["ablate", "--model", "demo", "--vary", "text.noise=0,0.1", "--seeds", "1"]).args(more.split_whitespace());
+        let output = command.env("PMI_SIZE", "2").env("PMI_RANK", rank).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (code, said, _) = run("1", "--shard 2/2 --dry-run");
+    assert!(code == Some(0) && said == "text.noise=0.1 seed=7777\n1 run of 2\n", "{said}");
+    let (code, _, said) = run("1", "--shard 2/2 --train nowhere");
+    assert!(code != Some(0) && said.contains("error: ") && said.contains("nowhere"), "{said}");
+    let (code, said, note) = run("0", "--dry-run");
+    assert!(code == Some(0) && said.ends_with("2 runs of 2\n") && note.contains("the first of 2 does it alone"), "{said}{note}");
+    assert_eq!(run("1", "--dry-run"), (Some(0), String::new(), String::new()));
+    let (code, _, said) = run("0", "");
+    assert!(code == Some(2) && said.contains("--shard I/N"), "{said}");
+}
+
+#[test]
+fn a_task_of_an_array_says_its_share() {
+    for (numbers, says) in
+        [(["3", "1", "16", "16"], "shard 3/16, by SLURM_ARRAY_TASK_ID=3"), (["3", "3", "3", "1"], "takes the whole grid")]
+    {
+        let mut command = crate::common::program();
+        command.args(["ablate", "--model", "demo", "--vary", "text.noise=0,0.1", "--dry-run"]);
+        for (name, number) in ["ID", "MIN", "MAX", "COUNT"].iter().zip(numbers) {
+            command.env(format!("SLURM_ARRAY_TASK_{name}"), number);
+        }
+        let said = String::from_utf8(command.output().unwrap().stderr).unwrap();
+        assert!(said.contains(says), "{said}");
+    }
+}
+
+#[test]
+fn pictures_by_another_path_are_the_same_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut base = run_on_files(folder.path());
+    base.config.tune.epochs = 0;
+    let grid = |base: &Experiment| Ablation::new(base.clone()).out(folder.path().join("out"));
+    assert_eq!(count_runs(&grid(&base)).unwrap(), 1);
+    let by = |set: &Dataset, name: &str| {
+        let classes = ClassNames::new(set.classes()).unwrap();
+        Dataset::open(folder.path().join("train/..").join(name)).unwrap().with_classes(&classes).unwrap()
+    };
+    let other = Experiment { train: by(&base.train, "train"), test: base.test.as_ref().map(|test| by(test, "test")), ..base.clone() };
+    assert_ne!(other.train.origin(), base.train.origin());
+    assert_eq!(count_runs(&grid(&other)).unwrap(), 0);
+    assert_eq!(grid(&other).collect().unwrap().missing, 0);
+}
+
 #[cfg(unix)]
 #[test]
 fn a_run_goes_on_without_a_copy_of_its_checkpoint() {
