@@ -9,7 +9,7 @@ use std::time::Duration;
 use ureq::{Agent, AgentBuilder, Response};
 
 use crate::error::Error;
-use crate::progress::{interruptible, next_of, pause};
+use crate::progress::{interruptible, next_of, no_thread, pause};
 use crate::proxy::{host_name, proxy_for};
 
 /// Redirects followed at most.
@@ -216,7 +216,7 @@ impl Body {
             }
         };
         let begun = std::thread::Builder::new().spawn(read);
-        begun.map_err(|e| Error::Usage(format!("{WHAT}: no thread could be started ({e}): allow more processes")))?;
+        begun.map_err(|e| no_thread(WHAT, &e))?;
         Ok(Self(parts))
     }
 
