@@ -57,7 +57,7 @@ pub struct Experiment {
     pub config: LafterConfig,
     /// Where results and the checkpoint go; `None` writes nothing.
     pub out: Option<PathBuf>,
-    /// Whether to go on from the checkpoints in `out`; default false.
+    /// Whether to go on from the checkpoints in `out`, if there are some; default false.
     pub resume: bool,
     /// How often a checkpoint is saved to `out` between two steps; one is saved after every epoch of tuning, too. Default
     /// 60 seconds.

@@ -279,7 +279,7 @@ mod tests {
         let cell = grid.cells().unwrap().remove(0);
         let data = [cell.experiment.train.fingerprint(), cell.experiment.test.as_ref().unwrap().fingerprint()];
         let [own, older] = [false, true].map(|paths| folder.path().join("runs").join(cell.folder(&data, paths)));
-        let found = || grid.folders(&[cell.clone()]).remove(0).unwrap();
+        let found = || grid.folders(std::slice::from_ref(&cell)).remove(0).unwrap();
         assert_eq!(found(), own);
         std::fs::create_dir_all(&older).unwrap();
         assert_eq!(found(), older);

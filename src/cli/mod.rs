@@ -44,8 +44,9 @@ pub fn main() -> ExitCode {
     threads::bound();
     signals::watch();
     // each process of a job has a share of its own then, and errors of its own
-    let apart = matches!(&cli.command, Command::Ablate(args) if args.shard.is_some());
-    match threads::start().and_then(|()| run(cli)) {
+    let started = threads::start();
+    let apart = started.is_err() || matches!(&cli.command, Command::Ablate(args) if args.shard.is_some());
+    match started.and_then(|()| run(cli)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             // what fails before the processes of a job have met, fails in all of them

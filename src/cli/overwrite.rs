@@ -36,8 +36,8 @@ pub fn differ(a: &Option<PathBuf>, b: &Option<PathBuf>) -> Result<()> {
     }
 }
 
-/// How the names begin of what is not written whole yet.
-pub const UNFINISHED: &str = ".lafter-";
+/// How a folder of files that are not all there yet is called, here as in a merge.
+pub const UNFINISHED: &str = ".unfinished-";
 
 /// Refuses a folder that holds something; what a killed command left unfinished is nothing.
 pub fn new_or_empty(out: &Path) -> Result<()> {
@@ -92,7 +92,7 @@ mod tests {
     fn a_folder_with_what_was_not_finished_is_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        create_dir(path.join(".lafter-a1b2c3")).unwrap();
+        create_dir(path.join(".unfinished-a1b2c3")).unwrap();
         for folder in [path, &path.join("new")] {
             new_or_empty(folder).unwrap();
         }

@@ -7,8 +7,8 @@ use lafter::{Error, Result};
 
 use super::say::note;
 
-/// More are started by mistake: they take minutes, and much memory.
-const MOST: usize = 1024;
+/// More, and more than four a core, are asked for by mistake: they take long to start, and much memory.
+const MOST: usize = 256;
 
 /// How many threads rayon starts, and Candle where its own number is not given.
 const RAYON: &str = "RAYON_NUM_THREADS";
@@ -16,10 +16,10 @@ const CANDLE: &str = "CANDLE_NUM_THREADS";
 
 /// Lowers these numbers to what a machine can use; call it before any thread is started.
 pub fn bound() {
-    let most = MOST.max(std::thread::available_parallelism().map_or(1, usize::from));
+    let most = MOST.max(4 * std::thread::available_parallelism().map_or(1, usize::from));
     for name in [RAYON, CANDLE] {
         if let Some(asked) = number(name).filter(|asked| *asked > most) {
-            note(format_args!("note: {name}={asked} is more than a machine needs: {most} are started"));
+            note(format_args!("note: {name}={asked} is more than this machine can use: {most} are started"));
             // SAFETY: no other thread reads or writes the environment yet.
             unsafe { std::env::set_var(name, most.to_string()) };
         }

@@ -392,7 +392,7 @@ fn threads_that_cannot_be_started_are_one_line_and_too_many_are_not_tried() {
         let output = Command::new("sh").args(["-c", &line]).env("RAYON_NUM_THREADS", threads).output().unwrap();
         (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
-    let (code, said) = run("ulimit -v 1500000;", "1000");
+    let (code, said) = run("ulimit -v 400000;", "250");
     assert!(code == Some(1) && said.starts_with("error: no threads could be started (") && said.lines().count() == 1, "{code:?} {said}");
     let (code, said) = run("", "100000");
     assert!(code == Some(0) && said.contains("note: RAYON_NUM_THREADS=100000"), "{code:?} {said}");
