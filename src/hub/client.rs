@@ -166,11 +166,15 @@ impl Client {
             if let Some(token) = self.token.as_ref().filter(|_| origin(&url) == origin(&self.endpoint)) {
                 request = request.set("Authorization", &format!("Bearer {token}"));
             }
-            let answered = interruptible(WHAT, move || request.call()).map_err(|error| (Fault::Here(error), None))?;
+            let answered = interruptible(WHAT, move || request.call().map_err(Box::new)).map_err(|error| (Fault::Here(error), None))?;
             let response = match answered {
                 Some(Ok(response)) => response,
-                Some(Err(ureq::Error::Status(code, response))) => return Err(refused(code, &response)),
-                Some(Err(ureq::Error::Transport(fault))) => return Err((Fault::Network(said(&url, &fault)), None)),
+                Some(Err(fault)) => {
+                    return Err(match *fault {
+                        ureq::Error::Status(code, response) => refused(code, &response),
+                        ureq::Error::Transport(fault) => (Fault::Network(said(&url, &fault)), None),
+                    });
+                }
                 None => return Err((Fault::Network(format!("{}: the connection's thread ended", host_name(&url))), None)),
             };
             let header = |name: &str| response.header(name).map(str::to_string);
