@@ -334,7 +334,9 @@ impl Experiment {
             images.train -= left_out.min(images.train);
         }
         report.note_memory();
-        if let Some(before) = folder.filter(|_| self.resume).and_then(|folder| Report::load(folder.file(REPORT)).ok()) {
+        if let Some(folder) = folder.filter(|_| self.resume)
+            && let Some(before) = [REPORT, EARLIER_REPORT].iter().find_map(|name| Report::load(folder.file(name)).ok())
+        {
             report.keep_measured(&before)?;
         }
         let (test_features, zero_shot, text_classifier) = (features, zero_shot, text_classifier);

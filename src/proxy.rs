@@ -14,8 +14,10 @@ pub(crate) fn proxy_for(address: &str) -> Result<Option<ureq::Proxy>> {
         return Ok(None);
     }
     let Some((variable, value)) = chosen(address, |name| std::env::var(name).ok()) else { return Ok(None) };
-    let value = value.trim().replacen("socks5h://", "socks5://", 1); // names are always resolved by the proxy
-    ureq::Proxy::new(value).map(Some).map_err(|_| {
+    let value = value.trim();
+    let (scheme, rest) = value.split_once("://").map_or(("http".into(), value), |(scheme, rest)| (scheme.to_ascii_lowercase(), rest));
+    let scheme = if scheme == "socks5h" { "socks5" } else { &scheme }; // which resolves names, too
+    ureq::Proxy::new(format!("{scheme}://{rest}")).map(Some).map_err(|_| {
         Error::Usage(format!("{variable} holds no proxy that can be used: write http://host:port or socks5://host:port, or unset it"))
     })
 }

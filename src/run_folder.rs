@@ -52,6 +52,9 @@ const FILES: [&str; 17] = [
     IMAGES,
 ];
 
+/// What a run that goes on begins with.
+const WORK: [&str; 3] = [FEATURES, TEXT_CHECKPOINT, CHECKPOINT];
+
 /// A folder taken for one run; no other run may take it before this value is dropped.
 pub(crate) struct RunFolder {
     path: PathBuf,
@@ -97,7 +100,7 @@ impl RunFolder {
         match resume {
             true => {
                 folder.move_back()?;
-                if FILES.iter().all(|name| !folder.file(name).exists()) {
+                if WORK.iter().all(|name| !folder.file(name).exists()) {
                     events(&Event::Notice(format!("{} holds no run to resume: this one begins anew", path.display())));
                 }
                 folder.compare(events)?;

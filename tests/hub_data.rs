@@ -139,6 +139,15 @@ fn an_interrupt_stops_between_two_files() {
             progress::interrupt();
         }
     };
+    // also within one, however fast it comes
+    let at_once = |event: &Event| {
+        if let Event::Advanced { .. } = event {
+            progress::interrupt();
+        }
+    };
+    let error = data::open_with("hf:someone/things", &options, at_once).unwrap_err();
+    progress::clear_interrupt();
+    assert!(matches!(error, Error::Interrupted(_)), "{error:?}");
     let error = data::open_with("hf:someone/things", &options, stop).unwrap_err();
     progress::clear_interrupt();
     assert!(matches!(error, Error::Interrupted(_)), "{error:?}");
@@ -206,6 +215,19 @@ fn the_card_names_configurations_and_splits() {
     message(open("hf:someone/things/medium", &online), &["its card names small, big"]);
     for (name, pictures) in [("small:train", 12), ("small:test", 12), ("big:train", 24), ("big:test", 12)] {
         assert_eq!(open(&format!("hf:someone/things/{name}"), &online).unwrap().len(), pictures, "{name}");
+    }
+    // files that two patterns name count once; a card of other files tells nothing
+    let twice = cache.path().join("twice.md");
+    let write = |text: &str| fs::write(&twice, text).unwrap();
+    for (card, count) in [
+        (entry("default", "data/part1*", "data/part[2-3]*").replace("path: data/part[2-3]*", "path: [data/part2*, 'data/*2*'] # two"), 12),
+        (entry("default", "a*.csv", "b*.csv"), 24),
+    ] {
+        write(&format!("---\nconfigs:\n{card}---\n"));
+        let files = vec![("data/part1.parquet", pictures()), ("data/part2.parquet", pictures()), ("README.md", twice.clone())];
+        let (hub, cache) = (Hub::start(ID, files, Fault::None), tempfile::tempdir().unwrap());
+        let set = open("hf:someone/things:test", &hub.options(cache.path())).unwrap();
+        assert_eq!((set.len(), set.findings().notices.iter().any(|notice| notice.contains("by their names"))), (count, count == 24));
     }
     message(open("hf:someone/things/small:extra", &online), &["no split \"extra\", only \"train\", \"test\""]);
     let offline = HubOptions { offline: true, ..online };

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::grid::Cell;
 use super::scores::Scores;
-use crate::error::Result;
+use crate::error::{Result, noun};
 use crate::eval::{Table, to_json};
 use crate::files::save_atomically;
 use crate::plot::{self, Figure};
@@ -105,7 +105,7 @@ const UNLABELED: [Column; 3] = [
 
 /// "1 run", "2 runs".
 pub(super) fn runs(n: usize) -> String {
-    if n == 1 { "1 run".into() } else { format!("{n} runs") }
+    format!("{n} {}", noun(n, "run"))
 }
 
 /// The rows of a grid, in its order.

@@ -195,5 +195,13 @@ mod tests {
         let step = ChunkedLoss { labels: &labels, ..step };
         let narrow = Linear::new(Var::from_tensor(&Tensor::ones((2, 3), DType::F32, &Device::Cpu).unwrap()).unwrap().into_inner(), None);
         assert!(step.of(&layers(&[narrow])).unwrap_err().to_string().contains("do not fit"));
+        let labels = Tensor::new(&[0u32, 2, 1], &Device::Cpu).unwrap();
+        let two = Linear::new(Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap(), None);
+        let step = ChunkedLoss { labels: &labels, ..step };
+        assert!(step.of(&layers(&[two])).unwrap_err().to_string().contains("label 2 is none of 2 classes"));
+        let nothing = Tensor::ones((3, 0), DType::F32, &Device::Cpu).unwrap();
+        let labels = vec![0u32; 3].into();
+        let step = NoisyLoss { features: nothing.clone(), labels, rows: None, noise: stream(&Rng::new(3), 0.0), smoothing: 0.1 };
+        assert!(step.of(&nothing).unwrap_err().to_string().contains("of no numbers"));
     }
 }

@@ -18,7 +18,7 @@ use super::{signals, status};
 const LOOK: Duration = Duration::from_millis(100);
 
 /// How long the others wait for the first, which saves for all after an interrupt and then ends them; and after any other failure.
-const SAVES: Duration = Duration::from_secs(600);
+const SAVES: Duration = Duration::from_secs(60);
 const SPEAKS: Duration = Duration::from_secs(2);
 
 /// Runs the part of this process in work that several may share: one that fails, or panics, says so and ends all, who would wait for it;

@@ -42,11 +42,14 @@ pub fn download_with(options: &HubOptions, id: &str, revision: Option<&str>, eve
     if let Some(folder) = cached.as_ref().filter(|folder| is_complete(folder, names.as_deref())) {
         return Ok(folder.clone());
     }
-    match (model.list().and_then(|files| fetch(&files, &name, events)), cached) {
+    let listed = model.list(events);
+    match (listed.and_then(|files| fetch(&files, &name, events)), cached) {
         // better than nothing, unless the hub has image settings, which change every number
         (Err(error), Some(folder)) if names.is_none() && !matches!(error, Error::Interrupted(_)) => {
-            let lacks = if has_tokenizer(&folder) { "image settings" } else { "a tokenizer" };
-            events(&Event::Notice(format!("{error}; commit {commit} is in the cache without {lacks}, which the hub may have")));
+            let lacks = [(has_tokenizer(&folder), "a tokenizer"), (folder::has_images(&folder), "image settings")];
+            let lacks = lacks.iter().filter(|(has, _)| !has).map(|(_, what)| *what).collect::<Vec<_>>().join(" and ");
+            let why = if options.offline { format!("{name}: offline mode is on") } else { error.to_string() };
+            events(&Event::Notice(format!("{why}; commit {commit} is in the cache without {lacks}, which the hub may have")));
             Ok(folder)
         }
         (folder, _) => folder,

@@ -39,13 +39,14 @@ impl CardConfig {
         }
     }
 
-    /// The names of its splits and, of each, the positions of its files in a list of names; `None` where the names tell the splits.
-    pub(crate) fn files(&self, names: &[String]) -> Option<Vec<(&str, Vec<usize>)>> {
-        let is_of = |name: &str, patterns: &[String]| {
-            patterns
-                .iter()
-                .any(|pattern| matches(format!("{}{}", self.folder, pattern.trim_start_matches("./")).as_bytes(), name.as_bytes()))
+    /// The names of its splits and, of each, the positions of its files in a list of names, for the data set `id`; `None` where the names
+    /// tell the splits.
+    pub(crate) fn files(&self, names: &[String], id: &str) -> Option<Vec<(&str, Vec<usize>)>> {
+        let whole = |pattern: &String| match pattern.strip_prefix(&format!("hf://datasets/{id}")) {
+            Some(rest) => rest.trim_start_matches(|c| c != '/').trim_start_matches('/').to_string(), // behind `@revision`
+            None => format!("{}{}", self.folder, pattern.trim_start_matches("./")),
         };
+        let is_of = |name: &str, patterns: &[String]| patterns.iter().any(|pattern| matches(whole(pattern).as_bytes(), name.as_bytes()));
         let of = |patterns: &[String]| (0..names.len()).filter(|i| is_of(&names[*i], patterns)).collect();
         Some(self.splits.as_ref()?.iter().map(|(split, patterns)| (split.as_str(), of(patterns))).collect())
     }
@@ -125,12 +126,12 @@ mod tests {
 
     #[test]
     fn a_card_names_configurations_splits_and_their_files() {
-        let card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: data/part1*\n  - split: test\n    path:\n    - data/part2*\n    - \"data/part3*\"\n- config_name: big\n  default: true\n  data_dir: ./big/\n- config_name: list\n  data_files: ['x/*.parquet']\n---\n# A set";
+        let card = "---\nconfigs:\n- config_name: small\n  data_files:\n  - split: train\n    path: data/part1*\n  - split: test\n    path:\n    - data/part2*\n    - \"data/part3*\"\n- config_name: big\n  default: true\n  data_dir: ./big/\n- config_name: list\n  data_files: ['x/*.parquet', 'hf://datasets/o/n@v1/data/part1.*'] # two\n---\n# A set";
         let names = ["data/part1.parquet", "data/part2.parquet", "data/part3.parquet", "x/0.parquet"].map(String::from);
         let all = CardConfig::all(card);
-        assert_eq!(all[0].files(&names).unwrap(), [("train", vec![0]), ("test", vec![1, 2])]);
-        assert_eq!((all[1].folder.as_str(), all[1].files(&names)), ("big/", None));
-        assert_eq!(all[2].files(&names).unwrap(), [("train", vec![3])]);
+        assert_eq!(all[0].files(&names, "o/n").unwrap(), [("train", vec![0]), ("test", vec![1, 2])]);
+        assert_eq!((all[1].folder.as_str(), all[1].files(&names, "o/n")), ("big/", None));
+        assert_eq!(all[2].files(&names, "o/n").unwrap(), [("train", vec![0, 3])]);
         assert_eq!(CardConfig::unnamed(&all).unwrap().name, "big");
         assert!(CardConfig::unnamed(&all[..0]).is_none() && CardConfig::all("# no matter").is_empty());
     }

@@ -10,7 +10,7 @@ use crate::data::folder::ending;
 use crate::data::shards::NAMES;
 use crate::data::split_files::{Chosen, choose_files, choose_named};
 use crate::error::{Error, Result};
-use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below};
+use crate::hub::{HubOptions, Repository, is_id, is_revision, names_below, offline_by};
 use crate::progress::{Event, silent};
 
 /// Where class names, and the files of configurations and splits, may stand.
@@ -65,7 +65,7 @@ pub(crate) fn data_files(
     let wanted = spec.split.as_deref().or(split);
     let instead = "pass a folder with its Parquet files";
     let repository = Repository::new(options, RepoType::Dataset, &spec.id, &spec.revision, &origin, instead);
-    let files = match repository.list() {
+    let files = match repository.list(events) {
         Ok(files) => files,
         Err(error @ Error::Interrupted(_)) => return Err(error),
         Err(error) => {
@@ -82,7 +82,14 @@ pub(crate) fn data_files(
             };
         }
     };
-    let card = if files.has(CARD) { read_card(&files.get(CARD, &mut silent)?)? } else { String::new() };
+    let card = match files.has(CARD).then(|| files.get(CARD, &mut silent).and_then(|path| read_card(&path))) {
+        Some(Err(error @ Error::Interrupted(_))) => return Err(error),
+        Some(Err(error)) => {
+            events(&Event::Notice(format!("{error}; names of classes and files that stand there alone are not known")));
+            String::new()
+        }
+        card => card.transpose()?.unwrap_or_default(),
+    };
     let (names, chosen) = select(&files.names, &card, &spec, wanted, &origin)?;
     let paths: Vec<PathBuf> = names.iter().map(|name| files.get(name, events)).collect::<Result<_>>()?;
     if files.has(NAMES) && paths.first().is_some_and(|path| ending(path) == "tar") {
@@ -111,7 +118,11 @@ fn select(names: &[String], card: &str, spec: &Spec, wanted: Option<&str>, origi
     if config.is_none() && spec.configuration.is_none() && !of_card.is_empty() {
         return several(&config_names);
     }
-    let by_card = config.and_then(|config| config.files(names));
+    let is_data = |i: &usize| names[*i].ends_with(".parquet") || names[*i].ends_with(".tar");
+    let by_card = config.and_then(|config| config.files(names, &spec.id));
+    // a card of other files tells nothing about these
+    let foreign = by_card.as_ref().is_some_and(|splits| !splits.iter().any(|(_, files)| files.iter().any(is_data)));
+    let by_card = by_card.filter(|_| !foreign);
     let prefix = match config {
         Some(config) => config.folder.clone(),
         None => spec.configuration.as_ref().map(|name| format!("{name}/")).unwrap_or_default(),
@@ -139,13 +150,19 @@ fn select(names: &[String], card: &str, spec: &Spec, wanted: Option<&str>, origi
     if let Some(splits) = by_card {
         let of_split = |split: &str| {
             let places = splits.iter().filter(|(name, _)| *name == split).flat_map(|(_, places)| places);
-            places.filter_map(|i| files.binary_search(&names[*i]).ok()).collect::<Vec<_>>()
+            let mut places: Vec<usize> = places.filter_map(|i| files.binary_search(&names[*i]).ok()).collect();
+            places.sort_unstable();
+            places.dedup();
+            places
         };
         let splits: Vec<(String, Vec<usize>)> = splits.iter().map(|(name, _)| (name.to_string(), of_split(name))).collect();
         let chosen = choose_named(&files, &splits, wanted, origin)?;
         return Ok((chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect(), chosen));
     }
-    let chosen = choose_files(&files, wanted, origin)?;
+    let mut chosen = choose_files(&files, wanted, origin)?;
+    if foreign {
+        chosen.notices.push("the files that the card names are no Parquet files or tar shards: files are chosen by their names".into());
+    }
     let names: Vec<String> = chosen.files.iter().filter_map(|i| files.get(*i).cloned()).collect();
     let folders: BTreeSet<&str> = names.iter().map(|name| name.split_once('/').map_or("", |(first, _)| first)).collect();
     match (config, &spec.configuration) {
@@ -175,7 +192,7 @@ fn from_cache(
     let listed = known.is_some();
     let names = known.unwrap_or_else(|| cached.clone());
     let missing = |what: &str| {
-        let remedy = "unset HF_HUB_OFFLINE to download the rest, or pass a folder with its Parquet files";
+        let remedy = format!("unset {} to download the rest, or pass a folder with its Parquet files", offline_by());
         Err(Error::Hub(format!("{origin} is not in the hub's cache as a whole, {what} at revision {}: {remedy}", spec.revision)))
     };
     let card = match snapshot.join(CARD) {
@@ -183,14 +200,17 @@ fn from_cache(
         _ if names.iter().any(|name| name == CARD) => return missing("without its README.md"),
         _ => String::new(),
     };
-    if !names.iter().any(|name| name.ends_with(".parquet") || name.ends_with(".tar")) {
-        let (inside, revision) = (spec.inside(), &spec.revision);
-        let remedy = "unset HF_HUB_OFFLINE to download them, or give @<commit> of a revision that the cache holds";
-        return Err(Error::Hub(format!(
-            "{origin}: the hub's cache holds no Parquet files or tar shards{inside} at revision {revision}: {remedy}"
-        )));
-    }
-    let (names, chosen) = select(&names, &card, spec, wanted, origin)?;
+    let (names, chosen) = match select(&names, &card, spec, wanted, origin) {
+        // what the cache lacks, the hub may have
+        Err(Error::Hub(_)) if !listed => {
+            let (inside, revision) = (spec.inside(), &spec.revision);
+            let remedy = format!("unset {} to download them, or give @<commit> of a revision that the cache holds", offline_by());
+            return Err(Error::Hub(format!(
+                "{origin}: the hub's cache holds no Parquet files or tar shards{inside} at revision {revision}: {remedy}"
+            )));
+        }
+        selected => selected?,
+    };
     // `train-00000-of-00003` alone is not the train split.
     if let Some(part) = &chosen.missing {
         return missing(&format!("only {part}"));

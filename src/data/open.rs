@@ -54,7 +54,7 @@ pub fn open_with(spec: &str, options: &OpenOptions, mut events: impl FnMut(&Even
             let file = file.display();
             return Err(Error::Usage(format!("{spec}: a split file ({file}) names files of a folder: open that folder with it")));
         }
-        let hub = options.hub.clone().map_or_else(HubOptions::from_env, Ok)?;
+        let hub = options.hub.clone().map_or_else(HubOptions::for_data, Ok)?;
         let (files, chosen) = hub::data_files(&hub, name, split, &mut events)?;
         let options = if name.contains(':') { &named } else { options };
         let found = Findings { commit: files.first().and_then(|file| commit_of(file)), ..Findings::default() };

@@ -24,7 +24,7 @@ pub struct OpenOptions {
     pub memory_limit: usize,
     /// A folder where the index of tar shards is kept, so that a later start does not read their headers; `None` keeps none.
     pub index_cache: Option<PathBuf>,
-    /// The hub that `hf:` names come from; `None`: as the environment says ([`HubOptions::from_env`]).
+    /// The hub that `hf:` names come from; `None`: as the environment says ([`HubOptions::from_env`]; `HF_DATASETS_OFFLINE` counts, too).
     pub hub: Option<HubOptions>,
 }
 

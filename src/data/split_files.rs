@@ -91,7 +91,7 @@ pub(crate) fn choose_named(names: &[String], splits: &[(String, Vec<usize>)], wa
     let chosen = choose(&found, wanted, origin)?;
     let files: Vec<usize> = splits.iter().find(|(name, _)| name == chosen).map(|(_, files)| files.clone()).unwrap_or_default();
     if files.is_empty() {
-        return Err(Error::Data(format!(
+        return Err(Error::Hub(format!(
             "{origin}: the files that its card names for the split \"{chosen}\" are not there: name another split"
         )));
     }

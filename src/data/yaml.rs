@@ -69,11 +69,13 @@ fn key(line: &str) -> Option<(String, &str)> {
         None => line.find(": ").or_else(|| line.strip_suffix(':').map(str::len))?,
     };
     let (name, rest) = (line.get(..end)?, line.get(end..)?.strip_prefix(':')?);
-    (rest.is_empty() || rest.starts_with(' ')).then(|| (unquoted(name), rest.trim()))
+    let value = rest.trim();
+    let value = if value.starts_with('#') { "" } else { value };
+    (rest.is_empty() || rest.starts_with(' ')).then(|| (unquoted(name), value))
 }
 
 fn scalar(text: &str) -> Value {
-    match text.strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
+    match uncommented(text).strip_prefix('[').and_then(|text| text.strip_suffix(']')) {
         Some(inner) => Value::Array(split_commas(inner).iter().map(|part| Value::String(unquoted(part.trim()))).collect()),
         None => Value::String(unquoted(text)),
     }
@@ -98,7 +100,20 @@ fn split_commas(text: &str) -> Vec<&str> {
     parts
 }
 
+/// A scalar without the comment behind it.
+fn uncommented(text: &str) -> &str {
+    let is_end = |rest: &str| rest.trim().is_empty() || rest.trim_start().starts_with('#');
+    let close = match text.chars().next() {
+        Some(quote @ ('\'' | '"')) => quote,
+        Some('[') => ']',
+        _ => return text.split(" #").next().unwrap_or(text).trim_end(),
+    };
+    let mut ends = text.match_indices(close).map(|(at, _)| at + 1).skip_while(|end| *end == 1);
+    ends.find(|end| is_end(&text[*end..])).map_or(text, |end| &text[..end])
+}
+
 fn unquoted(text: &str) -> String {
+    let text = uncommented(text);
     let inner = |quote: char| text.strip_prefix(quote).and_then(|text| text.strip_suffix(quote));
     if let Some(inner) = inner('\'') {
         return inner.replace("''", "'");
@@ -106,7 +121,7 @@ fn unquoted(text: &str) -> String {
     if inner('"').is_some() {
         return serde_json::from_str(text).unwrap_or_else(|_| text.trim_matches('"').to_string());
     }
-    text.split(" #").next().unwrap_or(text).trim_end().to_string()
+    text.to_string()
 }
 
 #[cfg(test)]
@@ -117,10 +132,11 @@ mod tests {
 
     #[test]
     fn maps_lists_and_scalars() {
-        let text = "a: 1\nb:\n- x: 'it''s'\n  y: \"t\\u00e9\"\n- z # no\nlong: one two\n  three\nc:\n  d:\n    '10': ten\n    2: two\ne: [p, 'q, r', \"s\"]\n# no\nf:\ng: u:v\n- stray";
+        let text = "a: 1\nb:\n- x: 'it''s'\n  y: \"t\\u00e9\"\n- z # no\nlong: one two\n  three\nc:\n  d:\n    '10': ten\n    2: two\ne: [p, 'q, r', \"s\"]\n# no\nf:\ng: u:v\nh: \"x #y\" # no\ni: # no\n- 'a' # it's no\nk: [a, b] # no\n- stray";
         let expected = json!({
             "a": "1", "b": [{"x": "it's", "y": "té"}, "z"], "long": "one two three",
-            "c": {"d": {"10": "ten", "2": "two"}}, "e": ["p", "q, r", "s"], "f": {}, "g": "u:v"
+            "c": {"d": {"10": "ten", "2": "two"}}, "e": ["p", "q, r", "s"], "f": {}, "g": "u:v",
+            "h": "x #y", "i": ["a"], "k": ["a", "b"]
         });
         let read = parse(text);
         for (key, value) in expected.as_object().unwrap() {

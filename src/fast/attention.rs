@@ -147,7 +147,7 @@ impl FusedAttention {
                 Ok(Heads { kernel: Kernel::new(isa, Precision::F32), heads, causal, n: *n, m: *m, d: width / heads })
             }
             _ => candle_core::bail!(
-                "attention expects queries, keys and values [batch, tokens, width] of one width that {heads} heads divide, \
+                "attention expects queries, keys and values [batch, tokens, width] with tokens, of one width that {heads} heads divide, \
                 got {q:?}, {k:?} and {v:?}"
             ),
         }

@@ -37,12 +37,12 @@ pub fn attention_branch(x: &Tensor, norm: Norm, layers: [Layer; 4], heads: usize
     let Some(out) = output.alone().filter(|_| query.is_stacked_with([key, value])) else { return Ok(None) };
     let (qkv, out) = (query.stack.clone(), out.clone());
     let fits = [out.inputs(), out.outputs()] == [qkv.inputs(); 2] && out.kernel() == qkv.kernel();
-    if !fits || !on_cpu_f32(x) || !on_cpu_f32(norm.weight) {
+    if !fits || !on_cpu_f32(x) || ![norm.weight, norm.bias].into_iter().all(on_cpu_f32) {
         return Ok(None);
     }
     let kept = norm.learns(x).then(OnceLock::new);
     let branch = AttentionBranch { qkv, out, heads, causal, eps: norm.eps as f32, kept };
-    Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+    Ok(Some(x.contiguous()?.apply_op3(&norm.weight.contiguous()?, &norm.bias.contiguous()?, branch)?))
 }
 
 /// [`attention_branch`] of the first token alone, which asks all of them: `[batch, tokens, width]` → `[batch, 1, width]`. On a GPU.
@@ -86,7 +86,9 @@ impl AttentionBranch {
             [_, n, width] if n > 0 && width > 0 && width == self.qkv.inputs() && heads > 0 && width % heads == 0 => {
                 Ok(Heads { kernel: Kernel::new(self.qkv.isa(), Precision::F32), heads, causal, n, m: n, d: width / heads })
             }
-            _ => candle_core::bail!("attention expects [batch, tokens, width] with {heads} heads, got {dims:?}"),
+            _ => candle_core::bail!(
+                "attention expects [batch, tokens, width] with tokens and {heads} heads that divide the width, got {dims:?}"
+            ),
         }
     }
 

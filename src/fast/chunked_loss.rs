@@ -62,9 +62,15 @@ impl ChunkedLoss<'_> {
         let chunk = if self.chunk == 0 { CHUNK } else { self.chunk };
         let (n, width) = self.features.dims2()?;
         let first = layers.first().map(|layer| layer.weight.dims());
-        if self.labels.dims() != [n] || first.is_none_or(|first| first[1..] != [width]) || n == 0 {
+        if self.labels.dims() != [n] || !first.is_some_and(|first| matches!(first, [_, inputs] if *inputs == width)) || n == 0 {
             let (labels, first) = (self.labels.dims(), first.unwrap_or_default());
             candle_core::bail!("features [{n}, {width}], labels {labels:?} and weights {first:?} do not fit");
+        }
+        let classes = layers.last().and_then(|layer| layer.weight.dims().first()).copied().unwrap_or_default();
+        if self.labels.device().is_cpu()
+            && let Some(label) = self.labels.to_vec1::<u32>()?.into_iter().find(|label| *label as usize >= classes)
+        {
+            candle_core::bail!("label {label} is none of {classes} classes");
         }
         let frozen = layers.iter().map(|layer| Affine { weight: layer.weight.tensor().detach(), bias: layer.bias.map(Tensor::detach) });
         let frozen: Vec<Affine> = frozen.collect();
@@ -113,7 +119,7 @@ impl ChunkedLoss<'_> {
         }
         let (logits, classes) = (&x, x.dim(1)?); // [length, C]
         let rows = SmoothedRows { smoothing: self.smoothing, scale: 1.0 / n as f32 };
-        let packed = logits.apply_op2_no_bwd(&self.labels.narrow(0, start, length)?, &rows)?;
+        let packed = logits.apply_op2_no_bwd(&self.labels.narrow(0, start, length)?.contiguous()?, &rows)?;
         let sums = packed.narrow(0, length * classes, 2 * length)?.reshape((2, length))?.sum(1)?; // loss, right
         let mut g = packed.narrow(0, 0, length * classes)?.reshape((length, classes))?;
         let mut gradients = Vec::new();

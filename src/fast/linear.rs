@@ -19,11 +19,14 @@ use super::{Layer, Packed, Weight, f32_slice, on_cpu_f32, parallel, with_f32s};
 /// It applies to f32 on the CPU, and on every device to a layer that does not learn, in the weight's own number type.
 ///
 /// # Errors
-/// If `x` has another width, or lies on another device than the layer.
+/// If `x` has another width, holds whole numbers, or lies on another device than the layer.
 pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
     let (outputs, inputs) = Shape::from(layer.weight.dims()).dims2()?;
     if x.dims().last() != Some(&inputs) {
         candle_core::bail!("linear layer expects [.., {inputs}], got {:?}", x.dims());
+    }
+    if !x.dtype().is_float() {
+        candle_core::bail!("a linear layer reads floating-point numbers, got {:?}", x.dtype());
     }
     let (weight, bias) = match layer.weight {
         Weight::Plain(weight) => (weight, layer.bias),
@@ -33,7 +36,7 @@ pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
     if let Some(last) = dims.last_mut() {
         *last = outputs;
     }
-    if on_cpu_f32(x) && on_cpu_f32(weight) {
+    if on_cpu_f32(x) && on_cpu_f32(weight) && bias.is_none_or(|bias| on_cpu_f32(bias) && bias.dims() == [outputs]) {
         let (rows, weight) = (x.reshape(((), inputs))?.contiguous()?, weight.contiguous()?);
         let y = match bias {
             Some(bias) => rows.apply_op3(&weight, &bias.contiguous()?, SparingLinear)?,
@@ -207,7 +210,7 @@ impl CustomOp3 for SparingLinear {
 
 #[cfg(test)]
 mod tests {
-    use candle_core::{DType, Device};
+    use candle_core::{DType, Device, Var};
 
     use super::*;
     use crate::random::Random;
@@ -224,6 +227,23 @@ mod tests {
                 let error = linear(&x, layer).unwrap_err().to_string();
                 assert!(error.contains(&format!("[.., 4], got {:?}", x.dims())), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_bias_of_another_shape_or_type_and_whole_numbers_are_left_or_refused() {
+        let mut random = Random(2);
+        let (x, weight) = (random.tensor((3, 4), 1.0), Var::from_tensor(&random.tensor((5, 4), 1.0)).unwrap());
+        let biases = [random.tensor(6, 1.0), random.tensor((5, 1), 1.0), random.tensor((1, 5), 1.0), random.tensor((), 1.0)];
+        for bias in biases.into_iter().chain([random.tensor(5, 1.0).to_dtype(DType::BF16).unwrap()]) {
+            assert!(linear(&x, Layer::plain(&weight, Some(&bias))).unwrap().is_none(), "{bias:?}");
+        }
+        let whole = x.to_dtype(DType::U32).unwrap();
+        let frozen = weight.detach();
+        let [packed] = Packed::stack([Layer::plain(&frozen, None)], Precision::F32, Isa::best()).unwrap().map(Option::unwrap);
+        for weight in [Weight::Plain(&weight), Weight::Packed(&packed)] {
+            let error = linear(&whole, Layer { weight, bias: None, joined: None }).unwrap_err().to_string();
+            assert!(error.contains("floating-point numbers, got U32"), "{error}");
         }
     }
 

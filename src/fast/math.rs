@@ -4,7 +4,8 @@ use crate::Gelu;
 use crate::isa::madd;
 use crate::vectorized;
 
-/// eˣ to 2 units in the last place, without a branch (Cephes' polynomial).
+/// eˣ to 2 units in the last place for x of [−87, 88], beyond which it is that of the nearer end; NaN stays NaN. Without a branch (Cephes'
+/// polynomial).
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     const ROUND: f32 = 12_582_912.0; // 1.5 · 2²³: adding it rounds to a whole number in the low bits
@@ -18,10 +19,10 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
         p = madd::<FMA>(p, r, c);
     }
     let y = madd::<FMA>(p, r * r, r) + 1.0;
-    f32::from_bits((t.to_bits() << 23).wrapping_add(y.to_bits()))
+    y * f32::from_bits((t.to_bits() << 23).wrapping_add(1f32.to_bits())) // 2ⁿ
 }
 
-/// erf x to 3·10⁻⁷: the rational approximation of Eigen and XLA on [−4, 4], beyond which f32 knows only ±1.
+/// erf x to 6·10⁻⁷: the rational approximation of Eigen and XLA on [−4, 4], beyond which f32 knows only ±1.
 #[inline(always)]
 #[allow(clippy::excessive_precision)] // the published coefficients
 fn erf<const FMA: bool>(x: f32) -> f32 {
@@ -226,6 +227,23 @@ mod tests {
                     let h = 1e-5;
                     let rise = (exact(gelu, x + h) - exact(gelu, x - h)) / (2.0 * h);
                     assert!((f64::from(*slope) - rise).abs() < 2e-6, "{isa:?} {gelu:?} slope at {x}: {slope} {rise}");
+                }
+            }
+        }
+    }
+
+    /// Also one whose low bits are set, as a GPU makes them.
+    #[test]
+    fn what_is_not_a_number_stays_none() {
+        for isa in Isa::available() {
+            for bits in [0x7fc0_0000, 0x7fff_ffff, 0xffc0_0000, 0x7fc0_007f, 0x7f80_0001] {
+                for at in 0..33 {
+                    let mut p: Vec<f32> = (0..33).map(|i| if i == at { f32::from_bits(bits) } else { 0.1 * i as f32 }).collect();
+                    softmax(isa, &mut p);
+                    assert!(p.iter().any(|p| p.is_nan()), "{isa:?} {bits:x} {at}");
+                    let mut y = vec![0.0; 1];
+                    activate(isa, Gelu::Quick, &[f32::from_bits(bits)], &mut y);
+                    assert!(y[0].is_nan(), "{isa:?} {bits:x}");
                 }
             }
         }

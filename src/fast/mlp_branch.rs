@@ -31,12 +31,12 @@ pub fn mlp_branch(x: &Tensor, norm: Norm, layers: [Layer; 2], quick: bool) -> Re
     }
     let [Some(fc1), Some(fc2)] = layers.map(|layer| layer.part().and_then(|part| part.alone())) else { return Ok(None) };
     let fits = fc1.outputs() == fc2.inputs() && fc2.outputs() == fc1.inputs();
-    if !fits || !on_cpu_f32(x) || !on_cpu_f32(norm.weight) {
+    if !fits || !on_cpu_f32(x) || ![norm.weight, norm.bias].into_iter().all(on_cpu_f32) {
         return Ok(None);
     }
     let (fc1, fc2, kept) = (fc1.clone(), fc2.clone(), norm.learns(x).then(OnceLock::new));
     let branch = MlpBranch { fc1, fc2, gelu: Gelu::new(quick), eps: norm.eps as f32, kept };
-    Ok(Some(x.contiguous()?.apply_op3(norm.weight, norm.bias, branch)?))
+    Ok(Some(x.contiguous()?.apply_op3(&norm.weight.contiguous()?, &norm.bias.contiguous()?, branch)?))
 }
 
 struct MlpBranch {

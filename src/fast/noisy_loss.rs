@@ -65,6 +65,9 @@ impl NoisyLoss {
     }
 
     fn check(&self, classes: usize, width: usize) -> Result<()> {
+        if width == 0 {
+            candle_core::bail!("features of no numbers");
+        }
         if self.features.dims() != [self.labels.len(), width] {
             candle_core::bail!("expected features [{}, {width}], got {:?}", self.labels.len(), self.features.dims());
         }

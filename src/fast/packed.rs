@@ -237,9 +237,17 @@ impl PackedLinear {
             Numbers::Given(layers) => layers,
             Numbers::Panels(_) => Vec::new(),
         };
-        let plain = |layer: &Source| if let Source::Plain(weight) = layer { 4 * weight.elem_count() } else { 0 };
+        let mut stacks = Vec::new(); // each once
+        let mut held = |layer: &Source| match layer {
+            Source::Plain(weight) => 4 * weight.elem_count(),
+            Source::Packed(part) if stacks.contains(&Arc::as_ptr(&part.stack)) => 0,
+            Source::Packed(part) => {
+                stacks.push(Arc::as_ptr(&part.stack));
+                part.stack.bytes()
+            }
+        };
         let forward = self.forward.get().map_or(0, |panels| panels.bytes());
-        forward + self.backward.get().map_or(0, Panels::bytes) + tensors.iter().map(plain).sum::<usize>()
+        forward + self.backward.get().map_or(0, Panels::bytes) + tensors.iter().map(&mut held).sum::<usize>()
     }
 }
 

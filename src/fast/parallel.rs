@@ -1,5 +1,7 @@
 //! Parallel loops that stay on one thread where the work is too small to hand over.
 
+use std::sync::{Mutex, PoisonError};
+
 use rayon::prelude::*;
 
 /// Floating-point operations below which a loop runs on the calling thread. Waking another thread and waiting for it
@@ -8,8 +10,8 @@ const WORTH: usize = 8_000_000;
 
 /// Applies `f` to each item; results in the order of the items. How the work is cut into items must depend on its size only,
 /// never on the number of threads: then the results have the same bits on any number of threads. `work` is the whole in
-/// floating-point operations; each thread that takes part makes its own scratch with `init`.
-pub(super) fn map<T: Send, S, R: Send>(
+/// floating-point operations. As many scratches are made with `init` as items are worked on at a time, and used again.
+pub(super) fn map<T: Send, S: Send, R: Send>(
     items: Vec<T>,
     work: usize,
     init: impl Fn() -> S + Sync + Send,
@@ -19,7 +21,15 @@ pub(super) fn map<T: Send, S, R: Send>(
         let mut scratch = init();
         return items.into_iter().map(|item| f(&mut scratch, item)).collect();
     }
-    items.into_par_iter().with_max_len(1).map_init(init, f).collect()
+    let (idle, guard) = (Mutex::new(Vec::new()), PoisonError::into_inner);
+    let work = |item| {
+        let known = idle.lock().unwrap_or_else(guard).pop();
+        let mut scratch = known.unwrap_or_else(&init);
+        let result = f(&mut scratch, item);
+        idle.lock().unwrap_or_else(guard).push(scratch);
+        result
+    };
+    items.into_par_iter().with_max_len(1).map(work).collect()
 }
 
 /// [`map`] without scratch and results.

@@ -9,7 +9,7 @@ use std::time::Duration;
 use ureq::{Agent, AgentBuilder, Response};
 
 use crate::error::Error;
-use crate::progress::{interruptible, next_of, no_thread, pause};
+use crate::progress::{Event, interruptible, next_of, no_thread, pause};
 use crate::proxy::{host_name, proxy_for};
 
 /// Redirects followed at most.
@@ -69,8 +69,8 @@ impl Client {
     }
 
     /// The JSON text at a path below the endpoint.
-    pub(super) fn json(&self, path: &str) -> Result<Vec<u8>, Fault> {
-        let response = self.get(&format!("{}{path}", self.endpoint), None)?.response;
+    pub(super) fn json(&self, path: &str, events: &mut dyn FnMut(&Event)) -> Result<Vec<u8>, Fault> {
+        let response = self.get(&format!("{}{path}", self.endpoint), None, events)?.response;
         let read = move || {
             let mut body = Vec::new();
             response.into_reader().take(LIST_LIMIT).read_to_end(&mut body).map(|_| body)
@@ -82,10 +82,10 @@ impl Client {
     }
 
     /// Size and name of the content at a path: from one byte of it, since some servers answer no HEAD.
-    pub(super) fn describe(&self, path: &str) -> Result<Described, Fault> {
+    pub(super) fn describe(&self, path: &str, events: &mut dyn FnMut(&Event)) -> Result<Described, Fault> {
         let url = format!("{}{path}", self.endpoint);
-        let answer = match self.get(&url, Some("bytes=0-0")) {
-            Err(Fault::Status(416, _)) => self.get(&url, None)?, // an empty file has no first byte
+        let answer = match self.get(&url, Some("bytes=0-0"), events) {
+            Err(Fault::Status(416, _)) => self.get(&url, None, events)?, // an empty file has no first byte
             answer => answer?,
         };
         let header = |name: &str| answer.response.header(name);
@@ -109,10 +109,10 @@ impl Client {
     }
 
     /// The content at a path from byte `start` on, or from its beginning where the server knows no ranges; where it begins in fact.
-    pub(super) fn read(&self, path: &str, start: u64) -> Result<(Body, u64), Fault> {
+    pub(super) fn read(&self, path: &str, start: u64, events: &mut dyn FnMut(&Event)) -> Result<(Body, u64), Fault> {
         let url = format!("{}{path}", self.endpoint);
         if start > 0 {
-            let response = self.get(&url, Some(&format!("bytes={start}-")))?.response;
+            let response = self.get(&url, Some(&format!("bytes={start}-")), events)?.response;
             let range = response.header("content-range").and_then(|range| range.strip_prefix("bytes "));
             let first: Option<u64> = range.and_then(|range| range.split('-').next()?.trim().parse().ok());
             match (response.status(), first) {
@@ -121,7 +121,7 @@ impl Client {
                 _ => return Ok((Body::of(response).map_err(Fault::Here)?, 0)),
             }
         }
-        Ok((Body::of(self.get(&url, None)?.response).map_err(Fault::Here)?, 0))
+        Ok((Body::of(self.get(&url, None, events)?.response).map_err(Fault::Here)?, 0))
     }
 
     /// Connections to an address, through its proxy if it has one.
@@ -137,18 +137,24 @@ impl Client {
     }
 
     /// An answer, asked for again where the server is too busy, as long as it wishes.
-    fn get(&self, url: &str, range: Option<&str>) -> Result<Answer, Fault> {
+    fn get(&self, url: &str, range: Option<&str>, events: &mut dyn FnMut(&Event)) -> Result<Answer, Fault> {
         let mut tried = 0;
         loop {
             let (fault, again) = match self.follow(url, range) {
                 Ok(answer) => return Ok(answer),
                 Err(fault) => fault,
             };
-            match fault {
-                Fault::Status(429 | 500.., _) if tried < self.retries && again.is_none_or(|seconds| seconds <= PATIENCE) => {}
+            let status = match fault {
+                Fault::Status(status @ (429 | 500 | 502..=504), _) if tried < self.retries && again.is_none_or(|wait| wait <= PATIENCE) => {
+                    status
+                }
                 fault => return Err(fault),
-            }
+            };
             let wait = again.map_or(Duration::from_millis(500 << tried.min(6)), Duration::from_secs);
+            if wait.as_secs() > 2 {
+                let (host, seconds) = (host_name(url), wait.as_secs());
+                events(&Event::Notice(format!("{host} is busy (status {status}): it is asked again in {seconds} seconds")));
+            }
             tried += 1;
             pause(WHAT, wait).map_err(Fault::Here)?;
         }

@@ -1,7 +1,7 @@
 //! One file from the hub into its standard cache: the content below `blobs`, a link to it in the snapshot.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -71,92 +71,141 @@ impl Download<'_> {
         }
     }
 
-    /// All bytes into `part`, with retries. A try that brings something uses up none.
+    /// All bytes into `part`, with retries. A try that brings more than any before uses up none.
     fn fetch(&self, file: &Described, part: &Path, events: &mut dyn FnMut(&Event)) -> std::result::Result<(), Fault> {
         let mut events = watched(events);
         let (stage, total) = (Stage::from(format!("downloading {}", self.name)), usize::try_from(file.size).unwrap_or(usize::MAX));
         let started = Instant::now();
         events(&Event::Started { stage: stage.clone(), total, unit: "bytes".into() });
-        let mut advance = |done: u64| {
+        let advanced = |done: u64| {
             let done = usize::try_from(done).unwrap_or(usize::MAX);
-            events(&Event::Advanced { stage: stage.clone(), done, total, loss: None, accuracy: None });
+            Event::Advanced { stage: stage.clone(), done, total, loss: None, accuracy: None }
         };
-        let length = || std::fs::metadata(part).map_or(0, |meta| meta.len());
-        let (mut tried, mut before) = (0, length());
-        while let Err(fault) = self.append(file.size, part, &mut advance).and_then(|()| check(file, part)) {
+        let (mut tried, mut most) = (0, std::fs::metadata(part).map_or(0, |meta| meta.len()));
+        loop {
+            let mut reached = 0;
+            let all = self.append(file.size, part, &mut |event| match event {
+                Step::Done(bytes) => {
+                    reached = bytes;
+                    events(&advanced(bytes));
+                }
+                Step::Told(event) => events(event),
+            });
+            let fault = match all.and_then(|hash| check(file, part, &hash)) {
+                Ok(()) => break,
+                Err(fault) => fault,
+            };
             match &fault {
                 Fault::Cut(_) | Fault::Network(_) => {}
                 Fault::Status(416, _) | Fault::Nonsense(_) => _ = std::fs::remove_file(part), // it is of another file
                 _ => return Err(fault),
             }
-            if length() > before {
-                tried = 0;
+            if reached > most {
+                (tried, most) = (0, reached);
             }
-            before = length();
             if tried == self.retries {
                 return Err(fault);
             }
             tried += 1;
             pause("downloading", Duration::from_millis(300 * tried as u64)).map_err(Fault::Here)?;
         }
-        advance(file.size);
+        events(&advanced(file.size));
         events(&Event::Finished { stage, seconds: started.elapsed().as_secs_f64() });
         Ok(())
     }
 
-    /// Goes on where `part` ends.
-    fn append(&self, size: u64, part: &Path, advance: &mut dyn FnMut(u64)) -> std::result::Result<(), Fault> {
-        let io = |e| Fault::Here(Error::io(part, e));
-        let mut file = OpenOptions::new().create(true).append(true).open(part).map_err(io)?;
-        let mut done = file.metadata().map_err(io)?.len();
-        if done > size {
-            file.set_len(0).map_err(io)?; // of another file
-            done = 0;
+    /// Goes on where `part` ends; the SHA-256 of all of it.
+    fn append(&self, size: u64, path: &Path, step: &mut dyn FnMut(Step)) -> std::result::Result<String, Fault> {
+        let mut part = Part::open(path)?;
+        if part.length > size {
+            part.clear()?; // of another file
         }
-        if done == size {
-            return Ok(());
+        if part.length < size {
+            let (mut body, from) = self.client.read(&self.path, part.length, &mut |event| step(Step::Told(event)))?;
+            if from < part.length {
+                part.clear()?;
+            }
+            let mut said = part.length;
+            step(Step::Done(said));
+            loop {
+                let bytes = body.next()?;
+                if bytes.is_empty() {
+                    break;
+                }
+                if part.length + bytes.len() as u64 > size {
+                    return Err(Fault::Nonsense(format!("more than the {size} bytes that were announced")));
+                }
+                part.add(&bytes)?;
+                if part.length >= said + EVERY {
+                    said = part.length;
+                    step(Step::Done(said));
+                }
+            }
+            step(Step::Done(part.length));
+            if part.length < size {
+                return Err(Fault::Cut(format!("{} of {size} bytes came", part.length)));
+            }
         }
-        let (mut body, from) = self.client.read(&self.path, done)?;
-        if from < done {
-            file.set_len(0).map_err(io)?;
-            done = 0;
-        }
-        let mut said = done;
-        advance(done);
+        part.end()
+    }
+}
+
+/// What happens in a download.
+enum Step<'a> {
+    /// So many bytes are there.
+    Done(u64),
+    Told(&'a Event),
+}
+
+/// A file that is not all there, and the hash of what is.
+struct Part {
+    path: PathBuf,
+    file: File,
+    hash: Sha256,
+    length: u64,
+}
+
+impl Part {
+    fn open(path: &Path) -> std::result::Result<Self, Fault> {
+        let io = |e| Fault::Here(Error::io(path, e));
+        let mut file = OpenOptions::new().create(true).read(true).append(true).open(path).map_err(io)?;
+        let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 16]);
         loop {
-            let part = body.next()?;
-            if part.is_empty() {
-                break;
-            }
-            done += part.len() as u64;
-            if done > size {
-                return Err(Fault::Nonsense(format!("more than the {size} bytes that were announced")));
-            }
-            file.write_all(&part).map_err(io)?;
-            if done >= said + EVERY {
-                said = done;
-                advance(done);
+            check_interrupt("downloading").map_err(Fault::Here)?;
+            match file.read(&mut buffer).map_err(io)? {
+                0 => return Ok(Self { path: path.to_path_buf(), file, hash, length }),
+                read => {
+                    hash.update(&buffer[..read]);
+                    length += read as u64;
+                }
             }
         }
-        if done < size {
-            return Err(Fault::Cut(format!("{done} of {size} bytes came")));
-        }
-        file.sync_all().map_err(io)
+    }
+
+    fn clear(&mut self) -> std::result::Result<(), Fault> {
+        (self.hash, self.length) = (Sha256::new(), 0);
+        self.file.set_len(0).map_err(|e| Fault::Here(Error::io(&self.path, e)))
+    }
+
+    fn add(&mut self, bytes: &[u8]) -> std::result::Result<(), Fault> {
+        self.hash.update(bytes);
+        self.length += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|e| Fault::Here(Error::io(&self.path, e)))
+    }
+
+    fn end(self) -> std::result::Result<String, Fault> {
+        self.file.sync_all().map_err(|e| Fault::Here(Error::io(&self.path, e)))?;
+        Ok(format!("{:x}", self.hash.finalize()))
     }
 }
 
 /// Refuses, and removes, what is not the content that its name tells: that of a large file is its SHA-256.
-fn check(file: &Described, part: &Path) -> std::result::Result<(), Fault> {
-    if file.etag.len() != 64 || !file.etag.bytes().all(|b| b.is_ascii_hexdigit()) {
+fn check(file: &Described, part: &Path, hash: &str) -> std::result::Result<(), Fault> {
+    let told = file.etag.len() == 64 && file.etag.bytes().all(|b| b.is_ascii_hexdigit());
+    if !told || hash.eq_ignore_ascii_case(&file.etag) {
         return Ok(());
     }
-    let io = |e| Fault::Here(Error::io(part, e));
-    let (mut read, mut hash) = (File::open(part).map_err(io)?, Sha256::new());
-    std::io::copy(&mut read, &mut hash).map_err(io)?;
-    if format!("{:x}", hash.finalize()).eq_ignore_ascii_case(&file.etag) {
-        return Ok(());
-    }
-    std::fs::remove_file(part).map_err(io)?;
+    std::fs::remove_file(part).map_err(|e| Fault::Here(Error::io(part, e)))?;
     Err(Fault::Cut("its bytes were changed on the way: they do not have the checksum that the hub tells".into()))
 }
 

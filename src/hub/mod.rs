@@ -35,13 +35,12 @@ pub struct HubOptions {
 impl HubOptions {
     /// As the hub's other tools read the environment: `HF_ENDPOINT`; `HF_HUB_CACHE`, else `HF_HOME`/hub, else
     /// `~/.cache/huggingface/hub`; `HF_TOKEN`, else `HUGGING_FACE_HUB_TOKEN`, else the token file, and none of them with
-    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE`, `TRANSFORMERS_OFFLINE` and `HF_DATASETS_OFFLINE`.
+    /// `HF_HUB_DISABLE_IMPLICIT_TOKEN`; `HF_HUB_OFFLINE` and `TRANSFORMERS_OFFLINE`, for data sets also `HF_DATASETS_OFFLINE`.
     ///
     /// # Errors
     /// [`Error::Hub`] if neither a cache folder nor a home directory is known.
     pub fn from_env() -> Result<Self> {
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let on = |name: &str| set(name).is_some_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"));
         let path = |name: &str| set(name).map(|value| expanded(&value, set));
         let below = |folder: Option<PathBuf>, name: &str| folder.map(|folder| folder.join(name));
         let user_cache = path("XDG_CACHE_HOME").or_else(|| below(std::env::home_dir(), ".cache"));
@@ -52,10 +51,30 @@ impl HubOptions {
         let saved = || token_file.and_then(|path| std::fs::read_to_string(path).ok());
         let token = set("HF_TOKEN").or_else(|| set("HUGGING_FACE_HUB_TOKEN")).or_else(saved).map(|token| token.trim().to_string());
         let token = token.filter(|token| !token.is_empty() && !on("HF_HUB_DISABLE_IMPLICIT_TOKEN"));
-        let offline = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE"].into_iter().any(on);
+        let offline = OFFLINE.into_iter().any(on);
         let endpoint = set("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
         Ok(Self { endpoint: endpoint.trim_end_matches('/').into(), cache, token, offline, retries: 3 })
     }
+
+    /// The same for data sets.
+    pub(crate) fn for_data() -> Result<Self> {
+        let options = Self::from_env()?;
+        Ok(Self { offline: options.offline || on(OFFLINE_DATA), ..options })
+    }
+}
+
+/// The variables that switch the network off, the last for data sets only.
+const OFFLINE: [&str; 2] = ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"];
+const OFFLINE_DATA: &str = "HF_DATASETS_OFFLINE";
+
+/// Whether a variable of the environment is set to something like yes.
+fn on(name: &str) -> bool {
+    std::env::var(name).is_ok_and(|value| matches!(value.to_ascii_lowercase().as_str(), "1" | "true" | "yes" | "on"))
+}
+
+/// The variable to unset for the network.
+pub(crate) fn offline_by() -> &'static str {
+    OFFLINE.into_iter().chain([OFFLINE_DATA]).find(|name| on(name)).unwrap_or(OFFLINE[0])
 }
 
 /// A path as a shell has it: `~` in front is the home directory, `$NAME` and `${NAME}` in front are variables.
@@ -138,11 +157,11 @@ impl<'a> Repository<'a> {
     ///
     /// # Errors
     /// [`Error::Hub`] offline, without network, and if the hub refuses.
-    pub(crate) fn list(&self) -> Result<Listing<'_>> {
+    pub(crate) fn list(&self, events: &mut dyn FnMut(&Event)) -> Result<Listing<'_>> {
         let HubOptions { endpoint, cache, token, offline, retries } = self.options;
         if *offline {
             let (name, cache, instead) = (&self.name, cache.display(), self.instead);
-            let remedy = format!("unset HF_HUB_OFFLINE to download it once, or {instead}");
+            let remedy = format!("unset {} to download it once, or {instead}", offline_by());
             return Err(Error::Hub(format!("{name} is not in the hub's cache {cache} and offline mode is on: {remedy}")));
         }
         if token.as_ref().is_some_and(|token| token.chars().any(|c| !c.is_ascii_graphic())) {
@@ -154,14 +173,24 @@ impl<'a> Repository<'a> {
             return Err(Error::Hub(format!("HF_ENDPOINT ({host}) is no address: begin it with https:// or http://")));
         }
         let client = Client::new(endpoint, token.as_deref(), *retries);
-        let read = client.json(&format!("/api/{}/revision/{}", self.address, self.revision()));
+        let read = client.json(&format!("/api/{}/revision/{}", self.address, self.revision()), events);
         let read = read.and_then(|bytes| serde_json::from_slice::<Info>(&bytes).map_err(|e| Fault::Nonsense(e.to_string())));
         let Info { sha, siblings } = read.map_err(|fault| self.fault("its list of files", fault))?;
         if !is_plain(&sha) {
             return Err(self.fault("its list of files", Fault::Nonsense("its commit is none".to_string())));
         }
-        let names = siblings.into_iter().map(|file| file.rfilename).collect();
+        let names: Vec<String> = siblings.into_iter().map(|file| file.rfilename).collect();
+        // before any file: a part of them is then known to be one
+        self.note(&self.list_file(&sha), &serde_json::to_vec(&names).unwrap_or_default());
         Ok(Listing { repository: self, client, folder: self.root().join("snapshots").join(&sha), commit: sha, names })
+    }
+
+    /// Writes a file of the cache, as far as that can be written.
+    fn note(&self, path: &Path, content: &[u8]) {
+        let is_new = !std::fs::read(path).is_ok_and(|old| old == content);
+        if is_new && path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
+            let _ = save_atomically(path, content); // a cache that cannot be written is still one
+        }
     }
 
     /// The repository's folder in the cache.
@@ -254,22 +283,16 @@ impl Listing<'_> {
             locks: repository.options.cache.join(".locks").join(repository.repo.folder_name()),
             retries: repository.options.retries,
         };
-        let described = self.client.describe(&download.path).map_err(|fault| repository.fault(name, fault))?;
+        let described = self.client.describe(&download.path, events).map_err(|fault| repository.fault(name, fault))?;
         download.run(&described, events).map_err(|fault| repository.fault(name, fault))?;
         Ok(path)
     }
 
-    /// From now on the revision leads to these files without network, as far as the cache can be written.
+    /// From now on the revision leads to these files without network.
     pub(crate) fn keep(&self) {
-        let repository = self.repository;
-        let list = (repository.list_file(&self.commit), serde_json::to_vec(&self.names).unwrap_or_default());
-        let revision = repository.repo.revision();
-        let reference = (repository.root().join("refs").join(revision), self.commit.clone().into_bytes());
-        for (path, content) in [list, reference].into_iter().take(if revision == self.commit { 1 } else { 2 }) {
-            let is_new = !std::fs::read(&path).is_ok_and(|old| old == content);
-            if is_new && path.parent().is_some_and(|folder| std::fs::create_dir_all(folder).is_ok()) {
-                let _ = save_atomically(&path, &content); // a cache that cannot be written is still one
-            }
+        let (repository, revision) = (self.repository, self.repository.repo.revision());
+        if revision != self.commit {
+            repository.note(&repository.root().join("refs").join(revision), self.commit.as_bytes());
         }
     }
 }

@@ -153,6 +153,9 @@ impl Linear {
     /// # Errors
     /// If `x` has another width (Candle's).
     pub fn forward_plain(&self, x: &Tensor) -> Result<Tensor> {
+        if !x.dtype().is_float() {
+            candle_core::bail!("a linear layer reads floating-point numbers, got {:?}", x.dtype());
+        }
         let weight = self.weight.tensor();
         let (outputs, inputs) = weight.dims2()?;
         let mut dims = x.dims().to_vec();

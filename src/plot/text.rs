@@ -95,7 +95,8 @@ pub(super) fn fixed(value: f64, step: f64) -> String {
         return format!("{value:.2e}");
     }
     let decimals = if step > 0.0 && step.is_finite() { (1.0 - step.log10()).ceil().clamp(0.0, 7.0) as usize } else { 2 };
-    format!("{value:.decimals$}")
+    let text = format!("{value:.decimals$}");
+    if text.starts_with('-') && !text.contains(|digit: char| ('1'..='9').contains(&digit)) { text[1..].into() } else { text }
 }
 
 #[cfg(test)]

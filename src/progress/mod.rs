@@ -138,10 +138,11 @@ pub fn check_interrupt(what: &str) -> Result<()> {
 /// [`Error::Interrupted`].
 pub(crate) fn next_of<T>(what: &str, sent: &Receiver<T>) -> Result<Option<T>> {
     loop {
+        check_interrupt(what)?;
         match sent.recv_timeout(TICK) {
             Ok(value) => return Ok(Some(value)),
             Err(RecvTimeoutError::Disconnected) => return Ok(None),
-            Err(RecvTimeoutError::Timeout) => check_interrupt(what)?,
+            Err(RecvTimeoutError::Timeout) => {}
         }
     }
 }

@@ -12,8 +12,8 @@ use crate::data::meeting::{check_share, share_log};
 use crate::data::{Dataset, Skipped, epoch_batches, prefetch_with};
 use crate::embed::BATCH;
 use crate::error::{Error, Result};
-use crate::progress::{Event, check_interrupt};
-use crate::ranks::{Ranks, concatenated, own, rows};
+use crate::progress::{Event, interrupted};
+use crate::ranks::{self, Ranks, concatenated, own, rows};
 
 const STAGE: &str = "passing over the pictures";
 
@@ -60,7 +60,9 @@ impl Pass {
         });
         let (mut parts, mut done) = (Vec::new(), 0);
         for batch in batches.log(skipped).max_unreadable(max_unreadable) {
-            check_interrupt("stopped while passing over the pictures")?;
+            if interrupted() {
+                break; // all ranks leave together, below
+            }
             let batch = batch?;
             done = (done + BATCH).min(total);
             if !batch.is_empty() {
@@ -74,6 +76,7 @@ impl Pass {
             }
             events(&Event::Advanced { stage: STAGE.into(), done, total, loss: None, accuracy: None });
         }
+        ranks::check_interrupt(ranks, "stopped while passing over the pictures")?;
         share_log(ranks, skipped)?;
         check_share(unlabeled, skipped, max_unreadable)?;
         let mut all = rows(ranks, concatenated(parts)?.into_iter().collect(), device)?;

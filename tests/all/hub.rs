@@ -138,6 +138,10 @@ fn what_comes_otherwise_than_asked_for_is_not_kept() {
         let folder = download_with(&retried, ID, None, &mut |_| {}).unwrap();
         assert_eq!(std::fs::read(folder.join(weights)).unwrap(), std::fs::read(&whole).unwrap());
     }
+    let (hub, cache) = (Hub::start(ID, quick(), Fault::Change(40_000)), tempfile::tempdir().unwrap());
+    let error = download_with(&HubOptions { retries: 2, ..hub.options(cache.path()) }, ID, None, &mut |_| {}).unwrap_err();
+    let asked = hub.requests.lock().unwrap().iter().filter(|path| path.ends_with(weights)).count();
+    assert!(error.to_string().contains("changed on the way") && (3..=6).contains(&asked), "{error} {asked}");
     let (hub, cache) = (Hub::start(ID, quick(), Fault::Busy(3000)), tempfile::tempdir().unwrap());
     let error = download_with(&HubOptions { retries: 1, ..hub.options(cache.path()) }, ID, None, &mut |_| {}).unwrap_err();
     assert!(error.to_string().contains("too many requests"), "{error}");

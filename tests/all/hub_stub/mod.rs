@@ -23,6 +23,8 @@ pub enum Fault {
     CutOnce(usize),
     /// Changes this byte of every body that has one, the first time.
     ChangeOnce(usize),
+    /// The same, every time.
+    Change(usize),
     /// Ends the first long body after so many bytes, and answers the next range with one that begins a byte earlier.
     WrongRange(usize),
     /// Is too busy the first time, for so many seconds.
@@ -142,6 +144,7 @@ fn answer(
             body[n] ^= 1;
             *fault = Fault::None;
         }
+        Fault::Change(n) if n < body.len() => body[n] ^= 1,
         _ => {}
     }
     send("206 Partial Content", &headers, body.len(), &body[..sent])

@@ -31,7 +31,7 @@ pub(super) fn download_with(options: &HubOptions, spec: &str, events: &mut dyn F
     if let Ok(name) = choose(&names, Some(part.unwrap_or(DEFAULT)), id) {
         return Ok(cached.join(name));
     }
-    let files = match (model.list(), choose(&names, part, id)) {
+    let files = match (model.list(events), choose(&names, part, id)) {
         (Err(error), Ok(name)) if !matches!(error, Error::Interrupted(_)) => {
             events(&Event::Notice(format!("{error}; {name} of the cache is taken")));
             return Ok(cached.join(name));
