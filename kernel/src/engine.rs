@@ -24,7 +24,7 @@ use crate::private::{self, Of, Private};
 use crate::rewrite::Insert;
 use crate::seed;
 use crate::session::Session;
-use crate::shapes::Shapes;
+use crate::shapes::{self, Shapes};
 use crate::shim;
 
 /// Asks the reader for a line: prompt, whether to hide it.
@@ -211,7 +211,7 @@ impl Engine {
     ) -> Result<HashMap<String, String>, Failure> {
         match result {
             Ok(outputs) => {
-                self.shapes.ran(code);
+                self.shapes.ran(code, shapes::files(&self.session));
                 let source = self.context.last_source().unwrap_or_default();
                 let end = self.cell.lock().end(&source);
                 let after = self.variables();

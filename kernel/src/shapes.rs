@@ -15,12 +15,12 @@ use crate::lexer::{Code, Kind};
 #[derive(Clone, Default)]
 pub struct Shapes {
     /// A name, and all of its definition but attributes, comments and functions' bodies. What stands in an `impl` and may be part
-    /// of a layout is named after it: `C::N`, `T for C::Item`.
+    /// of a layout is named after it: `C::N`, `T for C::Item`; what a `use a::*` brings is told by [`Shapes::brought`].
     items: HashMap<String, String>,
     /// `:dep` crates and what was asked of each.
     crates: HashMap<String, String>,
-    /// The sources of those that are folders, which may change under the cells.
-    sources: HashMap<String, u64>,
+    /// The files that the cells were compiled from, which may change under them.
+    files: HashMap<PathBuf, u64>,
 }
 
 /// What a cell is about to change.
@@ -64,32 +64,35 @@ impl Shapes {
             let own = self.items.iter().filter(|(_, shape)| is_type(shape)).map(|(name, _)| name.clone());
             in_doubt = self.of(libraries.chain(own).collect(), variables);
         }
-        let edited: Vec<String> =
-            self.sources.iter().filter(|(name, was)| self.sources_of(name) != Some(**was)).map(|(name, _)| name.clone()).collect();
-        let libraries = edited.iter().map(|name| name.replace('-', "_"));
-        let changed = names.iter().flat_map(|name| self.meant(name)).chain(libraries).collect();
-        names.extend(edited.iter().cloned());
+        let mut changed: HashSet<String> = names.iter().flat_map(|name| self.meant(name)).collect();
+        names.retain(|name| !name.starts_with(DEFAULTS)); // with the trait
+        names.iter_mut().for_each(|name| name.truncate(name.strip_suffix("::*").map_or(name.len(), str::len)));
+        if self.files.iter().any(|(file, was)| hash(file) != *was) {
+            let edited = self.from_files();
+            changed.extend(edited.iter().map(|name| name.replace('-', "_")));
+            names.extend(edited);
+        }
         Change { gone: self.of(changed, variables), made: made(cell), names, crates, in_doubt }
     }
 
-    /// After a cell that was compiled and run, to its end or not.
-    pub fn ran(&mut self, cell: &str) {
+    /// After a cell that was compiled, from these files, and run, to its end or not.
+    pub fn ran(&mut self, cell: &str, files: Vec<PathBuf>) {
         if cell.lines().any(|line| line.trim() == ":clear") {
             *self = Self::default();
         }
         self.items.extend(definitions(cell));
         self.crates.extend(crates(cell));
-        let sources = |name: &String| Some((name.clone(), self.sources_of(name)?));
-        self.sources = self.crates.keys().filter_map(sources).collect();
+        self.files = files.into_iter().map(|file| (file.clone(), hash(&file))).collect();
     }
 
-    /// A hash of the sources of a crate that is asked for by its `path`.
-    fn sources_of(&self, name: &str) -> Option<u64> {
-        let (_, path) = self.crates.get(name)?.split_once("path")?;
-        let path = path.trim_start().strip_prefix('=')?.trim_start().strip_prefix('"')?.split('"').next()?;
-        let mut hasher = DefaultHasher::new();
-        hash_sources(Path::new(path), DEPTH, &mut hasher);
-        Some(hasher.finish())
+    /// The crates and the modules that files are read for.
+    fn from_files(&self) -> Vec<String> {
+        let crates = self.crates.iter().filter(|(_, asked)| asked.contains("path")).map(|(name, _)| name);
+        let is_read = |shape: &str| shape.starts_with("mod ") && shape.contains(FILE);
+        let modules = self.items.iter().filter(|(_, shape)| is_read(shape)).map(|(name, _)| name);
+        let mut names: Vec<String> = crates.chain(modules).cloned().collect();
+        names.sort();
+        names
     }
 
     /// The variables whose types have one of these names in them, or that of a definition that has.
@@ -106,15 +109,18 @@ impl Shapes {
         }
         // what a `dyn Any` holds is told by the type's name, which stays
         let any = |kind: &str| !names.is_empty() && self.holds_any(kind);
-        variables.iter().filter(|(_, kind)| has(kind, &names) || any(kind)).map(|(name, _)| name.clone()).collect()
+        let unknown = |kind: &str| names.contains(UNKNOWN) && words(kind).any(|word| self.may_be_brought(word));
+        let lost = |kind: &str| has(kind, &names) || any(kind) || unknown(kind);
+        variables.iter().filter(|(_, kind)| lost(kind)).map(|(name, _)| name.clone()).collect()
     }
 
-    /// Whether a type, or one of the reader's own in it, has an `Any` in it.
+    /// Whether a type, or one of the reader's own in it, has an `Any` in it, or an error, which may be asked for what it is, too.
     fn holds_any(&self, kind: &str) -> bool {
+        let own_error = self.items.get("Error").is_some_and(|shape| !shape.starts_with("use "));
         let mut seen = HashSet::new();
         let mut open: Vec<&str> = words(kind).collect();
         while let Some(word) = open.pop() {
-            if word == "Any" {
+            if word == "Any" || word == "Error" && (!own_error || kind.contains("dyn ")) {
                 return true;
             }
             if seen.insert(word) {
@@ -127,30 +133,84 @@ impl Shapes {
     /// The words by which other definitions depend on this one. A type gets constants and types from its `impl` without a word of
     /// them where it is used; a function is called.
     fn meant(&self, name: &str) -> Vec<String> {
+        if let Some(module) = glob(name) {
+            return self.brought(module, DEPTH);
+        }
         let Some((of, last)) = name.rsplit_once("::") else { return vec![name.to_string()] };
         let called = self.items.get(name).is_some_and(|shape| shape.contains("fn "));
         let known = |word: &&str| self.items.contains_key(*word);
         if called { vec![last.to_string()] } else { words(of).filter(known).map(String::from).collect() }
     }
+
+    /// The names that a module brings, or [`UNKNOWN`].
+    fn brought(&self, module: &str, depth: usize) -> Vec<String> {
+        let unknown = || vec![UNKNOWN.to_string()];
+        if words(module).all(|word| ["self", "super", "crate"].contains(&word)) {
+            return vec![]; // what stands at the cells' own level is known by its name
+        }
+        let known: Vec<&String> = words(module).filter_map(|word| self.items.get(word)).collect();
+        if known.is_empty() || depth == 0 {
+            return unknown();
+        }
+        let names = known.into_iter().flat_map(|shape| match shape.strip_prefix("use ") {
+            Some(other) => self.brought(other, depth - 1),
+            None if shape.strip_prefix("mod ").is_some_and(|inside| inside.starts_with(FILE)) => unknown(),
+            None => {
+                let inside = shape.split(INSIDE).skip(1).filter_map(|item| item.split_once(": ")).map(|(name, _)| name);
+                let of = |name: &str| match glob(name) {
+                    Some(other) => self.brought(other, depth - 1),
+                    None if name.ends_with('!') => unknown(),
+                    None => vec![name.to_string()],
+                };
+                inside.flat_map(of).collect()
+            }
+        });
+        names.collect()
+    }
+
+    /// Whether a word of a type may be a name that a module brings which is not known.
+    fn may_be_brought(&self, word: &str) -> bool {
+        word.starts_with(char::is_uppercase) && !COMMON.contains(&word)
+    }
 }
 
-/// Folders of a crate are followed this deep.
+/// Stands among names for all those that a module brings which is not known.
+const UNKNOWN: &str = "*";
+/// Stands before a trait's name for the constants that it gives to the types that have none of their own; in no name.
+const DEFAULTS: &str = "0";
+/// Stands before each name in the text of a module.
+const INSIDE: char = '§';
+/// In the text of a module whose text is a file's, or has one's in it.
+const FILE: &str = "include !";
+/// Modules that bring what others bring are followed this deep.
 const DEPTH: usize = 8;
+/// Names of types that no module of a reader's brings.
+const COMMON: [&str; 14] =
+    ["Vec", "String", "Option", "Result", "Box", "Rc", "Arc", "HashMap", "HashSet", "BTreeMap", "VecDeque", "RefCell", "Mutex", "Tensor"];
 
-/// The Rust files and the manifest in a folder and below it, in the order of their names, without what is built and hidden.
-fn hash_sources(folder: &Path, depth: usize, hasher: &mut DefaultHasher) {
-    let mut paths: Vec<PathBuf> = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
-    paths.sort();
-    for path in paths {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if path.is_dir() {
-            if depth > 0 && name != "target" && !name.starts_with('.') {
-                hash_sources(&path, depth - 1, hasher);
-            }
-        } else if name.ends_with(".rs") || name == "Cargo.toml" {
-            (name, std::fs::read(&path).unwrap_or_default()).hash(hasher);
-        }
-    }
+/// The module of a `use module::*`, by the name of the import.
+fn glob(name: &str) -> Option<&str> {
+    name.strip_prefix("use ")?.strip_suffix("::*")
+}
+
+/// Of a file's text; of one that is gone, too.
+fn hash(file: &Path) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    std::fs::read(file).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}
+
+/// The files that Cargo says it compiled the session's cells from, and the manifests of their packages; not the session's own.
+pub fn files(session: &Path) -> Vec<PathBuf> {
+    let folders = std::fs::read_dir(session.join("target")).into_iter().flatten().flatten().map(|entry| entry.path());
+    let text: String = folders.filter_map(|folder| std::fs::read_to_string(folder.join("debug/libctx.d")).ok()).collect();
+    let named = text.lines().filter_map(|line| line.split_once(": ")).map(|(_, files)| files.replace("\\ ", "\0"));
+    let mut files: HashSet<PathBuf> =
+        named.flat_map(|files| files.split_whitespace().map(|file| PathBuf::from(file.replace('\0', " "))).collect::<Vec<_>>()).collect();
+    files.retain(|file| !file.starts_with(session));
+    let manifest = |file: &PathBuf| file.ancestors().map(|folder| folder.join("Cargo.toml")).find(|manifest| manifest.is_file());
+    let manifests: Vec<PathBuf> = files.iter().filter_map(manifest).collect();
+    files.into_iter().chain(manifests).collect()
 }
 
 /// Whether a cell defines one of these names.
@@ -168,10 +228,21 @@ fn words(text: &str) -> impl Iterator<Item = &str> {
     text.split(|c: char| !(c.is_alphanumeric() || c == '_')).filter(|word| !word.is_empty())
 }
 
-/// The crates that a cell asks for: `:dep name = …`, or the name alone.
+/// The crates that a cell asks for: `:dep name = …`, the name alone, or the folder alone. A folder is said from the root on: that of the
+/// cells may change.
 fn crates(cell: &str) -> Vec<(String, String)> {
+    let absolute = |path: &str| std::fs::canonicalize(path).map_or(path.to_string(), |path| path.display().to_string());
     let asked = |line: &str| {
-        let (name, how) = line.trim().strip_prefix(":dep ").map(|asked| asked.split_once('=').unwrap_or((asked, "\"*\"")))?;
+        let asked = line.trim().strip_prefix(":dep ")?.trim();
+        if asked.starts_with(['.', '/']) {
+            let folder = absolute(asked);
+            let manifest = std::fs::read_to_string(Path::new(&folder).join("Cargo.toml")).ok()?;
+            let name = manifest.lines().find_map(|line| line.trim().strip_prefix("name")?.trim_start().strip_prefix('='))?;
+            return Some((name.trim().trim_matches('"').to_string(), format!("{{ path = {folder:?} }}")));
+        }
+        let (name, how) = asked.split_once('=').unwrap_or((asked, "\"*\""));
+        let quoted = how.split_once("path").and_then(|(_, path)| path.split('"').nth(1));
+        let how = quoted.map_or(how.to_string(), |path| how.replacen(&format!("\"{path}\""), &format!("\"{}\"", absolute(path)), 1));
         Some((name.trim().to_string(), how.trim().to_string()))
     };
     cell.lines().filter_map(asked).collect()
@@ -199,11 +270,12 @@ fn made(cell: &str) -> Vec<String> {
 fn definitions(cell: &str) -> Vec<(String, String)> {
     let code = Code::new(cell);
     let mut all = Vec::new();
-    collect(&code, 0, code.tokens.len(), &mut all);
+    collect(&code, 0, code.tokens.len(), false, &mut all);
     all
 }
 
-fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>) {
+/// `of_module`: what stands inside of one, where each call of a macro is an item.
+fn collect(code: &Code, from: usize, to: usize, of_module: bool, all: &mut Vec<(String, String)>) {
     let (mut i, mut layout) = (from, String::new());
     while i < to {
         let past = |open: usize| code.close(open).map_or(to, |end| end + 1);
@@ -216,6 +288,10 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
             // `union` is also a method's name
             "struct" | "enum" | "union" | "trait" if code.is_name(i + 1) => {
                 let end = end(code, i, to);
+                let constants = if code.word(i) == "trait" { defaults(code, i, end) } else { String::new() };
+                if !constants.is_empty() {
+                    all.push((format!("{DEFAULTS}{name}"), constants));
+                }
                 all.push((name, shape(code, i, end) + &std::mem::take(&mut layout)));
                 i = end;
             }
@@ -238,8 +314,13 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
             "impl" if i == from || [";", "}", "]", "unsafe"].contains(&code.word(i - 1)) => {
                 let open = (i..to).find(|at| code.is_mark(*at, '{')).unwrap_or(to);
                 let (mut inside, end) = (Vec::new(), past(open));
-                collect(code, open + 1, end, &mut inside);
+                collect(code, open + 1, end, false, &mut inside);
                 let of = text(code, i + 1, open);
+                if let Some((of_trait, _)) = of.split_once(" for ").filter(|(_, behind)| !behind.starts_with('<')) {
+                    let own = inside.iter().map(|(name, _)| name.as_str());
+                    let from = words(of_trait).chain(own).map(|word| format!("{DEFAULTS}{word} ")).collect();
+                    inside.push(("*".into(), from));
+                }
                 all.extend(inside.into_iter().map(|(name, shape)| (format!("{of}::{name}"), shape)));
                 i = end;
             }
@@ -250,10 +331,18 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
             }
             "mod" if code.is_mark(i + 2, '{') => {
                 let (mut inside, end) = (Vec::new(), past(i + 2));
-                collect(code, i + 3, end, &mut inside);
+                collect(code, i + 3, end, true, &mut inside);
                 inside.sort();
-                all.push((name, inside.into_iter().map(|(name, shape)| format!("{name}: {shape}; ")).collect()));
+                let inside: String = inside.into_iter().map(|(name, shape)| format!("{INSIDE}{name}: {shape}; ")).collect();
+                all.push((name, format!("mod {inside}")));
                 i = end;
+            }
+            // a file's
+            "mod" if code.is_name(i + 1) && code.is_mark(i + 2, ';') => {
+                let path = [i, i - usize::from(i > from && code.word(i - 1) == "pub")].into_iter().filter(|at| *at > from + 3);
+                let path = path.filter(|at| code.is_mark(at - 1, ']') && code.is_mark(at - 3, '=')).map(|at| code.word(at - 2));
+                all.push((name, format!("mod {FILE}{}", path.collect::<String>())));
+                i += 3;
             }
             "use" => {
                 let end = end(code, i, to);
@@ -261,16 +350,33 @@ fn collect(code: &Code, from: usize, to: usize, all: &mut Vec<(String, String)>)
                 i = end;
             }
             // a macro that may define: `bitflags! { struct … }`
-            "!" if i > from && code.is_name(i - 1) && ["{", "("].contains(&code.word(i + 1)) => {
+            "!" if i > from && code.is_name(i - 1) && ["{", "(", "["].contains(&code.word(i + 1)) => {
                 let end = past(i + 1);
                 let names = (i + 2..end).filter(|at| ["struct", "enum", "union"].contains(&code.word(*at)) && code.is_name(at + 1));
                 all.extend(names.map(|at| (code.word(at + 1).to_string(), shape(code, i + 1, end))));
+                if of_module {
+                    let text = text(code, i - 1, end);
+                    let is_given =
+                        |at: &usize| code.word(*at).starts_with(char::is_uppercase) && [",", ";", "{", ")"].contains(&code.word(at + 1));
+                    let given = (i + 2..end).filter(is_given).map(|at| code.word(at)).filter(|name| !COMMON.contains(name));
+                    all.extend(given.map(|name| (name.to_string(), text.clone())));
+                    all.push((format!("{}!", code.word(i - 1)), text));
+                }
                 i = end;
             }
             "{" | "(" | "[" => i = past(i),
             _ => i += 1,
         }
     }
+}
+
+/// The constants of a trait that it gives a value.
+fn defaults(code: &Code, from: usize, to: usize) -> String {
+    let mut inside = Vec::new();
+    if let Some(open) = (from..to).find(|at| code.is_mark(*at, '{')) {
+        collect(code, open + 1, to, false, &mut inside);
+    }
+    inside.into_iter().map(|(_, shape)| shape).filter(|shape| shape.starts_with("const ")).collect()
 }
 
 /// Behind an item: its semicolon, or the braces of a type or a function.
@@ -328,6 +434,10 @@ fn imports(code: &Code, from: usize, to: usize, path: &mut String, all: &mut Vec
                 i = end;
             }
             "," | ";" => path.truncate(length),
+            "*" => {
+                let of = path.trim_end_matches(':').to_string();
+                all.push((format!("use {of}::*"), format!("use {of}")));
+            }
             "as" => {
                 all.push((code.word(i + 1).to_string(), format!("use {path}")));
                 path.truncate(length);
@@ -358,7 +468,7 @@ mod tests {
     /// The variables that the second cell drops after the first.
     fn gone(first: &str, second: &str, kind: &str) -> bool {
         let mut shapes = Shapes::default();
-        shapes.ran(first);
+        shapes.ran(first, vec![]);
         !shapes.before(second, &[variable("x", kind)]).gone.is_empty()
     }
 
@@ -368,24 +478,72 @@ mod tests {
             assert!(gone("struct R { n: u64 } struct Holder(Box<dyn std::any::Any>);", "struct R { n: f64 }", kind), "{kind}");
         }
         assert!(!gone("struct R { n: u64 }", "struct R { n: u64 }", "Box<dyn std::any::Any>"));
+        for (first, kind, lost) in [
+            ("struct R { n: u64 }", "Box<dyn std::error::Error>", true),
+            ("struct R { n: u64 } enum Error { A }", "Result<(), Error>", false),
+            ("struct R { n: u64 } enum Error { A }", "Box<dyn std::error::Error>", true),
+            ("struct R { n: u64 } use std::io::Error;", "Error", true),
+            ("struct R { n: u64 }", "Result<u8, ParseIntError>", false),
+        ] {
+            assert_eq!(gone(first, "struct R { n: f64 }", kind), lost, "{first} {kind}");
+        }
     }
 
     #[test]
-    fn a_crate_that_is_edited_takes_the_values_of_its_types() {
-        let folder = std::env::temp_dir().join(format!("lafter-kernel-edited-{}", std::process::id()));
-        std::fs::create_dir_all(folder.join("src")).unwrap();
-        let write = |text: &str| std::fs::write(folder.join("src/lib.rs"), text).unwrap();
-        write("pub struct P { pub x: f32 }");
-        let mut shapes = Shapes::default();
-        shapes.ran(&format!(":dep my-crate = {{ path = {folder:?} }}\nuse my_crate::P;\nstruct Own(P);"));
-        let variables = [variable("p", "my_crate::P"), variable("o", "Vec<Own>"), variable("n", "i32")];
-        assert_eq!(shapes.before("(p.x, n)", &variables), Change::default());
-        write("pub struct P { pub x: u32 }");
-        let change = shapes.before("(p.x, n)", &variables);
-        assert_eq!((change.gone, change.names), (vec!["p".to_string(), "o".into()], vec!["my-crate".to_string()]));
-        shapes.ran("(p.x, n)");
-        assert_eq!(shapes.before("n", &variables), Change::default());
+    fn a_file_that_is_edited_takes_the_values_of_what_is_read_from_it() {
+        let folder = std::env::temp_dir().join(format!("lafter-kernel-edited {}", std::process::id()));
+        let (session, source) = (folder.join("session"), folder.join("my crate/src/lib.rs"));
+        let write = |path: &Path, text: &str| {
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        write(&source, "pub struct P { pub x: f32 }");
+        write(&folder.join("my crate/Cargo.toml"), "[package]\nname = \"my-crate\"\n");
+        let escaped = |path: &Path| path.display().to_string().replace(' ', "\\ ");
+        let (of_cell, all) = (escaped(&session.join("src/lib.rs")), escaped(&source));
+        write(&session.join("target/host/debug/libctx.d"), &format!("libctx.so: {of_cell} {all}\n"));
+        let read = files(&session);
+        assert_eq!(read, [source.clone(), folder.join("my crate/Cargo.toml")]);
+        let variables = [variable("p", "my_crate::P"), variable("o", "Vec<Own>"), variable("m", "inp::Q"), variable("n", "i32")];
+        for asked in [format!(":dep my-crate = {{ path = {:?} }}", folder.join("my crate")), format!(":dep {}/my crate", folder.display())]
+        {
+            let cell = format!("{asked}\nuse my_crate::P;\nstruct Own(P);\n#[path = \"/a.rs\"] pub mod inp;");
+            let mut shapes = Shapes::default();
+            shapes.ran(&cell, read.clone());
+            assert_eq!(shapes.before("(p.x, n)", &variables), Change::default());
+            for edited in [&source, &folder.join("my crate/Cargo.toml")] {
+                let before = std::fs::read_to_string(edited).unwrap();
+                write(edited, &(before.clone() + "\n"));
+                let change = shapes.before("(p.x, n)", &variables);
+                assert_eq!(
+                    (change.gone, change.names),
+                    (vec!["p".to_string(), "o".into(), "m".into()], vec!["inp".into(), "my-crate".into()])
+                );
+                write(edited, &before);
+            }
+        }
+        assert!(gone("#[path = \"/a.rs\"] mod inp;", "#[path = \"/b.rs\"] mod inp;", "inp::Q"));
         std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_a_glob_brings_is_of_its_module() {
+        let lost = |first: &[&str], second: &str, kind: &str| {
+            let mut shapes = Shapes::default();
+            first.iter().for_each(|cell| shapes.ran(cell, vec![]));
+            !shapes.before(second, &[variable("x", kind)]).gone.is_empty()
+        };
+        let (old, new) = ("mod a { pub struct P { pub x: i64 } pub const N: usize = 3; }", "mod a { pub struct P { pub x: f64 } }");
+        for kind in ["P", "Vec<P>", "W", "G"] {
+            assert!(lost(&[old, "use a::*; struct W { p: P } struct G([f64; N]);"], new, kind), "{kind}");
+            assert!(lost(&[old, "mod b { pub use super::a::*; } use b::*; struct W(P); struct G([u8; N]);"], new, kind), "{kind}");
+        }
+        assert!(!lost(&[old, "use a::*; struct Q(u8);"], new, "Q") && !lost(&[old, "use std::rc::*;"], new, "Rc<u8>"));
+        assert!(!lost(&[old, "use a::*; use std::rc::*;"], old, "P"));
+        // a module that is not known may bring any type
+        let macros = "macro_rules! mk { ($t:ty) => { pub struct Made($t); } } mod m { use super::*; mk!(i64); }";
+        assert!(lost(&[macros, "use m::*;"], "mod m { use super::*; mk!(f64); }", "Made"));
+        assert!(!lost(&[macros, "use m::*;"], "mod m { use super::*; mk!(f64); }", "Vec<String>"));
     }
 
     #[test]
@@ -420,6 +578,18 @@ mod tests {
             ),
             ("enum E { Call(fn(f32) -> f32), K { v: u8 } }", "enum E { Call(fn(f32) -> f32), K { v: String } }", "E"),
             ("macro_rules! n { () => { 3 } } struct B([u64; n!()]);", "macro_rules! n { () => { 4 } }", "B"),
+            (
+                "macro_rules! mk { ($n:ident, $t:ty) => { pub struct $n($t); } } mod m { use super::*; mk!(Q, i64); } struct B(m::Q);",
+                "mod m { use super::*; mk!(Q, f64); }",
+                "B",
+            ),
+            ("macro_rules! mk { ($t:ty) => {} } mod m { super::mk![i64]; }", "macro_rules! mk { ($t:ty) => { f() } }", "m::Q"),
+            ("trait H { const N: usize = 3; } struct C; impl H for C {} struct B([f32; C::N]);", "trait H { const N: usize = 5; }", "B"),
+            (
+                "trait H { const N: usize = 3; } struct C; impl H for C {} struct B([f32; C::N]);",
+                "impl H for C { const N: usize = 5; }",
+                "B",
+            ),
         ] {
             assert!(gone(first, second, kind), "{first} / {second}");
         }
@@ -455,7 +625,7 @@ mod tests {
     #[test]
     fn a_crate_that_is_asked_for_in_another_way() {
         let mut shapes = Shapes::default();
-        shapes.ran(":dep small-vec = \"1.0\"\nuse std::rc::Rc; struct A(small_vec::V);");
+        shapes.ran(":dep small-vec = \"1.0\"\nuse std::rc::Rc; struct A(small_vec::V);", vec![]);
         let variables = [variable("a", "A"), variable("v", "small_vec::V<u8>"), variable("n", "Rc<i32>"), variable("t", "Tensor")];
         let change = |cell: &str| shapes.before(cell, &variables);
         assert_eq!(change(":dep small-vec = \"1.0\"\n:dep half = \"2\""), Change::default());
@@ -463,7 +633,7 @@ mod tests {
         let found = change(":dep small-vec = \"2.0\"");
         assert_eq!(found.crates, [("small-vec".to_string(), "\"1.0\"".to_string())]);
         assert_eq!((found.in_doubt, found.gone), (vec!["a".to_string(), "v".into()], vec![]));
-        shapes.ran(":clear");
+        shapes.ran(":clear", vec![]);
         assert!(shapes.items.is_empty() && shapes.crates.is_empty());
         assert_eq!(without_crates(":dep a = \"1\"\nlet x = 1;"), "\nlet x = 1;");
     }
