@@ -19,17 +19,22 @@ const LONGEST_VALUE: usize = 20_000;
 /// Values that one cell may show; a loop that shows thousands would choke the browser.
 const MOST_SHOWN: usize = 500;
 
+/// Standard output, standard error.
+const STREAMS: [fn(&str) -> StreamContent; 2] = [StreamContent::stdout, StreamContent::stderr];
+
 pub struct Publisher {
     iopub: UnboundedSender<JupyterMessage>,
     parent: Option<JupyterMessage>,
     out: String,
     err: String,
-    limit: Limit,
+    /// Of standard output, of standard error.
+    limits: [Limit; 2],
     /// Nothing is shown of a silent request.
     silent: bool,
     updates: HashMap<String, Update>,
     shown: usize,
-    count: usize,
+    /// The cell's number.
+    pub count: usize,
     /// The cell's value as text, for the history.
     pub value: String,
 }
@@ -42,13 +47,13 @@ struct Update {
 
 impl Publisher {
     pub fn new(iopub: UnboundedSender<JupyterMessage>) -> Self {
-        let limit = Limit::new(Instant::now());
+        let limits = limits();
         Self {
             iopub,
             parent: None,
             out: String::new(),
             err: String::new(),
-            limit,
+            limits,
             silent: false,
             updates: HashMap::new(),
             shown: 0,
@@ -62,7 +67,7 @@ impl Publisher {
         self.flush();
         self.silent = matches!(&parent.content, JupyterMessageContent::ExecuteRequest(request) if request.silent);
         (self.parent, self.count, self.shown) = (Some(parent.clone()), count, 0);
-        self.limit = Limit::new(Instant::now());
+        self.limits = limits();
         self.value.clear();
     }
 
@@ -125,8 +130,10 @@ impl Publisher {
     /// Sends all that waits, and what became of text that was left out.
     pub fn flush(&mut self) {
         self.text();
-        if let Some(rest) = self.limit.rest() {
-            self.raw(StreamContent::stdout(&rest).into());
+        for (i, make) in STREAMS.into_iter().enumerate() {
+            if let Some(rest) = self.limits[i].rest() {
+                self.raw(make(&rest).into());
+            }
         }
         self.send_updates(|_| true);
         self.updates.clear();
@@ -146,17 +153,16 @@ impl Publisher {
     }
 
     fn text(&mut self) {
-        let now = Instant::now();
-        for (text, make) in [
-            (std::mem::take(&mut self.out), StreamContent::stdout as fn(&str) -> _),
-            (std::mem::take(&mut self.err), StreamContent::stderr),
-        ] {
+        let (now, mut passed) = (Instant::now(), Vec::new());
+        let texts = [&mut self.out, &mut self.err].map(std::mem::take);
+        for ((text, make), limit) in texts.into_iter().zip(STREAMS).zip(&mut self.limits) {
             if !text.is_empty()
-                && let Some(text) = self.limit.pass(text, now)
+                && let Some(text) = limit.pass(text, now)
             {
-                self.raw(make(&text).into());
+                passed.push(make(&text));
             }
         }
+        passed.into_iter().for_each(|text| self.raw(text.into()));
     }
 
     fn raw(&self, content: JupyterMessageContent) {
@@ -164,6 +170,10 @@ impl Publisher {
             let _ = self.iopub.send(JupyterMessage::new(content, Some(parent))); // the server is going down
         }
     }
+}
+
+fn limits() -> [Limit; 2] {
+    [Limit::new(Instant::now()), Limit::new(Instant::now())]
 }
 
 /// Cuts a text that nobody reads to its end.
@@ -257,6 +267,22 @@ mod tests {
         assert!(last.starts_with("(1, 2, \"xxx") && last.contains("[… 10010 bytes are not shown") && last.ends_with("xxx\")"), "{last}");
         let text = shortened(&format!("{:?}", "é".repeat(100_000))).unwrap();
         assert!(text.contains("bytes are not shown") && text.ends_with("é\""), "{}", &text[text.len() - 100..]);
+    }
+
+    #[test]
+    fn what_was_left_out_is_told_where_it_was_written() {
+        let (iopub, mut messages) = tokio::sync::mpsc::unbounded_channel();
+        let mut publisher = Publisher::new(iopub);
+        publisher.begin(&JupyterMessage::new(ExecuteRequest::new("1".into()), None), 1);
+        publisher.err(&"a line\n".repeat(200_000));
+        publisher.out("a result\n");
+        publisher.flush();
+        let texts = std::iter::from_fn(|| messages.try_recv().ok()).map(|message| serde_json::to_value(&message.content).unwrap());
+        let texts: Vec<Value> = texts.collect();
+        let of =
+            |name: &str| texts.iter().filter(|text| text["name"] == name).map(|text| text["text"].as_str().unwrap()).collect::<String>();
+        assert_eq!(of("stdout"), "a result\n");
+        assert!(of("stderr").contains("are not shown"));
     }
 
     #[test]
