@@ -29,6 +29,8 @@ pub const SOCKET_VARIABLE: &str = "LAFTER_KERNEL_SOCKET";
 pub const BEGIN: &str = "\u{1e}LAFTER_BEGIN\n";
 pub const RAN: &str = "\u{1e}LAFTER_RAN\n";
 pub const END: &str = "\u{1e}LAFTER_END\n";
+/// Before the secret that follows each of them, so that nothing that a cell prints is taken for one; the process' first line.
+pub const SECRET: &str = "\u{1e}LAFTER_SECRET ";
 /// Above this glibc maps memory anew for each tensor, which costs one page fault per page.
 #[cfg(target_env = "gnu")]
 const MAP_ABOVE: i32 = 1 << 30;
@@ -72,6 +74,9 @@ fn serve() -> anyhow::Result<()> {
     };
     drop(err);
     std::thread::spawn(move || forward(out, evcxr));
+    let secret = uuid::Uuid::new_v4().to_string();
+    write_all(1, format!("{SECRET}{secret}\n").as_bytes());
+    let [begin, ran, end] = marks(&secret);
     let mut variables: *mut c_void = null_mut();
     for line in BufReader::new(orders).lines() {
         let line = line?;
@@ -80,13 +85,18 @@ fn serve() -> anyhow::Result<()> {
         // it forgets interrupts: those that come once the cell is said to run are meant
         call(&HOOKS.begin);
         let which = serde_json::json!({"op": "library", "path": library});
-        write_all(1, format!("{BEGIN}{MARK}{which}\n").as_bytes());
+        write_all(1, format!("{begin}{MARK}{which}\n").as_bytes());
         variables = load_and_run(library, function, variables)?;
-        write_all(1, RAN.as_bytes());
+        write_all(1, ran.as_bytes());
         call(&HOOKS.end);
-        write_all(1, END.as_bytes());
+        write_all(1, end.as_bytes());
     }
     Ok(())
+}
+
+/// The lines around a cell, of a process with this secret.
+pub fn marks(secret: &str) -> [String; 3] {
+    [BEGIN, RAN, END].map(|mark| mark.replace('\n', &format!("{secret}\n")))
 }
 
 /// The descriptor under another number, which no program inherits.

@@ -43,7 +43,7 @@ fn serve(mut out: UnixStream, mut err: UnixStream, next: &UnixListener, cell: &C
         let mut pieces = parser.feed(&chunk[..read.unwrap_or(0)]);
         let ended = read == Some(0) || read.is_none() && ready[1].revents != 0;
         if n == 0 || ended {
-            pieces.extend(parser.idle());
+            pieces.extend(if ended { parser.end() } else { parser.idle() });
         }
         // errors that were written before what we have read of the output must be there first
         while err_open {

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::child::{BEGIN, END, RAN};
-use crate::rewrite::FAILED;
+use crate::child::{SECRET, marks};
+use crate::rewrite::{FAILED, LOST};
 
 /// The beginning of a message from `lafter::notebook`.
 pub const MARK: &str = "\u{1e}LAFTER ";
@@ -39,11 +39,21 @@ pub enum Piece {
 }
 
 /// Takes bytes as they come and gives whole pieces.
-#[derive(Default)]
 pub struct Parser {
     buffer: Vec<u8>,
     block: Option<(String, String)>,
     bundle: Bundle,
+    /// Between the first and the last statement of a cell.
+    runs: bool,
+    /// The lines around a cell, once the process has said its secret.
+    marks: [String; 3],
+    secret: bool,
+}
+
+impl Default for Parser {
+    fn default() -> Self {
+        Self { buffer: Vec::new(), block: None, bundle: Bundle::default(), runs: false, marks: marks(""), secret: false }
+    }
 }
 
 impl Parser {
@@ -65,14 +75,24 @@ impl Parser {
         pieces
     }
 
-    /// What can be shown although the line has not ended and no more came for a moment.
+    /// What can be shown although the line has not ended and no more came for a moment. A value of a cell that runs waits for what
+    /// comes next: it may be that of the last expression.
     pub fn idle(&mut self) -> Vec<Piece> {
         let mut pieces = Vec::new();
         if self.block.is_none() {
-            self.close_bundle(&mut pieces);
-            pieces.extend(self.partial());
+            let text = self.partial();
+            if text.is_some() || !self.runs {
+                self.close_bundle(&mut pieces);
+            }
+            pieces.extend(text);
         }
         pieces
+    }
+
+    /// What is left when the process has ended.
+    pub fn end(&mut self) -> Vec<Piece> {
+        self.runs = false;
+        self.idle()
     }
 
     fn partial(&mut self) -> Option<Piece> {
@@ -127,7 +147,13 @@ impl Parser {
             self.block = Some((bare[at + CONTENT.len()..].trim().to_string(), String::new()));
             return;
         }
-        if let Some(at) = line.find(RAN) {
+        if let Some(secret) = bare.strip_prefix(SECRET).filter(|_| !self.secret) {
+            (self.marks, self.secret) = (marks(secret), true);
+            return;
+        }
+        let [begin, ran, end] = self.marks.each_ref().map(|mark| line.find(mark));
+        if let Some(at) = ran {
+            self.runs = false;
             if at > 0 {
                 self.close_bundle(pieces);
             }
@@ -136,10 +162,11 @@ impl Parser {
             return;
         }
         self.close_bundle(pieces);
-        if let Some(at) = line.find(BEGIN) {
+        if let Some(at) = begin {
+            self.runs = true;
             before(at, pieces);
             pieces.push(Piece::Begin);
-        } else if let Some(at) = line.find(END) {
+        } else if let Some(at) = end {
             before(at, pieces);
             pieces.push(Piece::End);
         } else if let Some((at, message)) = message(bare) {
@@ -179,11 +206,11 @@ fn message(line: &str) -> Option<(usize, Value)> {
     Some((at, serde_json::from_str(&line[at + MARK.len()..]).ok()?))
 }
 
-/// Where evcxr's part of a line begins.
+/// Where evcxr's part of a line begins. That a cell has ended we say ourselves.
 fn evcxr(line: &str) -> Option<usize> {
     let notice = || NOTICES.iter().find_map(|notice| line.strip_suffix(notice)).map(str::len);
     let question = || QUESTIONS.iter().find_map(|question| line.find(question));
-    line.starts_with(EVCXR).then_some(0).or_else(notice).or_else(question)
+    line.starts_with(LOST).then_some(0).or_else(notice).or_else(question)
 }
 
 /// Neighboring texts become one.
@@ -198,6 +225,7 @@ fn text(text: &str, pieces: &mut Vec<Piece>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::child::{BEGIN, END, RAN};
 
     fn bundle(media: &str, text: &str) -> Bundle {
         Map::from_iter([(media.to_string(), Value::from(text))])
@@ -283,6 +311,36 @@ mod tests {
         let bytes = format!("text{CONTENT}{FAILED}\n12\nno such file\nat all\n{CONTENT_END}\nEVCXR_ERROR_OCCURRED\n");
         let failed = Piece::Failed(12, "no such file\nat all".into());
         assert_eq!(parser.feed(bytes.as_bytes()), [Piece::Text("text".into()), failed, Piece::Evcxr("EVCXR_ERROR_OCCURRED".into())]);
+    }
+
+    #[test]
+    fn what_a_cell_prints_ends_no_cell() {
+        let mut parser = Parser::default();
+        assert!(parser.feed(format!("{SECRET}5f\n").as_bytes()).is_empty());
+        for line in ["EVCXR_EXECUTION_COMPLETE\n", BEGIN, RAN, END, "EVCXR_NO_SUCH\n", "\u{1e}LAFTER_SECRET 6\n"] {
+            assert_eq!(parser.feed(line.as_bytes()), [Piece::Text(line.into())]);
+        }
+        let marks = marks("5f").concat();
+        assert_eq!(parser.feed(marks.as_bytes()), [Piece::Begin, Piece::End]);
+        assert_eq!(parser.feed(format!("{LOST}a\n").as_bytes()), [Piece::Evcxr(format!("{LOST}a"))]);
+    }
+
+    #[test]
+    fn a_value_waits_for_the_end_of_its_cell() {
+        let value = format!("{CONTENT}text/plain\n7\n{CONTENT_END}\n");
+        let run = |behind: &str| {
+            let mut parser = Parser::default();
+            let mut pieces = parser.feed(format!("{BEGIN}{value}").as_bytes());
+            pieces.extend(parser.idle());
+            pieces.extend(parser.feed(behind.as_bytes()));
+            pieces.extend(parser.idle());
+            pieces.extend(parser.end());
+            pieces
+        };
+        let (shown, last) = (Piece::Shown(bundle("text/plain", "7")), Piece::Last(bundle("text/plain", "7")));
+        assert_eq!(run(RAN), [Piece::Begin, last]);
+        assert_eq!(run("half a line"), [Piece::Begin, shown.clone(), Piece::Text("half a line".into())]);
+        assert_eq!(run(""), [Piece::Begin, shown]);
     }
 
     #[test]
