@@ -18,11 +18,16 @@ pub enum Place {
 
 /// The place of line `line` of `source`, which was generated for the cell `code`.
 pub fn find(line: usize, code: &str, source: &str) -> Place {
-    let Some(index) = line.checked_sub(1) else { return Place::Around };
+    let Some(mut index) = line.checked_sub(1) else { return Place::Around };
     let generated: Vec<&str> = source.lines().map(str::trim).collect();
-    let Some(text) = generated.get(index).copied().filter(|text| !text.is_empty()) else { return Place::Around };
     // items stand in front in any order, the cell's statements in their own order in the function
     let begin = generated.iter().position(|line| line.starts_with("pub extern \"C\" fn run_user_code_")).unwrap_or(0);
+    // the brackets around the last expression, which are no line of the cell, stand above it
+    let opens = |line: &&str| *line == "(" || line.starts_with("evcxr_send_text_plain(") && line.ends_with("&(");
+    if index >= begin && generated.get(index).is_some_and(opens) && !code.lines().any(|line| line.trim() == "(") {
+        index += 1;
+    }
+    let Some(text) = generated.get(index).copied().filter(|text| !text.is_empty()) else { return Place::Around };
     let region = if index >= begin { begin } else { 0 };
     let count = |lines: &[&str]| lines.iter().filter(|line| **line == text).count();
     let nth = count(&generated[region..index]);
@@ -107,6 +112,7 @@ mod tests {
         assert_eq!(line(10), "line 1 of the cell: let a = 1; f();");
         assert_eq!(line(11), "line 2 of the cell: f();");
         assert_eq!(line(13), "line 3 of the cell: g()");
+        assert_eq!(line(12), "line 3 of the cell: g()", "an overflow is that of the whole expression");
         assert_eq!(line(14), "where the cell's value is shown");
         assert_eq!(line(0), "where the cell's value is shown");
         assert_eq!(find(13, "let x = 1; g()", SOURCE).words(), "line 1 of the cell: let x = 1; g()");
