@@ -49,6 +49,8 @@ pub struct State {
     panics: Vec<Panic>,
     panicked: bool,
     error: Option<(usize, String)>,
+    /// Whether the cell returned before its end, without an error.
+    pub returned: bool,
     /// The file of the compiled cell.
     library: Option<String>,
     /// Variables that the cell dropped, because their type is another one now.
@@ -95,6 +97,7 @@ impl Cell {
             panics: Vec::new(),
             panicked: false,
             error: None,
+            returned: false,
             library: None,
             lost: Vec::new(),
         }))
@@ -111,7 +114,7 @@ impl State {
         self.publisher.begin(parent, count);
         self.serial += 1;
         (self.busy, self.running, self.interrupted, self.panicked) = (true, false, false, false);
-        (self.began, self.ran, self.error) = (None, Duration::ZERO, None);
+        (self.began, self.ran, self.error, self.returned) = (None, Duration::ZERO, None, false);
         self.panics.clear();
         self.lost.clear();
     }
@@ -161,6 +164,7 @@ impl State {
             Piece::Evcxr(line) => {
                 match line.as_str() {
                     "EVCXR_PANIC_NOTIFICATION" => self.panicked = true,
+                    "EVCXR_ERROR_OCCURRED" => self.returned = self.error.is_none(),
                     line if line.starts_with("EVCXR_INPUT_REQUEST") => self.publisher.tick(),
                     line => self.lost.extend(line.strip_prefix(rewrite::LOST).map(String::from)),
                 }

@@ -1,11 +1,14 @@
 //! Compile errors with the cell's own lines, whatever script the cell is written in.
 
+use std::collections::HashMap;
+
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, Source};
 use evcxr::CompilationError;
 use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::lexer::Code;
+use crate::magics;
 use crate::messages::column_before;
 use crate::place::{self, Place};
 use crate::rewrite::Insert;
@@ -23,16 +26,19 @@ struct Mark {
 const EARLIER_IMPL: &str =
     "an `impl` of an earlier cell has it already: change that one, or :clear; below its type, in one cell, it is replaced with the type";
 
-/// `inserts` is what evcxr was given besides the cell, `source` what was generated for it.
-pub fn failure(errors: &[CompilationError], code: &str, inserts: &[Insert], source: &str) -> Failure {
+/// `inserts` is what evcxr was given besides the cell, `source` what was generated for it, `taken` the variables that cells moved, and
+/// which.
+pub fn failure(errors: &[CompilationError], code: &str, inserts: &[Insert], source: &str, taken: &HashMap<String, usize>) -> Failure {
+    let (whole, (code, command)) = (code, magics::shown(code));
+    let (code, inserts) = (code.as_str(), &inserts.iter().cloned().chain(command).collect::<Vec<_>>()[..]);
     let are_errors: Vec<&CompilationError> = errors.iter().filter(|error| error.level() != "warning").collect();
     let errors = if are_errors.is_empty() { errors.iter().collect() } else { are_errors };
     let said = |error: &CompilationError, marks: &[Mark]| if ends(marks, code) { at_end(&error.message()) } else { error.message() };
     let value = errors.first().map(|error| said(error, &marks(error, inserts))).unwrap_or_default();
     let lines = errors.iter().flat_map(|error| {
         let mut marks = marks(error, inserts);
-        let elsewhere = if marks.is_empty() { elsewhere(&error.json, code, source) } else { None };
-        let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).collect();
+        let elsewhere = if marks.is_empty() { elsewhere(&error.json, whole, source) } else { None };
+        let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).chain(moved(&error.message(), taken)).collect();
         let message = said(error, &marks);
         if ends(&marks, code) {
             marks.iter_mut().for_each(|mark| mark.label = at_end(&mark.label));
@@ -56,6 +62,13 @@ fn elsewhere(error: &Value, code: &str, source: &str) -> Option<String> {
             Some(format!("{}; define it again here, as the cell now needs it", words.trim_end_matches(';')))
         }
     }
+}
+
+/// What became of a variable that is not found.
+fn moved(message: &str, taken: &HashMap<String, usize>) -> Option<String> {
+    let name = message.strip_prefix("cannot find value `")?.split_once('`')?.0;
+    let number = taken.get(name)?;
+    Some(format!("cell [{number}] took `{name}`: make it again, and clone it there to keep it"))
 }
 
 /// Whether an error stands behind the cell's last character, at what was generated after it.

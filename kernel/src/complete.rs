@@ -10,7 +10,7 @@ use crate::files;
 use crate::inspect;
 use crate::known::{Known, Name};
 use crate::lexer::Code;
-use crate::magics::COMMANDS;
+use crate::magics::{COMMANDS, QUIT};
 
 pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply {
     let folder = engine.folder().unwrap_or_default();
@@ -23,7 +23,7 @@ pub fn complete(engine: &mut Engine, request: &CompleteRequest) -> CompleteReply
     let mut reply = CompleteReply { cursor_start: request.cursor_pos, cursor_end: request.cursor_pos, ..Default::default() };
     let Ok(mut found) = engine.context().completions(&code, cursor) else { return reply };
     let of = engine.owner(&code[..found.start_offset]);
-    found.completions.retain(|item| !engine.hides(&item.code, item.kind, &of));
+    found.completions.retain(|item| item.code != QUIT && !engine.hides(&item.code, item.kind, &of));
     reply.cursor_start = code[..found.start_offset].chars().count();
     reply.cursor_end = code[..found.end_offset].chars().count();
     let kinds: Vec<Value> = found

@@ -21,7 +21,8 @@ use crate::layout::Layout;
 use crate::link;
 use crate::notice;
 use crate::private::{self, Of, Private};
-use crate::rewrite::Insert;
+use crate::relative;
+use crate::rewrite::{self, Insert};
 use crate::seed;
 use crate::session::Session;
 use crate::shapes::{self, Shapes};
@@ -51,6 +52,8 @@ pub struct Engine {
     loops: notice::Loops,
     /// The statics of which it was said that each cell has its own.
     statics: notice::Statics,
+    /// Variables that a cell moved, and its number.
+    taken: HashMap<String, usize>,
 }
 
 /// Sets what evcxr and Cargo read from the environment.
@@ -104,6 +107,7 @@ impl Engine {
             newer: seed::newer_checkout(&session.layout),
             loops: Default::default(),
             statics: Default::default(),
+            taken: HashMap::new(),
         })
     }
 
@@ -171,8 +175,14 @@ impl Engine {
         lost.retain(|name| !after.iter().any(|(there, _)| there == name));
         if !lost.is_empty() && restarts == self.restarts {
             let cells = self.kept.drop(&lost, &change.names, &after);
-            let unsaid: Vec<String> = lost.into_iter().filter(|name| !change.gone.contains(name)).collect();
+            let unsaid: Vec<String> = lost.iter().filter(|name| !change.gone.contains(name)).cloned().collect();
             self.say(&notice::dropped(&unsaid, cells));
+        }
+        self.taken.retain(|name, _| !after.iter().any(|(there, _)| there == name));
+        if restarts == self.restarts {
+            let number = self.cell.lock().publisher.count;
+            let is_taken = |name: &&String| !lost.contains(name) && !after.iter().any(|(there, _)| there == *name);
+            self.taken.extend(before.iter().map(|(name, _)| name).filter(is_taken).map(|name| (name.clone(), number)));
         }
         match result.is_ok() {
             true => self.kept.ran(code, &before, &after),
@@ -192,7 +202,8 @@ impl Engine {
     /// The same for code that is not the reader's own.
     fn run(&mut self, code: &str, before: &[Variable], ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
         self.cell.lock().code = code.to_string();
-        let (named, inserts) = impls::named(code);
+        let folder = self.folder().or_else(environment::here).unwrap_or_default();
+        let (named, inserts) = rewrite::insert(code, [impls::names(code), relative::folders(code, &folder)].concat());
         let result = self
             .context
             .execute_with_callbacks(&named, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
@@ -216,7 +227,15 @@ impl Engine {
                 let end = self.cell.lock().end(&source);
                 let after = self.variables();
                 let gone = before.iter().map(|(name, _)| name).filter(|name| !after.iter().any(|(there, _)| there == *name)).cloned();
-                end.failure(code, &source, &gone.collect::<Vec<_>>()).map_or(Ok(outputs.content_by_mime_type), Err)
+                let gone: Vec<String> = gone.collect();
+                if let Some(failure) = end.failure(code, &source, &gone) {
+                    return Err(failure);
+                }
+                let returned = self.cell.lock().returned;
+                if returned {
+                    self.say(&notice::returned(&gone, &shapes::made(code)));
+                }
+                Ok(outputs.content_by_mime_type)
             }
             Err(Error::SubprocessTerminated(said)) => {
                 // what follows is not what was to stop
@@ -251,7 +270,7 @@ impl Engine {
                 Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"))
             }
             Err(Error::CompilationErrors(errors)) => {
-                Err(compile_errors::failure(&errors, code, inserts, &self.context.last_source().unwrap_or_default()))
+                Err(compile_errors::failure(&errors, code, inserts, &self.context.last_source().unwrap_or_default(), &self.taken))
             }
             Err(error) => Err(Failure::new("Error", refusal(&error.to_string()))),
         }

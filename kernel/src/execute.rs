@@ -1,6 +1,6 @@
 //! One execute request: its commands or its code, and the reply.
 
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use jupyter_protocol::{
-    ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, HistoryReply, HistoryRequest, JupyterMessage, Media, MediaType, Payload,
-    ReplyStatus,
+    ExecuteInput, ExecuteReply, ExecuteRequest, ExecutionCount, ExpressionResult, HistoryReply, HistoryRequest, JupyterMessage, Media,
+    MediaType, Payload, ReplyStatus,
 };
 
 use crate::cell::{Cell, State, plain};
@@ -50,7 +50,8 @@ impl Executor {
 
     /// Runs the request to its end; blocks.
     pub fn run(self: &Arc<Self>, parent: &JupyterMessage, request: &ExecuteRequest) -> ExecuteReply {
-        if request.store_history && !request.silent && !request.code.trim().is_empty() {
+        let stored = request.store_history && !request.silent && !request.code.trim().is_empty();
+        if stored {
             self.count.fetch_add(1, Ordering::SeqCst);
             self.history.lock().unwrap_or_else(PoisonError::into_inner).push(&request.code);
         }
@@ -66,9 +67,14 @@ impl Executor {
         let mut state = self.cell.lock();
         state.publisher.flush();
         state.busy = false;
+        let refused = |name: &String| {
+            let evalue = "user expressions are not evaluated: run a cell that shows the value".to_string();
+            (name.clone(), ExpressionResult::Error { ename: "Error".into(), traceback: vec![evalue.clone()], evalue })
+        };
+        let expressions = request.user_expressions.iter().flatten().map(|(name, _)| refused(name)).collect();
         let mut reply =
-            ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(Default::default()), ..Default::default() };
-        if request.store_history {
+            ExecuteReply { execution_count: ExecutionCount::new(count), user_expressions: Some(expressions), ..Default::default() };
+        if stored {
             self.history.lock().unwrap_or_else(PoisonError::into_inner).value(&state.publisher.value);
         }
         match result {
@@ -116,14 +122,14 @@ impl Executor {
 
     fn cell_of(&self, parent: &JupyterMessage, request: &ExecuteRequest, code: &str, serial: usize) -> Result<Vec<Payload>, Failure> {
         match magics::parse(code) {
-            magics::Cell::Help => {
+            magics::Cell::Help(below) => {
                 let (text, html) = magics::help();
                 self.show(text, html);
-                Ok(vec![])
+                self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Unknown(line) => Err(Failure::new("Error", format!("{line}: no such command; %help lists those that there are"))),
-            magics::Cell::Shell(script, below) => {
-                self.shell(&script, serial)?;
+            magics::Cell::Shell(shell, script, below) => {
+                self.shell(shell, &script, serial)?;
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Folder(name, below) => {
@@ -157,7 +163,7 @@ impl Executor {
                 })?;
                 self.cell_of(parent, request, &below, serial)
             }
-            magics::Cell::Again => {
+            magics::Cell::Again(below) => {
                 let mut cells = Vec::new();
                 self.with_engine(serial, |engine| {
                     cells.clone_from(engine.again());
@@ -174,7 +180,8 @@ impl Executor {
                 self.with_engine(serial, |engine| {
                     engine.again().clear();
                     Ok(vec![])
-                })
+                })?;
+                self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Doc(item) => self.with_engine(serial, |engine| {
                 let command = inspect::command(&item, 0).map(|text| Media::new(vec![MediaType::Plain(text)]));
@@ -183,17 +190,23 @@ impl Executor {
                     .ok_or_else(|| Failure::new("Error", format!("no documentation found for {item}")))?;
                 Ok(vec![Payload::Page { data, start: 0 }])
             }),
-            magics::Cell::Vars => self.with_engine(serial, |engine| {
-                let variables = engine.variables();
-                let text = variables.iter().map(|(name, kind)| format!("{name}: {kind}\n")).collect();
-                let row = |(name, kind): &(String, String)| format!("<tr><td>{name}</td><td><code>{}</code></td></tr>", escape(kind));
-                let rows: String = variables.iter().map(row).collect();
-                self.show(text, format!("<table><tr><th>variable</th><th>type</th></tr>{rows}</table>"));
-                Ok(vec![])
-            }),
+            magics::Cell::Vars(below) => {
+                self.with_engine(serial, |engine| {
+                    let variables = engine.variables();
+                    let text = variables.iter().map(|(name, kind)| format!("{name}: {kind}\n")).collect();
+                    let row = |(name, kind): &(String, String)| format!("<tr><td>{name}</td><td><code>{}</code></td></tr>", escape(kind));
+                    let rows: String = variables.iter().map(row).collect();
+                    self.show(text, format!("<table><tr><th>variable</th><th>type</th></tr>{rows}</table>"));
+                    Ok(vec![])
+                })?;
+                self.cell_of(parent, request, &below, serial)
+            }
             magics::Cell::Code { code, .. } if code.trim().is_empty() => Ok(vec![]),
             magics::Cell::Code { code, .. } if fault(&code).is_some() => {
                 Err(Failure::new("CompileError", fault(&code).unwrap_or_default()))
+            }
+            magics::Cell::Code { code, .. } if magics::refused(&code).is_some() => {
+                Err(Failure::new("Error", magics::refused(&code).unwrap_or_default()))
             }
             magics::Cell::Code { code, timed } => self.with_engine(serial, |engine| {
                 let started = Instant::now();
@@ -201,7 +214,9 @@ impl Executor {
                 let answer = engine.execute(&code, &ask)?;
                 let mut state = self.cell.lock();
                 if !answer.is_empty() {
-                    state.publisher.result(answer.into_iter().map(|(media, text)| (media, text.into())).collect());
+                    // evcxr's list of its commands
+                    let offered = |text: String| text.split_inclusive('\n').filter(|line| !line.contains(magics::QUIT)).collect::<String>();
+                    state.publisher.result(answer.into_iter().map(|(media, text)| (media, offered(text).into())).collect());
                 }
                 if timed {
                     let (all, ran) = (started.elapsed(), state.ran());
@@ -238,9 +253,12 @@ impl Executor {
     }
 
     /// Runs a script with its output live, in a process group of its own; an interrupt ends it.
-    fn shell(&self, script: &str, serial: usize) -> Result<Vec<Payload>, Failure> {
-        let failed = |error: std::io::Error| Failure::new("Error", format!("sh: {error}"));
-        let mut command = Command::new("sh");
+    fn shell(&self, shell: &str, script: &str, serial: usize) -> Result<Vec<Payload>, Failure> {
+        let failed = |error: std::io::Error| match error.kind() {
+            ErrorKind::NotFound => Failure::new("Error", format!("{shell} is not there: %%sh runs the cell in the shell of this system")),
+            _ => Failure::new("Error", format!("{shell}: {error}")),
+        };
+        let mut command = Command::new(shell);
         command.arg("-c").arg(script).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
         let of_cells = self.engine.try_lock().ok().and_then(|engine| engine.as_ref().ok()?.folder());
         if let Some(folder) = of_cells.or_else(environment::here) {
@@ -320,6 +338,29 @@ mod tests {
     fn run(executor: &Arc<Executor>, code: &str) -> ExecuteReply {
         let request = ExecuteRequest::new(code.into());
         executor.run(&JupyterMessage::new(request.clone(), None), &request)
+    }
+
+    #[test]
+    fn what_the_kernel_cannot_do_is_answered_in_one_line() {
+        let request =
+            ExecuteRequest { user_expressions: Some([("a".to_string(), "1".to_string())].into()), ..ExecuteRequest::new("".into()) };
+        let reply = executor().run(&JupyterMessage::new(request.clone(), None), &request);
+        assert!(
+            matches!(&reply.user_expressions.unwrap()["a"], ExpressionResult::Error { evalue, .. } if evalue.contains("not evaluated"))
+        );
+        assert!(run(&executor(), ":quit").error.unwrap().evalue.contains("shut it down there"));
+        assert_eq!(run(&executor(), "%%bash\n[[ a == a ]]").status, ReplyStatus::Ok);
+    }
+
+    #[test]
+    fn the_history_keeps_what_a_cell_gave() {
+        let executor = executor();
+        run(&executor, "%help");
+        run(&executor, "");
+        let silent = ExecuteRequest { silent: true, ..ExecuteRequest::new("!true".into()) };
+        executor.run(&JupyterMessage::new(silent.clone(), None), &silent);
+        let reply = executor.history(&HistoryRequest::Tail { n: 1, output: true, raw: true });
+        assert!(matches!(&reply.history[..], [jupyter_protocol::HistoryEntry::InputOutput(_, 1, (_, value))] if value.contains("%%time")));
     }
 
     #[test]

@@ -9,7 +9,6 @@ use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
 
 use crate::lexer::Code;
-use crate::rewrite::{Insert, insert};
 
 /// How the hidden names begin.
 const HIDDEN: &str = "LAFTER_IMPL_";
@@ -21,8 +20,8 @@ pub fn is_hidden(name: &str) -> bool {
     name.starts_with(HIDDEN)
 }
 
-/// The cell with a constant before each `impl` and foreign block that nothing with a name precedes, in its line; and where.
-pub fn named(cell: &str) -> (String, Vec<Insert>) {
+/// A constant for each `impl` and foreign block that nothing with a name precedes, and the byte before which it is to stand.
+pub fn names(cell: &str) -> Vec<(usize, String)> {
     let code = Code::new(cell);
     let (mut puts, mut begin, mut i) = (Vec::new(), 0, 0);
     while i < code.tokens.len() {
@@ -45,7 +44,7 @@ pub fn named(cell: &str) -> (String, Vec<Insert>) {
         }
         i += 1;
     }
-    insert(cell, puts)
+    puts
 }
 
 /// Whether an `impl` or an `extern "C" { … }` begins here, and no `extern "C" fn` or `extern crate`.
@@ -95,7 +94,12 @@ fn hash(code: &Code, at: usize, open: usize, close: usize) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Code, is_hidden, twice};
+    use crate::rewrite::{Insert, insert};
+
+    fn named(cell: &str) -> (String, Vec<Insert>) {
+        insert(cell, super::names(cell))
+    }
 
     /// The hidden names of a cell.
     fn names(cell: &str) -> Vec<String> {

@@ -1,6 +1,7 @@
 //! The commands of a cell's first line: `%%time`, `%timeit`, `%vars`, `%cd`, `%env`, `%keep`, `%again`, `%%sh`, `%help`.
 
 use crate::lexer::{Kind, tokens};
+use crate::rewrite::Insert;
 
 /// What a cell asks for.
 #[derive(Clone, Debug, PartialEq)]
@@ -10,19 +11,20 @@ pub enum Cell {
         code: String,
         timed: bool,
     },
-    Vars,
-    /// A script, and the code below its line.
-    Shell(String, String),
-    /// Another folder, and the code below.
+    /// The code below, as in those that follow.
+    Vars(String),
+    /// The shell's name, a script.
+    Shell(&'static str, String, String),
+    /// Another folder.
     Folder(String, String),
-    /// A variable of the environment to show or to set, and the code below.
+    /// A variable of the environment to show or to set.
     Variable(String, Option<String>, String),
-    /// Variables to keep (none: all), and the code below.
+    /// Variables to keep (none: all).
     Keep(Vec<String>, String),
-    Again,
+    Again(String),
     /// Documentation in the front end's pager.
     Doc(String),
-    Help,
+    Help(String),
     Unknown(String),
 }
 
@@ -33,7 +35,7 @@ pub const COMMANDS: &[(&str, &str)] = &[
     ("%timeit CODE", "runs a line many times: mean and spread of its time"),
     ("%%timeit", "the same for the whole cell"),
     ("%vars", "variables and their types (also :vars)"),
-    ("%%sh", "runs the cell in the shell; %sh COMMAND or !COMMAND for one line"),
+    ("%%sh", "runs the cell in the shell, %%bash in bash; %sh COMMAND or !COMMAND for one line"),
     ("%cd FOLDER", "another folder for the cells and for !COMMAND (alone: home)"),
     ("%env NAME=VALUE", "sets a variable of the environment for both; %env NAME shows it, %env all"),
     ("%keep NAMES", "writes variables that survive the loss of the cells' process (alone: all that can be written)"),
@@ -48,9 +50,13 @@ pub const COMMANDS: &[(&str, &str)] = &[
     (":help", "all commands of evcxr"),
 ];
 
-/// Reads the first line; the code keeps its line numbers.
+/// Reads the first line that is no comment; the code keeps its line numbers.
 pub fn parse(cell: &str) -> Cell {
-    let trimmed = cell.trim_start();
+    let cell = without_mark(cell);
+    let mut trimmed = cell.trim_start();
+    while let Some((_, below)) = trimmed.split_once('\n').filter(|_| trimmed.starts_with("//")) {
+        trimmed = below.trim_start();
+    }
     let above = cell[..cell.len() - trimmed.len()].matches('\n').count();
     let (first, rest) = trimmed.split_once('\n').unwrap_or((trimmed, ""));
     let asked = || first.strip_prefix('?').or(first.trim_end().strip_suffix('?').filter(|item| is_path(item.trim_end_matches('?'))));
@@ -59,7 +65,7 @@ pub fn parse(cell: &str) -> Cell {
     }
     let code_below = || format!("{}\n{rest}", "\n".repeat(above));
     if let Some(command) = first.strip_prefix('!') {
-        return Cell::Shell(command.trim().to_string(), code_below());
+        return Cell::Shell("sh", command.trim().to_string(), code_below());
     }
     let Some(command) = first.strip_prefix('%') else {
         return Cell::Code { code: cell.to_string(), timed: false };
@@ -79,9 +85,14 @@ pub fn parse(cell: &str) -> Cell {
             let code = if whole { below(&first, &format!("\n{}", last.trim_start())) } else { below(&(first + &last), "") };
             Cell::Code { code, timed: false }
         }
-        ("vars" | "who" | "whos", _) => Cell::Vars,
-        ("sh" | "bash", true) => Cell::Shell(format!("{argument}\n{rest}").trim().to_string(), String::new()),
-        ("sh" | "bash", false) => Cell::Shell(argument.to_string(), code_below()),
+        ("vars" | "who" | "whos", _) => Cell::Vars(code_below()),
+        ("sh" | "bash", _) => {
+            let shell = if name == "bash" { "bash" } else { "sh" };
+            match whole {
+                true => Cell::Shell(shell, format!("{argument}\n{rest}").trim().to_string(), String::new()),
+                false => Cell::Shell(shell, argument.to_string(), code_below()),
+            }
+        }
         ("cd", false) => Cell::Folder(unquoted(argument).to_string(), code_below()),
         ("env", false) => {
             let (name, value) = match argument.split_once('=').or_else(|| argument.split_once(char::is_whitespace)) {
@@ -94,11 +105,32 @@ pub fn parse(cell: &str) -> Cell {
             let names = argument.split([' ', ',']).filter(|name| !name.is_empty()).map(String::from).collect();
             Cell::Keep(names, code_below())
         }
-        ("again", false) => Cell::Again,
-        ("help" | "lsmagic", _) => Cell::Help,
+        ("again", false) => Cell::Again(code_below()),
+        ("help" | "lsmagic", _) => Cell::Help(code_below()),
         _ => Cell::Unknown(first.trim().to_string()),
     }
 }
+
+/// A cell without what a file may begin with: a byte order mark, and the name of the program that is to run it.
+fn without_mark(cell: &str) -> &str {
+    let cell = cell.strip_prefix('\u{feff}').unwrap_or(cell);
+    if cell.starts_with("#!") && !cell.starts_with("#![") { &cell[cell.find('\n').unwrap_or(cell.len())..] } else { cell }
+}
+
+/// What evcxr would do of a `:command`, and is not to; commands stand above all code.
+pub fn refused(code: &str) -> Option<String> {
+    let above = code.lines().take_while(|line| line.trim().is_empty() || line.trim().starts_with([':', '!']) || line.starts_with("//"));
+    above.filter_map(|line| line.trim().split_once(' ').or(Some((line.trim(), "")))).find_map(|(command, argument)| match command {
+        QUIT => Some(format!("{QUIT}: the front end ends the kernel: shut it down there; :restart begins anew here")),
+        ":opt" if !["", "0", "1", "2", "3", "s", "z"].contains(&argument.trim()) => {
+            Some(format!(":opt {}: no such level; there are 0, 1, 2 and 3", argument.trim()))
+        }
+        _ => None,
+    })
+}
+
+/// evcxr's command that ends the process it runs in: ours.
+pub const QUIT: &str = ":quit";
 
 /// Around what `%timeit` measures where a `?` may end it: the error is said where it arises, and ends the measurement, too.
 const FALLIBLE: (&str, &str) = (
@@ -113,6 +145,15 @@ pub fn original(line: &str) -> &str {
         whole(FALLIBLE).or_else(|| whole(("{ ", " }")))
     });
     inner.unwrap_or(line)
+}
+
+/// The cell as it is shown in an error, and what is in front of a line that a command changed.
+pub fn shown(code: &str) -> (String, Option<Insert>) {
+    let changed = code.lines().enumerate().find(|(_, line)| original(line) != *line);
+    let Some((index, line)) = changed else { return (code.to_string(), None) };
+    let before = line.find(original(line)).unwrap_or(0);
+    let insert = Insert { line: index + 1, column: 1, length: line[..before].chars().count() };
+    (code.replacen(line, original(line), 1), Some(insert))
 }
 
 /// A line without the comment at its end, which would swallow what is put behind it.
@@ -186,9 +227,11 @@ mod tests {
 
     #[test]
     fn commands_without_code() {
-        let shell = |script: &str| Cell::Shell(script.into(), "\n".into());
-        assert_eq!(parse("%vars"), Cell::Vars);
-        assert_eq!(parse("%%sh\necho a\necho b"), Cell::Shell("echo a\necho b".into(), String::new()));
+        let shell = |script: &str| Cell::Shell("sh", script.into(), "\n".into());
+        assert_eq!(parse("%vars"), Cell::Vars("\n".into()));
+        assert_eq!(parse("%%sh\necho a\necho b"), Cell::Shell("sh", "echo a\necho b".into(), String::new()));
+        assert_eq!(parse("%%bash\n[[ a ]]"), Cell::Shell("bash", "[[ a ]]".into(), String::new()));
+        assert_eq!(parse("%bash ls"), Cell::Shell("bash", "ls".into(), "\n".into()));
         assert_eq!(parse("%sh ls -l"), shell("ls -l"));
         assert_eq!(parse("!ls é"), shell("ls é"));
         for cell in ["?Tensor::zeros", "Tensor::zeros?", "??Tensor::zeros", "Tensor::zeros??"] {
@@ -196,7 +239,7 @@ mod tests {
         }
         assert_eq!(parse("Clip?"), Cell::Doc("Clip".into()));
         assert_eq!(parse("f()?"), code("f()?", false));
-        assert_eq!(parse("%help"), Cell::Help);
+        assert_eq!(parse("%help"), Cell::Help("\n".into()));
         assert_eq!(parse("%matplotlib inline"), Cell::Unknown("%matplotlib inline".into()));
         assert_eq!(parse(""), code("", false));
         assert_eq!(parse("!true && false"), shell("true && false"));
@@ -204,15 +247,41 @@ mod tests {
 
     #[test]
     fn code_below_a_command_stays_and_keeps_its_lines() {
-        assert_eq!(parse("!ls\nlet a = 1;"), Cell::Shell("ls".into(), "\nlet a = 1;".into()));
+        assert_eq!(parse("!ls\nlet a = 1;"), Cell::Shell("sh", "ls".into(), "\nlet a = 1;".into()));
+        assert_eq!(parse("%vars\na"), Cell::Vars("\na".into()));
+        assert_eq!(parse("%who\na"), Cell::Vars("\na".into()));
+        assert_eq!(parse("// c\n\n%help\na"), Cell::Help("\n\n\na".into()));
+        assert_eq!(parse("%again\na"), Cell::Again("\na".into()));
+        assert_eq!(parse("// c\n// d"), code("// c\n// d", false));
+        assert_eq!(parse("\u{feff}%vars"), Cell::Vars("\n".into()));
+        assert_eq!(parse("\u{feff}let a = 1;"), code("let a = 1;", false));
+        assert_eq!(parse("#!/usr/bin/env rust\na"), code("\na", false));
+        assert_eq!(parse("#![allow(a)]\na"), code("#![allow(a)]\na", false));
         assert_eq!(parse("\n%cd \"my data\"\n!ls"), Cell::Folder("my data".into(), "\n\n!ls".into()));
         let set = |value: &str| Cell::Variable("A".into(), Some(value.into()), "\n".into());
         assert_eq!(parse("%env A=b c"), set("b c"));
         assert_eq!(parse("%env A 1"), set("1"));
         assert_eq!(parse("%env A"), Cell::Variable("A".into(), None, "\n".into()));
         assert_eq!(parse("%keep a, b\nf()"), Cell::Keep(vec!["a".into(), "b".into()], "\nf()".into()));
-        assert_eq!(parse("%again"), Cell::Again);
         assert_eq!(parse("%env"), Cell::Variable(String::new(), None, "\n".into()));
+    }
+
+    #[test]
+    fn what_evcxr_is_not_to_do_is_refused() {
+        assert!(refused("// c\n:quit").unwrap().contains("shut it down there"));
+        assert!(refused(":dep a = \"1\"\n :opt 7\na").unwrap().starts_with(":opt 7: no such level"));
+        for code in [":opt 3", ":opt", ":opt s\na", "a\n:quit", ":vars"] {
+            assert_eq!(refused(code), None, "{code}");
+        }
+    }
+
+    #[test]
+    fn an_error_shows_the_line_that_was_written() {
+        let Cell::Code { code, .. } = parse("%timeit é + 1") else { panic!() };
+        let (text, insert) = shown(&code);
+        let insert = insert.unwrap();
+        assert_eq!((text.as_str(), insert.line, code.chars().nth(insert.length)), ("é + 1\n", 1, Some('é')));
+        assert_eq!(shown("a\nb"), ("a\nb".to_string(), None));
     }
 
     #[test]

@@ -42,6 +42,7 @@ mod place;
 mod private;
 mod publish;
 mod receive;
+mod relative;
 mod rewrite;
 mod rust_src;
 mod seed;

@@ -108,6 +108,15 @@ pub fn dropped(unsaid: &[String], cells: usize) -> String {
     if lost.is_empty() && again.is_empty() { String::new() } else { format!("note: {lost}{between}{again}\n") }
 }
 
+/// After a cell that returned before its end, with the variables of before that are gone, if it made or took any.
+pub fn returned(gone: &[String], made: &[String]) -> String {
+    let but = if gone.is_empty() { String::new() } else { format!(" but for {}", list(gone)) };
+    match gone.is_empty() && made.is_empty() {
+        true => String::new(),
+        false => format!("note: the cell returned before its end: what it made is lost; variables from before this cell are kept{but}\n"),
+    }
+}
+
 fn again(cells: usize) -> String {
     match cells {
         0 => String::new(),
@@ -206,6 +215,13 @@ mod tests {
         assert!(lost(&names(25), &[], 2, &[]).ends_with("x and 5 more; %again runs the 2 cells that made or named them"));
         assert_eq!(lost(&[], &names(1), 0, &[]), "back as %keep left them: x");
         assert_eq!(lost(&[], &[], 0, &[]), "there were no variables to lose");
+    }
+
+    #[test]
+    fn a_cell_that_returned_early_says_what_is_lost() {
+        assert!(returned(&["n".into()], &[]).ends_with("variables from before this cell are kept but for n\n"));
+        assert!(returned(&[], &["n".into()]).ends_with("what it made is lost; variables from before this cell are kept\n"));
+        assert_eq!(returned(&[], &[]), "");
     }
 
     #[test]

@@ -249,7 +249,7 @@ fn crates(cell: &str) -> Vec<(String, String)> {
 }
 
 /// The words between each `let` of the cell's own level and its type or its value.
-fn made(cell: &str) -> Vec<String> {
+pub fn made(cell: &str) -> Vec<String> {
     let code = Code::new(cell);
     let (mut names, mut i) = (Vec::new(), 0);
     while i < code.tokens.len() {
