@@ -19,6 +19,7 @@ use crate::keep::{Kept, Variable};
 use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
+use crate::locals;
 use crate::notice;
 use crate::private::{self, Of, Private};
 use crate::relative;
@@ -151,8 +152,6 @@ impl Engine {
             self.say(&note);
         }
         self.say(notice::asks(code));
-        let statics = self.statics.before(code);
-        self.say(&statics);
         self.own.extend(private::own(code));
         let before = self.variables();
         let change = self.shapes.before(code, &before);
@@ -178,11 +177,18 @@ impl Engine {
             let unsaid: Vec<String> = lost.iter().filter(|name| !change.gone.contains(name)).cloned().collect();
             self.say(&notice::dropped(&unsaid, cells));
         }
+        if result.is_ok() {
+            let statics = self.statics.after(code);
+            self.say(&statics);
+        }
         self.taken.retain(|name, _| !after.iter().any(|(there, _)| there == name));
         if restarts == self.restarts {
             let number = self.cell.lock().publisher.count;
             let is_taken = |name: &&String| !lost.contains(name) && !after.iter().any(|(there, _)| there == *name);
-            self.taken.extend(before.iter().map(|(name, _)| name).filter(is_taken).map(|name| (name.clone(), number)));
+            // also what the cell itself made, and moved
+            let made = if result.is_ok() && !self.cell.lock().returned { change.made.clone() } else { vec![] };
+            let names: Vec<String> = before.iter().map(|(name, _)| name.clone()).chain(made).filter(|name| is_taken(&name)).collect();
+            self.taken.extend(names.into_iter().map(|name| (name, number)));
         }
         match result.is_ok() {
             true => self.kept.ran(code, &before, &after),
@@ -203,7 +209,8 @@ impl Engine {
     fn run(&mut self, code: &str, before: &[Variable], ask: &AskLine) -> Result<HashMap<String, String>, Failure> {
         self.cell.lock().code = code.to_string();
         let folder = self.folder().or_else(environment::here).unwrap_or_default();
-        let (named, inserts) = rewrite::insert(code, [impls::names(code), relative::folders(code, &folder)].concat());
+        let puts = [impls::names(code), relative::folders(code, &folder), locals::modules(code), rewrite::exports(code)].concat();
+        let (named, inserts) = rewrite::insert(code, puts);
         let result = self
             .context
             .execute_with_callbacks(&named, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });

@@ -11,7 +11,7 @@ use std::hash::{Hash, Hasher};
 use crate::lexer::Code;
 
 /// How the hidden names begin.
-const HIDDEN: &str = "LAFTER_IMPL_";
+pub const HIDDEN: &str = "LAFTER_IMPL_";
 /// What begins an item that evcxr knows by a name.
 const NAMED: [&str; 9] = ["fn", "struct", "enum", "union", "trait", "mod", "const", "static", "type"];
 

@@ -31,6 +31,7 @@ mod layout;
 mod lexer;
 mod limit;
 mod link;
+mod locals;
 mod machine;
 mod magics;
 mod messages;

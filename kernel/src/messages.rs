@@ -15,8 +15,8 @@ pub struct Note {
     pub text: String,
 }
 
-/// What evcxr is to read, and the notes; `source` is what it generated.
-pub fn read(said: &[u8], inserts: &[Insert], source: &str) -> (Vec<u8>, Vec<Note>) {
+/// What evcxr is to read, and the notes; `source` is what it generated, `hidden` are the variables that it is to miss.
+pub fn read(said: &[u8], inserts: &[Insert], source: &str, hidden: &[&str]) -> (Vec<u8>, Vec<Note>) {
     let (mut out, mut notes) = (Vec::new(), Vec::new());
     let shown = shown(source);
     for line in said.split_inclusive(|byte| *byte == b'\n') {
@@ -38,6 +38,7 @@ pub fn read(said: &[u8], inserts: &[Insert], source: &str) -> (Vec<u8>, Vec<Note
                 children.retain(|child| child["spans"].as_array().is_none_or(Vec::is_empty));
             }
         }
+        misses(&mut said["message"], hidden);
         name_the_variable(&mut said["message"]);
         restore_columns(&mut said["message"], inserts);
         out.extend_from_slice(format!("{said}\n").as_bytes());
@@ -58,6 +59,15 @@ fn note(message: &Value) -> Option<Note> {
 
 fn primary(message: &Value) -> Option<&Value> {
     message["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)
+}
+
+/// Where a variable that evcxr is to miss has the name of a function, the compiler finds that.
+fn misses(message: &mut Value, hidden: &[&str]) {
+    let text = primary(message).and_then(|span| span["text"][0]["text"].as_str()).unwrap_or_default();
+    let stored = text.trim().strip_prefix("evcxr_variable_store.put_variable::<").and_then(|text| text.rsplit_once(">(stringify!("));
+    if stored.and_then(|(_, rest)| rest.split_once(')')).is_some_and(|(name, _)| hidden.contains(&name)) {
+        message["code"] = json!({"code": "E0425", "explanation": null});
+    }
 }
 
 /// A trait in the type of a variable is written by its last name where evcxr stores the variable: there it may be none, or another one.
@@ -148,7 +158,7 @@ mod tests {
         };
         let artifact = "{\"reason\":\"compiler-artifact\"}\n";
         let said = format!("{}\n{}\n{artifact}", warning("unused_must_use"), warning("dead_code"));
-        let (left, notes) = read(said.as_bytes(), &[], "");
+        let (left, notes) = read(said.as_bytes(), &[], "", &[]);
         assert_eq!(String::from_utf8(left).unwrap(), artifact);
         assert_eq!(notes, [Note { line: 7, text: "unused `Result`; this `Result` may be an `Err` variant".into() }]);
         assert_eq!(from_text(&to_text(&notes)), notes);
@@ -162,11 +172,23 @@ mod tests {
             let span = json!({"is_primary": true, "line_start": line, "file_name": "src/lib.rs"});
             let help = json!([{"level": "note", "spans": [span.clone()]}, {"level": "help", "spans": []}]);
             let said = json!({"message": {"level": "error", "spans": [span], "children": help}});
-            let (left, _) = read(format!("{said}\n").as_bytes(), &[], source);
+            let (left, _) = read(format!("{said}\n").as_bytes(), &[], source, &[]);
             serde_json::from_slice::<Value>(&left).unwrap()["message"]["children"].as_array().unwrap().len()
         };
         assert_eq!((children(4), children(2)), (1, 2));
         assert_eq!(shown("fn f() {}").count(), 0);
+    }
+
+    #[test]
+    fn a_function_of_its_name_is_not_the_variable_that_is_missed() {
+        let text = "evcxr_variable_store.put_variable::<A>(stringify!(a), a);";
+        let span = json!({"is_primary": true, "line_start": 1, "file_name": "src/lib.rs", "text": [{"text": text}]});
+        let said = json!({"message": {"level": "error", "code": {"code": "E0308"}, "spans": [span], "children": []}}).to_string() + "\n";
+        let code = |hidden: &[&str]| {
+            let left = serde_json::from_slice::<Value>(&read(said.as_bytes(), &[], "", hidden).0).unwrap();
+            left["message"]["code"]["code"].as_str().unwrap().to_string()
+        };
+        assert_eq!((code(&["a"]), code(&["b"])), ("E0425".to_string(), "E0308".to_string()));
     }
 
     #[test]
@@ -175,7 +197,7 @@ mod tests {
         let span = json!({"is_primary": true, "line_start": 1, "file_name": "src/lib.rs", "text": [{"text": text}]});
         let help = json!([{"level": "help", "message": "consider importing this trait instead", "spans": []}]);
         let message = json!({"level": "error", "code": {"code": "E0404"}, "message": "expected trait", "spans": [span], "children": help});
-        let (left, _) = read(format!("{}\n", json!({"message": message})).as_bytes(), &[], "");
+        let (left, _) = read(format!("{}\n", json!({"message": message})).as_bytes(), &[], "", &[]);
         let said: Value = serde_json::from_slice(&left).unwrap();
         let expected = "the type of `r` has a trait in it that is not in scope: Result<String, Box<dyn Error>>";
         assert_eq!(said["message"]["message"], expected);
@@ -187,7 +209,7 @@ mod tests {
         let said = |text: &str| {
             let span = json!({"is_primary": true, "line_start": 1, "file_name": "src/lib.rs", "text": [{"text": text}]});
             let said = json!({"message": {"level": "error", "spans": [span], "children": []}});
-            read(format!("{said}\n").as_bytes(), &[], "").0.len()
+            read(format!("{said}\n").as_bytes(), &[], "", &[]).0.len()
         };
         assert_eq!(said("evcxr_variable_store(m);"), 0);
         assert!(said("f(m);") > 0);
@@ -201,7 +223,7 @@ mod tests {
         assert_eq!(column_before(4, 130, &inserts), 130);
         let span = json!({"file_name": "src/lib.rs", "line_start": 3, "line_end": 3, "column_start": 115, "column_end": 225});
         let said = json!({"message": {"level": "error", "code": null, "spans": [span.clone()], "children": [{"spans": [span]}]}});
-        let (left, _) = read(format!("{said}\n").as_bytes(), &inserts, "");
+        let (left, _) = read(format!("{said}\n").as_bytes(), &inserts, "", &[]);
         let left: Value = serde_json::from_slice(&left).unwrap();
         assert_eq!(left["message"]["spans"][0]["column_start"], 15);
         assert_eq!(left["message"]["children"][0]["spans"][0]["column_end"], 25);

@@ -44,8 +44,8 @@ pub fn asks(cell: &str) -> &'static str {
 pub struct Statics(HashSet<String>);
 
 impl Statics {
-    /// Once a name, before a cell that defines it: evcxr compiles what is defined into each later cell once more.
-    pub fn before(&mut self, cell: &str) -> String {
+    /// Once a name, after a cell that defines it: evcxr compiles what is defined into each later cell once more.
+    pub fn after(&mut self, cell: &str) -> String {
         let code = Code::new(cell);
         let name = |i: usize| {
             let name = if ["mut", "ref"].contains(&code.word(i + 1)) { i + 2 } else { i + 1 };
@@ -201,11 +201,11 @@ mod tests {
     #[test]
     fn statics_are_named_once() {
         let mut statics = Statics::default();
-        assert!(statics.before("pub static COUNT: AtomicUsize = AtomicUsize::new(0);").contains("copy of COUNT, which"));
-        assert_eq!(statics.before("static COUNT: AtomicUsize = AtomicUsize::new(0);"), "");
+        assert!(statics.after("pub static COUNT: AtomicUsize = AtomicUsize::new(0);").contains("copy of COUNT, which"));
+        assert_eq!(statics.after("static COUNT: AtomicUsize = AtomicUsize::new(0);"), "");
         let others = "thread_local! { static A: u8 = 0 } fn f() { static mut B: u8 = 0; } lazy_static! { static ref C: u8 = 0; }";
-        assert!(statics.before(others).contains("copy of A, B, C, which"));
-        assert_eq!(statics.before("fn f(a: &'static str) -> Box<dyn Fn() + 'static> {} // static D: u8"), "");
+        assert!(statics.after(others).contains("copy of A, B, C, which"));
+        assert_eq!(statics.after("fn f(a: &'static str) -> Box<dyn Fn() + 'static> {} // static D: u8"), "");
     }
 
     #[test]

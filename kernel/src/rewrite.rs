@@ -1,5 +1,5 @@
-//! What evcxr generates for a cell, changed before it is compiled: a failed `?` says its line, loops ask for an interrupt, macros are
-//! known above the line that defines them.
+//! What evcxr generates for a cell, changed before it is compiled: a failed `?` says its line, loops ask for an interrupt. What it is
+//! given: macros are known above the line that defines them.
 //!
 //! No line is added, so that every place that the compiler or a panic names stays the same but for columns, which
 //! [`Insert`] tells how to count.
@@ -11,7 +11,7 @@ pub const FAILED: &str = "lafter/failed";
 /// What a cell prints of each variable that it drops, for evcxr.
 pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 5;
+pub const VERSION: u32 = 6;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;
@@ -81,12 +81,15 @@ pub fn hides(source: &str, names: &[&str]) -> String {
     said.map_or(changed.clone(), |(from, to)| format!("{}{}", &changed[..from], &changed[to..]))
 }
 
-/// Exports the macros and, with `loops`, makes every loop ask whether the reader has interrupted the cell; and where text was put in.
+/// With `loops`, makes every loop ask whether the reader has interrupted the cell; and where text was put in.
 pub fn fill(source: &str, loops: bool) -> (String, Vec<Insert>) {
-    let code = Code::new(source);
-    let asks = if loops { loop_bodies(&code) } else { Vec::new() };
-    let puts = asks.into_iter().map(|at| (at, ASK)).chain(macros(&code).into_iter().map(|at| (at, EXPORT)));
-    insert(source, puts.collect())
+    let asks = if loops { loop_bodies(&Code::new(source)) } else { Vec::new() };
+    insert(source, asks.into_iter().map(|at| (at, ASK)).collect())
+}
+
+/// Exports the macros of a cell: for the compiler, and for the analyzer, which would not find them in a module either.
+pub fn exports(cell: &str) -> Vec<(usize, String)> {
+    macros(&Code::new(cell)).into_iter().map(|at| (at, EXPORT.to_string())).collect()
 }
 
 /// Puts each text before a byte of the source.
@@ -310,7 +313,7 @@ mod tests {
     #[test]
     fn macros_are_known_above_their_definition() {
         let source = "fn f() { m!(); macro_rules! n { () => {} } }\n#[allow(a)] macro_rules! m { () => { loop {} } }\n";
-        let (changed, inserts) = fill(source, false);
+        let (changed, inserts) = insert(source, exports(source));
         assert_eq!(changed, source.replace("macro_rules! m", "#[macro_export] macro_rules! m"));
         assert_eq!(inserts, [Insert { line: 2, column: 13, length: EXPORT.len() }]);
     }

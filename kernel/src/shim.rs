@@ -227,7 +227,8 @@ fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Outpu
     let output = command.output().context("running cargo");
     std::fs::write(SOURCE, source)?;
     let output = output?;
-    let (said, notes) = messages::read(&output.stdout, &inserts, source);
+    let hidden: Vec<&str> = hidden.lines().collect();
+    let (said, notes) = messages::read(&output.stdout, &inserts, source, &hidden);
     Ok((output, said, notes))
 }
 

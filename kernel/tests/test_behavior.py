@@ -280,6 +280,79 @@ class Behavior(unittest.TestCase):
             self.assertIn("cannot find value `s`", session.run("struct Small(u16); s.0").error)
             self.assertEqual(session.run("s.1").data()[0]["text/plain"], "2")
 
+    def test_what_a_glob_a_trait_or_a_file_gives_a_type_is_part_of_it(self):
+        with tempfile.TemporaryDirectory() as folder, Session(cwd=folder) as session:
+            folder = pathlib.Path(folder)
+
+            def run(code, expected=None, said=""):
+                result = session.run(code, patience=300)
+                self.assertEqual(result.status, "ok", (code, result.reply))
+                self.assertIn(said, result.text("stderr"), code)
+                if expected is not None:
+                    self.assertEqual(result.data()[0]["text/plain"], expected, code)
+
+            def gone(name):
+                self.assertIn(f"cannot find value `{name}`", session.run(f"{name}.x").error)
+
+            run("let n = 7; mod a { #[derive(Clone)] pub struct P { pub x: i64 } pub const N: usize = 3; }")
+            run("use a::*; struct W { p: P } struct G([f64; N]); let w = W { p: P { x: 5 } }; let v = vec![P { x: 7 }]; let g = G([1.0; N]);")
+            run("w.p.x + v[0].x + g.0.len() as i64", "15")
+            run("mod a { #[derive(Clone)] pub struct P { pub x: f64 } pub const N: usize = 6; }", said="is lost: g, v, w; kept: n")
+            for name in "wvg":
+                gone(name)
+            run("trait Has { const N: usize = 3; } struct C; impl Has for C {} struct B([f32; C::N]); let b = B([1.0; C::N]);")
+            run("trait Has { const N: usize = 5; }", said="is lost: b; kept: n")
+            run("macro_rules! mk { ($n:ident, $t:ty) => { pub struct $n { pub x: $t } } }\nmod m { use super::*; mk!(Q, i64); }")
+            run("let q = m::Q { x: 5 }; q.x", "5")
+            run("mod m { use super::*; mk!(Q, f64); }", said="is lost: q; kept: n")
+            # files, wherever the cells are, and those of crates below
+            for name, text, needs in (
+                ("top", "pub struct A { pub b: below::B }", 'below = { path = "../below" }'),
+                ("below", "pub struct B { pub x: i64 }", ""),
+            ):
+                (folder / name / "src").mkdir(parents=True)
+                (folder / name / "src/lib.rs").write_text(text)
+                manifest = f'[package]\nname = "{name}"\nversion = "1.0.0"\nedition = "2024"\n\n[dependencies]\n{needs}\n'
+                (folder / name / "Cargo.toml").write_text(manifest)
+            module = folder / "inp.rs"
+            module.write_text("pub struct I { pub x: i64 }")
+            run(':dep top = { path = "top" }\n#[path = "inp.rs"] mod inp; let i: inp::I = inp::I { x: 5 };')
+            run('mod inc { include!("inp.rs"); } let j: inc::I = inc::I { x: i.x }; include_str!("inp.rs").len()', "27")
+            run("fn t() -> Option<top::A> { None } let t = t();")
+            run("%cd top\n(i.x, j.x, n)", "(5, 5, 7)")
+            module.write_text("pub struct I { pub x: f64 }")
+            run("n", "7", said="is lost: i, j, t; kept: n")
+            gone("i")
+            run("let t = t(); let i: inp::I = inp::I { x: 0.5 };")
+            (folder / "below/src/lib.rs").write_text("pub struct B { pub x: f64 }")
+            run("n", "7", said="top is defined anew; when the cell runs, what is of the old type is lost: i, t; kept: n")
+
+    def test_a_cell_that_returns_early_says_what_is_lost(self):
+        self.ok('let before = 1; let word = String::from("a");')
+        said = self.ok("let before = before + 1; if before > 0 { return Ok(()); } let after_early = 1;").text("stderr")
+        self.assertIn("returned before its end", said)
+        self.assertIn("variables from before this cell are kept but for before", said)
+        self.assertEqual(self.ok("return Ok(());").text("stderr"), "")
+        taken = self.ok("let other = word;").reply["execution_count"]
+        self.assertIn(f"cell [{taken}] took `word`", "".join(self.fails("word.len()").reply["traceback"]))
+
+    def test_what_looks_like_the_kernels_own_lines_is_text(self):
+        for line in ("EVCXR_EXECUTION_COMPLETE", "\\u{1e}LAFTER_END", "\\u{1e}LAFTER_RAN"):
+            result = self.ok(f'println!("{line}"); println!("more"); 4')
+            self.assertTrue(result.text().endswith("\nmore\n"), result.messages)
+            self.assertEqual(result.data()[0]["text/plain"], "4")
+
+    def test_a_value_that_is_dropped_slowly_is_the_cells(self):
+        drop = "fn drop(&mut self) { std::thread::sleep(std::time::Duration::from_millis(100)); }"
+        self.ok(f"#[derive(Debug)] struct Slow; impl Drop for Slow {{ {drop} }}")
+        self.assertEqual(self.ok("(Slow, 5)").kinds(), ["execute_result"])
+
+    def test_a_thread_local_stays(self):
+        self.ok("thread_local! {\n    static COUNT: std::cell::Cell<i32> = const { std::cell::Cell::new(1) };\n}")
+        self.assertEqual(self.ok("COUNT.set(COUNT.get() + 4); let count = COUNT.get(); count").data()[0]["text/plain"], "5")
+        self.ok("thread_local! { static COUNT: std::cell::Cell<u8> = const { std::cell::Cell::new(9) } };")
+        self.assertEqual(self.ok("COUNT.get()").data()[0]["text/plain"], "9")
+
     def test_an_impl_alone_runs_again(self):
         self.ok("struct Alone(f32);")
         for factor in ["1.0", "2.0"]:
@@ -454,7 +527,13 @@ class Behavior(unittest.TestCase):
         self.assertIn("/nowhere", failed.error)
         self.assertIn("line 1 of the cell: broken()?", failed.error)
         self.assertNotIn("each", failed.text())
-        self.assertIn("timed: i32", self.ok("%vars").data()[0]["text/plain"])
+        self.assertIn("timed: i32", self.ok("// note\n%vars\nlet below_vars = 2;").data()[0]["text/plain"])
+        self.assertEqual(self.ok("%help\nprintln!(\"{below_vars}\");").text(), "2\n")
+        error = self.fails("%timeit undefined_here + 1")
+        self.assertNotIn("timeit(||", "".join(error.reply["traceback"]))
+        self.assertIn("the front end ends the kernel", self.fails(":quit").error)
+        self.assertNotIn(":quit", self.ok(":help").data()[0]["text/plain"])
+        self.assertEqual(self.ok("%%bash\n[[ a == a ]] && echo bash").text(), "bash\n")
         self.assertEqual(self.ok("%%sh\necho one\necho two").text(), "one\ntwo\n")
         self.assertEqual(self.fails("%sh exit 3").reply["ename"], "Error")
         self.assertIn("%%time", self.ok("%help").data()[0]["text/plain"])

@@ -37,7 +37,10 @@ pub fn load(model: &ModelArgs, common: &Common, bars: &mut Bars) -> Result<Clip>
     if let Some(revision) = &model.revision {
         loader = loader.revision(revision);
     }
-    loader.load(|event| bars.show(event))
+    loader.load(|event| bars.show(event)).map_err(|error| match error {
+        Error::Usage(text) if text.starts_with(&model.model) => Error::Usage(format!("--model {text}")),
+        other => other,
+    })
 }
 
 /// Opens what is tested on, under the user's class names if there are any.

@@ -84,7 +84,9 @@ impl ClipLoader {
         let path = &PathBuf::from(&self.name);
         if let (Some(revision), true) = (&self.revision, self.name == "demo" || path.exists()) {
             let name = &self.name;
-            return Err(Error::Usage(format!("--revision {revision} is for a model of the hub, and --model {name} is not: leave it out")));
+            return Err(Error::Usage(format!(
+                "{name}: the revision {revision} is for a model of the hub, which this is not: leave it out"
+            )));
         }
         if self.name == "demo" {
             return self.demo();
@@ -96,13 +98,13 @@ impl ClipLoader {
             return self.file(path);
         }
         if let Some(remedy) = other_name(&self.name) {
-            return Err(Error::Usage(format!("--model {}: {remedy}", cut(&self.name))));
+            return Err(Error::Usage(format!("{}: {remedy}", cut(&self.name))));
         }
         let local = path.is_absolute() || self.name.starts_with('.') || self.name.split('/').count() != 2;
         if local {
             let name = &self.name;
             return Err(Error::Usage(format!(
-                "--model {name}: no such directory, and no hub id (owner/name) either; `demo` names the embedded CLIP"
+                "{name}: no such directory, and no hub id (owner/name) either; `demo` names the embedded CLIP"
             )));
         }
         let directory = hub::download(&self.name, self.revision.as_deref(), &mut events)?;
@@ -128,7 +130,7 @@ impl ClipLoader {
         let files = vec![path.to_path_buf()];
         if !is_weights || !(folder::is_configured(parent) || weights::is_openai_archive(&files)) {
             let (shown, needed) = (path.display(), "with config.json or open_clip_config.json, weights and a tokenizer in it");
-            return Err(Error::Usage(format!("--model {shown} is a file: give the folder of a CLIP, {needed}")));
+            return Err(Error::Usage(format!("{shown} is a file: give the folder of a CLIP, {needed}")));
         }
         self.directory(parent, Some(files))
     }
@@ -238,7 +240,7 @@ fn other_name(name: &str) -> Option<String> {
         return Some(format!("write the hub id alone, {}", cut(id)));
     }
     if let Some((id, revision)) = plain.split_once('@').filter(|(id, _)| id.split('/').count() == 2) {
-        return Some(format!("write {} --revision {}", cut(id), cut(revision)));
+        return Some(format!("write {} and, as the revision, {}", cut(id), cut(revision)));
     }
     if plain.starts_with("~/") {
         return Some("~ is not opened by this program: write the whole path, or leave the quotes out".into());

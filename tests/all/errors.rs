@@ -118,7 +118,7 @@ fn spoiled_models_are_refused() {
     zero_shot(&endless, &["<|endoftext|>"]);
     let nonsense = spoiled("no-json", |path| std::fs::write(path.join("config.json"), "{ \"model_type\": ").unwrap());
     zero_shot(&nonsense, &["config.json", "JSON"]);
-    refused(2, &["no such directory"], &["zero-shot", "--model", "./nowhere", "--test", &data]);
+    refused(2, &["--model ./nowhere: no such directory"], &["zero-shot", "--model", "./nowhere", "--test", &data]);
 }
 
 #[test]
@@ -233,7 +233,7 @@ fn bad_usage_is_status_2() {
     args.extend(["--label-column", "species"]);
     refused(2, &["--label-column species", "no column"], &args);
     refused(2, &["--label-column species"], &["zero-shot", "--model", &name, "--test", &data, "--label-column", "species"]);
-    refused(2, &["--revision v1", "leave it out"], &["zero-shot", "--model", &name, "--revision", "v1", "--test", &data]);
+    refused(2, &["--model ", "revision v1", "leave it out"], &["zero-shot", "--model", &name, "--revision", "v1", "--test", &data]);
     refused(2, &["--classes", "--train"], &["run", "--model", "demo", "--classes", "names.txt", "--out", &out]);
     for option in [["--split", "split.json"], ["--label-column", "species"]] {
         let args = [&["predict", "--model", "demo", "--weights", "w.safetensors", &data, &data][..], &option].concat();
