@@ -64,6 +64,17 @@ fn elsewhere(error: &Value, code: &str, source: &str) -> Option<String> {
     }
 }
 
+/// The variables whose types are not found where evcxr loads them: what a macro defines is there for one cell.
+pub fn untyped(errors: &[CompilationError]) -> Vec<String> {
+    let loaded = |error: &CompilationError| {
+        let span = error.json["spans"].as_array()?.iter().find(|span| span["is_primary"] == true)?;
+        let text = span["text"][0]["text"].as_str().filter(|text| text.contains("evcxr_variable_store.take_variable::<"))?;
+        let name = text.rsplit_once(">(stringify!(")?.1.split_once(')')?.0;
+        error.message().starts_with("cannot find type").then(|| name.to_string())
+    };
+    errors.iter().filter_map(loaded).collect()
+}
+
 /// What became of a variable that is not found.
 fn moved(message: &str, taken: &HashMap<String, usize>) -> Option<String> {
     let name = message.strip_prefix("cannot find value `")?.split_once('`')?.0;

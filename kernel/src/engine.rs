@@ -53,6 +53,8 @@ pub struct Engine {
     loops: notice::Loops,
     /// The statics of which it was said that each cell has its own.
     statics: notice::Statics,
+    /// Variables in the way of the cell: there is no type any more of the name of theirs.
+    untyped: Vec<String>,
     /// Variables that a cell moved, and its number.
     taken: HashMap<String, usize>,
 }
@@ -108,6 +110,7 @@ impl Engine {
             newer: seed::newer_checkout(&session.layout),
             loops: Default::default(),
             statics: Default::default(),
+            untyped: Vec::new(),
             taken: HashMap::new(),
         })
     }
@@ -157,11 +160,19 @@ impl Engine {
         let change = self.shapes.before(code, &before);
         self.say(&notice::change(&change, &before));
         let restarts = self.restarts;
-        let (file, hidden) = (self.session.join(shim::HIDDEN), change.hidden());
-        if !hidden.is_empty() {
-            std::fs::write(&file, hidden.join("\n")).map_err(|error| Failure::new("Error", format!("{}: {error}", file.display())))?;
-        }
+        let (file, mut hidden) = (self.session.join(shim::HIDDEN), change.hidden());
+        let hide = |hidden: &[String]| match hidden {
+            [] => Ok(()),
+            names => std::fs::write(&file, names.join("\n")).map_err(|error| Failure::new("Error", format!("{}: {error}", file.display()))),
+        };
+        hide(&hidden)?;
+        self.untyped.clear();
         let mut result = self.run(code, &before, ask);
+        if !self.untyped.is_empty() {
+            hidden.append(&mut self.untyped);
+            hide(&hidden)?;
+            result = self.run(code, &before, ask);
+        }
         let stays = |(name, _): &Variable| hidden.contains(name) && !change.made.contains(name);
         if result.is_ok() && self.variables().iter().any(stays) {
             result = self.run("();", &before, ask); // definitions alone run nothing that drops a value
@@ -277,6 +288,8 @@ impl Engine {
                 Err(Failure::new("Interrupted", "the cell was stopped before it ran; all variables are kept"))
             }
             Err(Error::CompilationErrors(errors)) => {
+                self.untyped = compile_errors::untyped(&errors);
+                self.untyped.retain(|name| before.iter().any(|(there, _)| there == name));
                 Err(compile_errors::failure(&errors, code, inserts, &self.context.last_source().unwrap_or_default(), &self.taken))
             }
             Err(error) => Err(Failure::new("Error", refusal(&error.to_string()))),

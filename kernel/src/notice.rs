@@ -102,7 +102,8 @@ pub fn change(change: &Change, all: &[Variable]) -> String {
 
 /// What was dropped, and how many cells would make it again.
 pub fn dropped(unsaid: &[String], cells: usize) -> String {
-    let lost = if unsaid.is_empty() { String::new() } else { format!("lost, because its type is another one now: {}", list(unsaid)) };
+    let lost =
+        if unsaid.is_empty() { String::new() } else { format!("lost, because its type is another one now, or gone: {}", list(unsaid)) };
     let again = again(cells);
     let between = if lost.is_empty() || again.is_empty() { "" } else { "; " };
     if lost.is_empty() && again.is_empty() { String::new() } else { format!("note: {lost}{between}{again}\n") }
@@ -239,7 +240,7 @@ mod tests {
         assert_eq!(dropped(&[], 0), "");
         assert_eq!(
             dropped(&["a".into()], 2),
-            "note: lost, because its type is another one now: a; %again runs the 2 cells that made or named them\n"
+            "note: lost, because its type is another one now, or gone: a; %again runs the 2 cells that made or named them\n"
         );
     }
 

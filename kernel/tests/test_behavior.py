@@ -353,6 +353,13 @@ class Behavior(unittest.TestCase):
         self.ok("thread_local! { static COUNT: std::cell::Cell<u8> = const { std::cell::Cell::new(9) } };")
         self.assertEqual(self.ok("COUNT.get()").data()[0]["text/plain"], "9")
 
+    def test_a_variable_whose_type_is_gone_stops_no_cell(self):
+        self.ok("macro_rules! made { ($n:ident) => { #[derive(Debug)] pub struct $n(u8); } }")
+        self.ok("made!(OfOneCell); let of_one: OfOneCell = OfOneCell(3); let other = 4;")
+        result = self.ok("other")
+        self.assertEqual(result.data()[0]["text/plain"], "4")
+        self.assertIn("its type is another one now, or gone: of_one", result.text("stderr"))
+
     def test_an_impl_alone_runs_again(self):
         self.ok("struct Alone(f32);")
         for factor in ["1.0", "2.0"]:
