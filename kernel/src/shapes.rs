@@ -68,7 +68,7 @@ impl Shapes {
         names.retain(|name| !name.starts_with(DEFAULTS)); // with the trait
         names.iter_mut().for_each(|name| name.truncate(name.strip_suffix("::*").map_or(name.len(), str::len)));
         if self.files.iter().any(|(file, was)| hash(file) != *was) {
-            let edited = self.from_files();
+            let edited = self.of_files();
             changed.extend(edited.iter().map(|name| name.replace('-', "_")));
             names.extend(edited);
         }
@@ -86,7 +86,7 @@ impl Shapes {
     }
 
     /// The crates and the modules that files are read for.
-    fn from_files(&self) -> Vec<String> {
+    fn of_files(&self) -> Vec<String> {
         let crates = self.crates.iter().filter(|(_, asked)| asked.contains("path")).map(|(name, _)| name);
         let is_read = |shape: &str| shape.starts_with("mod ") && shape.contains(FILE);
         let modules = self.items.iter().filter(|(_, shape)| is_read(shape)).map(|(name, _)| name);
