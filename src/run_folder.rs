@@ -52,8 +52,8 @@ const FILES: [&str; 17] = [
     IMAGES,
 ];
 
-/// What a run that goes on begins with.
-const WORK: [&str; 3] = [FEATURES, TEXT_CHECKPOINT, CHECKPOINT];
+/// What tells a run that was begun from a folder of other things.
+const WORK: [&str; 4] = [FEATURES, TEXT_CHECKPOINT, CHECKPOINT, IMAGES];
 
 /// A folder taken for one run; no other run may take it before this value is dropped.
 pub(crate) struct RunFolder {
