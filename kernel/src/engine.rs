@@ -12,6 +12,7 @@ use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
 use crate::complete;
+use crate::definitions;
 use crate::environment;
 use crate::failure::Failure;
 use crate::impls;
@@ -251,7 +252,7 @@ impl Engine {
                 }
                 let returned = self.cell.lock().returned;
                 if returned {
-                    self.say(&notice::returned(&gone, &shapes::made(code)));
+                    self.say(&notice::returned(&gone, &definitions::made(code)));
                 }
                 Ok(outputs.content_by_mime_type)
             }

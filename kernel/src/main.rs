@@ -12,6 +12,7 @@ mod compile_errors;
 mod compiled;
 mod compiling;
 mod complete;
+mod definitions;
 mod engine;
 mod environment;
 mod execute;
