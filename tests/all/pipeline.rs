@@ -98,10 +98,10 @@ fn a_run_begun_anew_sets_the_one_before_aside_and_resumes_on_its_own_images_only
     refused(Experiment { test: short(1).test.map(|test| test.take(90)), ..fewer() }, "other test images");
     let mut shorter = fewer();
     shorter.config.tune.epochs = 1;
-    refused(shorter, "other settings");
+    refused(shorter, "2 epochs are done");
     let mut shorter = fewer();
     shorter.config.text.epochs = 29;
-    refused(shorter, "other settings");
+    refused(shorter, "30 epochs are done");
     let mut tolerant = Experiment { resume: true, ..fewer() };
     (tolerant.config.tune.max_unreadable, tolerant.config.tune.eval_every) = (0.5, 2);
     assert_eq!(run(tolerant).unwrap().report.lafter, second.report.lafter);

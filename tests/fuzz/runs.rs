@@ -47,7 +47,7 @@ fn bytes(name: &str, save: impl FnOnce(&Path) -> Result<()>) -> Vec<u8> {
 #[test]
 fn lafter_file() {
     let mut lafter = begun();
-    lafter.fit_images(&pictures(), |_| {}).expect("stage two");
+    lafter.fit_images(&pictures().unlabeled(), |_| {}).expect("stage two");
     let seed = bytes("lafter-seed.safetensors", |path| lafter.save(path));
     let loader =
         Loader { name: "lafter_file", inputs: 300, file: "lafter.safetensors", form: Form::Safetensors, seeds: vec![seed], others: vec![] };
