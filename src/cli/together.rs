@@ -17,7 +17,7 @@ use super::{signals, status};
 /// Time between two looks at the other processes.
 const LOOK: Duration = Duration::from_millis(100);
 
-/// How long the others wait for the first, which saves for all after an interrupt and then ends them; and after any other failure.
+/// How long the others wait for the first while it saves for all after an interrupt, and, after any failure, until it ends them.
 const SAVES: Duration = Duration::from_secs(60);
 const SPEAKS: Duration = Duration::from_secs(2);
 
@@ -49,10 +49,11 @@ pub fn together(again: &'static str, work: impl FnOnce(&Arc<dyn Ranks>) -> Resul
     match ranks.rank() {
         0 => note(format_args!("error: {error}")),
         rank => {
-            let end = Instant::now() + if matches!(error, Error::Interrupted(_)) { SAVES } else { SPEAKS };
+            let end = Instant::now() + if matches!(error, Error::Interrupted(_)) { SAVES } else { Duration::ZERO };
             while Instant::now() < end && neighbors.may_live(0) {
                 std::thread::sleep(LOOK);
             }
+            std::thread::sleep(SPEAKS); // the first has said it, and ends this process, too
             note(format_args!("error: process {rank}: {error}"));
         }
     }
