@@ -14,6 +14,9 @@ pub enum Error {
     /// A value given by the caller is out of range or contradicts another (exit status 2 on the command line).
     #[error("{}", line(.0))]
     Usage(String),
+    /// Another run has the folder (exit status 2 on the command line).
+    #[error("{}", line(format_args!("another run is writing to {}: wait for it, or choose another --out", path_text(.0))))]
+    Taken(PathBuf),
     /// A model's configuration cannot be read or contradicts its weights.
     #[error("{}", line(.0))]
     Config(String),
@@ -80,7 +83,7 @@ impl Error {
 
     /// True if the caller's arguments are at fault: exit status 2 instead of 1.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::Usage(_))
+        matches!(self, Self::Usage(_) | Self::Taken(_))
     }
 }
 

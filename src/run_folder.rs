@@ -283,18 +283,11 @@ fn holds_others(folder: &Path) -> bool {
     std::fs::read_dir(folder).into_iter().flatten().flatten().any(other)
 }
 
-const TAKEN: &str = "another run is writing to";
-
-/// Whether a run was refused because another one has its folder.
-pub(crate) fn is_taken(error: &Error) -> bool {
-    matches!(error, Error::Usage(text) if text.starts_with(TAKEN))
-}
-
 /// Locks the folder itself, so that no file is left behind. If a system cannot lock a folder, nothing is locked.
 fn lock(path: &Path) -> Result<Option<File>> {
     let Ok(folder) = File::open(path) else { return Ok(None) };
     match folder.try_lock() {
-        Err(TryLockError::WouldBlock) => Err(Error::Usage(format!("{TAKEN} {}: wait for it, or choose another --out", path.display()))),
+        Err(TryLockError::WouldBlock) => Err(Error::Taken(path.to_path_buf())),
         Err(TryLockError::Error(_)) => Ok(None),
         Ok(()) => Ok(Some(folder)),
     }

@@ -15,7 +15,7 @@ use crate::eval::peak_rss_bytes;
 use crate::experiment::{Experiment, is_full, with_room};
 use crate::files::sha256_of;
 use crate::progress::{self, Event};
-use crate::run_folder::{REPORT, begun_before, is_taken};
+use crate::run_folder::{REPORT, begun_before};
 use crate::shared::Shared;
 
 const STAGE: &str = "ablation";
@@ -192,19 +192,17 @@ impl Ablation {
         let resume = out.as_ref().is_some_and(|out| out.exists());
         let outcome = match run(resume) {
             // the checkpoints are damaged, or those of another processor or GPU, whose bits are others
-            Err(error) if resume && !is_taken(&error) && matches!(error, Error::Usage(_) | Error::Checkpoint(_)) => run(false),
+            Err(Error::Usage(_) | Error::Checkpoint(_)) if resume => run(false),
             outcome => outcome,
         };
         outcome.map(|outcome| Scores::of(&outcome.report)).map_err(|error| {
             let ends = match &error {
-                error if is_taken(error) => Ends::Nothing,
+                Error::Taken(_) => Ends::Nothing,
                 error if matches!(error, Error::Interrupted(_)) || is_full(error) => Ends::All,
                 _ => Ends::Cell,
             };
             let error = match error {
-                error if is_taken(&error) => {
-                    Error::Usage(format!("{}: another process is at it: repeat the command when that is over", cell.name()))
-                }
+                Error::Taken(_) => Error::Usage(format!("{}: another process is at it: repeat the command when that is over", cell.name())),
                 Error::Interrupted(_) if self.out.is_some() => {
                     Error::Interrupted("the ablation stopped and all is saved: repeat the command to go on".into())
                 }

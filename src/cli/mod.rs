@@ -86,7 +86,7 @@ fn run(cli: Cli) -> Result<()> {
 /// The exit status that says what failed.
 fn status(error: &Error) -> u8 {
     match error {
-        Error::Usage(_) => 2,
+        error if error.is_usage() => 2,
         Error::Interrupted(_) => signals::status(),
         _ => 1,
     }

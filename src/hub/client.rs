@@ -116,12 +116,12 @@ impl Client {
             let range = response.header("content-range").and_then(|range| range.strip_prefix("bytes "));
             let first: Option<u64> = range.and_then(|range| range.split('-').next()?.trim().parse().ok());
             match (response.status(), first) {
-                (206, Some(first)) if first == start => return Ok((Body::of(response).map_err(Fault::Here)?, start)),
+                (206, Some(first)) if first == start => return Ok((Body::of(response)?, start)),
                 (206, _) => {} // another range than was asked for
-                _ => return Ok((Body::of(response).map_err(Fault::Here)?, 0)),
+                _ => return Ok((Body::of(response)?, 0)),
             }
         }
-        Ok((Body::of(self.get(&url, None, events)?.response).map_err(Fault::Here)?, 0))
+        Ok((Body::of(self.get(&url, None, events)?.response)?, 0))
     }
 
     /// Connections to an address, through its proxy if it has one.
@@ -212,7 +212,7 @@ fn refused(code: u16, response: &Response) -> (Fault, Option<u64>) {
 pub(super) struct Body(Receiver<std::io::Result<Vec<u8>>>);
 
 impl Body {
-    fn of(response: Response) -> crate::error::Result<Self> {
+    fn of(response: Response) -> Result<Self, Fault> {
         let (send, parts) = sync_channel(PARTS);
         let read = move || {
             let mut reader = response.into_reader();
@@ -226,7 +226,7 @@ impl Body {
             }
         };
         let begun = std::thread::Builder::new().spawn(read);
-        begun.map_err(|e| no_thread(WHAT, &e))?;
+        begun.map_err(|e| Fault::Here(no_thread(WHAT, &e)))?;
         Ok(Self(parts))
     }
 
