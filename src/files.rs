@@ -139,6 +139,19 @@ pub fn save_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
     replace_file(path, |file| file.write_all(bytes))
 }
 
+/// [`save_atomically`] for a name that is to be new; `false` if something stands there, which is left as it is.
+///
+/// # Errors
+/// [`Error::Io`] with the path.
+pub(crate) fn save_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let mut temporary = temporary_next_to(path)?;
+    temporary.write_all(bytes).and_then(|()| temporary.as_file().sync_all()).map_err(|e| Error::io(path, e))?;
+    match temporary.persist_noclobber(path) {
+        Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io(path, e.error)),
+        saved => Ok(saved.is_ok()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

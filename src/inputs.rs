@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clip::{Clip, ClipSummary};
 use crate::data::{Dataset, Findings};
-use crate::describe::names::visible;
+use crate::describe::names::{normal, visible};
 use crate::describe::{Source, TextSet};
 use crate::error::{cut, noun};
 use crate::files::fnv;
@@ -228,12 +228,14 @@ impl Known {
 
 /// Says so where the names can tell nothing apart: one alone, or one that stands several times.
 fn odd_names(classes: &[String]) -> Option<String> {
-    let mut counts: BTreeMap<String, usize> = BTreeMap::new();
-    classes.iter().for_each(|name| *counts.entry(visible(name).trim().to_string()).or_default() += 1);
+    let mut counts: BTreeMap<String, (usize, String)> = BTreeMap::new();
+    for name in classes {
+        counts.entry(normal(name)).or_insert_with(|| (0, visible(name).trim().to_string())).0 += 1;
+    }
     if let [name] = classes {
         return Some(format!("classes: there is only one, {name}: every picture is answered with it"));
     }
-    let repeated: Vec<String> = counts.into_iter().filter(|(_, count)| *count > 1).map(|(name, _)| name).collect();
+    let repeated: Vec<String> = counts.into_values().filter(|(count, _)| *count > 1).map(|(_, name)| name).collect();
     let shown = repeated.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if repeated.len() > 3 { ", …" } else { "" };
     let stands = if repeated.len() == 1 { "stands" } else { "stand" };
@@ -349,7 +351,7 @@ mod tests {
         let notices = |list: &[&str]| Inputs::default().with_prompts(&names(list), &[]).notices;
         assert!(notices(&["cat", "dog"]).is_empty());
         assert_eq!(notices(&["cat"]), ["classes: there is only one, cat: every picture is answered with it"]);
-        for again in ["cat ", "cat\u{200b}"] {
+        for again in ["cat ", "cat\u{200b}", "Cat"] {
             let said = notices(&["cat", "dog", again]);
             assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
             let inputs = Inputs::default().with_prompts(&names(&["cat", "dog", again]), &[]);

@@ -1,9 +1,11 @@
 //! The pictures that `predict` was given.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use lafter::data::{self, Dataset, Findings, OpenOptions, pictures_in};
+use lafter::predictions::is_table;
 use lafter::progress::Event;
 use lafter::{Error, Result};
 
@@ -96,12 +98,16 @@ fn without_sorted(files: Vec<PathBuf>, folder: &Path, bars: &mut Bars) -> Vec<Pa
     others
 }
 
-/// The Parquet files and tar shards among what a folder's pictures leave out, by ending, but for the table that was asked for.
+/// The Parquet files and tar shards among what a folder's pictures leave out, by ending, but for the table that was asked for and those
+/// that earlier commands wrote directly there.
 fn data_files(folder: &Path, found: &Findings, table: Option<&Path>) -> Option<String> {
+    let is_of = |path: &Path, ending: &str| path.extension().is_some_and(|of| of.eq_ignore_ascii_case(ending));
     let own = |ending: &str| {
-        let table = table.filter(|table| table.extension().is_some_and(|of| of.eq_ignore_ascii_case(ending)));
-        let (table, folder) = (table.and_then(|table| table.canonicalize().ok()), folder.canonicalize());
-        usize::from(matches!((table, folder), (Some(table), Ok(folder)) if table.starts_with(&folder)))
+        let here = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let files = here.chain(table.map(Path::to_path_buf)).filter(|path| is_of(path, ending) && is_table(path));
+        let root = folder.canonicalize().ok();
+        let below = |path: &PathBuf| root.as_ref().is_some_and(|root| path.starts_with(root));
+        files.filter_map(|path| path.canonicalize().ok()).filter(below).collect::<BTreeSet<_>>().len()
     };
     let count = |ending: &str| Some((ending.to_string(), found.left_out.get(ending)?.saturating_sub(own(ending))));
     let left_out = ["parquet", "tar"].into_iter().filter_map(count).filter(|(_, count)| *count > 0).collect();
@@ -110,6 +116,7 @@ fn data_files(folder: &Path, found: &Findings, table: Option<&Path>) -> Option<S
 
 /// Paths, one a line, or with a zero byte behind each, as `find -print0` gives them.
 fn paths(given: &[u8]) -> Result<Vec<PathBuf>> {
+    let given = given.strip_prefix(b"\xef\xbb\xbf").unwrap_or(given); // a byte order mark
     if given.contains(&0) {
         return given.split(|byte| *byte == 0).filter(|path| !path.is_empty()).map(path).collect();
     }
@@ -135,7 +142,7 @@ fn is_data_set(path: &Path) -> bool {
     let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase()).unwrap_or_default();
     let split = shown.rsplit_once(':').is_some_and(|(folder, _)| !path.exists() && Path::new(folder).exists());
     let pattern = shown.contains('{') && ending == "tar" && !path.exists();
-    shown.starts_with("hf:") || split || pattern || ["parquet", "tar", "json", "arrow"].contains(&ending.as_str())
+    shown.starts_with("hf:") && !path.exists() || split || pattern || ["parquet", "tar", "json", "arrow"].contains(&ending.as_str())
 }
 
 fn open(path: &Path, split: &SplitArgs, bars: &mut Bars) -> Result<Dataset> {
@@ -155,6 +162,7 @@ mod tests {
             |given: &[u8]| paths(given).unwrap().into_iter().map(|path| path.into_os_string().into_encoded_bytes()).collect::<Vec<_>>();
         assert_eq!(read(b"a,b.png\r\n\nc d.png"), [b"a,b.png".to_vec(), b"c d.png".to_vec()]);
         assert_eq!(read(b"two\nlines.png\0c.png\r\0"), [b"two\nlines.png".to_vec(), b"c.png\r".to_vec()]);
+        assert_eq!(read(b"\xef\xbb\xbfa.png\r\n"), [b"a.png".to_vec()]);
         assert!(read(b"").is_empty());
         #[cfg(unix)]
         assert_eq!(read(b"caf\xe9.png\n"), [b"caf\xe9.png".to_vec()]);

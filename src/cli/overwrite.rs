@@ -8,6 +8,9 @@ use lafter::{Error, Result};
 /// Refuses to write a file that is read as well, however its path is spelled, or one that lies in a folder that is read: a picture, a
 /// shard, a model's weights. What commands write there, and none reads, may be written anew.
 pub fn check<'a>(written: &Path, read: impl IntoIterator<Item = &'a Path>) -> Result<()> {
+    if written.is_dir() {
+        return Err(Error::Usage(format!("{} is a folder, and a file is written: name a file", written.display())));
+    }
     let refused = |why: &str| Error::Usage(format!("{} {why} and would be overwritten: choose another name", written.display()));
     for read in read {
         if read == written {
@@ -86,6 +89,7 @@ mod tests {
             assert!(check(&file, [read.as_path()]).is_err(), "{}", read.display());
         }
         check(&folder.path().join("new"), [file.as_path(), folder.path()]).unwrap();
+        assert!(check(folder.path(), []).unwrap_err().to_string().contains("name a file"));
     }
 
     #[test]

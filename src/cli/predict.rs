@@ -23,7 +23,7 @@ use super::bars::Bars;
 use super::commands::{load, print};
 use super::inputs::data;
 use super::predict_args::PredictArgs;
-use super::say::{note, say};
+use super::say::{note, reader_left, say};
 use super::together::{agreed, first_downloads, refused, together};
 use super::{check, keep, overwrite, transduct};
 
@@ -148,10 +148,22 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
         partial.remove();
         partial = open_partial(args.rows.out.as_deref(), &decisive)?;
     }
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders.as_mut().zip(Some(&dataset))).of(&bars);
+    let sorted = folders.as_mut().zip(Some(&dataset));
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &classes, sorted).of(&bars);
     out.begin();
     let answer = |pixels: &Tensor| classifier.answers(&clip, pixels);
-    let result = predicting.run_among(among, &mut partial, |event| bars.show(event), answer, |row| out.row(row));
+    let result = predicting.run_among(
+        among,
+        &mut partial,
+        |event| bars.show(event),
+        answer,
+        |row| {
+            if out.is_for_nobody() {
+                std::process::exit(0);
+            }
+            out.row(row)
+        },
+    );
     let predicted = result.map_err(keep::go_on)?;
     out.end();
     if !bars.speaks() {
@@ -162,15 +174,7 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
     }
     finish(args.rows.out.as_deref(), &predicted, &classes, None, common);
     partial.remove();
-    all_read(&predicted, dataset.len())
-}
-
-/// Pictures left out end the command with status 1, after everything else is done.
-pub fn all_read(predicted: &Predicted, total: usize) -> Result<()> {
-    match predicted.skipped.len() {
-        0 => Ok(()),
-        n => Err(Error::Image(format!("{n} of {total} pictures could not be read: see the lines above"))),
-    }
+    out.all_done(&predicted, dataset.len())
 }
 
 /// The classifier that was asked for, and its class names.
@@ -245,17 +249,33 @@ pub struct Output<'a> {
     first: bool,
     /// Where pictures are sorted to, and the pictures.
     sorted: Option<(&'a mut ClassFolders, &'a Dataset)>,
+    /// Pictures that somebody took away before they could be sorted.
+    gone: usize,
 }
 
 impl<'a> Output<'a> {
     /// Rows are printed if they go into no table.
-    pub fn new(table: &Option<PathBuf>, threshold: f64, common: &Common, sorted: Option<(&'a mut ClassFolders, &'a Dataset)>) -> Self {
-        Self { prints: table.is_none(), threshold, json: common.json, first: true, sorted }
+    pub fn new(
+        table: &Option<PathBuf>,
+        threshold: f64,
+        common: &Common,
+        classes: &[String],
+        mut sorted: Option<(&'a mut ClassFolders, &'a Dataset)>,
+    ) -> Self {
+        if let Some((folders, _)) = &mut sorted {
+            folders.name(&unique_names(classes));
+        }
+        Self { prints: table.is_none(), threshold, json: common.json, first: true, sorted, gone: 0 }
     }
 
     /// Of a process that may share the work: one that does not speak prints and links nothing.
     pub fn of(self, bars: &Bars) -> Self {
         Self { prints: self.prints && bars.speaks(), ..self }
+    }
+
+    /// Whether rows are only printed, and nobody reads them any more.
+    fn is_for_nobody(&self) -> bool {
+        self.prints && self.sorted.is_none() && reader_left()
     }
 
     pub fn begin(&self) {
@@ -268,7 +288,13 @@ impl<'a> Output<'a> {
         if let Some((folders, dataset)) = &mut self.sorted {
             // a name in a table is text; a file's may not be
             let file = dataset.file(row.index).unwrap_or_else(|| row.picture.clone().into());
-            folders.add(&file, &row.class)?;
+            if let Err(error) = folders.add(&file, &row.class) {
+                if file.exists() {
+                    return Err(error);
+                }
+                note(format_args!("not sorted: {} is gone", row.picture));
+                self.gone += 1;
+            }
         }
         if !self.prints {
             return Ok(());
@@ -287,6 +313,16 @@ impl<'a> Output<'a> {
         }
         self.first = false;
         Ok(())
+    }
+
+    /// Pictures left out end the command with status 1, after everything else is done.
+    pub fn all_done(&self, predicted: &Predicted, total: usize) -> Result<()> {
+        let what = match (predicted.skipped.len(), self.gone) {
+            (0, 0) => return Ok(()),
+            (0, gone) => format!("{gone} of {total} pictures were gone before they were sorted"),
+            (unread, _) => format!("{unread} of {total} pictures could not be read"),
+        };
+        Err(Error::Image(format!("{what}: see the lines above")))
     }
 
     pub fn end(&self) {

@@ -3,8 +3,17 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write, stderr, stdout};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use lafter::{Error, Result};
+
+/// The reader of standard output has left.
+static LEFT: AtomicBool = AtomicBool::new(false);
+
+/// Whether nobody reads standard output any more: what only prints may end.
+pub fn reader_left() -> bool {
+    LEFT.load(Ordering::Relaxed)
+}
 
 /// A result. If the reader has left, the rest is dropped; if it cannot be written (a full disk), the program ends
 /// with status 1.
@@ -20,7 +29,10 @@ pub fn said(text: impl Display) -> Result<()> {
     let mut out = stdout().lock();
     match writeln!(out, "{}", harmless(&text.to_string())).and_then(|()| out.flush()) {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(Error::io("standard output", e)),
-        _ => Ok(()),
+        written => {
+            LEFT.fetch_or(written.is_err(), Ordering::Relaxed);
+            Ok(())
+        }
     }
 }
 

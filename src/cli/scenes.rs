@@ -75,7 +75,10 @@ pub fn scenes(args: ScenesArgs, common: &Common) -> Result<()> {
     if common.json {
         print(&json!({ "folder": args.out.display().to_string(), "pictures": args.count, "classes": scenes.classes() }));
     } else {
-        say(format_args!("{} pictures of {} written to {}", args.count, scenes.classes().join(", "), args.out.display()));
+        let labels = scenes.labels().unwrap_or_default();
+        let drawn = scenes.classes().iter().enumerate().filter(|(label, _)| labels.contains(label)).map(|(_, class)| class.as_str());
+        let pictures = if args.count == 1 { "picture" } else { "pictures" };
+        say(format_args!("{} {pictures} of {} written to {}", args.count, drawn.collect::<Vec<_>>().join(", "), args.out.display()));
     }
     Ok(())
 }

@@ -21,7 +21,7 @@ use super::answers::{RowArgs, names_of};
 use super::args::Common;
 use super::bars::Bars;
 use super::commands::safetensors;
-use super::predict::{Output, all_read, finish};
+use super::predict::{Output, finish};
 use super::predict_args::PredictArgs;
 use super::say::note;
 use super::{check, keep, overwrite};
@@ -116,7 +116,7 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     };
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, None);
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &names, None);
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top };
     let wanted = Wanted { method: &args.method, table: args.rows.out.as_deref(), answers: args.answers.as_deref() };
     let indices: Vec<usize> = (0..features.pictures()).collect();
@@ -151,12 +151,12 @@ pub fn pictures(
     }
     let features = Features::new(&encoded.rows, &weights.to_device(&Device::Cpu)?, scale)?;
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top };
-    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, folders.as_mut().zip(Some(dataset)));
+    let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &names, folders.as_mut().zip(Some(dataset)));
     let wanted = Wanted { method, table: args.rows.out.as_deref(), answers: None };
     let name = |index: usize| dataset.name(index);
     let predicted = wanted.answer(&features, &encoded.indices, &name, encoded.skipped, form, &mut out, common, bars)?;
     keep.iter().for_each(Keep::remove);
-    all_read(&predicted, dataset.len())
+    out.all_done(&predicted, dataset.len())
 }
 
 pub fn check_threshold(threshold: f64) -> Result<()> {

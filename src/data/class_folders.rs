@@ -12,9 +12,6 @@ const ENDINGS: [&str; 18] =
 /// Folders that systems make; those that begin with a dot are left out, too.
 const SYSTEM: [&str; 7] = ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "__pycache__"];
 
-/// Folders in a class folder are followed this deep; a link that leads back to itself ends there.
-pub(crate) const DEPTH: usize = 16;
-
 /// A class-per-folder data set: the class name is the folder's name as it is, pictures may lie deeper.
 ///
 /// ```
@@ -57,7 +54,7 @@ impl ClassFolders {
         let mut set = Self::default();
         for folder in folders {
             let mut pictures = Vec::new();
-            below(folder, DEPTH, &mut pictures, &mut set.others)?;
+            below(folder, &mut pictures, &mut set.others)?;
             if pictures.is_empty() {
                 set.empty.push(folder.clone());
                 continue;
@@ -71,14 +68,11 @@ impl ClassFolders {
 }
 
 /// The pictures in a folder and below it, folder after folder, and the other files.
-pub(crate) fn below(folder: &Path, depth: usize, pictures: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> io::Result<()> {
+pub(crate) fn below(folder: &Path, pictures: &mut Vec<PathBuf>, others: &mut Vec<PathBuf>) -> io::Result<()> {
     let listing = list(folder).map_err(|error| at(folder, error))?;
     pictures.extend(listing.pictures);
     others.extend(listing.others);
-    if depth > 0 {
-        listing.folders.iter().try_for_each(|folder| below(folder, depth - 1, pictures, others))?;
-    }
-    Ok(())
+    listing.folders.iter().try_for_each(|folder| below(folder, pictures, others))
 }
 
 fn at(folder: &Path, error: io::Error) -> io::Error {

@@ -70,6 +70,12 @@ mod tests {
         std::thread::sleep(std::time::Duration::from_millis(20)); // the system's clock for files is coarse
         picture("11.bmp", 99);
         assert_ne!(before, open().versions());
+        std::os::unix::fs::symlink("gone", folder.path().join("20.bmp")).unwrap();
+        let before = open().versions();
+        assert!(before.is_some(), "one that cannot be read hides none of the others");
+        std::thread::sleep(std::time::Duration::from_millis(20));
+        picture("12.bmp", 98);
+        assert_ne!(before, open().versions());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::RgbImage;
 
-use super::class_folders::{self, ClassFolders, DEPTH, Kind, is_hidden, kind};
+use super::class_folders::{self, ClassFolders, Kind, is_hidden, kind};
 pub(crate) use super::class_folders::{Listing, ending, file_name, is_picture};
 use crate::data::decode::decode_file;
 use crate::data::findings::Findings;
@@ -74,7 +74,7 @@ impl ImageSource for Files {
     }
 
     fn version(&self, i: usize) -> u64 {
-        self.files.path(i).map_or(0, |path| version(&path))
+        self.files.path(i).map_or(0, |path| version(&path).max(1)) // that of a file that is not there is known, too
     }
 }
 
@@ -111,15 +111,15 @@ pub(crate) enum Holds {
 }
 
 pub(crate) fn holds(folder: &Path) -> Holds {
-    look(folder, DEPTH, true)
+    look(folder, true)
 }
 
 /// The same without regard to Parquet files.
 pub(crate) fn holds_pictures(folder: &Path) -> Holds {
-    look(folder, DEPTH, false)
+    look(folder, false)
 }
 
-fn look(folder: &Path, depth: usize, parquet: bool) -> Holds {
+fn look(folder: &Path, parquet: bool) -> Holds {
     let Ok(entries) = std::fs::read_dir(folder) else { return Holds::Nothing };
     let (mut folders, mut found) = (Vec::new(), Holds::Nothing);
     for entry in entries.flatten() {
@@ -132,11 +132,11 @@ fn look(folder: &Path, depth: usize, parquet: bool) -> Holds {
             Kind::File | Kind::Neither => {}
         }
     }
-    if depth == 0 || found != Holds::Nothing {
+    if found != Holds::Nothing {
         return found;
     }
     for folder in &folders {
-        match look(folder, depth - 1, parquet) {
+        match look(folder, parquet) {
             Holds::Pictures | Holds::Below => return Holds::Below,
             Holds::Parquet => found = Holds::Parquet,
             Holds::Nothing => {}
@@ -183,7 +183,7 @@ pub(crate) fn class_folders(
 /// The pictures in a folder and below it, folder after folder; other files are counted.
 fn collect(folder: &Path, pictures: &mut Vec<PathBuf>, found: &mut Findings) -> Result<()> {
     let mut others = Vec::new();
-    class_folders::below(folder, DEPTH, pictures, &mut others).map_err(|e| Error::io(folder, e))?;
+    class_folders::below(folder, pictures, &mut others).map_err(|e| Error::io(folder, e))?;
     count(&others, found);
     Ok(())
 }

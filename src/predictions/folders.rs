@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use crate::data::SORTED;
+use crate::data::{Holds, SORTED, holds_pictures};
 use crate::error::{Error, Result};
 
 /// How a picture gets into its folder.
@@ -15,6 +16,11 @@ pub enum How {
     /// As a copy.
     Copy,
 }
+
+/// The longest name of a file, in bytes, as most systems have it.
+const LONGEST: usize = 255;
+/// The longest name of a class's folder, in bytes: a number may follow.
+const LONGEST_CLASS: usize = 200;
 
 /// A folder with one folder a class.
 ///
@@ -34,7 +40,8 @@ impl ClassFolders {
     /// Below `root`, which is made.
     ///
     /// # Errors
-    /// [`Error::Io`] if it cannot be made; [`Error::Usage`] for links on a system that has none.
+    /// [`Error::Io`] if it cannot be made; [`Error::Usage`] for links on a system that has none, and for a folder that holds pictures,
+    /// which would be taken for sorted ones.
     pub fn new(root: impl AsRef<Path>, how: How) -> Result<Self> {
         if how == How::Link && !cfg!(unix) {
             return Err(Error::Usage("this system makes links for administrators only: ask for copies".into()));
@@ -42,13 +49,24 @@ impl ClassFolders {
         let root = root.as_ref();
         std::fs::create_dir_all(root).map_err(|e| Error::io(root, e))?;
         let root = root.canonicalize().map_err(|e| Error::io(root, e))?;
-        let before = before(&root);
-        if before.is_empty() {
-            // a later data set around this folder leaves it out
-            let mark = root.join(SORTED);
-            std::fs::write(&mark, "").map_err(|e| Error::io(&mark, e))?;
+        match holds_pictures(&root) {
+            Holds::Pictures => {
+                let shown = root.display();
+                return Err(Error::Usage(format!("{shown} holds pictures of its own: sort into a new folder, as {shown}/sorted")));
+            }
+            Holds::Nothing => {
+                // a later data set around this folder leaves it out
+                let mark = root.join(SORTED);
+                std::fs::write(&mark, "").map_err(|e| Error::io(&mark, e))?;
+            }
+            _ => {}
         }
-        Ok(Self { root, how, folders: HashMap::new(), before, elsewhere: 0 })
+        Ok(Self { before: before(&root), root, how, folders: HashMap::new(), elsewhere: 0 })
+    }
+
+    /// Names the folders of these classes, in this order: every run over them names them alike, whichever is answered first.
+    pub fn name<S: AsRef<str>>(&mut self, classes: &[S]) {
+        classes.iter().for_each(|class| drop(self.folder(class.as_ref())));
     }
 
     /// The folder above those of the classes.
@@ -71,30 +89,28 @@ impl ClassFolders {
             let picture = picture.display();
             return Err(Error::Usage(format!("{picture} is no file that can be linked or copied, or is gone: repeat the command")));
         };
-        let folder = self.folder(class)?;
+        let folder = self.folder(class);
+        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         let known = self.before.get(&unnumbered(name)).into_iter().flatten();
         self.elsewhere += usize::from(known.filter(|path| path.parent() != Some(&folder)).any(|path| self.is(path, &original)));
-        let name = Path::new(name);
-        for number in 1.. {
-            let path = match number {
-                1 => folder.join(name),
-                _ => folder.join(numbered(name, number)),
-            };
-            match std::fs::symlink_metadata(&path) {
-                Ok(_) if self.is(&path, &original) => return Ok(path), // it lies there already
-                Ok(_) => {}
-                Err(_) => {
-                    self.make(&original, &path)?;
-                    return Ok(path);
+        let (mut number, mut path) = (1, folder.join(name));
+        while !self.is(&path, &original) {
+            // a name that is taken, perhaps this moment by another command, stays
+            if std::fs::symlink_metadata(&path).is_err() {
+                if self.make(&original, &path)? {
+                    break;
                 }
+                continue; // what took it may be this very picture
             }
+            number += 1;
+            path = folder.join(numbered(Path::new(name), number));
         }
-        Err(Error::Usage(format!("{}: too many pictures of one name", folder.display())))
+        Ok(path)
     }
 
-    fn folder(&mut self, class: &str) -> Result<PathBuf> {
+    fn folder(&mut self, class: &str) -> PathBuf {
         if let Some(folder) = self.folders.get(class) {
-            return Ok(folder.clone());
+            return folder.clone();
         }
         // two names that become one folder name keep apart
         let plain = plain(class);
@@ -106,9 +122,8 @@ impl ClassFolders {
             number += 1;
         }
         let folder = self.root.join(name);
-        std::fs::create_dir_all(&folder).map_err(|e| Error::io(&folder, e))?;
         self.folders.insert(class.to_string(), folder.clone());
-        Ok(folder)
+        folder
     }
 
     /// Whether what lies at `path` is this picture.
@@ -119,15 +134,19 @@ impl ClassFolders {
         }
     }
 
-    fn make(&self, original: &Path, path: &Path) -> Result<()> {
+    /// `false` if the name is taken.
+    fn make(&self, original: &Path, path: &Path) -> Result<bool> {
         match self.how {
             #[cfg(unix)]
-            How::Link => std::os::unix::fs::symlink(original, path).map_err(|e| Error::io(path, e)),
+            How::Link => match std::os::unix::fs::symlink(original, path) {
+                Err(e) if e.kind() != ErrorKind::AlreadyExists => Err(Error::io(path, e)),
+                made => Ok(made.is_ok()),
+            },
             #[cfg(not(unix))]
             How::Link => Err(Error::Usage("this system makes links for administrators only: ask for copies".into())),
             How::Copy => {
                 let bytes = std::fs::read(original).map_err(|e| Error::io(original, e))?;
-                crate::files::save_atomically(path, &bytes)
+                crate::files::save_new(path, &bytes)
             }
         }
     }
@@ -158,19 +177,18 @@ fn same_bytes(a: &Path, b: &Path) -> bool {
     size(a) == size(b) && matches!((std::fs::read(a), std::fs::read(b)), (Ok(a), Ok(b)) if a == b)
 }
 
-/// `a.jpg` → `a (2).jpg`
+/// `a.jpg` → `a (2).jpg`, the stem cut where the whole would be too long.
 fn numbered(name: &Path, number: usize) -> String {
     let stem = name.file_stem().unwrap_or_default().to_string_lossy();
-    match name.extension() {
-        Some(ending) => format!("{stem} ({number}).{}", ending.to_string_lossy()),
-        None => format!("{stem} ({number})"),
-    }
+    let ending = name.extension().map_or(String::new(), |ending| format!(".{}", ending.to_string_lossy()));
+    let number = format!(" ({number}){ending}");
+    format!("{}{number}", &stem[..stem.floor_char_boundary(LONGEST.saturating_sub(number.len()))])
 }
 
 /// A class name as the name of a folder, on any system.
 fn plain(class: &str) -> String {
-    let plain: String = class.chars().map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c }).take(100).collect();
-    match plain.trim().trim_end_matches('.') {
+    let plain: String = class.chars().map(|c| if c.is_control() || r#"/\:*?"<>|"#.contains(c) { '_' } else { c }).collect();
+    match plain[..plain.floor_char_boundary(LONGEST_CLASS)].trim().trim_end_matches('.') {
         "" => "_".into(),
         name => name.to_string(),
     }
@@ -198,6 +216,62 @@ mod tests {
             assert_eq!(sort(["cup", "cup", "car"]), 0);
             assert_eq!(sort(["car", "cup", "cup"]), 2);
         }
+    }
+
+    #[test]
+    fn two_commands_at_once_lose_no_picture() {
+        let folder = tempfile::tempdir().unwrap();
+        for how in [How::Link, How::Copy] {
+            let out = folder.path().join(format!("{how:?}"));
+            std::thread::scope(|scope| {
+                for side in ["a", "b", "c"] {
+                    let (folder, out) = (folder.path(), &out);
+                    scope.spawn(move || {
+                        std::fs::create_dir_all(folder.join(side)).unwrap();
+                        let mut folders = ClassFolders::new(out, how).unwrap();
+                        for i in 0..40 {
+                            let picture = folder.join(format!("{side}/{i}.png"));
+                            std::fs::write(&picture, format!("{side}{i}")).unwrap();
+                            folders.add(&picture, "cup").unwrap();
+                        }
+                    });
+                }
+            });
+            assert_eq!(std::fs::read_dir(out.join("cup")).unwrap().count(), 120);
+        }
+    }
+
+    #[test]
+    fn folders_are_named_by_the_order_of_the_classes_and_never_too_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let picture = folder.path().join(format!("{}.png", "L".repeat(251)));
+        let other = folder.path().join("b").join(picture.file_name().unwrap());
+        std::fs::create_dir(folder.path().join("b")).unwrap();
+        [&picture, &other].into_iter().for_each(|path| std::fs::write(path, path.to_string_lossy().as_bytes()).unwrap());
+        let long = "茶".repeat(100);
+        for answered in [["house/", "house_"], ["house_", "house/"]] {
+            let mut folders = ClassFolders::new(folder.path().join("sorted"), How::Copy).unwrap();
+            folders.name(&["house/", "house_", &long]);
+            for class in answered {
+                let placed = folders.add(&picture, class).unwrap();
+                assert_eq!(placed.parent().unwrap().ends_with("house_"), class == "house/");
+            }
+            assert!(folders.add(&other, "house_").unwrap().to_string_lossy().ends_with("L (2).png"));
+            assert!(folders.add(&picture, &long).unwrap().exists());
+        }
+    }
+
+    #[test]
+    fn a_folder_of_pictures_is_not_sorted_into() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, deep) = (folder.path().join("1.png"), folder.path().join("deep/a/b"));
+        std::fs::write(&own, "").unwrap();
+        let refused = ClassFolders::new(folder.path(), How::Link).err().unwrap().to_string();
+        assert!(refused.contains("sort into a new folder"), "{refused}");
+        std::fs::create_dir_all(&deep).unwrap();
+        std::fs::rename(own, deep.join("1.png")).unwrap();
+        ClassFolders::new(folder.path().join("deep"), How::Link).unwrap();
+        assert!(!folder.path().join("deep").join(SORTED).exists(), "its own pictures are found later, too");
     }
 
     #[test]

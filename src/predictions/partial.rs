@@ -1,7 +1,7 @@
 //! Rows on disk while a pass is under way, so that a stopped one goes on and none is held in memory.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{BufRead, BufReader, BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufRead, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +14,8 @@ use crate::ranks::{Ranks, of_first, told};
 
 /// The program's version: another may give other rows.
 const VERSION: &str = env!("CARGO_PKG_VERSION");
+/// What every such file begins with.
+const HEAD: &str = "{\"version\":";
 
 /// A file of JSON lines: what the rows are of and made by, then for each batch its rows and a line that ends it. A batch that lacks
 /// this line was cut off, and does not count; nor does one whose sum is another, or what follows it.
@@ -47,6 +49,10 @@ impl Partial {
     /// [`Error::Usage`] if another pass is writing the file; [`Error::Io`] if it cannot be read or written.
     pub fn open(path: &Path, what: &str) -> Result<Self> {
         let file = locked(path)?;
+        if is_foreign(&file) {
+            let path = path.display();
+            return Err(Error::Usage(format!("{path} is where rows are kept, and holds something else: move it, or choose another --out")));
+        }
         let (whole, batches, skipped) = whole_part(&file, what);
         let mut partial = Self { path: path.into(), what: what.into(), file: BufWriter::new(file), sum: Sha256::new(), batches, skipped };
         if batches > 0 {
@@ -176,6 +182,13 @@ fn locked(path: &Path) -> Result<File> {
     }
 }
 
+/// Whether the file begins as no such file does, also as none that was cut off.
+fn is_foreign(mut file: &File) -> bool {
+    let mut first = Vec::new();
+    let read = file.take(HEAD.len() as u64).read_to_end(&mut first).and_then(|_| file.seek(SeekFrom::Start(0)));
+    read.is_ok() && !HEAD.as_bytes().starts_with(&first)
+}
+
 /// The sum of a batch, in hex: over its rows as they stand in the file, its number, and what was left out.
 fn sum_of(rows: Sha256, batches: usize, skipped: &[(String, String)]) -> String {
     let sum = rows.chain_update(format!("{batches} {skipped:?}")).finalize();
@@ -292,5 +305,9 @@ mod tests {
         assert_eq!((other.batches, rows(&other).len()), (0, 0));
         other.remove();
         assert!(!path.exists());
+        // a file of somebody else is not written over
+        std::fs::write(&path, "mine").unwrap();
+        assert!(Partial::open(&path, "a").err().unwrap().is_usage());
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
     }
 }

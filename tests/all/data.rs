@@ -367,7 +367,7 @@ fn a_batch_without_any_readable_picture_comes_empty() {
 fn too_many_unreadable_pictures_end_the_iteration() {
     let (set, _) = numbers(100, &[1, 2, 3, 4, 5, 6, 7, 8]);
     let mut loader = prefetch(&set, epoch_batches(100, 10, false, None), 2, |i, _| i);
-    message(loader.next().unwrap(), &["6 of 100", "5 %", "number 1: broken", "larger share"]);
+    message(loader.next().unwrap(), &["6 of 100", "5 %", "number 1: broken", "remove them"]);
     assert!(loader.next().is_none());
 }
 

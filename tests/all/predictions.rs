@@ -170,8 +170,13 @@ fn paths_come_from_standard_input_too_and_what_cannot_be_read_is_counted() {
 #[test]
 fn what_cannot_work_is_one_line() {
     let root = pictures(Domain::Source, 3);
+    std::fs::create_dir(root.path().join("folder.csv")).unwrap();
+    std::fs::write(root.path().join("own.csv.partial"), "precious\n").unwrap();
     for (line, words) in [
         ("predict --model demo photos", "--weights"),
+        (&format!("{PREDICT} photos --out folder.csv"), "name a file"),
+        (&format!("{PREDICT} photos --out own.csv"), "own.csv.partial is where rows are kept, and holds something else"),
+        (&format!("{PREDICT} photos --link-into photos"), "sort into a new folder, as"),
         (&format!("{PREDICT} photos --out table.xlsx") as &str, ".csv"),
         (&format!("{PREDICT} -"), "no picture was given"),
         (&format!("{PREDICT} --weights x.safetensors photos"), "cannot be used"),
@@ -179,6 +184,19 @@ fn what_cannot_work_is_one_line() {
         let output = lafter(root.path(), line).output().unwrap();
         assert!(output.status.code() == Some(2) && text(&output.stderr).contains(words), "{line}: {}", text(&output.stderr));
     }
+}
+
+#[test]
+fn folders_however_deep_are_answered_and_so_is_one_with_an_earlier_table() {
+    let root = pictures(Domain::Source, 2);
+    let mut deep = root.path().join("photos");
+    (0..30).for_each(|level| deep.push(level.to_string()));
+    std::fs::create_dir_all(&deep).unwrap();
+    std::fs::rename(root.path().join("photos/001.png"), deep.join("deep.png")).unwrap();
+    for table in ["photos/first.parquet", "second.csv"] {
+        run(root.path(), &format!("{PREDICT} photos --out {table}"));
+    }
+    assert_eq!(answers(&root.path().join("second.csv")).into_keys().collect::<Vec<_>>(), ["000.png", "deep.png"]);
 }
 
 /// They could not be told from unsure answers.
