@@ -1,5 +1,5 @@
 //! Tokens a second of a local language model, by the number of requests in flight:
-//! `cargo bench --features llm --bench local_llm`.
+//! `cargo bench --features llm-reference --bench local_llm`.
 //!
 //! The models are random, in the shapes and quantizations of Qwen2.5 (0.5B and 1.5B, Q4_K_M); an answer has 40 tokens, each
 //! query is asked five times, as `lafter describe` does. The first row of each model is candle-transformers' own model,

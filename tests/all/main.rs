@@ -41,6 +41,8 @@ mod gradients;
 mod hub;
 mod hub_stub;
 mod lafter_file;
+#[cfg(feature = "llm-reference")]
+mod llm_reference;
 mod llm_stub;
 #[cfg(feature = "mpi")]
 mod mpi;

@@ -31,7 +31,7 @@ use network::Network;
 /// Requests from several threads are answered together: each pass reads the weights once and gives every answer its next
 /// token. An answer does not depend on its company: on a CPU it is the same, bit for bit, alone or among others. The price
 /// is that a lone answer from Q6_K weights is computed as two. Tokens per second on two cores of an EPYC of 2024
-/// (`cargo bench --features llm --bench local_llm`), candle-transformers' model being greedy and one text at a time:
+/// (`cargo bench --features llm-reference --bench local_llm`), candle-transformers' model being greedy and one text at a time:
 ///
 /// | shape, Q4_K_M | candle-transformers | alone | 4 at once | 16 | 31 |
 /// |---|---|---|---|---|---|
