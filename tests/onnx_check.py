@@ -146,9 +146,17 @@ def resize_inside(out, pictures, options, said):
     model.graph.output.append(onnx.helper.make_tensor_value_info(normalised, onnx.TensorProto.FLOAT, None))
     run = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     levels = np.array(json.loads(said["std"]))[:, None, None] * 255
-    off = [np.abs(run.run([normalised], {"pictures": np.asarray(p)[None]})[0][0] - pixels(p, said)) * levels for p in pictures]
-    differing = np.mean([(o > 0.5).mean() for o in off])
-    print(f"       pixels inside against Pillow's: at most {max(o.max() for o in off):.2f} levels of 255, {100 * differing:.3f} % differ")
+    noise = np.random.default_rng(1).integers(0, 2, (3, 300, 300, 3)).astype(np.uint8) * 255
+    kinds = [
+        ("as they are", pictures),
+        ("tall", [Image.fromarray(np.concatenate([np.asarray(p)] * 3)) for p in pictures]),  # Pillow resizes them vertically first
+        ("wide", [Image.fromarray(np.concatenate([np.asarray(p)] * 3, 1)) for p in pictures]),
+        ("black and white noise", [Image.fromarray(n[:height, :width]) for n in noise for height, width in ((300, 250), (300, 90), (90, 300))]),
+    ]
+    for kind, pictures in kinds:
+        off = [np.abs(run.run([normalised], {"pictures": np.asarray(p)[None]})[0][0] - pixels(p, said)) * levels for p in pictures]
+        most, differing = max(o.max() for o in off), np.mean([(o > 0.5).mean() for o in off])
+        check(f"pixels inside, {kind}", most < 1.1, f"at most {most:.2f} levels of 255 from Pillow's, {100 * differing:.3f} % differ")
 
 
 def in_the_web(out, pictures, options, said):

@@ -27,7 +27,7 @@ const OPSET_OF_PICTURES: i64 = 18;
 /// # Shapes
 /// input `pixels` `[n, 3, side, side]` f32, as [`Preprocess::apply`](crate::augment::Preprocess::apply) makes them, or with
 /// [`pictures`](Self::pictures) the input `pictures` `[n, height, width, 3]` u8; outputs `logits` and `probabilities`, both `[n, C]`
-/// f32. n is free.
+/// f32. n is any number from 1 on.
 ///
 /// ```
 /// use lafter::{ZeroShotClassifier, clip::Clip, describe::Templates, export::{Answering, Onnx}};
@@ -47,8 +47,8 @@ pub struct Onnx {
     /// Class names, in the order of the logits.
     pub classes: Vec<String>,
     /// Whether the file takes 8-bit pictures of any size and prepares them itself; default false. Its resize differs from Pillow's,
-    /// which this crate's follows bit for bit, by at most one level of 255, in a few of a hundred thousand values of a photograph
-    /// (`tests/onnx_check.py` measures it) and in a hundred or two of black and white noise.
+    /// which this crate's follows bit for bit, by one level of 255 in about one of ten thousand values of a photograph and two of black
+    /// and white noise, and by no more in any shape of picture (`tests/onnx_check.py` measures it with onnxruntime).
     pub pictures: bool,
     /// Whether matrices are stored in f16, at half the size. They are widened when the file is loaded: products stay f32. Default
     /// false.

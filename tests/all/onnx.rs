@@ -153,6 +153,25 @@ fn the_form_for_pictures_resizes_and_crops_as_the_preprocessing_says() {
     assert_eq!((resize.inputs.len(), resize.texts["mode"].as_str()), (4, "cubic"));
 }
 
+/// Noise, on which the order of the two directions shows: Pillow's is vertical first where a picture is tall.
+#[test]
+fn the_form_for_pictures_resizes_in_pillows_order() {
+    let clip = Clip::demo().unwrap();
+    let zero_shot = ZeroShotClassifier::fit(&clip, &CLASSES, &Templates::single()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    Onnx { pictures: true, ..Onnx::new(clip.clone(), Answering::ZeroShot(zero_shot.clone()), &CLASSES) }.save(&path).unwrap();
+    let (model, mut rng) = (Model::read(&path), Rng::new(3));
+    for (width, height) in [(60, 200), (200, 60), (45, 50), (45, 51), (30, 90), (40, 80), (80, 40), (100, 100), (20, 20)] {
+        let pixels: Vec<u8> = (0..width * height * 3).map(|_| if rng.below(2) == 0 { 0 } else { 255 }).collect();
+        let picture = image::RgbImage::from_raw(width, height, pixels.clone()).unwrap();
+        let values = model.run(&Tensor::from_vec(pixels, (1, height as usize, width as usize, 3), &Device::Cpu).unwrap()).unwrap();
+        let ours = zero_shot.logits(&clip.encode_image(&clip.preprocess().batch(&[picture], &Device::Cpu).unwrap()).unwrap()).unwrap();
+        let off = difference(&values["logits"], &ours);
+        assert!(off < 1e-3, "{width} {height}: {off}");
+    }
+}
+
 /// Pictures that need no resize: cut, scaled and ordered as by our own preprocessing, whatever the margin.
 #[test]
 fn the_form_for_pictures_cuts_and_scales_as_ours() {

@@ -182,6 +182,15 @@ fn whole(tensor: &Tensor) -> Result<Vec<i64>> {
     tensor.flatten_all()?.to_vec1()
 }
 
+/// Planes `[1, 3, h, w]` at another size.
+fn resized(planes: &Tensor, height: usize, width: usize) -> Result<Tensor> {
+    let (_, _, rows, columns) = planes.dims4()?;
+    let pixels = planes.squeeze(0)?.permute((1, 2, 0))?.flatten_all()?.to_vec1()?;
+    let picture = image::RgbImage::from_raw(columns as u32, rows as u32, pixels).unwrap();
+    let picture = lafter::augment::ops::resize(&picture, width as u32, height as u32, lafter::augment::Resample::Bicubic);
+    Tensor::from_vec(picture.into_raw(), (1, height, width, 3), &Device::Cpu)?.permute((0, 3, 1, 2))?.contiguous()
+}
+
 impl Node {
     fn axis(&self, x: &Tensor) -> usize {
         let axis = self.ints["axis"][0];
@@ -195,6 +204,7 @@ impl Node {
             ("Sub", [a, b]) => a.broadcast_sub(b),
             ("Mul", [a, b]) => a.broadcast_mul(b),
             ("Div", [a, b]) => a.broadcast_div(b),
+            ("Max", [a, b]) => a.broadcast_maximum(b),
             ("MatMul", [a, b]) => a.contiguous()?.broadcast_matmul(&b.contiguous()?),
             ("Cast", _) => x.to_dtype(DType::F32),
             ("Concat", _) => Tensor::cat(inputs, self.axis(x)),
@@ -205,6 +215,7 @@ impl Node {
                 let sizes: Vec<usize> = shape.iter().zip(x.dims()).map(|(new, old)| (*new as usize).max(*old)).collect();
                 x.broadcast_as(sizes)
             }
+            ("Greater", [a, b]) => a.broadcast_gt(b),
             ("Identity", _) => Ok(x.clone()),
             ("LayerNormalization", [x, weight, bias]) => {
                 let centered = x.broadcast_sub(&x.mean_keepdim(D::Minus1)?)?;
@@ -212,14 +223,19 @@ impl Node {
                 centered.broadcast_div(&variance.sqrt()?)?.broadcast_mul(weight)?.broadcast_add(bias)
             }
             ("ReduceMin", [x]) => x.min_keepdim(0),
-            // its numbers are those of onnxruntime (tests/onnx_check.py); here pictures have their size
+            // one direction at a time, with this crate's numbers; those of onnxruntime: tests/onnx_check.py
             ("Resize", [x, _, _, sizes]) => {
-                assert_eq!(whole(sizes)?.iter().map(|size| *size as usize).collect::<Vec<_>>(), x.dims());
+                let sizes: Vec<usize> = whole(sizes)?.iter().map(|size| *size as usize).collect();
                 assert_eq!(
                     (self.floats["cubic_coeff_a"], &self.ints["antialias"][..], &self.ints["exclude_outside"][..]),
                     (-0.5, &[1][..], &[1][..])
                 );
-                Ok((*x).clone())
+                let changed: Vec<usize> = (0..4).filter(|axis| sizes[*axis] != x.dims()[*axis]).collect();
+                match changed[..] {
+                    [] => Ok((*x).clone()),
+                    [2] | [3] => resized(x, sizes[2], sizes[3]),
+                    _ => bail!("{:?} to {sizes:?} in one node", x.dims()),
+                }
             }
             ("ReduceSum", [x, axes]) => {
                 assert_eq!(whole(axes)?, [-1]);
@@ -249,6 +265,7 @@ impl Node {
             ("Softmax", _) => candle_nn::ops::softmax(x, self.axis(x)),
             ("Sqrt", _) => x.sqrt(),
             ("Transpose", _) => x.permute(self.ints["perm"].iter().map(|axis| *axis as usize).collect::<Vec<_>>()),
+            ("Where", [on, a, b]) => on.broadcast_as(a.shape())?.where_cond(a, b),
             (other, _) => bail!("no {other} of {} inputs is known here", inputs.len()),
         }
     }
