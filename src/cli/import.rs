@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use lafter::Result;
-use lafter::export::from_released;
+use lafter::export::from_released_with;
 use serde_json::json;
 
 use super::answers::names_of;
@@ -43,7 +43,7 @@ pub fn import(args: ImportArgs, common: &Common) -> Result<()> {
     let mut bars = Bars::new(common.json);
     let classes = names_of(&args.classes, &mut bars)?;
     let clip = load(&args.model, common, &mut bars)?;
-    let lafter = from_released(&args.state, clip, &classes)?;
+    let lafter = from_released_with(&args.state, clip, &classes, |event| bars.show(event))?;
     lafter.save(&args.out)?;
     let prompts = lafter.tuned().map_or(0, |tuned| tuned.prompts.count());
     if common.json {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::folder::{self, Folder, Images};
 use super::summary::{self, ClipSummary};
 use super::text_slot::{Source, TextSlot};
-use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, shapes, weights};
+use super::{Clip, ClipConfig, EndOfText, TextTower, Tokenizer, VisionTower, Weights, demo, hub, layout, shapes, weights};
 use crate::augment::Preprocess;
 use crate::error::{Error, Result, cut};
 use crate::hub::commit_of;
@@ -193,12 +193,7 @@ impl ClipLoader {
         notices.extend(end_of_text(&mut config.text.end_of_text, end, tokenizer.highest()));
         let origin = weights.origin();
         let prefix = if origin.prefix.is_empty() { String::new() } else { format!(" below {}", origin.prefix.trim_end_matches('.')) };
-        if let Some(other) = &origin.passed_over {
-            let other = other.trim_end_matches('.');
-            notices.push(format!(
-                "{files} also holds a running average of the weights ({other}): the weights{prefix} are read, not the average"
-            ));
-        }
+        notices.extend(origin.passed_over.iter().map(|average| layout::passed_over(&files, &origin.prefix, average)));
         let summary = ClipSummary {
             layout,
             weights: format!("{files}{prefix}"),

@@ -32,4 +32,5 @@ pub use text::{EndOfText, TextConfig, TextTower};
 pub(crate) use tokenizer::byte_letters;
 pub use tokenizer::{Tokenizer, Tokens};
 pub use vision::{VisionConfig, VisionTower, patches};
+pub(crate) use weights::{Opened, layout};
 pub use weights::{Weights, read_checkpoint};

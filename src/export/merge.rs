@@ -57,6 +57,9 @@ pub fn merge(lafter: &LaFTer, directory: impl AsRef<Path>) -> Result<SavedClip> 
     let (base_model, weights_hash) = (folder_name(&directory.display().to_string()), saved.weights_hash.clone());
     tuned.save(unfinished.path().join(HEAD), &WeightsInfo { base_model, base_commit: None, weights_hash, ..lafter.info() })?;
     saved.files.push(HEAD.into());
+    if saved.weights_hash == lafter.clip().weights_hash() {
+        saved.notices.push("the run tuned no layer norm: the CLIP in the folder is the base model as it was".into());
+    }
     let moved = if exists {
         // the folder stays: a shell may stand in it, a disk may be mounted on it
         std::fs::read_dir(&unfinished).and_then(|mut files| {

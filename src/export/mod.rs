@@ -24,7 +24,7 @@ pub use card::{Card, CardOutcome};
 pub use license::license_of;
 pub use merge::merge;
 pub use onnx::{Onnx, OnnxSummary};
-pub use released::from_released;
+pub use released::{from_released, from_released_with};
 
 #[doc = include_str!("pytorch.md")]
 pub mod pytorch {}

@@ -6,17 +6,21 @@ use std::path::Path;
 use candle_core::{DType, Device, Tensor};
 
 use crate::classify::Head;
-use crate::clip::{Clip, Weights, read_checkpoint};
+use crate::clip::layout::{is_wanted, passed_over, prefix, unwrapped};
+use crate::clip::{Clip, Opened, Weights};
 use crate::error::{Error, Result, cut};
 use crate::lafter::LaFTer;
+use crate::progress::{self, Event};
 use crate::tune::{Norms, ParameterSet, Tuned, VisualPrompts};
 
 /// Weights that differ by less, relative to the largest of their tensor, are the same CLIP's: f16 rounds by 0.0005, bf16 by 0.004.
 const SAME: f32 = 2e-3;
 const SAME_IN_BF16: f32 = 5e-3;
+/// The head's first layer, by which the model is found.
+const HEAD: &str = "adapter.0.weight";
 
 /// Reads what `torch.save(model.state_dict(), …)` wrote of the model of LaFTer's released code (github.com/jmiemirza/LaFTer), in whatever
-/// dictionary or data-parallel wrapper, or the same names in a safetensors file. Nothing in it is run.
+/// dictionary or data-parallel wrapper, or the same names in a safetensors file. Nothing in it is run; what is not needed is not read.
 ///
 /// | its name | shape | here |
 /// |---|---|---|
@@ -38,28 +42,51 @@ const SAME_IN_BF16: f32 = 5e-3;
 /// ```
 ///
 /// # Errors
-/// [`Error::LafterWeights`] if a part is missing, has another shape or is not finite, or if the frozen tower is another CLIP's;
+/// [`Error::LafterWeights`] if there are several such models, neither the average of the other, if a part is missing, has another shape or is not finite, or if the frozen tower is another CLIP's;
 /// [`Error::Weights`] or [`Error::Io`] if the file cannot be read.
 pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<str>]) -> Result<LaFTer> {
+    from_released_with(path, clip, classes, progress::silent)
+}
+
+/// [`from_released`] that tells what the user should know: of a model and its running average ("ema") the model is read.
+///
+/// # Errors
+/// As [`from_released`].
+pub fn from_released_with(
+    path: impl AsRef<Path>,
+    clip: Clip,
+    classes: &[impl AsRef<str>],
+    mut events: impl FnMut(&Event),
+) -> Result<LaFTer> {
     let path = path.as_ref();
     let wrong = |what: String| Error::LafterWeights(format!("{}: {what}", path.display()));
-    let tensors = read_checkpoint(path)?;
-    let Some(prefix) = prefix(tensors.iter().map(|(name, _)| name.as_str())) else {
-        let first = tensors.first().map_or("none", |(name, _)| name.as_str());
+    let mut file = Opened::open(path)?;
+    let names: Vec<String> = file.names().iter().map(|name| unwrapped(name)).collect();
+    let (prefix, average) = prefix(names.iter().map(String::as_str), HEAD).map_err(|several| {
+        let remedy = "save one of them under names of its own";
+        wrong(format!("holds several models, with names that begin with {}: {remedy}", several.join(", ")))
+    })?;
+    if !names.contains(&format!("{prefix}{HEAD}")) {
+        let first = names.first().map_or("none", String::as_str);
         return Err(wrong(format!(
-            "holds no adapter.0.weight, the head of LaFTer's released code (its first tensor is {}): save the model's whole state_dict",
+            "holds no {HEAD}, the head of LaFTer's released code (its first tensor is {}): save the model's whole state_dict",
             cut(first)
         )));
-    };
-    let own: Vec<(String, Tensor)> =
-        tensors.into_iter().filter_map(|(name, tensor)| Some((name.strip_prefix(&prefix)?.to_string(), tensor))).collect();
+    }
+    average.iter().for_each(|average| events(&Event::Notice(passed_over(&path.display().to_string(), &prefix, average))));
 
     let is_known =
         |name: &str| name == "prompt_embeddings" || ["adapter.", "adapter_pl.", "model."].iter().any(|part| name.starts_with(part));
-    if let Some((name, _)) = own.iter().find(|(name, _)| !is_known(name)) {
+    if let Some(name) = names.iter().filter_map(|name| name.strip_prefix(&prefix)).find(|name| !is_known(name)) {
         let name = cut(name);
         return Err(wrong(format!("{name} is no part of the released code's model: remove it if it belongs to something else")));
     }
+    let mut own = Vec::new();
+    let own_name = |name: &str| unwrapped(name).strip_prefix(&prefix).filter(|name| is_needed(name)).map(str::to_string);
+    file.read(|name| own_name(name).is_some(), &mut |name, tensor| {
+        own.extend(own_name(&name).map(|name| (name, tensor)));
+        Ok(())
+    })?;
     let mut tuned =
         Tuned { vision: clip.vision().detached(), prompts: VisualPrompts::none(), head: head(&own).map_err(&wrong)?, normalize: false };
     tuned.prompts = prompts(&own, tuned.vision.config().width).map_err(&wrong)?;
@@ -88,10 +115,13 @@ pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<s
     Ok(lafter)
 }
 
-/// What stands before the model's own names, which is what stands before its head's.
-fn prefix<'a>(mut names: impl Iterator<Item = &'a str>) -> Option<String> {
-    let before = |name: &'a str| name.strip_suffix("adapter.0.weight").filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
-    names.find_map(before).map(str::to_string)
+/// Whether a tensor of the model is read: neither the text tower nor the teacher's head.
+fn is_needed(name: &str) -> bool {
+    name.strip_prefix("model.").map_or(!name.starts_with("adapter_pl."), |name| is_of_vision(name) && is_wanted(name))
+}
+
+fn is_of_vision(name: &str) -> bool {
+    name.starts_with("vision_model.") || name.starts_with("visual")
 }
 
 /// The layers of `adapter`, a sequence in which activations have numbers, too.
@@ -145,12 +175,11 @@ fn same_tower(tower: &Weights, clip: &Clip, rounding: f32) -> std::result::Resul
     let fault = |e: Error| e.to_string();
     let all = clip.tensors_with(clip.vision()).map_err(fault)?;
     let remedy = "name the base model that it was trained on (--model)";
-    let of_vision = |name: &str| name.starts_with("vision_model.") || name.starts_with("visual");
-    if let Some(name) = tower.names().find(|name| of_vision(name) && all.iter().all(|(ours, _)| ours != name)) {
+    if let Some(name) = tower.names().find(|name| is_of_vision(name) && all.iter().all(|(ours, _)| ours != name)) {
         return Err(format!("{} is no part of this CLIP's vision tower: {remedy}", cut(name)));
     }
     let tuned = |name: &str| name.contains("norm") || name.contains("layrnorm");
-    for (name, ours) in all.iter().filter(|(name, _)| of_vision(name) && !tuned(name)) {
+    for (name, ours) in all.iter().filter(|(name, _)| is_of_vision(name) && !tuned(name)) {
         let Some(theirs) = tower.get(name) else {
             return Err(format!("it lacks {name}, by which the base model is known: save the model's whole state_dict"));
         };

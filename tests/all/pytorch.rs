@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use candle_core::{DType, Device, Tensor};
 use lafter::LaFTer;
 use lafter::clip::{Clip, read_checkpoint, read_tensors, save_tensors};
-use lafter::export::{from_released, merge};
+use lafter::export::{from_released, from_released_with, merge};
 use lafter::tune::WeightsInfo;
 
 const CLASSES: [&str; 5] = ["fish", "house", "boat", "tree", "cup"];
@@ -65,6 +65,55 @@ fn wrappers_around_the_state_and_other_files_are_read_alike() {
         let lafter = from_released(&path, clip(), &CLASSES).unwrap();
         assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4, "{}", path.display());
     }
+}
+
+#[test]
+fn of_several_models_none_is_guessed_and_an_average_is_passed_over() {
+    let (pixels, logits) = expected();
+    let tensors = read_checkpoint(released()).unwrap();
+    let other: Tensors = tensors.iter().map(|(name, tensor)| (name.clone(), (tensor * 1.1).unwrap())).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.pth");
+    let write = |first: &str, second: &str| {
+        let (other, own) = (crate::torch_file::flat(&other, ""), crate::torch_file::flat(&tensors, ""));
+        crate::torch_file::write(&path, &crate::torch_file::Item::Map(vec![(first.into(), other), (second.into(), own)]), &[]);
+    };
+    write("ema", "state");
+    let mut told = Vec::new();
+    let lafter = from_released_with(&path, clip(), &CLASSES, |event| told.push(format!("{event:?}"))).unwrap();
+    assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4);
+    assert!(
+        matches!(&told[..], [one] if one.contains("running average of the weights (ema): the weights below state are read")),
+        "{told:?}"
+    );
+    write("best", "last");
+    let error = from_released(&path, clip(), &CLASSES).unwrap_err().to_string();
+    assert!(error.contains("several models, with names that begin with best., last.: save one of them"), "{error}");
+}
+
+/// What training keeps besides, and the text tower, may hold what this crate cannot read.
+#[test]
+fn what_is_not_needed_is_not_read() {
+    use crate::torch_file::Item;
+    let (pixels, logits) = expected();
+    let tensors = read_checkpoint(released()).unwrap();
+    let nan = Tensor::new(f32::NAN, &Device::Cpu).unwrap();
+    let mut state: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), Item::Tensor(tensor.clone()))).collect();
+    state.retain(|(name, _)| name != "model.logit_scale");
+    state.extend([("model.logit_scale".into(), Item::Tensor(nan)), ("model.attn_mask".into(), Item::Bool)]);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state.pth");
+    let optimizer = Item::Map(vec![("found".into(), Item::Bool)]);
+    crate::torch_file::write(&path, &Item::Map(vec![("optimizer".into(), optimizer), ("state_dict".into(), Item::Map(state))]), &[]);
+    let lafter = from_released(&path, clip(), &CLASSES).unwrap();
+    assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4);
+    // an expanded view is no damage
+    let bias = Item::Expanded(Tensor::new(&[0.5f32], &Device::Cpu).unwrap(), 5);
+    let mut state: Vec<_> = tensors.iter().map(|(name, tensor)| (name.clone(), Item::Tensor(tensor.clone()))).collect();
+    state.push(("adapter.0.bias".into(), bias));
+    crate::torch_file::write(&path, &Item::Map(state), &[]);
+    let error = from_released(&path, clip(), &CLASSES).unwrap_err().to_string();
+    assert!(error.ends_with("adapter.0.bias repeats few values (expand): save it with .contiguous()"), "{error}");
 }
 
 #[test]
@@ -173,6 +222,12 @@ fn tuned_norms_without_prompts_become_an_ordinary_clip() {
     for name in ["config.json", "model.safetensors", "open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"] {
         assert!(saved.files.iter().any(|file| file == name) && directory.join(name).is_file(), "{name}: {:?}", saved.files);
     }
+    assert!(!saved.notices.iter().any(|notice| notice.contains("as it was")), "{:?}", saved.notices);
+    let untouched = lafter::tune::Tuned { vision: clip().vision().clone(), ..lafter.tuned().unwrap().clone() };
+    let mut untuned = LaFTer::new(clip(), &CLASSES);
+    untuned.set_tuned(untouched);
+    let saved_untuned = merge(&untuned, folder.path().join("untuned")).unwrap();
+    assert!(saved_untuned.notices.iter().any(|notice| notice.contains("the base model as it was")), "{:?}", saved_untuned.notices);
     // once more into the same folder, or over the base model itself: nothing is overwritten
     let before = std::fs::read(directory.join("model.safetensors")).unwrap();
     let error = merge(&lafter, &directory).unwrap_err();

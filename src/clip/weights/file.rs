@@ -11,7 +11,7 @@ use crate::error::Result;
 use crate::files::{Safetensors, Sink};
 
 /// An open file whose tensors are known by name and not read yet.
-pub(super) enum Opened {
+pub(crate) enum Opened {
     /// A safetensors file.
     Safetensors(Safetensors<File>),
     /// An archive of PyTorch.
@@ -20,7 +20,7 @@ pub(super) enum Opened {
 
 impl Opened {
     /// Opens a file by its ending: `.safetensors`, anything else is PyTorch's.
-    pub(super) fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         if path.extension().is_none_or(|extension| !extension.eq_ignore_ascii_case("safetensors")) {
             return Ok(Self::PyTorch(Box::new(Archive::open(path)?)));
         }
@@ -28,7 +28,7 @@ impl Opened {
     }
 
     /// The tensors' names.
-    pub(super) fn names(&self) -> Vec<String> {
+    pub(crate) fn names(&self) -> Vec<String> {
         match self {
             Self::Safetensors(file) => file.names(),
             Self::PyTorch(archive) => archive.names().map(str::to_string).collect(),
@@ -41,7 +41,7 @@ impl Opened {
     }
 
     /// Hands every wanted tensor to `each`, on the CPU and in the file's dtype.
-    pub(super) fn read(&mut self, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
+    pub(crate) fn read(&mut self, wanted: impl Fn(&str) -> bool, each: Sink) -> Result<()> {
         match self {
             Self::Safetensors(file) => file.read(wanted, each),
             Self::PyTorch(archive) => archive.read(wanted, each),

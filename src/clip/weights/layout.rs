@@ -18,7 +18,7 @@ enum Translation {
 use Translation::{Packed, Same, Transposed, Unused};
 
 /// True if the tensor is part of CLIP's towers.
-pub(super) fn is_wanted(name: &str) -> bool {
+pub(crate) fn is_wanted(name: &str) -> bool {
     translation(name) != Unused
 }
 
@@ -40,19 +40,19 @@ pub(super) fn translate(name: &str, tensor: Tensor) -> Result<Vec<(String, Tenso
 const WRAPPERS: [&str; 4] = ["_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module", "_forward_module"];
 
 /// A name without what PyTorch's wrappers put into it.
-pub(super) fn unwrapped(name: &str) -> String {
+pub(crate) fn unwrapped(name: &str) -> String {
     let parts: Vec<&str> = name.split('.').filter(|part| !WRAPPERS.contains(part)).collect();
     parts.join(".")
 }
 
-/// What stands before the names of a checkpoint's towers, which is whatever stands before `logit_scale`: `module.` of
-/// data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any order. Of two copies
-/// the running average ("ema") is passed over; the second value says so.
+/// What stands before the names of a checkpoint's tensors, which is whatever stands before the one called `known` (`logit_scale`, of
+/// a CLIP): `module.` of data-parallel training, `state_dict.` and `model.` of training checkpoints, `clip.` of models around a CLIP, in any
+/// order. Of two copies the running average ("ema") is passed over; the second value says so.
 ///
 /// # Errors
 /// The prefixes, if there are several and none is the average of another.
-pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::Result<(String, Option<String>), Vec<String>> {
-    let before = names.filter_map(|name| name.strip_suffix("logit_scale")).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
+pub(crate) fn prefix<'a>(names: impl Iterator<Item = &'a str>, known: &str) -> std::result::Result<(String, Option<String>), Vec<String>> {
+    let before = names.filter_map(|name| name.strip_suffix(known)).filter(|prefix| prefix.is_empty() || prefix.ends_with('.'));
     let all: std::collections::BTreeSet<&str> = before.collect();
     let averaged = |prefix: &&str| prefix.split(['.', '_']).any(|word| word.eq_ignore_ascii_case("ema"));
     let (averages, plain): (Vec<&str>, Vec<&str>) = all.into_iter().partition(averaged);
@@ -62,6 +62,13 @@ pub(super) fn prefix<'a>(names: impl Iterator<Item = &'a str>) -> std::result::R
         ([one], [other, ..]) => Ok((one.to_string(), Some(other.to_string()))),
         _ => Err(plain.iter().chain(&averages).map(|prefix| prefix.to_string()).collect()),
     }
+}
+
+/// What to say of an average that was passed over.
+pub(crate) fn passed_over(files: &str, prefix: &str, average: &str) -> String {
+    let below = if prefix.is_empty() { String::new() } else { format!(" below {}", prefix.trim_end_matches('.')) };
+    let average = average.trim_end_matches('.');
+    format!("{files} also holds a running average of the weights ({average}): the weights{below} are read, not the average")
 }
 
 /// Buffers in open_clip's and OpenAI's files, which hold nothing that was learned.
@@ -163,7 +170,7 @@ mod tests {
 
     #[test]
     fn the_prefix_is_what_stands_before_the_scale() {
-        let found = |names: &[&str]| prefix(names.iter().copied());
+        let found = |names: &[&str]| prefix(names.iter().copied(), "logit_scale");
         assert_eq!(found(&["logit_scale", "visual.proj"]), Ok((String::new(), None)));
         assert_eq!(found(&["state_dict.module.logit_scale"]), Ok(("state_dict.module.".into(), None)));
         assert_eq!(unwrapped("module._orig_mod.visual._fsdp_wrapped_module.proj"), "module.visual.proj");

@@ -4,7 +4,7 @@ mod check;
 mod file;
 mod find;
 mod finite;
-mod layout;
+pub(crate) mod layout;
 mod pickle;
 mod pytorch;
 
@@ -17,7 +17,9 @@ use candle_nn::VarBuilder;
 use sha2::{Digest, Sha256};
 
 use crate::clip::ClipConfig;
+use crate::clip::folder::is_configured;
 use crate::error::{Error, Result, cut};
+pub(crate) use file::Opened;
 pub use file::read_checkpoint;
 pub(super) use find::{choose, find, is_weight_file, other_usual_files, shard_names};
 
@@ -76,6 +78,13 @@ impl Weights {
         Self::from_files(&find(directory.as_ref())?, dtype, device)
     }
 
+    /// The files that [`Clip::from_dir`](crate::Clip::from_dir) reads as the weights of a folder: one, or all shards; none of a folder
+    /// that is no CLIP's.
+    pub fn files(directory: impl AsRef<Path>) -> Vec<PathBuf> {
+        let directory = directory.as_ref();
+        Some(directory).filter(|directory| is_configured(directory)).and_then(|directory| find(directory).ok()).unwrap_or_default()
+    }
+
     /// The same from these files: one, or all shards.
     ///
     /// # Errors
@@ -85,7 +94,7 @@ impl Weights {
         let source = files.first().map(|path| path.display().to_string()).unwrap_or_default();
         let names: Vec<String> = opened.iter().flat_map(file::Opened::names).collect();
         let unwrapped: Vec<String> = names.iter().map(|name| layout::unwrapped(name)).collect();
-        let (prefix, passed_over) = layout::prefix(unwrapped.iter().map(String::as_str)).map_err(|prefixes| {
+        let (prefix, passed_over) = layout::prefix(unwrapped.iter().map(String::as_str), "logit_scale").map_err(|prefixes| {
             let remedy = "save one of them under names of its own";
             Error::Weights(format!("{source} holds several CLIPs, with names that begin with {}: {remedy}", prefixes.join(", ")))
         })?;

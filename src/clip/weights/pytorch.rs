@@ -22,7 +22,7 @@ const DEEPEST: usize = 64;
 const LONGEST_NAME: usize = 1_000;
 
 /// An open archive and what it says of its tensors.
-pub(super) struct Archive {
+pub(crate) struct Archive {
     zip: ZipArchive<BufReader<File>>,
     shown: String,
     /// The folder inside the archive that holds `data.pkl`, with a slash at its end.
@@ -103,6 +103,10 @@ impl Archive {
                 Error::Weights(format!("{shown} cannot be read as a PyTorch file ({name}: {why}): {remedy}"))
             };
             let dtype = dtype(&info.kind).ok_or_else(|| fault(format!("its number type {} is not supported", info.kind)))?;
+            let repeats = info.shape.iter().zip(&info.strides).any(|(length, stride)| *length > 1 && *stride == 0);
+            if repeats && !info.shape.contains(&0) {
+                return Err(Error::Weights(format!("{shown}: {name} repeats few values (expand): save it with .contiguous()")));
+            }
             let path = format!("{}data/{}", self.folder, info.key);
             let zip = &mut self.zip;
             let read = catch_panic(|| values(zip, &path, info, dtype.size_in_bytes()));
@@ -175,7 +179,7 @@ fn values(zip: &mut ZipArchive<BufReader<File>>, path: &str, info: &Info, size: 
     // elements from the first to the last
     let mut axes = info.shape.iter().zip(&info.strides);
     let span = axes.try_fold(1usize, |span, (length, stride)| span.checked_add((length - 1).checked_mul(*stride)?));
-    // strides of 0 would make many values of few
+    // strides that overlap would make many values of few
     let span = span.filter(|span| count <= *span).ok_or_else(impossible)?;
     let (from, length) = (info.offset.checked_mul(size), span.checked_mul(size));
     let (from, length) = from.zip(length).ok_or_else(impossible)?;

@@ -11,6 +11,10 @@ pub enum Item {
     Tensor(Tensor),
     /// The same values, stored with their last axis first.
     Turned(Tensor),
+    /// A vector of one value, repeated by a stride of 0.
+    Expanded(Tensor, usize),
+    /// True or false.
+    Bool,
     Map(Vec<(String, Item)>),
     /// An instance of a class with its attributes.
     Object(&'static str, Vec<(String, Item)>),
@@ -76,6 +80,8 @@ fn put(out: &mut Vec<u8>, stores: &mut Vec<Vec<u8>>, value: &Item) {
             let [rows, columns] = tensor.dims()[..] else { panic!("a matrix is turned, not {:?}", tensor.dims()) };
             put_tensor(out, stores, &tensor.t().unwrap().contiguous().unwrap(), &[rows, columns], &[1, rows]);
         }
+        Item::Expanded(value, count) => put_tensor(out, stores, value, &[*count], &[0]),
+        Item::Bool => put_storage(out, stores, ("Bool", vec![1]), 1, &[1], &[1]),
         Item::Map(entries) => put_map(out, stores, entries),
         Item::Object(class, attributes) => {
             out.extend([b"c", class.as_bytes(), b"\n)\x81"].concat());
@@ -102,12 +108,23 @@ fn put_tensor(out: &mut Vec<u8>, stores: &mut Vec<Vec<u8>>, values: &Tensor, sha
         DType::I64 => ("Long", flat.to_vec1::<i64>().unwrap().iter().flat_map(|v| v.to_le_bytes()).collect()),
         _ => ("Float", flat.to_vec1::<f32>().unwrap().iter().flat_map(|v| v.to_le_bytes()).collect()),
     };
+    put_storage(out, stores, (kind, bytes), flat.elem_count(), shape, strides);
+}
+
+fn put_storage(
+    out: &mut Vec<u8>,
+    stores: &mut Vec<Vec<u8>>,
+    (kind, bytes): (&str, Vec<u8>),
+    count: usize,
+    shape: &[usize],
+    strides: &[usize],
+) {
     out.extend(b"ctorch._utils\n_rebuild_tensor_v2\n((");
     put_text(out, "storage");
     out.extend([b"ctorch\n", kind.as_bytes(), b"Storage\n"].concat());
     put_text(out, &stores.len().to_string());
     put_text(out, "cpu");
-    put_number(out, flat.elem_count() as i32);
+    put_number(out, count as i32);
     out.extend(b"tQ");
     put_number(out, 0);
     for sizes in [shape, strides] {
