@@ -91,6 +91,12 @@ impl Clip {
             match std::fs::read(source.join(name)) {
                 Ok(bytes) if self.tokenizer.source() != "embedded" && (name != folder::IMAGES || says_so(&bytes)) => put(name, &bytes)?,
                 _ if name == "tokenizer.json" && self.tokenizer.source() == "embedded" => put(name, demo::files().tokenizer)?,
+                // transformers does not read a list of merges
+                _ if name == "tokenizer.json" => {
+                    if let Some(json) = self.tokenizer.json_of_merges()? {
+                        put(name, &json)?;
+                    }
+                }
                 _ if name == folder::IMAGES => match image_processor(&self.preprocess) {
                     Some(value) => put(name, &text(&value))?,
                     None => notices.push(format!("transformers has no such preparation of pictures, so there is no {name}")),
@@ -214,6 +220,23 @@ mod tests {
         assert_eq!(other.weights_hash(), clip.weights_hash());
         assert_eq!(other.config().vision, clip.config().vision);
         assert!(other.preprocess().agrees_with(clip.preprocess()));
+    }
+
+    #[test]
+    fn a_list_of_merges_becomes_a_tokenizer_that_transformers_reads() {
+        let folder = tempfile::tempdir().unwrap();
+        let list = "tests/fixtures/tokenizer/openai/bpe_simple_vocab_16e6.txt.gz";
+        std::fs::copy(list, folder.path().join("bpe_simple_vocab_16e6.txt.gz")).unwrap();
+        let clip = Clip { tokenizer: crate::clip::Tokenizer::from_dir(folder.path(), 77).unwrap(), ..Clip::demo().unwrap() };
+        let out = folder.path().join("out");
+        let saved = clip.save_with(clip.vision(), &out).unwrap();
+        assert!(saved.files.contains(&"tokenizer.json".to_string()), "{:?}", saved.files);
+        let json: Value = serde_json::from_slice(&std::fs::read(out.join("tokenizer.json")).unwrap()).unwrap();
+        let (start, end) = (clip.tokenizer.start(), clip.tokenizer.end());
+        assert_eq!((&json["post_processor"]["cls"][1], &json["post_processor"]["sep"][1]), (&json!(start), &json!(end)));
+        let read = crate::clip::Tokenizer::from_dir(&out, 77).unwrap();
+        let texts = ["a photo of a dog", "naïve  Café &amp; 12"];
+        assert_eq!(read.encode(&texts).unwrap(), clip.tokenizer.encode(&texts).unwrap());
     }
 
     #[test]

@@ -147,6 +147,15 @@ impl Tokenizer {
         Ok(Self { inner: Arc::new(inner), start, end, end_name, source, hash: hash.into(), context })
     }
 
+    /// The `tokenizer.json` for transformers of a tokenizer that was read from a list of merges alone; `None` of one from other files.
+    pub(super) fn json_of_merges(&self) -> Result<Option<Vec<u8>>> {
+        let path = Path::new(&*self.source);
+        if path.file_name().is_none_or(|name| name != MERGE_LIST) {
+            return Ok(None);
+        }
+        vocabulary::for_transformers(path, &read(path)?, [self.start, self.end]).map(Some)
+    }
+
     /// Texts to ids, in parallel, in input order. A text that does not fit the context loses its last words, never the
     /// end-of-text, at which the text tower reads its feature.
     ///

@@ -24,7 +24,7 @@ pub(super) fn from_files(vocabulary: &Path, json: &[u8], merges: &Path, lines: &
         let (vocabulary, merges) = (vocabulary.display(), merges.display());
         return Err(Error::Tokenizer(format!("{merges} lacks the merge that makes {token:?} of {vocabulary}: download both again")));
     }
-    Ok(tokenizer_json(tokens, &pairs))
+    Ok(tokenizer_json(tokens, &pairs).to_string().into_bytes())
 }
 
 /// A token of several letters that no merge makes, as where the end of a list is missing; special ones (`<pad>`) need none.
@@ -37,6 +37,19 @@ fn without_merge<'a>(tokens: &'a Map<String, Value>, merges: &[(String, String)]
 
 /// From OpenAI's gzipped list of merges alone: the order of the vocabulary is a convention.
 pub(super) fn from_merge_list(path: &Path, packed: &[u8]) -> Result<Vec<u8>> {
+    Ok(of_merge_list(path, packed)?.to_string().into_bytes())
+}
+
+/// The same for transformers, which lets the file put start- and end-of-text around a text and turn ids back into text.
+pub(super) fn for_transformers(path: &Path, packed: &[u8], [start, end]: [u32; 2]) -> Result<Vec<u8>> {
+    let mut json = of_merge_list(path, packed)?;
+    json["post_processor"] =
+        json!({ "type": "RobertaProcessing", "sep": [END, end], "cls": [START, start], "trim_offsets": false, "add_prefix_space": false });
+    json["decoder"] = json!({ "type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true });
+    Ok(json.to_string().into_bytes())
+}
+
+fn of_merge_list(path: &Path, packed: &[u8]) -> Result<Value> {
     let mut lines = Vec::new();
     flate2::read::GzDecoder::new(packed)
         .read_to_end(&mut lines)
@@ -79,7 +92,7 @@ pub(crate) fn byte_letters() -> [char; 256] {
     })
 }
 
-fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -> Vec<u8> {
+fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -> Value {
     let special = |token: &str| {
         let id = vocabulary.get(token)?;
         Some(
@@ -96,7 +109,7 @@ fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -
         { "type": "Split", "pattern": { "Regex": PATTERN }, "behavior": "Removed", "invert": true },
         { "type": "ByteLevel", "add_prefix_space": false, "trim_offsets": true, "use_regex": true },
     ]);
-    let json = json!({
+    json!({
         "version": "1.0", "truncation": null, "padding": null, "added_tokens": added,
         "normalizer": { "type": "Sequence", "normalizers": normalizers },
         "pre_tokenizer": { "type": "Sequence", "pretokenizers": pretokenizers },
@@ -106,8 +119,7 @@ fn tokenizer_json(vocabulary: Map<String, Value>, merges: &[(String, String)]) -
             "fuse_unk": false, "byte_fallback": false, "ignore_merges": false, "vocab": vocabulary,
             "merges": merges.iter().map(|(first, second)| json!([first, second])).collect::<Vec<_>>(),
         },
-    });
-    json.to_string().into_bytes()
+    })
 }
 
 #[cfg(test)]
