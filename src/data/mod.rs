@@ -57,6 +57,7 @@ mod yaml;
 
 pub(crate) use self::parquet::{PREDICTIONS_MARK, is_predictions};
 pub use batches::epoch_batches;
+pub(crate) use card::front_matter;
 pub use class_folders::ClassFolders;
 pub use dataset::Dataset;
 pub use findings::Findings;
