@@ -10,6 +10,7 @@ use crate::files::{is_unedited, save_atomically, signed};
 use crate::hub::is_id;
 use crate::inputs::Inputs;
 use crate::run_folder::{REPORT, WEIGHTS};
+use crate::settings::Preset;
 use crate::tune::WeightsInfo;
 
 /// The card's file.
@@ -38,9 +39,9 @@ const SHOWN: [&str; 10] = [
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Card {
-    /// The title; the folder's name if it is not given.
+    /// The title; the folder's name if it is not given, or blank.
     pub name: Option<String>,
-    /// The license of these weights. Without one the field stays empty, for you to fill in.
+    /// The license of these weights. Without one, or with a blank one, the field stays empty, for you to fill in.
     pub license: Option<String>,
     /// The license of the base model, which the card names as a thing to look at.
     pub base_license: Option<String>,
@@ -71,7 +72,7 @@ impl Card {
         let report = Report::load(folder.join(REPORT))?;
         let info = WeightsInfo::read(folder.join(WEIGHTS))?;
         let name = folder.canonicalize().ok().and_then(|path| Some(path.file_name()?.to_string_lossy().to_string()));
-        let name = self.name.clone().or(name).unwrap_or_else(|| "LaFTer".into());
+        let name = given(&self.name).map(str::to_string).or(name).unwrap_or_else(|| "LaFTer".into());
         save_atomically(&path, self.text(&name, &report, &info).as_bytes())?;
         Ok(CardOutcome::Written)
     }
@@ -94,7 +95,7 @@ impl Card {
     /// The hub's fields, in YAML.
     fn head(&self, info: &WeightsInfo) -> String {
         let yaml = |value: &str| Value::from(value).to_string(); // JSON's texts are YAML's
-        let license = match (&self.license, &self.base_license) {
+        let license = match (given(&self.license), given(&self.base_license)) {
             (Some(license), _) => yaml(license),
             (None, Some(base)) => format!(" # yours to fill in; the base model's is {}", base.replace(char::is_control, " ")),
             (None, None) => " # yours to fill in; look at the base model's".into(),
@@ -110,10 +111,11 @@ impl Card {
         let revision =
             info.base_commit.as_ref().filter(|_| is_hub_id(&info.base_model)).map(|commit| format!(" --revision {}", quoted(commit)));
         let model = format!("{}{}", quoted(&base), revision.unwrap_or_default());
-        let license = self.base_license.as_deref().map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
+        let license = given(&self.base_license).map_or_else(String::new, |license| format!(" (license: {})", plain(license)));
         format!(
             "## How to load\n\nThe file `lafter.safetensors` holds {}. It works over \
-             its base model, {}{license}, whose weights have the SHA-256 `{}`, and is refused over another.\n\n```sh\nlafter predict --model {model} \
+             its base model, {}{license}, and is refused over another: lafter knows it by the SHA-256 `{}`, taken over its tensors and not over a \
+             file.\n\n```sh\nlafter predict --model {model} \
              --weights lafter.safetensors photo.jpg\nlafter export --model {model} --weights lafter.safetensors --out model.onnx\n```\n\nThe \
              documentation of `lafter::export::pytorch` has the lines of Python that load it over transformers' `CLIPModel`.\n\n## Limits\n\nEvery \
              picture gets one of the names above, also one that shows none of them. Probabilities are those of a softmax and not calibrated. \
@@ -123,6 +125,11 @@ impl Card {
             info.weights_hash
         )
     }
+}
+
+/// A text that says something.
+fn given(text: &Option<String>) -> Option<&str> {
+    text.as_deref().map(str::trim).filter(|text| !text.is_empty())
 }
 
 /// What the file holds beside the base model, in words.
@@ -161,28 +168,42 @@ fn last(name: &str) -> String {
     Path::new(name).file_name().map_or_else(|| name.to_string(), |last| last.to_string_lossy().to_string())
 }
 
-/// A text in which Markdown sees no marks.
+/// A text in which Markdown sees no marks, also where it begins a line.
 fn plain(text: &str) -> String {
     let text = text.replace(char::is_control, " ");
-    text.chars().flat_map(|c| if "\\`*_[]<>|#&".contains(c) { vec!['\\', c] } else { vec![c] }).collect()
+    let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
+    let (digits, mut first) = (text.len() - rest.len(), rest.chars());
+    let begins_list = match first.next() {
+        Some('-' | '+') => digits == 0,
+        Some('.' | ')') => digits > 0 && first.next().is_none_or(char::is_whitespace),
+        _ => false,
+    };
+    let is_mark = |(at, c): (usize, char)| "\\`*_[]<>|#&~$".contains(c) || begins_list && at == digits;
+    text.char_indices().flat_map(|(at, c)| if is_mark((at, c)) { vec!['\\', c] } else { vec![c] }).collect()
 }
 
 fn summary(info: &WeightsInfo, report: &Report) -> String {
-    let untuned = match report.is_tuned() {
-        true => String::new(),
-        false => {
-            let chosen = report.selection.as_ref().map_or_else(|| "the text classifier".to_string(), Selection::chosen);
-            format!(" Its tower is left as it was: the result of the run is {chosen}.")
-        }
-    };
-    format!(
-        "A classifier of pictures into {} {}: {} tuned to them without a label by [LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et \
-         al., NeurIPS 2023), with the Rust crate `lafter` {}.{untuned}",
-        info.classes.len(),
-        noun(info.classes.len(), "class"),
-        plain(&base(info)),
-        plain(&info.version)
-    )
+    let (count, base, version) = (info.classes.len(), plain(&base(info)), plain(&info.version));
+    let what = format!("A classifier of pictures into {count} {}", noun(count, "class"));
+    let with = format!("with the Rust crate `lafter` {version}");
+    if report.is_tuned() {
+        return format!("{what}: {base} tuned to them without a label by {}, {with}.", method(&info.preset));
+    }
+    let chosen = report.selection.as_ref().map_or_else(|| "the text classifier".to_string(), Selection::chosen);
+    format!("{what}, made without a label of {base}, {with}. Its tower is left as it was: the result of the run is {chosen}.")
+}
+
+/// What tuned, by the run's preset, and its authors.
+fn method(preset: &str) -> String {
+    let lafter = "[LaFTer](https://arxiv.org/abs/2305.18287) (Mirza et al., NeurIPS 2023)";
+    match Preset::from_name(preset) {
+        Some(Preset::Dpa(_)) => "the blocks of DPA (Ali et al., WACV 2025)".into(),
+        Some(Preset::MustLite(_)) => format!("the self-training of MUST (Li et al., 2022) on what {lafter} tunes"),
+        Some(Preset::Cpl(_)) => format!("CPL (Zhang et al., 2024) within {lafter}"),
+        Some(Preset::Ueo) => "the objective of UEO (Liang et al., 2024)".into(),
+        Some(Preset::Nola) => "the blocks of NoLA (Imam et al., 2024)".into(),
+        Some(Preset::Official | Preset::Paper | Preset::Demo) | None => lafter.into(),
+    }
 }
 
 fn classes(names: &[String]) -> String {
@@ -323,5 +344,42 @@ mod tests {
         ];
         assert!(told.iter().all(|told| text.contains(told)), "{text}");
         assert_eq!(plain("a & b &amp;"), "a \\& b \\&amp;");
+        for (name, shown) in
+            [("- x", "\\- x"), ("+x", "\\+x"), ("1. x", "1\\. x"), ("12)", "12\\)"), ("0.5", "0.5"), ("a~~b $c$", "a\\~\\~b \\$c\\$")]
+        {
+            assert_eq!(plain(name), shown);
+        }
+    }
+
+    #[test]
+    fn a_card_says_what_made_the_result() {
+        let of = |preset: &str| summary(&WeightsInfo { preset: preset.into(), ..info() }, &report());
+        assert!(of("official").contains("my\\_clip tuned to them without a label by [LaFTer]"), "{}", of("official"));
+        for (preset, method) in
+            [("dpa:eurosat", "DPA (Ali"), ("must_lite", "MUST (Li"), ("cpl", "CPL (Zhang"), ("ueo", "UEO (Liang"), ("nola", "NoLA (Imam")]
+        {
+            assert!(of(preset).contains(method), "{}", of(preset));
+        }
+        assert!(!of("ueo").contains("Mirza"), "{}", of("ueo"));
+        let untuned = summary(&info(), &Report { trainable: None, ..report() });
+        assert!(
+            !untuned.contains("tuned") && !untuned.contains("Mirza") && untuned.contains("the result of the run is the text"),
+            "{untuned}"
+        );
+    }
+
+    #[test]
+    fn what_is_blank_is_not_given() {
+        let blank = Card { name: Some(" ".into()), license: Some("".into()), base_license: Some(" ".into()) };
+        let text = blank.text("birds", &report(), &info());
+        assert_eq!(text, Card::default().text("birds", &report(), &info()));
+        assert!(text.contains("SHA-256 `ab`, taken over its tensors"), "{text}");
+        let folder = tempfile::tempdir().unwrap();
+        report().save(folder.path().join(REPORT)).unwrap();
+        let metadata = [("lafter".to_string(), serde_json::to_string(&info()).unwrap())];
+        crate::files::save_tensors(folder.path().join(WEIGHTS), &[], metadata.into()).unwrap();
+        blank.write(folder.path(), true).unwrap();
+        let name = folder.path().file_name().unwrap().to_string_lossy();
+        assert!(std::fs::read_to_string(folder.path().join(FILE)).unwrap().contains(&format!("# {}\n", plain(&name))));
     }
 }
