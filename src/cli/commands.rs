@@ -59,11 +59,16 @@ pub fn shown(path: &std::path::Path) -> String {
 }
 
 /// Refuses a name that says another kind of file than is written.
-pub fn safetensors(out: &Path) -> Result<()> {
-    match out.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("safetensors")) {
+pub fn ends_in(out: &Path, ending: &str, kind: &str) -> Result<()> {
+    match out.extension().is_some_and(|own| own.eq_ignore_ascii_case(ending)) {
         true => Ok(()),
-        false => Err(Error::Usage(format!("{}: the file is a safetensors file: end its name in .safetensors", out.display()))),
+        false => Err(Error::Usage(format!("{}: the file is {kind} file: end its name in .{ending}", out.display()))),
     }
+}
+
+/// The same for safetensors.
+pub fn safetensors(out: &Path) -> Result<()> {
+    ends_in(out, "safetensors", "a safetensors")
 }
 
 pub fn print(value: &serde_json::Value) {
@@ -220,6 +225,9 @@ fn embed_among(ranks: &dyn Ranks, args: EmbedArgs, common: &Common) -> Result<()
 }
 
 pub fn pretrain_demo(args: PretrainArgs, common: &Common) -> Result<()> {
+    if common.device != "cpu" {
+        return Err(Error::Usage(format!("--device {}: pre-training runs on the CPU alone: leave --device out", common.device)));
+    }
     overwrite::new_or_empty(&args.out)?;
     let mut bars = Bars::new(common.json);
     let mut config = lafter::pretrain::PretrainConfig { seed: common.seed, ..Default::default() };

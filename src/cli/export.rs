@@ -12,7 +12,7 @@ use serde_json::json;
 use super::answers::AnswerArgs;
 use super::args::{Common, ModelArgs};
 use super::bars::Bars;
-use super::commands::{load, print, shown};
+use super::commands::{ends_in, load, print, shown};
 use super::overwrite;
 use super::say::{note, say};
 
@@ -67,6 +67,7 @@ pub fn export(args: ExportArgs, common: &Common) -> Result<()> {
     args.who.check()?;
     if let Some(out) = &args.form.out {
         overwrite::check(out, args.who.files().chain(args.model.files()))?;
+        ends_in(out, "onnx", "an ONNX")?;
     }
     let mut bars = Bars::new(common.json);
     let clip = load(&args.model, common, &mut bars)?;

@@ -1,7 +1,9 @@
 //! No command writes over what it reads.
 
+use std::io::ErrorKind::NotFound;
 use std::path::{Path, PathBuf};
 
+use lafter::clip::Weights;
 use lafter::predictions::is_table;
 use lafter::{Error, Result};
 
@@ -21,7 +23,9 @@ pub fn check<'a>(written: &Path, read: impl IntoIterator<Item = &'a Path>) -> Re
             if named == file {
                 return Err(refused("is read by this very command"));
             }
-            if file.is_file() && named.is_dir() && file.starts_with(&named) && !is_output(&file) {
+            let lies_in = || file.is_file() && named.is_dir() && file.starts_with(&named) && !is_output(&file);
+            let is_weights = || Weights::files(&named).iter().any(|weights| weights.canonicalize().is_ok_and(|weights| weights == file));
+            if lies_in() || is_weights() {
                 return Err(refused(&format!("lies in {}, which is read by this very command,", read.display())));
             }
         }
@@ -44,7 +48,10 @@ pub const UNFINISHED: &str = ".unfinished-";
 
 /// Refuses a folder that holds something; what a killed command left unfinished is nothing.
 pub fn new_or_empty(out: &Path) -> Result<()> {
-    let entries = std::fs::read_dir(out).into_iter().flatten();
+    let entries = match std::fs::read_dir(out) {
+        Err(e) if e.kind() == NotFound => return Ok(()),
+        entries => entries.map_err(|e| Error::io(out, e))?,
+    };
     match entries.flatten().any(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
         true => Err(Error::Usage(format!("--out {} is not empty: name another folder", out.display()))),
         false => Ok(()),
@@ -68,7 +75,7 @@ fn is_output(file: &Path) -> bool {
     let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().to_lowercase();
     match part(file.extension()).as_str() {
         "onnx" => true,
-        "safetensors" => !part(file.file_stem()).contains("model"), // CLIP's weights have it in their name
+        "safetensors" => !part(file.file_stem()).contains("model"), // a model's, also one that is not read now
         _ => is_table(file),
     }
 }
@@ -102,6 +109,32 @@ mod tests {
         }
         write(path.join("notes.txt"), "x").unwrap();
         assert!(new_or_empty(path).unwrap_err().to_string().contains("is not empty"));
+        assert!(new_or_empty(&path.join("notes.txt")).unwrap_err().to_string().contains("notes.txt"));
+    }
+
+    #[test]
+    fn the_weights_of_a_clip_stay_under_any_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        create_dir(at("clip")).unwrap();
+        for file in ["clip/vit.safetensors", "clip/config.json", "elsewhere.safetensors"] {
+            write(at(file), "{}").unwrap();
+        }
+        let refused = |file: &str| check(&at(file), [at("clip").as_path()]).unwrap_err().to_string();
+        assert!(refused("clip/vit.safetensors").contains("would be overwritten"));
+        check(&at("elsewhere.safetensors"), [at("clip").as_path()]).unwrap();
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink(at("clip/vit.safetensors"), at("link.safetensors")).unwrap();
+            assert!(refused("link.safetensors").contains("would be overwritten"));
+            std::fs::remove_file(at("clip/vit.safetensors")).unwrap();
+            std::os::unix::fs::symlink(at("elsewhere.safetensors"), at("clip/vit.safetensors")).unwrap();
+            assert!(refused("elsewhere.safetensors").contains("would be overwritten"));
+        }
+        // another of the usual names is read, so this one is not
+        write(at("clip/model.safetensors"), "x").unwrap();
+        write(at("clip/lafter.safetensors"), "x").unwrap();
+        check(&at("clip/lafter.safetensors"), [at("clip").as_path()]).unwrap();
     }
 
     #[test]

@@ -146,6 +146,7 @@ impl std::fmt::Display for PretrainSummary {
 /// cannot be written.
 pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl FnMut(&Event)) -> Result<PretrainSummary> {
     config.validate()?;
+    check_place(out_dir.as_ref())?;
     let mut events = progress::watched(&mut events);
     let started = Instant::now();
     let device = Device::Cpu;
@@ -205,6 +206,14 @@ pub fn demo(config: &PretrainConfig, out_dir: impl AsRef<Path>, mut events: impl
     ];
     write(out_dir.as_ref(), &tensors, &files)?;
     Ok(summary)
+}
+
+/// Finds out before the training whether the folder can be written; it is left as it was, also where it was not.
+fn check_place(folder: &Path) -> Result<()> {
+    let missing: Vec<&Path> = folder.ancestors().take_while(|path| !path.as_os_str().is_empty() && !path.exists()).collect();
+    let made = std::fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder)).map(drop);
+    missing.iter().for_each(|path| drop(std::fs::remove_dir(path)));
+    made.map_err(|e| Error::io(folder, e))
 }
 
 /// What the tokenizer learns from: captions, descriptions, class names.

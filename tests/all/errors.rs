@@ -285,6 +285,8 @@ fn nothing_that_is_read_is_written_over() {
     ] {
         refused(2, &["new.", "end its name in .safetensors"], args);
     }
+    let args = ["export", "--model", "demo", "--classes", &names, "--out", "new.safetensors"];
+    refused(2, &["new.safetensors: the file is an ONNX file: end its name in .onnx"], &args);
     for file in [names, table, features, picture] {
         assert_eq!(std::fs::read_to_string(file).unwrap(), "as it was");
     }
@@ -359,6 +361,8 @@ fn what_cannot_be_meant_is_refused() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(scratch().join("full/config.json"), "mine").unwrap();
     refused(2, &["not empty"], &["pretrain-demo", "--steps", "1", "--out", &folder]);
+    refused(1, &["config.json"], &["pretrain-demo", "--steps", "1", "--out", &path("full/config.json")]);
+    refused(2, &["--device cuda", "CPU alone"], &["pretrain-demo", "--device", "cuda", "--out", &path("new")]);
     refused(2, &["--top"], &["predict", "--model", "demo", "--classes", "c", "--top", "0", "a.png"]);
     refused(2, &["--seeds"], &["ablate", "--model", "demo", "--seeds", "0"]);
     refused(2, &["required"], &["predict", "--model", "demo", "--weights", "w", "--compare", "a.png"]);
