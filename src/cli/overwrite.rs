@@ -1,6 +1,6 @@
 //! No command writes over what it reads.
 
-use std::io::ErrorKind::NotFound;
+use std::io::ErrorKind::{NotADirectory, NotFound};
 use std::path::{Path, PathBuf};
 
 use lafter::clip::Weights;
@@ -23,10 +23,11 @@ pub fn check<'a>(written: &Path, read: impl IntoIterator<Item = &'a Path>) -> Re
             if named == file {
                 return Err(refused("is read by this very command"));
             }
-            let lies_in = || file.is_file() && named.is_dir() && file.starts_with(&named) && !is_output(&file);
-            let is_weights = || Weights::files(&named).iter().any(|weights| weights.canonicalize().is_ok_and(|weights| weights == file));
-            if lies_in() || is_weights() {
+            if file.is_file() && named.is_dir() && file.starts_with(&named) && !is_output(&file) {
                 return Err(refused(&format!("lies in {}, which is read by this very command,", read.display())));
+            }
+            if Weights::files(&named).iter().any(|weights| weights.canonicalize().is_ok_and(|weights| weights == file)) {
+                return Err(refused(&format!("holds the weights of {}, which is read by this very command,", read.display())));
             }
         }
     }
@@ -50,6 +51,9 @@ pub const UNFINISHED: &str = ".unfinished-";
 pub fn new_or_empty(out: &Path) -> Result<()> {
     let entries = match std::fs::read_dir(out) {
         Err(e) if e.kind() == NotFound => return Ok(()),
+        Err(e) if e.kind() == NotADirectory => {
+            return Err(Error::Usage(format!("--out {} is a file, or below one: name a folder", out.display())));
+        }
         entries => entries.map_err(|e| Error::io(out, e))?,
     };
     match entries.flatten().any(|entry| !entry.file_name().to_string_lossy().starts_with(UNFINISHED)) {
@@ -109,7 +113,7 @@ mod tests {
         }
         write(path.join("notes.txt"), "x").unwrap();
         assert!(new_or_empty(path).unwrap_err().to_string().contains("is not empty"));
-        assert!(new_or_empty(&path.join("notes.txt")).unwrap_err().to_string().contains("notes.txt"));
+        assert!(new_or_empty(&path.join("notes.txt")).unwrap_err().to_string().contains("is a file"));
     }
 
     #[test]
@@ -129,7 +133,7 @@ mod tests {
             assert!(refused("link.safetensors").contains("would be overwritten"));
             std::fs::remove_file(at("clip/vit.safetensors")).unwrap();
             std::os::unix::fs::symlink(at("elsewhere.safetensors"), at("clip/vit.safetensors")).unwrap();
-            assert!(refused("elsewhere.safetensors").contains("would be overwritten"));
+            assert!(refused("elsewhere.safetensors").contains("elsewhere.safetensors holds the weights of"));
         }
         // another of the usual names is read, so this one is not
         write(at("clip/model.safetensors"), "x").unwrap();

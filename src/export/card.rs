@@ -190,7 +190,7 @@ fn summary(info: &WeightsInfo, report: &Report) -> String {
         return format!("{what}: {base} tuned to them without a label by {}, {with}.", method(&info.preset));
     }
     let chosen = report.selection.as_ref().map_or_else(|| "the text classifier".to_string(), Selection::chosen);
-    format!("{what}, made without a label of {base}, {with}. Its tower is left as it was: the result of the run is {chosen}.")
+    format!("{what}, made of {base} without a label, {with}. Its tower is left as it was: the result of the run is {chosen}.")
 }
 
 /// What tuned, by the run's preset, and its authors.

@@ -361,7 +361,7 @@ fn what_cannot_be_meant_is_refused() {
     std::fs::create_dir_all(&folder).unwrap();
     std::fs::write(scratch().join("full/config.json"), "mine").unwrap();
     refused(2, &["not empty"], &["pretrain-demo", "--steps", "1", "--out", &folder]);
-    refused(1, &["config.json"], &["pretrain-demo", "--steps", "1", "--out", &path("full/config.json")]);
+    refused(2, &["config.json is a file"], &["pretrain-demo", "--steps", "1", "--out", &path("full/config.json")]);
     refused(2, &["--device cuda", "CPU alone"], &["pretrain-demo", "--device", "cuda", "--out", &path("new")]);
     refused(2, &["--top"], &["predict", "--model", "demo", "--classes", "c", "--top", "0", "a.png"]);
     refused(2, &["--seeds"], &["ablate", "--model", "demo", "--seeds", "0"]);
