@@ -48,7 +48,8 @@ pub fn run(mut args: RunArgs, common: &Common) -> Result<()> {
             if experiment.config.tune.micro_batch.is_some() {
                 return Err(Error::Usage("--memory-gib and --set tune.micro_batch are the same choice: leave one out".into()));
             }
-            bars.show(&Event::Notice(experiment.config.tune.fit_memory(&experiment.clip, gib, ranks.size())?));
+            let pictures = experiment.train.len();
+            bars.show(&Event::Notice(experiment.config.tune.fit_memory(&experiment.clip, pictures, gib, ranks.size())?));
         }
         finish(&experiment, &args.out, "LaFTer on your data", common, &mut bars)
     })

@@ -65,23 +65,29 @@ impl StepMemory {
     /// The peak of steps on batches of this size, of which so many pictures are worked on at a time.
     pub fn peak(&self, batch: usize, at_once: usize) -> usize {
         let at_once = at_once.min(batch);
-        self.fixed + batch * self.waiting + (at_once * self.with_graph).max(BATCH * self.without_graph)
+        let graphs = at_once.saturating_mul(self.with_graph).max(BATCH * self.without_graph);
+        self.fixed.saturating_add(batch.saturating_mul(self.waiting)).saturating_add(graphs)
     }
 
     /// The most pictures of a batch that fit at a time; `None` if not even one does.
     pub fn fitting(&self, batch: usize, bytes: usize) -> Option<usize> {
-        (1..=batch.max(1)).rev().find(|at_once| self.peak(batch, *at_once) <= bytes)
+        let (mut fits, mut most) = (0, batch.max(1)); // the peak rises with their number
+        while fits < most {
+            let middle = most - (most - fits) / 2;
+            if self.peak(batch, middle) <= bytes { fits = middle } else { most = middle - 1 }
+        }
+        (fits > 0).then_some(fits)
     }
 }
 
 impl FinetuneConfig {
-    /// Sets [`micro_batch`](Self::micro_batch) so that tuning stays below so many GiB in each of the processes that share a batch, by the
-    /// formula of [`StepMemory`]. Gives one line on what it chose.
+    /// Sets [`micro_batch`](Self::micro_batch) so that tuning on so many pictures stays below so many GiB in each of the processes that
+    /// share a batch, by the formula of [`StepMemory`]. Gives one line on what it chose.
     ///
     /// # Errors
     /// [`Error::Usage`] if not even one picture at a time fits, or the limit is no number of GiB; on a GPU, whose memory is not counted
     /// here.
-    pub fn fit_memory(&mut self, clip: &Clip, gib: f64, processes: usize) -> Result<String> {
+    pub fn fit_memory(&mut self, clip: &Clip, pictures: usize, gib: f64, processes: usize) -> Result<String> {
         const GIB: f64 = (1u64 << 30) as f64;
         if !(gib > 0.0 && gib < 1e6) {
             return Err(Error::Usage(format!("--memory-gib must be above 0, got {gib}")));
@@ -89,7 +95,7 @@ impl FinetuneConfig {
         if !clip.device().is_cpu() {
             return Err(Error::Usage("--memory-gib counts the memory of the CPU: on a GPU, give --set tune.micro_batch=N".into()));
         }
-        let (memory, batch) = (StepMemory::of(clip, self), self.batch_size.div_ceil(processes.max(1)));
+        let (memory, batch) = (StepMemory::of(clip, self), self.batch_size.min(pictures).div_ceil(processes.max(1)));
         let of = |at_once: usize| memory.peak(batch, at_once) as f64 / GIB;
         let Some(fitting) = memory.fitting(batch, (gib * GIB) as usize) else {
             let smaller = if batch > 1 { "a smaller batch size, " } else { "" };
@@ -175,14 +181,20 @@ mod tests {
         let mut config = FinetuneConfig { batch_size: 200, ..FinetuneConfig::official() };
         let memory = StepMemory::of(&clip, &config);
         let gib = |bytes: usize| bytes as f64 / f64::from(1 << 30);
-        let said = config.fit_memory(&clip, gib(memory.peak(200, 120) + 1), 1).unwrap();
+        let said = config.fit_memory(&clip, 1000, gib(memory.peak(200, 120) + 1), 1).unwrap();
         assert!(config.micro_batch == Some(120) && said.contains("parts of 120") && !said.contains('\n'), "{said}");
-        config.fit_memory(&clip, gib(memory.peak(50, 30) + 1), 4).unwrap();
+        config.fit_memory(&clip, 1000, gib(memory.peak(50, 30) + 1), 4).unwrap();
         assert_eq!(config.micro_batch, Some(30), "of a quarter of the batch");
-        let said = config.fit_memory(&clip, 64.0, 1).unwrap();
+        for batch_size in [200, 3_000_000, usize::MAX] {
+            let mut large = FinetuneConfig { batch_size, ..config.clone() };
+            large.fit_memory(&clip, 60, gib(memory.peak(60, 40) + 1), 1).unwrap();
+            assert_eq!(large.micro_batch, Some(40), "no batch is larger than the set");
+        }
+        assert_eq!((memory.fitting(usize::MAX, usize::MAX - 1), memory.peak(usize::MAX, 1)), (None, usize::MAX));
+        let said = config.fit_memory(&clip, 1000, 64.0, 1).unwrap();
         assert!(config.micro_batch.is_none() && said.contains("at once"), "{said}");
         for (bad, word) in [(gib(memory.peak(200, 1)) * 0.99, "one of 200 pictures"), (0.0, "above 0"), (f64::NAN, "above 0")] {
-            let error = config.fit_memory(&clip, bad, 1).unwrap_err();
+            let error = config.fit_memory(&clip, 1000, bad, 1).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains(word), "{error}");
         }
     }
