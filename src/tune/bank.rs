@@ -141,7 +141,7 @@ impl Bank {
     ///
     /// # Errors
     /// [`Error::Data`] in one line with counts and examples if it has none, has another number of classes or other ones, lacks a
-    /// picture, or if two pictures of the data set share a name.
+    /// picture that can be read, or if two pictures of the data set share a name.
     pub fn answers(&self, pictures: &Dataset, classes: usize) -> Result<(Tensor, Vec<String>)> {
         let Some(logits) = &self.logits else {
             return Err(self.wrong("has no answers, only features: give it `logits` or `probabilities`, or use the labeler"));
@@ -184,12 +184,14 @@ impl Bank {
         Ok((features.index_select(&rows, 0)?, notices))
     }
 
-    /// Which row each picture has.
+    /// Which row each picture has; one that cannot be read and has none, for which nobody asks, has the first.
     fn rows_of(&self, pictures: &Dataset) -> Result<(Tensor, Vec<String>)> {
         let wanted: Vec<String> = (0..pictures.len()).map(|i| pictures.name(i)).collect();
         let places: HashMap<&str, u32> = self.names.iter().map(String::as_str).zip(0..).collect();
-        let missing: Vec<&String> = wanted.iter().filter(|name| !places.contains_key(name.as_str())).collect();
-        if !missing.is_empty() {
+        let missing: Vec<usize> = (0..wanted.len()).filter(|i| !places.contains_key(wanted[*i].as_str())).collect();
+        let readable = missing.len() == wanted.len() || missing.iter().any(|i| pictures.image(*i).is_ok());
+        let missing: Vec<&String> = missing.into_iter().map(|i| &wanted[i]).collect();
+        if !missing.is_empty() && readable {
             let origin = pictures.origin();
             let has = self.names.first().map_or_else(|| "no picture".into(), |name| format!("names such as {}", cut(name)));
             return Err(self.wrong(&format!(
@@ -198,10 +200,10 @@ impl Bank {
                 wanted.len()
             )));
         }
-        let rows: Vec<u32> = wanted.iter().filter_map(|name| places.get(name.as_str()).copied()).collect();
+        let rows: Vec<Option<u32>> = wanted.iter().map(|name| places.get(name.as_str()).copied()).collect();
         let mut taken = vec![false; self.names.len()];
-        let twice: Vec<&String> =
-            wanted.iter().zip(&rows).filter(|(_, row)| std::mem::replace(&mut taken[**row as usize], true)).map(|(name, _)| name).collect();
+        let mut again = |row: &Option<u32>| row.is_some_and(|row| std::mem::replace(&mut taken[row as usize], true));
+        let twice: Vec<&String> = wanted.iter().zip(&rows).filter_map(|(name, row)| again(row).then_some(name)).collect();
         if !twice.is_empty() {
             return Err(self.wrong(&format!(
                 "cannot tell {} of {} apart, which share a name with another: give each its own name",
@@ -210,9 +212,15 @@ impl Bank {
             )));
         }
         let left: Vec<&String> = self.names.iter().zip(&taken).filter(|(_, taken)| !**taken).map(|(name, _)| name).collect();
-        let be = if left.len() == 1 { "is" } else { "are" };
-        let notice = format!("{}: {} {be} not among the pictures of this run and {be} left out", self.shown, some(&left, "picture"));
-        let notices = if left.is_empty() { Vec::new() } else { vec![notice] };
+        let mut notices = Vec::new();
+        if !left.is_empty() {
+            let be = if left.len() == 1 { "is" } else { "are" };
+            notices.push(format!("{}: {} {be} not among the pictures of this run and {be} left out", self.shown, some(&left, "picture")));
+        }
+        if !missing.is_empty() {
+            notices.push(format!("{}: lacks {}, which cannot be read anyway", self.shown, some(&missing, "picture")));
+        }
+        let rows: Vec<u32> = rows.into_iter().map(Option::unwrap_or_default).collect();
         Ok((Tensor::from_vec(rows, wanted.len(), &Device::Cpu)?, notices))
     }
 
@@ -297,6 +305,26 @@ mod tests {
             notices.len() == 1 && notices[0].contains("2 pictures") && notices[0].contains("not among the pictures of this run"),
             "{notices:?}"
         );
+    }
+
+    /// A run leaves out what it cannot read, and so do files that others wrote.
+    #[test]
+    fn a_picture_that_cannot_be_read_needs_no_row() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["b.png", "c.png"] {
+            image::RgbImage::new(4, 4).save(folder.path().join(name)).unwrap();
+        }
+        std::fs::write(folder.path().join("a.png"), "no picture").unwrap();
+        let pictures = crate::data::open(&folder.path().display().to_string(), &crate::data::OpenOptions::default()).unwrap().unlabeled();
+        let names: Vec<String> = (0..3).map(|i| pictures.name(i)).collect();
+        let answers = |names: &[String], n: usize| {
+            let (_folder, path) = written(names, &[("logits", rows(&[[0., 1.], [1., 0.]][..n]))], None);
+            Bank::read(&path).unwrap().answers(&pictures, 2)
+        };
+        let (found, notices) = answers(&names[1..], 2).unwrap();
+        assert_eq!(found.to_vec2::<f32>().unwrap()[1..], [[0., 1.], [1., 0.]]);
+        assert!(notices.len() == 1 && notices[0].contains("lacks 1 picture") && notices[0].contains("a.png"), "{notices:?}");
+        assert!(answers(&names[1..2], 1).unwrap_err().to_string().contains("lacks 2 pictures"));
     }
 
     #[test]
