@@ -26,7 +26,7 @@ pub struct Align {
     pub window: usize,
     /// μ, 0 to 1, for the average in the window's place; default none.
     pub momentum: Option<f64>,
-    /// t, a frequency per class, each above 0; default all alike.
+    /// t, a frequency per class, each above 0 and at least 1e-37 of their sum; default all alike.
     pub target: Option<Vec<f64>>,
     /// Steps before answers are changed; default 0.
     pub start_after: usize,
@@ -50,7 +50,10 @@ impl Flow for Align {
 
 impl Align {
     pub(super) fn check(&self) -> std::result::Result<(), String> {
-        let positive = |target: &Vec<f64>| target.iter().all(|t| *t > 0.0 && t.is_finite());
+        let positive = |target: &Vec<f64>| {
+            let sum: f64 = target.iter().sum();
+            target.iter().all(|t| *t > 0.0 && ((t / sum) as f32).is_normal()) // what f32 holds of each
+        };
         if self.window == 0 || self.window > 10_000 {
             return Err(format!("align: window must lie in [1, 10000], got {}", self.window));
         }
@@ -59,7 +62,7 @@ impl Align {
         }
         match self.target.as_ref().is_none_or(positive) {
             true => Ok(()),
-            false => Err("align: each frequency in target must be above 0 and finite".into()),
+            false => Err("align: each frequency in target must be above 0, finite, and at least 1e-37 of their sum".into()),
         }
     }
 
@@ -174,6 +177,15 @@ mod tests {
         resumed.restore(&window.state().into_iter().collect()).unwrap();
         for rule in [&mut window, &mut resumed] {
             close(&rule.refine(&views, second.clone()).unwrap().probabilities, &[0.111940, 0.261194, 0.626866]);
+        }
+    }
+
+    #[test]
+    fn a_target_is_what_f32_holds() {
+        let checked = |target: &[f64]| Align { target: Some(target.to_vec()), ..Align::default() }.check().is_ok();
+        assert!(checked(&[1.0, 2.0, 1e-30]) && checked(&[1e300, 1e299]));
+        for target in [[1.0, 0.0], [1.0, 1e-45], [1e308, 1e308], [1.0, f64::NAN]] {
+            assert!(!checked(&target), "{target:?}");
         }
     }
 
