@@ -232,7 +232,8 @@ impl FinetuneConfig {
             return wrong(fault);
         }
         if let Some((weight, term)) = self.objective.iter().find(|(weight, _)| !(*weight > 0.0 && *weight <= LARGEST)) {
-            return wrong(format!("the objective weighs {term:?} by {weight}: give it a weight above 0 and at most 1e6, or leave it out"));
+            let name = term.name();
+            return wrong(format!("the objective weighs {name} by {weight}: give it a weight above 0 and at most 1e6, or leave it out"));
         }
         if self.objective.is_empty() {
             return wrong("the objective has no term: give it at least cross_entropy".into());
@@ -416,7 +417,7 @@ mod tests {
             (FinetuneConfig { low_rank: Some(LowRankConfig { rank: 0, ..LowRankConfig::default() }), ..official() }, "rank"),
             (FinetuneConfig { low_rank: Some(LowRankConfig { alpha: f64::NAN, ..LowRankConfig::default() }), ..official() }, "alpha"),
             (FinetuneConfig { low_rank: Some(LowRankConfig { of: Vec::new(), ..LowRankConfig::default() }), ..official() }, "query"),
-            (FinetuneConfig { objective: vec![(-1.0, fair.clone())], ..official() }, "Fairness"),
+            (FinetuneConfig { objective: vec![(-1.0, fair.clone())], ..official() }, "weighs fairness"),
             (FinetuneConfig { objective: vec![(1.0, fair.clone())], refine: vec![threshold(0.5)], ..official() }, "cross_entropy"),
         ] {
             let error = bad.validate().unwrap_err();
