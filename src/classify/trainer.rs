@@ -122,6 +122,11 @@ impl TextTrainer {
     pub fn fit(&mut self, mut events: impl FnMut(&Event)) -> Result<TextClassifier> {
         let mut events = watched(&mut events);
         let (stage, total, started) = (Stage::from("text classifier"), self.config.epochs, Instant::now());
+        let share = self.config.hold_out;
+        if share > 0.0 && self.held_out.is_none() {
+            let least = (1.0 / share).ceil();
+            events(&Event::Notice(format!("hold_out {share} keeps no text out: no class has {least} texts")));
+        }
         events(&Event::Started { stage: stage.clone(), total, unit: "epochs".into() });
         while self.history.len() < total {
             let known = self.history.len();
@@ -488,5 +493,20 @@ mod tests {
         assert_eq!(trainer.texts.len(), kept.dim(0).unwrap());
         let right = trainer.held_out().unwrap().right(&trainer.head).unwrap();
         assert!((0.0..=1.0).contains(&right));
+
+        // too few texts to keep one of a class
+        let few = |hold_out| {
+            let config = TextClassifierConfig { hold_out, epochs: 1, ..TextClassifierConfig::official() };
+            let mut notices = Vec::new();
+            let events = |event: &Event| {
+                if let Event::Notice(notice) = event {
+                    notices.push(notice.clone());
+                }
+            };
+            TextClassifier::fit_with(&features, &labels, &config, &mut Rng::new(1), events).unwrap();
+            notices
+        };
+        assert_eq!(few(0.04), ["hold_out 0.04 keeps no text out: no class has 25 texts"]);
+        assert!(few(0.0).is_empty() && few(0.1).is_empty());
     }
 }
