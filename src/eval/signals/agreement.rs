@@ -14,7 +14,7 @@ pub fn answers(logits: &[f32], classes: usize) -> Vec<usize> {
 /// The share of pictures that the nearest class mean answers as the classifier does: features `[n, d]`, one answer each.
 ///
 /// The mean of a class is taken over the unit features of all *other* pictures with that answer, so that no picture votes for
-/// itself; a class that no other picture was given has none.
+/// itself; a class that no other picture was given has none. A picture alone is answered by none.
 pub fn with_class_means(features: &[f32], answers: &[usize], classes: usize) -> f64 {
     let width = features.len() / answers.len().max(1);
     if width == 0 {
@@ -44,9 +44,10 @@ pub fn with_class_means(features: &[f32], answers: &[usize], classes: usize) -> 
             if counts[own] == 1 { f64::NEG_INFINITY } else { (with - 1.0) / without.max(f64::MIN_POSITIVE) }
         };
         let cosines: Vec<f64> = (0..classes).map(cosine).collect();
-        (1..classes).fold(0, |best, c| if cosines[c] > cosines[best] { c } else { best })
+        let best = (1..classes).fold(0, |best, c| if cosines[c] > cosines[best] { c } else { best });
+        cosines[best].is_finite().then_some(best)
     };
-    let agreed = rows.iter().zip(answers).filter(|(row, answer)| nearest(row, **answer) == **answer).count();
+    let agreed = rows.iter().zip(answers).filter(|(row, answer)| nearest(row, **answer) == Some(**answer)).count();
     agreed as f64 / answers.len() as f64
 }
 
@@ -62,6 +63,7 @@ mod tests {
         assert_eq!(with_class_means(&features, &[0, 1, 1, 1], 2), 0.5);
         assert_eq!(with_class_means(&features, &[0, 0, 1, 2], 3), 0.5);
         assert_eq!(with_class_means(&[], &[], 3), 0.0);
+        assert_eq!([0, 1].map(|class| with_class_means(&[1., 2.], &[class], 2)), [0.0; 2], "whatever the order of the classes");
     }
 
     #[test]
