@@ -45,14 +45,9 @@ impl Features {
         if n == 0 || classes < 2 {
             return fault(format!("{n} pictures and {classes} classes: give at least one picture and two classes"));
         }
-        for (what, features) in [("picture", images), ("text", texts)] {
-            let lengths = features.to_dtype(DType::F32)?.sqr()?.sum(D::Minus1)?.to_vec1::<f32>()?;
-            if let Some(row) = lengths.iter().position(|length| !length.is_finite() || *length <= 0.0) {
-                return fault(format!("the features of {what} {row} are zero or not finite: embed it again, or leave it out"));
-            }
-        }
-        let unit = |features: &Tensor| normalize(&features.to_dtype(DType::F32)?)?.contiguous();
-        Ok(Self { images: unit(images)?, texts: unit(texts)?.to_device(images.device())?, scale })
+        let unit = |features: &Tensor| normalize(features)?.contiguous();
+        let texts = unit(&directions(texts, |row| format!("text {row}"))?)?.to_device(images.device())?;
+        Ok(Self { images: unit(&directions(images, |row| format!("picture {row}"))?)?, texts, scale })
     }
 
     /// n
@@ -93,6 +88,25 @@ impl Features {
         let entries: Vec<_> = found.indices.iter().zip(&found.cosines).enumerate().map(entry).collect();
         Ok(Graph::symmetric(self.pictures(), entries, scale)?)
     }
+}
+
+/// Features `[n, d]` as f32 whose rows have a direction and can be normalized: as they are, or each of another length if a square leaves
+/// f32. `name` says in an error what a row is.
+///
+/// # Errors
+/// [`Error::Shape`](error::Error::Shape) for the first row without a direction: zeros, or numbers that are not finite in f32.
+pub fn directions(features: &Tensor, name: impl Fn(usize) -> String) -> error::Result<Tensor> {
+    let squares = |features: &Tensor| features.sqr()?.sum(D::Minus1)?.to_vec1::<f32>();
+    let mut features = features.to_dtype(DType::F32)?;
+    if !squares(&features)?.iter().all(|length| length.is_normal()) {
+        // f32 may hold the numbers and not their squares: relative to the greatest of a row it holds both
+        features = features.broadcast_div(&features.abs()?.max_keepdim(D::Minus1)?)?;
+        if let Some(row) = squares(&features)?.iter().position(|length| !length.is_finite()) {
+            let name = name(row);
+            return Err(error::Error::Shape(format!("the features of {name} are zero or not finite: embed it again, or leave it out")));
+        }
+    }
+    Ok(features)
 }
 
 /// [`nearest`] with progress, and a stop between two blocks.

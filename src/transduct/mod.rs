@@ -43,7 +43,7 @@ mod zlap;
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-pub use features::Features;
+pub use features::{Features, directions};
 pub use graph::Graph;
 pub use nearest::{Nearest, nearest};
 pub use neighbors::Neighbors;
@@ -69,6 +69,11 @@ pub enum Transduct {
     #[serde(alias = "neighbours")] // as earlier versions wrote it
     Neighbors(Neighbors),
 }
+
+/// Updates and rounds at most: more would not end.
+const MOST: usize = 1_000_000;
+/// With a greater power no cosine but 1 is left.
+const MOST_POWER: f64 = 1000.0;
 
 impl Default for Transduct {
     fn default() -> Self {
@@ -115,16 +120,21 @@ impl Transduct {
             None => Ok(()),
         };
         let least = |field, value: f64| rule(value >= 0.0 && value.is_finite(), field, value, "be at least 0 and finite");
+        let few = |field, value: usize| rule(value <= MOST, field, value as f64, &format!("be at most {MOST}"));
         match *self {
-            Self::Stata(Stata { anchor, softness, .. }) => least("anchor", anchor).and(soft(softness)),
-            Self::Transclip(Transclip { softness, .. }) => soft(softness),
-            Self::Zlap(Zlap { power, spread, tolerance, .. }) => least("power", power).and(least("tolerance", tolerance)).and(rule(
-                (0.0..1.0).contains(&spread),
-                "spread",
-                spread,
-                "lie in [0, 1)",
-            )),
-            Self::Neighbors(Neighbors { share, .. }) => rule((0.0..=1.0).contains(&share), "share", share, "lie in [0, 1]"),
+            Self::Stata(Stata { updates, rounds, anchor, softness, .. }) => {
+                few("updates", updates).and(few("rounds", rounds)).and(least("anchor", anchor)).and(soft(softness))
+            }
+            Self::Transclip(Transclip { updates, rounds, softness, .. }) => {
+                few("updates", updates).and(few("rounds", rounds)).and(soft(softness))
+            }
+            Self::Zlap(Zlap { neighbors, power, spread, tolerance }) => least("tolerance", tolerance)
+                .and(rule(neighbors > 0, "neighbors", neighbors as f64, "be at least 1"))
+                .and(rule((0.0..=MOST_POWER).contains(&power), "power", power, "lie in [0, 1000]"))
+                .and(rule(spread > 0.0 && spread < 1.0, "spread", spread, "lie between 0 and 1")),
+            Self::Neighbors(Neighbors { share, rounds, .. }) => {
+                few("rounds", rounds).and(rule((0.0..=1.0).contains(&share), "share", share, "lie in [0, 1]"))
+            }
         }
     }
 

@@ -23,7 +23,7 @@ pub struct Neighbors {
     pub neighbors: usize,
     /// r, 0 to 1; default 0.5.
     pub share: f64,
-    /// How often; default once.
+    /// How often, up to a million times; default once.
     pub rounds: usize,
 }
 

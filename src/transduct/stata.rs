@@ -29,9 +29,9 @@ use crate::progress::Event;
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Stata {
-    /// Updates; default 10.
+    /// Updates, up to a million; default 10.
     pub updates: usize,
-    /// Rounds of one assignment; default 5.
+    /// Rounds of one assignment, up to a million; default 5.
     pub rounds: usize,
     /// k; default 3.
     #[serde(alias = "neighbours")] // as earlier versions wrote it

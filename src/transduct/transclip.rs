@@ -1,6 +1,6 @@
 //! TransCLIP-ZS: transduction with one spread for all classes (Zanella, Gérin, Ben Ayed, NeurIPS 2024).
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{D, DType, Result, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::features::{affine, means, share, softness, sums};
@@ -23,13 +23,13 @@ use crate::progress::Event;
 /// **It breaks when classes are absent**: a class that no picture shows takes some of another's. [`Stata`](super::Stata) loses less.
 ///
 /// Σ_j x_j²/σ_j is the same for all classes of a picture and drops out, so an assignment takes one product n·C·d and an update
-/// one more.
+/// one more. Where pictures lie far nearer to their means than to each other, as with few pictures a class, these products are f64.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Transclip {
-    /// Updates; default 10.
+    /// Updates, up to a million; default 10.
     pub updates: usize,
-    /// Rounds of one assignment; default 5.
+    /// Rounds of one assignment, up to a million; default 5.
     pub rounds: usize,
     /// k; default 3.
     #[serde(alias = "neighbours")] // as earlier versions wrote it
@@ -64,18 +64,15 @@ impl Transclip {
         let squares = sums(&ones, &x.broadcast_sub(&m)?.sqr()?)?.0; // Σ (x − m)², [1, d]
         let mut rounds = Rounds::new("TransCLIP", self.updates + 1, events);
         for update in 0..=self.updates {
-            let away = mu.broadcast_sub(&m)?; // μ − m
-            let slope = (away.broadcast_div(&sigma)? / softness)?;
-            let bias = ((away.sqr()?.broadcast_div(&sigma)?.sum(1)? * (-0.5 / softness))? - slope.broadcast_mul(&m)?.sum(1)?)?;
-            z = graph.softmax(&affine(x, &((&features.texts * features.scale)? + slope)?, Some(bias))?, &z, self.rounds)?;
+            z = graph.softmax(&logits(features, &m, &mu, &sigma, softness)?, &z, self.rounds)?;
             rounds.done()?;
             if update < self.updates {
                 let (totals, counts) = sums(&z, x)?;
                 mu = normalize(&means(&totals, &counts, &mu)?)?;
-                let away = mu.broadcast_sub(&m)?;
-                let cross = ((totals - counts.broadcast_mul(&m)?)? * &away)?.sum_keepdim(0)?;
-                let centers = away.sqr()?.broadcast_mul(&counts)?.sum_keepdim(0)?;
-                sigma = (((&squares - (cross * 2.0)?)? + centers)? / features.pictures() as f64)?.maximum(LEAST)?;
+                sigma = spread((&totals, &counts), &m, &mu, &squares, features.pictures())?;
+                if (&sigma / &squares)?.flatten_all()?.min(0)?.to_scalar::<f32>()? < NARROW / features.pictures() as f32 {
+                    sigma = exact_spread(&z, x, &m, &mu)?;
+                }
             }
         }
         rounds.finish();
@@ -97,4 +94,45 @@ impl Transclip {
         let lengths = sums.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?.maximum(1e-12)?; // pictures may cancel out
         sums.broadcast_div(&lengths)
     }
+}
+
+/// Below this share of the variance of all pictures, f32 loses σ, and the distances that are counted by it, in their differences.
+const NARROW: f32 = 1e-3;
+
+/// scale · x Wᵀ − (1/2λ) Σ_j (x_j − μ_cj)²/σ_j, up to a number for each picture: `[n, C]` f32, computed in the type of σ.
+fn logits(features: &Features, m: &Tensor, mu: &Tensor, sigma: &Tensor, softness: f64) -> Result<Tensor> {
+    let [x, w, m, mu] = as_type([&features.images, &features.texts, m, mu], sigma.dtype())?;
+    let away = mu.broadcast_sub(&m)?; // μ − m
+    let slope = (away.broadcast_div(sigma)? / softness)?;
+    let bias = ((away.sqr()?.broadcast_div(sigma)?.sum(1)? * (-0.5 / softness))? - slope.broadcast_mul(&m)?.sum(1)?)?;
+    let weight = ((w * features.scale)? + slope)?;
+    if sigma.dtype() == DType::F32 {
+        return affine(&x, &weight, Some(bias));
+    }
+    let logits = x.matmul(&weight.t()?)?.broadcast_add(&bias)?;
+    logits.broadcast_sub(&logits.max_keepdim(1)?)?.to_dtype(DType::F32) // in f32, differences from a large number would be rough
+}
+
+/// σ `[1, d]` out of zᵀx, Σz and Σ (x − m)².
+fn spread((totals, counts): (&Tensor, &Tensor), m: &Tensor, mu: &Tensor, squares: &Tensor, n: usize) -> Result<Tensor> {
+    let away = mu.broadcast_sub(m)?;
+    let cross = ((totals - counts.broadcast_mul(m)?)? * &away)?.sum_keepdim(0)?;
+    let centers = away.sqr()?.broadcast_mul(counts)?.sum_keepdim(0)?;
+    (((squares - (cross * 2.0)?)? + centers)? / n as f64)?.maximum(LEAST)
+}
+
+/// The same in f64.
+fn exact_spread(z: &Tensor, x: &Tensor, m: &Tensor, mu: &Tensor) -> Result<Tensor> {
+    let [z, x, m, mu] = as_type([z, x, m, mu], DType::F64)?;
+    let z = z.broadcast_div(&z.sum_keepdim(1)?)?; // rows sum to 1 but for rounding, which counts here
+    let (totals, counts) = sums(&z, &x)?;
+    spread((&totals, &counts), &m, &mu, &x.broadcast_sub(&m)?.sqr()?.sum_keepdim(0)?, x.dim(0)?)
+}
+
+fn as_type<const N: usize>(tensors: [&Tensor; N], dtype: DType) -> Result<[Tensor; N]> {
+    let mut typed = tensors.map(Tensor::clone);
+    for tensor in &mut typed {
+        *tensor = tensor.to_dtype(dtype)?;
+    }
+    Ok(typed)
 }

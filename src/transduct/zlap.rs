@@ -13,21 +13,22 @@ use crate::progress::Event;
 /// Nodes are the C texts and the n pictures. W has an edge max(cos, 0) from each picture to its k nearest pictures (it counts as
 /// one of them, and that edge is dropped), and max(cos, 0)^γ to its k nearest texts; then W + Wᵀ, S = D^−½ (W + Wᵀ) D^−½, D the row sums.
 /// The system is solved by conjugate gradients, for some classes at a time: S has eigenvalues between −1 and 1, so that each step
-/// divides the error by six for α = 0.3 (github.com/vladan-stojnic/ZLaP solves it so, too). After 50 steps it ends, with a notice if
-/// the residual is above the tolerance: that is so with α near 1.
+/// divides the error by six for α = 0.3 (github.com/vladan-stojnic/ZLaP solves it so, too). What pictures get is far less than what
+/// texts send out, so the steps start from α S Y, the labels that reach a picture at once. After 50 steps it ends, with a notice if the
+/// residual is above the tolerance: that is so with α near 1.
 ///
 /// **It breaks when classes are absent**: all texts send out as much. [`Stata`](super::Stata) loses less.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Zlap {
-    /// k; default 5.
+    /// k, at least 1; default 5.
     #[serde(alias = "neighbours")] // as earlier versions wrote it
     pub neighbors: usize,
-    /// γ, at least 0; default 5.
+    /// γ, 0 to 1000; default 5.
     pub power: f64,
-    /// α, 0 to 1 without 1; default 0.3.
+    /// α, between 0 and 1; default 0.3.
     pub spread: f64,
-    /// The residual, relative to the start, at which a solution is taken; default 1e-6.
+    /// The residual, relative to α S Y, at which a solution is taken; default 1e-6, about four digits of a probability.
     pub tolerance: f64,
 }
 
@@ -43,12 +44,19 @@ const CLASSES: usize = 64;
 const STEPS: usize = 50;
 
 impl Zlap {
-    /// The scores, each row divided by its sum: `[n, C]`. A picture that no label reaches gets them all alike.
+    /// The scores, each row divided by its sum: `[n, C]`. A picture that no label reaches gets them all alike, and a notice counts such.
     ///
     /// # Errors
     /// As [`scores`](Self::scores).
     pub fn probabilities(&self, features: &Features, events: &mut dyn FnMut(&Event)) -> error::Result<Tensor> {
         let scores = self.scores(features, events)?.relu()?; // below 0 by the solver's tolerance only
+        let unreached = scores.sum(1)?.to_vec1::<f32>()?.into_iter().filter(|sum| *sum == 0.0).count();
+        if unreached > 0 {
+            let n = features.pictures();
+            events(&Event::Notice(format!(
+                "zlap: no label reaches {unreached} of {n} pictures, whose classes are all alike: take more neighbors or a smaller power"
+            )));
+        }
         let (least, classes) = (f64::from(f32::MIN_POSITIVE), features.classes() as f64);
         let scores = (scores + least)?;
         let sums = scores.sum_keepdim(1)?.maximum(least * classes)?;
@@ -78,7 +86,7 @@ impl Zlap {
         let Self { spread, tolerance, .. } = self;
         if left > *tolerance {
             events(&Event::Notice(format!(
-                "zlap: after {STEPS} steps the residual is {left:.1e}, above the tolerance {tolerance:e}: take a smaller spread, now {spread}"
+                "zlap: after {STEPS} steps the residual is {left:.1e}, above the tolerance {tolerance:?}: take a smaller spread, now {spread}"
             )));
         }
         Ok(Tensor::cat(&columns, 1)?)
@@ -108,12 +116,15 @@ impl Zlap {
     }
 
     /// (I − α S) F = Y by conjugate gradients, each column for itself: Y `[nodes, c]` → F, and the greatest residual of a column, relative
-    /// to the start.
+    /// to α S Y. Solved is (I − α S) G = α S Y, F = Y + G.
     fn solve(&self, graph: &Graph, sources: &Tensor) -> Result<(Tensor, f64)> {
         let dot = |a: &Tensor, b: &Tensor| (a * b)?.sum_keepdim(0); // [1, c]
-        let (mut solution, mut residual, mut direction) = (sources.zeros_like()?, sources.clone(), sources.clone());
+        let first = (graph.product(sources)? * self.spread)?; // α S Y
+        let size = first.max_keepdim(0)?.maximum(f64::from(f32::MIN_POSITIVE))?; // [1, c]: no entry is below 0
+        let mut residual = first.broadcast_div(&size)?;
+        let (mut solution, mut direction) = (sources.zeros_like()?, residual.clone());
         let mut length = dot(&residual, &residual)?;
-        let start = length.clone();
+        let start = length.maximum(1e-30)?; // 0 for a label that reaches nothing
         let relative = |length: &Tensor| -> Result<f64> {
             let greatest = length.broadcast_div(&start)?.flatten_all()?.max(0)?.to_device(&Device::Cpu)?;
             Ok(f64::from(greatest.to_scalar::<f32>()?).sqrt())
@@ -132,13 +143,33 @@ impl Zlap {
             length = next;
             left = relative(&length)?;
         }
-        Ok((solution, left))
+        Ok(((sources + solution.broadcast_mul(&size)?)?, left))
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn notices(method: Zlap, features: &Features) -> Vec<String> {
+        let mut notices = Vec::new();
+        let mut events = |event: &Event| {
+            if let Event::Notice(notice) = event {
+                notices.push(notice.clone());
+            }
+        };
+        method.probabilities(features, &mut events).unwrap();
+        notices
+    }
+
+    #[test]
+    fn pictures_that_no_label_reaches_are_counted() {
+        let pictures = Tensor::new(&[[1f32, 0.1, 0.0], [0.1, 1.0, 0.0], [0.0, 0.0, 1.0], [-0.1, -0.1, 1.0]], &Device::Cpu).unwrap();
+        let texts = Tensor::new(&[[1f32, 0.0, -0.1], [0.0, 1.0, -0.1]], &Device::Cpu).unwrap();
+        let features = Features::new(&pictures, &texts, 100.0).unwrap();
+        let told = notices(Zlap { neighbors: 2, ..Zlap::default() }, &features);
+        assert!(told.len() == 1 && told[0].contains("no label reaches 2 of 4 pictures"), "{told:?}");
+    }
 
     /// Three hundred pictures in a row between two texts: where labels spread far, fifty steps do not reach the other end.
     #[test]
@@ -149,13 +180,7 @@ mod tests {
         let texts = Tensor::new(&[[1f32, 0.0], [0.0, 1.0]], &Device::Cpu).unwrap();
         let features = Features::new(&pictures, &texts, 100.0).unwrap();
         for (spread, told) in [(0.3, 0), (0.999, 1)] {
-            let mut notices = Vec::new();
-            let mut events = |event: &Event| {
-                if let Event::Notice(notice) = event {
-                    notices.push(notice.clone());
-                }
-            };
-            Zlap { neighbors: 3, power: 200.0, spread, ..Zlap::default() }.scores(&features, &mut events).unwrap();
+            let notices = notices(Zlap { neighbors: 3, power: 200.0, spread, ..Zlap::default() }, &features);
             assert_eq!(notices.len(), told, "{spread}: {notices:?}");
             assert!(notices.iter().all(|notice| notice.contains("smaller spread, now 0.999")));
         }
