@@ -38,7 +38,10 @@ enum Classifier {
         lafter: Box<LaFTer>,
         zero_shot: Option<ZeroShotClassifier>,
     },
-    Text(TextClassifier),
+    Text {
+        classifier: TextClassifier,
+        zero_shot: Option<ZeroShotClassifier>,
+    },
     ZeroShot(ZeroShotClassifier),
     /// With a hash of the texts or weights that it starts from.
     Adapting(Box<dyn Adapt>, String),
@@ -54,7 +57,11 @@ impl Classifier {
                 };
                 Ok(Answers { zero_shot, ..lafter.logits(pixels)?.into() })
             }
-            Self::Text(classifier) => Ok(classifier.logits(&clip.encode_image(pixels)?)?.into()),
+            Self::Text { classifier, zero_shot } => {
+                let features = clip.encode_image(pixels)?;
+                let zero_shot = zero_shot.as_ref().map(|zero_shot| zero_shot.logits(&features)).transpose()?;
+                Ok(Answers { zero_shot, ..classifier.logits(&features)?.into() })
+            }
             Self::ZeroShot(zero_shot) => Ok(zero_shot.logits(&clip.encode_image(pixels)?)?.into()),
             Self::Adapting(adapt, _) => Ok(adapt.answer(pixels)?.into()),
         }
@@ -65,8 +72,8 @@ impl Classifier {
         match (self, &args.who.weights) {
             (Self::Adapting(adapt, texts), _) => Ok(format!("{} {texts} {}", adapt.name(), common.seed)),
             (Self::ZeroShot(zero_shot), _) => Ok(format!("zero-shot {}", Keep::fingerprint([&zero_shot.weights])?)),
-            (Self::Text(text), _) => {
-                let tensors = text.head.tensors();
+            (Self::Text { classifier, .. }, _) => {
+                let tensors = classifier.head.tensors();
                 Ok(format!("text {}", Keep::fingerprint(tensors.iter().map(|(_, tensor)| tensor))?))
             }
             (Self::Tuned { .. }, Some(weights)) => tuned_by(weights),
@@ -83,6 +90,9 @@ fn tuned_by(weights: &Path) -> Result<String> {
 pub fn predict(args: PredictArgs, common: &Common) -> Result<()> {
     transduct::check_threshold(args.rows.threshold)?;
     args.who.check()?;
+    if args.compare && args.who.weights.is_none() && args.who.descriptions.is_none() && args.transduct.is_none() {
+        return Err(Error::Usage("--compare: zero-shot is what answers: leave it out, or give --weights or --descriptions".into()));
+    }
     if let Some(out) = &args.rows.out {
         TableFormat::of(out)?; // a wrong ending is known before anything is computed
         overwrite::check(out, args.who.files().chain(args.model.files()).chain(args.images.iter().map(PathBuf::as_path)))?;
@@ -179,16 +189,17 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
 
 /// The classifier that was asked for, and its class names.
 fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Common, bars: &mut Bars) -> Result<(Classifier, Vec<String>)> {
+    let compared = |classes: &[String], templates: &Templates, bars: &mut Bars| {
+        let zero_shot = || ZeroShotClassifier::fit_among(ranks, clip, classes, templates, |event| bars.show(event));
+        args.compare.then(zero_shot).transpose()
+    };
     if let Some(weights) = &args.who.weights {
         let lafter = LaFTer::load(weights, clip.clone())?;
         let classes = lafter.classes().to_vec();
         if let (Some(method), Some(tuned)) = (&args.adapt, lafter.tuned()) {
             return Ok((Classifier::Adapting(adapt::named_tuned(method, clip, tuned)?, tuned_by(weights)?), classes));
         }
-        let zero_shot = args
-            .compare
-            .then(|| ZeroShotClassifier::fit_among(ranks, clip, &classes, &Templates::single(), |event| bars.show(event)))
-            .transpose()?;
+        let zero_shot = compared(&classes, &Templates::single(), bars)?;
         return Ok((Classifier::Tuned { lafter: Box::new(lafter), zero_shot }, classes));
     }
     let classes = args.who.names(bars)?;
@@ -201,7 +212,8 @@ fn classifier(ranks: &dyn Ranks, args: &PredictArgs, clip: &Clip, common: &Commo
         return Ok((Classifier::Adapting(adapt::named(method, clip, &zero_shot, &classes)?, texts), classes));
     }
     if let Some(lafter) = args.who.trained(ranks, clip, &classes, common, bars)? {
-        return Ok((Classifier::Text(lafter.text_classifier()?.clone()), classes));
+        let zero_shot = compared(&classes, &args.who.templates()?, bars)?;
+        return Ok((Classifier::Text { classifier: lafter.text_classifier()?.clone(), zero_shot }, classes));
     }
     Ok((Classifier::ZeroShot(args.who.prototypes(ranks, clip, &classes, bars)?), classes))
 }

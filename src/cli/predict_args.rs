@@ -64,8 +64,9 @@ pub struct PredictArgs {
     /// Copies instead of links in --link-into
     #[arg(long, requires = "link_into")]
     pub copy: bool,
-    /// Also what zero-shot answers, as a column of the table; it takes a second pass through the tower
-    #[arg(long, requires_all = ["weights", "out"], conflicts_with = "adapt")]
+    /// Also what zero-shot answers, as a column of the table beside that of --weights, with a second pass through the tower, or of
+    /// --descriptions
+    #[arg(long, requires = "out", conflicts_with = "adapt")]
     pub compare: bool,
     #[command(flatten)]
     pub split: SplitArgs,

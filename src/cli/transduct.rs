@@ -1,6 +1,6 @@
 //! `transduct`, and `predict --transduct`: answers for many pictures together, without training.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -10,11 +10,12 @@ use clap::builder::PossibleValuesParser;
 use lafter::clip::{Clip, read_tensors, save_tensors};
 use lafter::data::Dataset;
 use lafter::embed::{Keep, Pass};
+use lafter::error::cut;
 use lafter::eval::unique_names;
 use lafter::inputs::Inputs;
 use lafter::predictions::{Answers, ClassFolders, Partial, Predicted, PredictionRow, Rows, TableFormat, UNKNOWN, save_table};
 use lafter::ranks::Ranks;
-use lafter::transduct::{Features, Transduct};
+use lafter::transduct::{Features, Transduct, directions};
 use lafter::{Error, Result, ZeroShotClassifier};
 
 use super::answers::{RowArgs, names_of};
@@ -64,15 +65,18 @@ pub struct TransductArgs {
     pub rows: RowArgs,
     /// The answers as a safetensors file that a run can take as its teacher: tensor `probabilities` [n, C], and in the metadata the
     /// pictures (`names`) and `classes` as JSON lists
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", requires = "classes")]
     pub answers: Option<PathBuf>,
 }
 
 /// From files of features.
 pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     check_threshold(args.rows.threshold)?;
-    if let Some(scale) = args.scale.filter(|scale| !(scale.is_finite() && *scale > 0.0)) {
-        return Err(Error::Usage(format!("--scale is a number above 0, got {scale}")));
+    if let Some(scale) = args.scale.filter(|scale| !is_scale(scale)) {
+        return Err(Error::Usage(format!("--scale is a number above 0 and up to 1e6, got {scale:?}")));
+    }
+    if common.device != "cpu" || common.tf32 {
+        return Err(Error::Usage("transduct computes on the CPU: leave --device and --tf32 out".into()));
     }
     args.rows.out.as_deref().map(TableFormat::of).transpose()?;
     let files = || [&args.features, &args.texts].into_iter().chain(&args.classes).map(PathBuf::as_path);
@@ -109,13 +113,18 @@ pub fn transduct(args: TransductArgs, common: &Common) -> Result<()> {
     let scale = match (args.scale, about.get("logit_scale")) {
         (Some(scale), _) => scale,
         (None, None) => 100.0,
-        (None, Some(text)) => text.parse().ok().filter(|scale: &f64| scale.is_finite() && *scale > 0.0).ok_or_else(|| {
+        (None, Some(text)) => text.parse().ok().filter(is_scale).ok_or_else(|| {
             let (file, text) = (args.features.display(), text.chars().take(40).collect::<String>());
-            Error::Data(format!("{file}: logit_scale in its metadata is \"{text}\", no number above 0: give --scale, or embed again"))
+            Error::Data(format!(
+                "{file}: logit_scale in its metadata is \"{text}\", no number above 0 and up to 1e6: give --scale, or embed again"
+            ))
         })?,
     };
     let features = Features::new(&images, &prototypes_of(&texts, names.len(), &args.texts)?, scale)?;
     let pictures = picture_names(&about, features.pictures(), &args.features)?;
+    if args.answers.is_some() {
+        check_names(&about, &pictures, &args.features)?;
+    }
     let mut out = Output::new(&args.rows.out, args.rows.threshold, common, &names, None);
     let form = Rows { classes: &names, threshold: args.rows.threshold, top: args.rows.top };
     let wanted = Wanted { method: &args.method, table: args.rows.out.as_deref(), answers: args.answers.as_deref() };
@@ -138,6 +147,9 @@ pub fn pictures(
 ) -> Result<()> {
     let names = args.who.names(bars)?;
     check_unknown(args.rows.threshold, &names)?;
+    if names.len() < 2 {
+        return Err(Error::Usage("--transduct needs at least two classes: give --classes all that pictures may show".into()));
+    }
     let ZeroShotClassifier { weights, scale } = args.who.prototypes(ranks, clip, &names, bars)?;
     if bars.speaks() {
         check::show(&Inputs::new(clip).with_set("pictures", dataset).with_prompts(&names, &args.who.prompts(&names)?), common);
@@ -157,6 +169,11 @@ pub fn pictures(
     let predicted = wanted.answer(&features, &encoded.indices, &name, encoded.skipped, form, &mut out, common, bars)?;
     keep.iter().for_each(Keep::remove);
     out.all_done(&predicted, dataset.len())
+}
+
+/// Logits of a larger scale leave what f32 can tell apart.
+fn is_scale(scale: &f64) -> bool {
+    *scale > 0.0 && *scale <= 1e6
 }
 
 pub fn check_threshold(threshold: f64) -> Result<()> {
@@ -271,7 +288,8 @@ fn prototypes_of(texts: &Tensor, classes: usize, path: &Path) -> Result<Tensor> 
         return Err(Error::Usage(format!("{path}: {lines} texts for {classes} classes: give each class one line, or equally many")));
     }
     let labels: Vec<usize> = (0..lines).map(|line| line / (lines / classes)).collect();
-    Ok(ZeroShotClassifier::from_features(texts, &labels, 1.0)?.weights)
+    let texts = directions(texts, |line| format!("line {} of {}", line + 1, path.display()))?;
+    Ok(ZeroShotClassifier::from_features(&texts, &labels, 1.0)?.weights)
 }
 
 /// The pictures' names, if the file knows them.
@@ -281,5 +299,18 @@ fn picture_names(about: &HashMap<String, String>, n: usize, path: &Path) -> Resu
         Ok(names) if names.len() == n => Ok(names),
         Ok(names) => Err(Error::Data(format!("{}: {} names for {n} features: embed the pictures again", path.display(), names.len()))),
         Err(e) => Err(Error::Data(format!("{}: names: {e}: embed the pictures again", path.display()))),
+    }
+}
+
+/// What a run asks of its teacher's file: a name of its own for each picture.
+fn check_names(about: &HashMap<String, String>, names: &[String], path: &Path) -> Result<()> {
+    let path = path.display();
+    if !about.contains_key("names") {
+        return Err(Error::Data(format!("{path}: does not name its pictures, as --answers must: make it with `lafter embed --images`")));
+    }
+    let mut seen = HashSet::new();
+    match names.iter().find(|name| !seen.insert(*name)) {
+        Some(twice) => Err(Error::Data(format!("{path}: two pictures are called {}, and --answers needs names of their own", cut(twice)))),
+        None => Ok(()),
     }
 }

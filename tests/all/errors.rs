@@ -258,7 +258,7 @@ fn nothing_that_is_read_is_written_over() {
         &["predict", "--model", "demo", "--classes", "n.txt", &table, "--out", &table],
         &["embed", "--model", "demo", "--texts", &names, "--out", &spelled],
         &["embed", "--model", "demo", "--images", &features, "--out", &features],
-        &["transduct", "--features", &features, "--texts", "t", "--answers", &features],
+        &["transduct", "--features", &features, "--texts", "t", "--classes", "n", "--answers", &features],
         &["export", "--model", "demo", "--weights", &features, "--out", &features],
         &["import", "--model", "demo", "--state", &features, "--classes", &names, "--out", &features],
     ] {
@@ -276,11 +276,12 @@ fn nothing_that_is_read_is_written_over() {
     ] {
         refused(2, &["would be overwritten", &folder], args);
     }
-    refused(2, &["written twice"], &["transduct", "--features", "f", "--texts", "t", "--out", "a.csv", "--answers", "./a.csv"]);
+    let twice = ["transduct", "--features", "f", "--texts", "t", "--classes", "n", "--out", "a.csv", "--answers", "./a.csv"];
+    refused(2, &["written twice"], &twice);
     // a name that says another kind of file
     for args in [
         &["embed", "--model", "demo", "--texts", &names, "--out", "new.npy"][..],
-        &["transduct", "--features", "f", "--texts", "t", "--answers", "new.npy"],
+        &["transduct", "--features", "f", "--texts", "t", "--classes", "n", "--answers", "new.npy"],
         &["import", "--model", "demo", "--state", &features, "--classes", &names, "--out", "new.pt"],
     ] {
         refused(2, &["new.", "end its name in .safetensors"], args);

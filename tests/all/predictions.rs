@@ -174,6 +174,7 @@ fn what_cannot_work_is_one_line() {
     std::fs::write(root.path().join("own.csv.partial"), "precious\n").unwrap();
     for (line, words) in [
         ("predict --model demo photos", "--weights"),
+        (&format!("{PREDICT} photos --out table.csv --compare"), "--compare: zero-shot is what answers"),
         (&format!("{PREDICT} photos --out folder.csv"), "name a file"),
         (&format!("{PREDICT} photos --out own.csv"), "own.csv.partial is where rows are kept, and holds something else"),
         (&format!("{PREDICT} photos --link-into photos"), "sort into a new folder, as"),
@@ -226,6 +227,11 @@ fn the_text_classifier_answers_with_descriptions() {
     assert_eq!(rows.as_array().unwrap().len(), 12);
     let again = run(root.path(), &format!("{PREDICT} --descriptions texts.json --json photos"));
     assert_eq!(output.stdout, again.stdout);
+    run(root.path(), &format!("{PREDICT} --descriptions texts.json --out compared.csv --compare photos"));
+    let table = std::fs::read_to_string(root.path().join("compared.csv")).unwrap();
+    let (header, line) = (table.lines().next().unwrap(), table.lines().nth(1).unwrap());
+    let column = header.split(',').position(|name| name.contains("zero_shot")).unwrap_or_else(|| panic!("{header}"));
+    assert!(class_names().iter().any(|class| line.split(',').nth(column) == Some(class)), "{table}");
 }
 
 /// Interrupted between two batches and repeated, the table is the same.

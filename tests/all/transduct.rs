@@ -64,6 +64,13 @@ fn closed_forms_agree_with_the_formulas_as_they_stand() {
         close(&z.sum(D::Minus1).unwrap(), &Tensor::ones(60, candle_core::DType::F32, &Device::Cpu).unwrap(), 1e-5);
     }
     close(&Zlap::default().scores(&features, &mut silent()).unwrap(), &saved["zlap"], 1e-6);
+    // fewer pictures than classes: each is its class's mean, and distances are large multiples of what is left between them
+    let few = Features::new(&saved["few"], &saved["texts"], 20.0).unwrap();
+    close(&Transclip::default().probabilities(&few, &mut silent()).unwrap(), &saved["few_transclip"], 1e-3);
+    // little reaches pictures that are far from texts, and its parts count
+    let far = Features::new(&saved["far"], &saved["texts"], 20.0).unwrap();
+    let expected = saved["far_zlap"].broadcast_div(&saved["far_zlap"].sum_keepdim(1).unwrap()).unwrap();
+    close(&Zlap::default().probabilities(&far, &mut silent()).unwrap(), &expected, 1e-4);
 }
 
 /// Pictures and texts in a cone, as CLIP's are: features of d = 512 around a common direction, each class a direction of its own, texts
@@ -143,6 +150,13 @@ fn settings_that_cannot_work_are_refused() {
         (Transduct::Stata(Stata { anchor: -1.0, ..Stata::default() }), "anchor"),
         (Transduct::Transclip(Transclip { softness: Some(f64::INFINITY), ..Transclip::default() }), "softness"),
         (Transduct::Zlap(Zlap { spread: 1.0, ..Zlap::default() }), "spread"),
+        (Transduct::Stata(Stata { updates: usize::MAX, ..Stata::default() }), "updates"),
+        (Transduct::Transclip(Transclip { updates: usize::MAX, ..Transclip::default() }), "updates"),
+        (Transduct::Transclip(Transclip { rounds: usize::MAX, ..Transclip::default() }), "rounds"),
+        (Transduct::Neighbors(Neighbors { rounds: usize::MAX, ..Neighbors::default() }), "rounds"),
+        (Transduct::Zlap(Zlap { spread: 0.0, ..Zlap::default() }), "spread"),
+        (Transduct::Zlap(Zlap { neighbors: 0, ..Zlap::default() }), "neighbors"),
+        (Transduct::Zlap(Zlap { power: 1e300, ..Zlap::default() }), "power"),
         (Transduct::Zlap(Zlap { power: -1.0, ..Zlap::default() }), "power"),
         (Transduct::Zlap(Zlap { tolerance: f64::NAN, ..Zlap::default() }), "tolerance"),
         (Transduct::Neighbors(Neighbors { share: 1.5, ..Neighbors::default() }), "share"),
@@ -176,6 +190,13 @@ fn features_that_cannot_work_are_refused() {
         (Tensor::new(&[[1f32, 0.0], [0.0, 2.0]], &Device::Cpu).unwrap(), Tensor::new(&[[1f32, 0.0], [0.0, 0.0]], &Device::Cpu).unwrap());
     let message = |images: &Tensor, texts: &Tensor| Features::new(images, texts, 100.0).unwrap_err().to_string();
     assert!(message(&zero, &x).contains("picture 1") && message(&x, &zero).contains("text 1"));
+    let infinite = Tensor::new(&[[1f32, f32::INFINITY], [f32::NAN, 1.0]], &Device::Cpu).unwrap();
+    assert!(message(&infinite, &x).contains("picture 0"));
+    // their squares leave f32
+    for size in [1e20, 1e-25, 1e38] {
+        let features = Features::new(&(&x * size).unwrap(), &x, 100.0).unwrap();
+        close(&features.images, &features.texts, 1e-6);
+    }
     assert!(message(&x, &Tensor::new(&[[1f32], [2.0]], &Device::Cpu).unwrap()).contains("same CLIP"));
     assert!(message(&x, &x.narrow(0, 0, 1).unwrap()).contains("two classes"));
     assert!(message(&x, &x.flatten_all().unwrap()).contains("matrices"));
@@ -250,6 +271,28 @@ mod command_line {
         assert!(fails(&format!("{line} --classes five.txt")).contains("for 5 classes"));
         assert!(fails(&format!("{line} --method stata --out table.xlsx")).contains(".csv"));
         assert!(fails(&format!("{line} --scale 0")).contains("above 0"));
+        assert!(fails(&format!("{line} --scale 1e300")).contains("up to 1e6, got 1e300"));
+        assert!(fails(&format!("{line} --device cuda")).contains("on the CPU") && fails(&format!("{line} --tf32")).contains("on the CPU"));
+        // a run takes no answers without names
+        let (fine, _, said) = tried(root.path(), &format!("{line} --answers a.safetensors"));
+        assert!(!fine && said.contains("--classes"), "{said}");
+        let (tensors, about) = lafter::clip::read_tensors(root.path().join("images.safetensors"), &super::Device::Cpu).unwrap();
+        let tensors: Vec<_> = tensors.into_iter().collect();
+        for (names, word) in [(None, "does not name its pictures"), (Some(r#"["a", "b", "a"]"#), "two pictures are called a")] {
+            let mut about = about.clone();
+            about.remove("names");
+            about.extend(names.map(|names| ("names".to_string(), names.to_string())));
+            about.remove("weights_hash");
+            lafter::clip::save_tensors(root.path().join("other.safetensors"), &tensors, about).unwrap();
+            let line = "transduct --features other.safetensors --texts texts.safetensors --classes names.txt --answers a.safetensors";
+            assert!(fails(line).contains(word), "{word}");
+        }
+        // of several lines a class the one is named
+        let zero = super::Tensor::new(&[[1f32, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], &super::Device::Cpu).unwrap();
+        lafter::clip::save_tensors(root.path().join("zero.safetensors"), &[("features".into(), zero)], Default::default()).unwrap();
+        std::fs::write(root.path().join("two.txt"), "a\nb").unwrap();
+        let said = fails("transduct --features zero.safetensors --texts zero.safetensors --classes two.txt");
+        assert!(said.contains("line 4 of zero.safetensors are zero"), "{said}");
         for swapped in ["texts.safetensors --texts images.safetensors", "texts.safetensors --texts texts.safetensors"] {
             assert!(fails(&format!("transduct --features {swapped}")).contains("lafter embed --images"), "{swapped}");
         }
@@ -259,5 +302,7 @@ mod command_line {
         let (_, _, said) = tried(root.path(), &format!("{line} --classes one.txt"));
         assert!(said.contains("texts for 1 class:"), "{said}");
         assert!(fails("predict --model demo --transduct stata photos").contains("--classes"));
+        let said = fails("predict --model demo --classes one.txt --transduct stata photos");
+        assert!(said.contains("at least two classes") && !said.contains("answered with it"), "{said}");
     }
 }
