@@ -2,7 +2,7 @@
 
 use crate::random_gguf::{Shape, write_model};
 use candle_core::Device;
-use candle_core::quantized::GgmlDType;
+use candle_core::quantized::{GgmlDType, gguf_file};
 use lafter::describe::generate::{Api, Generator, LocalModel, Request, Settings};
 
 /// Small, with every kind of block that the large ones have: rows of 256 and of 128, Q4_K, Q5_0, Q6_K, Q8_0, Q4_0.
@@ -80,4 +80,38 @@ fn answers_do_not_depend_on_their_company() {
         let distinct: std::collections::HashSet<_> = alone.iter().map(|answer| &answer.text).collect();
         assert!(distinct.len() > 20, "{} answers differ: {shape:?}", distinct.len());
     }
+}
+
+#[test]
+fn broken_weights_are_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write_model(dir.path(), "m", &Shape { most: GgmlDType::F32, ..SMALL });
+    let content = gguf_file::Content::read(&mut std::fs::File::open(&path).unwrap()).unwrap();
+    let place = (content.tensor_data_offset + content.tensor_infos["blk.0.attn_v.weight"].offset) as usize;
+    let mut bytes = std::fs::read(&path).unwrap();
+    bytes[place..place + 4].copy_from_slice(&f32::NAN.to_le_bytes());
+    std::fs::write(&path, bytes).unwrap();
+    let error = LocalModel::open(&path, &Device::Cpu).unwrap().greedy(&[5, 6], 2).unwrap_err().to_string();
+    assert!(error.contains("weights are broken"), "{error}");
+}
+
+#[test]
+fn the_name_tells_models_apart_by_every_tensor_and_the_tokenizer() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = write_model(dir.path(), "m", &SMALL);
+    let name = || LocalModel::open(&path, &Device::Cpu).unwrap().model().to_string();
+    let first = name();
+    assert_eq!(name(), first);
+    let content = gguf_file::Content::read(&mut std::fs::File::open(&path).unwrap()).unwrap();
+    let whole = std::fs::read(&path).unwrap();
+    for tensor in ["token_embd.weight", "blk.1.ffn_down.weight"] {
+        let mut other = whole.clone();
+        other[(content.tensor_data_offset + content.tensor_infos[tensor].offset) as usize + 2] ^= 1;
+        std::fs::write(&path, other).unwrap();
+        assert_ne!(name(), first, "{tensor}");
+    }
+    std::fs::write(&path, whole).unwrap();
+    let tokenizer = dir.path().join("tokenizer.json");
+    std::fs::write(&tokenizer, std::fs::read_to_string(&tokenizer).unwrap() + " ").unwrap();
+    assert_ne!(name(), first);
 }

@@ -1,21 +1,23 @@
 //! The local back end against transformers: the same tokens from the same weights, by `cargo test --features llm`.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::hub_stub::{Fault, Hub};
 use candle_core::Device;
+use candle_core::quantized::QTensor;
+use candle_core::quantized::gguf_file::{self, Value};
 use lafter::describe::generate::{Api, Cleaner, Finish, Generator, LocalModel, Plan, Queries, Request, Settings, describe};
-use serde_json::Value;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/llm").join(name)
 }
 
-fn expected() -> Value {
+fn expected() -> serde_json::Value {
     serde_json::from_str(&std::fs::read_to_string(fixture("expected.json")).unwrap()).unwrap()
 }
 
-fn ids(value: &Value) -> Vec<u32> {
+fn ids(value: &serde_json::Value) -> Vec<u32> {
     value.as_array().unwrap().iter().map(|id| id.as_u64().unwrap() as u32).collect()
 }
 
@@ -73,9 +75,91 @@ fn a_tokenizer_beside_the_file_comes_first() {
     for (text, wanted) in expected()["qwen2"]["texts"].as_object().unwrap() {
         assert_eq!(sibling.tokens(&Request::new(text, &completion())).unwrap(), ids(wanted));
     }
+    let json = std::fs::read_to_string(dir.path().join("tokenizer.json")).unwrap();
+    let mut other: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let words = other["model"]["vocab"].as_object_mut().unwrap();
+    let last = words.len() - 1;
+    words.values_mut().for_each(|id| *id = (last - id.as_u64().unwrap() as usize).into());
+    let other = other.to_string();
+    std::fs::write(dir.path().join("tokenizer.json"), other).unwrap();
+    let error = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("tokenizer.json is another model's") && error.contains("remove it"), "{error}");
     std::fs::write(dir.path().join("tokenizer.json"), "{").unwrap();
     let error = LocalModel::open(dir.path().join("m.gguf"), &Device::Cpu).unwrap_err().to_string();
     assert!(error.contains("tokenizer.json") && error.lines().count() == 1, "{error}");
+}
+
+/// A fixture with other metadata.
+fn with_metadata(folder: &Path, family: &str, change: impl FnOnce(&mut HashMap<String, Value>)) -> lafter::Result<LocalModel> {
+    let mut file = std::fs::File::open(fixture(&format!("{family}.gguf"))).unwrap();
+    let mut content = gguf_file::Content::read(&mut file).unwrap();
+    let names: Vec<String> = content.tensor_infos.keys().cloned().collect();
+    let tensors: Vec<_> = names.iter().map(|name| (name.as_str(), content.tensor(&mut file, name, &Device::Cpu).unwrap())).collect();
+    let tensors: Vec<(&str, &QTensor)> = tensors.iter().map(|(name, tensor)| (*name, tensor)).collect();
+    change(&mut content.metadata);
+    let metadata: Vec<(&str, &Value)> = content.metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    let path = folder.join("m.gguf");
+    gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &metadata, &tensors).unwrap();
+    LocalModel::open(path, &Device::Cpu)
+}
+
+#[test]
+fn words_are_split_as_the_file_says() {
+    let dir = tempfile::tempdir().unwrap();
+    let ids = |pre: &str, text: &str| {
+        let model = with_metadata(dir.path(), "qwen2", |metadata| {
+            metadata.insert("tokenizer.ggml.pre".into(), Value::String(pre.into()));
+        });
+        model.unwrap().tokens(&Request::new(text, &completion())).unwrap()
+    };
+    let text = "A cat, 12 long-haired cats (small).\nIt's 3.";
+    assert_eq!(ids("deepseek-r1-qwen", text), ids("qwen2", text));
+    let other = with_metadata(dir.path(), "qwen2", |metadata| drop(metadata.remove("tokenizer.ggml.pre")));
+    assert!(other.unwrap_err().to_string().contains("put the model's tokenizer.json next to it"));
+}
+
+#[test]
+fn llama_3_keeps_whole_words_whatever_the_merges_say() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut wanted = 0;
+    let model = with_metadata(dir.path(), "llama", |metadata| {
+        let Some(Value::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else { panic!() };
+        wanted = tokens.iter().position(|token| token.to_string().unwrap().chars().count() > 4).unwrap();
+        tokens[wanted] = Value::String("qzxvw".into());
+    });
+    let ids = model.unwrap().tokens(&Request::new("qzxvw", &completion())).unwrap();
+    assert_eq!(ids[1..], [wanted as u32]);
+}
+
+#[test]
+fn marks_of_thoughts_are_text_and_other_marks_are_not() {
+    let dir = tempfile::tempdir().unwrap();
+    for (kind, mark, shown) in [(4, "</think>", true), (3, "</think>", true), (3, "<|pad|>", false), (4, "<tool>", true)] {
+        let mut id = 0;
+        let model = with_metadata(dir.path(), "qwen2", |metadata| {
+            let Some(Value::Array(tokens)) = metadata.get_mut("tokenizer.ggml.tokens") else { panic!() };
+            id = tokens.len() - 4;
+            tokens[id] = Value::String(mark.into());
+            let mut types = vec![Value::I32(1); tokens.len()];
+            types[id] = Value::I32(kind);
+            metadata.insert("tokenizer.ggml.token_type".into(), Value::Array(types));
+        });
+        let model = model.unwrap();
+        assert_eq!(model.tokens(&Request::new(mark, &completion())).unwrap(), [id as u32], "{mark}");
+        assert_eq!(model.text(&[id as u32]).unwrap() == mark, shown, "{kind} {mark}");
+    }
+}
+
+#[test]
+fn a_chat_template_that_fails_or_leaves_the_query_out_says_what_helps() {
+    let dir = tempfile::tempdir().unwrap();
+    for (template, word) in [("{{ raise_exception('no way') }}", "no way"), ("Say something.", "leaves the query out")] {
+        let model = with_metadata(dir.path(), "qwen2", |metadata| {
+            metadata.insert("tokenizer.chat_template".into(), Value::String(template.into()));
+        });
+        let error = model.unwrap().tokens(&Request::new("An owl?", &Settings::chat())).unwrap_err().to_string();
+        assert!(error.contains(word) && error.contains("--api completion") && error.contains("--endpoint"), "{error}");
+    }
 }
 
 #[test]
@@ -105,8 +189,12 @@ fn answers_end_at_a_stop_and_fit_the_context() {
     assert_eq!((answer.text.as_str(), answer.finish), (&whole[..whole.find(&middle).unwrap()], Finish::Stop));
     let error = model.generate(&Request::new("boat ".repeat(300), &long)).unwrap_err();
     assert!(matches!(&error, lafter::Error::Unanswered(why) if why.contains("does not fit")), "{error}");
-    let error = model.generate(&Request::new("An owl", &Settings { max_tokens: 5000, ..long })).unwrap_err();
-    assert!(matches!(&error, lafter::Error::Llm(why) if why.contains("lower --max-tokens")), "{error}");
+    for max_tokens in [5000, usize::MAX] {
+        let error = model.generate(&Request::new("An owl", &Settings { max_tokens, ..long.clone() })).unwrap_err();
+        assert!(matches!(&error, lafter::Error::Llm(why) if why.contains("lower --max-tokens")), "{error}");
+    }
+    let error = model.greedy(&[1_000_000], 1).unwrap_err().to_string();
+    assert!(error.contains("token 1000000 is none of its"), "{error}");
 }
 
 #[test]
@@ -120,7 +208,9 @@ fn broken_files_are_refused_in_one_line() {
         copy[at..at + bytes.len()].copy_from_slice(bytes);
         copy
     };
-    let heads = find(b"llama.attention.head_count") + b"llama.attention.head_count".len() + 4;
+    let after = |key: &[u8]| find(key) + key.len() + 4;
+    let heads = after(b"llama.attention.head_count");
+    let kind = after(b"blk.0.attn_q.weight") + 16; // behind the two dimensions
     for (bytes, word) in [
         (b"not a model".to_vec(), "not a GGUF file"),
         (whole[..100].to_vec(), "broken"),
@@ -129,12 +219,25 @@ fn broken_files_are_refused_in_one_line() {
         (with(heads, &0u32.to_le_bytes()), "head_count"),
         (with(heads, &3u32.to_le_bytes()), "broken"),
         (with(find(b"gpt2"), b"spm2"), "tokenizer.json"),
+        (with(find(b"llama-bpe"), b"llama-xyz"), "\"llama-xyz\"): put the model's tokenizer.json next to it"),
+        (with(after(b"llama.embedding_length"), &4096u32.to_le_bytes()), "other sizes"),
+        (with(after(b"llama.block_count"), &u32::MAX.to_le_bytes()), "cannot be used"),
+        (with(after(b"token_embd.weight"), &(1u64 << 60).to_le_bytes()), "has no end"),
+        (with(kind, &23u32.to_le_bytes()), "IQ4_XS, which is not read here"),
+        (with(kind, &99u32.to_le_bytes()), "broken"),
+        (with(kind + 4, &u64::MAX.to_le_bytes()), "has no end"),
         (with(find(b"blk.1.ffn_up.weight"), b"blk.1.ffn_oh.weight"), "ffn_up"),
     ] {
         std::fs::write(&path, bytes).unwrap();
         let error = LocalModel::open(&path, &Device::Cpu).unwrap_err().to_string();
         assert!(error.contains(word) && error.lines().count() == 1, "\"{error}\" does not say \"{word}\"");
     }
+    let mut metadata = gguf_file::Content::read(&mut std::fs::File::open(fixture("llama.gguf")).unwrap()).unwrap().metadata;
+    metadata.insert("general.alignment".into(), Value::U32(0));
+    let metadata: Vec<(&str, &Value)> = metadata.iter().map(|(key, value)| (key.as_str(), value)).collect();
+    gguf_file::write(&mut std::fs::File::create(&path).unwrap(), &metadata, &[]).unwrap();
+    let error = LocalModel::open(&path, &Device::Cpu).unwrap_err().to_string();
+    assert!(error.contains("broken") && error.lines().count() == 1, "{error}");
     let error = LocalModel::load("no-such.gguf", &Device::Cpu, |_| {}).unwrap_err();
     assert!(error.is_usage());
 }

@@ -66,6 +66,12 @@ fn without_fence(text: String) -> String {
     format!("{}{rest}", &text[..start])
 }
 
+/// True if the text is one bracket that has to do with thoughts.
+#[cfg(feature = "llm")]
+pub(super) fn is_tag(text: &str) -> bool {
+    tag(text, &[]).is_some_and(|tag| tag.length == text.len())
+}
+
 struct Tag {
     word: String,
     closes: bool,

@@ -20,8 +20,9 @@ impl ChatTemplate {
         environment.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
         let raise = |message: String| -> Result<String, Error> { Err(Error::new(ErrorKind::InvalidOperation, message)) };
         environment.add_function("raise_exception", raise);
+        environment.add_function("strftime_now", |format: String| date(&format));
         // a broken template is stored as one that raises its own error
-        if let Err(error) = environment.add_template_owned("chat", source.to_string()) {
+        if let Err(error) = environment.add_template_owned("chat", without_generation(source)) {
             let line = error.to_string().lines().next().unwrap_or("no template").replace(['\'', '\\'], " ");
             let _ = environment.add_template_owned("chat", format!("{{{{ raise_exception('{line}') }}}}"));
         }
@@ -35,10 +36,51 @@ impl ChatTemplate {
             messages => messages,
             add_generation_prompt => true,
             enable_thinking => false,
+            tools => (),
+            documents => (),
             bos_token => self.bos,
             eos_token => self.eos,
         })
     }
+}
+
+/// Some templates write today's date. The same seed must give the same text on every day, so this is always one Friday: the
+/// day that Llama 3.2's template names where it cannot ask.
+fn date(format: &str) -> String {
+    let parts = [
+        ("%Y", "2024"),
+        ("%y", "24"),
+        ("%m", "07"),
+        ("%d", "26"),
+        ("%e", "26"),
+        ("%j", "208"),
+        ("%B", "July"),
+        ("%b", "Jul"),
+        ("%A", "Friday"),
+        ("%a", "Fri"),
+        ("%F", "2024-07-26"),
+        ("%H", "12"),
+        ("%I", "12"),
+        ("%p", "PM"),
+        ("%M", "00"),
+        ("%S", "00"),
+    ];
+    parts.iter().fold(format.to_string(), |text, (mark, part)| text.replace(mark, part))
+}
+
+/// Transformers marks the answers that training counts with a tag of its own: `{% generation %} … {% endgeneration %}`.
+fn without_generation(source: &str) -> String {
+    let (mut plain, mut rest) = (String::new(), source);
+    while let Some((before, (tag, behind))) = rest.split_once("{%").and_then(|(before, tag)| Some((before, tag.split_once("%}")?))) {
+        let tag = match tag.trim_matches(['-', '+', ' ', '\n']) {
+            "generation" => tag.replacen("generation", "if true", 1),
+            "endgeneration" => tag.replacen("endgeneration", "endif", 1),
+            _ => tag.to_string(),
+        };
+        plain += &format!("{before}{{%{tag}%}}");
+        rest = behind;
+    }
+    plain + rest
 }
 
 impl fmt::Debug for ChatTemplate {
@@ -58,6 +100,18 @@ mod tests {
         let text = template.render(" Describe {{ an owl }}. ").unwrap();
         assert!(text.starts_with("<s>") && text.contains("<|im_start|>user\nDescribe {{ an owl }}.<|im_end|>"), "{text:?}");
         assert!(text.ends_with("<think>\n\n</think>\n\n"), "{text:?}");
+    }
+
+    #[test]
+    fn what_transformers_gives_templates_is_there() {
+        let render = |source: &str| ChatTemplate::new(source, String::new(), String::new()).render("A \"cat\"?").unwrap();
+        assert_eq!(render("{% if tools is not none or documents is not none %}x{% endif %}y"), "y");
+        assert_eq!(render("{{ strftime_now('%d %b %Y') }}, {{ strftime_now('%A, %B %d, %Y') }}"), "26 Jul 2024, Friday, July 26, 2024");
+        let marked =
+            "{%- for m in messages -%} {%- generation -%} {{ m.content }} {%- endgeneration %}!{% endfor %}{% raw %}%}{% endraw %}";
+        assert_eq!(render(marked), "A \"cat\"?!%}");
+        assert_eq!(render("{% for m in messages %}{{ m.content }}{% break %}{% endfor %}"), "A \"cat\"?");
+        assert_eq!(render("{{ messages[0].role | tojson }}"), "\"user\"");
     }
 
     #[test]

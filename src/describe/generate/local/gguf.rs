@@ -1,7 +1,7 @@
 //! A GGUF file's header: metadata, checked before the weights are read.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Seek};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use candle_core::quantized::QTensor;
@@ -9,8 +9,12 @@ use candle_core::quantized::gguf_file::{Content, Value};
 use candle_core::{Device, Result as CandleResult};
 use sha2::{Digest, Sha256};
 
+use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
 
+/// How many pieces of a tensor, and how many bytes of each, tell it from another.
+const SAMPLES: u64 = 16;
+const SAMPLE: u64 = 256;
 /// Positions for which rotations are prepared: a query and its answer are far shorter.
 const LONGEST: usize = 4096;
 
@@ -27,27 +31,52 @@ pub(super) struct Gguf {
 impl Gguf {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let mut reader = BufReader::new(File::open(path).map_err(|e| Error::io(path, e))?);
-        // the first MiB holds the metadata: it tells one model from another without reading gigabytes
-        let mut head = Vec::new();
-        let size = reader.get_ref().metadata().map_err(|e| Error::io(path, e))?.len();
-        Read::by_ref(&mut reader).take(1 << 20).read_to_end(&mut head).map_err(|e| Error::io(path, e))?;
-        let mut digest = Sha256::new();
-        digest.update(size.to_le_bytes());
-        digest.update(&head);
-        let hash: String = digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
-        if !head.starts_with(b"GGUF") {
+        let mut magic = Vec::new();
+        Read::by_ref(&mut reader).take(4).read_to_end(&mut magic).map_err(|e| Error::io(path, e))?;
+        if magic != b"GGUF" {
             return Err(Error::Llm(format!("{} is not a GGUF file: choose one whose name ends in .gguf", path.display())));
         }
         reader.rewind().map_err(|e| Error::io(path, e))?;
         let broken = |e: candle_core::Error| {
             let line = Error::from(e).to_string();
-            Error::Llm(format!("{} is a broken GGUF file ({line}): fetch it again", path.display()))
+            let kind = line.split_once("unknown dtype for tensor ").and_then(|(_, number)| kind_not_read(number));
+            Error::Llm(match kind {
+                Some(kind) => format!(
+                    "{} is quantized as {kind}, which is not read here: choose Q4_K_M or Q8_0, or serve it with llama.cpp and name the \
+                     server with --endpoint",
+                    path.display()
+                ),
+                None => format!("{} is a broken GGUF file ({line}): fetch it again", path.display()),
+            })
         };
-        let content = Content::read(&mut reader).map_err(broken)?;
-        let mut gguf = Self { path: path.to_path_buf(), content, reader, family: String::new(), hash };
+        let content = catch_panic(|| Content::read(&mut reader));
+        let content = content.unwrap_or_else(|| Err(candle_core::Error::msg("its header is damaged"))).map_err(broken)?;
+        let mut gguf = Self { path: path.to_path_buf(), content, reader, family: String::new(), hash: String::new() };
         gguf.family = gguf.text("general.architecture").unwrap_or_default();
         gguf.check()?;
+        gguf.hash = gguf.digest().map_err(|e| Error::io(path, e))?;
         Ok(gguf)
+    }
+
+    /// What tells one model from another without reading gigabytes: the header, samples of every tensor, and the tokenizer
+    /// beside the file.
+    fn digest(&mut self) -> std::io::Result<String> {
+        let mut digest = Sha256::new();
+        self.reader.rewind()?;
+        io::copy(&mut Read::by_ref(&mut self.reader).take(self.content.tensor_data_offset), &mut digest)?;
+        let mut places: Vec<(u64, u64)> = self.content.tensor_infos.keys().filter_map(|name| self.place(name)).collect();
+        places.sort_unstable();
+        for (start, length) in places {
+            let step = (length / SAMPLES).max(SAMPLE);
+            for at in (0..length).step_by(step as usize) {
+                self.reader.seek(SeekFrom::Start(start + at))?;
+                io::copy(&mut Read::by_ref(&mut self.reader).take(SAMPLE.min(length - at)), &mut digest)?;
+            }
+        }
+        if let Ok(mut tokenizer) = File::open(self.path.with_file_name("tokenizer.json")) {
+            io::copy(&mut tokenizer, &mut digest)?;
+        }
+        Ok(digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect())
     }
 
     /// What would otherwise fail, or panic, far from here.
@@ -80,18 +109,53 @@ impl Gguf {
         if !matches!(scaling.as_str(), "" | "none" | "linear") {
             return Err(Error::Llm(format!("{path} scales its rotations by \"{scaling}\": {remedy}")));
         }
-        let end = |name: &String| {
-            self.content.tensor_infos.get(name).map(|info| {
-                let blocks = info.shape.elem_count() / info.ggml_dtype.block_size();
-                self.content.tensor_data_offset + info.offset + (blocks * info.ggml_dtype.type_size()) as u64
-            })
-        };
-        let needed = self.content.tensor_infos.keys().filter_map(end).max().unwrap_or(0);
+        let mut needed = 0;
+        for name in self.content.tensor_infos.keys() {
+            let end = self.place(name).and_then(|(start, length)| start.checked_add(length));
+            let Some(end) = end else {
+                return Err(Error::Llm(format!("{path} is a broken GGUF file (its {name} has no end): fetch it again")));
+            };
+            needed = needed.max(end);
+        }
         let size = self.reader.get_ref().metadata().map_err(|e| Error::io(&self.path, e))?.len();
         if size < needed {
             return Err(Error::Llm(format!("{path} is cut off ({size} of at least {needed} bytes): fetch it again")));
         }
+        // counts of the header make tensors: they must be those of the file's
+        let (heads, groups) = (self.size("attention.head_count"), self.size("attention.head_count_kv"));
+        let of_heads = |count: usize| count.checked_mul(self.head_width());
+        let own = |i: usize, name: &str| format!("blk.{i}.{name}.weight");
+        let fits = |tensor: &str, dim: usize, wanted: Option<usize>| {
+            self.content
+                .tensor_infos
+                .get(tensor)
+                .is_none_or(|info| info.shape.dims().len() == 2 && info.shape.dims().get(dim).copied() == wanted)
+        };
+        let of_blocks = |i: usize| {
+            fits(&own(i, "attn_q"), 0, of_heads(heads))
+                && fits(&own(i, "attn_k"), 0, of_heads(groups))
+                && fits(&own(i, "attn_v"), 0, of_heads(groups))
+        };
+        let blocks = self.size("block_count").min(self.content.tensor_infos.len());
+        if !fits("token_embd.weight", 1, Some(self.size("embedding_length"))) || !(0..blocks).all(of_blocks) {
+            return Err(Error::Llm(format!(
+                "{path} is a broken GGUF file (its tensors have other sizes than its header says): fetch it again"
+            )));
+        }
         Ok(())
+    }
+
+    /// Where a tensor begins, and its length in bytes.
+    fn place(&self, name: &str) -> Option<(u64, u64)> {
+        let info = self.content.tensor_infos.get(name)?;
+        let count = info.shape.dims().iter().try_fold(1usize, |count, n| count.checked_mul(*n))?;
+        let length = (count / info.ggml_dtype.block_size()).checked_mul(info.ggml_dtype.type_size())?;
+        Some((self.content.tensor_data_offset.checked_add(info.offset)?, length as u64))
+    }
+
+    /// Rows of a tensor.
+    pub(super) fn rows(&self, tensor: &str) -> Option<usize> {
+        self.content.tensor_infos.get(tensor)?.shape.dims().first().copied()
     }
 
     pub(super) fn text(&self, key: &str) -> Option<String> {
@@ -153,11 +217,32 @@ impl Gguf {
         (self.of_family("context_length").unwrap_or(2048) as usize).min(LONGEST)
     }
 
-    /// The file's name and a hash of its head, so that another file of the same name is another model.
+    /// The file's name and a hash, so that another file of the same name is another model.
     pub(super) fn name(&self) -> String {
         let name = self.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
         format!("{name}@{}", self.hash)
     }
+}
+
+/// The name of a kind of quantized weights that Candle does not read.
+fn kind_not_read(number: &str) -> Option<&'static str> {
+    let number: u32 = number.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
+    Some(match number {
+        16 => "IQ2_XXS",
+        17 => "IQ2_XS",
+        18 => "IQ3_XXS",
+        19 => "IQ1_S",
+        20 => "IQ4_NL",
+        21 => "IQ3_S",
+        22 => "IQ2_S",
+        23 => "IQ4_XS",
+        29 => "IQ1_M",
+        34 => "TQ1_0",
+        35 => "TQ2_0",
+        39 => "MXFP4",
+        40 => "NVFP4",
+        _ => return None,
+    })
 }
 
 #[cfg(test)]

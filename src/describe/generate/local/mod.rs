@@ -10,6 +10,7 @@ mod network;
 mod sample;
 mod tokens;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use candle_core::Device;
 use tokenizers::Tokenizer;
 
 use super::generator::Generator;
+use super::reply::one_line;
 use super::request::{Answer, Api, Request};
 use crate::error::{Error, Result};
 use crate::progress::Event;
@@ -26,11 +28,16 @@ use chat::ChatTemplate;
 use engine::{Engine, Job};
 use network::Network;
 
+/// What helps where a chat template does not.
+const WITHOUT_TEMPLATE: &str = "use --api completion, or serve it with llama.cpp and name the server with --endpoint";
+
 /// A GGUF model of the Llama, Qwen2 or Qwen3 family. Cheap to clone; clones share weights.
 ///
 /// Requests from several threads are answered together: each pass reads the weights once and gives every answer its next
-/// token. An answer does not depend on its company: on a CPU it is the same, bit for bit, alone or among others. The price
-/// is that a lone answer from Q6_K weights is computed as two. Tokens per second on two cores of an EPYC of 2024
+/// token. An answer does not depend on its company where weights are quantized: on a CPU it is the same, bit for bit, alone or
+/// among others. (F16, BF16 and F32 weights are multiplied by another kernel, which may round otherwise for another number of
+/// answers at once: with `--concurrency 1` their answers are always the same.) The price is that a lone answer from
+/// Q6_K weights is computed as two. Tokens per second on two cores of an EPYC of 2024
 /// (`cargo bench --features llm-reference --bench local_llm`), candle-transformers' model being greedy and one text at a time:
 ///
 /// | shape, Q4_K_M | candle-transformers | alone | 4 at once | 16 | 31 |
@@ -57,6 +64,9 @@ pub struct LocalModel {
     chat: Option<Arc<ChatTemplate>>,
     /// Put in front of a text to be completed.
     begin: Option<u32>,
+    /// Tokens that are no part of a text.
+    hidden: Arc<HashSet<u32>>,
+    vocabulary: usize,
     context: usize,
     device: Device,
     engine: Arc<Engine>,
@@ -93,10 +103,10 @@ impl LocalModel {
             ChatTemplate::new(&source, token("tokenizer.ggml.bos_token_id"), token("tokenizer.ggml.eos_token_id"))
         });
         let (ends, begin) = (tokens::ends(&file, &tokenizer), tokens::begin(&file));
-        let context = file.context();
-        let name = file.name();
+        let (hidden, chat) = (Arc::new(tokens::hidden(&tokenizer)), chat.map(Arc::new));
+        let (name, context, vocabulary) = (file.name(), file.context(), file.rows("token_embd.weight").unwrap_or(0));
         let engine = Arc::new(Engine::new(Network::load(file, device)?, ends));
-        Ok(Self { name, tokenizer: Arc::new(tokenizer), chat: chat.map(Arc::new), begin, context, device: device.clone(), engine })
+        Ok(Self { name, tokenizer: Arc::new(tokenizer), chat, begin, hidden, vocabulary, context, device: device.clone(), engine })
     }
 
     /// True for models that follow instructions: use [`Api::Chat`] with them, [`Api::Completion`] with others.
@@ -107,12 +117,18 @@ impl LocalModel {
     /// The token ids of a request, as the model reads them.
     ///
     /// # Errors
-    /// [`Error::Llm`] if a chat is asked of a model without a chat template.
+    /// [`Error::Llm`] if a chat is asked of a model without a chat template, or with one that fails or leaves the query out.
     pub fn tokens(&self, request: &Request) -> Result<Vec<u32>> {
         let (text, special) = match (request.settings.api, &self.chat) {
             (Api::Completion, _) => (request.query.clone(), true),
             (Api::Chat, Some(chat)) => {
-                (chat.render(&request.query).map_err(|e| self.fault(&format!("its chat template fails: {e}")))?, false)
+                let unusable = |why: &str| self.fault(&format!("its chat template {why}: {WITHOUT_TEMPLATE}"));
+                let failed = |e: minijinja::Error| unusable(&format!("fails ({})", one_line(&e.to_string(), 90)));
+                let text = chat.render(&request.query).map_err(failed)?;
+                if !text.contains(request.query.trim()) {
+                    return Err(unusable("leaves the query out"));
+                }
+                (text, false)
             }
             (Api::Chat, None) => return Err(self.fault("it has no chat template: use --api completion")),
         };
@@ -138,7 +154,10 @@ impl LocalModel {
     }
 
     fn fits(&self, prompt: &[u32], count: usize) -> Result<()> {
-        if !prompt.is_empty() && prompt.len() + count <= self.context {
+        if let Some(token) = prompt.iter().find(|token| **token as usize >= self.vocabulary) {
+            return Err(self.fault(&format!("token {token} is none of its {}: its tokenizer is another model's", self.vocabulary)));
+        }
+        if !prompt.is_empty() && prompt.len().saturating_add(count) <= self.context {
             return Ok(());
         }
         if count >= self.context {
@@ -149,12 +168,17 @@ impl LocalModel {
         Err(Error::Unanswered(format!("a query of {tokens} tokens does not fit {}: room for 1 to {room}", self.name)))
     }
 
-    fn text(&self, tokens: &[u32]) -> Result<String> {
-        self.tokenizer.decode(tokens, true).map_err(|e| self.fault(&format!("its tokenizer fails: {e}")))
+    /// What tokens of an answer say; those that are no part of a text, such as the end of a turn, say nothing.
+    ///
+    /// # Errors
+    /// [`Error::Llm`] if the tokenizer fails.
+    pub fn text(&self, tokens: &[u32]) -> Result<String> {
+        let shown: Vec<u32> = tokens.iter().copied().filter(|token| !self.hidden.contains(token)).collect();
+        self.tokenizer.decode(&shown, false).map_err(|e| self.fault(&format!("its tokenizer fails: {e}")))
     }
 
     fn fault(&self, what: &str) -> Error {
-        Error::Llm(format!("{}: {}", self.name, super::reply::one_line(what, 200)))
+        Error::Llm(format!("{}: {}", self.name, one_line(what, 240)))
     }
 }
 
@@ -168,8 +192,8 @@ impl Generator for LocalModel {
         16
     }
 
-    /// One answer. The same seed, query and completion give the same text, in any order, in any company and on any number
-    /// of threads.
+    /// One answer. The same seed, query and completion give the same text, in any order and on any number of threads, and with
+    /// quantized weights in any company.
     fn generate(&self, request: &Request) -> Result<Answer> {
         let settings = request.settings.clone();
         settings.validate()?;

@@ -2,7 +2,8 @@
 //!
 //! Every token is a row: linear layers see the rows of all texts together, so that weights are read from memory once for
 //! all of them, and only attention goes text by text. Texts need no common length, no padding and no mask between them, and
-//! a text's numbers do not depend on its company.
+//! with quantized weights a text's numbers do not depend on its company. (F16, BF16 and F32 weights take another kernel, which
+//! may round otherwise for another number of rows; computing them in groups of a fixed size would read them more than once.)
 
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use candle_nn::rotary_emb::{rope, rope_i};
 use super::gguf::Gguf;
 use super::linear::Linear;
 use super::memory::Memory;
+use crate::catch_panic::catch_panic;
 use crate::error::Error;
 
 /// x / √(mean x² + ε) · w
@@ -60,7 +62,7 @@ pub(super) struct Network {
 }
 
 /// Some kernels round one row otherwise than the same row among others: Q6_K's on x86-64, all on Arm, where rows go in
-/// fours. Rows without meaning fill up to such a number, so that a text's numbers never depend on its company.
+/// fours. Rows without meaning fill up to such a number, so that a text's numbers do not depend on its company.
 fn filled(rows: usize) -> usize {
     if cfg!(target_arch = "aarch64") { rows.next_multiple_of(4) } else { rows.max(2) }
 }
@@ -68,8 +70,8 @@ fn filled(rows: usize) -> usize {
 impl Network {
     pub(super) fn load(mut file: Gguf, device: &Device) -> crate::Result<Self> {
         let path = file.path.display().to_string();
-        let loaded = Self::read(&mut file, device);
-        loaded.map_err(|e| {
+        let loaded = catch_panic(|| Self::read(&mut file, device));
+        loaded.unwrap_or_else(|| Err(candle_core::Error::msg("its tensors are damaged"))).map_err(|e| {
             let why = Error::from(e);
             Error::Llm(format!("{path} cannot be used ({why}): fetch it again, or choose another file"))
         })
@@ -78,13 +80,13 @@ impl Network {
     fn read(file: &mut Gguf, device: &Device) -> Result<Self> {
         let (heads, key_heads, head_width) = (file.size("attention.head_count"), file.size("attention.head_count_kv"), file.head_width());
         let epsilon = file.real("attention.layer_norm_rms_epsilon").unwrap_or(1e-6);
-        let (cos, sin) = rotations(file, head_width, device)?;
         let embedding = Arc::new(file.tensor("token_embd.weight", device)?);
         let norm = RmsNorm { weight: file.tensor("output_norm.weight", device)?.dequantize(device)?, epsilon };
         // many small models use the embedding as head
         let head = if file.has("output.weight") { Arc::new(file.tensor("output.weight", device)?) } else { embedding.clone() };
         let head = Linear::new(head, None)?;
         let blocks = (0..file.size("block_count")).map(|i| Block::read(file, i, epsilon, device)).collect::<Result<_>>()?;
+        let (cos, sin) = rotations(file, head_width, device)?;
         let neighbors = file.family == "llama";
         let device = device.clone();
         Ok(Self { embedding, blocks, norm, head, cos, sin, neighbors, heads, key_heads, head_width, device })
