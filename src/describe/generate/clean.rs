@@ -12,7 +12,7 @@ use super::nonsense::{is_nonsense, words};
 use super::preambles::strip_preamble;
 use super::refusals::{is_refusal, is_web_page};
 use super::request::{Finish, Settings};
-use super::sentences::{first_end, last_end, split};
+use super::sentences::{behind_questions, first_end, is_question, last_end, split};
 use super::thoughts::without_thoughts;
 use super::turns::of_assistant;
 use super::web::without_web;
@@ -66,7 +66,7 @@ pub struct CleanCounts {
     pub cut: usize,
     /// Dropped: fewer than three words.
     pub too_short: usize,
-    /// Dropped: broken characters, endless words, the same word again and again, the question repeated.
+    /// Dropped: broken characters, endless words, the same word again and again, questions.
     pub nonsense: usize,
     /// Dropped: the class has the same sentence already (case, articles and punctuation aside).
     pub duplicates: usize,
@@ -205,9 +205,17 @@ impl ClassCleaner {
         let mut kept = Vec::new();
         for (i, line) in lines.iter().enumerate() {
             let (line, removed) = strip_preamble(&strip_markup(line));
-            counts.preambles += usize::from(removed);
+            // "Does it have fur? Yes, it has soft fur."
+            let answered = behind_questions(&line);
+            let asked = !line.is_empty() && answered.is_empty();
+            let (line, again) = if answered.len() < line.len() { strip_preamble(answered) } else { (line, false) };
+            counts.preambles += usize::from(removed || again);
+            if asked {
+                counts.nonsense += 1;
+                continue;
+            }
             if line.is_empty() {
-                counts.empty += usize::from(!removed);
+                counts.empty += usize::from(!removed && !again);
                 continue;
             }
             if is_refusal(&line) {
@@ -218,6 +226,8 @@ impl ClassCleaner {
             for sentence in self.sentences(&line, torn, counts) {
                 if is_refusal(&sentence) {
                     counts.refusals += 1;
+                } else if self.keep == Keep::Each && is_question(&sentence) {
+                    counts.nonsense += 1;
                 } else {
                     self.take(sentence, counts, &mut kept);
                 }
@@ -373,6 +383,16 @@ mod tests {
         assert_eq!((kept.len(), counts.refusals), (0, 1));
         assert_eq!(clean(Keep::First, "<think>A cat has", Finish::Length).1.unfinished, 1);
         assert_eq!(clean(Keep::First, "", Finish::Length).1.unfinished, 1);
+    }
+
+    #[test]
+    fn a_question_goes_and_its_answer_stays() {
+        let text = "Does a cat have fur? Yes, it has soft fur. Is it warm? It is.";
+        assert_eq!(clean(Keep::First, text, Finish::Stop).0, ["it has soft fur."]);
+        assert_eq!(clean(Keep::Each, text, Finish::Stop).0, ["it has soft fur."]);
+        assert_eq!(clean(Keep::Whole, text, Finish::Stop).0, ["it has soft fur. Is it warm? It is."]);
+        let (kept, counts) = clean(Keep::First, "What does a cat look like?\nA cat has soft fur.", Finish::Stop);
+        assert_eq!((kept.as_slice(), counts.nonsense), (&["A cat has soft fur.".to_string()][..], 1));
     }
 
     #[test]

@@ -62,7 +62,7 @@ const OFFERS: [&str; 22] = [
     "how can i help",
 ];
 /// Openings that lead to a colon behind which the text begins.
-const OPENINGS: [&str; 24] = [
+const OPENINGS: [&str; 25] = [
     "here is",
     "here's",
     "here are",
@@ -72,6 +72,7 @@ const OPENINGS: [&str; 24] = [
     "so here's",
     "so here are",
     "answer:",
+    "note:",
     "a:",
     "caption:",
     "description:",
@@ -91,18 +92,33 @@ const OPENINGS: [&str; 24] = [
 /// What such a sentence promises.
 const PROMISED: [&str; 9] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response", "answer", "text"];
 /// Openings of a closing line, or of a remark on the answer.
-const CLOSINGS: [&str; 34] = [
+const CLOSINGS: [&str; 45] = [
     "let me know",
     "please let me know",
     "feel free",
-    "if you have",
+    "if you have any",
+    "if you have more",
+    "if you have other",
+    "if you have another",
+    "if you have further",
+    "if you have additional",
+    "if you have questions",
+    "if you have specific",
+    "if you have a specific",
+    "if you have a question",
+    "if you have a particular",
+    "if you have an image",
+    "if you have a picture",
+    "if you have a photo",
+    "if you need",
+    "if there is anything",
+    "if there's anything",
+    "don't hesitate",
+    "please don't hesitate",
+    "please feel free",
+    "just let me know",
     "if you'd like",
     "if you would like",
-    "i hope this",
-    "i hope that",
-    "i hope it",
-    "hope this",
-    "hope that",
     "is there anything",
     "please provide",
     "would you like me",
@@ -110,12 +126,10 @@ const CLOSINGS: [&str; 34] = [
     "do you want me",
     "shall i",
     "should i",
-    "note:",
     "(note",
     "please note",
     "(word count",
     "(thinking",
-    "hope it helps",
     "how does that sound",
     "how does this sound",
     "this description is",
@@ -124,9 +138,13 @@ const CLOSINGS: [&str; 34] = [
     "would this work",
     "word count",
     "you can use this",
-    "source:",
-    "sources:",
 ];
+
+/// Openings of a sentence that goes; what follows it stays.
+const REMARKS: [&str; 8] = ["i hope this", "i hope that", "i hope it", "hope this", "hope that", "hope it helps", "source:", "sources:"];
+/// What a note on the answer is about, in place of what is described: "Note: the description above …".
+const ABOUT: [&str; 12] =
+    ["description", "above", "following", "image", "information", "actual", "exact", "response", "answer", "text", "question", "caption"];
 
 /// The line behind "Sure! Here is a description:", and whether something was removed; a line that only announces (it
 /// ends in a colon) is removed whole.
@@ -148,16 +166,35 @@ pub(super) fn strip_preamble(line: &str) -> (String, bool) {
         };
         let offered =
             || OFFERS.iter().find_map(|phrase| after(phrase)).map(|tail| behind_colon(tail).unwrap_or_else(|| behind_sentence(tail)));
-        match said.or_else(opened).or_else(|| behind_label(rest, &lower)).or_else(|| announced(rest, &lower)).or_else(offered) {
+        let remarked = || REMARKS.iter().find_map(|phrase| after(phrase)).map(behind_sentence);
+        if is_closing(&lower) {
+            return (String::new(), true);
+        }
+        match said
+            .or_else(opened)
+            .or_else(|| behind_label(rest, &lower))
+            .or_else(|| announced(rest, &lower))
+            .or_else(offered)
+            .or_else(remarked)
+        {
             Some(tail) => rest = tail.trim_start(),
             None => break,
         }
     }
-    let lower = rest.to_lowercase();
-    if rest.ends_with(':') || CLOSINGS.iter().any(|phrase| lower.starts_with(phrase)) {
+    if rest.ends_with(':') {
         return (String::new(), true);
     }
     (unquoted(rest).to_string(), rest.len() < line.len())
+}
+
+/// True for a closing line, and for a note that is not on what is described ("Note: the ears are pointed").
+fn is_closing(lower: &str) -> bool {
+    let on_answer = |note: &str| {
+        let mut words = note.split_whitespace();
+        let named = words.next().is_some_and(|word| ["the", "a", "an", "its", "their"].contains(&word));
+        !named || words.next().is_none_or(|word| ABOUT.iter().any(|about| word.starts_with(about)))
+    };
+    CLOSINGS.iter().any(|phrase| lower.starts_with(phrase)) || lower.strip_prefix("note:").is_some_and(on_answer)
 }
 
 /// What follows "Caption 2:", "Option 1:".
@@ -211,6 +248,13 @@ mod tests {
             ("Here is a short description of a boat. A boat floats.", "A boat floats."),
             ("Would you like me to go on?", ""),
             ("(Note: boats differ.)", ""),
+            ("Note: this is fiction. Boats may differ.", ""),
+            ("Note: the description above is short.", ""),
+            ("Note: the boat's hull is wide.", "the boat's hull is wide."),
+            ("I hope this helps! A boat floats.", "A boat floats."),
+            ("I hope this helps! If you need more, just ask.", ""),
+            ("Source: Wikipedia. A boat floats.", "A boat floats."),
+            ("If you have any questions, ask.", ""),
             ("Sure! I'd be happy to help you identify a boat.", ""),
             ("Assistant: A boat floats.", "A boat floats."),
             ("Caption: A boat at sea.", "A boat at sea."),
@@ -234,6 +278,7 @@ mod tests {
             "Sure-footed goats climb.",
             "A: b",
             "Okapis have stripes.",
+            "If you have ever seen a cat, you know its whiskers.",
             "İstanbul is a city.",
         ] {
             let (rest, removed) = strip_preamble(line);

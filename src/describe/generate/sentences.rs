@@ -6,10 +6,13 @@ const ABBREVIATIONS: [&str; 28] = [
     "lat", "mt", "sgt", "capt", "gen", "ave", "vol", "co",
 ];
 
+/// What ends a sentence: of Latin script, Chinese and Japanese, Hindi, Urdu, Arabic, Burmese, Amharic.
+const MARKS: [char; 13] = ['.', '!', '?', '…', '。', '！', '？', '｡', '।', '۔', '؟', '။', '።'];
+
 /// The end (in bytes, behind mark and closing quotes) of every sentence of a line.
 fn ends(line: &str) -> impl Iterator<Item = usize> + '_ {
     line.char_indices().filter_map(move |(at, mark)| {
-        if !matches!(mark, '.' | '!' | '?' | '。' | '！' | '？' | '…') {
+        if !MARKS.contains(&mark) {
             return None;
         }
         let behind = &line[at + mark.len_utf8()..];
@@ -44,6 +47,23 @@ pub(super) fn last_end(line: &str) -> Option<usize> {
     ends(line).last()
 }
 
+/// The line without questions at its beginning, which its author answers.
+pub(super) fn behind_questions(line: &str) -> &str {
+    let mut rest = line;
+    while let Some((question, behind)) = first_end(rest).map(|end| rest.split_at(end)) {
+        if !is_question(question) || behind.trim_start().starts_with(char::is_lowercase) {
+            break; // "Where is it?" is a question of children.
+        }
+        rest = behind.trim_start();
+    }
+    rest
+}
+
+/// True if a sentence ends in a question mark.
+pub(super) fn is_question(sentence: &str) -> bool {
+    sentence.trim_end_matches(['"', '\'', ')', ']', '”', '»', '」', ' ']).ends_with(['?', '？', '؟'])
+}
+
 /// The sentences of a line, each by itself.
 pub(super) fn split(line: &str) -> Vec<String> {
     let mut start = 0;
@@ -69,6 +89,10 @@ mod tests {
             split(text),
             ["He said \"A boat.\"", "It is 3.5 m long...", "Really?!", "Made by J. Smith, e.g. in the U.S. Navy.", "船です。", "帆です。"]
         );
+        assert_eq!(split("बिल्ली छोटी है। उसकी पूँछ है।"), ["बिल्ली छोटी है।", "उसकी पूँछ है।"]);
+        assert_eq!((split("بلی چھوٹی ہے۔ دم ہے۔").len(), split("هل للقطة فراء؟ نعم.").len(), split("ကြောင်။ခွေး။").len()), (2, 2, 2));
+        assert_eq!(behind_questions("Is it? Really? It is. Why?"), "It is. Why?");
+        assert_eq!(behind_questions("\"Why?\" is a word."), "\"Why?\" is a word.");
         assert_eq!(first_end("no end"), None);
         assert_eq!(first_end(""), None);
         assert_eq!(split("A photo of Mt. Fuji. The flag of the U.S.A. Army."), ["A photo of Mt. Fuji.", "The flag of the U.S.A. Army."]);
