@@ -182,6 +182,8 @@ impl Endpoint {
                     }
                     (200..=299, Err(Unread::TooSlow), _) => Reply::again(self.too_slow()),
                     (200..=299, Err(Unread::Cut(why)), _) => Reply::again(why),
+                    // no interim answer ("100 Continue") was asked for
+                    (code @ ..=199, _, _) => Reply::again(format!("status {code} in place of an answer")),
                     (code, _, _) => Reply::Fatal(format!("sends on to another address (status {code}{to}): give that one as --endpoint")),
                 }
             }

@@ -35,10 +35,14 @@ impl Reply {
 /// cleaning counts what they spoil. Should the server have echoed the key, it does not get further than this.
 pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     let text = String::from_utf8_lossy(body);
+    let text = text.trim_start_matches('\u{feff}');
     if text.trim().is_empty() {
         return Reply::again("the answer is empty");
     }
-    let json: Value = match serde_json::from_str(&text) {
+    if ["data:", "event:", ": "].iter().any(|begin| text.trim_start().starts_with(begin)) {
+        return Reply::Fatal("streams its answers, which was not asked for: turn streaming off there, or in the gateway before it".into());
+    }
+    let json: Value = match serde_json::from_str(text).or_else(|e| serde_json::from_str(&mended(text)).map_err(|_| e)) {
         Ok(json) => json,
         Err(e) => return Reply::again(format!("the answer is not JSON ({})", one_line(&e.to_string(), 80))),
     };
@@ -50,7 +54,7 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
         return Reply::again(format!("the server says {}", one_line(&error.to_string(), 120)));
     }
     let Some(choice) = json.pointer("/choices/0") else {
-        return Reply::again("the answer holds no `choices`: is this an OpenAI-compatible server?");
+        return Reply::again("the answer holds no `choices`, as an OpenAI-compatible server's does");
     };
     let said = match api {
         Api::Chat => Said::of(choice.pointer("/message/content").or(choice.get("text")), choice.pointer("/message/refusal")),
@@ -62,7 +66,8 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
         None => text,
     };
     let silent = text.trim().is_empty();
-    let finish = match choice.get("finish_reason").and_then(Value::as_str).map(str::to_lowercase).as_deref() {
+    let reason = choice.get("finish_reason").and_then(Value::as_str).map(str::to_lowercase);
+    let finish = match reason.as_deref() {
         Some("content_filter" | "safety" | "refusal") if silent => Finish::Refused,
         _ if declined && silent => Finish::Refused,
         Some("stop" | "eos" | "eos_token" | "stop_sequence" | "end_turn") => Finish::Stop,
@@ -70,7 +75,43 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
         Some("length" | "max_tokens" | "max_length" | "content_filter" | "safety") => Finish::Length,
         _ => Finish::Unknown,
     };
+    // a text to be continued may end at once, in a stop string; a chat may not: it is asked again by the next run
+    if silent && api == Api::Chat && matches!(finish, Finish::Stop | Finish::Unknown) {
+        let thinks = ["/message/reasoning_content", "/message/reasoning"].iter().any(|place| choice.pointer(place).is_some_and(is_said));
+        return Reply::Skip(match reason.as_deref() {
+            Some("tool_calls" | "function_call") => "the model calls a tool in place of an answer: turn tools off at the server".into(),
+            _ if thinks => "the answer holds thoughts and no text: turn thinking off at the server, or give more --max-tokens".into(),
+            _ => "the answer holds no text: try another model, or look at the server".to_string(),
+        });
+    }
     Reply::Answer(Answer { text, finish })
+}
+
+fn is_said(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| !text.trim().is_empty())
+}
+
+/// JSON as Python and JavaScript write it, made strict: half a pair of surrogates becomes U+FFFD, NaN and Infinity null.
+fn mended(text: &str) -> String {
+    let (mut mended, mut rest, mut quoted) = (String::new(), text, false);
+    let half = |text: &str| text.strip_prefix("\\u").and_then(|hex| u16::from_str_radix(hex.get(..4)?, 16).ok());
+    while let Some(c) = rest.chars().next() {
+        let (piece, length) = match half(rest) {
+            Some(0xd800..=0xdbff) if rest.get(6..).and_then(half).is_some_and(|low| (0xdc00..=0xdfff).contains(&low)) => (None, 12),
+            Some(0xd800..=0xdfff) => (Some("\\ufffd"), 6),
+            _ if quoted && c == '\\' => (None, 1 + rest.chars().nth(1).map_or(0, char::len_utf8)),
+            _ if quoted => (None, c.len_utf8()),
+            _ => match ["NaN", "-Infinity", "Infinity"].iter().find(|word| rest.starts_with(**word)) {
+                Some(word) => (Some("null"), word.len()),
+                None => (None, c.len_utf8()),
+            },
+        };
+        quoted ^= c == '"';
+        let (taken, behind) = rest.split_at(length);
+        mended.push_str(piece.unwrap_or(taken));
+        rest = behind;
+    }
+    mended
 }
 
 /// What a message holds. Thoughts in fields of their own (`reasoning_content`, `reasoning`) are not part of it.
@@ -83,7 +124,7 @@ struct Said {
 impl Said {
     /// `None` if the content is neither text nor parts.
     fn of(content: Option<&Value>, refusal: Option<&Value>) -> Option<Self> {
-        let declined = |refusal: Option<&Value>| refusal.and_then(Value::as_str).is_some_and(|text| !text.trim().is_empty());
+        let declined = |refusal: Option<&Value>| refusal.is_some_and(is_said);
         let mut said = Self { text: String::new(), declined: declined(refusal) };
         match content {
             Some(Value::String(text)) => said.text.push_str(text),
@@ -131,7 +172,8 @@ mod tests {
         assert_eq!(text(parts, Api::Chat), Some(("A b.".into(), Finish::Unknown)));
         let completion = r#"{"choices": [{"text": " boat", "finish_reason": "length"}]}"#;
         assert_eq!(text(completion, Api::Completion), Some((" boat".into(), Finish::Length)));
-        assert_eq!(text(r#"{"choices": [{"message": {"content": null}}]}"#, Api::Chat), Some((String::new(), Finish::Unknown)));
+        let silent = r#"{"choices": [{"text": "", "finish_reason": "stop"}]}"#;
+        assert_eq!(text(silent, Api::Completion), Some((String::new(), Finish::Stop)));
     }
 
     #[test]
@@ -172,6 +214,28 @@ mod tests {
         }
         let broken = b"{\"choices\": [{\"text\": \"A b\xffat.\"}]}";
         assert!(matches!(answer_of(broken, Api::Completion, None), Reply::Answer(answer) if answer.text == "A b\u{fffd}at."));
+    }
+
+    #[test]
+    fn a_chat_without_text_is_asked_again_and_says_why() {
+        for (choice, word) in [
+            (r#"{"message": {"content": null, "tool_calls": [{}]}, "finish_reason": "tool_calls"}"#, "tools off"),
+            (r#"{"message": {"content": "", "reasoning_content": "Hm."}, "finish_reason": "stop"}"#, "thinking off"),
+            (r#"{"message": {"content": " \n"}, "finish_reason": "stop"}"#, "no text"),
+            (r#"{"message": {"content": null}}"#, "no text"),
+        ] {
+            let body = format!("{{\"choices\": [{choice}]}}");
+            assert!(matches!(answer_of(body.as_bytes(), Api::Chat, None), Reply::Skip(why) if why.contains(word)), "{choice}");
+        }
+    }
+
+    #[test]
+    fn json_that_is_nearly_strict_is_read() {
+        let body = "\u{feff}{\"x\": [NaN, -Infinity, Infinity], \"choices\": [{\"text\": \"A \\ud83d b\\\\u\\\" NaN \\ud83d\\ude00.\"}]}";
+        assert_eq!(text(body, Api::Completion), Some(("A \u{fffd} b\\u\" NaN \u{1f600}.".into(), Finish::Unknown)));
+        for stream in ["data: {\"choices\": []}\n\n", "event: x\ndata: {}", ": ping\n\ndata: {}"] {
+            assert!(matches!(answer_of(stream.as_bytes(), Api::Chat, None), Reply::Fatal(why) if why.contains("streaming")));
+        }
     }
 
     #[test]
