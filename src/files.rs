@@ -5,6 +5,7 @@ mod save_tensors;
 mod signed;
 mod version;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -13,6 +14,9 @@ use sha2::{Digest, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::error::{Error, Result};
+
+/// How names of files begin that are not yet whole.
+const HALF_WRITTEN: &str = ".lafter-";
 pub use safetensors::read_tensors;
 pub(crate) use safetensors::{Safetensors, Sink};
 pub use save_tensors::save_tensors;
@@ -95,14 +99,39 @@ pub fn sha256_of(path: impl AsRef<Path>) -> Result<String> {
 fn temporary_next_to(path: &Path) -> Result<NamedTempFile> {
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(directory).map_err(|e| Error::io(directory, e))?;
+    let prefix = half_written_prefix(path);
     let mut builder = tempfile::Builder::new();
-    builder.prefix(".lafter-").suffix(".tmp");
+    builder.prefix(&prefix).suffix(".tmp");
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt;
         builder.permissions(std::fs::Permissions::from_mode(0o666)); // less the umask, as for any other file
     }
     builder.tempfile_in(directory).map_err(|e| Error::io(path, e))
+}
+
+/// How the name begins of a file that is being written and will be called `path`: another for each name.
+fn half_written_prefix(path: &Path) -> String {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    format!("{HALF_WRITTEN}{:.8}-", format!("{:x}", Sha256::digest(name.as_bytes())))
+}
+
+/// True for the name of a file that is being written, or was when its process was killed.
+pub(crate) fn is_half_written(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| name.starts_with(HALF_WRITTEN) && name.ends_with(".tmp"))
+}
+
+/// Removes what killed processes left that wrote `path`. Nobody else may be writing it.
+pub(crate) fn remove_half_written(path: &Path) {
+    let Ok(path) = target(path) else { return };
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let prefix = half_written_prefix(&path);
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        if is_half_written(&name) && name.to_str().is_some_and(|name| name.starts_with(&prefix)) {
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
 }
 
 /// Whether an open file is the one that stands at the path.
@@ -158,6 +187,20 @@ mod tests {
 
     fn names(folder: &Path) -> Vec<String> {
         std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned()).collect()
+    }
+
+    #[test]
+    fn what_killed_processes_left_of_one_file_goes() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, other) = (folder.path().join("one.json"), folder.path().join("other.json"));
+        for path in [&one, &other] {
+            temporary_next_to(path).unwrap().keep().unwrap();
+        }
+        remove_half_written(&one);
+        let left = names(folder.path());
+        assert!(left.len() == 1 && is_half_written(OsStr::new(&left[0])), "{left:?}");
+        remove_half_written(&other);
+        assert!(names(folder.path()).is_empty());
     }
 
     #[test]

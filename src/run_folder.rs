@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::data::Dataset;
 use crate::error::{Error, Result};
-use crate::files::{is_unedited, save_atomically};
+use crate::files::{is_half_written, is_unedited, save_atomically};
 use crate::progress::Event;
 
 pub(crate) const TEXT_CHECKPOINT: &str = "text-checkpoint.safetensors";
@@ -255,8 +255,7 @@ impl RunFolder {
     fn remove_half_written(&self) {
         for folder in [self.path.clone(), self.file("figures")] {
             for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
-                let name = entry.file_name();
-                if name.to_str().is_some_and(|name| name.starts_with(".lafter-") && name.ends_with(".tmp")) {
+                if is_half_written(&entry.file_name()) {
                     let _ = std::fs::remove_file(entry.path());
                 }
             }

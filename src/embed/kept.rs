@@ -13,6 +13,7 @@ use crate::checkpoint::fingerprint;
 use crate::clip::Clip;
 use crate::data::{Dataset, Skipped, SkippedRecord};
 use crate::error::{Error, Result};
+use crate::files::is_half_written;
 use crate::ranks::{Ranks, rows as rows_of, told};
 use crate::sealed;
 
@@ -84,7 +85,7 @@ impl Keep {
 fn remove(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         let name = entry.file_name();
-        if name.to_str().is_some_and(|name| name.starts_with("rows-") || (name.starts_with(".lafter-") && name.ends_with(".tmp"))) {
+        if is_half_written(&name) || name.to_str().is_some_and(|name| name.starts_with("rows-")) {
             let _ = std::fs::remove_file(entry.path());
         }
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::llm_stub::run::{Run, refused, wait_for};
 use crate::llm_stub::{Act, Stub};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
 #[test]
 fn kill_9_in_the_middle_and_nothing_is_asked_twice() {
@@ -89,6 +90,16 @@ fn ctrl_c_stops_after_the_answers_in_flight_and_says_how_to_go_on() {
     let lines = run.lines("texts.journal.jsonl").len();
     assert!(lines == stub.requests() && line.contains(&format!("{lines} of 200")), "{line}: {} requests", stub.requests());
     assert!(!run.path("texts.json").exists());
+}
+
+#[test]
+fn what_a_killed_run_left_of_its_files_goes_and_nothing_else() {
+    let run = Run::new(&Stub::default(), "owl\n", &[]);
+    let half = |name: &str| run.path(&format!(".lafter-{:.8}-x.tmp", format!("{:x}", Sha256::digest(name))));
+    let files = ["texts.json", "texts.trace.jsonl", "other.json"].map(half);
+    files.iter().for_each(|file| std::fs::write(file, "half").unwrap());
+    run.good();
+    assert_eq!(files.map(|file| file.exists()), [false, false, true]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::request::{Finish, Key, Settings};
 use super::sentences::split;
 use crate::describe::Descriptions;
 use crate::error::{Error, Result};
+use crate::files::remove_half_written;
 use crate::progress::check_interrupt;
 
 /// One line of the trace: a sentence and everything that made it.
@@ -160,8 +161,11 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
 /// # Errors
 /// As [`collect`]; [`Error::Io`] if a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
+    let trace = next_to(out, "trace");
+    // the journal is locked: nobody else writes these
+    [out, &trace].into_iter().for_each(remove_half_written);
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
-    let mut trace = LineFile::begin(&next_to(out, "trace"))?;
+    let mut trace = LineFile::begin(&trace)?;
     let begin = |class: usize, name: &str| {
         let mut file = file.borrow_mut();
         file.class(name)?;
