@@ -123,7 +123,7 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
                     let why = error.to_string();
                     if (in_a_row >= IN_A_ROW.max(concurrency) || refused >= REFUSED_IN_A_ROW.max(concurrency)) && fatal.is_none() {
                         stop.store(true, Ordering::SeqCst);
-                        let (row, why) = (in_a_row.max(refused), bare(&why));
+                        let row = in_a_row.max(refused);
                         fatal = Some(Error::Llm(format!(
                             "{row} requests in a row got no answer, the last because {why}: check that this is the right server and model"
                         )));
@@ -146,18 +146,12 @@ pub fn ask(generator: &dyn Generator, plan: &Plan, journal: &mut Journal, concur
         None if asked.answered + asked.unanswered < total => Err(Error::Interrupted(format!("interrupted: {kept}"))),
         None if asked.answered + asked.known == 0 => {
             let why = asked.first_failure.unwrap_or_default();
-            let why = bare(&why);
             Err(Error::Llm(format!(
                 "none of {total} requests got an answer, the first because {why}: check that this is the right server and model"
             )))
         }
         None => Ok(asked),
     }
-}
-
-/// A server's words without their last mark: more is said behind them.
-fn bare(why: &str) -> &str {
-    why.trim_end_matches(['.', '?', '!', ':', ' '])
 }
 
 /// One request by itself, with the generator's news while it is waited for.

@@ -40,7 +40,9 @@ impl Text {
     /// The next token; an outcome if it was the last.
     fn take(&mut self, logits: &[f32], ends: &[u32]) -> Option<Outcome> {
         if !logits.iter().all(|z| z.is_finite()) {
-            return Some(Err(Error::Llm("the local model computes what is not a number: its weights are broken: fetch it again".into())));
+            return Some(Err(Error::Llm(
+                "the local model fails: it computes what is not a number: its weights are broken: fetch it again".into(),
+            )));
         }
         let token = (self.job.pick)(logits);
         if ends.contains(&token) {

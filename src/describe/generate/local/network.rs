@@ -121,8 +121,12 @@ impl Network {
             last.push(end as u32 - 1);
         }
         last.resize(filled(texts.len()), 0);
-        let x = x.index_select(&Tensor::new(last, &self.device)?, 0)?;
-        self.head.forward(&self.norm.forward(&x)?)?.narrow(0, 0, texts.len())
+        let x = self.norm.forward(&x.index_select(&Tensor::new(last, &self.device)?, 0)?)?;
+        // products with quantized weights take what is not a number for 0
+        if !x.abs()?.sum_all()?.to_scalar::<f32>()?.is_finite() {
+            candle_core::bail!("it computes what is not a number: its weights are broken: fetch it again");
+        }
+        self.head.forward(&x)?.narrow(0, 0, texts.len())
     }
 
     /// Rows `[rows, width]`, normalized → what every token takes from its text, `[rows, heads · head width]`.
