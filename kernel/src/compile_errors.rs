@@ -38,7 +38,14 @@ pub fn failure(errors: &[CompilationError], code: &str, inserts: &[Insert], sour
     let lines = errors.iter().flat_map(|error| {
         let mut marks = marks(error, inserts);
         let elsewhere = if marks.is_empty() { elsewhere(&error.json, whole, source) } else { None };
-        let notes: Vec<String> = elsewhere.into_iter().chain(notes(error, &marks)).chain(moved(&error.message(), taken)).collect();
+        let moved = moved(&error.message(), taken);
+        let mut of_compiler = notes(error, &marks);
+        if moved.is_some() {
+            // the compiler's own advice is about what else has the name
+            of_compiler.clear();
+            marks.retain(|mark| mark.primary);
+        }
+        let notes: Vec<String> = elsewhere.into_iter().chain(of_compiler).chain(moved).collect();
         let message = said(error, &marks);
         if ends(&marks, code) {
             marks.iter_mut().for_each(|mark| mark.label = at_end(&mark.label));
@@ -77,7 +84,8 @@ pub fn untyped(errors: &[CompilationError]) -> Vec<String> {
 
 /// What became of a variable that is not found.
 fn moved(message: &str, taken: &HashMap<String, usize>) -> Option<String> {
-    let name = message.strip_prefix("cannot find value `")?.split_once('`')?.0;
+    let before = ["cannot find value `", "expected value, found module `", "expected value, found crate `"];
+    let name = before.iter().find_map(|before| message.strip_prefix(before))?.split_once('`')?.0;
     let number = taken.get(name)?;
     Some(format!("cell [{number}] took `{name}`: make it again, and clone it there to keep it"))
 }

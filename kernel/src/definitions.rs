@@ -35,6 +35,21 @@ pub fn made(cell: &str) -> Vec<String> {
     names
 }
 
+/// The functions at the cell's own level.
+pub fn functions(cell: &str) -> Vec<String> {
+    let code = Code::new(cell);
+    let (mut names, mut i) = (Vec::new(), 0);
+    while i < code.tokens.len() {
+        match code.word(i) {
+            "fn" if code.is_name(i + 1) => names.push(code.word(i + 1).to_string()),
+            "{" | "(" | "[" => i = code.close(i).unwrap_or(code.tokens.len()),
+            _ => {}
+        }
+        i += 1;
+    }
+    names
+}
+
 /// The types, constants, traits, modules and imports at the cell's own level, each by its name.
 pub fn definitions(cell: &str) -> Vec<(String, String)> {
     let code = Code::new(cell);

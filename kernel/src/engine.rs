@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use anyhow::{Context, Result, anyhow};
 use evcxr::{CommandContext, Error, EvalCallbacks, EvalContext};
 
+use crate::assigned;
 use crate::cell::Cell;
 use crate::child;
 use crate::compile_errors;
@@ -16,7 +17,7 @@ use crate::definitions;
 use crate::environment;
 use crate::failure::Failure;
 use crate::impls;
-use crate::keep::{Kept, Variable};
+use crate::keep::{self, Kept, Variable};
 use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
@@ -222,10 +223,18 @@ impl Engine {
         self.cell.lock().code = code.to_string();
         let folder = self.folder().or_else(environment::here).unwrap_or_default();
         let puts = [impls::names(code), relative::folders(code, &folder), locals::modules(code), rewrite::exports(code)].concat();
-        let (named, inserts) = rewrite::insert(code, puts);
-        let result = self
-            .context
-            .execute_with_callbacks(&named, &mut EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) });
+        let (named, mut inserts) = rewrite::insert(code, puts.clone());
+        let mut callbacks = EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) };
+        let [assigned, moved] = [shim::ASSIGNED, shim::MOVED].map(|name| self.session.join(name));
+        let _ = std::fs::write(&assigned, assigned::names(code, before).join("\n")); // without it such variables are lost, and said to be
+        let mut result = self.context.execute_with_callbacks(&named, &mut callbacks);
+        let _ = std::fs::remove_file(assigned);
+        if let Ok(names) = std::fs::read_to_string(&moved) {
+            let _ = std::fs::remove_file(moved);
+            let (named, all) = rewrite::insert(code, [puts, assigned::lets(code, &names, before)].concat());
+            result = self.context.execute_with_callbacks(&named, &mut callbacks);
+            inserts = all;
+        }
         let result = self.conclude(code, &inserts, before, result);
         let items = self.context.defined_item_names().filter(|name| !impls::is_hidden(name)).map(String::from).collect();
         self.known.lock().unwrap_or_else(PoisonError::into_inner).learn(self.variables(), items);
@@ -281,7 +290,7 @@ impl Engine {
                 back.retain(|name| there.iter().any(|(known, _)| known == name));
                 let gone: Vec<String> = before.iter().map(|(name, _)| name.clone()).filter(|name| !back.contains(name)).collect();
                 self.kept.lose(&gone, &there);
-                let lost = notice::lost(&gone, &back, self.kept.again.len(), &self.kept.unsure(&gone));
+                let lost = notice::lost(&gone, &back, &self.kept.earlier(&gone), self.kept.again.len(), &self.kept.unsure(&gone));
                 Err(Failure::new(name, format!("{why}; {after}; {lost}; imports, functions and types are kept")))
             }
             Err(_) if self.cell.lock().interrupted => {
@@ -317,8 +326,31 @@ impl Engine {
     }
 
     /// The cells that made or named the variables that were lost: for `%again`, until it is done.
-    pub fn again(&mut self) -> &mut Vec<String> {
-        &mut self.kept.again
+    pub fn again(&self) -> &[String] {
+        &self.kept.again
+    }
+
+    /// Before `%again`: writes kept variables that are there and that its cells name, as they are now.
+    pub fn before_again(&mut self) -> Result<Vec<(Variable, PathBuf)>, Failure> {
+        let all = self.variables();
+        let names = self.kept.in_the_way(&all);
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let own = self.context.defined_item_names().map(String::from).collect();
+        let (code, values) = self.kept.writing(&names, &all, &own)?;
+        self.run(&code, &all, &|_, _| String::new())?;
+        Ok(values)
+    }
+
+    /// After it: these have their values of before.
+    pub fn after_again(&mut self, values: Vec<(Variable, PathBuf)>) {
+        let reading = keep::reading(&values);
+        if !values.is_empty() {
+            let _ = self.context.execute(&reading); // what cannot be read stays as the cells made it
+        }
+        let _ = self.kept.written(values);
+        self.kept.forget();
     }
 
     /// Name and type of each variable, by name.

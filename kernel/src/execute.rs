@@ -164,9 +164,10 @@ impl Executor {
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Again(below) => {
-                let mut cells = Vec::new();
+                let (mut cells, mut values) = (Vec::new(), Vec::new());
                 self.with_engine(serial, |engine| {
-                    cells.clone_from(engine.again());
+                    cells = engine.again().to_vec();
+                    values = engine.before_again()?;
                     Ok(vec![])
                 })?;
                 if cells.is_empty() {
@@ -178,7 +179,7 @@ impl Executor {
                     self.cell_of(parent, request, code, serial)?;
                 }
                 self.with_engine(serial, |engine| {
-                    engine.again().clear();
+                    engine.after_again(values);
                     Ok(vec![])
                 })?;
                 self.cell_of(parent, request, &below, serial)

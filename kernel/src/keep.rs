@@ -54,6 +54,8 @@ pub struct Kept {
     cells: Vec<Ran>,
     /// What `%again` would run.
     pub again: Vec<String>,
+    /// Variables that were lost and not made again.
+    lost: HashSet<String>,
     /// Variables that cells named which failed: what these changed is not repeated.
     failed: HashSet<String>,
 }
@@ -72,7 +74,8 @@ struct Ran {
 
 impl Kept {
     pub fn new(session: &Path) -> Self {
-        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new(), failed: HashSet::new() }
+        let (lost, failed) = (HashSet::new(), HashSet::new());
+        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new(), lost, failed }
     }
 
     /// The code that writes the named variables, or all that can be written, and what it writes where. `own` are the names that the
@@ -118,19 +121,44 @@ impl Kept {
     pub fn written(&mut self, mut values: Vec<(Variable, PathBuf)>) -> (Vec<Variable>, u64) {
         values.retain(|(_, path)| path.is_file());
         let variables = values.iter().map(|(variable, _)| variable.clone()).collect();
-        let (old, stay): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.values).into_iter().partition(|((name, _), _)| values.iter().any(|((new, _), _)| new == name));
-        old.iter().for_each(|(_, path)| drop(std::fs::remove_file(path)));
+        self.remove(|name| values.iter().any(|((new, _), _)| new == name));
         let bytes = values.iter().filter_map(|(_, path)| Some(path.metadata().ok()?.len())).sum();
-        self.values = stay.into_iter().chain(values).collect();
+        self.values.extend(values);
         (variables, bytes)
+    }
+
+    /// Removes what was written of some names.
+    fn remove(&mut self, is: impl Fn(&str) -> bool) {
+        let (old, stay): (Vec<_>, Vec<_>) = std::mem::take(&mut self.values).into_iter().partition(|((name, _), _)| is(name));
+        old.iter().for_each(|(_, path)| drop(std::fs::remove_file(path)));
+        self.values = stay;
     }
 
     /// The code that reads what was kept of variables that are gone; a value of another type is an older one's.
     pub fn reading(&self, lost: &[Variable]) -> (String, Vec<String>) {
-        let values: Vec<_> = self.values.iter().filter(|(variable, _)| lost.contains(variable)).collect();
-        let line = |((name, kind), path): &&(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
-        (values.iter().map(line).collect(), values.iter().map(|((name, _), _)| name.clone()).collect())
+        let values: Vec<_> = self.values.iter().filter(|(variable, _)| lost.contains(variable)).cloned().collect();
+        (reading(&values), values.into_iter().map(|((name, _), _)| name).collect())
+    }
+
+    /// Kept variables that are there, and that the cells of `%again` name.
+    pub fn in_the_way(&self, all: &[Variable]) -> Vec<String> {
+        let cells: Vec<Code> = self.again.iter().map(|cell| Code::new(cell)).collect();
+        let named = |name: &str| cells.iter().any(|code| mentions(code, 0..code.tokens.len(), name));
+        let is = |variable: &&Variable| self.values.iter().any(|(kept, _)| kept == *variable) && named(&variable.0);
+        all.iter().filter(is).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// Those that were lost before these.
+    pub fn earlier(&self, lost: &[String]) -> Vec<String> {
+        let mut earlier: Vec<String> = self.lost.iter().filter(|name| !lost.contains(name)).cloned().collect();
+        earlier.sort();
+        earlier
+    }
+
+    /// What was lost is not asked for any more.
+    pub fn forget(&mut self) {
+        self.again.clear();
+        self.lost.clear();
     }
 
     /// After a cell that ran to its end. Whether a cell that names a variable changes it cannot be known: `x.step()` may.
@@ -138,6 +166,7 @@ impl Kept {
         let code = Code::new(cell);
         let is_new = |name: &str| !before.iter().any(|(known, _)| known == name);
         let all = |of: &[Variable], is: &dyn Fn(&str) -> bool| of.iter().map(|(name, _)| name.clone()).filter(|name| is(name)).collect();
+        self.lost.retain(|name| !after.iter().any(|(there, _)| there == name));
         let names: Vec<String> = all(after, &|name| is_new(name) || mentions(&code, 0..code.tokens.len(), name));
         if names.is_empty() {
             return;
@@ -145,8 +174,9 @@ impl Kept {
         let made: Vec<String> = all(after, &|name| is_new(name) || makes(&code, name));
         let needs = all(before, &|name| !made.iter().any(|other| other == name) && reads(&code, 0..code.tokens.len(), name));
         self.failed.retain(|name| !made.contains(name));
+        self.remove(|name| made.iter().any(|other| other == name)); // an older variable's
         self.cells.push(Ran { code: shapes::without_crates(cell), names, made, needs }); // the crates stay
-        let used = self.making(after.iter().map(|(name, _)| name.clone()).collect(), &[]);
+        let used = self.making(after.iter().map(|(name, _)| name).chain(&self.lost).cloned().collect(), &[]);
         self.cells = used.into_iter().map(|at| self.cells[at].clone()).collect();
     }
 
@@ -178,7 +208,9 @@ impl Kept {
 
     /// After variables were lost, and those that are still there: what `%again` will run.
     pub fn lose(&mut self, lost: &[String], there: &[Variable]) {
-        self.again = self.making(lost.iter().cloned().collect(), there).into_iter().map(|at| self.cells[at].code.clone()).collect();
+        self.lost.extend(lost.iter().cloned());
+        self.lost.retain(|name| !there.iter().any(|(known, _)| known == name));
+        self.again = self.making(self.lost.clone(), there).into_iter().map(|at| self.cells[at].code.clone()).collect();
     }
 
     /// After variables were dropped because types were defined anew: a cell with the old definition would bring that back. How many
@@ -188,6 +220,12 @@ impl Kept {
         self.lose(lost, there);
         self.again.len()
     }
+}
+
+/// The code that reads what was written.
+pub fn reading(values: &[(Variable, PathBuf)]) -> String {
+    let line = |((name, kind), path): &(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
+    values.iter().map(line).collect()
 }
 
 /// Whether a variable stands in a part of a cell.
@@ -321,11 +359,30 @@ mod tests {
         let (code, names) = kept.reading(&[variable("x", "i32"), variable("large", "Dataset")]);
         assert_eq!((code, names), (format!("let mut x: i32 = lafter::notebook::kept({file:?})?;\n"), vec!["x".to_string()]));
         assert!(kept.reading(&[variable("x", "String")]).1.is_empty(), "an older variable of the name");
+        kept.again = vec!["let x = 1; let y = x;".into()];
+        assert_eq!(kept.in_the_way(&[variable("x", "i32"), variable("y", "i32")]), ["x"], "what is kept, and there");
         kept.failed("x += 1; f()?", &[variable("x", "i32"), variable("y", "i32")]);
         assert_eq!(kept.unsure(&["x".into(), "y".into()]), ["x"]);
         kept.ran("let x = 2;", &[variable("x", "i32")], &[variable("x", "i32")]);
         assert!(kept.unsure(&["x".into()]).is_empty(), "made anew");
-        std::fs::remove_file(file).unwrap();
+        assert!(!file.exists() && kept.reading(&[variable("x", "i32")]).1.is_empty(), "the kept value is another variable's");
+    }
+
+    #[test]
+    fn what_was_lost_before_is_made_again_with_what_is_lost_now() {
+        let mut kept = Kept::new(Path::new("/nowhere"));
+        let [a, b] = ["a", "b"].map(|name| variable(name, "i32"));
+        kept.ran("let a = 1;", &[], &[a.clone()]);
+        kept.lose(&["a".into()], &[]);
+        kept.ran("let b = 2;", &[], &[b.clone()]);
+        kept.lose(&["b".into()], &[]);
+        assert_eq!((kept.again.clone(), kept.earlier(&["b".into()])), (vec!["let a = 1;".into(), "let b = 2;".into()], vec!["a".into()]));
+        kept.ran("let a = 1;", &[], &[a.clone()]);
+        kept.lose(&[], &[a]);
+        assert_eq!(kept.again, ["let b = 2;"]);
+        kept.forget();
+        kept.lose(&[], &[]);
+        assert!(kept.again.is_empty() && kept.earlier(&[]).is_empty());
     }
 
     #[test]

@@ -3,6 +3,7 @@
 #[cfg(not(unix))]
 compile_error!("lafter-kernel runs on Linux; on Windows use the Windows Subsystem for Linux");
 
+mod assigned;
 mod building;
 mod cell;
 mod child;

@@ -128,15 +128,18 @@ fn again(cells: usize) -> String {
 
 /// The variables that are gone, those that are back, how many cells would make the former again, and of which of them not all that
 /// changed them is known to succeed.
-pub fn lost(gone: &[String], back: &[String], cells: usize, unsure: &[String]) -> String {
+pub fn lost(gone: &[String], back: &[String], earlier: &[String], cells: usize, unsure: &[String]) -> String {
     let mut parts = Vec::new();
     if !back.is_empty() {
         parts.push(format!("back as %keep left them: {}", list(back)));
     }
     match (gone.is_empty(), back.is_empty()) {
-        (true, true) => parts.push("there were no variables to lose".into()),
-        (true, false) => {}
+        (true, true) if earlier.is_empty() => parts.push("there were no variables to lose".into()),
+        (true, _) => {}
         (false, _) => parts.push(format!("variables are lost: {}", list(gone))),
+    }
+    if !earlier.is_empty() {
+        parts.push(format!("lost before: {}", list(earlier)));
     }
     parts.extend(Some(again(cells)).filter(|text| !text.is_empty()));
     if cells > 0 && !unsure.is_empty() {
@@ -212,10 +215,11 @@ mod tests {
     #[test]
     fn what_is_lost_is_named() {
         let names = |count: usize| vec!["x".to_string(); count];
-        assert_eq!(lost(&["a".into(), "b".into()], &[], 0, &[]), "variables are lost: a, b");
-        assert!(lost(&names(25), &[], 2, &[]).ends_with("x and 5 more; %again runs the 2 cells that made or named them"));
-        assert_eq!(lost(&[], &names(1), 0, &[]), "back as %keep left them: x");
-        assert_eq!(lost(&[], &[], 0, &[]), "there were no variables to lose");
+        assert_eq!(lost(&["a".into(), "b".into()], &[], &[], 0, &[]), "variables are lost: a, b");
+        assert!(lost(&names(25), &[], &[], 2, &[]).ends_with("x and 5 more; %again runs the 2 cells that made or named them"));
+        assert_eq!(lost(&[], &names(1), &[], 0, &[]), "back as %keep left them: x");
+        assert_eq!(lost(&[], &[], &[], 0, &[]), "there were no variables to lose");
+        assert_eq!(lost(&[], &[], &names(1), 1, &[]), "lost before: x; %again runs the cell that made them");
     }
 
     #[test]

@@ -11,7 +11,7 @@ pub const FAILED: &str = "lafter/failed";
 /// What a cell prints of each variable that it drops, for evcxr.
 pub const LOST: &str = "EVCXR_VARIABLE_CHANGED_TYPE:";
 /// Part of what a compiled cell is kept by: change it with what is written here.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// More calls in one literal take LLVM minutes (160 with `?`: 57 s against 1.3 s without optimization; the time grows with the
 /// cube): each must drop all those before it.
 const MOST_CALLS: usize = 40;

@@ -8,7 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::path::{Path, PathBuf};
 
-use crate::definitions::{COMMON, DEFAULTS, FILE, INSIDE, definitions, made, words};
+use crate::definitions::{COMMON, DEFAULTS, FILE, INSIDE, definitions, functions, made, words};
 use crate::keep::Variable;
 
 /// The definitions and the crates of a session, as far as a type's layout depends on them.
@@ -51,7 +51,9 @@ impl Shapes {
     pub fn before(&self, cell: &str, variables: &[Variable]) -> Change {
         let differs = |(name, shape): &(String, String)| self.items.get(name).is_some_and(|old| old != shape);
         let mut names: Vec<String> = definitions(cell).into_iter().filter(differs).map(|(name, _)| name).collect();
+        names.extend(functions(cell).into_iter().filter(|name| self.is_type(name)));
         names.sort();
+        names.dedup();
         let other = |(name, asked): (String, String)| {
             let old = self.crates.get(&name).filter(|old| **old != asked)?.clone();
             Some((name, old))
@@ -75,11 +77,18 @@ impl Shapes {
         Change { gone: self.of(changed, variables), made: made(cell), names, crates, in_doubt }
     }
 
+    /// Whether a type or a trait has this name, which a function would take from it.
+    fn is_type(&self, name: &str) -> bool {
+        let words = ["struct ", "enum ", "union ", "trait ", "type "];
+        self.items.get(name).is_some_and(|shape| words.iter().any(|word| shape.starts_with(word)))
+    }
+
     /// After a cell that was compiled, from these files, and run, to its end or not.
     pub fn ran(&mut self, cell: &str, files: Vec<PathBuf>) {
         if cell.lines().any(|line| line.trim() == ":clear") {
             *self = Self::default();
         }
+        functions(cell).into_iter().for_each(|name| drop(self.items.remove(&name)));
         self.items.extend(definitions(cell));
         self.crates.extend(crates(cell));
         self.files = files.into_iter().map(|file| (file.clone(), hash(&file))).collect();
@@ -243,6 +252,13 @@ mod tests {
         let mut shapes = Shapes::default();
         shapes.ran(first, vec![]);
         !shapes.before(second, &[variable("x", kind)]).gone.is_empty()
+    }
+
+    #[test]
+    fn a_function_takes_the_name_of_a_type() {
+        assert!(gone("struct R { n: u64 }", "fn R(n: u64) -> u64 { n }", "R"));
+        assert!(!gone("struct R { n: u64 }", "struct S; impl S { fn R(&self) {} } mod m { fn R() {} }", "R"));
+        assert!(!gone("fn r() {}", "fn r() -> u8 { 1 }", "Vec<u8>"));
     }
 
     #[test]

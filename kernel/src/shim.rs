@@ -12,6 +12,7 @@ use std::process::{Command, Output, Stdio, exit};
 
 use anyhow::{Context, Result};
 
+use crate::assigned;
 use crate::compiled::{self, Found, Kept};
 use crate::identity;
 use crate::layout::Layout;
@@ -32,6 +33,10 @@ const PLAIN: &str = "LAFTER_KERNEL_PLAIN";
 pub const NOTES: &str = "notes";
 /// The file of a session with the variables that the next cell is not to find: their type is defined anew.
 pub const HIDDEN: &str = "hidden";
+/// The file of a session with the variables that the cell assigns, and that with those of them that it moves before: where there are
+/// some, compiling ends there.
+pub const ASSIGNED: &str = "assigned";
+pub const MOVED: &str = "moved";
 /// Cargo's exit status for a failure.
 const FAILED: i32 = 101;
 /// What evcxr generated for the cell.
@@ -227,6 +232,12 @@ fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Outpu
     let output = command.output().context("running cargo");
     std::fs::write(SOURCE, source)?;
     let output = output?;
+    let assigned = std::fs::read_to_string(ASSIGNED).unwrap_or_default();
+    let moved = assigned::moved(&output.stdout, &assigned.lines().collect::<Vec<_>>());
+    if !moved.is_empty() {
+        std::fs::write(MOVED, moved.join("\n"))?;
+        anyhow::bail!("{} moved and assigned again", moved.join(", "));
+    }
     let hidden: Vec<&str> = hidden.lines().collect();
     let (said, notes) = messages::read(&output.stdout, &inserts, source, &hidden);
     Ok((output, said, notes))

@@ -174,6 +174,50 @@ class Behavior(unittest.TestCase):
         result = self.session.collect(request)
         return result, time.monotonic() - asked[0]
 
+    def test_a_variable_that_a_cell_takes_and_assigns_again_stays(self):
+        with Session() as session:
+            cells = [
+                "let mut v = vec![1, 2]; let mut s = String::from(\"a\"); let mut t = (String::from(\"x\"), 1);",
+                "let mut theta = Tensor::zeros(2, DType::F32, &Device::Cpu)?; let step = theta.ones_like()?;",
+                "v = v.into_iter().map(|x| x * 2).collect(); v",
+                "for _ in 0..3 { theta = (theta + &step)?; }",
+                "s = s + \"b\"; let first = t.0; t.0 = first + \"y\";",
+                "%time s = s + \"c\";",
+                "let (a, b) = (v, vec![9]); v = b;",
+            ]
+            for cell in cells:
+                self.assertEqual(session.run(cell).status, "ok", cell)
+            shown = session.run("format!(\"{v:?} {s} {t:?} {:?} {a:?}\", theta.to_vec1::<f32>()?)").data()[0]["text/plain"]
+            self.assertIn("[9] abc (\\\"xy\\\", 1) [3.0, 3.0] [2, 4]", shown)
+            # the cell's own mistakes are told as ever, at their places
+            self.assertIn("cell:1:30 ", " ".join(session.run("v = v.into_iter().collect(); nothing").reply["traceback"]))
+            # what fails on the way is lost, and said to be
+            self.assertIn("s", session.run("s = s + \"d\"; let n: u8 = \"x\".parse()?; s = s + \"e\";").error)
+            self.assertEqual(session.run("v.len()").data()[0]["text/plain"], "1")
+
+    def test_what_is_kept_stays_when_the_rest_is_made_again(self):
+        with Session() as session:
+            for cell in ["let mut losses: Vec<i32> = vec![]; let net = std::rc::Rc::new(1);", "losses.push(*net); losses.push(2);", "%keep losses"]:
+                self.assertEqual(session.run(cell).status, "ok", cell)
+            self.assertIn("back as %keep left them: losses", session.run("std::process::abort();").error)
+            again = session.run("std::process::abort();").error
+            self.assertRegex(again, "lost before: net; %again runs")
+            self.assertEqual(session.run("losses.push(3);").status, "ok")
+            self.assertEqual(session.run("%again").status, "ok")
+            self.assertEqual(session.run("(losses.clone(), *net)").data()[0]["text/plain"], "([1, 2, 3], 1)")
+            # an older variable of the name is not what was kept
+            self.assertEqual(session.run("let losses = vec![7];").status, "ok")
+            self.assertIn("variables are lost: losses, net", session.run("std::process::abort();").error)
+
+    def test_a_function_takes_the_name_of_a_type(self):
+        with Session() as session:
+            self.assertEqual(session.run("struct Rect { w: i32 } let rc = Rect { w: 2 }; let other = 5;").status, "ok")
+            self.assertIn("rc", session.run("fn Rect(w: i32) -> i32 { w }").text("stderr"))
+            self.assertEqual(session.run("Rect(3) + other").data()[0]["text/plain"], "8")
+            # a taken variable that a module shares its name with
+            self.assertEqual(session.run("let data = vec![1]; let t: i32 = data.into_iter().sum(); t").status, "ok")
+            self.assertIn("took `data`", " ".join(session.run("data.len()").reply["traceback"]))
+
     def test_interrupt_of_a_loop_keeps_variables(self):
         self.ok("let kept = 1; fn spin(n: u64) -> u64 { let mut x = n; while x > 0 { x = std::hint::black_box(x) | 1; } x }")
         self.ok("struct Step { done: bool } fn next() -> Step { Step { done: std::hint::black_box(false) } }")
