@@ -28,6 +28,7 @@
 //! | [`NoisyLoss`], [`ChunkedLoss`], [`NoisyUnit`] | smoothed cross entropy of noisy unit features, in tiles | the same in chunks |
 //! | [`sparse_product`], [`sparse_softmax`] | one pass over the rows of a graph's neighbors | |
 //! | [`smoothed_cross_entropy`], [`unit()`] | | one kernel in each direction |
+//! | [`argmax`] | | one kernel; the first of equals |
 //! | [`adamw`] | | one kernel for all parameters |
 //! | [`backward()`] | | gradients of variables are not added to zeros |
 //!
@@ -38,6 +39,7 @@
 #![warn(missing_docs, clippy::missing_errors_doc)]
 
 mod adamw;
+mod argmax;
 mod attention;
 mod attention_branch;
 mod backward;
@@ -70,6 +72,7 @@ mod storage;
 mod upload;
 
 pub use adamw::{Moments, Step, adamw};
+pub use argmax::argmax;
 pub use attention::attention;
 pub use attention_branch::{attention_branch, first_attention_branch};
 pub use backward::backward;

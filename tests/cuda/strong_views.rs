@@ -15,7 +15,7 @@ use lafter::tune::{FinetuneConfig, Finetuner, Run};
 fn picture(width: u32, height: u32) -> RgbImage {
     RgbImage::from_fn(width, height, |x, y| {
         let noise = x.wrapping_mul(2_654_435_761).wrapping_add(y.wrapping_mul(40_503)).wrapping_mul(747_796_405) >> 9;
-        image::Rgb([noise as u8, (noise >> 8) as u8 / 2 + x as u8, (3 * x + 5 * y) as u8])
+        image::Rgb([noise as u8, ((noise >> 8) as u8 / 2).wrapping_add(x as u8), (3 * x + 5 * y) as u8])
     })
 }
 

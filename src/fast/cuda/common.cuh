@@ -48,7 +48,10 @@ __device__ inline void row_moments(const float *x, unsigned width, float eps, fl
 // x * sigmoid(1.702 x) where quick, x * Phi(x) where not
 __device__ inline float sigmoid(float x) { return 1.0f / (1.0f + expf(-x)); }
 __device__ inline float normal_cdf(float x) { return 0.5f * (1.0f + erff(x * 0.70710678118654752f)); }
-__device__ inline float activation(float v, unsigned quick) { return quick ? v * sigmoid(1.702f * v) : v * normal_cdf(v); }
+__device__ inline float activation(float v, unsigned quick) {
+    if (v == -INFINITY) return v; // as the CPU, instead of infinity times 0
+    return quick ? v * sigmoid(1.702f * v) : v * normal_cdf(v);
+}
 
 __device__ inline float activation_slope(float v, unsigned quick) {
     if (!quick) return normal_cdf(v) + v * 0.39894228040143268f * expf(-0.5f * v * v);

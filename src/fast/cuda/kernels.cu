@@ -1,4 +1,4 @@
-// The GPU's own kernels: layer norm, softmax, activations, noise on unit features, smoothed cross entropy, AdamW. Those of a
+// The GPU's own kernels: layer norm, softmax, argmax, activations, noise on unit features, smoothed cross entropy, AdamW. Those of a
 // block's branches are in branches.cu, those of the views in views.cu.
 //
 // `kernels.ptx` is made of this by `make_ptx.sh`; the PTX is committed, so that building needs no nvcc for it. Products
@@ -100,6 +100,31 @@ extern "C" __global__ void softmax_backward_f32(const float *p, const float *g, 
 }
 extern "C" __global__ void softmax_backward_bf16(const bf16 *p, const bf16 *g, unsigned rows, unsigned width, bf16 *dx) {
     softmax_backward_row(p, g, rows, width, dx);
+}
+
+// ---- the column of each row's greatest value, the first of equals; as on the CPU, what is not a number counts in the first column alone
+
+extern "C" __global__ void argmax(const float *x, unsigned rows, unsigned width, unsigned *columns) {
+    unsigned row = warp_row();
+    if (row >= rows) return;
+    x += (u64)row * width;
+    float most = x[0];
+    unsigned first = 0;
+    for (unsigned j = lane(); j < width; j += 32) {
+        if (x[j] > most) {
+            most = x[j];
+            first = j;
+        }
+    }
+    for (int offset = 16; offset > 0; offset /= 2) {
+        float other = __shfl_xor_sync(0xffffffffu, most, offset);
+        unsigned column = __shfl_xor_sync(0xffffffffu, first, offset);
+        if (other > most || (other == most && column < first)) {
+            most = other;
+            first = column;
+        }
+    }
+    if (lane() == 0) columns[row] = first;
 }
 
 // ---- activations: x * sigmoid(1.702 x) where quick, x * Phi(x) where not

@@ -72,6 +72,12 @@ pub(super) fn by_columns(width: u32, strips: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (strips, width.div_ceil(BLOCK), 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
 }
 
+/// Pictures along x, the values of each along y: where y has too few blocks, a thread takes several.
+pub(super) fn by_pictures(pictures: u32, values: u64) -> LaunchConfig {
+    let blocks = values.div_ceil(u64::from(BLOCK)).clamp(1, 65_535) as u32;
+    LaunchConfig { grid_dim: (pictures, blocks, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }
+}
+
 /// One block per strip of rows, or of columns.
 pub(super) fn by_strips(strips: u32) -> LaunchConfig {
     LaunchConfig { grid_dim: (strips, 1, 1), block_dim: (BLOCK, 1, 1), shared_mem_bytes: 0 }

@@ -25,6 +25,7 @@ const MODULES: [Module; 4] = [
             ("softmax_bf16", 4),
             ("softmax_backward_f32", 5),
             ("softmax_backward_bf16", 5),
+            ("argmax", 4),
             ("activation_f32", 4),
             ("activation_bf16", 4),
             ("activation_backward_f32", 5),
@@ -99,7 +100,7 @@ pub(super) use {
     elementwise::{gelu, gelu_backward},
     mlp_branch::mlp_branch,
     norm::{layer_norm, layer_norm_backward},
-    rows::{softmax, softmax_backward},
+    rows::{argmax, softmax, softmax_backward},
     text::{Stream, linear_loss, noisy_unit, smoothed_rows, unit_backward},
     views::patches,
 };
@@ -108,6 +109,11 @@ pub(super) use {
 pub use views::Upload;
 
 use candle_core::{DType, Tensor};
+
+/// True for a tensor without values on a GPU, which takes no launch of nothing.
+pub(super) fn nothing(tensor: &Tensor) -> bool {
+    tensor.device().is_cuda() && tensor.elem_count() == 0
+}
 
 /// True if a kernel of this module takes the tensor: on a GPU, of a type that the kernel knows.
 pub(super) fn takes(tensor: &Tensor, types: &[DType]) -> bool {

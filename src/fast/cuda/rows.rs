@@ -1,4 +1,4 @@
-//! Softmax over rows on the GPU, both directions, f32 and bf16.
+//! Softmax over rows on the GPU, both directions, f32 and bf16; argmax over rows of f32.
 
 use candle_core::backend::BackendStorage;
 use candle_core::cuda::cudarc::driver::{DeviceRepr, PushKernelArg};
@@ -6,7 +6,7 @@ use candle_core::cuda::{CudaDType, WrapErr};
 use candle_core::{CudaStorage, DType, Layout, Result, Shape, Tensor};
 use half::bf16;
 
-use super::launch::{Kernel, by_rows, kernel, rows_of, values, wrap};
+use super::launch::{Kernel, by_rows, kernel, launch, rows_of, values, wrap};
 
 /// x `[.., n]` → y like x.
 pub fn softmax(x: &CudaStorage, layout: &Layout) -> Result<(CudaStorage, Shape)> {
@@ -54,4 +54,19 @@ fn backward<T: CudaDType + DeviceRepr>(p: (&CudaStorage, &Layout), g: (&CudaStor
     // SAFETY: five arguments of the kernel's types; rows · width values of type T stand behind p, g and dx.
     unsafe { launch.launch(by_rows(rows)) }.w()?;
     Ok((wrap(dx, device), shape.clone()))
+}
+
+/// x `[.., n]` f32 → the column of each row's greatest value, the first of equals, `[..]` u32.
+pub fn argmax(x: &Tensor) -> Result<Tensor> {
+    let run = |x: &CudaStorage, layout: &Layout| {
+        let (device, (rows, width)) = (x.device(), rows_of(layout)?);
+        let x = values::<f32>(x, layout)?;
+        // SAFETY: the kernel writes every value.
+        let columns = unsafe { device.alloc::<u32>(rows as usize)? };
+        // SAFETY: rows · width values stand behind x, rows behind the columns.
+        unsafe { launch!(device, "argmax", by_rows(rows), &x, &rows, &width, &columns) };
+        let dims = layout.dims();
+        Ok((wrap(columns, device), Shape::from(&dims[..dims.len().saturating_sub(1)])))
+    };
+    x.contiguous()?.apply_op1_no_bwd(&Kernel("argmax", run))
 }

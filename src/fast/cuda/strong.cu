@@ -11,9 +11,9 @@ __device__ inline u64 long_at(const int *words) { return (u64)(unsigned)words[0]
 __device__ inline double double_at(const int *words) { return __hiloint2double(words[1], words[0]); }
 __device__ inline float float_at(const int *words) { return __int_as_float(*words); }
 
-// the first (pass 0) or the second way of a resize: bytes of pixels -> work + 2 frames -> work, one thread per value
+// the first (pass 0) or the second way of a resize: bytes of pixels -> work + 2 frames -> work; pictures along x, values along y
 extern "C" __global__ void resized(const unsigned char *bytes, u64 pixels, unsigned side, unsigned pass, unsigned char *work) {
-    const int *words = (const int *)bytes, *head = words + blockIdx.y * HEAD;
+    const int *words = (const int *)bytes, *head = words + blockIdx.x * HEAD;
     u64 frame = 3ull * side * side, width = (unsigned)head[4], height = (unsigned)head[5];
     bool down = (head[6] != 0) == (pass == 0);
     unsigned char *to = work + long_at(head + 2);
@@ -26,16 +26,16 @@ extern "C" __global__ void resized(const unsigned char *bytes, u64 pixels, unsig
     }
     const int *taps = words + head[down ? 9 : 7];
     unsigned most = (unsigned)head[down ? 10 : 8];
-    u64 i = element(), wide = down ? width : side, high = down ? side : height;
-    if (i >= 3 * wide * high) return;
-    u64 column = i / 3 % wide, row = i / 3 / wide, channel = i % 3, target = down ? row : column;
-    unsigned start = (unsigned)taps[target], length = (unsigned)taps[side + target];
-    const int *weights = taps + 2 * side + target * most;
-    u64 stride = down ? 3 * width : 3;
-    const unsigned char *at = from + channel + (down ? start * stride + 3 * column : 3 * (row * width + start));
-    int sum = 1 << 21;
-    for (unsigned k = 0; k < length; k++) sum += at[k * stride] * weights[k];
-    to[i] = (unsigned char)min(max(sum >> 22, 0), 255);
+    u64 wide = down ? width : side, high = down ? side : height, stride = down ? 3 * width : 3;
+    for (u64 i = (u64)blockIdx.y * blockDim.x + threadIdx.x; i < 3 * wide * high; i += (u64)gridDim.y * blockDim.x) {
+        u64 column = i / 3 % wide, row = i / 3 / wide, channel = i % 3, target = down ? row : column;
+        unsigned start = (unsigned)taps[target], length = (unsigned)taps[side + target];
+        const int *weights = taps + 2 * side + target * most;
+        const unsigned char *at = from + channel + (down ? start * stride + 3 * column : 3 * (row * width + start));
+        int sum = 1 << 21;
+        for (unsigned k = 0; k < length; k++) sum += at[k * stride] * weights[k];
+        to[i] = (unsigned char)min(max(sum >> 22, 0), 255);
+    }
 }
 
 // (19595 r + 38470 g + 7471 b + 2^15) / 2^16: the three weights sum to 2^16

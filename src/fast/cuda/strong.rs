@@ -5,7 +5,7 @@ use candle_core::op::BackpropOp;
 use candle_core::{Result, Storage, Tensor};
 use rayon::prelude::*;
 
-use super::launch::{by_elements, by_strips, launch, values, wrap};
+use super::launch::{by_pictures, by_strips, launch, values, wrap};
 use super::views::Upload;
 use crate::recipe::{ViewRecipe, ViewStep, ViewTaps};
 
@@ -138,7 +138,7 @@ impl Upload {
         let most = |of: fn(&ViewRecipe, usize) -> usize| recipes.iter().map(|recipe| of(recipe, side)).max().unwrap_or(0) as u64;
         let (before, side32) = (before as u64, side as u32);
         for (pass, most) in [(0u32, most(between)), (1, frame as u64)] {
-            let grid = LaunchConfig { grid_dim: (by_elements(most).grid_dim.0, n as u32, 1), ..by_elements(most) };
+            let grid = by_pictures(n as u32, most);
             // SAFETY: heads and taps were checked above; `work` bytes stand behind the frames.
             unsafe { launch!(device, "resized", grid, &bytes, &before, &side32, &pass, &frames) };
         }
