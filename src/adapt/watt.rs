@@ -9,6 +9,7 @@ use crate::classify::normalize;
 use crate::clip::Clip;
 use crate::describe::Templates;
 use crate::error::Result;
+use crate::nn::argmax;
 use crate::progress::check_interrupt;
 
 /// The eight templates of the paper (table 1).
@@ -90,7 +91,7 @@ impl Adapt for Watt {
                 for _ in 0..self.config.steps {
                     check_interrupt("adapting")?;
                     let x = norms.features(&pixels)?;
-                    let own = texts.index_select(&x.detach().matmul(&texts.t()?)?.argmax(D::Minus1)?, 0)?; // [n, d]
+                    let own = texts.index_select(&argmax(&x.detach().matmul(&texts.t()?)?)?, 0)?; // [n, d]
                     norms.step(&loss(&x, &own, scale)?)?;
                 }
                 snapshots.push(norms.snapshot()?);

@@ -236,7 +236,8 @@ impl TextClassifier {
     /// # Errors
     /// As [`logits`](Self::logits).
     pub fn predict(&self, features: &Tensor) -> Result<Vec<usize>> {
-        let indices = self.logits(features)?.argmax(D::Minus1)?.to_vec1::<u32>()?;
+        let logits = self.logits(features)?.to_device(&Device::Cpu)?; // whose argmax keeps the first of equals
+        let indices = logits.argmax(D::Minus1)?.to_vec1::<u32>()?;
         Ok(indices.into_iter().map(|index| index as usize).collect())
     }
 }

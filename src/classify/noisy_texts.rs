@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use candle_core::{D, DType, Device, Module, Result, Tensor};
 use lafter_fast as fast; // fast::
 
-use crate::nn::smoothed_cross_entropy;
+use crate::nn::{argmax, smoothed_cross_entropy};
 use crate::rng::Rng;
 
 /// Text features and their classes, and what a step of eq. 2 makes of them:
@@ -115,7 +115,7 @@ impl NoisyTexts {
         let x = self.noisy(x, rng)?;
         let logits = head.forward(&x)?; // [rows, C]
         self.check(logits.dim(1)?, rows)?;
-        let right = logits.detach().argmax(D::Minus1)?.eq(&labels)?.to_dtype(DType::F32)?.sum_all()?;
+        let right = argmax(&logits.detach())?.eq(&labels)?.to_dtype(DType::F32)?.sum_all()?;
         Ok((smoothed_cross_entropy(&logits, &labels, self.smoothing)?, right))
     }
 

@@ -1,4 +1,4 @@
-//! What both stages share: features of unit length, and smoothed cross entropy.
+//! What both stages share: features of unit length, the greatest of each row, and smoothed cross entropy.
 
 use candle_core::{D, DType, Result, Tensor};
 use lafter_fast as fast; // fast::
@@ -22,6 +22,28 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
     features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
+/// The column of each row's greatest value, the first of equals: on a GPU Candle's own keeps any of them.
+///
+/// # Shapes
+/// `[.., n]` → `[..]` u32.
+///
+/// # Errors
+/// If the rows are empty (Candle's).
+///
+/// ```
+/// use candle_core::{Device, Tensor};
+/// let rows = Tensor::new(&[[0f32, 2., 1.], [1., 1., 0.]], &Device::Cpu)?;
+/// assert_eq!(lafter::nn::argmax(&rows)?.to_vec1::<u32>()?, [1, 0]);
+/// # Ok::<(), candle_core::Error>(())
+/// ```
+pub fn argmax(rows: &Tensor) -> Result<Tensor> {
+    if rows.device().is_cuda() && matches!(rows.dtype(), DType::F16 | DType::BF16) {
+        return argmax(&rows.to_dtype(DType::F32)?);
+    }
+    fast::prefer!(fast::argmax(rows)); // fast::
+    rows.argmax(D::Minus1)
+}
+
 /// L_SCE = −Σ_c q_c log p_c, with q_c = (1 − ε)·[c = label] + ε / C, the mean over the batch (Szegedy et al. 2016, §7;
 /// LaFTer uses ε = 0.1 in eq. 2 and eq. 4).
 ///
@@ -43,7 +65,7 @@ pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) 
     one_per_row(labels, logits)?;
     fast::prefer!(fast::smoothed_cross_entropy(logits, labels, smoothing)); // fast::
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
-    let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.mean_all()?;
+    let of_label = of_labels(&log_p, labels)?.mean_all()?;
     let of_all = log_p.mean_all()?;
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
 }
@@ -56,18 +78,23 @@ fn one_per_row(labels: &Tensor, logits: &Tensor) -> Result<()> {
     }
 }
 
-/// Labels `[n]` that are classes of logits `[n, C]`. Candle's gather on the CPU takes the type's greatest number for a value of 0.
-fn known(labels: &Tensor, logits: &Tensor) -> Result<Tensor> {
-    let labels = labels.contiguous()?;
+/// log p of each label: log p `[n, C]`, labels `[n]` → `[n]`. Candle's gather on the CPU takes the type's greatest number for a value of
+/// 0; on a GPU a label that is no class stops the device, so another is read in its place.
+fn of_labels(log_p: &Tensor, labels: &Tensor) -> Result<Tensor> {
+    let (labels, classes) = (labels.contiguous()?, log_p.dim(D::Minus1)?);
     if labels.device().is_cpu() {
-        let classes = logits.dim(D::Minus1)? as i64;
+        let classes = classes as i64;
         if let Some(label) =
             labels.to_dtype(DType::I64)?.flatten_all()?.to_vec1::<i64>()?.into_iter().find(|label| !(0..classes).contains(label))
         {
             candle_core::bail!("label {label} is none of {classes} classes");
         }
+        return log_p.gather(&labels.unsqueeze(1)?, 1)?.squeeze(1);
     }
-    Ok(labels)
+    let last = (classes as u32).saturating_sub(1);
+    let (labels, none) = (labels.to_dtype(DType::U32)?, Tensor::full(f32::NAN, labels.dims(), labels.device())?.to_dtype(log_p.dtype())?);
+    let of_label = log_p.gather(&labels.minimum(last)?.unsqueeze(1)?, 1)?.squeeze(1)?;
+    labels.le(last)?.where_cond(&of_label, &none)
 }
 
 /// The same row by row, for losses that weigh the pictures: [`smoothed_cross_entropy`] is its mean, but for rounding.
@@ -91,7 +118,7 @@ fn known(labels: &Tensor, logits: &Tensor) -> Result<Tensor> {
 pub fn smoothed_cross_entropy_rows(logits: &Tensor, labels: &Tensor, smoothing: f64) -> Result<Tensor> {
     one_per_row(labels, logits)?;
     let log_p = candle_nn::ops::log_softmax(logits, D::Minus1)?; // [n, C]
-    let of_label = log_p.gather(&known(labels, logits)?.unsqueeze(1)?, 1)?.squeeze(1)?; // [n]
+    let of_label = of_labels(&log_p, labels)?; // [n]
     let of_all = log_p.mean(D::Minus1)?; // [n]
     (of_label * (smoothing - 1.0))? - (of_all * smoothing)?
 }

@@ -22,6 +22,6 @@ pub use adamw::{AdamW, AdamWConfig, Param, ParamGroup};
 pub use block::{Activation, Attention, Block, softmax};
 pub use lafter_fast::{Isa, Precision};
 pub use layers::{LayerNorm, Linear, Weight};
-pub use loss::{normalize, smoothed_cross_entropy, smoothed_cross_entropy_rows};
+pub use loss::{argmax, normalize, smoothed_cross_entropy, smoothed_cross_entropy_rows};
 pub use more::{LowRank, Tuning};
 pub use schedule::LrSchedule;

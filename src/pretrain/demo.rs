@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Instant;
 
-use candle_core::{D, DType, Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -21,7 +21,7 @@ use crate::data::scenes::{CLASSES, DESCRIPTIONS, Domain, Scenes, captions};
 use crate::error::{Error, Result};
 use crate::eval::as_written;
 use crate::files::save_atomically;
-use crate::nn::{Activation, LrSchedule};
+use crate::nn::{Activation, LrSchedule, argmax};
 use crate::progress::{self, Event, Stage};
 use crate::rng::Rng;
 
@@ -273,7 +273,7 @@ fn zero_shot(
     for start in (0..images.len()).step_by(100) {
         let picks: Vec<usize> = (start..(start + 100).min(images.len())).collect();
         let logits = classifier.logits(&vision.forward(&batch(&images, &picks, view, device)?)?)?; // [picks, C]
-        let answers: Vec<u32> = logits.argmax(D::Minus1)?.to_vec1()?;
+        let answers: Vec<u32> = argmax(&logits)?.to_vec1()?;
         right += answers.iter().zip(&picks).filter(|(answer, i)| scenes.label(**i) == Some(**answer as usize)).count();
     }
     Ok(100.0 * right as f64 / images.len().max(1) as f64)

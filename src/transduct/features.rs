@@ -137,7 +137,7 @@ pub(super) fn named(z: &Tensor) -> Result<Vec<usize>> {
     let (_, classes) = z.dims2()?;
     let mut counts = vec![0; classes];
     if !z.device().is_cpu() {
-        z.argmax(1)?.to_device(&Device::Cpu)?.to_vec1::<u32>()?.into_iter().for_each(|class| counts[class as usize] += 1);
+        crate::nn::argmax(z)?.to_device(&Device::Cpu)?.to_vec1::<u32>()?.into_iter().for_each(|class| counts[class as usize] += 1);
         return Ok(counts);
     }
     let rows = |rows: &[f32]| argmax_rows(rows, classes); // Candle's takes one thread

@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use candle_core::{D, DType, Tensor};
+use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use super::targets::Targets;
 use crate::error::Result;
 pub use crate::eval::EpochRecord;
+use crate::nn::argmax;
 
 /// What one step did.
 #[derive(Clone, Debug)]
@@ -50,7 +51,7 @@ impl OnDevice {
         Ok(Self {
             loss: loss.detach(),
             pseudo_labels: targets.labels.clone(),
-            predictions: logits.detach().argmax(D::Minus1)?,
+            predictions: argmax(&logits.detach())?,
             confidence: targets.confidence.mean_all()?,
             kept: targets.weights.as_ref().map(kept).transpose()?,
             confidences: targets.weights.as_ref().map(|_| targets.confidence.clone()),

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 
 use candle_core::{D, Result, Tensor};
 
+use crate::nn::argmax;
+
 /// Both views of one batch, and where it stands in the run. Rules and terms that read the pixels find those of this process's rows
 /// alone if [several](crate::ranks) share the run; all built-in ones read answers and logits, which are those of the whole batch.
 #[derive(Clone, Debug)]
@@ -66,7 +68,7 @@ impl Targets {
     /// If the probabilities are not a matrix (Candle's).
     pub fn new(features: Tensor, probabilities: Tensor) -> Result<Self> {
         let (features, probabilities) = (features.detach(), probabilities.detach());
-        let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
+        let (labels, confidence) = (argmax(&probabilities)?, probabilities.max(D::Minus1)?);
         let sources = vec![probabilities.clone()];
         Ok(Self { features, probabilities, labels, confidence, weights: None, sources, candidates: None, prototypes: None })
     }
@@ -80,7 +82,7 @@ impl Targets {
             return Self::new(features, candle_nn::ops::softmax(logits, D::Minus1)?);
         }
         let targets = Self::new(features, candle_nn::ops::softmax(&(logits / temperature)?, D::Minus1)?)?;
-        Ok(Self { labels: logits.detach().argmax(D::Minus1)?, ..targets })
+        Ok(Self { labels: argmax(&logits.detach())?, ..targets })
     }
 
     /// What has a row for each picture, by name.
@@ -124,7 +126,7 @@ impl Targets {
     /// If the probabilities are not a matrix (Candle's).
     pub fn with_probabilities(self, probabilities: Tensor) -> Result<Self> {
         let probabilities = probabilities.detach();
-        let (labels, confidence) = (probabilities.argmax(D::Minus1)?, probabilities.max(D::Minus1)?);
+        let (labels, confidence) = (argmax(&probabilities)?, probabilities.max(D::Minus1)?);
         Ok(Self { probabilities, labels, confidence, ..self })
     }
 

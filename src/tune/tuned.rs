@@ -1,10 +1,11 @@
 //! The result of tuning: tower, visual prompts, head.
 
-use candle_core::{D, Result, Tensor};
+use candle_core::{Result, Tensor};
 
 use super::prompts::VisualPrompts;
 use crate::classify::{Head, normalize};
 use crate::clip::{AttentionMaps, VisionTower};
+use crate::nn::argmax;
 
 /// A prompted vision tower with its head: what predicts after stage two. Cloning shares the weights.
 #[derive(Clone, Debug)]
@@ -25,6 +26,9 @@ impl Tuned {
     /// # Errors
     /// If the pixels do not fit the tower (Candle's).
     pub fn features(&self, pixels: &Tensor) -> Result<Tensor> {
+        if pixels.dims().first() == Some(&0) {
+            return self.vision.forward(pixels); // no pictures, which have no prompts
+        }
         let features = self.prompts.forward(&self.vision, pixels)?;
         if self.normalize { normalize(&features) } else { Ok(features) }
     }
@@ -51,7 +55,7 @@ impl Tuned {
     /// # Errors
     /// If the pixels do not fit the tower (Candle's).
     pub fn predict(&self, pixels: &Tensor) -> Result<Vec<usize>> {
-        Ok(self.logits(pixels)?.argmax(D::Minus1)?.to_vec1::<u32>()?.into_iter().map(|index| index as usize).collect())
+        Ok(argmax(&self.logits(pixels)?)?.to_vec1::<u32>()?.into_iter().map(|index| index as usize).collect())
     }
 
     /// The same values without a graph; sees later updates of the variables it shares storage with.

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{PassFn, Refine};
 use crate::classify::{Head, normalize};
+use crate::nn::argmax;
 use crate::tune::config::LARGEST;
 use crate::tune::role::{Flow, What};
 use crate::tune::rows;
@@ -134,7 +135,7 @@ impl Refine for Memory {
         let features = Tensor::zeros((images, width), DType::F32, device)?;
         let labels = Tensor::full(classes as u32, images, device)?.contiguous()?;
         rows::write(&features, &places, &pass.features)?;
-        rows::write(&labels, &places, &pass.probabilities.argmax(D::Minus1)?)?;
+        rows::write(&labels, &places, &argmax(&pass.probabilities)?)?;
         let (prototypes, empty) = prototypes(&features, &labels, &self.text()?)?;
         (self.known, self.empty) = (Some(Known { features, labels, prototypes }), Some(empty));
         Ok(())
