@@ -95,16 +95,21 @@ impl VisionTower {
     /// # Errors
     /// If the pixels are not `[batch, 3, side, side]` of this tower's side.
     pub fn embed(&self, pixels: &Tensor) -> Result<Tensor> {
-        let (batch, channels, height, width) = pixels.dims4()?;
-        let (side, patch) = (self.config.image_size, self.config.patch_size);
-        if (channels, height, width) != (3, side, side) {
-            candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
-        }
-        let patches = patches(pixels, patch)?; // [batch, patches, 3 · patch²]
+        let batch = self.batch(pixels)?;
+        let patches = patches(pixels, self.config.patch_size)?; // [batch, patches, 3 · patch²]
         let patches = self.patch_embedding.forward(&patches)?; // [batch, patches, width]
         let class = self.class_embedding.reshape((1, 1, ()))?.broadcast_as((batch, 1, self.config.width))?;
         let tokens = Tensor::cat(&[&class, &patches], 1)?; // [batch, 1 + patches, width]
         self.pre_norm.forward(&tokens.broadcast_add(&self.position_embedding)?)
+    }
+
+    /// How many pictures the pixels are.
+    fn batch(&self, pixels: &Tensor) -> Result<usize> {
+        let ((batch, channels, height, width), side) = (pixels.dims4()?, self.config.image_size);
+        if (channels, height, width) != (3, side, side) {
+            candle_core::bail!("expected pixels [batch, 3, {side}, {side}], got {:?}: preprocess the images for this tower", pixels.dims());
+        }
+        Ok(batch)
     }
 
     /// The weight of the patch embedding as the checkpoint has it, `[width, 3, patch, patch]`.
@@ -220,6 +225,9 @@ impl VisionTower {
     /// # Errors
     /// As [`embed`](Self::embed).
     pub fn forward(&self, pixels: &Tensor) -> Result<Tensor> {
+        if self.batch(pixels)? == 0 && pixels.device().is_cuda() {
+            return pixels.reshape((0, self.projection.weight.dims2()?.0)); // Candle's operations on a GPU take no launch of nothing
+        }
         self.project(&self.encode_class(&self.embed(pixels)?)?)
     }
 

@@ -31,6 +31,9 @@ impl Gelu {
 /// # Errors
 /// If the device has no memory left (Candle's).
 pub fn gelu(x: &Tensor, quick: bool) -> Result<Option<Tensor>> {
+    if cuda::nothing(x) {
+        return Ok(Some(x.clone()));
+    }
     if on_cpu_f32(x) || cuda::takes(x, &[DType::F32, DType::BF16]) {
         return Ok(Some(x.contiguous()?.apply_op1(Fused(Gelu::new(quick)))?));
     }

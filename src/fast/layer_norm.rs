@@ -38,6 +38,9 @@ impl Norm<'_> {
 /// If `x` has another width.
 pub fn layer_norm(x: &Tensor, norm: Norm) -> Result<Option<Tensor>> {
     let Norm { weight, bias, eps } = norm;
+    if cuda::nothing(x) {
+        return Ok(Some(x.clone()));
+    }
     if (on_cpu_f32(x) || cuda::takes(x, &[DType::F32])) && [weight, bias].iter().all(|part| part.dtype() == DType::F32) {
         return Ok(Some(x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, FusedLayerNorm { eps: eps as f32 })?));
     }

@@ -6,7 +6,7 @@ use candle_core::{CpuStorage, CudaStorage, CustomOp1, CustomOp2, CustomOp3, DTyp
 
 use super::frozen_linear::FrozenLinear;
 use super::gemm::{View, library};
-use super::{Layer, Packed, Weight, f32_slice, on_cpu_f32, parallel, with_f32s};
+use super::{Layer, Packed, Weight, cuda, f32_slice, on_cpu_f32, parallel, with_f32s};
 
 /// y = x Wᵀ + b: x `[.., in]` → `[.., out]`.
 ///
@@ -35,6 +35,9 @@ pub fn linear(x: &Tensor, layer: Layer) -> Result<Option<Tensor>> {
     let mut dims = x.dims().to_vec();
     if let Some(last) = dims.last_mut() {
         *last = outputs;
+    }
+    if cuda::nothing(x) {
+        return Ok(Some(x.reshape(dims)?));
     }
     if on_cpu_f32(x) && on_cpu_f32(weight) && bias.is_none_or(|bias| on_cpu_f32(bias) && bias.dims() == [outputs]) {
         let (rows, weight) = (x.reshape(((), inputs))?.contiguous()?, weight.contiguous()?);

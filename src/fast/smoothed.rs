@@ -30,6 +30,9 @@ pub fn smoothed_cross_entropy(logits: &Tensor, labels: &Tensor, smoothing: f64) 
 /// # Errors
 /// If `x` is a scalar.
 pub fn unit(x: &Tensor) -> Result<Option<Tensor>> {
+    if cuda::nothing(x) {
+        return Ok(Some(x.clone()));
+    }
     if !cuda::takes(x, &[DType::F32]) {
         return Ok(None);
     }

@@ -18,6 +18,9 @@ use super::{Isa, cuda, f32_slice, math, on_cpu_f32, parallel, with_f32};
 /// # Errors
 /// If the device has no memory left (Candle's).
 pub fn softmax(x: &Tensor) -> Result<Option<Tensor>> {
+    if cuda::nothing(x) {
+        return Ok(Some(x.clone()));
+    }
     if on_cpu_f32(x) || cuda::takes(x, &[DType::F32, DType::BF16]) {
         return Ok(Some(x.contiguous()?.apply_op1(FusedSoftmax)?));
     }

@@ -21,10 +21,10 @@ use super::{LayerNorm, Linear};
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn softmax(x: &Tensor) -> Result<Tensor> {
-    if x.device().is_cpu() && matches!(x.dtype(), DType::F16 | DType::BF16) {
+    fast::prefer!(fast::softmax(x));
+    if matches!(x.dtype(), DType::F16 | DType::BF16) {
         return softmax(&x.to_dtype(DType::F32)?)?.to_dtype(x.dtype()); // a sum in half precision misses what is small
     }
-    fast::prefer!(fast::softmax(x));
     candle_nn::ops::softmax(x, D::Minus1)
 }
 
