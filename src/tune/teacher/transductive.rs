@@ -89,7 +89,8 @@ impl Teacher for Transducing {
         let mut notices = Vec::new();
         let row = self.tower.head.layers.first().map(|layer| layer.weight.tensor());
         let rows = row.ok_or_else(|| Error::Usage("a transductive teacher starts from the rows of the head, which has none".into()))?;
-        let features = Features::new(&pass.features, &rows, self.scale)?;
+        // on the CPU, as `predict --transduct`: Candle's sums over a graph's neighbors on a GPU go one after another
+        let features = Features::new(&pass.features.to_device(&Device::Cpu)?, &rows.to_device(&Device::Cpu)?, self.scale)?;
         let p = self.method.probabilities(&features, |event| {
             if let Event::Notice(notice) = event {
                 notices.push(notice.clone());
