@@ -9,6 +9,7 @@ use lafter_fast::with_f32;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use sha2::{Digest, Sha256};
 
+use crate::device::kind;
 use crate::error::{Error, Result};
 use crate::files::read_tensors;
 use crate::nn::{AdamW, Param};
@@ -77,25 +78,29 @@ pub(crate) fn all(tensor: &Tensor, valid: impl Fn(f32) -> bool) -> Result<bool> 
 /// The part that is not a tensor; `state` is the loop's own.
 #[derive(Serialize, Deserialize)]
 struct Header<S> {
+    /// The kind of device that it was made on; earlier versions wrote none.
+    #[serde(default)]
+    device: Option<String>,
     #[serde(alias = "optimiser_steps")] // as earlier versions wrote it
     optimizer_steps: usize,
     state: S,
 }
 
-/// Writes parameters, optimizer moments, `more` tensors and `state` under the name of the loop, `kind` (atomically).
+/// Writes parameters, optimizer moments, `more` tensors and `state` under the name of the loop, `stage` (atomically).
 pub(crate) fn save(
     path: &Path,
-    kind: &str,
+    stage: &str,
     state: impl Serialize,
     params: &[Param],
     optimizer: &AdamW,
     more: Vec<(String, Tensor)>,
 ) -> Result<()> {
-    let header = Header { optimizer_steps: optimizer.steps(), state };
+    let device = params.first().map(|param| kind(param.var.device()).to_string());
+    let header = Header { device, optimizer_steps: optimizer.steps(), state };
     let json = serde_json::to_string(&header).map_err(|e| Error::Checkpoint(format!("{}: {e}", path.display())))?;
     let params = params.iter().map(|param| (param.name.clone(), param.var.as_detached_tensor()));
     let tensors: Vec<(String, Tensor)> = params.chain(optimizer.state()).chain(more).collect();
-    sealed::save(path, &tensors, HashMap::from([(kind.to_string(), json)]))
+    sealed::save(path, &tensors, HashMap::from([(stage.to_string(), json)]))
 }
 
 /// A checkpoint that was read, not yet applied: the loop compares its state with its own settings first.
@@ -104,10 +109,12 @@ pub(crate) struct Saved<S> {
     optimizer_steps: usize,
     pub tensors: HashMap<String, Tensor>,
     path: PathBuf,
+    /// The kinds of device that it was made on, if it says so, and that it was read for.
+    devices: (Option<String>, &'static str),
 }
 
 impl<S: DeserializeOwned> Saved<S> {
-    pub fn read(path: &Path, kind: &str, device: &Device) -> Result<Self> {
+    pub fn read(path: &Path, stage: &str, device: &Device) -> Result<Self> {
         let shown = path.display();
         let (tensors, metadata) = read_tensors(path, device).map_err(|error| match error {
             // a copy of this file is nowhere: only its reader's remedy is wrong here
@@ -118,14 +125,15 @@ impl<S: DeserializeOwned> Saved<S> {
             other => other,
         })?;
         let header = metadata
-            .get(kind)
-            .ok_or_else(|| Error::Checkpoint(format!("{shown} is not a checkpoint of this stage ({kind}): start without --resume")))?;
+            .get(stage)
+            .ok_or_else(|| Error::Checkpoint(format!("{shown} is not a checkpoint of this stage ({stage}): start without --resume")))?;
         if !sealed::fits(&tensors, &metadata)? {
             return Err(Error::Checkpoint(format!("{shown} is damaged: its checksum does not fit: start without --resume")));
         }
         let unreadable = |e| Error::Checkpoint(format!("{shown}: unreadable state ({e}): start without --resume"));
         let header: Header<S> = serde_json::from_str(header).map_err(unreadable)?;
-        let saved = Self { state: header.state, optimizer_steps: header.optimizer_steps, tensors, path: path.into() };
+        let Header { device: made, optimizer_steps, state } = header;
+        let saved = Self { state, optimizer_steps, tensors, path: path.into(), devices: (made, kind(device)) };
         match i32::try_from(saved.optimizer_steps) {
             Ok(_) => Ok(saved),
             Err(_) => Err(saved.broken(format!("{} optimizer steps cannot be", saved.optimizer_steps))),
@@ -184,6 +192,13 @@ impl<S: DeserializeOwned> Saved<S> {
     /// The error for a checkpoint of another run.
     pub fn foreign(&self) -> Error {
         let shown = self.path.display();
+        if let (Some(made), here) = &self.devices
+            && made != here
+        {
+            return Error::Usage(format!(
+                "{shown} was made on {made}, and {here} rounds otherwise: go on with the device and the TF32 of that run, or start without --resume"
+            ));
+        }
         Error::Usage(format!(
             "{shown} belongs to a run with other settings, texts, seed or model: repeat that run's options, or start without --resume"
         ))
@@ -193,6 +208,20 @@ impl<S: DeserializeOwned> Saved<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_checkpoint_of_another_device_names_both() {
+        let saved = |made: Option<&str>| Saved {
+            state: (),
+            optimizer_steps: 0,
+            tensors: HashMap::new(),
+            path: "checkpoint".into(),
+            devices: (made.map(String::from), "cpu"),
+        };
+        let said = |made| saved(made).foreign().to_string();
+        assert!(said(Some("cuda with TF32")).contains("was made on cuda with TF32, and cpu rounds otherwise"));
+        assert!([None, Some("cpu")].iter().all(|made| said(*made).contains("other settings")));
+    }
 
     #[test]
     fn the_clock_starts_after_the_save() {

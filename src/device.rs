@@ -1,4 +1,4 @@
-//! The device that tensors are computed on, by its name.
+//! The device that tensors are computed on, by its name, and what of it decides their bits.
 
 use candle_core::Device;
 
@@ -18,16 +18,52 @@ use crate::error::{Error, Result};
 /// # Ok::<(), lafter::Error>(())
 /// ```
 pub fn open(name: &str) -> Result<Device> {
-    let ordinal = match name {
+    let ordinal: Option<usize> = match name {
         "cpu" => return Ok(Device::Cpu),
         "cuda" => Some(0),
-        other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()),
+        other => other.strip_prefix("cuda:").and_then(|n| n.parse().ok()).filter(|n| i32::try_from(*n).is_ok()), // as the driver counts
     };
     let Some(ordinal) = ordinal else { return Err(Error::Usage(format!("--device {name}: expected cpu, cuda or cuda:N"))) };
     if !cfg!(feature = "cuda") {
         return Err(Error::Usage(format!("--device {name}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
     }
-    Ok(gpu(ordinal)?)
+    gpu(ordinal).map_err(|error| match error.to_string() {
+        said if said.contains("CUDA_ERROR_NO_DEVICE") => {
+            Error::Usage(format!("--device {name}: the driver finds no GPU (nvidia-smi lists them): use --device cpu"))
+        }
+        said if said.contains("CUDA_ERROR_INVALID_DEVICE") => {
+            Error::Usage(format!("--device {name}: there is no such GPU (nvidia-smi lists them): use --device cuda or --device cpu"))
+        }
+        _ => error.into(),
+    })
+}
+
+/// Whether the device multiplies f32 matrices in TF32.
+pub(crate) fn tf32(device: &Device) -> bool {
+    device.is_cuda() && candle_core::cuda::gemm_reduced_precision_f32()
+}
+
+/// What rounds as the device does: `cpu`, `cuda`, `cuda with TF32`.
+pub(crate) fn kind(device: &Device) -> &'static str {
+    match device {
+        Device::Cpu => "cpu",
+        Device::Cuda(_) if tf32(device) => "cuda with TF32",
+        Device::Cuda(_) => "cuda",
+        Device::Metal(_) => "metal",
+    }
+}
+
+/// What computes with the bits of the device: its kind (`cpu`, `cuda`), with the GPU's name and whether it multiplies in TF32.
+///
+/// # Errors
+/// If the driver does not say the GPU's name (Candle's).
+pub fn arithmetic(device: &Device) -> Result<String> {
+    let gpu = match device {
+        #[cfg(feature = "cuda")]
+        Device::Cuda(gpu) => candle_core::cuda::WrapErr::w(gpu.cuda_stream().context().name())?,
+        _ => String::new(),
+    };
+    Ok(format!("{} {gpu}", kind(device)).trim_end().to_string())
 }
 
 #[cfg(feature = "cuda")]
@@ -72,9 +108,10 @@ mod tests {
 
     #[test]
     fn a_name_that_is_none_is_refused_with_those_that_are() {
-        for name in ["", "gpu", "cuda:", "cuda:x", "CPU"] {
+        for name in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "cuda:2147483648", "cuda:4294967296", "CPU"] {
             let error = open(name).unwrap_err();
             assert!(error.is_usage() && error.to_string().contains("cpu, cuda or cuda:N"), "{error}");
         }
+        assert_eq!(arithmetic(&Device::Cpu).unwrap(), "cpu");
     }
 }

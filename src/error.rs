@@ -71,7 +71,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A tensor operation failed inside Candle.
-    #[error("{}", line(first_line(.0)))]
+    #[error("{}", line(first_line(.0) + gpu_remedy(.0)))]
     Candle(#[from] candle_core::Error),
 }
 
@@ -176,6 +176,23 @@ fn first_line(error: &candle_core::Error) -> String {
     error.to_string().lines().next().unwrap_or("tensor operation failed").to_string()
 }
 
+/// What to do about what a GPU's driver says: Candle passes on its names of errors.
+fn gpu_remedy(error: &candle_core::Error) -> &'static str {
+    let said = first_line(error);
+    let any = |names: &[&str]| names.iter().any(|name| said.contains(&format!("CUDA_ERROR_{name}")));
+    if any(&["OUT_OF_MEMORY"]) {
+        ": the GPU has no memory left: take smaller batches, or each in smaller parts (tune.micro_batch)"
+    } else if any(&["UNSUPPORTED_PTX_VERSION", "INVALID_PTX", "SYSTEM_DRIVER_MISMATCH", "COMPAT_NOT_SUPPORTED_ON_DEVICE"]) {
+        ": the driver is older than the toolkit of this build: install a newer one (580 or later for CUDA 13), or compute on the CPU"
+    } else if any(&["NO_BINARY_FOR_GPU"]) {
+        ": this build is for another generation of GPUs: build it with CUDA_COMPUTE_CAP of this one, or compute on the CPU"
+    } else if any(&["NO_DEVICE", "INVALID_DEVICE"]) {
+        ": there is no such GPU (nvidia-smi lists them): choose another, or compute on the CPU"
+    } else {
+        ""
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -197,6 +214,15 @@ mod tests {
         assert_eq!(error.to_string().lines().count(), 1);
         assert!(error.to_string().starts_with("a/b: ") && error.to_string().ends_with(": check the path"));
         assert_eq!(Error::Data("a class\nof two lines".into()).to_string(), "a class of two lines");
+    }
+
+    #[test]
+    fn what_a_gpu_says_has_a_remedy() {
+        for (name, remedy) in [("OUT_OF_MEMORY", "tune.micro_batch"), ("UNSUPPORTED_PTX_VERSION", "580"), ("NO_DEVICE", "on the CPU")] {
+            let said = format!("DriverError(CUDA_ERROR_{name}, \"what it is\")");
+            let error = Error::from(candle_core::Error::Msg(said.clone())).to_string();
+            assert!(error.starts_with(&said) && error.contains(remedy) && !error.contains("--"), "{error}");
+        }
     }
 
     #[test]

@@ -16,6 +16,7 @@ use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::data::scenes;
 use crate::describe::TextSet;
+use crate::device::tf32;
 use crate::embed::{Encoded, FeatureCache, Keep, Pass};
 use crate::error::{Error, Result, makes_room};
 use crate::eval::{
@@ -182,6 +183,7 @@ impl Experiment {
 
     fn stages(&self, folder: Option<&RunFolder>, shared: &Shared, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {
         let mut report = Report::new(self.settings(), self.config.seed, device_name(self.clip.device()));
+        report.tf32 = tf32(self.clip.device());
         report.extra.insert("inputs".into(), json!(self.inputs()));
         let mut lafter = LaFTer::new(self.clip.clone(), self.texts.classes());
         lafter.config = self.config.clone();

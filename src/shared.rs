@@ -10,6 +10,7 @@ use crate::classify::{Head, HeldOut, TextClassifier, TextEpoch, ZeroShotClassifi
 use crate::clip::Clip;
 use crate::data::Dataset;
 use crate::describe::Templates;
+use crate::device::tf32;
 use crate::embed::{Encoded, FeatureCache, Lasting, Stored};
 use crate::error::Result;
 use crate::eval::as_written;
@@ -161,8 +162,7 @@ fn cache_of(run: &Experiment) -> Option<&FeatureCache> {
 
 /// All of a CLIP that decides what it computes, with the arithmetic that computes it.
 fn tower(clip: &Clip) -> String {
-    let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
-    let arithmetic = (format!("{:?}", clip.device().location()), clip.dtype().as_str(), clip.precision(), tf32);
+    let arithmetic = (format!("{:?}", clip.device().location()), clip.dtype().as_str(), clip.precision(), tf32(clip.device()));
     json!([clip.weights_hash(), clip.settings_hash(), arithmetic, format!("{:?}", Isa::best().level())]).to_string()
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::shard::Shard;
+use crate::device::kind;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::settings::LafterConfig;
@@ -214,14 +215,17 @@ impl Cell {
     }
 
     /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data sets,
-    /// then those of the files of stored answers that it names), so that a finished cell is found again however the grid around it
-    /// changes, and never taken for another. Where pictures and model lie decides nothing; with `paths` it does, as in older studies.
+    /// then those of the files of stored answers that it names), with the kind of device, so that a finished cell is found again however
+    /// the grid around it changes, and never taken for another. Where pictures and model lie decides nothing; with `paths` it does, as in older studies.
     pub(super) fn folder(&self, data: &[String], paths: bool) -> String {
         let mut settings = self.experiment.settings();
         for place in ["model", "train", "test"].iter().filter(|_| !paths) {
             settings[place] = Value::Null;
         }
-        let decisive = json!([settings, data, self.experiment.config.seed, env!("CARGO_PKG_VERSION")]);
+        let mut decisive = vec![settings, json!(data), json!(self.experiment.config.seed), json!(env!("CARGO_PKG_VERSION"))];
+        let device = self.experiment.clip.device();
+        decisive.extend((!device.is_cpu()).then(|| json!(kind(device)))); // none in the names of older studies
+        let decisive = Value::from(decisive);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };
         let name: String = self.name().chars().map(safe).take(80).collect();

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use lafter::clip::Clip;
 use lafter::data::Dataset;
+use lafter::device::arithmetic;
 use lafter::ranks::{self, Neighbors, Ranks};
 use lafter::{Error, Result};
 
@@ -116,7 +117,13 @@ pub fn agreed(ranks: &dyn Ranks, clip: &Clip, pictures: Option<&Dataset>, conten
     ranks::agree(ranks, || {
         let model = format!("{} {}", clip.weights_hash(), clip.settings_hash());
         let pictures = pictures.map(Dataset::fingerprint).unwrap_or_default();
-        Ok(vec![("model", model), ("pictures", pictures), ("classes, texts or weights", content()?)])
+        let device = arithmetic(clip.device())?;
+        Ok(vec![
+            ("device (kind, GPU or TF32)", device),
+            ("model", model),
+            ("pictures", pictures),
+            ("classes, texts or weights", content()?),
+        ])
     })
 }
 

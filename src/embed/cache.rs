@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::once::Lock;
 use crate::clip::Clip;
+use crate::device::tf32;
 use crate::error::Result;
 use crate::progress::silent;
 use crate::sealed;
@@ -73,7 +74,7 @@ impl FeatureCache {
     }
 
     fn file(&self, clip: &Clip) -> PathBuf {
-        let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
+        let tf32 = tf32(clip.device());
         let arithmetic = format!("{:?} {:?} {:?} tf32 {tf32}", clip.device().location(), clip.dtype(), clip.precision());
         let tower = serde_json::json!([clip.weights_hash(), clip.config().text, clip.config().projection, arithmetic]);
         self.directory.join(format!("text-{}.safetensors", short_hash(tower.to_string().as_bytes())))

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::checkpoint::fingerprint;
 use crate::clip::Clip;
 use crate::data::{Dataset, Skipped, SkippedRecord};
+use crate::device::tf32;
 use crate::error::{Error, Result};
 use crate::files::is_half_written;
 use crate::ranks::{Ranks, rows as rows_of, told};
@@ -62,7 +63,7 @@ impl Keep {
 
     /// [`decisive`](Self::decisive) of pictures whose hash is known.
     pub(crate) fn decisive_on(clip: &Clip, pictures: &str, function: &str) -> String {
-        let tf32 = clip.device().is_cuda() && candle_core::cuda::gemm_reduced_precision_f32();
+        let tf32 = tf32(clip.device());
         let arithmetic = format!("{:?} {:?} {:?} tf32 {tf32}", clip.device().location(), clip.dtype(), clip.precision());
         json!([clip.weights_hash(), clip.config(), arithmetic, clip.preprocess(), pictures, function]).to_string()
     }

@@ -65,6 +65,9 @@ pub struct Report {
     /// without such products.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub precision: Option<Precision>,
+    /// Whether a GPU multiplied f32 matrices in TF32; left out where it did not.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tf32: bool,
     /// The images read and skipped.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub images: Option<ImageCounts>,
@@ -161,6 +164,7 @@ impl Report {
             peak_rss_bytes: peak_rss_bytes(),
             trainable: None,
             precision: None,
+            tf32: false,
             images: None,
             texts: OrderedMap::new(),
             config,
@@ -357,7 +361,7 @@ mod tests {
         assert_eq!(json["seed"], 7777);
         assert_eq!((&json["device"], &json["version"]), (&"cpu".into(), &env!("CARGO_PKG_VERSION").into()));
         assert_eq!(json["config"]["preset"], "official");
-        assert_eq!(json["note"], "kept");
+        assert_eq!((&json["note"], json.get("tf32")), (&"kept".into(), None));
         #[cfg(unix)]
         assert!(json["peak_rss_bytes"].as_u64().unwrap() > 0);
     }
@@ -371,6 +375,8 @@ mod tests {
         let loaded = Report::load(&path).unwrap();
         assert_eq!(loaded.to_json().unwrap(), report.to_json().unwrap());
         assert_eq!(loaded.extra.len(), 1, "known keys must not be taken for extras: {:?}", loaded.extra.keys());
+        Report { tf32: true, ..report.clone() }.save(&path).unwrap();
+        assert!(Report::load(&path).unwrap().tf32 && !loaded.tf32);
         let older = report.to_json().unwrap().replace("skipped_reasons", "skipped_names");
         std::fs::write(&path, older).unwrap();
         assert_eq!(Report::load(&path).unwrap().images, report.images);

@@ -4,6 +4,7 @@ use serde_json::json;
 
 use super::Experiment;
 use crate::data::Dataset;
+use crate::device::arithmetic;
 use crate::error::{Error, Result, cut};
 use crate::files::sha256_of;
 use crate::lafter::same_classes;
@@ -47,6 +48,7 @@ impl Experiment {
                     "settings, model or texts",
                     json!([self.settings(), self.config.seed, self.select, self.predictions, self.resume]).to_string(),
                 ),
+                ("device (kind, GPU or TF32)", arithmetic(self.clip.device())?),
                 ("training pictures", self.train.fingerprint()),
                 ("test pictures", self.test.as_ref().map(Dataset::fingerprint).unwrap_or_default()),
             ];
