@@ -15,12 +15,13 @@ use candle_core::cuda::set_gemm_reduced_precision_f32 as allow_tf32;
 use candle_core::{DType, Device, Tensor, Var};
 use lafter::ablate::Ablation;
 use lafter::augment::{Preprocess, RgbImage};
-use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextTrainer, smoothed_cross_entropy};
+use lafter::classify::{Head, NoisyTexts, TextClassifier, TextClassifierConfig, TextTrainer, normalize};
+use lafter::classify::{smoothed_cross_entropy, smoothed_cross_entropy_rows};
 use lafter::clip::{Clip, ClipLoader, VisionConfig, save_tensors};
 use lafter::data::Dataset;
 use lafter::data::scenes::{Domain, Scenes};
 use lafter::experiment::Experiment;
-use lafter::nn::{Activation, AdamW, AdamWConfig, Attention, Block, Isa, LayerNorm, Linear, Param, ParamGroup, Precision, softmax};
+use lafter::nn::{Activation, AdamW, AdamWConfig, Attention, Block, Isa, LayerNorm, Linear, Param, ParamGroup, Precision, argmax, softmax};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
 use lafter::rng::Rng;
@@ -108,6 +109,66 @@ fn operations_agree_with_the_cpu() {
     }
 }
 
+/// What the CPU says of equal values, of values that are not finite, of sums in half precision.
+#[test]
+fn edges_are_those_of_the_cpu() {
+    let (device, _turn) = gpu();
+    let (nan, inf) = (f32::NAN, f32::INFINITY);
+    let mut wide = vec![0.0f32; 2000];
+    [5, 700, 1029].into_iter().for_each(|at| wide[at] = 1.0);
+    let equal = vec![vec![0.0, 0.5, 0.5, 0.0], vec![0.0, 0.0, 1.0, 1.0, 1.0], vec![0.25; 40], vec![-inf; 3], wide];
+    for (row, first) in equal.into_iter().zip([1, 2, 0, 0, 5]) {
+        let x = Tensor::new(&row[..], &device).unwrap().unsqueeze(0).unwrap().repeat((2, 1)).unwrap();
+        let answers = Targets::new(x.clone(), x.clone()).unwrap();
+        let warm = Targets::of_logits(x.clone(), &x, 2.0).unwrap();
+        let again = warm.clone().with_probabilities(x.clone()).unwrap();
+        for labels in [answers.labels, warm.labels, again.labels, argmax(&x.to_dtype(DType::F16).unwrap()).unwrap()] {
+            assert_eq!(labels.to_vec1::<u32>().unwrap(), [first; 2], "{row:?}");
+        }
+    }
+    for row in [[nan, 1.0, 2.0], [1.0, nan, 2.0], [1.0, 3.0, nan], [nan; 3]] {
+        let x = Tensor::new(&row, &Device::Cpu).unwrap();
+        let ours = argmax(&x.to_device(&device).unwrap()).unwrap().to_scalar::<u32>().unwrap();
+        assert_eq!(ours, x.argmax(0).unwrap().to_scalar::<u32>().unwrap(), "{row:?}");
+    }
+    let x = Tensor::new(&[-inf, -200.0, 0.0, inf], &Device::Cpu).unwrap();
+    for activation in [Activation::QuickGelu, Activation::Gelu] {
+        let ends = |x: &Tensor| activation.forward(x).unwrap().to_vec1::<f32>().unwrap();
+        let ours = ends(&x.to_device(&device).unwrap());
+        assert_eq!((ours[0], ours[3]), (ends(&x)[0], inf), "{activation:?}");
+    }
+    let x = normal((4, 577), 1).to_dtype(DType::F16).unwrap();
+    close_to("softmax in f16", &softmax(&x.to_device(&device).unwrap()).unwrap(), &softmax(&x).unwrap(), 1e-3);
+}
+
+#[test]
+fn no_rows_give_no_rows() {
+    let (device, _turn) = gpu();
+    let x = normal((3, 6), 1).to_device(&device).unwrap().narrow(0, 0, 0).unwrap();
+    let (weight, bias) = (normal((4, 6), 2).to_device(&device).unwrap(), normal(4, 3).to_device(&device).unwrap());
+    let scale = normal(6, 4).to_device(&device).unwrap();
+    let learns = Var::from_tensor(&weight).unwrap();
+    for (width, y) in [
+        (6, softmax(&x)),
+        (6, normalize(&x)),
+        (6, LayerNorm::new(scale.clone(), scale, 1e-5).forward(&x)),
+        (6, Activation::QuickGelu.forward(&x)),
+        (6, Activation::Gelu.forward(&x)),
+        (4, Linear::new(weight.clone(), Some(bias.clone())).forward(&x)),
+        (4, Linear::new(weight, None).forward(&x)),
+        (4, Linear::new(learns.as_tensor().clone(), Some(bias)).forward(&x)),
+    ] {
+        assert_eq!(y.unwrap().dims(), [0, width]);
+    }
+    let (clip, cpu) = (demo(&device), demo(&Device::Cpu));
+    let side = clip.config().vision.image_size;
+    let none = |clip: &Clip| clip.encode_image(&views(clip, 1, 1).narrow(0, 0, 0).unwrap()).unwrap().dims().to_vec();
+    assert_eq!(none(&clip), none(&cpu));
+    let tuned = tuner(&clip, 12, FinetuneConfig { prompts: 4, ..FinetuneConfig::official() }).tuned();
+    assert_eq!(tuned.logits(&views(&clip, 1, 1).narrow(0, 0, 0).unwrap()).unwrap().dims(), [0, 12]);
+    assert!(clip.encode_image(&x.reshape((0, 3, side, 5)).unwrap()).is_err());
+}
+
 /// A block of random layers, packed for its device.
 fn block(device: &Device, [width, heads, hidden]: [usize; 3], causal: bool, precision: Precision) -> (Block, Vec<Var>) {
     let mut seed = 10;
@@ -174,6 +235,18 @@ fn views_have_the_bits_of_the_cpu() {
     let table = lafter::augment::ops::normalize(&levels, weak.mean, weak.std, weak.rescale);
     let mut upload = lafter_fast::Upload::new(&device, &table).unwrap().unwrap();
     let bits = |t: &Tensor| t.flatten_all().unwrap().to_vec1::<f32>().unwrap();
+    let one = lafter_fast::ViewTaps::copy(1);
+    let recipe = lafter_fast::ViewRecipe {
+        pixels: vec![1, 2, 3],
+        width: 1,
+        height: 1,
+        rows_first: false,
+        columns: one.clone(),
+        rows: one,
+        steps: Vec::new(),
+    };
+    let many = upload.views(&vec![recipe; 65_537], 1).unwrap(); // more than blocks fit along y
+    assert_eq!(many.flatten_from(1).unwrap().to_vec2::<f32>().unwrap()[65_536], [table[1], table[256 + 2], table[512 + 3]]);
     for few in [7, 7, 3, 7, 7, 1, 7] {
         let bytes: Vec<Vec<u8>> = pictures.iter().take(few).map(|picture| picture.as_raw().clone()).collect();
         let ours = upload.planes(&bytes, 35, 35).unwrap();
@@ -215,6 +288,9 @@ fn batches_staged_ahead_of_the_gpu_keep_their_bytes() {
 fn a_gpu_is_opened_once() {
     let (device, _turn) = gpu();
     assert!(device.same_device(&lafter::device::open("cuda:0").unwrap()));
+    let error = lafter::device::open("cuda:99").unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("--device cuda:99: there is no such GPU"), "{error}");
+    assert!(lafter::device::arithmetic(&device).unwrap().starts_with("cuda "));
 }
 
 /// What fits nowhere is an error, as on the CPU, and so is a layer that lies elsewhere than its input.
@@ -455,11 +531,15 @@ fn a_whole_run_agrees_with_the_cpu_and_resumes() {
     }
     let features = |outcome: &lafter::experiment::Outcome| outcome.test_features.as_ref().unwrap().rows.clone();
     close("test features", &features(&ours), &features(&cpu));
-    assert_eq!(ours.report.device, "cuda:0");
+    assert_eq!((ours.report.device.as_str(), ours.report.tf32), ("cuda:0", false));
     assert!(ours.predicted.is_some() && ours.zero_shot.is_some() && ours.text_classifier.is_some());
     let mut first = short(demo(&device));
     first.config.tune.epochs = 1;
     run(first, "stopped", false);
+    let out = Some(folder.path().join("stopped"));
+    let elsewhere = Experiment { out, resume: true, ..short(demo(&Device::Cpu)) };
+    let error = elsewhere.run(silent).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("was made on cuda, and cpu rounds otherwise"), "{error}");
     let resumed = run(short(demo(&device)), "stopped", true);
     let losses = |outcome: &lafter::experiment::Outcome| outcome.history.iter().map(|epoch| epoch.loss.to_bits()).collect::<Vec<_>>();
     assert_eq!(losses(&ours), losses(&resumed));
@@ -525,15 +605,22 @@ fn a_grid_runs_one_after_another() {
     let (device, _turn) = gpu();
     let mut base = short(demo(&device));
     (base.config.tune.epochs, base.predictions) = (0, false);
-    let grid = |jobs| Ablation::new(base.clone()).vary("noise", [0.0f32, 0.1], |c, v| c.text.noise = v).jobs(jobs);
-    let error = grid(2).run(silent).unwrap_err();
+    let grid = |base: &Experiment, jobs| Ablation::new(base.clone()).vary("noise", [0.0f32, 0.1], |c, v| c.text.noise = v).jobs(jobs);
+    let error = grid(&base, 2).run(silent).unwrap_err();
     assert!(error.is_usage() && error.to_string().contains("one GPU"), "{error}");
-    assert!(grid(1).run(silent).is_ok());
+    let folder = tempfile::tempdir().unwrap();
+    // none takes another's numbers for its own
+    for (device, tf32, runs) in [(&Device::Cpu, false, 2), (&device, false, 4), (&device, true, 6)] {
+        allow_tf32(tf32);
+        base.clip = demo(device);
+        assert!(grid(&base, 1).out(folder.path()).run(silent).is_ok());
+        assert_eq!(folder.path().join("runs").read_dir().unwrap().count(), runs);
+    }
 }
 
 /// A label that is no class: nothing is read there, and the loss says so.
 #[test]
-fn a_wrong_label_makes_the_text_loss_nan() {
+fn a_wrong_label_makes_the_loss_nan() {
     let (device, _turn) = gpu();
     let head = Head::linear(5, 3, &mut Rng::new(1), &device).unwrap();
     let labels = Tensor::new(&[0u32, 3], &device).unwrap();
@@ -542,6 +629,12 @@ fn a_wrong_label_makes_the_text_loss_nan() {
     let step = lafter_fast::ChunkedLoss { features: &features, labels: &labels, noise, smoothing: 0.1, chunk: 0 };
     let weight = head.layers[0].weight.tensor();
     assert!(step.of(&[lafter_fast::Layer::plain(&weight, None)]).unwrap().0.to_scalar::<f32>().unwrap().is_nan());
+    let logits = normal((2, 3), 2).to_device(&device).unwrap();
+    for labels in [labels.clone(), (labels.to_dtype(DType::I64).unwrap() * -1.0).unwrap()] {
+        let rows = smoothed_cross_entropy_rows(&logits, &labels, 0.1).unwrap().to_vec1::<f32>().unwrap();
+        let mean = smoothed_cross_entropy(&logits, &labels, 0.1).unwrap().to_scalar::<f32>().unwrap();
+        assert!(rows[0].is_finite() && rows[1].is_nan() && mean.is_nan(), "{rows:?}, {mean}");
+    }
 }
 
 /// The paper's stage one at the size of ImageNet: 130,000 texts, width 512, 1,000 classes.
