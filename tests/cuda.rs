@@ -8,7 +8,7 @@
 #![cfg(feature = "cuda")]
 
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use candle_core::cuda::set_gemm_reduced_precision_f32 as allow_tf32;
@@ -24,6 +24,7 @@ use lafter::experiment::Experiment;
 use lafter::nn::{Activation, AdamW, AdamWConfig, Attention, Block, Isa, LayerNorm, Linear, Param, ParamGroup, Precision, argmax, softmax};
 use lafter::pretrain::{PretrainConfig, Pretrainer};
 use lafter::progress::silent;
+use lafter::ranks::Ranks;
 use lafter::rng::Rng;
 use lafter::tune::{FinetuneConfig, Finetuner, Run, Targets, Views};
 use serde_json::{Value, json};
@@ -616,6 +617,32 @@ fn a_grid_runs_one_after_another() {
         assert!(grid(&base, 1).out(folder.path()).run(silent).is_ok());
         assert_eq!(folder.path().join("runs").read_dir().unwrap().count(), runs);
     }
+}
+
+/// The first of two processes; the other says the same but for its device, the CPU.
+#[derive(Debug)]
+struct BesideACpu(String);
+
+impl Ranks for BesideACpu {
+    fn rank(&self) -> usize {
+        0
+    }
+
+    fn size(&self) -> usize {
+        2
+    }
+
+    fn all_gather(&self, own: &[u8]) -> lafter::Result<Vec<Vec<u8>>> {
+        Ok(vec![own.to_vec(), String::from_utf8_lossy(own).replace(&self.0, "cpu").into()])
+    }
+}
+
+#[test]
+fn processes_on_other_devices_are_refused() {
+    let (device, _turn) = gpu();
+    let ranks = Arc::new(BesideACpu(lafter::device::arithmetic(&device).unwrap()));
+    let error = Experiment { ranks, ..short(demo(&device)) }.run(silent).unwrap_err();
+    assert!(error.is_usage() && error.to_string().contains("process 1 has other device"), "{error}");
 }
 
 /// A label that is no class: nothing is read there, and the loss says so.
