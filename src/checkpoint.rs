@@ -196,7 +196,7 @@ impl<S: DeserializeOwned> Saved<S> {
             && made != here
         {
             return Error::Usage(format!(
-                "{shown} was made on {made}, and {here} rounds otherwise: go on with the device and the TF32 of that run, or start without --resume"
+                "{shown} was made on {made}, and {here} rounds otherwise: go on with that run's device and TF32, or start without --resume"
             ));
         }
         Error::Usage(format!(

@@ -216,7 +216,8 @@ impl Cell {
 
     /// The folder of its results: its name and a hash of everything that decides them (`data`: the fingerprints of both data sets,
     /// then those of the files of stored answers that it names), with the kind of device, so that a finished cell is found again however
-    /// the grid around it changes, and never taken for another. Where pictures and model lie decides nothing; with `paths` it does, as in older studies.
+    /// the grid around it changes, and never taken for another. Where pictures and model lie decides nothing; with `paths` it does, as in
+    /// older studies.
     pub(super) fn folder(&self, data: &[String], paths: bool) -> String {
         let mut settings = self.experiment.settings();
         for place in ["model", "train", "test"].iter().filter(|_| !paths) {
