@@ -61,8 +61,7 @@ pub fn moved<'a>(said: &[u8], names: &[&'a str]) -> Vec<&'a str> {
 
 /// What makes variables the cell's own, and the byte before which it is to stand: behind commands and attributes of the whole cell.
 pub fn lets(cell: &str, moved: &str, variables: &[Variable]) -> Vec<(usize, String)> {
-    let is_before = |line: &&str| line.trim().is_empty() || line.trim_start().starts_with([':', '!']);
-    let behind: usize = cell.split_inclusive('\n').take_while(is_before).map(str::len).sum();
+    let behind: usize = cell.split_inclusive('\n').take_while(|line| is_above(line)).map(str::len).sum();
     let code = Code::new(cell);
     let mut first = code.tokens.iter().position(|token| token.at.start >= behind).unwrap_or(code.tokens.len());
     while code.is_mark(first, '#') && code.is_mark(first + 1, '!') {
@@ -71,6 +70,24 @@ pub fn lets(cell: &str, moved: &str, variables: &[Variable]) -> Vec<(usize, Stri
     let at = code.tokens.get(first).map_or(cell.len(), |token| token.at.start);
     let own = variables.iter().filter(|(name, _)| moved.lines().any(|line| line == name));
     own.map(|(name, kind)| (at, format!("let mut {name}: {kind} = {name}; "))).collect()
+}
+
+/// The cell with blanks in place of commands that are not to be repeated.
+pub fn without_commands(cell: &str) -> String {
+    let mut above = true;
+    let line = |line: &str| {
+        above &= is_above(line);
+        let repeats = above && (line.starts_with('!') || line.trim_start().starts_with(":timing"));
+        if repeats { line.chars().map(|c| if c == '\n' { c } else { ' ' }).collect() } else { line.to_string() }
+    };
+    cell.split_inclusive('\n').map(line).collect()
+}
+
+/// Whether a line may stand above all code: a command, a comment.
+fn is_above(line: &str) -> bool {
+    let bare = line.trim();
+    let command = bare.starts_with(':') && !bare.starts_with("::") || line.starts_with('!');
+    bare.is_empty() || bare.starts_with("//") || command
 }
 
 #[cfg(test)]
@@ -118,8 +135,14 @@ mod tests {
     fn variables_become_the_cells_own_behind_what_must_come_first() {
         let all = variables(&["a", "b"]);
         let own = "let mut a: Vec<i32> = a; ";
-        for (before, behind) in [("", "a = f(a);"), (":dep x = \"1\"\n\n#![allow(x)] ", "a = f(a);"), ("// why\n", "a = f(a);")] {
+        for (before, behind) in [
+            ("", "a = f(a);"),
+            (":dep x = \"1\"\n\n#![allow(x)] ", "a = f(a);"),
+            ("// why\n:opt 0\n!ls\n", "a = f(a);"),
+            ("", "::f(); a = g(a);"),
+        ] {
             assert_eq!(lets(&format!("{before}{behind}"), "a\n", &all), [(before.len(), own.to_string())]);
         }
+        assert_eq!(without_commands(":opt 0\n!ls é\na = !b;\n!c"), ":opt 0\n     \na = !b;\n!c");
     }
 }

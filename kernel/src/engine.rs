@@ -17,7 +17,7 @@ use crate::definitions;
 use crate::environment;
 use crate::failure::Failure;
 use crate::impls;
-use crate::keep::{self, Kept, Variable};
+use crate::keep::{Kept, Variable};
 use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
@@ -144,6 +144,9 @@ impl Engine {
         }
         let failed = |error| Failure::new("Error", format!("the new process does not begin: {error}; restart the kernel"));
         self.context.execute(first).map_err(failed)?;
+        if first == seed::PRELUDE {
+            self.kept.clear();
+        }
         said.extend(self.execute_all(&("\n".repeat(commands.matches('\n').count()) + below), ask)?);
         Ok(said)
     }
@@ -226,12 +229,15 @@ impl Engine {
         let (named, mut inserts) = rewrite::insert(code, puts.clone());
         let mut callbacks = EvalCallbacks { input_reader: &|request| ask(&request.prompt, request.is_password) };
         let [assigned, moved] = [shim::ASSIGNED, shim::MOVED].map(|name| self.session.join(name));
+        let _ = std::fs::remove_file(&moved);
         let _ = std::fs::write(&assigned, assigned::names(code, before).join("\n")); // without it such variables are lost, and said to be
         let mut result = self.context.execute_with_callbacks(&named, &mut callbacks);
         let _ = std::fs::remove_file(assigned);
-        if let Ok(names) = std::fs::read_to_string(&moved) {
-            let _ = std::fs::remove_file(moved);
-            let (named, all) = rewrite::insert(code, [puts, assigned::lets(code, &names, before)].concat());
+        if let Ok(names) = std::fs::read_to_string(&moved)
+            && !self.cell.lock().interrupted
+        {
+            let lets = assigned::lets(code, &names, before);
+            let (named, all) = rewrite::insert(&assigned::without_commands(code), [lets, puts].concat());
             result = self.context.execute_with_callbacks(&named, &mut callbacks);
             inserts = all;
         }
@@ -330,27 +336,32 @@ impl Engine {
         &self.kept.again
     }
 
-    /// Before `%again`: writes kept variables that are there and that its cells name, as they are now.
-    pub fn before_again(&mut self) -> Result<Vec<(Variable, PathBuf)>, Failure> {
-        let all = self.variables();
+    /// Before `%again`: kept variables that are there, and that its cells name, are kept as they are now.
+    pub fn before_again(&mut self) -> Vec<Variable> {
+        let mut all = self.variables();
         let names = self.kept.in_the_way(&all);
-        if names.is_empty() {
-            return Ok(Vec::new());
-        }
         let own = self.context.defined_item_names().map(String::from).collect();
-        let (code, values) = self.kept.writing(&names, &all, &own)?;
-        self.run(&code, &all, &|_, _| String::new())?;
-        Ok(values)
+        if let Ok((code, values)) = self.kept.writing(&names, &all, &own)
+            && !names.is_empty()
+            && self.run(&code, &all, &|_, _| String::new()).is_ok()
+        {
+            self.kept.written(values);
+        }
+        self.kept.repeats(true);
+        all.retain(|(name, _)| names.contains(name));
+        all
     }
 
-    /// After it: these have their values of before.
-    pub fn after_again(&mut self, values: Vec<(Variable, PathBuf)>) {
-        let reading = keep::reading(&values);
-        if !values.is_empty() {
+    /// After it, whether its cells ran to the end or not: these have their values of before.
+    pub fn after_again(&mut self, kept: &[Variable], ended: bool) {
+        let (reading, names) = self.kept.reading(kept);
+        if !names.is_empty() {
             let _ = self.context.execute(&reading); // what cannot be read stays as the cells made it
         }
-        let _ = self.kept.written(values);
-        self.kept.forget();
+        self.kept.repeats(false);
+        if ended {
+            self.kept.forget();
+        }
     }
 
     /// Name and type of each variable, by name.

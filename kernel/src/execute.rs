@@ -164,24 +164,27 @@ impl Executor {
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Again(below) => {
-                let (mut cells, mut values) = (Vec::new(), Vec::new());
+                let (mut cells, mut kept) = (Vec::new(), Vec::new());
                 self.with_engine(serial, |engine| {
                     cells = engine.again().to_vec();
-                    values = engine.before_again()?;
+                    if !cells.is_empty() {
+                        kept = engine.before_again();
+                    }
                     Ok(vec![])
                 })?;
                 if cells.is_empty() {
                     return Err(Failure::new("Error", "%again: no variables are lost whose cells are known"));
                 }
-                for (at, code) in cells.iter().enumerate() {
+                let run = |(at, code): (usize, &String)| {
                     let first = code.lines().find(|line| !line.trim().is_empty()).unwrap_or("").trim();
                     self.cell.lock().publisher.out(&format!("{} of {}: {first}\n", at + 1, cells.len()));
-                    self.cell_of(parent, request, code, serial)?;
+                    self.cell_of(parent, request, code, serial).map(drop)
+                };
+                let ran = cells.iter().enumerate().try_for_each(run);
+                if let Ok(engine) = &mut *self.engine.lock().unwrap_or_else(PoisonError::into_inner) {
+                    engine.after_again(&kept, ran.is_ok()); // also after an interrupt
                 }
-                self.with_engine(serial, |engine| {
-                    engine.after_again(values);
-                    Ok(vec![])
-                })?;
+                ran?;
                 self.cell_of(parent, request, &below, serial)
             }
             magics::Cell::Doc(item) => self.with_engine(serial, |engine| {

@@ -44,6 +44,7 @@ const MEMBERS: usize = 4;
 pub type Variable = (String, String);
 
 /// The values of a session that were kept, and the cells that made its variables.
+#[derive(Default)]
 pub struct Kept {
     folder: PathBuf,
     /// How often `%keep` was asked for: each time writes into a folder of its own, so that one that fails spoils nothing.
@@ -54,8 +55,10 @@ pub struct Kept {
     cells: Vec<Ran>,
     /// What `%again` would run.
     pub again: Vec<String>,
-    /// Variables that were lost and not made again.
+    /// Variables that were lost, as long as no cell has run since.
     lost: HashSet<String>,
+    /// Whether cells of `%again` run: what is kept stays.
+    repeats: bool,
     /// Variables that cells named which failed: what these changed is not repeated.
     failed: HashSet<String>,
 }
@@ -74,8 +77,7 @@ struct Ran {
 
 impl Kept {
     pub fn new(session: &Path) -> Self {
-        let (lost, failed) = (HashSet::new(), HashSet::new());
-        Self { folder: session.join("kept"), count: 0, values: Vec::new(), cells: Vec::new(), again: Vec::new(), lost, failed }
+        Self { folder: session.join("kept"), ..Self::default() }
     }
 
     /// The code that writes the named variables, or all that can be written, and what it writes where. `own` are the names that the
@@ -136,8 +138,9 @@ impl Kept {
 
     /// The code that reads what was kept of variables that are gone; a value of another type is an older one's.
     pub fn reading(&self, lost: &[Variable]) -> (String, Vec<String>) {
-        let values: Vec<_> = self.values.iter().filter(|(variable, _)| lost.contains(variable)).cloned().collect();
-        (reading(&values), values.into_iter().map(|((name, _), _)| name).collect())
+        let values: Vec<_> = self.values.iter().filter(|(variable, _)| lost.contains(variable)).collect();
+        let line = |((name, kind), path): &&(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
+        (values.iter().map(line).collect(), values.iter().map(|((name, _), _)| name.clone()).collect())
     }
 
     /// Kept variables that are there, and that the cells of `%again` name.
@@ -155,10 +158,22 @@ impl Kept {
         earlier
     }
 
+    /// Around the cells of `%again`.
+    pub fn repeats(&mut self, repeats: bool) {
+        self.repeats = repeats;
+    }
+
     /// What was lost is not asked for any more.
     pub fn forget(&mut self) {
         self.again.clear();
         self.lost.clear();
+    }
+
+    /// The session begins anew; what is kept stays on disk, for a variable of its name and type.
+    pub fn clear(&mut self) {
+        self.forget();
+        self.cells.clear();
+        self.failed.clear();
     }
 
     /// After a cell that ran to its end. Whether a cell that names a variable changes it cannot be known: `x.step()` may.
@@ -166,7 +181,7 @@ impl Kept {
         let code = Code::new(cell);
         let is_new = |name: &str| !before.iter().any(|(known, _)| known == name);
         let all = |of: &[Variable], is: &dyn Fn(&str) -> bool| of.iter().map(|(name, _)| name.clone()).filter(|name| is(name)).collect();
-        self.lost.retain(|name| !after.iter().any(|(there, _)| there == name));
+        self.lost.clear();
         let names: Vec<String> = all(after, &|name| is_new(name) || mentions(&code, 0..code.tokens.len(), name));
         if names.is_empty() {
             return;
@@ -174,9 +189,11 @@ impl Kept {
         let made: Vec<String> = all(after, &|name| is_new(name) || makes(&code, name));
         let needs = all(before, &|name| !made.iter().any(|other| other == name) && reads(&code, 0..code.tokens.len(), name));
         self.failed.retain(|name| !made.contains(name));
-        self.remove(|name| made.iter().any(|other| other == name)); // an older variable's
+        if !self.repeats {
+            self.remove(|name| made.iter().any(|other| other == name)); // an older variable's
+        }
         self.cells.push(Ran { code: shapes::without_crates(cell), names, made, needs }); // the crates stay
-        let used = self.making(after.iter().map(|(name, _)| name).chain(&self.lost).cloned().collect(), &[]);
+        let used = self.making(after.iter().map(|(name, _)| name.clone()).collect(), &[]);
         self.cells = used.into_iter().map(|at| self.cells[at].clone()).collect();
     }
 
@@ -220,12 +237,6 @@ impl Kept {
         self.lose(lost, there);
         self.again.len()
     }
-}
-
-/// The code that reads what was written.
-pub fn reading(values: &[(Variable, PathBuf)]) -> String {
-    let line = |((name, kind), path): &(Variable, PathBuf)| format!("let mut {name}: {kind} = lafter::notebook::kept({path:?})?;\n");
-    values.iter().map(line).collect()
 }
 
 /// Whether a variable stands in a part of a cell.
@@ -373,13 +384,14 @@ mod tests {
         let mut kept = Kept::new(Path::new("/nowhere"));
         let [a, b] = ["a", "b"].map(|name| variable(name, "i32"));
         kept.ran("let a = 1;", &[], &[a.clone()]);
-        kept.lose(&["a".into()], &[]);
-        kept.ran("let b = 2;", &[], &[b.clone()]);
+        kept.ran("let b = 2;", &[a.clone()], &[a.clone(), b.clone()]);
+        kept.lose(&["a".into()], &[b.clone()]);
         kept.lose(&["b".into()], &[]);
         assert_eq!((kept.again.clone(), kept.earlier(&["b".into()])), (vec!["let a = 1;".into(), "let b = 2;".into()], vec!["a".into()]));
-        kept.ran("let a = 1;", &[], &[a.clone()]);
-        kept.lose(&[], &[a]);
-        assert_eq!(kept.again, ["let b = 2;"]);
+        // not what a reader went on without
+        kept.ran("let c = 3;", &[], &[variable("c", "i32")]);
+        kept.lose(&["c".into()], &[]);
+        assert_eq!((kept.again.clone(), kept.earlier(&["c".into()])), (vec!["let c = 3;".to_string()], vec![]));
         kept.forget();
         kept.lose(&[], &[]);
         assert!(kept.again.is_empty() && kept.earlier(&[]).is_empty());

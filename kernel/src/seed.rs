@@ -18,8 +18,9 @@ use crate::shim;
 use crate::toolchain;
 
 /// What every session runs first; after its last line evcxr knows that cells use `?`.
-pub const PRELUDE: &str =
-    "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\nlafter::notebook::start();\nOk::<(), lafter::Error>(())?;";
+/// `SimpleBackend` stands in the type of each `VarBuilder`, as evcxr writes it.
+pub const PRELUDE: &str = "use lafter::prelude::*;\nuse lafter::{candle_core, candle_nn, image};\n\
+                           use lafter::candle_nn::var_builder::SimpleBackend;\nlafter::notebook::start();\nOk::<(), lafter::Error>(())?;";
 /// Run again where the cell's process had to be restarted.
 pub const RESTART: &str = "lafter::notebook::start();";
 /// The file of evcxr's settings, in the folder of ours.

@@ -37,6 +37,8 @@ pub const HIDDEN: &str = "hidden";
 /// some, compiling ends there.
 pub const ASSIGNED: &str = "assigned";
 pub const MOVED: &str = "moved";
+/// Begins what is kept of such a cell.
+const AGAIN: &[u8] = b"moved: ";
 /// Cargo's exit status for a failure.
 const FAILED: i32 = 101;
 /// What evcxr generated for the cell.
@@ -186,10 +188,20 @@ fn build(layout: &Layout, words: &[&str], target: &str, flags: &str, command: &m
             std::fs::write(path, std::env::current_dir()?.join(&compiled).to_string_lossy().as_bytes())?;
             exit(0)
         }
-        Some(Found::Failure(said)) => return answer(&said, Some(FAILED)),
+        Some(Found::Failure(said)) => match said.strip_prefix(AGAIN) {
+            Some(names) => {
+                std::fs::write(MOVED, names)?;
+                anyhow::bail!("variables are moved and assigned again");
+            }
+            None => return answer(&said, Some(FAILED)),
+        },
         None => {}
     }
-    let (output, said, notes) = compile(&source, &manifest, command)?;
+    let compiled_now = compile(&source, &manifest, command);
+    if let Ok(names) = std::fs::read(MOVED) {
+        let _ = kept.keep_failure(&[AGAIN, &names].concat());
+    }
+    let (output, said, notes) = compiled_now?;
     let notes = messages::to_text(&notes);
     std::fs::write(NOTES, &notes)?;
     // keeping is no more than a saving of time: the folder may not be ours to write in
@@ -236,7 +248,7 @@ fn compile(source: &str, manifest: &str, command: &mut Command) -> Result<(Outpu
     let moved = assigned::moved(&output.stdout, &assigned.lines().collect::<Vec<_>>());
     if !moved.is_empty() {
         std::fs::write(MOVED, moved.join("\n"))?;
-        anyhow::bail!("{} moved and assigned again", moved.join(", "));
+        anyhow::bail!("variables are moved and assigned again");
     }
     let hidden: Vec<&str> = hidden.lines().collect();
     let (said, notes) = messages::read(&output.stdout, &inserts, source, &hidden);

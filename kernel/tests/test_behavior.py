@@ -1,5 +1,6 @@
 """What a reader of a notebook sees: live output, interrupts that keep variables, failures in one line."""
 
+import json
 import os
 import pathlib
 import platform
@@ -184,11 +185,14 @@ class Behavior(unittest.TestCase):
                 "s = s + \"b\"; let first = t.0; t.0 = first + \"y\";",
                 "%time s = s + \"c\";",
                 "let (a, b) = (v, vec![9]); v = b;",
+                "// above\n:opt 0\ns = s + \"d\";",
+                "thread_local! { static A: u8 = 1; } s = s + \"e\";",
+                "let of_candle = candle_nn::VarBuilder::zeros(DType::F32, &Device::Cpu);",
             ]
             for cell in cells:
                 self.assertEqual(session.run(cell).status, "ok", cell)
             shown = session.run("format!(\"{v:?} {s} {t:?} {:?} {a:?}\", theta.to_vec1::<f32>()?)").data()[0]["text/plain"]
-            self.assertIn("[9] abc (\\\"xy\\\", 1) [3.0, 3.0] [2, 4]", shown)
+            self.assertIn("[9] abcde (\\\"xy\\\", 1) [3.0, 3.0] [2, 4]", shown)
             # the cell's own mistakes are told as ever, at their places
             self.assertIn("cell:1:30 ", " ".join(session.run("v = v.into_iter().collect(); nothing").reply["traceback"]))
             # what fails on the way is lost, and said to be
@@ -205,9 +209,20 @@ class Behavior(unittest.TestCase):
             self.assertEqual(session.run("losses.push(3);").status, "ok")
             self.assertEqual(session.run("%again").status, "ok")
             self.assertEqual(session.run("(losses.clone(), *net)").data()[0]["text/plain"], "([1, 2, 3], 1)")
+            # also where %again does not get to its end
+            with tempfile.TemporaryDirectory() as folder:
+                file = pathlib.Path(folder, "there")
+                file.touch()
+                for cell in ["%keep losses", f"let there = std::fs::File::open({json.dumps(str(file))})?; losses.push(4);", "losses.pop();"]:
+                    self.assertEqual(session.run(cell).status, "ok", cell)
+                self.assertIn("back as %keep left them: losses", session.run("std::process::abort();").error)
+                file.unlink()
+                self.assertEqual(session.run("%again").status, "error")
+            self.assertEqual(session.run("losses.clone()").data()[0]["text/plain"], "[1, 2, 3]")
+            self.assertIn("back as %keep left them: losses", session.run("std::process::abort();").error)
             # an older variable of the name is not what was kept
             self.assertEqual(session.run("let losses = vec![7];").status, "ok")
-            self.assertIn("variables are lost: losses, net", session.run("std::process::abort();").error)
+            self.assertIn("variables are lost: losses", session.run("std::process::abort();").error)
 
     def test_a_function_takes_the_name_of_a_type(self):
         with Session() as session:

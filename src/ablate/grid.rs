@@ -225,7 +225,7 @@ impl Cell {
         }
         let mut decisive = vec![settings, json!(data), json!(self.experiment.config.seed), json!(env!("CARGO_PKG_VERSION"))];
         let device = self.experiment.clip.device();
-        decisive.extend((!device.is_cpu()).then(|| json!(kind(device)))); // none in the names of older studies
+        decisive.extend((!device.is_cpu()).then(|| json!(kind(device)))); // none on a CPU, as in the names of older studies
         let decisive = Value::from(decisive);
         let hash = format!("{:x}", Sha256::digest(decisive.to_string()));
         let safe = |c: char| if c.is_ascii_alphanumeric() || "=.-".contains(c) { c } else { '-' };

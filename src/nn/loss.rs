@@ -22,7 +22,7 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
     features.broadcast_div(&features.sqr()?.sum_keepdim(D::Minus1)?.sqrt()?)
 }
 
-/// The column of each row's greatest value, the first of equals: on a GPU Candle's own keeps any of them.
+/// The column of each row's greatest value, the first of equals; on a GPU of f32, f16 and bf16, where Candle's own keeps any of them.
 ///
 /// # Shapes
 /// `[.., n]` → `[..]` u32.
@@ -34,11 +34,17 @@ pub fn normalize(features: &Tensor) -> Result<Tensor> {
 /// use candle_core::{Device, Tensor};
 /// let rows = Tensor::new(&[[0f32, 2., 1.], [1., 1., 0.]], &Device::Cpu)?;
 /// assert_eq!(lafter::nn::argmax(&rows)?.to_vec1::<u32>()?, [1, 0]);
+/// assert_eq!(lafter::nn::argmax(&rows.narrow(0, 0, 0)?)?.dims(), [0]);
 /// # Ok::<(), candle_core::Error>(())
 /// ```
 pub fn argmax(rows: &Tensor) -> Result<Tensor> {
     if rows.device().is_cuda() && matches!(rows.dtype(), DType::F16 | DType::BF16) {
         return argmax(&rows.to_dtype(DType::F32)?);
+    }
+    if let Some((0, row)) = rows.dims().split_last().map(|(row, rest)| (rest.iter().product(), row))
+        && *row > 0
+    {
+        return Tensor::zeros(&rows.dims()[..rows.rank() - 1], DType::U32, rows.device()); // no rows, which Candle's own refuses
     }
     fast::prefer!(fast::argmax(rows)); // fast::
     rows.argmax(D::Minus1)
