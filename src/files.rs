@@ -173,11 +173,21 @@ pub fn save_atomically(path: impl AsRef<Path>, bytes: &[u8]) -> Result<()> {
 /// # Errors
 /// [`Error::Io`] with the path.
 pub(crate) fn save_new(path: &Path, bytes: &[u8]) -> Result<bool> {
+    let is_taken = |e: &io::Error| e.kind() == io::ErrorKind::AlreadyExists;
     let mut temporary = temporary_next_to(path)?;
     temporary.write_all(bytes).and_then(|()| temporary.as_file().sync_all()).map_err(|e| Error::io(path, e))?;
     match temporary.persist_noclobber(path) {
-        Err(e) if e.error.kind() != io::ErrorKind::AlreadyExists => Err(Error::io(path, e.error)),
-        saved => Ok(saved.is_ok()),
+        Ok(_) => Ok(true),
+        Err(e) if is_taken(&e.error) => Ok(false),
+        // a file system on which no name can be taken in one step with its content
+        Err(_) => match File::create_new(path) {
+            Ok(mut file) => file.write_all(bytes).and_then(|()| file.sync_all()).map(|()| true).map_err(|e| {
+                let _ = std::fs::remove_file(path);
+                Error::io(path, e)
+            }),
+            Err(e) if is_taken(&e) => Ok(false),
+            Err(e) => Err(Error::io(path, e)),
+        },
     }
 }
 

@@ -228,14 +228,17 @@ impl Known {
 
 /// Says so where the names can tell nothing apart: one alone, or one that stands several times.
 fn odd_names(classes: &[String]) -> Option<String> {
-    let mut counts: BTreeMap<String, (usize, String)> = BTreeMap::new();
-    for name in classes {
-        counts.entry(normal(name)).or_insert_with(|| (0, visible(name).trim().to_string())).0 += 1;
-    }
+    let mut spelled: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    classes.iter().for_each(|name| spelled.entry(normal(name)).or_default().push(visible(name).trim().to_string()));
     if let [name] = classes {
         return Some(format!("classes: there is only one, {name}: every picture is answered with it"));
     }
-    let repeated: Vec<String> = counts.into_values().filter(|(count, _)| *count > 1).map(|(_, name)| name).collect();
+    let several = |mut names: Vec<String>| {
+        let count = names.len();
+        names.dedup();
+        (count > 1).then(|| names.join(" = "))
+    };
+    let repeated: Vec<String> = spelled.into_values().filter_map(several).collect();
     let shown = repeated.iter().take(3).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if repeated.len() > 3 { ", …" } else { "" };
     let stands = if repeated.len() == 1 { "stands" } else { "stand" };
@@ -351,9 +354,9 @@ mod tests {
         let notices = |list: &[&str]| Inputs::default().with_prompts(&names(list), &[]).notices;
         assert!(notices(&["cat", "dog"]).is_empty());
         assert_eq!(notices(&["cat"]), ["classes: there is only one, cat: every picture is answered with it"]);
-        for again in ["cat ", "cat\u{200b}", "Cat"] {
+        for (again, name) in [("cat ", "cat"), ("cat\u{200b}", "cat"), ("Cat", "cat = Cat")] {
             let said = notices(&["cat", "dog", again]);
-            assert_eq!(said, ["classes: cat stands several times: nothing tells such classes apart; give each name once"]);
+            assert_eq!(said, [format!("classes: {name} stands several times: nothing tells such classes apart; give each name once")]);
             let inputs = Inputs::default().with_prompts(&names(&["cat", "dog", again]), &[]);
             assert_eq!(inputs.with_prompts(&names(&["cat", "dog", again]), &[]).notices, said, "each is said once");
         }

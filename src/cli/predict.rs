@@ -169,11 +169,15 @@ fn predict_among(ranks: &dyn Ranks, args: PredictArgs, common: &Common) -> Resul
         answer,
         |row| {
             if out.is_for_nobody() {
-                std::process::exit(0);
+                return Err(Error::Interrupted("nobody reads the answers".into()));
             }
             out.row(row)
         },
     );
+    if out.is_for_nobody() {
+        partial.remove();
+        return Ok(());
+    }
     let predicted = result.map_err(keep::go_on)?;
     out.end();
     if !bars.speaks() {
@@ -332,7 +336,8 @@ impl<'a> Output<'a> {
         let what = match (predicted.skipped.len(), self.gone) {
             (0, 0) => return Ok(()),
             (0, gone) => format!("{gone} of {total} pictures were gone before they were sorted"),
-            (unread, _) => format!("{unread} of {total} pictures could not be read"),
+            (unread, 0) => format!("{unread} of {total} pictures could not be read"),
+            (unread, gone) => format!("{unread} of {total} pictures could not be read, {gone} were gone before they were sorted"),
         };
         Err(Error::Image(format!("{what}: see the lines above")))
     }

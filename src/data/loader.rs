@@ -220,7 +220,7 @@ impl<T> Prefetch<T> {
         let entries = self.skipped.entries();
         let first: Vec<&str> = entries.iter().take(3).map(|(_, reason)| reason.as_str()).collect();
         Err(Error::Data(format!(
-            "{}: {} of {} pictures cannot be read, more than the {} % allowed ({}{}): repair or remove them",
+            "{}: {} of {} pictures cannot be read, more than the {} % allowed ({}{}): repair or remove them (of a run, tune.max_unreadable allows more)",
             self.dataset.origin(),
             entries.len(),
             self.dataset.len(),

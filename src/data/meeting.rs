@@ -69,7 +69,7 @@ pub(crate) fn check_share(pictures: &Dataset, skipped: &Skipped, most: f64) -> R
     }
     let (count, total, origin) = (skipped.count(), pictures.len(), pictures.origin());
     Err(Error::Data(format!(
-        "{origin}: {count} of {total} pictures cannot be read, more than the {} % allowed: repair or remove them",
+        "{origin}: {count} of {total} pictures cannot be read, more than the {} % allowed: repair or remove them (of a run, tune.max_unreadable allows more)",
         most * 100.0
     )))
 }

@@ -42,8 +42,8 @@ const HEAD: &str = "adapter.0.weight";
 /// ```
 ///
 /// # Errors
-/// [`Error::LafterWeights`] if there are several such models, neither the average of the other, if a part is missing, has another shape or is not finite, or if the frozen tower is another CLIP's;
-/// [`Error::Weights`] or [`Error::Io`] if the file cannot be read.
+/// [`Error::LafterWeights`] if there are several such models, neither the average of the other, if a part is missing, has another shape or
+/// is not finite, or if the frozen tower is another CLIP's; [`Error::Weights`] or [`Error::Io`] if the file cannot be read.
 pub fn from_released(path: impl AsRef<Path>, clip: Clip, classes: &[impl AsRef<str>]) -> Result<LaFTer> {
     from_released_with(path, clip, classes, progress::silent)
 }
@@ -73,14 +73,15 @@ pub fn from_released_with(
             cut(first)
         )));
     }
-    average.iter().for_each(|average| events(&Event::Notice(passed_over(&path.display().to_string(), &prefix, average))));
-
+    let of_average = |name: &str| average.as_ref().is_some_and(|average| name.starts_with(average.as_str()));
     let is_known =
         |name: &str| name == "prompt_embeddings" || ["adapter.", "adapter_pl.", "model."].iter().any(|part| name.starts_with(part));
-    if let Some(name) = names.iter().filter_map(|name| name.strip_prefix(&prefix)).find(|name| !is_known(name)) {
+    let of_model = names.iter().filter(|name| !of_average(name)).filter_map(|name| name.strip_prefix(&prefix));
+    if let Some(name) = of_model.into_iter().find(|name| !is_known(name)) {
         let name = cut(name);
         return Err(wrong(format!("{name} is no part of the released code's model: remove it if it belongs to something else")));
     }
+    average.iter().for_each(|average| events(&Event::Notice(passed_over(&path.display().to_string(), &prefix, average))));
     let mut own = Vec::new();
     let own_name = |name: &str| unwrapped(name).strip_prefix(&prefix).filter(|name| is_needed(name)).map(str::to_string);
     file.read(|name| own_name(name).is_some(), &mut |name, tensor| {

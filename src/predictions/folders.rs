@@ -1,6 +1,6 @@
 //! Pictures sorted into a folder for each class, without touching the originals.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
@@ -31,6 +31,8 @@ pub struct ClassFolders {
     how: How,
     /// The folder of each class.
     folders: HashMap<String, PathBuf>,
+    /// Their names in lower case: some systems do not tell cases apart.
+    taken: HashSet<String>,
     /// What lay in folders of classes before, by its name without a number.
     before: HashMap<OsString, Vec<PathBuf>>,
     elsewhere: usize,
@@ -50,18 +52,18 @@ impl ClassFolders {
         std::fs::create_dir_all(root).map_err(|e| Error::io(root, e))?;
         let root = root.canonicalize().map_err(|e| Error::io(root, e))?;
         match holds_pictures(&root) {
-            Holds::Pictures => {
+            Holds::Pictures if !root.join(SORTED).exists() => {
                 let shown = root.display();
                 return Err(Error::Usage(format!("{shown} holds pictures of its own: sort into a new folder, as {shown}/sorted")));
             }
-            Holds::Nothing => {
+            Holds::Nothing if before(&root).is_empty() => {
                 // a later data set around this folder leaves it out
                 let mark = root.join(SORTED);
                 std::fs::write(&mark, "").map_err(|e| Error::io(&mark, e))?;
             }
             _ => {}
         }
-        Ok(Self { before: before(&root), root, how, folders: HashMap::new(), elsewhere: 0 })
+        Ok(Self { before: before(&root), root, how, folders: HashMap::new(), taken: HashSet::new(), elsewhere: 0 })
     }
 
     /// Names the folders of these classes, in this order: every run over them names them alike, whichever is answered first.
@@ -114,10 +116,8 @@ impl ClassFolders {
         }
         // two names that become one folder name keep apart
         let plain = plain(class);
-        let taken = |name: &str| self.folders.values().any(|folder| folder.file_name().is_some_and(|taken| taken == name));
-        let mut name = plain.clone();
-        let mut number = 2;
-        while taken(&name) {
+        let (mut name, mut number) = (plain.clone(), 2);
+        while !self.taken.insert(name.to_lowercase()) {
             name = format!("{plain} ({number})");
             number += 1;
         }

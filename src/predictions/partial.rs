@@ -186,7 +186,8 @@ fn locked(path: &Path) -> Result<File> {
 fn is_foreign(mut file: &File) -> bool {
     let mut first = Vec::new();
     let read = file.take(HEAD.len() as u64).read_to_end(&mut first).and_then(|_| file.seek(SeekFrom::Start(0)));
-    read.is_ok() && !HEAD.as_bytes().starts_with(&first)
+    // zeros are what a power cut leaves
+    read.is_ok() && !HEAD.as_bytes().starts_with(&first) && first.iter().any(|byte| *byte != 0)
 }
 
 /// The sum of a batch, in hex: over its rows as they stand in the file, its number, and what was left out.

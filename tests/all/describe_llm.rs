@@ -71,6 +71,22 @@ fn a_whole_run_is_traced_and_a_second_asks_nothing() {
     }
 }
 
+/// One class alone: it costs no other class its texts, however often it is asked about.
+#[test]
+fn a_class_of_which_nothing_is_said_stops_no_other() {
+    let stub = Stub::start(|ask| match ask.query.contains("owl") {
+        true => Act::Say(String::new()),
+        false => Act::Say(format!("A sentence about {} in words.", ask.query.trim_end_matches(['.', '?', ':']))),
+    });
+    let run = Run::new(&stub, "boat\nowl\nhawk\n", &["--completions", "20"]);
+    std::fs::write(run.path("q.txt"), "Describe {}.\n").unwrap();
+    let run = Run { extra: [run.extra.clone(), vec!["--queries".into(), run.path("q.txt").display().to_string()]].concat(), ..run };
+    let output = run.run();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("1 classes have no sentence: \"owl\""), "{}", text(&output.stderr));
+    assert!(run.read("texts.json").contains("hawk"));
+}
+
 #[test]
 fn every_fault_is_survived_and_counted() {
     let stub = Stub::start(|ask| {

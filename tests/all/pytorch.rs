@@ -86,6 +86,13 @@ fn of_several_models_none_is_guessed_and_an_average_is_passed_over() {
         matches!(&told[..], [one] if one.contains("running average of the weights (ema): the weights below state are read")),
         "{told:?}"
     );
+    // the average beside the model's own names
+    let both: Tensors =
+        tensors.clone().into_iter().chain(other.iter().map(|(name, tensor)| (format!("ema.{name}"), tensor.clone()))).collect();
+    crate::torch_file::write(&path, &crate::torch_file::flat(&both, ""), &[]);
+    let mut told = Vec::new();
+    let lafter = from_released_with(&path, clip(), &CLASSES, |event| told.push(format!("{event:?}"))).unwrap();
+    assert!(difference(&lafter.logits(&pixels).unwrap(), &logits) < 1e-4 && told.len() == 1, "{told:?}");
     write("best", "last");
     let error = from_released(&path, clip(), &CLASSES).unwrap_err().to_string();
     assert!(error.contains("several models, with names that begin with best., last.: save one of them"), "{error}");

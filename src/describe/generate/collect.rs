@@ -162,8 +162,9 @@ pub fn collect(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleane
 /// As [`collect`]; [`Error::Io`] if a file cannot be written.
 pub fn write(plan: &Plan, model: &str, journal: &mut Journal, cleaner: &Cleaner, out: &Path) -> Result<Collected> {
     let trace = next_to(out, "trace");
-    // the journal is locked: nobody else writes these
-    [out, &trace].into_iter().for_each(remove_half_written);
+    if journal.is_locked() {
+        [out, &trace].into_iter().for_each(remove_half_written); // nobody else writes these
+    }
     let file = std::cell::RefCell::new(DescriptionFile::begin(out, plan.classes())?);
     let mut trace = LineFile::begin(&trace)?;
     let begin = |class: usize, name: &str| {

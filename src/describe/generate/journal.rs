@@ -58,6 +58,7 @@ pub struct Record {
 pub struct Journal {
     path: PathBuf,
     file: File,
+    locked: bool,
     index: HashMap<Key, u64>,
     length: u64,
     damaged: usize,
@@ -93,15 +94,21 @@ impl Journal {
             std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
         }
         let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(|e| Error::io(&path, e))?;
+        let mut locked = false;
         match file.try_lock() {
-            Ok(()) => {}
+            Ok(()) => locked = true,
             Err(TryLockError::WouldBlock) => {
                 let path = path.display();
                 return Err(Error::Usage(format!("{path} is in use by another process: wait for it to end, or choose another --out")));
             }
             Err(TryLockError::Error(_)) => {} // some file systems know no locks
         }
-        Self { path, file, index: HashMap::new(), length: 0, damaged: 0, torn: false }.scan()
+        Self { path, file, locked, index: HashMap::new(), length: 0, damaged: 0, torn: false }.scan()
+    }
+
+    /// Whether no other process has it open; where files cannot be locked, that is not known.
+    pub(super) fn is_locked(&self) -> bool {
+        self.locked
     }
 
     /// A journal that vanishes with its value: for a notebook.
@@ -110,7 +117,7 @@ impl Journal {
     /// [`Error::Io`] if there is no room for temporary files.
     pub fn temporary() -> Result<Self> {
         let file = tempfile::tempfile().map_err(|e| Error::io("a temporary journal", e))?;
-        Ok(Self { path: "a temporary journal".into(), file, index: HashMap::new(), length: 0, damaged: 0, torn: false })
+        Ok(Self { path: "a temporary journal".into(), file, locked: false, index: HashMap::new(), length: 0, damaged: 0, torn: false })
     }
 
     /// Builds the index; a torn last line is cut off, unless this is a file of another kind.

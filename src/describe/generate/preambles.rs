@@ -92,7 +92,7 @@ const OPENINGS: [&str; 25] = [
 /// What such a sentence promises.
 const PROMISED: [&str; 9] = ["description", "caption", "sentence", "characteristics", "features", "summary", "response", "answer", "text"];
 /// Openings of a closing line, or of a remark on the answer.
-const CLOSINGS: [&str; 45] = [
+const CLOSINGS: [&str; 47] = [
     "let me know",
     "please let me know",
     "feel free",
@@ -110,10 +110,12 @@ const CLOSINGS: [&str; 45] = [
     "if you have an image",
     "if you have a picture",
     "if you have a photo",
-    "if you need",
-    "if there is anything",
-    "if there's anything",
-    "don't hesitate",
+    "if you need any",
+    "if you need more",
+    "if you need further",
+    "if there is anything else",
+    "if there's anything else",
+    "don't hesitate to",
     "please don't hesitate",
     "please feel free",
     "just let me know",

@@ -165,13 +165,14 @@ const REFUSALS: [&str; 161] = [
     "thanks for",
 ];
 /// The same in other languages.
-const REFUSALS_ELSEWHERE: [&str; 113] = [
+const REFUSALS_ELSEWHERE: [&str; 116] = [
     "es tut mir leid",
     "tut mir leid",
     "leider kann ich",
     "ich kann leider",
     "ich kann nicht",
     "ich kann keine",
+    "ich kann keinen",
     "entschuldigung",
     "lo siento",
     "lamento",
@@ -179,20 +180,21 @@ const REFUSALS_ELSEWHERE: [&str; 113] = [
     "no puedo",
     "desafortunadamente, no",
     "je suis désolé",
+    "je suis désolée",
     "désolé",
+    "désolée",
     "je ne peux pas",
     "je regrette",
     "malheureusement, je",
     "mi dispiace",
     "non posso",
-    "purtroppo non",
+    "purtroppo non posso",
     "desculpe",
     "sinto muito",
     "não posso",
     "infelizmente, não",
     "het spijt me",
     "helaas kan ik",
-    "ik kan geen",
     "beklager",
     "jeg beklager",
     "jeg kan ikke",
@@ -206,22 +208,21 @@ const REFUSALS_ELSEWHERE: [&str; 113] = [
     "anteeksi",
     "przepraszam",
     "przykro mi",
-    "niestety nie",
-    "niestety, nie",
+    "niestety nie mogę",
+    "niestety, nie mogę",
     "nie mogę",
     "omlouvám se",
     "je mi líto",
-    "bohužel nemohu",
+    "bohužel nemohu pomoci",
     "sajnálom",
     "elnézést",
-    "sajnos nem",
+    "sajnos nem tudok",
     "îmi pare rău",
-    "din păcate, nu",
-    "nu pot să",
+    "din păcate, nu pot",
     "üzgünüm",
-    "maalesef",
     "özür dilerim",
     "kusura bakma",
+    "kusura bakmayın",
     "извините",
     "простите",
     "прошу прощения",
@@ -233,20 +234,23 @@ const REFUSALS_ELSEWHERE: [&str; 113] = [
     "я не можу",
     "λυπάμαι",
     "συγγνώμη",
-    "δυστυχώς δεν",
+    "δυστυχώς δεν μπορώ",
     "آسف",
+    "آسفة",
     "أنا آسف",
+    "أنا آسفة",
     "عذرا",
     "عذرًا",
     "أعتذر",
     "لا أستطيع",
     "لا يمكنني",
-    "للأسف",
     "متأسفم",
     "متاسفم",
     "ببخشید",
     "אני מצטער",
+    "אני מצטערת",
     "מצטער",
+    "מצטערת",
     "סליחה",
     "मुझे खेद है",
     "क्षमा करें",
@@ -255,7 +259,6 @@ const REFUSALS_ELSEWHERE: [&str; 113] = [
     "দুঃখিত",
     "xin lỗi",
     "tôi xin lỗi",
-    "rất tiếc",
     "tôi không thể",
     "maaf,",
     "mohon maaf",
@@ -300,8 +303,10 @@ pub(super) fn is_refusal(line: &str) -> bool {
     if NO_REFUSALS.iter().any(|phrase| lower.starts_with(phrase)) {
         return false;
     }
-    REFUSALS.iter().any(|phrase| lower.strip_prefix(phrase).is_some_and(|rest| !rest.starts_with(char::is_alphabetic)))
-        || REFUSALS_ELSEWHERE.iter().any(|phrase| lower.starts_with(phrase))
+    // where words are written apart or have endings of their own, a phrase ends with a word: letters of Latin to Arabic
+    let ends = |phrase: &str, rest: &str| !(phrase.ends_with(|c| c < '\u{900}') && rest.starts_with(char::is_alphabetic));
+    let phrases = || REFUSALS.iter().chain(&REFUSALS_ELSEWHERE);
+    phrases().any(|phrase| lower.strip_prefix(phrase).is_some_and(|rest| ends(phrase, rest)))
 }
 
 #[cfg(test)]
@@ -335,6 +340,12 @@ mod tests {
             "I cannot imagine a cat without whiskers and a tail.",
             "We can't see the cat's claws, which retract.",
             "First, I notice the soft fur of a cat.",
+            "Non possono volare, ma nuotano molto bene.",
+            "Niestety nieliczne ptaki mają czerwone pióra.",
+            "Purtroppo nonostante le ali non vola.",
+            "Sajnos nem sok madár piros.",
+            "Maalesef bu kuş uçamaz.",
+            "Nu pot să zboare.",
         ] {
             assert!(!is_refusal(text), "{text}");
         }

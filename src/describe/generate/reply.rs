@@ -78,7 +78,7 @@ pub(super) fn answer_of(body: &[u8], api: Api, key: Option<&ApiKey>) -> Reply {
     // a text to be continued may end at once, in a stop string; a chat may not: it is asked again by the next run
     if silent && api == Api::Chat && matches!(finish, Finish::Stop | Finish::Unknown) {
         let thinks = ["/message/reasoning_content", "/message/reasoning"].iter().any(|place| choice.pointer(place).is_some_and(is_said));
-        return Reply::Skip(match reason.as_deref() {
+        return Reply::Refused(match reason.as_deref() {
             Some("tool_calls" | "function_call") => "the model calls a tool in place of an answer: turn tools off at the server".into(),
             _ if thinks => "the answer holds thoughts and no text: turn thinking off at the server, or give more --max-tokens".into(),
             _ => "the answer holds no text: try another model, or look at the server".to_string(),
@@ -225,7 +225,7 @@ mod tests {
             (r#"{"message": {"content": null}}"#, "no text"),
         ] {
             let body = format!("{{\"choices\": [{choice}]}}");
-            assert!(matches!(answer_of(body.as_bytes(), Api::Chat, None), Reply::Skip(why) if why.contains(word)), "{choice}");
+            assert!(matches!(answer_of(body.as_bytes(), Api::Chat, None), Reply::Refused(why) if why.contains(word)), "{choice}");
         }
     }
 
