@@ -27,15 +27,7 @@ pub fn open(name: &str) -> Result<Device> {
     if !cfg!(feature = "cuda") {
         return Err(Error::Usage(format!("--device {name}: this build has no CUDA; build with `--features cuda`, or use --device cpu")));
     }
-    gpu(ordinal).map_err(|error| match error.to_string() {
-        said if said.contains("CUDA_ERROR_NO_DEVICE") => {
-            Error::Usage(format!("--device {name}: the driver finds no GPU (nvidia-smi lists them): use --device cpu"))
-        }
-        said if said.contains("CUDA_ERROR_INVALID_DEVICE") => {
-            Error::Usage(format!("--device {name}: there is no such GPU (nvidia-smi lists them): use --device cuda or --device cpu"))
-        }
-        _ => error.into(),
-    })
+    Ok(gpu(ordinal)?)
 }
 
 /// Whether the device multiplies f32 matrices in TF32.

@@ -467,6 +467,7 @@ mod tests {
     use candle_core::Device;
 
     use super::*;
+    use crate::progress::with_notices;
 
     #[test]
     fn texts_kept_out_are_of_every_class_and_are_not_trained_on() {
@@ -497,14 +498,7 @@ mod tests {
         // too few texts to keep one of a class
         let few = |hold_out| {
             let config = TextClassifierConfig { hold_out, epochs: 1, ..TextClassifierConfig::official() };
-            let mut notices = Vec::new();
-            let events = |event: &Event| {
-                if let Event::Notice(notice) = event {
-                    notices.push(notice.clone());
-                }
-            };
-            TextClassifier::fit_with(&features, &labels, &config, &mut Rng::new(1), events).unwrap();
-            notices
+            with_notices(|events| TextClassifier::fit_with(&features, &labels, &config, &mut Rng::new(1), events).unwrap()).1
         };
         assert_eq!(few(0.04), ["hold_out 0.04 keeps no text out: no class has 25 texts"]);
         assert!(few(0.0).is_empty() && few(0.1).is_empty());

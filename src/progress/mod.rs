@@ -74,6 +74,17 @@ impl Event {
     }
 }
 
+/// What `work` gives, and the notices that it sends.
+pub(crate) fn with_notices<T>(work: impl FnOnce(&mut dyn FnMut(&Event)) -> T) -> (T, Vec<String>) {
+    let mut notices = Vec::new();
+    let given = work(&mut |event| {
+        if let Event::Notice(notice) = event {
+            notices.push(notice.clone());
+        }
+    });
+    (given, notices)
+}
+
 /// A listener that says nothing.
 pub fn silent(_: &Event) {}
 

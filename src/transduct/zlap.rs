@@ -150,16 +150,10 @@ impl Zlap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::progress::with_notices;
 
     fn notices(method: Zlap, features: &Features) -> Vec<String> {
-        let mut notices = Vec::new();
-        let mut events = |event: &Event| {
-            if let Event::Notice(notice) = event {
-                notices.push(notice.clone());
-            }
-        };
-        method.probabilities(features, &mut events).unwrap();
-        notices
+        with_notices(|events| method.probabilities(features, events).unwrap()).1
     }
 
     #[test]

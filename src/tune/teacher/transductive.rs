@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::{Teacher, TowerTeacher, unit_features};
 use crate::data::Dataset;
 use crate::error::{self, Error};
-use crate::progress::Event;
+use crate::progress::with_notices;
 use crate::transduct::{Features, Transduct};
 use crate::tune::bank::of_batch;
 use crate::tune::{Pass, Setup, Stateful, Targets, Views};
@@ -86,16 +86,12 @@ impl Teacher for Transducing {
     }
 
     fn learn(&mut self, images: usize, pass: &Pass) -> error::Result<Vec<String>> {
-        let mut notices = Vec::new();
         let row = self.tower.head.layers.first().map(|layer| layer.weight.tensor());
         let rows = row.ok_or_else(|| Error::Usage("a transductive teacher starts from the rows of the head, which has none".into()))?;
         // on the CPU, as `predict --transduct`: Candle's sums over a graph's neighbors on a GPU go one after another
         let features = Features::new(&pass.features.to_device(&Device::Cpu)?, &rows.to_device(&Device::Cpu)?, self.scale)?;
-        let p = self.method.probabilities(&features, |event| {
-            if let Event::Notice(notice) = event {
-                notices.push(notice.clone());
-            }
-        })?;
+        let (p, mut notices) = with_notices(|events| self.method.probabilities(&features, events));
+        let p = p?;
         let (classes, p) = (features.classes(), p.to_device(&Device::Cpu)?.to_dtype(DType::F32)?.to_vec2::<f32>()?);
         if p.iter().flatten().any(|p| !p.is_finite()) {
             let name = self.method.name();
