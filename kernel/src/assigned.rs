@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::keep::Variable;
 use crate::lexer::{Code, Kind};
+use crate::magics::is_above;
 
 /// Begins the line by which evcxr stores a variable.
 const STORES: &str = "evcxr_variable_store.put_variable::<";
@@ -81,13 +82,6 @@ pub fn without_commands(cell: &str) -> String {
         if repeats { line.chars().map(|c| if c == '\n' { c } else { ' ' }).collect() } else { line.to_string() }
     };
     cell.split_inclusive('\n').map(line).collect()
-}
-
-/// Whether a line may stand above all code: a command, a comment.
-fn is_above(line: &str) -> bool {
-    let bare = line.trim();
-    let command = bare.starts_with(':') && !bare.starts_with("::") || line.starts_with('!');
-    bare.is_empty() || bare.starts_with("//") || command
 }
 
 #[cfg(test)]

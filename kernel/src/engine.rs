@@ -22,6 +22,7 @@ use crate::known::{Known, Name};
 use crate::layout::Layout;
 use crate::link;
 use crate::locals;
+use crate::magics;
 use crate::notice;
 use crate::private::{self, Of, Private};
 use crate::relative;
@@ -409,7 +410,7 @@ fn restarts(code: &str) -> Option<(usize, &'static str)> {
         match line.trim().split(' ').next().unwrap_or_default() {
             ":clear" => found = Some((behind, seed::PRELUDE)),
             ":restart" => found = Some((behind, found.map_or(seed::RESTART, |(_, first)| first))),
-            word if word.is_empty() || word.starts_with([':', '!']) || word.starts_with("//") => {}
+            _ if magics::is_above(line) => {}
             _ => break,
         }
     }

@@ -197,6 +197,13 @@ pub fn help() -> (String, String) {
     (text, format!("<table>{}</table>", COMMANDS.iter().map(row).collect::<String>()))
 }
 
+/// Whether a line may stand above all code: a command, a comment.
+pub fn is_above(line: &str) -> bool {
+    let bare = line.trim();
+    let command = bare.starts_with(':') && !bare.starts_with("::") || line.starts_with('!');
+    bare.is_empty() || bare.starts_with("//") || command
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
