@@ -383,9 +383,9 @@ mod tests {
     fn what_was_lost_before_is_made_again_with_what_is_lost_now() {
         let mut kept = Kept::new(Path::new("/nowhere"));
         let [a, b] = ["a", "b"].map(|name| variable(name, "i32"));
-        kept.ran("let a = 1;", &[], &[a.clone()]);
-        kept.ran("let b = 2;", &[a.clone()], &[a.clone(), b.clone()]);
-        kept.lose(&["a".into()], &[b.clone()]);
+        kept.ran("let a = 1;", &[], std::slice::from_ref(&a));
+        kept.ran("let b = 2;", std::slice::from_ref(&a), &[a.clone(), b.clone()]);
+        kept.lose(&["a".into()], std::slice::from_ref(&b));
         kept.lose(&["b".into()], &[]);
         assert_eq!((kept.again.clone(), kept.earlier(&["b".into()])), (vec!["let a = 1;".into(), "let b = 2;".into()], vec!["a".into()]));
         // not what a reader went on without
