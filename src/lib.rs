@@ -20,7 +20,7 @@
 //! | [`clip`] | both towers with open stages, tokenizer, weights of every common layout, the hub |
 //! | [`describe`] | class names, templates, descriptions, the text set |
 //! | [`classify`] | zero-shot and text classifier, the smoothed cross entropy |
-//! | [`augment`] | weak and strong views |
+//! | [`augment`] | weak and strong views, of the picture operations in `lafter-loops` |
 //! | [`transduct`] | answers from cached features without training |
 //! | [`tune`] | visual prompts, pseudo-labels, the tuning loop, saved files |
 //! | [`data`] | class folders, Parquet, tar shards, CIFAR, split files, the hub, rendered scenes |
@@ -46,7 +46,8 @@
 //!
 //! # The rooms
 //! Each room knows only those of its own line and of the lines below (`tests/all/rooms.rs`). What a room is there for is the first
-//! line of its documentation; the public ones stand in the map above. Below all of them lie `lafter-fast` (`src/fast`) and Candle.
+//! line of its documentation; the public ones stand in the map above. Below all of them lie `lafter-fast` (`src/fast`), `lafter-loops`
+//! (`src/loops`) and Candle.
 //!
 //! ```text
 //! cli

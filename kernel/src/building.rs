@@ -14,7 +14,7 @@ use serde_json::Value;
 pub const PACKAGE: &str = "lafter-notebook";
 
 /// Processor seconds of the crates that take long (benches/README.md); any other takes about [`SMALL`].
-const COSTLY: [(&str, f64); 8] = [
+const COSTLY: [(&str, f64); 9] = [
     ("lafter", 240.0),
     ("candle-core", 150.0),
     ("tokenizers", 40.0),
@@ -23,6 +23,7 @@ const COSTLY: [(&str, f64); 8] = [
     ("rustls", 23.0),
     ("read-fonts", 22.0),
     ("lafter-fast", 21.0),
+    ("lafter-loops", 4.0),
 ];
 const SMALL: f64 = 1.5;
 

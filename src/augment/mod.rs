@@ -16,11 +16,8 @@
 //! ```
 
 mod batch;
-mod color;
-mod geometry;
 mod more;
 pub mod ops;
-mod pillow;
 mod preprocess;
 mod preprocessor_config;
 mod rand_augment;
@@ -28,11 +25,15 @@ mod recipe;
 mod strong;
 mod transfer;
 
-pub use geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
 pub use image::RgbImage;
+#[doc(inline)]
+pub use lafter_loops::geometry::{CLIP_MEAN, CLIP_STD, Region, Resample};
+#[doc(inline)]
+pub use lafter_loops::pillow::Sampling;
 pub use more::{Drawn, More};
-pub use pillow::Sampling;
 pub use preprocess::{CropRule, Preprocess, ResizeTo};
 pub use rand_augment::{AugmentStep, RandAugment, TimmPolicy, TorchvisionPolicy};
 pub use strong::{JitterStep, StrongAugment, StrongParams};
 pub(crate) use transfer::{Form, Transfer, View};
+
+use lafter_loops::{color, geometry, pillow};

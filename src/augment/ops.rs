@@ -13,10 +13,13 @@
 //! assert_eq!(blurred.dimensions(), (16, 16));
 //! ```
 
+#[doc(inline)]
 pub use super::color::{brightness, contrast, gaussian_blur, gray, hue, luma, saturation};
+#[doc(inline)]
 pub use super::geometry::{
     Region, Resample, crop, crop_resize, flip_horizontal, normalize, picture, resize, resize_shortest, shortest_edge_size,
 };
+#[doc(inline)]
 pub use super::pillow::{affine, autocontrast, equalize, invert, perspective, posterize, rotate, sharpness, solarize, solarize_add};
 pub use super::preprocess::{CropRule, center_crop};
 pub use super::rand_augment::{timm_step, torchvision_step};

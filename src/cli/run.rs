@@ -175,7 +175,8 @@ pub fn demo(args: DemoArgs, common: &Common) -> Result<()> {
 fn what_comes(experiment: &Experiment) -> String {
     let (images, classes, epochs) = (experiment.train.len(), experiment.texts.classes().len(), experiment.config.tune.epochs);
     // measured with the demo's settings on two cores: evaluation, signals, figures; then each epoch with its evaluation
-    let took = in_words(Duration::from_secs(10 + 3 * epochs as u64));
+    let (once, epoch) = if cfg!(debug_assertions) { (18, 3) } else { (4, 2) };
+    let took = in_words(Duration::from_secs(once + epoch * epochs as u64));
     format!(
         "A small CLIP that knows drawings of {classes} things learns to name them in a look that it never saw, from {images} unlabeled \
          pictures\nin {epochs} epochs; pictures with labels show what it gains. This takes about {took} on two cores.\n"

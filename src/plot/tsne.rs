@@ -1,5 +1,7 @@
 //! t-SNE (van der Maaten & Hinton 2008): a plane in which near neighbors stay near.
 
+use lafter_loops::tsne::descend;
+
 use super::pca::pca;
 use crate::catch_panic::catch_panic;
 use crate::error::{Error, Result};
@@ -40,14 +42,8 @@ pub fn tsne(rows: &[Vec<f64>], perplexity: f64) -> Result<Vec<(f64, f64)>> {
     // sums over threads would depend on their number
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().map_err(|e| Error::Usage(format!("t-SNE cannot start: {e}")))?;
     let rows = rows.to_vec();
-    let descend = move || {
-        let distance = |a: &Vec<f64>, b: &Vec<f64>| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
-        let mut descent = bhtsne::tSNE::<f64, Vec<f64>, 2>::new(&rows);
-        descent.initial_embedding(start).perplexity(perplexity).epochs(STEPS).barnes_hut(0.5, distance);
-        descent.embedding()
-    };
-    let places = interruptible("t-SNE", move || pool.install(|| catch_panic(descend)))?.flatten();
-    // rows that are all the same have no neighbors, and bhtsne panics
+    let places = interruptible("t-SNE", move || pool.install(|| catch_panic(|| descend(&rows, start, perplexity, STEPS))))?.flatten();
+    // rows that are all the same have no neighbors, and the descent panics
     let places = places.filter(|places| places.iter().all(|v| v.is_finite()));
     let places = places.ok_or_else(|| Error::Usage("t-SNE found no places: most of these features are the same; use PCA".into()))?;
     Ok(places.chunks_exact(2).map(|place| (place[0], place[1])).collect())

@@ -84,6 +84,7 @@ fn the_demo_says_at_once_what_it_does_and_how_long_it_takes() {
     demo.kill().unwrap();
     demo.wait().unwrap();
     assert!(said[0].contains("12 things") && said[0].contains("1500 unlabeled pictures"), "{said:?}");
-    assert!(said[1].contains("30 epochs") && said[1].contains("about 1 min 40 s"), "{said:?}");
+    let minutes = if cfg!(debug_assertions) { "about 1 min 48 s" } else { "about 1 min 4 s" };
+    assert!(said[1].contains("30 epochs") && said[1].contains(minutes), "{said:?}");
     assert!(took < Duration::from_secs(2), "{took:?}");
 }

@@ -7,7 +7,7 @@ fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         match path.is_dir() {
-            true if !path.ends_with("src/fast") => sources(&path, found),
+            true if !path.ends_with("src/fast") && !path.ends_with("src/loops") => sources(&path, found),
             _ if path.extension().is_some_and(|ending| ending == "rs") => found.push(path),
             _ => {}
         }

@@ -65,7 +65,8 @@ fn blend_with_constant(image: &RgbImage, simple: u8, factor: f32) -> RgbImage {
 
 #[inline(always)]
 #[allow(clippy::manual_clamp)] // clamp would keep what is not a number
-pub(super) fn blend(simple: u8, value: u8, factor: f32) -> u8 {
+#[doc(hidden)]
+pub fn blend(simple: u8, value: u8, factor: f32) -> u8 {
     let (simple, value) = (f32::from(simple), f32::from(value));
     let blended = (simple + factor * (value - simple)).max(0.0).min(255.0); // not a number becomes 0
     // SAFETY: the value lies in 0..=255
@@ -83,7 +84,8 @@ pub fn hue(image: &RgbImage, turn: f32) -> RgbImage {
 }
 
 /// Toward zero, then around the circle.
-pub(super) fn hue_shift(turn: f32) -> u8 {
+#[doc(hidden)]
+pub fn hue_shift(turn: f32) -> u8 {
     (f64::from(turn) * 255.0) as i32 as u8
 }
 
@@ -164,7 +166,8 @@ fn for_each_block(values: &mut [u8], mut f: impl FnMut(&mut [u8; BLOCK], &mut [u
     rest.copy_from_slice(&last[..rest.len()]);
 }
 
-pub(super) const PASSES: usize = 3;
+#[doc(hidden)]
+pub const PASSES: usize = 3;
 /// Above this the weights of the box run out of bits.
 const WIDEST: f32 = 1000.0;
 
@@ -216,7 +219,8 @@ fn pad(row: &[u8], padded: &mut [u8], edge: usize) {
 
 /// A box of 2·radius + 1 pixels of weight `inner` and one more at each end of weight `outer`, in units of 2⁻²⁴.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct BoxKernel {
+#[doc(hidden)]
+pub struct BoxKernel {
     pub radius: usize,
     pub inner: u32,
     pub outer: u32,

@@ -1,4 +1,4 @@
-//! Pillow's operations that RandAugment and the tilt need next to those of [`color`](super::ops): on the levels of 8-bit RGB as
+//! Pillow's operations that RandAugment and the tilt need next to those of [`color`](super::color): on the levels of 8-bit RGB as
 //! `ImageOps` and `ImageEnhance.Sharpness` have them, and warps as `Image.transform` has them, bit for bit.
 //!
 //! A warp says for each pixel of the result where in the picture it comes from. What comes from outside has the color `fill`.
@@ -142,7 +142,8 @@ pub fn affine(image: &RgbImage, [a, b, c, d, e, f]: [f64; 6], sampling: Sampling
 }
 
 /// The same in units of 2⁻¹⁶, from the middle of each pixel.
-pub(super) fn fixed([a, b, c, d, e, f]: [f64; 6]) -> [i64; 6] {
+#[doc(hidden)]
+pub fn fixed([a, b, c, d, e, f]: [f64; 6]) -> [i64; 6] {
     [a, b, c + a * 0.5 + b * 0.5, d, e, f + d * 0.5 + e * 0.5].map(|value| (value * 65_536.0 + 0.5).floor() as i64)
 }
 
@@ -155,7 +156,7 @@ pub fn rotate(image: &RgbImage, degrees: f64, sampling: Sampling, fill: [u8; 3])
 }
 
 /// The [affine] matrix of a turn; `None` for none.
-pub(super) fn rotation((width, height): (u32, u32), degrees: f64) -> Option<[f64; 6]> {
+pub fn rotation((width, height): (u32, u32), degrees: f64) -> Option<[f64; 6]> {
     let degrees = degrees.rem_euclid(360.0);
     if degrees == 0.0 {
         return None;
@@ -183,7 +184,7 @@ pub fn perspective(image: &RgbImage, corners: [(u32, u32); 4], fill: [u8; 3]) ->
 
 /// a to h of x' = (a x + b y + c) / (g x + h y + 1), y' = (d x + e y + f) / (g x + h y + 1), which takes the corners back to those
 /// of the picture: eight equations in eight unknowns, solved in f64 and rounded to f32.
-pub(super) fn coefficients((width, height): (u32, u32), corners: [(u32, u32); 4]) -> Option<[f64; 8]> {
+pub fn coefficients((width, height): (u32, u32), corners: [(u32, u32); 4]) -> Option<[f64; 8]> {
     let (right, bottom) = (width.saturating_sub(1), height.saturating_sub(1));
     let mut rows = [[0f64; 9]; 8];
     for (i, ((x, y), (u, v))) in corners.into_iter().zip([(0, 0), (right, 0), (right, bottom), (0, bottom)]).enumerate() {

@@ -46,7 +46,7 @@ pub fn crop(image: &RgbImage, region: Region) -> RgbImage {
 }
 
 /// Copies `region` of one image to a place in another; what fits in neither is left out.
-pub(crate) fn paste(from: &RgbImage, region: Region, to: &mut RgbImage, (x, y): (u32, u32)) {
+pub fn paste(from: &RgbImage, region: Region, to: &mut RgbImage, (x, y): (u32, u32)) {
     let region = region.within(from.dimensions());
     let room = Region { left: x, top: y, ..region }.within(to.dimensions());
     if room.is_empty() {
@@ -141,7 +141,7 @@ pub fn crop_resize(image: &RgbImage, region: Region, width: u32, height: u32, fi
 ///
 /// Only the window is computed, so a center crop of a very long picture costs no more than the crop. An empty region
 /// gives a black window.
-pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), window: Region, filter: Resample) -> RgbImage {
+pub fn resample(image: &RgbImage, region: Region, size: (u32, u32), window: Region, filter: Resample) -> RgbImage {
     let (region, window) = (region.within(image.dimensions()), window.within(size));
     let mut out = RgbImage::new(window.width, window.height);
     if region.is_empty() || window.is_empty() {
@@ -173,7 +173,8 @@ pub(crate) fn resample(image: &RgbImage, region: Region, size: (u32, u32), windo
 /// The order of the two passes matters, because the picture between them has 8 bits: up to ten levels on noise, one or two on
 /// photographs. Pillow 13 and later resize vertically first if `height removed > 2 × width removed`; earlier versions always
 /// resize horizontally first.
-pub(super) fn rows_first(region: Region, size: (u32, u32)) -> bool {
+#[doc(hidden)]
+pub fn rows_first(region: Region, size: (u32, u32)) -> bool {
     let removed = |from: u32, to: u32| i64::from(from) - i64::from(to);
     removed(region.height, size.1) > (2 * removed(region.width, size.0)).max(0)
 }
@@ -183,7 +184,8 @@ const BITS: u32 = 22;
 
 /// What every output pixel of a line reads: a run of source pixels and their weights, which sum to 1. Weights, order of sums and
 /// rounding are Pillow's, in whole numbers.
-pub(super) struct Taps {
+#[doc(hidden)]
+pub struct Taps {
     /// Where each run begins.
     pub starts: Vec<usize>,
     /// `width` weights for each output pixel; those past the end of a run are 0.
@@ -332,7 +334,7 @@ pub fn normalize(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32) 
 }
 
 /// [`normalize`] into a slice of that length.
-pub(super) fn normalize_into(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32, out: &mut [f32]) {
+pub fn normalize_into(image: &RgbImage, mean: [f32; 3], std: [f32; 3], rescale: f32, out: &mut [f32]) {
     let plane = image.width() as usize * image.height() as usize;
     for (channel, out) in out.chunks_exact_mut(plane.max(1)).enumerate() {
         // 256 values are all a channel can take
