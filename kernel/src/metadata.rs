@@ -11,7 +11,19 @@ use crate::layout::Layout;
 use crate::outline;
 
 /// The crates whose types cells meet. rust-analyzer reads the source of each: all 300 would cost seconds and a gigabyte.
-const MET: [&str; 9] = ["ctx", "lafter-notebook", "lafter", "candle-core", "candle-nn", "image", "half", "num-traits", "safetensors"];
+const MET: [&str; 11] = [
+    "ctx",
+    "lafter-notebook",
+    "lafter",
+    "lafter-fast",
+    "lafter-loops",
+    "candle-core",
+    "candle-nn",
+    "image",
+    "half",
+    "num-traits",
+    "safetensors",
+];
 
 /// Keeps, of the seed's description, the crates that cells meet, with outlines of their sources; the folders of the sources themselves.
 pub fn keep(layout: &Layout, description: &str) -> Result<Vec<PathBuf>> {

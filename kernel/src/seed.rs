@@ -1,6 +1,6 @@
 //! The seed: the shared library of lafter, and what cells and the analyzer read of the crates in it.
 //!
-//! In a checkout it is made of the crates that `cargo build --release` compiles there, so that a demo before is half the way.
+//! In a checkout it is made of the crates that `cargo build --release` compiles there, so that who built the program before is half the way.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -92,6 +92,10 @@ pub fn set_up(args: &SetupArgs, common: &Common, bars: &mut Bars) -> Result<Expe
     if let Some(notice) = cache_is_small(&experiment, args.cache_gib) {
         bars.show(&Event::Notice(notice));
     }
+    if cfg!(debug_assertions) && args.data.train.is_some() {
+        let slow = "this program was built without --release: `cargo install --locked --path .` makes a faster one";
+        bars.show(&Event::Notice(slow.into()));
+    }
     experiment.cache = args.cache.clone().or_else(cache_folder).map(FeatureCache::new);
     if bars.speaks() {
         check::show(&experiment.inputs(), common);
