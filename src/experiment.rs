@@ -28,7 +28,7 @@ use crate::nn::Precision;
 use crate::predictions::{Predicted, TableFormat};
 use crate::progress::{Event, silent};
 use crate::ranks::{Alone, Ranks, file_of_first, told};
-use crate::run_folder::{EARLIER_REPORT, FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
+use crate::run_folder::{CHECKPOINT, EARLIER_REPORT, FEATURES, LOGITS, REPORT, RunFolder, SELECTED, WEIGHTS};
 use crate::settings::{LafterConfig, Preset};
 use crate::shared::{Shared, Trained};
 use crate::tune::{EpochRecord, Run, Tuned, VisualPrompts};
@@ -175,10 +175,24 @@ impl Experiment {
         let open = |out: &PathBuf| RunFolder::open(out, self.resume, &self.train, self.test.as_ref(), &mut events);
         let folder = self.out.as_ref().filter(|_| first).map(open).transpose()?;
         if let Some(folder) = &folder {
+            self.can_go_on(folder)?;
             shared.know(&self.train, folder.train_images());
             self.test.iter().for_each(|test| shared.know(test, folder.test_images()));
         }
         self.stages(folder.as_ref(), shared, &mut events)
+    }
+
+    /// Refuses to tune anew, as if it went on, a run that is over and whose checkpoint is gone.
+    fn can_go_on(&self, folder: &RunFolder) -> Result<()> {
+        let over = || [REPORT, EARLIER_REPORT].iter().find_map(|name| Report::load(folder.file(name)).ok());
+        if self.resume && !folder.file(CHECKPOINT).exists() && over().is_some_and(|report| report.trainable.is_some()) {
+            return Err(Error::Checkpoint(format!(
+                "{} is gone, and the run in its folder is over: nothing is left to go on from. Without --resume its files are set aside; \
+                 or give another --out",
+                folder.file(CHECKPOINT).display()
+            )));
+        }
+        Ok(())
     }
 
     fn stages(&self, folder: Option<&RunFolder>, shared: &Shared, mut events: &mut dyn FnMut(&Event)) -> Result<Outcome> {

@@ -325,6 +325,11 @@ fn a_run_that_is_extended_is_not_over_until_it_is() {
     let more = (epochs() + 2).to_string();
     assert!(run(&more).status().unwrap().success());
     assert!(has("report.json") && !has("report-before.json"));
+    std::fs::remove_file(data.join("out/checkpoint.safetensors")).unwrap();
+    let gone = run(&more).output().unwrap();
+    let said = String::from_utf8_lossy(&gone.stderr);
+    assert!(gone.status.code() == Some(1) && said.contains("nothing is left to go on from"), "{said}");
+    assert!(has("report.json") && has("lafter.safetensors"));
 }
 
 #[cfg(target_os = "linux")]
