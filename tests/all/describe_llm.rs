@@ -229,6 +229,7 @@ fn a_key_is_shown_nowhere() {
 /// What may grow is the index of the journal, 32 bytes a query.
 #[test]
 #[cfg(target_os = "linux")]
+#[ignore = "takes long: .ci/run runs it"]
 fn memory_does_not_grow_with_the_number_of_queries() {
     let (pid, early, late) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
     let (of, first, last) = (pid.clone(), early.clone(), late.clone());

@@ -6,6 +6,7 @@ mod example;
 use example::{Study, shifts, study};
 
 #[test]
+#[ignore = "takes long: .ci/run runs it"]
 fn the_small_form_ends_and_goes_on_where_it_was() {
     let out = tempfile::tempdir().unwrap();
     let first = study(&Study::quick(), out.path()).unwrap().to_string();
