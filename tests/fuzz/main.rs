@@ -36,7 +36,7 @@ static ALLOCATOR: Counting = Counting;
 struct Loader<'a> {
     /// The name of the test.
     name: &'static str,
-    /// Twice the inputs of the short form; `LAFTER_FUZZ` sets another number.
+    /// Inputs of the short form; `LAFTER_FUZZ` sets another number.
     inputs: usize,
     /// What the file is called in its folder.
     file: &'a str,
@@ -80,7 +80,7 @@ impl Loader<'_> {
             write(&folder.join(name), bytes);
         }
         let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<usize>().ok());
-        let (first, count) = (number("LAFTER_FUZZ_FROM").unwrap_or(0), number("LAFTER_FUZZ").unwrap_or(self.inputs / 2));
+        let (first, count) = (number("LAFTER_FUZZ_FROM").unwrap_or(0), number("LAFTER_FUZZ").unwrap_or(self.inputs));
         let replayed = std::env::var_os("LAFTER_FUZZ_INPUT").map(|path| std::fs::read(path).expect("LAFTER_FUZZ_INPUT names a file"));
         let stream = Rng::new(self.name.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31) + u64::from(byte)));
         let (mut failures, mut accepted) = (BTreeMap::<String, (String, Vec<usize>)>::new(), 0);
