@@ -184,8 +184,8 @@ impl Experiment {
 
     /// Refuses to tune anew, as if it went on, a run that is over and whose checkpoint is gone.
     fn can_go_on(&self, folder: &RunFolder) -> Result<()> {
-        let over = || [REPORT, EARLIER_REPORT].iter().find_map(|name| Report::load(folder.file(name)).ok());
-        if self.resume && !folder.file(CHECKPOINT).exists() && over().is_some_and(|report| report.trainable.is_some()) {
+        let over = || earlier_report(folder).is_some_and(|report| report.trainable.is_some());
+        if self.resume && !folder.file(CHECKPOINT).exists() && over() {
             return Err(Error::Checkpoint(format!(
                 "{} is gone, and the run in its folder is over: nothing is left to go on from. Without --resume its files are set aside; \
                  or give another --out",
@@ -351,7 +351,7 @@ impl Experiment {
         }
         report.note_memory();
         if let Some(folder) = folder.filter(|_| self.resume)
-            && let Some(before) = [REPORT, EARLIER_REPORT].iter().find_map(|name| Report::load(folder.file(name)).ok())
+            && let Some(before) = earlier_report(folder)
         {
             report.keep_measured(&before)?;
         }
@@ -437,6 +437,11 @@ pub(crate) fn with_room(error: Error, then: &str) -> Error {
 /// Whether a disk is full, or a file larger than it may be.
 pub(crate) fn is_full(error: &Error) -> bool {
     matches!(error, Error::Io { source, .. } if makes_room(source.kind()).is_some())
+}
+
+/// The report of the run that the folder holds, if it is over, or was before it went on for more epochs.
+fn earlier_report(folder: &RunFolder) -> Option<Report> {
+    [REPORT, EARLIER_REPORT].iter().find_map(|name| Report::load(folder.file(name)).ok())
 }
 
 fn device_name(device: &candle_core::Device) -> String {
